@@ -1,0 +1,47 @@
+"""WebSocket resources with rooms and typed message handlers for Falcon.
+
+    app = falcon_pachinko.install(falcon.asgi.App())
+    app.add_websocket_route("/ws/chat/{room_name}", ChatRoomResource)
+
+Workers are in ``falcon_pachinko.workers``.
+"""
+
+from .connection import Connection
+from .errors import (
+    InvalidPayload,
+    InvalidRoomName,
+    MessageError,
+    OutboxFull,
+    PachinkoError,
+    RegistrationError,
+    Reject,
+)
+from .install import App, install
+from .limits import Limits
+from .manager import WebSocketConnectionManager
+from .messages import Message, ServerError, handles_binary, handles_message
+from .protocols import WebSocketLike
+from .resource import WebSocketResource
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "App",
+    "Connection",
+    "InvalidPayload",
+    "InvalidRoomName",
+    "Limits",
+    "Message",
+    "MessageError",
+    "OutboxFull",
+    "PachinkoError",
+    "RegistrationError",
+    "Reject",
+    "ServerError",
+    "WebSocketConnectionManager",
+    "WebSocketLike",
+    "WebSocketResource",
+    "handles_binary",
+    "handles_message",
+    "install",
+]

@@ -1,0 +1,98 @@
+"""Every error that the framework raises.
+
+PachinkoError
+├── RegistrationError       (TypeError)   the program is wrong: found when it is built
+├── InvalidRoomName         (ValueError)  a name that no room can have
+├── InvalidPayload          (ValueError)  a known message type with a payload that does not fit
+├── OutboxFull                            on_connect has sent more than may wait
+├── MessageError                          a handler's answer to one message: the connection lives
+└── Reject                                a refusal that the client can see: a close code and a reason
+"""
+
+from __future__ import annotations
+
+# RFC 6455 section 5.5: a control frame carries 125 bytes at most, and a close frame spends two on its code.
+MAX_CLOSE_REASON_BYTES = 123
+
+# RFC 6455 section 7.4.1 and the IANA registry: what an endpoint may send, below the ranges for applications.
+SENDABLE_CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
+
+
+class PachinkoError(Exception):
+    """The root of all errors of this package."""
+
+
+class RegistrationError(PachinkoError, TypeError):
+    """A resource, a handler or a route cannot work as it is written."""
+
+
+class InvalidRoomName(PachinkoError, ValueError):
+    """A room name that breaks the rule: 1 to 200 bytes of UTF-8 without control characters."""
+
+
+class InvalidPayload(PachinkoError, ValueError):
+    """The payload of a known message type does not fit what its handler declares.
+
+    Attributes:
+        message_type: The type of the message.
+        field: Where in the payload, as a path like ``text`` or ``items[0].name``; empty for the payload itself.
+        reason: What was expected.
+    """
+
+    def __init__(self, message_type: str, field: str, reason: str) -> None:
+        super().__init__(f"{message_type}: {field or 'payload'}: {reason}")
+        self.message_type = message_type
+        self.field = field
+        self.reason = reason
+
+
+class OutboxFull(PachinkoError):
+    """``on_connect`` has sent more than the limits let wait for one client."""
+
+
+class MessageError(PachinkoError):
+    """Raise it in a handler to answer one message with ``serverError``; the connection lives on.
+
+    Args:
+        text: A sentence for people. It goes over the wire as it is.
+        code: A word for programs.
+    """
+
+    def __init__(self, text: str, *, code: str = "messageError") -> None:
+        super().__init__(text)
+        self.text = text
+        self.code = code
+
+
+class Reject(PachinkoError):
+    """Raise it to close the connection so that the client sees why.
+
+    In ``on_connect`` the handshake is accepted first, because a browser is not told why a handshake
+    failed: to it a plain refusal looks like a broken network (close code 1006).
+
+    Args:
+        code: A close code; 4000 to 4999 are free for applications (RFC 6455 section 7.4.2).
+        reason: A sentence for people; what goes beyond 123 bytes of UTF-8 is cut off.
+
+    Raises:
+        ValueError: The code is not one that an endpoint may send.
+    """
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(code, reason)
+        self.code = check_close_code(code)
+        self.reason = reason
+
+
+def check_close_code(code: int) -> int:
+    """Return the code if an endpoint may send it (RFC 6455 section 7.4)."""
+    if code in SENDABLE_CLOSE_CODES or 3000 <= code <= 4999:
+        return code
+    raise ValueError(
+        f"close code {code} cannot be sent: use 1000, 4000 to 4999, or another of RFC 6455 section 7.4"
+    )
+
+
+def shorten_close_reason(reason: str) -> str:
+    """Cut the reason to what fits into a close frame, between two characters."""
+    return reason.encode("utf-8", "replace")[:MAX_CLOSE_REASON_BYTES].decode("utf-8", "ignore")

@@ -1,0 +1,149 @@
+"""Give a Falcon application its rooms: a connection manager, WebSocket routes and a lifespan."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, ClassVar, TypeVar
+
+import falcon.asgi
+
+from .connection import Connection, Receive, Send
+from .errors import RegistrationError
+from .manager import WebSocketConnectionManager
+from .routing import CONNECTION_KEY, ResourceFactory, WebSocketRoute, check_resource
+
+LifespanFunction = TypeVar("LifespanFunction", bound=Callable[..., Any])
+
+
+class LifespanMiddleware:
+    """Runs the functions given to ``@app.lifespan``: entered in order, left in reverse."""
+
+    def __init__(self) -> None:
+        self.functions: list[Callable[[App], AbstractAsyncContextManager[Any]]] = []
+        self.stack: AsyncExitStack | None = None
+        self.app: App
+
+    async def process_startup(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
+        """Enter all; where one fails, leave those already entered and let the server's start fail."""
+        async with AsyncExitStack() as stack:
+            for function in self.functions:
+                await stack.enter_async_context(function(self.app))
+            self.stack = stack.pop_all()
+
+    async def process_shutdown(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
+        """Leave all."""
+        if self.stack is not None:
+            stack, self.stack = self.stack, None
+            await stack.aclose()
+
+
+class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
+    """A Falcon application with rooms; :func:`install` makes it of yours.
+
+    Attributes:
+        ws_connection_manager: Every connection and every room.
+    """
+
+    # NOTE: falcon.asgi.App has slots, so an instance takes another class only if that adds none. What
+    #   belongs to one application hangs on a class of its own, made by install().
+    __slots__ = ()
+
+    ws_connection_manager: ClassVar[WebSocketConnectionManager]
+    ws_lifespan: ClassVar[LifespanMiddleware]
+    ws_allowed_origins: ClassVar[Collection[str]]
+
+    async def __call__(  # type: ignore[override]  # as in falcon.asgi.App, whose base is the WSGI class
+        self, scope: dict[str, Any], receive: Receive, send: Send
+    ) -> None:
+        if scope["type"] != "websocket":
+            await super().__call__(scope, receive, send)
+            return
+        connection = Connection(receive, send)
+        try:
+            await super().__call__(
+                {**scope, CONNECTION_KEY: connection}, receive, connection.forward
+            )
+        finally:
+            await connection.end()
+
+    def add_websocket_route(
+        self, uri_template: str, resource: ResourceFactory, *args: Any, **kwargs: Any
+    ) -> None:
+        """Serve WebSocket connections to a URI template.
+
+        Args:
+            uri_template: As in ``falcon.App.add_route``; its fields reach ``on_connect`` by name.
+            resource: A ``WebSocketResource`` class, or any callable that returns such a resource. It is
+                called for each connection.
+            args: Passed to the call.
+            kwargs: Passed to the call.
+
+        Raises:
+            RegistrationError: The resource, its handlers or its ``on_connect`` cannot work like this.
+        """
+        check_resource(uri_template, resource, args, kwargs)
+        route = WebSocketRoute(
+            resource, args, kwargs, self.ws_connection_manager, self.ws_allowed_origins
+        )
+        self.add_route(uri_template, route)
+
+    def lifespan(self, function: LifespanFunction) -> LifespanFunction:
+        """Run an ``async def f(app): ...; yield; ...`` around the application's life.
+
+        What stands before ``yield`` runs before the server accepts connections; what stands after it runs
+        when all connections have ended. Several are entered in the order of registration and left in
+        reverse. An exception before ``yield`` stops the server's start.
+
+        Raises:
+            RegistrationError: The function is no async generator function.
+        """
+        if not inspect.isasyncgenfunction(function):
+            raise RegistrationError(
+                f"{function!r} is no lifespan: write 'async def f(app)' with one 'yield'"
+            )
+        generator: Callable[[App], AsyncIterator[None]] = function
+        self.ws_lifespan.functions.append(asynccontextmanager(generator))
+        return function
+
+
+def install(app: falcon.asgi.App[Any, Any], *, allowed_origins: Collection[str] = ()) -> App:
+    """Give an application ``ws_connection_manager``, ``add_websocket_route`` and ``lifespan``.
+
+    The application itself is changed and returned; the return value is what type checkers understand.
+    Falcon's receive queue is turned off for it (``ws_options.max_receive_queue = 0``): connections read
+    directly, which saves a task and a third of the time per message.
+
+    Args:
+        app: A ``falcon.asgi.App``, or an instance of a subclass.
+        allowed_origins: Origins besides the application's own whose pages may connect, such as
+            ``https://example.com``; ``*`` allows all.
+
+    Raises:
+        RegistrationError: It is not an ASGI application of Falcon, or has been installed already.
+    """
+    if not isinstance(app, falcon.asgi.App):
+        raise RegistrationError(f"install() needs a falcon.asgi.App, not {app!r}")
+    if isinstance(app, App):
+        raise RegistrationError("install() has been called for this application already")
+    lifespan = LifespanMiddleware()
+    own_class = type(app)
+    bases = (App,) if own_class is falcon.asgi.App else (App, own_class)
+    installed_class = type(
+        own_class.__name__,
+        bases,
+        {
+            "__slots__": (),
+            "__module__": own_class.__module__,
+            "ws_connection_manager": WebSocketConnectionManager(),
+            "ws_lifespan": lifespan,
+            "ws_allowed_origins": frozenset(allowed_origins),
+        },
+    )
+    app.__class__ = installed_class
+    assert isinstance(app, App)
+    lifespan.app = app
+    app.ws_options.max_receive_queue = 0
+    app.add_middleware(lifespan)
+    return app

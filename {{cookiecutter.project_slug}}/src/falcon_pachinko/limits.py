@@ -1,0 +1,34 @@
+"""The bounds of one connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of one connection; a resource class may set its own as ``limits``.
+
+    Attributes:
+        on_connect_seconds: How long ``on_connect`` may take; after that the connection is refused.
+        on_disconnect_seconds: How long ``on_disconnect`` may take; after that it is cancelled and logged.
+        close_seconds: How long a close waits for messages that are still on their way to a slow client.
+        outbox_bytes: How much may wait for one client; beyond it the client is closed with 4008.
+        outbox_messages: How many messages may wait for one client; beyond it the same.
+
+    Raises:
+        ValueError: A bound is not above zero.
+    """
+
+    on_connect_seconds: float = 10.0
+    on_disconnect_seconds: float = 10.0
+    close_seconds: float = 5.0
+    outbox_bytes: int = 1024 * 1024
+    outbox_messages: int = 1024
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if not getattr(self, field.name) > 0:
+                raise ValueError(
+                    f"{field.name} is {getattr(self, field.name)!r}: it must be above zero"
+                )

@@ -1,0 +1,245 @@
+"""The base of WebSocket resources: a fresh one lives the life of one connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, ClassVar
+
+import falcon.asgi
+import msgspec
+from falcon import HTTPError, HTTPStatus, WebSocketDisconnected
+from falcon.asgi.ws import http_status_to_ws_code
+
+from .connection import Connection
+from .errors import InvalidPayload, MessageError, Reject
+from .limits import Limits
+from .manager import WebSocketConnectionManager
+from .messages import HandlerTable, Outgoing, ServerError
+from .protocols import WebSocketLike
+
+logger = logging.getLogger(__name__)
+
+ABNORMAL_CLOSURE = 1006
+INTERNAL_ERROR = 1011
+SERVICE_RESTART = 1012
+FORBIDDEN = http_status_to_ws_code(403)
+
+
+class WebSocketResource:
+    """What one route does with a connection. Each connection gets a resource object of its own.
+
+    Override ``on_connect``, ``on_disconnect``, ``on_unhandled`` and ``on_invalid`` as needed and mark
+    handlers with ``@handles_message``. One message is handled at a time.
+
+    Attributes:
+        limits: The bounds of this class's connections.
+        connection: The connection (the ``ws`` of the handlers).
+        manager: The application's manager.
+    """
+
+    limits: ClassVar[Limits] = Limits()
+    table: ClassVar[HandlerTable]
+    connection: Connection
+    manager: WebSocketConnectionManager
+    deferred: list[tuple[str, Outgoing, bool]] | None = None
+
+    async def on_connect(
+        self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, **params: Any
+    ) -> bool:
+        """Decide whether to accept; the fields of the route's template come as keyword arguments.
+
+        It is a transaction. What is sent is held back, a joined room is heard but does not see the
+        newcomer, broadcasts of this resource are put off. ``True`` accepts: own messages leave in order,
+        then the broadcasts, then what the rooms said meanwhile. ``False`` (HTTP 403), an exception, more
+        than ``limits.on_connect_seconds`` or a client that gave up undo all, and nobody has seen anything.
+        Calls to ``self.manager`` are not part of the transaction. Raise
+        :class:`~falcon_pachinko.errors.Reject` to refuse with a code that a browser can see.
+        """
+        return True
+
+    async def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:
+        """Say goodbye: called once for each accepted connection, however it ends; rooms are left afterwards.
+
+        It has ``limits.on_disconnect_seconds`` and is not disturbed by the server's shutdown.
+
+        Args:
+            close_code: The code that we closed with, else what the server reported (RFC 6455 section 7.4).
+        """
+
+    async def on_unhandled(self, ws: WebSocketLike, message: str | bytes) -> None:
+        """Answer a message that is not JSON, has no known type, or is binary where nobody handles that."""
+        await ws.send_media(
+            ServerError(code="unknownMessage", error="Unrecognized message format or type.")
+        )
+
+    async def on_invalid(
+        self, ws: WebSocketLike, message: str | bytes, error: InvalidPayload
+    ) -> None:
+        """Answer a message of a known type whose payload does not fit."""
+        where = f" in '{error.field}'" if error.field else ""
+        text = f"{error.message_type} has a bad payload{where}: {error.reason}."
+        await ws.send_media(
+            ServerError(code="invalidPayload", error=text, field=error.field or msgspec.UNSET)
+        )
+
+    async def join_room(self, room: str) -> bool:
+        """Join a room; see :meth:`WebSocketConnectionManager.join_room`."""
+        return await self.manager.join_room(self.connection, room)
+
+    async def leave_room(self, room: str) -> bool:
+        """Leave a room; see :meth:`WebSocketConnectionManager.leave_room`."""
+        return await self.manager.leave_room(self.connection, room)
+
+    async def broadcast_to_room(
+        self, room: str, message: object, exclude_self: bool = False
+    ) -> None:
+        """Send a message to all members of a room; in ``on_connect`` this is put off until it has accepted.
+
+        Raises:
+            TypeError: The message holds something that JSON cannot; nobody got it.
+        """
+        outgoing = Outgoing.of(message)
+        if self.deferred is None:
+            exclude = (self.connection,) if exclude_self else ()
+            await self.manager.broadcast_to_room(room, outgoing, exclude=exclude)
+        else:
+            self.deferred.append((room, outgoing, exclude_self))
+
+    @classmethod
+    def handler_table(cls) -> HandlerTable:
+        """What the wire can reach in this class; compiled when it is first asked for.
+
+        Raises:
+            RegistrationError: A handler cannot work as it is written.
+        """
+        table = vars(cls).get("table")
+        if not isinstance(table, HandlerTable):
+            table = cls.table = HandlerTable(cls)
+        return table
+
+    async def live(self, req: falcon.asgi.Request, params: dict[str, Any]) -> None:
+        """The whole life of the connection; the framework calls it once."""
+        ws = self.connection
+        table = self.handler_table()
+        try:
+            if await self.connect(req, params):
+                while (message := await ws.receive()) is not None:
+                    await self.dispatch(table, message)
+        except WebSocketDisconnected:
+            if not ws.closed:
+                raise
+        except Reject as refusal:
+            await ws.reject(refusal.code, refusal.reason)
+        except Exception as error:
+            # NOTE: Falcon's error handlers close with this code once on_disconnect has run.
+            ws.close_code = ws.close_code or close_code_of(error)
+            raise
+        finally:
+            try:
+                if ws.accepted:
+                    await self.disconnect()
+            finally:
+                self.manager.forget(ws)
+
+    async def connect(self, req: falcon.asgi.Request, params: dict[str, Any]) -> bool:
+        """Run ``on_connect`` as a transaction; say whether the connection is open now."""
+        ws = self.connection
+        self.deferred = []
+        watch = None if ws.handshake_answered else asyncio.create_task(ws.wait_vanished())
+        accepted = None
+        try:
+            async with asyncio.timeout(self.limits.on_connect_seconds) as deadline:
+                accepted = await self.on_connect(req, ws, **params)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            logger.warning(
+                "%s.on_connect took more than %s s",
+                type(self).__name__,
+                self.limits.on_connect_seconds,
+            )
+        finally:
+            if watch is not None:
+                watch.cancel()
+                await asyncio.gather(watch, return_exceptions=True)
+        if accepted is None and not deadline.expired():
+            logger.warning(
+                "%s.on_connect returned None: return True to accept", type(self).__name__
+            )
+        if not accepted or ws.closed:
+            await ws.close(FORBIDDEN if ws.handshake_answered else None)
+            return False
+        try:
+            await ws.open()
+        except OSError:
+            return False
+        if ws.accepted:
+            await self.commit()
+        return ws.accepted
+
+    async def commit(self) -> None:
+        """Make the newcomer visible and carry out what was put off."""
+        deferred, self.deferred = self.deferred or [], None
+        self.manager.add(self.connection)
+        for room, outgoing, exclude_self in deferred:
+            await self.broadcast_to_room(room, outgoing, exclude_self)
+        self.connection.release_heard()
+
+    async def dispatch(self, table: HandlerTable, message: str | bytes) -> None:
+        """Give one message to its handler."""
+        ws = self.connection
+        try:
+            if isinstance(message, str):
+                if (found := table.decode(message)) is not None:
+                    handler, payload = found
+                    await handler(self, ws, payload)
+                    return
+            elif table.binary is not None:
+                await table.binary(self, ws, message)
+                return
+            await self.on_unhandled(ws, message)
+        except InvalidPayload as error:
+            await self.on_invalid(ws, message, error)
+        except MessageError as error:
+            await ws.send_media(ServerError(code=error.code, error=error.text))
+
+    async def disconnect(self) -> None:
+        """Run ``on_disconnect`` to its end, whatever happens to this task meanwhile."""
+        ws = self.connection
+        code = ws.close_code or (ABNORMAL_CLOSURE if ws.closed else SERVICE_RESTART)
+        seconds = self.limits.on_disconnect_seconds
+        try:
+            await run_to_end(asyncio.wait_for(self.on_disconnect(ws, code), seconds))
+        except TimeoutError:
+            logger.error(
+                "%s.on_disconnect took more than %s s and was cancelled",
+                type(self).__name__,
+                seconds,
+            )
+        except Exception:
+            logger.exception("%s.on_disconnect failed", type(self).__name__)
+
+
+async def run_to_end(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a bounded coroutine to its end in a task of its own, then pass on a cancellation that came meanwhile."""
+    task = asyncio.create_task(coroutine)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            logger.error("failed while the server was stopping", exc_info=failure)
+        raise cancelled
+    await task
+
+
+def close_code_of(error: Exception) -> int:
+    """The code that Falcon's own error handlers close with."""
+    if isinstance(error, (HTTPError, HTTPStatus)):
+        return http_status_to_ws_code(error.status_code)
+    return INTERNAL_ERROR

@@ -1,0 +1,128 @@
+"""Who is in which room: bookkeeping without a clock, a socket or a wait."""
+
+from __future__ import annotations
+
+from typing import Generic, Protocol, TypeVar
+
+from .errors import InvalidRoomName
+
+MAX_ROOM_NAME_BYTES = 200
+
+
+class Member(Protocol):
+    """What the bookkeeping has to know of a connection."""
+
+    user: str | None
+    """Whose connection it is; ``None`` counts as somebody of its own."""
+
+    @property
+    def visible(self) -> bool:
+        """Whether others may know of it: not before ``on_connect`` accepted."""
+
+
+MemberT = TypeVar("MemberT", bound=Member)
+
+
+def check_room_name(room: str) -> str:
+    """Return the name if a room can have it: 1 to 200 bytes of UTF-8, no control characters, case counts.
+
+    Raises:
+        InvalidRoomName: It breaks the rule.
+    """
+    if not isinstance(room, str):
+        raise InvalidRoomName(f"a room name is text, not {room!r}")
+    try:
+        size_bytes = len(room.encode())
+    except UnicodeEncodeError:
+        raise InvalidRoomName(f"room name {room!r} is not valid Unicode text") from None
+    if not 1 <= size_bytes <= MAX_ROOM_NAME_BYTES:
+        raise InvalidRoomName(
+            f"room name {room!r:.60} has {size_bytes} bytes of UTF-8: it takes 1 to {MAX_ROOM_NAME_BYTES}"
+        )
+    if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in room):
+        raise InvalidRoomName(
+            f"room name {room!r} has a control character: use letters, digits and punctuation"
+        )
+    return room
+
+
+class Rooms(Generic[MemberT]):
+    """Rooms and their members. A room exists while somebody is in it."""
+
+    def __init__(self) -> None:
+        self.members_by_room: dict[str, dict[MemberT, None]] = {}
+        self.rooms_by_member: dict[
+            MemberT, dict[str, str | None]
+        ] = {}  # room -> user at the time of joining
+        self.members_by_user: dict[tuple[str, str], set[MemberT]] = {}
+        self.snapshots: dict[str, tuple[MemberT, ...]] = {}
+
+    def join(self, member: MemberT, room: str) -> bool:
+        """Add a member; say whether it is the first connection of its user there (again: ``False``)."""
+        check_room_name(room)
+        rooms = self.rooms_by_member.setdefault(member, {})
+        if room in rooms:
+            return False
+        rooms[room] = member.user
+        self.members_by_room.setdefault(room, {})[member] = None
+        self.snapshots.pop(room, None)
+        if member.user is None:
+            return True
+        of_user = self.members_by_user.setdefault((room, member.user), set())
+        of_user.add(member)
+        return len(of_user) == 1
+
+    def leave(self, member: MemberT, room: str) -> bool:
+        """Remove a member; say whether it was the last connection of its user there (not a member: ``False``)."""
+        rooms = self.rooms_by_member.get(member, {})
+        if room not in rooms:
+            return False
+        user = rooms.pop(room)
+        if not rooms:
+            del self.rooms_by_member[member]
+        members = self.members_by_room[room]
+        del members[member]
+        if not members:
+            del self.members_by_room[room]
+        self.snapshots.pop(room, None)
+        if user is None:
+            return True
+        of_user = self.members_by_user[room, user]
+        of_user.discard(member)
+        if of_user:
+            return False
+        del self.members_by_user[room, user]
+        return True
+
+    def leave_all(self, member: MemberT) -> None:
+        """Remove a member from every room."""
+        for room in self.rooms_of(member):
+            self.leave(member, room)
+
+    def members(self, room: str) -> tuple[MemberT, ...]:
+        """All who get what is said in the room, those not yet visible too, in the order in which they came."""
+        # PERF: a broadcast walks this tuple; it is built once per change of membership.
+        snapshot = self.snapshots.get(room)
+        if snapshot is None:
+            if room not in self.members_by_room:
+                return ()
+            snapshot = self.snapshots[room] = tuple(self.members_by_room[room])
+        return snapshot
+
+    def users(self, room: str) -> list[str]:
+        """The users who are visibly in the room, each once, in the order in which they came."""
+        visible = (m for m in self.members(room) if m.visible)
+        users = (self.rooms_by_member[m][room] for m in visible)
+        return list(dict.fromkeys(user for user in users if user is not None))
+
+    def rooms_of(self, member: MemberT) -> list[str]:
+        """The rooms of a member, in the order in which it joined them."""
+        return list(self.rooms_by_member.get(member, ()))
+
+    def with_prefix(self, prefix: str) -> list[str]:
+        """The names of rooms that begin so and have a visible member, sorted."""
+        return sorted(
+            room
+            for room, members in self.members_by_room.items()
+            if room.startswith(prefix) and any(member.visible for member in members)
+        )

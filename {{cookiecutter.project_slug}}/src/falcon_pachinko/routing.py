@@ -1,0 +1,115 @@
+"""Between Falcon's router and a resource: one object per route, one fresh resource per connection."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import falcon.asgi
+
+from .connection import Connection
+from .errors import RegistrationError
+from .manager import WebSocketConnectionManager
+from .resource import WebSocketResource
+
+logger = logging.getLogger(__name__)
+
+ResourceFactory = Callable[..., WebSocketResource]
+
+CONNECTION_KEY = "falcon_pachinko.connection"
+TEMPLATE_FIELD = re.compile(r"{\s*(\w+)")
+
+
+class WebSocketRoute:
+    """What Falcon calls for each connection to one URI template."""
+
+    def __init__(
+        self,
+        factory: ResourceFactory,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        manager: WebSocketConnectionManager,
+        allowed_origins: Collection[str],
+    ) -> None:
+        self.factory = factory
+        self.args = args
+        self.kwargs = kwargs
+        self.manager = manager
+        self.allowed_origins = allowed_origins
+
+    async def on_websocket(
+        self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket, **params: Any
+    ) -> None:
+        """Make a resource and let it live the connection's life."""
+        connection: Connection = req.scope[CONNECTION_KEY]
+        if connection.closed:
+            return  # a middleware has refused already
+        if not origin_is_allowed(req, self.allowed_origins):
+            logger.info("refused the origin %r for %s", req.get_header("Origin"), req.path)
+            await connection.close()
+            return
+        resource = self.factory(*self.args, **self.kwargs)
+        if not isinstance(resource, WebSocketResource):
+            raise RegistrationError(
+                f"{self.factory!r} returned {resource!r}: a WebSocketResource is needed"
+            )
+        resource.connection = connection
+        resource.manager = self.manager
+        connection.limits = resource.limits
+        await resource.live(req, params)
+
+
+def check_resource(
+    template: str, factory: ResourceFactory, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> None:
+    """Find what cannot work before anybody connects.
+
+    Raises:
+        RegistrationError: The message says what is wrong and what would be right.
+    """
+    if not callable(factory):
+        raise RegistrationError(
+            f"{factory!r} for {template!r} is neither a class nor a callable: pass the class itself"
+        )
+    try:
+        inspect.signature(factory).bind(*args, **kwargs)
+    except TypeError as error:
+        raise RegistrationError(
+            f"{factory!r} for {template!r} cannot be called with these arguments: {error}"
+        ) from error
+    if not isinstance(factory, type):
+        return
+    name = factory.__qualname__
+    if not issubclass(factory, WebSocketResource):
+        raise RegistrationError(
+            f"{name} for {template!r} is no WebSocketResource: derive it from that class"
+        )
+    for method in ("on_connect", "on_disconnect", "on_unhandled", "on_invalid"):
+        if not inspect.iscoroutinefunction(getattr(factory, method)):
+            raise RegistrationError(
+                f"{name}.{method} must be a coroutine function: write 'async def'"
+            )
+    fields = dict.fromkeys(TEMPLATE_FIELD.findall(template), "")
+    try:
+        inspect.signature(factory.on_connect).bind(None, None, None, **fields)
+    except TypeError as error:
+        raise RegistrationError(
+            f"{name}.on_connect cannot be called with the fields of {template!r} ({', '.join(fields) or 'none'}): {error}"
+        ) from error
+    factory.handler_table()
+
+
+def origin_is_allowed(req: falcon.asgi.Request, allowed_origins: Collection[str]) -> bool:
+    """Whether a page of this origin may connect.
+
+    SECURITY: browsers open WebSockets to any host and send its cookies along (RFC 6455 section 10.2),
+    so by default only a page of the same host and port may. Programs that are no browsers send no
+    Origin and have no cookies of somebody else.
+    """
+    origin = req.get_header("Origin")
+    if origin is None or origin in allowed_origins or "*" in allowed_origins:
+        return True
+    return origin.partition("://")[2].lower() == (req.get_header("Host") or "").lower()
