@@ -1,0 +1,1 @@
+"""A chat service over WebSockets; :mod:`.app` is the map of the program."""

@@ -1,0 +1,71 @@
+{%- macro import_line(module, names) -%}
+{%- set line = "from .resources." ~ module ~ " import " ~ names | join(", ") -%}
+{%- if line | length <= 100 %}{{ line }}{% else %}from .resources.{{ module }} import (
+{% for name in names %}    {{ name }},
+{% endfor %}){% endif %}
+{%- endmacro -%}
+{%- set resources = {
+    "health": ["HealthResource"],
+    "page": ["PageResource"],
+    "session": ["SessionResource"],
+    cookiecutter.__resource_module: ["ROOM_PREFIX", cookiecutter.__resource_class],
+} -%}
+"""The map of the program: makes every object and joins them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import falcon.asgi
+
+from falcon_pachinko import App, install
+from falcon_pachinko.workers import WorkerController
+
+from .auth import AuthMiddleware
+from .headers import SecurityHeadersMiddleware
+{%- for module in resources | sort %}
+{{ import_line(module, resources[module]) }}
+{%- endfor %}
+from .settings import Settings
+from .workers import announce
+
+WEB_FOLDER = Path(__file__).parent / "web"
+
+
+def create_app(settings: Settings) -> App:
+    """Make the application that these settings describe."""
+    secret = settings.secret.get_secret_value()
+    app = install(
+        falcon.asgi.App(middleware=[SecurityHeadersMiddleware(), AuthMiddleware(secret)]),
+        allowed_origins=settings.allowed_origins,
+    )
+
+    app.add_route("/", PageResource(WEB_FOLDER / "index.html"))
+    app.add_route("/health", HealthResource())
+    app.add_static_route("/static", WEB_FOLDER)
+    if not settings.production:
+        app.add_route("/session", SessionResource(secret, settings.token_lifetime_seconds))
+
+    app.add_websocket_route(
+        "{{ cookiecutter.websocket_path }}/{room_name}",
+        {{ cookiecutter.__resource_class }},
+    )
+
+    workers = WorkerController()
+
+    @app.lifespan
+    async def run_workers(_: App) -> AsyncIterator[None]:
+        await workers.start(
+            announce,
+            manager=app.ws_connection_manager,
+            room_prefix=ROOM_PREFIX,
+            text=settings.announcement_text,
+            interval_seconds=settings.announcement_interval_seconds,
+        )
+        try:
+            yield
+        finally:
+            await workers.stop()
+
+    return app

@@ -1,0 +1,77 @@
+"""``/session``: sign in with nothing but a name. It exists only outside production."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import falcon
+import falcon.asgi
+
+from ..auth import COOKIE_NAME, User, issue_token
+
+MAX_NAME_CHARACTERS = 40
+
+# Control characters, halves of characters, and line and paragraph separators.
+BARRED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+class SessionResource:
+    """Signs users in and out. An identity provider does this in production."""
+
+    def __init__(self, secret: str, lifetime_seconds: int) -> None:
+        self.secret = secret
+        self.lifetime_seconds = lifetime_seconds
+
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """Sign in: ``{"name": "Alice"}`` gives 201, a token, and the same token as a cookie."""
+        user = User(name=read_name(await req.get_media()))
+        token = issue_token(user, self.secret, self.lifetime_seconds)
+        resp.set_cookie(
+            COOKIE_NAME,
+            token,
+            max_age=self.lifetime_seconds,
+            path="/",
+            secure=req.scheme == "https",
+            http_only=True,
+            same_site="Lax",
+        )
+        resp.status = falcon.HTTP_201
+        resp.media = {"name": user.name, "token": token}
+
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """Tell who is signed in; 401 if nobody is."""
+        user: User | None = req.context.user
+        if user is None:
+            raise falcon.HTTPUnauthorized(
+                title="Not signed in", description='POST {"name": "..."} to /session first.'
+            )
+        resp.media = {"name": user.name}
+
+    async def on_delete(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """Sign out: 204, and the cookie is gone."""
+        resp.unset_cookie(COOKIE_NAME, path="/", same_site="Lax")
+        resp.status = falcon.HTTP_204
+
+
+def read_name(media: object) -> str:
+    """The name in a sign-in, without the blanks around it.
+
+    Raises:
+        falcon.HTTPUnprocessableEntity: It is not 1 to 40 characters of text.
+    """
+    name = media.get("name") if isinstance(media, dict) else None
+    if not isinstance(name, str):
+        raise falcon.HTTPUnprocessableEntity(
+            title="No name", description='Send a JSON object with your name: {"name": "Alice"}.'
+        )
+    name = name.strip()
+    if not 1 <= len(name) <= MAX_NAME_CHARACTERS:
+        raise falcon.HTTPUnprocessableEntity(
+            title="Bad name",
+            description=f"The name has {len(name)} characters: it takes 1 to {MAX_NAME_CHARACTERS}.",
+        )
+    if any(unicodedata.category(character) in BARRED_CATEGORIES for character in name):
+        raise falcon.HTTPUnprocessableEntity(
+            title="Bad name", description="The name has a control character: use visible ones."
+        )
+    return name

@@ -1,0 +1,94 @@
+"""The chat: what happens on one connection to one room."""
+
+from __future__ import annotations
+
+import falcon.asgi
+
+from falcon_pachinko import (
+    InvalidRoomName,
+    Reject,
+    WebSocketLike,
+    WebSocketResource,
+    handles_message,
+)
+
+from ..auth import User
+from ..messages import (
+    NoPayload,
+    SendMessage,
+    ServerNewMessage,
+    ServerRoomState,
+    ServerSystemMessage,
+    ServerUserJoined,
+    ServerUserLeft,
+    ServerUserTyping,
+)
+
+# Rooms are named with this in front, so that several resources can share one manager.
+ROOM_PREFIX = {{ cookiecutter.__room_prefix_literal }}
+
+BAD_ROOM_NAME = 4400
+NOT_SIGNED_IN = 4401
+
+
+class {{ cookiecutter.__resource_class }}(WebSocketResource):
+    """One user's connection to one room. A fresh object serves each connection."""
+
+    user: User
+    room: str
+    typing: bool = False
+
+    async def on_connect(self, req: falcon.asgi.Request, ws: WebSocketLike, room_name: str) -> bool:
+        """Let users who are signed in into the room, and tell them who is there."""
+        user: User | None = req.context.user
+        if user is None:
+            raise Reject(NOT_SIGNED_IN, "sign in first")
+        self.user = user
+        self.room = ROOM_PREFIX + room_name
+        self.connection.user = user.name
+        try:
+            newcomer = await self.join_room(self.room)
+        except InvalidRoomName:
+            reason = "no room can have this name: it is too long or has control characters"
+            raise Reject(BAD_ROOM_NAME, reason) from None
+        others = [name for name in await self.manager.members(self.room) if name != user.name]
+        await ws.send_media(ServerSystemMessage(text=f"Welcome {user.name} to room '{room_name}'!"))
+        await ws.send_media(ServerRoomState(users=[*others, user.name]))
+        if newcomer:
+            await self.broadcast_to_room(
+                self.room, ServerUserJoined(user=user.name), exclude_self=True
+            )
+        return True
+
+    @handles_message("clientSendMessage")
+    async def send_message(self, ws: WebSocketLike, payload: SendMessage) -> None:
+        """Say something to everybody in the room, the sender too."""
+        await self.broadcast_to_room(
+            self.room, ServerNewMessage(user=self.user.name, text=payload.text)
+        )
+
+    @handles_message("clientStartTyping")
+    async def start_typing(self, ws: WebSocketLike, payload: NoPayload) -> None:
+        """Tell the others that the user types."""
+        await self.tell_typing(True)
+
+    @handles_message("clientStopTyping")
+    async def stop_typing(self, ws: WebSocketLike, payload: NoPayload) -> None:
+        """Tell the others that the user has stopped."""
+        await self.tell_typing(False)
+
+    async def tell_typing(self, is_typing: bool) -> None:
+        """Remember and tell, for a client that goes away while typing."""
+        self.typing = is_typing
+        await self.broadcast_to_room(
+            self.room,
+            ServerUserTyping(user=self.user.name, is_typing=is_typing),
+            exclude_self=True,
+        )
+
+    async def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:
+        """Tell the others that the user is gone, unless another connection of the user is there."""
+        if self.typing:
+            await self.tell_typing(False)
+        if await self.leave_room(self.room):
+            await self.broadcast_to_room(self.room, ServerUserLeft(user=self.user.name))

@@ -1,0 +1,88 @@
+"""The settings: the only place that reads the environment and the file ``.env``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+ENV_PREFIX = "APP_"
+DEVELOPMENT_SECRET = "for-development-only-this-secret-is-known-to-everybody"
+
+# RFC 7518 section 3.2: a key for HS256 has at least the 256 bits of its hash.
+MIN_SECRET_BYTES = 32
+
+
+class Settings(BaseSettings):
+    """Each setting is read from ``APP_<NAME>``: the environment first, then ``.env``, then the default."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+    )
+
+    environment: Literal["development", "test", "production"] = "development"
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)  # 0 takes a free one
+    secret: SecretStr = SecretStr(DEVELOPMENT_SECRET)
+    log_level: Literal["critical", "error", "warning", "info", "debug", "trace"] = "info"
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    token_lifetime_seconds: int = Field(default=8 * 3600, gt=0)
+    announcement_interval_seconds: float = Field(default=3600.0, gt=0)
+    announcement_text: str = Field(
+        default="System maintenance is scheduled for 2 AM UTC.", min_length=1
+    )
+    graceful_shutdown_seconds: int = Field(default=20, gt=0)
+
+    @property
+    def production(self) -> bool:
+        """Whether strangers use it: then there is no sign-in by name, and the secret must be one."""
+        return self.environment == "production"
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def split_at_commas(cls, value: object) -> object:
+        """``https://a.example, https://b.example`` is two origins."""
+        if not isinstance(value, str):
+            return value
+        return tuple(origin.strip() for origin in value.split(",") if origin.strip())
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        """An origin as a browser sends it: a scheme, a host and perhaps a port."""
+        for origin in origins:
+            parts = urlsplit(origin)
+            if origin != "*" and origin != f"{parts.scheme}://{parts.netloc}":
+                raise ValueError(f"{origin!r} is no origin: write it like https://chat.example.com")
+        return origins
+
+    @model_validator(mode="after")
+    def check_secret(self) -> Settings:
+        """A secret that can be guessed lets anybody sign in as anybody."""
+        secret = self.secret.get_secret_value()
+        if len(secret.encode()) < MIN_SECRET_BYTES:
+            raise ValueError(f"APP_SECRET must have {MIN_SECRET_BYTES} bytes or more")
+        if self.production and secret == DEVELOPMENT_SECRET:
+            raise ValueError("APP_SECRET is missing or the development one: set one of your own")
+        return self
+
+
+def load_settings() -> Settings:
+    """Read the settings; where one is bad, end the program with a line for each that names it."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_url=False, include_context=False):
+            name = f"{ENV_PREFIX}{problem['loc'][0]}".upper() if problem["loc"] else ""
+            given = f" (it is {problem['input']!r})" if name and name != "APP_SECRET" else ""
+            reason = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{name}: {reason}{given}" if name else reason)
+        raise SystemExit("The settings do not work:\n  " + "\n  ".join(lines)) from None
