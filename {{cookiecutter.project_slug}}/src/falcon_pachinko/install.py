@@ -22,21 +22,21 @@ class LifespanMiddleware:
 
     def __init__(self) -> None:
         self.functions: list[Callable[[App], AbstractAsyncContextManager[Any]]] = []
-        self.stack: AsyncExitStack | None = None
+        self.stack = AsyncExitStack()
         self.app: App
 
     async def process_startup(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
         """Enter all; where one fails, leave those already entered and let the server's start fail."""
-        async with AsyncExitStack() as stack:
+        try:
             for function in self.functions:
-                await stack.enter_async_context(function(self.app))
-            self.stack = stack.pop_all()
+                await self.stack.enter_async_context(function(self.app))
+        except BaseException:
+            await self.stack.aclose()
+            raise
 
     async def process_shutdown(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
         """Leave all."""
-        if self.stack is not None:
-            stack, self.stack = self.stack, None
-            await stack.aclose()
+        await self.stack.aclose()
 
 
 class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
@@ -129,7 +129,8 @@ def install(app: falcon.asgi.App[Any, Any], *, allowed_origins: Collection[str] 
         raise RegistrationError("install() has been called for this application already")
     lifespan = LifespanMiddleware()
     own_class = type(app)
-    bases = (App,) if own_class is falcon.asgi.App else (App, own_class)
+    # NOTE: the class of the application comes first, or Python finds the layouts too different.
+    bases = (App,) if own_class is falcon.asgi.App else (own_class, App)
     installed_class = type(
         own_class.__name__,
         bases,

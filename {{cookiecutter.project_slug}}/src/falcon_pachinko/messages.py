@@ -206,8 +206,6 @@ def type_of(text: str) -> str:
 
 def explain(error: Exception) -> tuple[str, str]:
     """What was expected, and where in the payload."""
-    if isinstance(error, RecursionError):
-        return "Nested too deeply", ""
     reason, _, path = str(error).partition(" - at `$")
     return reason, path.removesuffix("`").removeprefix(".payload").removeprefix(".")
 
