@@ -1,0 +1,203 @@
+"""What install() does to an application, and what is refused before anybody connects."""
+
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import falcon
+import falcon.asgi
+import pytest
+from falcon.testing import ASGIConductor
+
+from falcon_pachinko import (
+    App,
+    Limits,
+    RegistrationError,
+    WebSocketLike,
+    WebSocketResource,
+    handles_message,
+    install,
+)
+from falcon_pachinko.testing import connect, serve
+
+
+class Room(WebSocketResource):
+    async def on_connect(
+        self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, name: str, **params: Any
+    ) -> bool:
+        return True
+
+
+@pytest.fixture
+def app() -> App:
+    return install(falcon.asgi.App())
+
+
+class OwnApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mine = "kept"
+
+
+def test_the_application_itself_gets_the_new_abilities() -> None:
+    plain = falcon.asgi.App()
+    installed = install(plain)
+    assert installed is plain
+    assert len(installed.ws_connection_manager) == 0
+
+
+def test_a_subclass_stays_what_it_is() -> None:
+    app = OwnApp()
+    installed: object = install(app)
+    assert installed is app
+    assert isinstance(app, OwnApp)
+    assert app.mine == "kept"
+    assert type(app).__name__ == "OwnApp"
+
+
+def test_two_applications_share_nothing() -> None:
+    one, two = install(falcon.asgi.App()), install(falcon.asgi.App())
+    assert one.ws_connection_manager is not two.ws_connection_manager
+    assert not hasattr(falcon.asgi.App(), "ws_connection_manager")
+
+
+def test_installing_twice_is_refused(app: App) -> None:
+    with pytest.raises(RegistrationError, match="already"):
+        install(app)
+
+
+@pytest.mark.parametrize("app", [falcon.App(), object(), None])
+def test_what_is_no_asgi_application_is_refused(app: Any) -> None:
+    with pytest.raises(RegistrationError, match=r"needs a falcon\.asgi\.App"):
+        install(app)
+
+
+class NoCoroutine(Room):
+    def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:  # type: ignore[override]
+        ...
+
+
+class NeedsArgument(Room):
+    def __init__(self, history: int) -> None: ...
+
+
+class BadHandler(Room):
+    @handles_message("say")
+    async def say(self) -> None: ...
+
+
+class NotAResource:
+    async def on_websocket(self, req: Any, ws: Any, name: str) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("template", "resource", "problem"),
+    [
+        ("/r/{name}", Room(), "neither a class nor a callable"),
+        ("/r/{name}", NotAResource, "no WebSocketResource"),
+        ("/r/{name}", NoCoroutine, "on_disconnect must be a coroutine function"),
+        ("/r/{name}", NeedsArgument, "missing a required argument: 'history'"),
+        ("/r/{name}", BadHandler, "it takes (self, ws, payload)"),
+        ("/r", Room, "cannot be called with the fields of '/r' (none)"),
+    ],
+)
+def test_what_cannot_work_is_refused_when_the_route_is_added(
+    app: App, template: str, resource: Any, problem: str
+) -> None:
+    with pytest.raises(RegistrationError, match=re.escape(problem)):
+        app.add_websocket_route(template, resource)
+
+
+def test_the_fields_of_a_template_may_have_converters(app: App) -> None:
+    app.add_websocket_route("/r/{name:uuid}/x", Room)
+
+
+async def test_a_callable_that_returns_something_else_is_an_internal_error(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.add_websocket_route("/r/{name}", lambda: 5)  # type: ignore[arg-type,return-value]
+    async with serve(app) as served:
+        with pytest.raises(Exception, match="403"):
+            async with connect(served.ws_url("/r/x")):
+                pass
+    assert "a WebSocketResource is needed" in caplog.text
+
+
+async def test_lifespans_are_entered_in_order_and_left_in_reverse(app: App) -> None:
+    record: list[str] = []
+
+    @app.lifespan
+    async def one(given: App) -> AsyncIterator[None]:
+        assert given is app
+        record.append("one up")
+        yield
+        record.append("one down")
+
+    @app.lifespan
+    async def two(given: App) -> AsyncIterator[None]:
+        record.append("two up")
+        yield
+        record.append("two down")
+
+    async with ASGIConductor(app):
+        assert record == ["one up", "two up"]
+    assert record == ["one up", "two up", "two down", "one down"]
+
+
+async def test_a_lifespan_that_fails_undoes_the_ones_before_and_stops_the_start(app: App) -> None:
+    record: list[str] = []
+
+    @app.lifespan
+    async def one(given: App) -> AsyncIterator[None]:
+        yield
+        record.append("one down")
+
+    @app.lifespan
+    async def two(given: App) -> AsyncIterator[None]:
+        raise ZeroDivisionError
+        yield
+
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        async with ASGIConductor(app):
+            pass
+    assert record == ["one down"]
+
+
+def test_a_lifespan_has_to_be_an_async_generator_function(app: App) -> None:
+    async def no_yield(given: App) -> None: ...
+
+    with pytest.raises(RegistrationError, match="one 'yield'"):
+        app.lifespan(no_yield)
+
+
+class PlainEcho:
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        resp.media = "plain"
+
+    async def on_websocket(self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket) -> None:
+        await ws.accept()
+        while True:
+            await ws.send_text((await ws.receive_text()).upper())
+
+
+async def test_plain_falcon_resources_work_as_before(app: App) -> None:
+    app.add_route("/plain", PlainEcho())
+    async with ASGIConductor(app) as conductor:
+        assert (await conductor.get("/plain")).json == "plain"
+        assert (await conductor.get("/missing")).status_code == 404
+    async with serve(app) as served:
+        async with connect(served.ws_url("/plain")) as client:
+            await client.send_raw("hello")
+            assert await client.receive_raw() == "HELLO"
+            await client.send_raw(b"this one is for nobody")
+            assert await client.wait_closed() == (1011, "Internal Server Error")
+        with pytest.raises(Exception, match="403"):
+            async with connect(served.ws_url("/missing")):
+                pass
+
+
+@pytest.mark.parametrize("bound", ["outbox_bytes", "outbox_messages", "on_connect_seconds"])
+@pytest.mark.parametrize("value", [0, -1, float("nan")])
+def test_a_bound_has_to_be_above_zero(bound: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{bound} is .*: it must be above zero"):
+        Limits(**{bound: value})  # type: ignore[arg-type]

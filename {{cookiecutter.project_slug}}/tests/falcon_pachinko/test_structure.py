@@ -1,0 +1,73 @@
+"""Imports go down only, and the public names are the listed ones."""
+
+import ast
+from pathlib import Path
+
+import falcon_pachinko
+
+PACKAGE = Path(falcon_pachinko.__file__).parent
+
+FLOORS = [
+    {"errors", "protocols", "limits"},
+    {"messages", "rooms", "suspension"},
+    {"connection", "workers"},
+    {"manager", "resource"},
+    {"routing", "install"},
+    {"__init__"},
+]
+# Within a floor, these may import these.
+NEIGHBOURS = {("resource", "manager"), ("install", "routing")}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """The modules of this package that a file imports, those for type checking too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            found |= {name.split(".")[0] for name in names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE.name):
+            found.add("an absolute import of the package itself")
+    return found
+
+
+def test_imports_go_down_only() -> None:
+    floor_of = {module: number for number, floor in enumerate(FLOORS) for module in floor}
+    for path in PACKAGE.glob("*.py"):
+        for module in imported_modules(path):
+            down = floor_of[module] < floor_of[path.stem]
+            assert down or (path.stem, module) in NEIGHBOURS, f"{path.stem} imports {module}"
+
+
+def test_every_module_has_its_floor() -> None:
+    assert {path.stem for path in PACKAGE.glob("*.py")} == set().union(*FLOORS)
+
+
+def test_the_pure_floor_waits_for_nothing() -> None:
+    for module in ("messages", "rooms"):
+        tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+        assert not [node for node in ast.walk(tree) if isinstance(node, ast.Await)], module
+
+
+def test_the_public_names_are_the_listed_ones() -> None:
+    assert sorted(falcon_pachinko.__all__) == [
+        "App",
+        "Connection",
+        "InvalidPayload",
+        "InvalidRoomName",
+        "Limits",
+        "Message",
+        "MessageError",
+        "OutboxFull",
+        "PachinkoError",
+        "RegistrationError",
+        "Reject",
+        "ServerError",
+        "WebSocketConnectionManager",
+        "WebSocketLike",
+        "WebSocketResource",
+        "handles_binary",
+        "handles_message",
+        "install",
+    ]
+    assert all(hasattr(falcon_pachinko, name) for name in falcon_pachinko.__all__)

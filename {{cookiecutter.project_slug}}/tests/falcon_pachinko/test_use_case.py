@@ -1,0 +1,142 @@
+"""The program for which the framework exists runs as its document writes it."""
+
+import asyncio
+import importlib.util
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from falcon_pachinko.testing import Client, Served, connect, serve
+
+ANNOUNCEMENT_SECONDS = 0.05
+UNRECOGNIZED = {
+    "type": "serverError",
+    "payload": {"error": "Unrecognized message format or type."},
+}
+
+
+def load_program() -> ModuleType:
+    """A fresh copy of the program: its application and its manager live in the module."""
+    path = Path(__file__).with_name("use_case_program.py")
+    spec = importlib.util.spec_from_file_location("use_case_program", path)
+    assert spec is not None
+    assert spec.loader is not None
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    return program
+
+
+@pytest.fixture
+def program() -> ModuleType:
+    return load_program()
+
+
+@pytest.fixture
+async def served(program: ModuleType) -> AsyncIterator[Served]:
+    async with serve(program.app) as served:
+        yield served
+
+
+@pytest.fixture
+async def alice(served: Served) -> AsyncIterator[Client]:
+    async with connect(served.ws_url("/ws/chat/general?user=Alice")) as client:
+        assert await client.receive() == {
+            "type": "serverSystemMessage",
+            "payload": {"text": "Welcome Alice to room 'general'!"},
+        }
+        yield client
+
+
+@pytest.fixture
+async def bob(served: Served, alice: Client) -> AsyncIterator[Client]:
+    async with connect(served.ws_url("/ws/chat/general?user=Bob")) as client:
+        assert (await client.receive())["payload"]["text"] == "Welcome Bob to room 'general'!"
+        joined = {"type": "serverUserJoined", "payload": {"user": "Bob"}}
+        assert await alice.receive() == joined
+        yield client
+
+
+async def test_a_message_reaches_everybody_in_the_room(alice: Client, bob: Client) -> None:
+    await bob.send("clientSendMessage", {"text": "Hello everyone!"})
+    message = {"type": "serverNewMessage", "payload": {"user": "Bob", "text": "Hello everyone!"}}
+    assert await alice.receive() == message
+    assert await bob.receive() == message
+
+
+async def test_typing_reaches_the_others_only(alice: Client, bob: Client) -> None:
+    await bob.send("clientStartTyping")
+    await bob.send("clientStopTyping")
+    await bob.send("clientSendMessage", {"text": "done"})
+    assert [await alice.receive() for _ in range(3)] == [
+        {"type": "serverUserTyping", "payload": {"user": "Bob", "isTyping": True}},
+        {"type": "serverUserTyping", "payload": {"user": "Bob", "isTyping": False}},
+        {"type": "serverNewMessage", "payload": {"user": "Bob", "text": "done"}},
+    ]
+    assert (await bob.receive())["type"] == "serverNewMessage"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(json.dumps({"type": "unknown", "payload": {}}), id="unknown type"),
+        pytest.param(json.dumps({"type": "disconnect"}), id="a method's name"),
+        pytest.param(json.dumps({"payload": {"text": "x"}}), id="no type"),
+        pytest.param("this is not JSON", id="not JSON"),
+        pytest.param("", id="empty"),
+        pytest.param(b"\x00\xff", id="binary"),
+    ],
+)
+async def test_what_is_not_understood_is_answered_and_the_connection_lives(
+    alice: Client, message: str | bytes
+) -> None:
+    await alice.send_raw(message)
+    assert await alice.receive() == UNRECOGNIZED
+    await alice.send("clientSendMessage", {"text": "still here"})
+    assert (await alice.receive())["payload"]["text"] == "still here"
+
+
+async def test_nobody_gets_in_without_a_user(served: Served, alice: Client) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(served.ws_url("/ws/chat/general")):
+            pass
+    assert refused.value.response.status_code == 403
+    await alice.send("clientSendMessage", {"text": "marker"})
+    assert (await alice.receive())["type"] == "serverNewMessage"
+
+
+async def test_the_others_are_told_when_somebody_leaves(
+    alice: Client, bob: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await bob.close(1001)
+    assert await alice.receive() == {"type": "serverUserLeft", "payload": {"user": "Bob"}}
+    await alice.send("clientSendMessage", {"text": "marker"})
+    await alice.receive()
+    assert capsys.readouterr().out == "User Bob disconnected from room general with code 1001\n"
+
+
+async def test_the_worker_announces_to_rooms_with_its_prefix(program: Any) -> None:
+    program.ANNOUNCEMENT_INTERVAL = ANNOUNCEMENT_SECONDS
+    async with (
+        serve(program.app) as served,
+        connect(served.ws_url("/ws/chat/chat_general?user=Alice")) as alice,
+        connect(served.ws_url("/ws/chat/general?user=Bob")) as bob,
+    ):
+        announcement = (await alice.receive_until("serverSystemAnnouncement"))[-1]
+        text = "System maintenance is scheduled for 2 AM UTC."
+        assert announcement["payload"] == {"text": text}
+        assert (await bob.receive())["type"] == "serverSystemMessage"
+        await bob.send("clientSendMessage", {"text": "marker"})
+        assert (await bob.receive())["type"] == "serverNewMessage"
+
+
+async def test_the_worker_ends_with_the_application(program: ModuleType) -> None:
+    async with serve(program.app):
+        pass
+    names = [task.get_name() for task in asyncio.all_tasks()]
+    assert not [name for name in names if name.startswith("worker")]
+    assert program.controller.tasks == set()
