@@ -1,0 +1,296 @@
+/**
+ * A WebSocket client that stays connected: JSON messages `{"type": ..., "payload": ...}`, a state
+ * to show to people, and reconnection. It depends on nothing and runs in browsers and, with the
+ * global `WebSocket`, in Node. It sends no heartbeat: the server pings.
+ *
+ *     import { connect } from "./realtime.js";
+ *
+ *     const client = connect("/ws/chat/general");
+ *     client.on("serverNewMessage", ({ user, text }) => show(user, text));
+ *     client.onStatus(({ state, nextTryAtMs }) => showState(state, nextTryAtMs));
+ *     client.send("clientSendMessage", { text: "Hello" });
+ */
+
+/**
+ * - `connecting`: a try is under way.
+ * - `open`: messages flow.
+ * - `waiting`: the connection is lost; the next try is at `nextTryAtMs`.
+ * - `closed`: it has ended and stays so, by `close()` or by a code that forbids another try.
+ *
+ * @typedef {"connecting" | "open" | "waiting" | "closed"} ConnectionState
+ */
+
+/**
+ * @typedef {object} ConnectionStatus
+ * @property {ConnectionState} state
+ * @property {number | null} nextTryAtMs When the next try begins, on the clock of `Date.now()`; only while `waiting`.
+ * @property {number | null} code The close code that led here; only while `waiting` or `closed`.
+ * @property {string} reason The reason that came with the code, often empty.
+ */
+
+/**
+ * @typedef {object} RealtimeOptions
+ * @property {number} [baseDelayMs] The longest wait before the first retry; it doubles with each failure. Default 500.
+ * @property {number} [maxDelayMs] The longest wait of all. Default 30,000.
+ * @property {number} [stableAfterMs] A connection that lived this long makes the waits short again. Default 5,000.
+ * @property {number} [connectTimeoutMs] A try without an answer is given up after this time. Default 10,000.
+ * @property {number} [maxQueuedMessages] How many messages wait while not open; `send` refuses more. Default 100.
+ * @property {number} [maxBufferedBytes] While open, `send` refuses when the socket holds more unsent bytes. Default 1 MiB.
+ * @property {new (url: string) => WebSocket} [WebSocketClass] Default: the global `WebSocket`.
+ */
+
+const DEFAULT_OPTIONS = {
+  baseDelayMs: 500,
+  maxDelayMs: 30_000,
+  stableAfterMs: 5_000,
+  connectTimeoutMs: 10_000,
+  maxQueuedMessages: 100,
+  maxBufferedBytes: 1_048_576,
+};
+
+// https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1: each of these would only happen again.
+const TERMINAL_CODES = new Set([1002, 1003, 1007, 1008, 1009, 1010]);
+
+// 3000 + the HTTP status (Falcon's way): timeout, too early and too many requests are worth a retry.
+const RETRYABLE_CODES = new Set([3408, 3425, 3429]);
+
+const ABNORMAL_CLOSURE = 1006;
+
+/** Whether a close code means that another try cannot succeed. @param {number} code */
+export function isTerminalCode(code) {
+  if (RETRYABLE_CODES.has(code)) return false;
+  return TERMINAL_CODES.has(code) || (code >= 3400 && code <= 3499) || (code >= 4400 && code <= 4499);
+}
+
+/**
+ * The wait before a retry: exponential with full jitter, so that the clients of a restarted server
+ * come back spread out (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+ *
+ * @param {number} failures How many tries failed since the last stable connection, from 0.
+ * @param {number} baseDelayMs
+ * @param {number} maxDelayMs
+ */
+export function retryDelayMs(failures, baseDelayMs, maxDelayMs) {
+  return Math.random() * Math.min(maxDelayMs, baseDelayMs * 2 ** failures);
+}
+
+/**
+ * Makes a client and starts its first try.
+ *
+ * @template {object} [Incoming=Record<string, any>] The payload of each type of message from the server.
+ * @template {object} [Outgoing=Record<string, any>] The payload of each type of message to the server.
+ * @param {string | URL} url `ws:`, `wss:`, `http:` or `https:`; in a browser also a path on the page's own origin.
+ * @param {RealtimeOptions} [options]
+ * @returns {RealtimeClient<Incoming, Outgoing>}
+ * @throws {TypeError} If the URL is not one.
+ */
+export function connect(url, options) {
+  return new RealtimeClient(url, options);
+}
+
+/**
+ * @template {object} [Incoming=Record<string, any>]
+ * @template {object} [Outgoing=Record<string, any>]
+ */
+export class RealtimeClient {
+  #url;
+  #options;
+  #WebSocketClass;
+  /** @type {WebSocket | null} */
+  #socket = null;
+  /** @type {Map<string, Set<(payload: any) => void>>} */
+  #listeners = new Map();
+  /** @type {Set<(status: ConnectionStatus) => void>} */
+  #statusListeners = new Set();
+  /** @type {string[]} */
+  #queue = [];
+  /** @type {ConnectionStatus} */
+  #status = { state: "connecting", nextTryAtMs: null, code: null, reason: "" };
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+  #failures = 0;
+  /** @type {number | null} */
+  #openedAtMs = null;
+
+  /** @param {string | URL} url @param {RealtimeOptions} [options] */
+  constructor(url, options = {}) {
+    this.#url = new URL(url, globalThis.location?.href);
+    this.#url.protocol = this.#url.protocol.replace("http", "ws");
+    this.#options = { ...DEFAULT_OPTIONS, ...options };
+    this.#WebSocketClass = options.WebSocketClass ?? globalThis.WebSocket;
+    globalThis.addEventListener?.("online", this.retryNow);
+    this.#open();
+  }
+
+  get state() {
+    return this.#status.state;
+  }
+
+  get status() {
+    return this.#status;
+  }
+
+  /** How many messages wait for the next connection. */
+  get queuedMessages() {
+    return this.#queue.length;
+  }
+
+  /**
+   * Calls `listener` with the payload of each message of this type; a missing payload is `{}`.
+   * A listener that throws is reported on the console and disturbs nobody else.
+   *
+   * NOTE: the payload is what the server sent; the types are a promise that nothing here checks.
+   *
+   * @template {keyof Incoming & string} Type
+   * @param {Type} type
+   * @param {(payload: Incoming[Type]) => void} listener
+   * @returns {() => boolean} Ends the subscription.
+   */
+  on(type, listener) {
+    const listeners = this.#listeners.get(type) ?? new Set();
+    this.#listeners.set(type, listeners.add(listener));
+    return () => listeners.delete(listener);
+  }
+
+  /**
+   * Calls `listener` on each change of the status; read `status` for the present one.
+   *
+   * @param {(status: ConnectionStatus) => void} listener
+   * @returns {() => boolean} Ends the subscription.
+   */
+  onStatus(listener) {
+    // A listener that closes or retries changes the status: the others get the new one only.
+    const inform = (/** @type {ConnectionStatus} */ status) => status === this.#status && listener(status);
+    this.#statusListeners.add(inform);
+    return () => this.#statusListeners.delete(inform);
+  }
+
+  /**
+   * Sends a message now, or keeps it for the next connection while there is none.
+   *
+   * NOTE: the protocol has no receipts. `true` means taken, not delivered: what was written to a
+   * connection that breaks at that moment is lost.
+   *
+   * @template {keyof Outgoing & string} Type
+   * @param {Type} type
+   * @param {Outgoing[Type]} [payload]
+   * @returns {boolean} Whether the message was taken: not once closed, nor when too much waits already.
+   */
+  send(type, payload) {
+    const text = JSON.stringify({ type, payload: payload ?? {} });
+    if (this.state === "open" && this.#socket) {
+      if (this.#socket.bufferedAmount > this.#options.maxBufferedBytes) return false;
+      this.#socket.send(text);
+      return true;
+    }
+    if (this.state === "closed" || this.#queue.length >= this.#options.maxQueuedMessages) return false;
+    this.#queue.push(text);
+    return true;
+  }
+
+  /** Ends the wait for the next try; without effect in any state but `waiting`. */
+  retryNow = () => {
+    if (this.state !== "waiting") return;
+    clearTimeout(this.#timer);
+    this.#open();
+  };
+
+  /**
+   * Ends the connection for ever and forgets what is queued.
+   *
+   * @param {number} [code] 1000 or 3000 to 4999.
+   * @param {string} [reason]
+   */
+  close(code = 1000, reason = "") {
+    if (this.state === "closed") return;
+    const socket = this.#socket;
+    this.#end(code, reason);
+    socket?.close(code, reason);
+  }
+
+  #open() {
+    const socket = new this.#WebSocketClass(this.#url.href);
+    this.#socket = socket;
+    const giveUp = () => this.#lose(socket, ABNORMAL_CLOSURE, "");
+    this.#timer = setTimeout(giveUp, this.#options.connectTimeoutMs);
+    socket.addEventListener("open", () => this.#opened(socket));
+    socket.addEventListener("message", (event) => this.#receive(socket, event.data));
+    socket.addEventListener("close", (event) => this.#lose(socket, event.code, event.reason));
+    // NOTE: some releases of Node's WebSocket report a failed try with "error" and never with "close".
+    socket.addEventListener("error", () => this.#openedAtMs === null && giveUp());
+    this.#setStatus({ state: "connecting", nextTryAtMs: null, code: null, reason: "" });
+  }
+
+  /** @param {WebSocket} socket */
+  #opened(socket) {
+    if (socket !== this.#socket) return;
+    clearTimeout(this.#timer);
+    this.#openedAtMs = performance.now();
+    for (const text of this.#queue.splice(0)) socket.send(text);
+    this.#setStatus({ state: "open", nextTryAtMs: null, code: null, reason: "" });
+  }
+
+  /** @param {WebSocket} socket @param {any} data */
+  #receive(socket, data) {
+    if (socket !== this.#socket) return;
+    let message = null;
+    try {
+      message = JSON.parse(data);
+    } catch {
+      // Reported below, with what is JSON but no message.
+    }
+    if (typeof message?.type !== "string") {
+      console.warn("A message from the server was ignored: it is not JSON with a type.");
+      return;
+    }
+    callEach(this.#listeners.get(message.type) ?? [], message.payload ?? {});
+  }
+
+  /** @param {WebSocket} socket @param {number} code @param {string} reason */
+  #lose(socket, code, reason) {
+    if (socket !== this.#socket) return;
+    const { baseDelayMs, maxDelayMs, stableAfterMs } = this.#options;
+    if (this.#openedAtMs !== null && performance.now() - this.#openedAtMs >= stableAfterMs) this.#failures = 0;
+    if (isTerminalCode(code)) {
+      this.#end(code, reason);
+    } else {
+      clearTimeout(this.#timer);
+      this.#socket = this.#openedAtMs = null;
+      const delayMs = retryDelayMs(this.#failures, baseDelayMs, maxDelayMs);
+      this.#failures += 1;
+      this.#timer = setTimeout(this.retryNow, delayMs);
+      this.#setStatus({ state: "waiting", nextTryAtMs: Date.now() + delayMs, code, reason });
+    }
+    socket.close();
+  }
+
+  /** @param {number} code @param {string} reason */
+  #end(code, reason) {
+    clearTimeout(this.#timer);
+    this.#socket = this.#openedAtMs = null;
+    this.#queue.length = 0;
+    globalThis.removeEventListener?.("online", this.retryNow);
+    this.#setStatus({ state: "closed", nextTryAtMs: null, code, reason });
+  }
+
+  /** @param {ConnectionStatus} status */
+  #setStatus(status) {
+    this.#status = status;
+    callEach(this.#statusListeners, status);
+  }
+}
+
+/**
+ * @template T
+ * @param {Iterable<(value: T) => void>} listeners
+ * @param {T} value
+ */
+function callEach(listeners, value) {
+  for (const listener of [...listeners]) {
+    try {
+      listener(value);
+    } catch (error) {
+      console.error(error);
+    }
+  }
+}
