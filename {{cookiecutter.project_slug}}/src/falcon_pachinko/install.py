@@ -9,9 +9,10 @@ from typing import Any, ClassVar, TypeVar
 
 import falcon.asgi
 
-from .connection import Connection, Receive, Send
+from .connection import Connection, Receive
 from .errors import RegistrationError
 from .manager import WebSocketConnectionManager
+from .outbox import Send
 from .routing import CONNECTION_KEY, ResourceFactory, WebSocketRoute, check_resource
 
 LifespanFunction = TypeVar("LifespanFunction", bound=Callable[..., Any])

@@ -12,7 +12,7 @@ import msgspec
 from falcon import HTTPError, HTTPStatus, WebSocketDisconnected
 from falcon.asgi.ws import http_status_to_ws_code
 
-from .connection import Connection
+from .connection import Connection, State
 from .errors import InvalidPayload, MessageError, Reject
 from .limits import Limits
 from .manager import WebSocketConnectionManager
@@ -43,7 +43,6 @@ class WebSocketResource:
     table: ClassVar[HandlerTable]
     connection: Connection
     manager: WebSocketConnectionManager
-    deferred: list[tuple[str, Outgoing, bool]] | None = None
 
     async def on_connect(
         self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, **params: Any
@@ -101,11 +100,11 @@ class WebSocketResource:
             TypeError: The message holds something that JSON cannot; nobody got it.
         """
         outgoing = Outgoing.of(message)
-        if self.deferred is None:
+        if self.connection.state is State.CONNECTING:
+            self.connection.held.deferred.append((room, outgoing, exclude_self))
+        else:
             exclude = (self.connection,) if exclude_self else ()
             await self.manager.broadcast_to_room(room, outgoing, exclude=exclude)
-        else:
-            self.deferred.append((room, outgoing, exclude_self))
 
     @classmethod
     def handler_table(cls) -> HandlerTable:
@@ -146,7 +145,6 @@ class WebSocketResource:
     async def connect(self, req: falcon.asgi.Request, params: dict[str, Any]) -> bool:
         """Run ``on_connect`` as a transaction; say whether the connection is open now."""
         ws = self.connection
-        self.deferred = []
         watch = None if ws.handshake_answered else asyncio.create_task(ws.wait_vanished())
         accepted = None
         try:
@@ -172,20 +170,17 @@ class WebSocketResource:
             await ws.close(FORBIDDEN if ws.handshake_answered else None)
             return False
         try:
-            await ws.open()
+            held = await ws.open()
         except OSError:
             return False
-        if ws.accepted:
-            await self.commit()
-        return ws.accepted
-
-    async def commit(self) -> None:
-        """Make the newcomer visible and carry out what was put off."""
-        deferred, self.deferred = self.deferred or [], None
-        self.manager.add(self.connection)
-        for room, outgoing, exclude_self in deferred:
+        if held is None:
+            return False
+        self.manager.add(ws)
+        for room, outgoing, exclude_self in held.deferred:
             await self.broadcast_to_room(room, outgoing, exclude_self)
-        self.connection.release_heard()
+        for outgoing in held.heard:
+            ws.deliver(outgoing)
+        return True
 
     async def dispatch(self, table: HandlerTable, message: str | bytes) -> None:
         """Give one message to its handler."""

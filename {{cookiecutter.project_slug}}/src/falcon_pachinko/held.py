@@ -1,0 +1,40 @@
+"""What is said before a connection is accepted."""
+
+from __future__ import annotations
+
+from .errors import OutboxFull
+from .limits import Limits
+from .messages import Outgoing
+
+
+class Held:
+    """The transaction of ``on_connect``: held back until it accepts, dropped if it does not.
+
+    Attributes:
+        own: Messages of ``on_connect`` to its own client.
+        deferred: Its broadcasts: the room, the message, and whether the client itself is left out.
+        heard: What joined rooms and other connections said meanwhile.
+    """
+
+    __slots__ = ("deferred", "heard", "own", "size_bytes")
+
+    def __init__(self) -> None:
+        self.own: list[Outgoing] = []
+        self.deferred: list[tuple[str, Outgoing, bool]] = []
+        self.heard: list[Outgoing] = []
+        self.size_bytes = 0
+
+    def add(self, outgoing: Outgoing, messages: list[Outgoing], limits: Limits) -> None:
+        """Hold one more message in ``own`` or ``heard``.
+
+        Raises:
+            OutboxFull: More is held than may wait for one client.
+        """
+        messages.append(outgoing)
+        self.size_bytes += outgoing.size_bytes
+        count = len(self.own) + len(self.heard)
+        if count > limits.outbox_messages or self.size_bytes > limits.outbox_bytes:
+            raise OutboxFull(
+                f"{count} messages with {self.size_bytes} bytes wait for on_connect to accept: the"
+                f" limits are {limits.outbox_messages} and {limits.outbox_bytes}; send fewer there"
+            )
