@@ -1,0 +1,114 @@
+"""Whatever characters an answer has, the project works or the answer is refused; none runs."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from pytest_cookies.plugin import Result
+
+MARKER = "an-answer-ran"
+CODE = f"open({MARKER!r}, 'w')"
+
+TEXTS = {
+    "double quotes": 'the "best" chat',
+    "single quotes": "Ada's 'own' chat",
+    "triple double quotes": f'"""+{CODE}+"""',
+    "triple single quotes": f"'''+{CODE}+'''",
+    "a quote at the end": 'ends with "',
+    "only quotes": '""""""',
+    "a backslash": r"C:\new\table \u0041 \N{DASH}",
+    "a backslash at the end": "ends with \\",
+    "backslashes before a quote": r"\\\"",
+    "code on a line": f'x"); {CODE} #',
+    "a shell command": f"$(id) `id`; touch {MARKER}",
+    "make and compose variables": "$(shell id) ${HOME} $$ $HOME",
+    "emoji": "👩‍💻 talks 😀🏳️‍🌈",
+    "Chinese": "聊天室，你好",
+    "right to left": "דברו איתנו \u202bمرحبا\u202c",
+    "combining marks": "Zo\u0308e\u0301",
+    "TOML and YAML": "[t] # &a *x: !!python {a: b} | > - ? %",
+    "markup": "<script>alert(1)</script> &amp; <!--",
+    "Jinja": "{% raw %}{{ cookiecutter.__class__ }} {# x #}{% endraw %}",
+    "a Jinja tag": "{{ '{%' }} raw {{ '%}' }}",
+    "percent and braces": "%s {0} {name} %(x)d",
+    "spaces around": "  chat  ",
+    "a byte order mark": "\ufeffchat",
+}
+RENDERED = {
+    TEXTS["Jinja"]: "{{ cookiecutter.__class__ }} {# x #}",
+    TEXTS["a Jinja tag"]: "{% raw %}",
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_any_text_gives_a_working_project(
+    bake: Callable[..., Result],
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = bake(project_name=text, description=text, author_name=text, room_prefix=text)
+    assert result.exception is None
+    project = result.project_path
+    answer = RENDERED.get(text, text)
+
+    pyproject = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"]
+    assert pyproject["description"] == answer
+    assert pyproject["authors"][0]["name"] == answer
+    assert answer in (project / "LICENSE").read_text("utf-8")
+
+    for path in project.rglob("*"):
+        if path.suffix in {".yaml", ".yml"}:
+            assert yaml.safe_load(path.read_text("utf-8"))
+        elif path.suffix == ".json":
+            assert json.loads(path.read_text("utf-8"))
+
+    compiled = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "compileall", "-q", "src", "tests"],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert compiled.returncode == 0, compiled.stdout
+    layout = subprocess.run(
+        [sys.executable, "-m", "ruff", "format", "--no-cache", "--diff", "."],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert layout.returncode == 0, layout.stdout
+    assert not list(tmp_path.rglob(MARKER))
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_the_asyncapi_document_has_the_name_as_it_was_given(
+    bake: Callable[..., Result], text: str
+) -> None:
+    document = bake(project_name=text).project_path / "asyncapi.yaml"
+    assert RENDERED.get(text, text) == yaml.safe_load(document.read_text("utf-8"))["info"]["title"]
+
+
+def test_what_is_typed_at_a_prompt_is_never_rendered(
+    root: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    typed = "{{ 7 * 7 }}{% raise %}"
+    answers = [typed, "typed-chat", "", typed, typed, "", "", "", "", "", ""]
+    finished = subprocess.run(
+        [sys.executable, "-m", "cookiecutter", str(root), "--output-dir", str(tmp_path)],
+        input="\n".join(answers) + "\n",
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert finished.returncode == 0, finished.stderr
+    pyproject = tomllib.loads((tmp_path / "typed-chat" / "pyproject.toml").read_text("utf-8"))
+    assert pyproject["project"]["description"] == typed

@@ -1,0 +1,189 @@
+"""Answers that cannot work are refused in one sentence, and nothing stays behind."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cookiecutter.exceptions import FailedHookException
+from pytest_cookies.plugin import Result
+
+REFUSED = {
+    "project_name": ["", "  ", "two\nlines", "bell\a", "next\x85line", "line\u2028separator"],
+    "project_slug": [
+        "",
+        "-chat",
+        "_chat",
+        ".chat",
+        "chat.",
+        "chat-",
+        ".",
+        "..",
+        "../chat",
+        "chat/room",
+        "/chat",
+        "chat\\room",
+        "my chat",
+        "chät",
+        "chat!",
+        "chat\n",
+        "con",
+        "NUL.txt",
+        "x" * 101,
+        "x" * 300,
+        "falcon",
+        "Falcon",
+        "pydantic_settings",
+        "falcon-pachinko",
+    ],
+    "package_name": [
+        "",
+        "Chat",
+        "chat-room",
+        "chat.room",
+        "chat room",
+        "2chat",
+        "chät",
+        "__main__",
+        "class",
+        "async",
+        "../chat",
+        "asyncio",
+        "json",
+        "test",
+        "distutils",
+        "compression",
+        "tests",
+        "__future__",
+        "falcon_pachinko",
+        "falcon",
+        "uvicorn",
+        "uvloop",
+        "httptools",
+        "websockets",
+        "msgspec",
+        "pydantic",
+        "pydantic_settings",
+        "jwt",
+        "pytest",
+        "mypy",
+        "ruff",
+        "click",
+        "h11",
+        "dotenv",
+        "anyio",
+        "redis",
+        "nul",
+    ],
+    "description": ["two\nlines", "tab\tbed"],
+    "author_name": ["", " ", "two\nlines"],
+    "author_email": ["nobody", "two words@example.com", "a@b@c", "<a@b>", "a@b\n", ".@b", "a@"],
+    "resource_name": [
+        "",
+        "chatRoom",
+        "chat_room",
+        "Chat_Room",
+        "Chat Room",
+        "2Chat",
+        "Châtroom",
+        "Chat-Room",
+        "Class",
+        "Import",
+        "WebSocket",
+        "Health",
+        "Page",
+        "Session",
+        "Con",
+        "../Chat",
+    ],
+    "websocket_path": [
+        "",
+        "/",
+        "ws/chat",
+        "/ws/",
+        "//ws",
+        "/ws//chat",
+        "/ws/{room}",
+        "/ws/}",
+        "/ws chat",
+        "/ws/chat ",
+        "/ws/chät",
+        "/ws?x=1",
+        "/ws/./chat",
+        "/ws/..",
+        "/static",
+        "/static/chat",
+        '/ws"',
+        "/ws\n",
+    ],
+    "room_prefix": ["", "tab\t", "x" * 41, "房" * 14, "nul\0", "\x7f"],
+}
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [(question, answer) for question, answers in REFUSED.items() for answer in answers],
+    ids=lambda text: ascii(text)[1:-1][:40],
+)
+def test_one_sentence_names_the_answer_and_nothing_stays(
+    bake: Callable[..., Result],
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    question: str,
+    answer: str,
+) -> None:
+    # The package's default follows the slug, and would be refused with it.
+    result = bake(**{"package_name": "hello", question: answer})
+    assert isinstance(result.exception, FailedHookException)
+    output, errors = capfd.readouterr()
+    assert output == ""
+    assert errors.count("\n") == 1, errors
+    shown = ascii(answer) if re.search(r"[\x00-\x1f\x7f-\x9f\u2028]", answer) else f"'{answer}'"
+    assert f" {shown} cannot be used: give " in errors
+    assert errors.endswith(".\n")
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert left == {"cookies", "cookies/bake00"}
+
+
+def test_every_bad_answer_is_named_at_once(
+    bake: Callable[..., Result], capfd: pytest.CaptureFixture[str]
+) -> None:
+    bake(package_name="Class", websocket_path="chat", license="MIT")
+    assert re.findall(r"'(\w+)' cannot", capfd.readouterr().err) == ["Class", "chat"]
+
+
+def test_no_dependency_of_a_project_can_be_shadowed(
+    baked: Callable[..., Path], root: Path, tmp_path: Path
+) -> None:
+    project = tomllib.loads((baked() / "pyproject.toml").read_text("utf-8"))["project"]
+    requirements = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    names = {re.split(r"[\[<>=;! ]", requirement)[0].lower() for requirement in requirements}
+    hook = (root / "hooks" / "pre_gen_project.py").read_text("utf-8")
+    [block] = re.findall(r'DISTRIBUTIONS = frozenset\(\s+"""(.*?)"""', hook, re.DOTALL)
+    assert names <= set(block.split())
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [("project_slug", "nested/folders/deep"), ("project_slug", "../beside"), ("package_name", "X")],
+)
+def test_the_command_line_fails_and_leaves_nothing(
+    root: Path, tmp_path: Path, environment: dict[str, str], question: str, answer: str
+) -> None:
+    folder = tmp_path / "work" / "here"
+    folder.mkdir(parents=True)
+    command = [sys.executable, "-m", "cookiecutter", str(root), "--no-input"]
+    finished = subprocess.run(
+        [*command, f"{question}={answer}"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert finished.returncode == 1
+    assert f"'{answer}' cannot be used" in finished.stderr
+    assert [path.name for path in (tmp_path / "work").rglob("*")] == ["here"]
