@@ -1,7 +1,6 @@
 # Needs make and Python 3.11; uses uv where it is installed. `make PYTHON=python3.13 ...` takes
 # another Python, `make run PORT=9000` another port.
 PYTHON ?= python3
-PORT ?= 8000
 VENV := .venv
 RUN := $(VENV)/bin/python -B -m
 TEMPLATE := {{cookiecutter.project_slug}}

@@ -89,8 +89,8 @@ def test_run_takes_the_port(
         "APP_PORT=9000 .venv/bin/python -m hello"
         in make(project, environment, "-n", "run", "PORT=9000").stdout
     )
-    assert (
-        "APP_PORT=8000 .venv/bin/python -m hello" in make(project, environment, "-n", "run").stdout
+    assert "APP_PORT" not in make(project, environment, "-n", "run").stdout, (
+        "without PORT, what .env says counts"
     )
 
 

@@ -32,7 +32,21 @@ class Held:
         """
         messages.append(outgoing)
         self.size_bytes += outgoing.size_bytes
-        count = len(self.own) + len(self.heard)
+        self.check(limits)
+
+    def defer(self, room: str, outgoing: Outgoing, exclude_self: bool, limits: Limits) -> None:
+        """Put off one more broadcast.
+
+        Raises:
+            OutboxFull: More is held than may wait for one client.
+        """
+        self.deferred.append((room, outgoing, exclude_self))
+        self.size_bytes += outgoing.size_bytes
+        self.check(limits)
+
+    def check(self, limits: Limits) -> None:
+        """Raise OutboxFull when more is held than may wait for one client."""
+        count = len(self.own) + len(self.deferred) + len(self.heard)
         if count > limits.outbox_messages or self.size_bytes > limits.outbox_bytes:
             raise OutboxFull(
                 f"{count} messages with {self.size_bytes} bytes wait for on_connect to accept: the"

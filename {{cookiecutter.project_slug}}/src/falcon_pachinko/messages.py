@@ -101,7 +101,7 @@ def handles_message(message_type: str) -> Callable[[Function], Function]:
 
     The method is ``async def name(self, ws, payload)``. The annotation of ``payload`` says what is
     accepted: ``dict`` (or none) takes any object; a ``msgspec.Struct`` is decoded and validated in the
-    same pass as the message. A missing payload counts as ``{}``.
+    same pass as the message. A missing payload counts as ``{}`` where nothing is required.
 
     Raises:
         RegistrationError: The type is not a text with at least one character.

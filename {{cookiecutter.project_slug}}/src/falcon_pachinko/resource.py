@@ -97,11 +97,12 @@ class WebSocketResource:
         """Send a message to all members of a room; in ``on_connect`` this is put off until it has accepted.
 
         Raises:
+            OutboxFull: ``on_connect`` has said more than may wait.
             TypeError: The message holds something that JSON cannot; nobody got it.
         """
         outgoing = Outgoing.of(message)
         if self.connection.state is State.CONNECTING:
-            self.connection.held.deferred.append((room, outgoing, exclude_self))
+            self.connection.held.defer(room, outgoing, exclude_self, self.connection.limits)
         else:
             exclude = (self.connection,) if exclude_self else ()
             await self.manager.broadcast_to_room(room, outgoing, exclude=exclude)

@@ -13,7 +13,9 @@ from .settings import load_settings
 def main() -> None:
     """Serve until SIGTERM or Ctrl+C, then end in order."""
     settings = load_settings()
-    logging.basicConfig(level="INFO", format="%(levelname)s:     %(name)s - %(message)s")
+    # NOTE: only uvicorn knows the level "trace".
+    level = settings.log_level.upper().replace("TRACE", "DEBUG")
+    logging.basicConfig(level=level, format="%(levelname)s:     %(name)s - %(message)s")
     uvicorn.run(
         create_app(settings),
         host=settings.host,

@@ -32,9 +32,10 @@ class ServerSystemMessage(Message, frozen=True):
 
 
 class ServerRoomState(Message, frozen=True):
-    """Who is in the room, told to each newcomer."""
+    """Who is in the room and who the newcomer is there, told to each newcomer."""
 
     users: list[str]
+    you: str
 
 
 class ServerUserJoined(Message, frozen=True):

@@ -212,6 +212,11 @@ async def overflow(self: Lobby, req: falcon.asgi.Request, ws: WebSocketLike) -> 
         await ws.send_text("x")
 
 
+async def overflow_the_room(self: Lobby, req: falcon.asgi.Request, ws: WebSocketLike) -> bool:
+    while True:
+        await self.broadcast_to_room("lobby", "x")
+
+
 async def take_too_long(self: Lobby, req: falcon.asgi.Request, ws: WebSocketLike) -> bool:
     await asyncio.Event().wait()
     return True
@@ -219,7 +224,16 @@ async def take_too_long(self: Lobby, req: falcon.asgi.Request, ws: WebSocketLike
 
 @pytest.mark.parametrize(
     "ending",
-    [refuse, forget_to_return, close, crash, unauthorized, overflow, take_too_long],
+    [
+        refuse,
+        forget_to_return,
+        close,
+        crash,
+        unauthorized,
+        overflow,
+        overflow_the_room,
+        take_too_long,
+    ],
     ids=lambda ending: ending.__name__,
 )
 async def test_a_refusal_undoes_everything_and_nobody_has_seen_anything(

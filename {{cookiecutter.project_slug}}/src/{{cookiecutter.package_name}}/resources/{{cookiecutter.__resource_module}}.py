@@ -53,7 +53,7 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
             raise Reject(BAD_ROOM_NAME, reason) from None
         others = [name for name in await self.manager.members(self.room) if name != user.name]
         await ws.send_media(ServerSystemMessage(text=f"Welcome {user.name} to room '{room_name}'!"))
-        await ws.send_media(ServerRoomState(users=[*others, user.name]))
+        await ws.send_media(ServerRoomState(users=[*others, user.name], you=user.name))
         if newcomer:
             await self.broadcast_to_room(
                 self.room, ServerUserJoined(user=user.name), exclude_self=True

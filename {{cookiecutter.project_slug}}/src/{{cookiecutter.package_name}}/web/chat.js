@@ -10,8 +10,7 @@ import { connect } from "./realtime.js";
 /** @typedef {Record<"user", string>} UserPayload */
 
 /**
- * The payload of each message from the server; `messages.py` is its other side. A server may say
- * who the reader is in `you`: without this page's own sign-in nothing else tells.
+ * The payload of each message from the server; `messages.py` is its other side.
  *
  * @typedef {object} ServerMessages
  * @property {TextPayload} serverSystemMessage
@@ -20,7 +19,7 @@ import { connect } from "./realtime.js";
  * @property {UserPayload} serverUserJoined
  * @property {UserPayload} serverUserLeft
  * @property {UserPayload & Record<"isTyping", boolean>} serverUserTyping
- * @property {Record<"users", string[]> & Partial<Record<"you", string>>} serverRoomState
+ * @property {Record<"users", string[]> & Record<"you", string>} serverRoomState
  * @property {Record<"code" | "error", string> & Partial<Record<"field", string>>} serverError
  */
 
@@ -406,7 +405,7 @@ function reconnect() {
 
 /** @param {ServerMessages["serverRoomState"]} payload */
 function receiveRoomState({ users, you }) {
-  if (you !== undefined && you !== ownName) {
+  if (you !== ownName) {
     ownName = you;
     conversationKey = JSON.stringify([ownName, room]);
     showOwnName();
