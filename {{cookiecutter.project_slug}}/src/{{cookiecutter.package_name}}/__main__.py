@@ -9,6 +9,9 @@ import uvicorn
 from .app import create_app
 from .settings import load_settings
 
+# Enough for the longest text that a user may say, each character escaped; more is closed with 1009.
+MAX_MESSAGE_BYTES = 65_536
+
 
 def main() -> None:
     """Serve until SIGTERM or Ctrl+C, then end in order."""
@@ -23,8 +26,11 @@ def main() -> None:
         log_level=settings.log_level,
         lifespan="on",
         server_header=False,
+        # NOTE: rooms live in this process; uvicorn would else heed WEB_CONCURRENCY.
+        workers=1,
         timeout_graceful_shutdown=settings.graceful_shutdown_seconds,
         ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE_BYTES,
         # NOTE: compression costs 34 KiB of memory for each connection and most of the time per message.
         ws_per_message_deflate=False,
     )

@@ -41,6 +41,8 @@ def create_app(settings: Settings) -> App:
         allowed_origins=settings.allowed_origins,
     )
 
+    app.resp_options.xml_error_serialization = False  # errors are JSON, whatever a browser prefers
+
     app.add_route("/", PageResource(WEB_FOLDER / "index.html"))
     app.add_route("/health", HealthResource())
     app.add_static_route("/static", WEB_FOLDER)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
+import jwt
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -13,6 +14,9 @@ DEVELOPMENT_SECRET = "for-development-only-this-secret-is-known-to-everybody"
 
 # RFC 7518 section 3.2: a key for HS256 has at least the 256 bits of its hash.
 MIN_SECRET_BYTES = 32
+
+# RFC 6454 section 7: a scheme, a host (or an IPv6 address in brackets) and perhaps a port.
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([^\s/?#@:\[\]]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.I)
 
 
 class Settings(BaseSettings):
@@ -56,10 +60,9 @@ class Settings(BaseSettings):
     @field_validator("allowed_origins")
     @classmethod
     def check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        """An origin as a browser sends it: a scheme, a host and perhaps a port."""
+        """An origin is what a browser sends in the header of that name."""
         for origin in origins:
-            parts = urlsplit(origin)
-            if origin != "*" and origin != f"{parts.scheme}://{parts.netloc}":
+            if origin != "*" and not ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is no origin: write it like https://chat.example.com")
         return origins
 
@@ -67,8 +70,12 @@ class Settings(BaseSettings):
     def check_secret(self) -> Settings:
         """A secret that can be guessed lets anybody sign in as anybody."""
         secret = self.secret.get_secret_value()
-        if len(secret.encode()) < MIN_SECRET_BYTES:
+        if len(secret.encode("utf-8", "replace")) < MIN_SECRET_BYTES:
             raise ValueError(f"APP_SECRET must have {MIN_SECRET_BYTES} bytes or more")
+        try:
+            jwt.encode({}, secret, algorithm="HS256")
+        except (UnicodeEncodeError, jwt.InvalidKeyError):
+            raise ValueError("APP_SECRET must be UTF-8 text, and no PEM or SSH key") from None
         if self.production and secret == DEVELOPMENT_SECRET:
             raise ValueError("APP_SECRET is missing or the development one: set one of your own")
         return self
@@ -86,3 +93,5 @@ def load_settings() -> Settings:
             reason = problem["msg"].removeprefix("Value error, ")
             lines.append(f"{name}: {reason}{given}" if name else reason)
         raise SystemExit("The settings do not work:\n  " + "\n  ".join(lines)) from None
+    except UnicodeDecodeError as error:
+        raise SystemExit(f"The settings do not work:\n  .env is not UTF-8 text: {error}") from None

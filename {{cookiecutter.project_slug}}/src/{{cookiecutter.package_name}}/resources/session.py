@@ -11,8 +11,11 @@ from ..auth import COOKIE_NAME, User, issue_token
 
 MAX_NAME_CHARACTERS = 40
 
-# Control characters, halves of characters, and line and paragraph separators.
-BARRED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+# Control and invisible characters, halves of characters, line and paragraph separators.
+BARRED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+# It joins emoji to one.
+ZERO_WIDTH_JOINER = "\u200d"
 
 
 class SessionResource:
@@ -24,7 +27,13 @@ class SessionResource:
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Sign in: ``{"name": "Alice"}`` gives 201, a token, and the same token as a cookie."""
-        user = User(name=read_name(await req.get_media()))
+        try:
+            media = await req.get_media()
+        except RecursionError:
+            raise falcon.HTTPBadRequest(
+                title="Invalid JSON", description="The body is nested too deeply."
+            ) from None
+        user = User(name=read_name(media))
         token = issue_token(user, self.secret, self.lifetime_seconds)
         resp.set_cookie(
             COOKIE_NAME,
@@ -70,8 +79,9 @@ def read_name(media: object) -> str:
             title="Bad name",
             description=f"The name has {len(name)} characters: it takes 1 to {MAX_NAME_CHARACTERS}.",
         )
-    if any(unicodedata.category(character) in BARRED_CATEGORIES for character in name):
+    seen = name.replace(ZERO_WIDTH_JOINER, "")
+    if not seen or any(unicodedata.category(character) in BARRED_CATEGORIES for character in seen):
         raise falcon.HTTPUnprocessableEntity(
-            title="Bad name", description="The name has a control character: use visible ones."
+            title="Bad name", description="The name has an invisible character: use visible ones."
         )
     return name

@@ -43,6 +43,8 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
         user: User | None = req.context.user
         if user is None:
             raise Reject(NOT_SIGNED_IN, "sign in first")
+        if not room_name:
+            raise Reject(BAD_ROOM_NAME, "a room needs a name")
         self.user = user
         self.room = ROOM_PREFIX + room_name
         self.connection.user = user.name

@@ -1,0 +1,291 @@
+"""What the tests share: settings of their own, the service in another process, and its clients."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import falcon.inspect
+import httpx
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Origin
+
+from {{ cookiecutter.package_name }} import app, settings
+
+# The bound of every wait. Nothing takes nearly as long, even on a busy machine.
+WAIT_SECONDS = 20.0
+
+PACKAGE = settings.__name__.partition(".")[0]
+SOURCES = Path(settings.__file__).parents[1]
+SECRET = "a-secret-that-only-these-tests-have-0123456789"
+
+MakeSettings = Callable[..., settings.Settings]
+
+
+class Client:
+    """One connection to one room, as a browser's tab has it. Every wait has a bound."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.users: list[str] = []
+
+    async def send(self, message_type: str, **payload: object) -> None:
+        await self.send_raw(json.dumps({"type": message_type, "payload": payload}))
+
+    async def send_raw(self, message: str | bytes) -> None:
+        async with asyncio.timeout(WAIT_SECONDS):
+            await self.connection.send(message)
+
+    async def receive(self) -> dict[str, Any]:
+        """The next message."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            text = await self.connection.recv(decode=True)
+        message: dict[str, Any] = json.loads(text)
+        return message
+
+    async def expect(self, message_type: str, **payload: object) -> None:
+        """Assert what the next message is; so it also shows that nothing else came before."""
+        assert await self.receive() == {"type": message_type, "payload": payload}
+
+    async def wait_closed(self) -> tuple[int | None, str | None]:
+        """Wait until the connection is closed, and tell with which code and reason."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            await self.connection.wait_closed()
+        return self.connection.close_code, self.connection.close_reason
+
+    def vanish(self) -> None:
+        """Break the connection without a word, as a crash or a lost network does."""
+        self.connection.transport.abort()
+
+
+class Server:
+    """The service in a process of its own, with all that it prints."""
+
+    def __init__(self, process: subprocess.Popen[str], websocket_path: str) -> None:
+        self.process = process
+        self.websocket_path = websocket_path
+        self.url = ""
+        self.may_print_tracebacks = False
+        self.lines: list[str] = []
+        self.printed = threading.Condition()
+        # NOTE: a pipe that nobody reads fills up, and then the service stands still.
+        self.reader = threading.Thread(target=self.read_output, daemon=True)
+        self.reader.start()
+
+    def read_output(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self.printed:
+                self.lines.append(line)
+                self.printed.notify_all()
+        with self.printed:
+            self.printed.notify_all()
+
+    def output(self) -> str:
+        """All that the process has printed so far."""
+        with self.printed:
+            return "".join(self.lines)
+
+    def wait_serving(self) -> None:
+        """Wait until the service says at which address it serves."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        with self.printed:
+            while not (found := re.search(r"running on (http://\S+)", "".join(self.lines))):
+                assert self.process.poll() is None, f"it has ended:\n{''.join(self.lines)}"
+                assert self.printed.wait(deadline - time.monotonic()), "it does not start"
+        self.url = found[1]
+
+    async def wait_ended(self) -> int:
+        """Wait until the process has ended and all that it has printed is here."""
+
+        def wait() -> int:
+            status = self.process.wait(WAIT_SECONDS)
+            self.reader.join(WAIT_SECONDS)
+            return status
+
+        # NOTE: in a thread, because clients of this process take part in an orderly end.
+        return await asyncio.to_thread(wait)
+
+    def stop(self) -> None:
+        """End the process, by force where it does not listen."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(WAIT_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(WAIT_SECONDS)
+        self.reader.join(WAIT_SECONDS)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+    @property
+    def ws_url(self) -> str:
+        """The address below which rooms are."""
+        return self.url.replace("http:", "ws:", 1) + self.websocket_path
+
+    async def sign_in(self, name: str) -> str:
+        """A token for a user of this name."""
+        async with httpx.AsyncClient(trust_env=False, timeout=WAIT_SECONDS) as client:
+            response = await client.post(f"{self.url}/session", json={"name": name})
+        assert response.status_code == 201, response.text
+        token: str = response.json()["token"]
+        return token
+
+    @asynccontextmanager
+    async def connect(
+        self,
+        room: str,
+        token: str | None = None,
+        *,
+        cookie: str | None = None,
+        origin: str | None = None,
+    ) -> AsyncIterator[Client]:
+        """Connect to a room; nothing is read yet."""
+        headers = {}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        if cookie is not None:
+            headers["Cookie"] = cookie
+        async with connect(
+            f"{self.ws_url}/{quote(room, safe='')}",
+            additional_headers=headers,
+            origin=None if origin is None else Origin(origin),
+            open_timeout=WAIT_SECONDS,
+            close_timeout=WAIT_SECONDS,
+            ping_interval=None,
+            proxy=None,
+        ) as connection:
+            yield Client(connection)
+
+    @asynccontextmanager
+    async def join(self, name: str, room: str) -> AsyncIterator[Client]:
+        """Sign in, connect to a room, and read the welcome and who is there."""
+        async with self.connect(room, await self.sign_in(name)) as client:
+            await client.expect("serverSystemMessage", text=f"Welcome {name} to room '{room}'!")
+            state = await client.receive()
+            assert state["type"] == "serverRoomState"
+            assert state["payload"].keys() == {"users", "you"}
+            assert state["payload"]["you"] == name
+            client.users = state["payload"]["users"]
+            yield client
+
+
+@contextmanager
+def running(
+    folder: Path, websocket_path: str, command: tuple[str, ...], variables: dict[str, str]
+) -> Iterator[Server]:
+    """Run the service in a folder and an environment without anything of ours."""
+    inherited = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
+    environment = {name: os.environ[name] for name in inherited if name in os.environ} | {
+        "PYTHONPATH": str(SOURCES),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONUTF8": "1",
+        "APP_ENVIRONMENT": "test",
+        "APP_PORT": "0",
+        "APP_SECRET": SECRET,
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", *(command or ("-m", PACKAGE))],
+        cwd=folder,
+        env=environment | variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+    server = Server(process, websocket_path)
+    try:
+        yield server
+    finally:
+        server.stop()
+    assert server.may_print_tracebacks or "Traceback" not in server.output(), server.output()
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have set something for the service."""
+    for name in os.environ:
+        if name.upper().startswith(settings.ENV_PREFIX):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def secret() -> str:
+    """What signs the tokens in all tests."""
+    return SECRET
+
+
+@pytest.fixture
+def make_settings() -> MakeSettings:
+    """Settings for tests, with some of them given; no file is read."""
+
+    def make_settings(**given: Any) -> settings.Settings:
+        values = {"_env_file": None, "environment": "test", "secret": SECRET} | given
+        return settings.Settings(**values)
+
+    return make_settings
+
+
+@pytest.fixture(scope="session")
+def websocket_path() -> str:
+    """Where the application serves WebSockets; the name of a room follows it."""
+    application = app.create_app(settings.Settings.model_construct())
+    template, *_ = [
+        route.path
+        for route in falcon.inspect.inspect_routes(application)
+        if any(method.method == "WEBSOCKET" and not method.internal for method in route.methods)
+        and route.path.endswith("/{room_name}")
+    ]
+    return template.removesuffix("/{room_name}")
+
+
+@pytest.fixture
+def room() -> str:
+    """A room that no other test uses."""
+    return uuid.uuid4().hex
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, websocket_path: str) -> Iterator[Server]:
+    """One service that many tests share, each with rooms of its own."""
+    with running(tmp_path_factory.mktemp("server"), websocket_path, (), {}) as server:
+        server.wait_serving()
+        yield server
+
+
+@pytest.fixture
+def start(tmp_path: Path, websocket_path: str) -> Iterator[Callable[..., Server]]:
+    """Start the service with some settings, or another Python command, and do not wait for it."""
+    with ExitStack() as stack:
+
+        def start(*command: str, **variables: str) -> Server:
+            return stack.enter_context(running(tmp_path, websocket_path, command, variables))
+
+        yield start
+
+
+@pytest.fixture
+def serve(start: Callable[..., Server]) -> Callable[..., Server]:
+    """Start the service with some settings and wait until it serves."""
+
+    def serve(*command: str, **variables: str) -> Server:
+        server = start(*command, **variables)
+        server.wait_serving()
+        return server
+
+    return serve

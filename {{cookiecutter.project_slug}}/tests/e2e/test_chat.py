@@ -1,0 +1,406 @@
+"""People chat: a real server in another process, and real clients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from websockets.exceptions import InvalidStatus
+
+import {{ cookiecutter.package_name }}.resources.{{ cookiecutter.__resource_module }} as chat
+from {{ cookiecutter.package_name }} import auth
+
+if TYPE_CHECKING:
+    from ..conftest import Client, Server
+
+MAX_ROOM_NAME_BYTES = 200 - len(chat.ROOM_PREFIX.encode())
+
+
+async def expect_all(clients: list[Client], message_type: str, **payload: object) -> None:
+    """Assert that each of them gets this message next."""
+    for client in clients:
+        await client.expect(message_type, **payload)
+
+
+# --- messages
+
+
+async def test_two_people_get_each_others_messages(server: Server, room: str) -> None:
+    async with server.join("Alice", room) as alice, server.join("Bob", room) as bob:
+        await alice.expect("serverUserJoined", user="Bob")
+        await alice.send("clientSendMessage", text="Hello Bob!")
+        await expect_all([alice, bob], "serverNewMessage", user="Alice", text="Hello Bob!")
+        await bob.send("clientSendMessage", text="Hello Alice!")
+        await expect_all([alice, bob], "serverNewMessage", user="Bob", text="Hello Alice!")
+
+
+async def test_everybody_hears_the_same_order(server: Server, room: str) -> None:
+    async with server.join("Alice", room) as alice, server.join("Bob", room) as bob:
+        await alice.expect("serverUserJoined", user="Bob")
+        for number in range(10):
+            for client in (alice, bob):
+                await client.send("clientSendMessage", text=str(number))
+        heard = [await alice.receive() for _ in range(20)]
+        assert [await bob.receive() for _ in range(20)] == heard
+        for name in ("Alice", "Bob"):
+            said = [each["payload"] for each in heard if each["payload"]["user"] == name]
+            assert [each["text"] for each in said] == [str(number) for number in range(10)]
+
+
+async def test_a_message_goes_to_its_room_only(server: Server, room: str) -> None:
+    async with server.join("Alice", room) as alice, server.join("Bob", room.upper()) as bob:
+        assert bob.users == ["Bob"]
+        await alice.send("clientSendMessage", text="for this room")
+        await alice.expect("serverNewMessage", user="Alice", text="for this room")
+        await bob.send("clientSendMessage", text="marker")
+        await bob.expect("serverNewMessage", user="Bob", text="marker")
+        await alice.send("clientSendMessage", text="marker")
+        await alice.expect("serverNewMessage", user="Alice", text="marker")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<script>alert(1)</script> & <b>\"bold\"</b> 'x'",
+        "Zoë 房间 👩‍🚀",
+        "line\nline\ttab\x00\u2028end",
+        " ",
+        "x" * 2000,
+        "😀" * 2000,
+    ],
+    ids=["markup", "scripts", "controls", "blank", "long", "long emoji"],
+)
+async def test_a_text_arrives_as_it_was_written(server: Server, room: str, text: str) -> None:
+    async with server.join("Alice", room) as alice:
+        await alice.send("clientSendMessage", text=text)
+        await alice.expect("serverNewMessage", user="Alice", text=text)
+
+
+@pytest.mark.parametrize(
+    "name", ["general", "Zoë 房间 😀", "a b?c#d%e&f=g", "x" * MAX_ROOM_NAME_BYTES]
+)
+async def test_a_room_has_any_name(server: Server, name: str) -> None:
+    async with server.join("Zoë 😀", name) as zoe:
+        assert zoe.users == ["Zoë 😀"]
+        await zoe.send("clientSendMessage", text="here")
+        await zoe.expect("serverNewMessage", user="Zoë 😀", text="here")
+
+
+# --- who is here
+
+
+async def test_a_newcomer_learns_who_is_here_and_is_the_last_of_them(
+    server: Server, room: str
+) -> None:
+    async with (
+        server.join("Zoe", room) as zoe,
+        server.join("Adam", room) as adam,
+        server.join("Mia", room) as mia,
+    ):
+        assert zoe.users == ["Zoe"]
+        assert adam.users == ["Zoe", "Adam"]
+        assert mia.users == ["Zoe", "Adam", "Mia"]
+
+
+async def test_the_others_see_a_user_come_and_go(server: Server, room: str) -> None:
+    async with server.join("Bob", room) as bob:
+        async with server.join("Alice", room) as alice:
+            await bob.expect("serverUserJoined", user="Alice")
+            # A newcomer is not told of itself.
+            await alice.send("clientSendMessage", text="marker")
+            await expect_all([alice, bob], "serverNewMessage", user="Alice", text="marker")
+        await bob.expect("serverUserLeft", user="Alice")
+        async with server.join("Carol", room) as carol:
+            assert carol.users == ["Bob", "Carol"]
+
+
+async def test_a_second_tab_of_one_person_comes_and_goes_silently(
+    server: Server, room: str
+) -> None:
+    async with server.join("Bob", room) as bob, server.join("Alice", room) as first:
+        await bob.expect("serverUserJoined", user="Alice")
+        async with server.join("Alice", room) as second:
+            assert second.users == ["Bob", "Alice"]
+            await second.send("clientSendMessage", text="still one")
+            await expect_all(
+                [bob, first, second], "serverNewMessage", user="Alice", text="still one"
+            )
+            # It types when it goes, so that Bob sees when the server has noticed.
+            await second.send("clientStartTyping")
+            await expect_all([bob, first], "serverUserTyping", user="Alice", isTyping=True)
+        await expect_all([bob, first], "serverUserTyping", user="Alice", isTyping=False)
+        await first.send("clientSendMessage", text="still here")
+        await expect_all([bob, first], "serverNewMessage", user="Alice", text="still here")
+        async with server.join("Carol", room) as carol:
+            assert carol.users == ["Bob", "Alice", "Carol"]
+
+
+async def test_a_user_has_left_with_the_last_tab(server: Server, room: str) -> None:
+    async with server.join("Bob", room) as bob:
+        async with server.join("Alice", room), server.join("Alice", room):
+            await bob.expect("serverUserJoined", user="Alice")
+        await bob.expect("serverUserLeft", user="Alice")
+        await bob.send("clientSendMessage", text="marker")
+        await bob.expect("serverNewMessage", user="Bob", text="marker")
+
+
+async def test_who_vanishes_has_left(server: Server, room: str) -> None:
+    async with server.join("Bob", room) as bob, server.join("Alice", room) as alice:
+        await bob.expect("serverUserJoined", user="Alice")
+        alice.vanish()
+        await bob.expect("serverUserLeft", user="Alice")
+
+
+# --- who types
+
+
+async def test_the_others_see_who_types(server: Server, room: str) -> None:
+    async with server.join("Bob", room) as bob, server.join("Alice", room) as alice:
+        await bob.expect("serverUserJoined", user="Alice")
+        await alice.send("clientStartTyping")
+        await bob.expect("serverUserTyping", user="Alice", isTyping=True)
+        await alice.send("clientStopTyping")
+        await bob.expect("serverUserTyping", user="Alice", isTyping=False)
+        # Who types is not told of it.
+        await alice.send("clientSendMessage", text="marker")
+        await expect_all([alice, bob], "serverNewMessage", user="Alice", text="marker")
+
+
+async def test_typing_needs_no_payload(server: Server, room: str) -> None:
+    async with server.join("Bob", room) as bob, server.join("Alice", room) as alice:
+        await bob.expect("serverUserJoined", user="Alice")
+        await alice.send_raw('{"type": "clientStartTyping"}')
+        await bob.expect("serverUserTyping", user="Alice", isTyping=True)
+        await alice.send_raw('{"type": "clientStopTyping"}')
+        await bob.expect("serverUserTyping", user="Alice", isTyping=False)
+
+
+@pytest.mark.parametrize("vanishes", [True, False])
+async def test_typing_ends_when_the_typist_goes(server: Server, room: str, vanishes: bool) -> None:
+    async with server.join("Bob", room) as bob:
+        async with server.join("Alice", room) as alice:
+            await bob.expect("serverUserJoined", user="Alice")
+            await alice.send("clientStartTyping")
+            await bob.expect("serverUserTyping", user="Alice", isTyping=True)
+            if vanishes:
+                alice.vanish()
+        await bob.expect("serverUserTyping", user="Alice", isTyping=False)
+        await bob.expect("serverUserLeft", user="Alice")
+
+
+# --- who gets in
+
+
+@pytest.mark.parametrize(
+    "token",
+    [None, "garbage", auth.issue_token(auth.User("Mallory"), "another-secret" * 4, 60)],
+    ids=["no token", "garbage", "forged"],
+)
+async def test_who_is_not_signed_in_is_told_so(
+    server: Server, room: str, token: str | None
+) -> None:
+    async with server.connect(room, token) as stranger:
+        assert await stranger.wait_closed() == (chat.NOT_SIGNED_IN, "sign in first")
+    assert chat.NOT_SIGNED_IN == 4401
+
+
+async def test_an_expired_token_lets_nobody_in(server: Server, room: str, secret: str) -> None:
+    user = auth.User("Alice")
+    async with server.connect(room, auth.issue_token(user, secret, -1)) as late:
+        assert await late.wait_closed() == (4401, "sign in first")
+    async with server.connect(room, auth.issue_token(user, secret, 60)) as alice:
+        assert (await alice.receive())["type"] == "serverSystemMessage"
+
+
+async def test_nobody_hears_of_who_did_not_get_in(server: Server, room: str) -> None:
+    async with server.join("Bob", room) as bob:
+        async with server.connect(room) as stranger:
+            await stranger.wait_closed()
+        await bob.send("clientSendMessage", text="marker")
+        await bob.expect("serverNewMessage", user="Bob", text="marker")
+
+
+async def test_a_browser_gets_in_with_its_cookie(server: Server, room: str) -> None:
+    async with httpx.AsyncClient(trust_env=False) as browser:
+        await browser.post(f"{server.url}/session", json={"name": "Alice"})
+        cookie = f"{auth.COOKIE_NAME}={browser.cookies[auth.COOKIE_NAME]}"
+        async with server.connect(room, cookie=cookie, origin=server.url) as alice:
+            await alice.expect("serverSystemMessage", text=f"Welcome Alice to room '{room}'!")
+        await browser.delete(f"{server.url}/session")
+        assert not browser.cookies
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x" * (MAX_ROOM_NAME_BYTES + 1), "房" * 67, "a\nb", "a\x00b", "a\x7fb", "a\u0085b"],
+    ids=["too long", "too many bytes", "newline", "null", "delete", "next line"],
+)
+async def test_a_name_that_no_room_can_have_is_refused_with_the_reason(
+    server: Server, name: str
+) -> None:
+    async with server.connect(name, await server.sign_in("Alice")) as alice:
+        code, reason = await alice.wait_closed()
+    assert code == chat.BAD_ROOM_NAME == 4400
+    assert reason == "no room can have this name: it is too long or has control characters"
+
+
+async def test_a_room_without_a_name_is_refused(server: Server) -> None:
+    async with server.connect("", await server.sign_in("Alice")) as alice:
+        assert await alice.wait_closed() == (chat.BAD_ROOM_NAME, "a room needs a name")
+
+
+async def test_a_message_larger_than_any_that_is_allowed_ends_its_sender_only(
+    server: Server, room: str
+) -> None:
+    async with server.join("Alice", room) as alice, server.join("Bob", room) as bob:
+        await alice.expect("serverUserJoined", user="Bob")
+        await bob.send("clientSendMessage", text="x" * 70_000)
+        assert (await bob.wait_closed())[0] == 1009
+        await alice.expect("serverUserLeft", user="Bob")
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])
+async def test_a_page_of_a_foreign_origin_is_refused(
+    server: Server, room: str, origin: str
+) -> None:
+    token = await server.sign_in("Alice")
+    with pytest.raises(InvalidStatus) as refused:
+        async with server.connect(room, token, origin=origin):
+            pass
+    assert refused.value.response.status_code == 403
+
+
+async def test_the_setting_lets_pages_of_other_origins_in(
+    serve: Callable[..., Server], room: str
+) -> None:
+    server = serve(APP_ALLOWED_ORIGINS="https://a.example, https://b.example:8443")
+    token = await server.sign_in("Alice")
+    for origin in ("https://a.example", "https://b.example:8443", server.url):
+        async with server.connect(room, token, origin=origin) as alice:
+            assert (await alice.receive())["type"] == "serverSystemMessage"
+    with pytest.raises(InvalidStatus) as refused:
+        async with server.connect(room, token, origin="https://b.example"):
+            pass
+    assert refused.value.response.status_code == 403
+
+
+async def test_production_lets_in_who_has_a_token_and_signs_nobody_in(
+    serve: Callable[..., Server], room: str, secret: str
+) -> None:
+    server = serve(APP_ENVIRONMENT="production")
+    async with httpx.AsyncClient(trust_env=False) as stranger:
+        response = await stranger.post(f"{server.url}/session", json={"name": "Alice"})
+    assert response.status_code == 404
+    token = auth.issue_token(auth.User("Alice"), secret, 60)
+    async with server.connect(room, token) as alice:
+        await alice.expect("serverSystemMessage", text=f"Welcome Alice to room '{room}'!")
+
+
+# --- messages that are of no use
+
+
+async def expect_error_and_life(client: Client, code: str, field: str | None = None) -> str:
+    """Assert what the server answers and that the connection lives; give the sentence for people."""
+    answer = await client.receive()
+    payload: dict[str, Any] = answer["payload"]
+    assert answer["type"] == "serverError"
+    assert payload.keys() == ({"code", "error"} if field is None else {"code", "error", "field"})
+    assert (payload["code"], payload.get("field")) == (code, field)
+    await client.send("clientSendMessage", text="marker")
+    assert (await client.receive())["payload"]["text"] == "marker"
+    sentence: str = payload["error"]
+    return sentence
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "",
+        "hello",
+        "{",
+        "7",
+        "null",
+        "[]",
+        "[" * 10_000,
+        "{}",
+        '{"payload": {"text": "x"}}',
+        '{"type": 7}',
+        '{"type": null, "payload": {}}',
+        '{"type": ""}',
+        '{"type": "nonsense", "payload": {}}',
+        '{"type": "ClientSendMessage", "payload": {"text": "x"}}',
+        '{"type": "send_message", "payload": {"text": "x"}}',
+        '{"type": "on_disconnect", "payload": {}}',
+        '{"type": "disconnect"}',
+        '{"type": "serverNewMessage", "payload": {"user": "Bob", "text": "x"}}',
+        b"",
+        b"\x00\xff",
+        b'{"type": "clientSendMessage", "payload": {"text": "x"}}',
+    ],
+    ids=lambda message: repr(message)[:40],
+)
+async def test_what_the_server_does_not_know_is_answered(
+    server: Server, room: str, message: str | bytes
+) -> None:
+    async with server.join("Alice", room) as alice:
+        await alice.send_raw(message)
+        sentence = await expect_error_and_life(alice, "unknownMessage")
+        assert sentence == "Unrecognized message format or type."
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        ({}, None),
+        ({"payload": None}, None),
+        ({"payload": "x"}, None),
+        ({"payload": []}, None),
+        ({"payload": {}}, None),
+        ({"payload": {"text": None}}, "text"),
+        ({"payload": {"text": 7}}, "text"),
+        ({"payload": {"text": ["x"]}}, "text"),
+        ({"payload": {"text": ""}}, "text"),
+        ({"payload": {"text": "x" * 2001}}, "text"),
+    ],
+    ids=lambda each: repr(each)[:40],
+)
+async def test_a_payload_that_does_not_fit_is_answered_with_the_place(
+    server: Server, room: str, message: dict[str, object], field: str | None
+) -> None:
+    async with server.join("Alice", room) as alice:
+        await alice.send_raw(json.dumps({"type": "clientSendMessage", **message}))
+        sentence = await expect_error_and_life(alice, "invalidPayload", field)
+        assert sentence.startswith("clientSendMessage has a bad payload")
+
+
+async def test_a_bad_message_is_answered_to_its_sender_only(server: Server, room: str) -> None:
+    async with server.join("Bob", room) as bob, server.join("Alice", room) as alice:
+        await bob.expect("serverUserJoined", user="Alice")
+        await alice.send_raw("hello")
+        await expect_error_and_life(alice, "unknownMessage")
+        await bob.expect("serverNewMessage", user="Alice", text="marker")
+
+
+# --- what the service says by itself
+
+
+async def test_every_room_hears_the_announcement(serve: Callable[..., Server], room: str) -> None:
+    server = serve(
+        APP_ANNOUNCEMENT_INTERVAL_SECONDS="0.2", APP_ANNOUNCEMENT_TEXT="Ünder repair, soon"
+    )
+    async with server.join("Alice", "general") as alice, server.join("Bob", room) as bob:
+        for _ in range(2):
+            await expect_all([alice, bob], "serverSystemAnnouncement", text="Ünder repair, soon")
+
+
+async def test_another_command_can_serve_the_application(
+    serve: Callable[..., Server], room: str
+) -> None:
+    application = f"{auth.__name__.partition('.')[0]}.asgi:app"
+    server = serve("-m", "uvicorn", application, "--port", "0", "--ws", "websockets-sansio")
+    async with server.join("Alice", room) as alice:
+        await alice.send("clientSendMessage", text="hello")
+        await alice.expect("serverNewMessage", user="Alice", text="hello")

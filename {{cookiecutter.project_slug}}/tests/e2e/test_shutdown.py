@@ -1,0 +1,169 @@
+"""How the service ends, and how it says that it cannot start."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+import {{ cookiecutter.package_name }}.resources.{{ cookiecutter.__resource_module }} as chat
+
+if TYPE_CHECKING:
+    from ..conftest import Server
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+
+SERVICE_RESTART = 1012
+
+# Serves as always, and prints each end of a connection once on_disconnect has run.
+TELL_TALE = f"""
+import runpy
+from {chat.__name__} import {chat.{{ cookiecutter.__resource_class }}.__name__} as Resource
+
+on_disconnect = Resource.on_disconnect
+
+async def tell(self, ws, close_code):
+    await on_disconnect(self, ws, close_code)
+    print("gone:", self.user.name, close_code, flush=True)
+
+Resource.on_disconnect = tell
+runpy.run_module({chat.__name__.partition(".")[0]!r}, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 0)]
+)
+async def test_a_signal_ends_the_service_in_order(
+    serve: Callable[..., Server], room: str, number: signal.Signals, status: int
+) -> None:
+    server = serve("-c", TELL_TALE)
+    async with server.join("Alice", room) as alice, server.join("Bob", "elsewhere") as bob:
+        await alice.send("clientStartTyping")
+        await alice.send("clientSendMessage", text="marker")
+        await alice.expect("serverNewMessage", user="Alice", text="marker")
+        server.process.send_signal(number)
+        for client in (alice, bob):
+            code, _ = await client.wait_closed()
+            assert code == SERVICE_RESTART
+    assert await server.wait_ended() == status
+    output = server.output()
+    for name in ("Alice", "Bob"):
+        assert output.count(f"gone: {name} {SERVICE_RESTART}\n") == 1
+    assert "Application shutdown complete." in output
+    assert "Finished server process" in output
+    assert "timeout" not in output
+
+
+async def test_a_client_that_does_not_answer_cannot_keep_the_service_alive(
+    serve: Callable[..., Server], room: str
+) -> None:
+    server = serve("-c", TELL_TALE, APP_GRACEFUL_SHUTDOWN_SECONDS="1")
+    async with server.join("Alice", room) as alice:
+        alice.connection.transport.pause_reading()
+        begun = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert await server.wait_ended() == -signal.SIGTERM
+        assert time.monotonic() - begun < 10
+        alice.vanish()
+    assert server.output().count("gone: Alice") == 1
+    assert "Finished server process" in server.output()
+
+
+async def test_a_request_that_does_not_end_has_the_time_of_the_setting(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve(APP_GRACEFUL_SHUTDOWN_SECONDS="1")
+    server.may_print_tracebacks = True  # uvicorn prints where it has cut the request off.
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(
+            b"POST /session HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 16\r\nExpect: 100-continue\r\n\r\n"
+        )
+        async with asyncio.timeout(10):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 100")
+        begun = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert await server.wait_ended() == -signal.SIGTERM
+        assert 0.9 < time.monotonic() - begun < 10
+    finally:
+        writer.close()
+    assert "timeout graceful shutdown exceeded" in server.output()
+
+
+async def test_the_service_ends_where_nobody_is_connected(serve: Callable[..., Server]) -> None:
+    server = serve(APP_ANNOUNCEMENT_INTERVAL_SECONDS="0.01")
+    async with httpx.AsyncClient(trust_env=False) as client:
+        assert (await client.get(f"{server.url}/health")).json() == {"status": "ok"}
+        server.process.send_signal(signal.SIGTERM)
+        assert await server.wait_ended() == -signal.SIGTERM
+    assert "Finished server process" in server.output()
+
+
+def test_a_host_that_asks_for_several_processes_gets_one(serve: Callable[..., Server]) -> None:
+    serve(WEB_CONCURRENCY="2")
+
+
+async def test_a_taken_port_is_said_and_ends_the_service(
+    serve: Callable[..., Server], start: Callable[..., Server]
+) -> None:
+    port = serve().url.rpartition(":")[2]
+    second = start(APP_PORT=port)
+    assert await second.wait_ended() > 0
+    assert "address already in use" in second.output()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("APP_PORT", "http", "APP_PORT: "),
+        ("APP_ALLOWED_ORIGINS", "example.com", "'example.com' is no origin"),
+        ("APP_SECRET", "too-short-a-secret", "APP_SECRET must have 32 bytes or more"),
+    ],
+)
+async def test_a_bad_setting_is_said_and_ends_the_service(
+    start: Callable[..., Server], secret: str, name: str, value: str, sentence: str
+) -> None:
+    server = start(**{name: value})
+    assert await server.wait_ended() == 1
+    output = server.output()
+    assert output.startswith("The settings do not work:\n")
+    assert sentence in output
+    assert secret not in output
+    assert "too-short-a-secret" not in output
+
+
+async def test_production_does_not_start_without_a_secret_of_its_own(
+    start: Callable[..., Server],
+) -> None:
+    servers = [
+        start(APP_ENVIRONMENT="production", APP_SECRET=""),
+        start(APP_ENVIRONMENT="production", APP_SECRET="too-short-a-secret"),
+    ]
+    statuses = await asyncio.gather(*(server.wait_ended() for server in servers))
+    assert statuses == [1, 1]
+    for server in servers:
+        assert "APP_SECRET" in server.output()
+        assert "too-short-a-secret" not in server.output()
+
+
+async def test_what_the_service_prints_holds_no_secret_and_no_token(
+    serve: Callable[..., Server], room: str, secret: str
+) -> None:
+    server = serve()
+    token = await server.sign_in("Alice")
+    async with server.connect(room, token) as alice:
+        assert (await alice.receive())["type"] == "serverSystemMessage"
+    server.process.send_signal(signal.SIGTERM)
+    await server.wait_ended()
+    assert "/session" in server.output()
+    assert secret not in server.output()
+    assert token not in server.output()

@@ -1,0 +1,79 @@
+"""How each message looks on the wire, and what is let in."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from falcon_pachinko import Message
+from falcon_pachinko.messages import Outgoing
+
+from {{ cookiecutter.package_name }} import messages
+
+WIRE_FORMS = [
+    (
+        messages.ServerSystemMessage(text="Welcome"),
+        {"type": "serverSystemMessage", "payload": {"text": "Welcome"}},
+    ),
+    (
+        messages.ServerRoomState(users=["Alice", "Bob"], you="Bob"),
+        {"type": "serverRoomState", "payload": {"users": ["Alice", "Bob"], "you": "Bob"}},
+    ),
+    (
+        messages.ServerUserJoined(user="Alice"),
+        {"type": "serverUserJoined", "payload": {"user": "Alice"}},
+    ),
+    (
+        messages.ServerUserLeft(user="Alice"),
+        {"type": "serverUserLeft", "payload": {"user": "Alice"}},
+    ),
+    (
+        messages.ServerNewMessage(user="Alice", text='<b>"hé"</b> 😀'),
+        {"type": "serverNewMessage", "payload": {"user": "Alice", "text": '<b>"hé"</b> 😀'}},
+    ),
+    (
+        messages.ServerUserTyping(user="Alice", is_typing=True),
+        {"type": "serverUserTyping", "payload": {"user": "Alice", "isTyping": True}},
+    ),
+    (
+        messages.ServerSystemAnnouncement(text="Soon"),
+        {"type": "serverSystemAnnouncement", "payload": {"text": "Soon"}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("message", "wire_form"), WIRE_FORMS, ids=lambda each: type(each).__name__)
+def test_a_message_is_sent_with_its_type_and_its_payload(
+    message: Message, wire_form: dict[str, object]
+) -> None:
+    assert json.loads(Outgoing(message).event["text"]) == wire_form
+
+
+def test_no_message_is_missing_above() -> None:
+    defined = {
+        each
+        for each in vars(messages).values()
+        if isinstance(each, type) and issubclass(each, Message) and each is not Message
+    }
+    assert {type(message) for message, _ in WIRE_FORMS} == defined
+
+
+@pytest.mark.parametrize("text", ["x", " ", "x" * 2000, "😀" * 2000, "a\nb", "\x00"])
+def test_a_text_has_up_to_two_thousand_characters(text: str) -> None:
+    assert msgspec.convert({"text": text}, messages.SendMessage).text == text
+
+
+@pytest.mark.parametrize(
+    "payload", [{}, {"text": ""}, {"text": "x" * 2001}, {"text": None}, {"text": 7}, {"Text": "x"}]
+)
+def test_another_text_is_refused(payload: dict[str, object]) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(payload, messages.SendMessage)
+
+
+def test_what_a_newer_client_adds_is_ignored() -> None:
+    message = msgspec.convert({"text": "x", "language": "en"}, messages.SendMessage)
+    assert message == messages.SendMessage(text="x")
+    assert msgspec.convert({"where": "here"}, messages.NoPayload) == messages.NoPayload()

@@ -1,0 +1,58 @@
+"""Which names one can sign in with."""
+
+from __future__ import annotations
+
+import falcon
+import pytest
+
+from {{ cookiecutter.package_name }}.resources import session
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("Alice", "Alice"),
+        ("  Alice B. \n", "Alice B."),
+        ("A", "A"),
+        ("x" * 40, "x" * 40),
+        (" " * 50 + "Alice", "Alice"),
+        ("Zoë 房间 😀", "Zoë 房间 😀"),
+        ("<b>Alice</b>", "<b>Alice</b>"),
+        ("👩‍🚀", "👩‍🚀"),
+    ],
+)
+def test_a_name_is_text_of_one_to_forty_characters(given: str, name: str) -> None:
+    assert session.read_name({"name": given}) == name
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("", "0 characters"),
+        (" \t\n", "0 characters"),
+        ("x" * 41, "41 characters"),
+        ("Ali\x00ce", "invisible character"),
+        ("Ali\nce", "invisible character"),
+        ("Ali\x7fce", "invisible character"),
+        ("Ali\u0085ce", "invisible character"),
+        ("Ali\u2028ce", "invisible character"),
+        ("Ali\ud800ce", "invisible character"),
+        ("Alice\u200b", "invisible character"),
+        ("\u202eecilA", "invisible character"),
+        ("\u200d", "invisible character"),
+    ],
+)
+def test_a_bad_name_is_refused_with_the_reason(given: str, reason: str) -> None:
+    with pytest.raises(falcon.HTTPUnprocessableEntity) as refused:
+        session.read_name({"name": given})
+    assert refused.value.title == "Bad name"
+    assert refused.value.description is not None
+    assert reason in refused.value.description
+
+
+@pytest.mark.parametrize("media", [None, "Alice", ["Alice"], {}, {"name": None}, {"name": 7}])
+def test_what_holds_no_name_is_refused_with_an_example(media: object) -> None:
+    with pytest.raises(falcon.HTTPUnprocessableEntity) as refused:
+        session.read_name(media)
+    assert refused.value.title == "No name"
+    assert '{"name": "Alice"}' in (refused.value.description or "")

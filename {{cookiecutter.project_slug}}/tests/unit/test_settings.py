@@ -1,0 +1,235 @@
+"""Where settings come from, and what a bad one says."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from {{ cookiecutter.package_name }} import settings
+
+if TYPE_CHECKING:
+    from ..conftest import MakeSettings
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which the service would be started: there is no .env in it."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refusal() -> str:
+    """What the program says when it ends because of its settings."""
+    with pytest.raises(SystemExit) as ended:
+        settings.load_settings()
+    assert isinstance(ended.value.code, str), "the status would be 0"
+    # An exception with a cause or a context would be printed with it.
+    assert ended.value.__suppress_context__
+    assert ended.value.__cause__ is None
+    return ended.value.code
+
+
+def test_every_setting_has_a_default_that_works_for_development() -> None:
+    loaded = settings.load_settings()
+    assert loaded.model_dump() == {
+        "environment": "development",
+        "host": "127.0.0.1",
+        "port": 8000,
+        "secret": SecretStr(settings.DEVELOPMENT_SECRET),
+        "log_level": "info",
+        "allowed_origins": (),
+        "token_lifetime_seconds": 28800,
+        "announcement_interval_seconds": 3600.0,
+        "announcement_text": "System maintenance is scheduled for 2 AM UTC.",
+        "graceful_shutdown_seconds": 20,
+    }
+    assert not loaded.production
+
+
+def test_the_environment_counts_more_than_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / ".env").write_text("APP_PORT=1111\nAPP_HOST=0.0.0.0\n", encoding="utf-8")
+    monkeypatch.setenv("APP_PORT", "2222")
+    loaded = settings.load_settings()
+    assert (loaded.host, loaded.port) == ("0.0.0.0", 2222)
+
+
+def test_an_empty_variable_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APP_SECRET", "")
+    monkeypatch.setenv("APP_PORT", "")
+    loaded = settings.load_settings()
+    assert loaded.secret.get_secret_value() == settings.DEVELOPMENT_SECRET
+    assert loaded.port == 8000
+
+
+def test_variables_that_are_not_ours_are_ignored(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / ".env").write_text("OTHER=1\nAPP_OTHER=1\n", encoding="utf-8")
+    monkeypatch.setenv("PORT", "http")
+    monkeypatch.setenv("APP_SOMETHING", "1")
+    assert settings.load_settings().port == 8000
+
+
+def test_settings_cannot_be_changed(make_settings: MakeSettings) -> None:
+    loaded = make_settings()
+    with pytest.raises(ValidationError):
+        loaded.port = 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("APP_ENVIRONMENT", "staging"),
+        ("APP_PORT", "http"),
+        ("APP_PORT", "-1"),
+        ("APP_PORT", "65536"),
+        ("APP_LOG_LEVEL", "loud"),
+        ("APP_ALLOWED_ORIGINS", "chat.example.com"),
+        ("APP_ALLOWED_ORIGINS", "https://chat.example.com/"),
+        ("APP_ALLOWED_ORIGINS", "https://good.example, https://bad.example/path"),
+        ("APP_TOKEN_LIFETIME_SECONDS", "0"),
+        ("APP_TOKEN_LIFETIME_SECONDS", "an hour"),
+        ("APP_ANNOUNCEMENT_INTERVAL_SECONDS", "0"),
+        ("APP_ANNOUNCEMENT_INTERVAL_SECONDS", "-1"),
+        ("APP_ANNOUNCEMENT_INTERVAL_SECONDS", "hourly"),
+        ("APP_ANNOUNCEMENT_INTERVAL_SECONDS", "nan"),
+        ("APP_GRACEFUL_SHUTDOWN_SECONDS", "0"),
+        ("APP_GRACEFUL_SHUTDOWN_SECONDS", "soon"),
+    ],
+)
+def test_a_bad_value_ends_the_program_with_a_line_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    headline, line = refusal().splitlines()
+    assert headline == "The settings do not work:"
+    assert line.startswith(f"  {name}: ")
+    assert repr(value) in line or value.rpartition(", ")[2] in line
+
+
+def test_all_bad_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APP_PORT", "http")
+    monkeypatch.setenv("APP_LOG_LEVEL", "loud")
+    lines = refusal().splitlines()[1:]
+    assert [line.strip().partition(":")[0] for line in lines] == ["APP_PORT", "APP_LOG_LEVEL"]
+
+
+def test_a_short_secret_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    short = "x" * (settings.MIN_SECRET_BYTES - 1)
+    monkeypatch.setenv("APP_SECRET", short)
+    text = refusal()
+    assert "APP_SECRET" in text
+    assert "32 bytes" in text
+    assert short not in text
+
+
+def test_a_secret_is_not_shown_beside_another_bad_value(
+    monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    monkeypatch.setenv("APP_SECRET", secret)
+    monkeypatch.setenv("APP_PORT", "http")
+    text = refusal()
+    assert "APP_PORT" in text
+    assert secret not in text
+
+
+def test_a_secret_counts_in_bytes(make_settings: MakeSettings) -> None:
+    euros = "€" * 11
+    assert make_settings(secret=euros).secret.get_secret_value() == euros
+
+
+@pytest.mark.parametrize("value", [None, "", settings.DEVELOPMENT_SECRET, "too-short"])
+def test_production_refuses_a_secret_that_can_be_guessed(
+    monkeypatch: pytest.MonkeyPatch, value: str | None
+) -> None:
+    monkeypatch.setenv("APP_ENVIRONMENT", "production")
+    if value is not None:
+        monkeypatch.setenv("APP_SECRET", value)
+    text = refusal()
+    assert "APP_SECRET" in text
+    assert not value or value not in text
+
+
+def test_production_takes_a_secret_of_its_own(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+    monkeypatch.setenv("APP_ENVIRONMENT", "production")
+    monkeypatch.setenv("APP_SECRET", secret)
+    loaded = settings.load_settings()
+    assert loaded.production
+    assert loaded.secret.get_secret_value() == secret
+
+
+def test_the_secret_is_masked_where_settings_are_printed(
+    make_settings: MakeSettings, secret: str
+) -> None:
+    loaded = make_settings()
+    assert secret not in f"{loaded} {loaded!r} {loaded.model_dump_json()}"
+
+
+@pytest.mark.parametrize(
+    ("value", "origins"),
+    [
+        ("https://chat.example.com", ("https://chat.example.com",)),
+        (
+            " https://a.example , http://b.example:8080,, ",
+            ("https://a.example", "http://b.example:8080"),
+        ),
+        ("*", ("*",)),
+        (" , ", ()),
+    ],
+)
+def test_origins_are_separated_by_commas(
+    monkeypatch: pytest.MonkeyPatch, value: str, origins: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("APP_ALLOWED_ORIGINS", value)
+    assert settings.load_settings().allowed_origins == origins
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "chat.example.com",
+        "https://",
+        "://",
+        "https://a.example/",
+        "https://a.example:x",
+        "https://u@a.example",
+        "https://a.example, b.example",
+    ],
+)
+def test_what_no_browser_sends_as_origin_is_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("APP_ALLOWED_ORIGINS", value)
+    assert "is no origin" in refusal()
+
+
+@pytest.mark.parametrize("value", ["x" * 40 + "\udcff", "ssh-rsa " + "A" * 40])
+def test_a_secret_that_cannot_sign_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("APP_SECRET", value)
+    text = refusal()
+    assert "APP_SECRET must be UTF-8 text" in text
+    assert value not in text
+
+
+def test_a_file_that_is_not_utf8_is_refused_in_a_sentence() -> None:
+    Path(".env").write_bytes(b"APP_HOST=\xff")
+    assert ".env is not UTF-8 text" in refusal()
+
+
+def test_the_example_sets_every_setting_to_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    default = settings.load_settings()
+    example = Path(__file__).parents[2] / ".env.example"
+    names = {f"{settings.ENV_PREFIX}{name}".upper() for name in settings.Settings.model_fields}
+    lines = example.read_text(encoding="utf-8").splitlines()
+    assert {line.partition("=")[0] for line in lines if line.startswith("APP_")} == names
+    Path(".env").write_bytes(example.read_bytes())
+    assert not names & os.environ.keys()
+    assert settings.load_settings() == default
