@@ -74,8 +74,8 @@ class Settings(BaseSettings):
             raise ValueError(f"APP_SECRET must have {MIN_SECRET_BYTES} bytes or more")
         try:
             jwt.encode({}, secret, algorithm="HS256")
-        except (UnicodeEncodeError, jwt.InvalidKeyError):
-            raise ValueError("APP_SECRET must be UTF-8 text, and no PEM or SSH key") from None
+        except (UnicodeEncodeError, jwt.InvalidKeyError) as error:
+            raise ValueError("APP_SECRET must be UTF-8 text, and no PEM or SSH key") from error
         if self.production and secret == DEVELOPMENT_SECRET:
             raise ValueError("APP_SECRET is missing or the development one: set one of your own")
         return self
