@@ -6,7 +6,7 @@ import asyncio
 import enum
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 from falcon import WebSocketDisconnected
@@ -15,7 +15,7 @@ from .errors import OutboxFull, check_close_code, shorten_close_reason
 from .held import Held
 from .limits import Limits
 from .messages import Outgoing
-from .outbox import Event, Outbox, Send
+from .outbox import AnyOutbox, Event, Outbox, Send
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,9 @@ class Connection:
         "user",
     )
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, receive: Receive, send: Send, make_outbox: Callable[[Send], AnyOutbox] | None = None
+    ) -> None:
         self.id = uuid.uuid4().hex
         self.user: str | None = None
         self.limits = Limits()
@@ -83,7 +85,9 @@ class Connection:
         self.finished = False
         self.accept_event: Event = {"type": "websocket.accept"}
         self.handshake_answered = False
-        self.outbox = Outbox(send, self.mark_lost)
+        self.outbox: AnyOutbox = (
+            Outbox(send, self.mark_lost) if make_outbox is None else make_outbox(send)
+        )
         self.server_receive = receive
         self.server_send = send
         self.reader: asyncio.Task[Any] | None = None
@@ -105,7 +109,9 @@ class Connection:
 
     # What handlers call.
 
-    async def send_media(self, media: object) -> None:
+    # PERF: these three return the coroutine of send() instead of awaiting it in one more.
+
+    def send_media(self, media: object) -> Coroutine[Any, Any, None]:
         """Send a :class:`~falcon_pachinko.messages.Message` or anything that JSON can hold.
 
         It returns at once unless the server makes us wait; then it waits until everything that was
@@ -117,15 +123,15 @@ class Connection:
             OutboxFull: ``on_connect`` has sent more than may wait.
             TypeError: The message holds something that JSON cannot.
         """
-        await self.send(Outgoing(media))
+        return self.send(Outgoing(media))
 
-    async def send_text(self, payload: str) -> None:
+    def send_text(self, payload: str) -> Coroutine[Any, Any, None]:
         """Send a text as it is; otherwise like :meth:`send_media`."""
-        await self.send(Outgoing.of_text(payload))
+        return self.send(Outgoing.of_text(payload))
 
-    async def send_data(self, payload: bytes) -> None:
+    def send_data(self, payload: bytes) -> Coroutine[Any, Any, None]:
         """Send a binary message; otherwise like :meth:`send_media`."""
-        await self.send(Outgoing.of_bytes(bytes(payload)))
+        return self.send(Outgoing.of_bytes(bytes(payload)))
 
     async def accept(
         self, subprotocol: str | None = None, headers: Iterable[tuple[str, str]] = ()
@@ -168,7 +174,7 @@ class Connection:
         """Send a message of this connection's own handlers: see :meth:`send_media`."""
         if self.state is State.OPEN:
             self.write(outgoing)
-            if self.outbox.drainer is not None:
+            if self.outbox.waiting:
                 await self.outbox.wait_drained()
         elif self.state is State.CONNECTING:
             self.held.add(outgoing, self.held.own, self.limits)
@@ -198,6 +204,7 @@ class Connection:
         if self.closed:
             return None
         held, self.held = self.held, Held()
+        self.reader = asyncio.current_task()
         self.state = State.OPEN
         self.accepted = True
         for outgoing in held.own:
@@ -214,7 +221,6 @@ class Connection:
         """Wait for the next message; ``None`` once the connection has ended."""
         if self.state is State.CLOSED:
             return None
-        self.reader = asyncio.current_task()
         self.reading = True
         try:
             event = await self.server_receive()
@@ -244,7 +250,7 @@ class Connection:
         self.close_code = code
         self.held = Held()
         self.outbox.clear()
-        self.write(Outgoing.of_event(close_event(code, reason)))
+        self.write(Outgoing.of_close(close_event(code, reason)))
         self.interrupt()
 
     async def end(self) -> None:
@@ -289,7 +295,7 @@ class Connection:
         self.state = State.CLOSED
         self.close_code = event["code"]
         self.held = Held()
-        self.write(Outgoing.of_event(event))
+        self.write(Outgoing.of_close(event))
         self.interrupt()
         await self.outbox.wait_drained(self.limits.close_seconds)
 

@@ -12,7 +12,7 @@ import falcon.asgi
 from .connection import Connection, Receive
 from .errors import RegistrationError
 from .manager import WebSocketConnectionManager
-from .outbox import Send
+from .outbox import PUSH_EXTENSION, Send
 from .routing import CONNECTION_KEY, ResourceFactory, WebSocketRoute, check_resource
 
 LifespanFunction = TypeVar("LifespanFunction", bound=Callable[..., Any])
@@ -61,7 +61,8 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         if scope["type"] != "websocket":
             await super().__call__(scope, receive, send)
             return
-        connection = Connection(receive, send)
+        push = (scope.get("extensions") or {}).get(PUSH_EXTENSION)
+        connection = Connection(receive, send, push and push["make_outbox"])
         try:
             await super().__call__(
                 {**scope, CONNECTION_KEY: connection}, receive, connection.forward

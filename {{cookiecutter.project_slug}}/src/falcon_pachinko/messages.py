@@ -20,6 +20,9 @@ Handler = Callable[..., Awaitable[None]]
 
 ENCODER = msgspec.json.Encoder()
 
+# RFC 6455 section 5.2
+TEXT, BINARY, CLOSE = 0x1, 0x2, 0x8
+
 
 def message_type_of(class_name: str) -> str:
     """``ServerNewMessage`` is sent as ``serverNewMessage``."""
@@ -50,21 +53,36 @@ class ServerError(Message, frozen=True):
 
 
 class Outgoing:
-    """One text message, encoded once for everybody who gets it.
+    """One message on its way out, encoded once for everybody who gets it.
+
+    Attributes:
+        size_bytes: How much of a bound it takes.
+        frame: The finished WebSocket frame (RFC 6455 section 5.2), once somebody has asked for it.
 
     Raises:
         TypeError: The message holds something that JSON cannot.
     """
 
-    __slots__ = ("event", "size_bytes")
+    __slots__ = ("asgi_event", "data", "frame", "opcode", "size_bytes")
 
     def __init__(self, message: object) -> None:
         if isinstance(message, Message):
             payload = msgspec.to_builtins(message)
             message = {"type": payload.pop("type"), "payload": payload}
-        data = ENCODER.encode(message)
+        # PERF: what fill() does, without the call.
+        self.opcode = TEXT
+        self.data = data = ENCODER.encode(message)
         self.size_bytes = len(data)
-        self.event: Mapping[str, Any] = {"type": "websocket.send", "text": data.decode()}
+        self.frame: bytes | None = None
+        self.asgi_event: Mapping[str, Any] | None = None
+
+    def fill(self, opcode: int, data: bytes) -> None:
+        """Set what every message has."""
+        self.opcode = opcode
+        self.data = data
+        self.size_bytes = len(data)
+        self.frame = None
+        self.asgi_event = None
 
     @classmethod
     def of(cls, message: object) -> Outgoing:
@@ -75,25 +93,45 @@ class Outgoing:
     def of_text(cls, text: str) -> Outgoing:
         """A text message that is not JSON, or is JSON already."""
         self = cls.__new__(cls)
-        self.size_bytes = len(text.encode())
-        self.event = {"type": "websocket.send", "text": text}
+        self.fill(TEXT, text.encode())
         return self
 
     @classmethod
     def of_bytes(cls, data: bytes) -> Outgoing:
         """A binary message."""
         self = cls.__new__(cls)
-        self.size_bytes = len(data)
-        self.event = {"type": "websocket.send", "bytes": data}
+        self.fill(BINARY, data)
         return self
 
     @classmethod
-    def of_event(cls, event: Mapping[str, Any]) -> Outgoing:
-        """An ASGI event that has to keep its place among the messages, such as a close."""
+    def of_close(cls, event: Mapping[str, Any]) -> Outgoing:
+        """A close, which keeps its place among the messages."""
         self = cls.__new__(cls)
-        self.size_bytes = 0
-        self.event = event
+        self.fill(CLOSE, b"")
+        self.asgi_event = event
         return self
+
+    @property
+    def event(self) -> Mapping[str, Any]:
+        """The message as an ASGI event."""
+        if self.asgi_event is None:
+            if self.opcode == TEXT:
+                self.asgi_event = {"type": "websocket.send", "text": self.data.decode()}
+            else:
+                self.asgi_event = {"type": "websocket.send", "bytes": self.data}
+        return self.asgi_event
+
+    def make_frame(self) -> bytes:
+        """Build the frame: final, not masked, not compressed."""
+        first, size = 0x80 | self.opcode, self.size_bytes
+        if size < 126:
+            header = bytes((first, size))
+        elif size < 65_536:
+            header = bytes((first, 126)) + size.to_bytes(2, "big")
+        else:
+            header = bytes((first, 127)) + size.to_bytes(8, "big")
+        self.frame = frame = header + self.data
+        return frame
 
 
 def handles_message(message_type: str) -> Callable[[Function], Function]:

@@ -6,6 +6,8 @@ import logging
 
 import uvicorn
 
+from falcon_pachinko.uvicorn import PushProtocol
+
 from .app import create_app
 from .settings import load_settings
 
@@ -29,7 +31,7 @@ def main() -> None:
         # NOTE: rooms live in this process; uvicorn would else heed WEB_CONCURRENCY.
         workers=1,
         timeout_graceful_shutdown=settings.graceful_shutdown_seconds,
-        ws="websockets-sansio",
+        ws=PushProtocol,
         ws_max_size=MAX_MESSAGE_BYTES,
         # NOTE: compression costs 34 KiB of memory for each connection and most of the time per message.
         ws_per_message_deflate=False,

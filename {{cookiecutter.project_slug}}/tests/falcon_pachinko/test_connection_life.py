@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+import falcon_pachinko.uvicorn
 from falcon_pachinko import (
     App,
     Connection,
@@ -26,7 +27,9 @@ from falcon_pachinko import (
     handles_message,
     install,
 )
+from falcon_pachinko.outbox import Outbox
 from falcon_pachinko.testing import Client, Served, connect, serve
+from falcon_pachinko.uvicorn import PushProtocol
 
 WAIT_SECONDS = 5.0
 BEFORE_TIMEOUT_SECONDS = 0.2
@@ -126,10 +129,14 @@ class World:
         return self.manager.rooms.members_by_room
 
 
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
+WAYS_OUT = {"push": PushProtocol, "portable": "websockets-sansio"}
+
+
+@pytest.fixture(params=WAYS_OUT)
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    """One contract: each test of it runs on both ways out."""
     world = World()
-    async with serve(world.app) as world.served, world.stack:
+    async with serve(world.app, ws=WAYS_OUT[request.param]) as world.served, world.stack:
         yield world
 
 
@@ -562,8 +569,49 @@ async def test_a_client_that_stops_reading_is_closed_and_nobody_else_notices(
             assert message == {"type": "left", "payload": {"name": "bob"}}
         assert message["payload"] == {"text": text}
         assert sent < 1000, "the bound was never reached"
-    assert [user for c in world.manager if (user := c.user)] == ["alice"]
+    await world.wait_until(lambda: [c.user for c in world.manager] == ["alice"])
     assert "reads too slowly" in caplog.text
+
+
+async def test_a_handler_cannot_outrun_its_own_client(world: World) -> None:
+    total, size = 400, 50_000
+
+    async def stream(self: Lobby, ws: WebSocketLike, payload: Any) -> None:
+        for number in range(total):
+            await ws.send_text(str(number).ljust(size))
+            self.record.append(("sent", number))
+
+    class Streaming(Lobby):
+        limits = Limits(outbox_messages=2, outbox_bytes=2 * size)
+        stream_rows = handles_message("stream")(stream)
+
+    world.app.add_websocket_route("/stream/{name}", Streaming, world.record, steps={})
+    url = world.served.ws_url("/stream/bob")
+    client = connect(url, sock=small_socket(world), compression=None)
+    bob = await world.stack.enter_async_context(client)
+    bob.socket.transport.pause_reading()
+    await bob.send("stream")
+    await world.wait_until(lambda: any(c.outbox.waiting for c in world.manager))
+    assert len(world.record) < total
+    bob.socket.transport.resume_reading()
+    assert [int(await bob.receive_raw()) for _ in range(total)] == list(range(total))
+
+
+async def test_a_server_without_the_known_protocol_class_still_serves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(falcon_pachinko.uvicorn, "NEEDED", ("gone in a later version",))
+    record: list[Any] = []
+    app = install(falcon.asgi.App())
+    app.add_websocket_route("/lobby/{name}", Lobby, record, steps={})
+    async with (
+        serve(app, ws=PushProtocol) as served,
+        connect(served.ws_url("/lobby/bob")) as bob,
+    ):
+        await bob.send("burst")
+        assert len([await bob.receive() for _ in range(100)]) == 100
+        (connection,) = app.ws_connection_manager
+        assert isinstance(connection.outbox, Outbox)
 
 
 async def test_each_connection_has_a_resource_of_its_own(world: World) -> None:

@@ -10,7 +10,7 @@ PACKAGE = Path(falcon_pachinko.__file__).parent
 FLOORS = [
     {"errors", "protocols", "limits"},
     {"held", "messages", "rooms", "suspension"},
-    {"connection", "outbox", "workers"},
+    {"connection", "outbox", "uvicorn", "workers"},
     {"manager", "resource"},
     {"routing", "install"},
     {"__init__"},
@@ -21,6 +21,7 @@ NEIGHBOURS = {
     ("held", "messages"),
     ("install", "routing"),
     ("resource", "manager"),
+    ("uvicorn", "outbox"),
 }
 
 
