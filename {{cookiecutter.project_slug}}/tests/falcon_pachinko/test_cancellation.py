@@ -1,0 +1,107 @@
+"""A connection that is cancelled, at whatever await, leaves nothing behind."""
+
+import asyncio
+from typing import Any
+
+import falcon.asgi
+import pytest
+
+from falcon_pachinko import App, WebSocketLike, WebSocketResource, handles_message, install
+
+SCOPE = {
+    "type": "websocket",
+    "asgi": {"version": "3.0", "spec_version": "2.4"},
+    "http_version": "1.1",
+    "path": "/room",
+    "headers": [(b"host", b"127.0.0.1")],
+    "query_string": b"",
+    "scheme": "ws",
+    "subprotocols": [],
+}
+EVENTS: list[dict[str, Any]] = [
+    {"type": "websocket.connect"},
+    {"type": "websocket.receive", "text": '{"type": "say"}'},
+    {"type": "websocket.receive", "text": '{"type": "say"}'},
+    {"type": "websocket.disconnect", "code": 1001},
+]
+WAIT_SECONDS = 5.0
+
+
+class Room(WebSocketResource):
+    """Waits wherever a resource can."""
+
+    def __init__(self, goodbyes: list[int]) -> None:
+        self.goodbyes = goodbyes
+
+    async def on_connect(
+        self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, **params: Any
+    ) -> bool:
+        await self.join_room("room")
+        await asyncio.sleep(0)
+        await ws.send_text("welcome")
+        await self.broadcast_to_room("room", "joined")
+        await asyncio.sleep(0)
+        return True
+
+    @handles_message("say")
+    async def say(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+        await asyncio.sleep(0)
+        await ws.send_text("said")
+        await asyncio.sleep(0)
+
+    async def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:
+        await asyncio.sleep(0)
+        self.goodbyes.append(close_code)
+        await asyncio.sleep(0)
+
+
+class Server:
+    """An ASGI server that waits a turn around everything it does."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.accepted = asyncio.Event()
+        self.events = iter(EVENTS)
+        self.connected = False
+
+    async def receive(self) -> dict[str, Any]:
+        await asyncio.sleep(0)
+        if self.connected:
+            await self.accepted.wait()
+        self.connected = True
+        return next(self.events)
+
+    async def send(self, event: Any) -> None:
+        await asyncio.sleep(0)
+        if event["type"] == "websocket.accept":
+            self.accepted.set()
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
+async def test_at_every_await_a_cancellation_ends_in_order(times: int) -> None:
+    for turns in range(100):
+        goodbyes: list[int] = []
+        app = install(falcon.asgi.App())
+        app.add_websocket_route("/room", Room, goodbyes)
+        server = Server(app)
+        task = asyncio.create_task(app(SCOPE, server.receive, server.send))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        ended_by_itself = task.done()
+        accepted = server.accepted.is_set()
+        for _ in range(times):
+            task.cancel()
+            await asyncio.sleep(0)
+        await asyncio.wait_for(asyncio.wait({task}), WAIT_SECONDS)
+        assert task.cancelled() is not ended_by_itself
+        assert len(goodbyes) <= accepted, "a goodbye without a welcome, or two of them"
+        rooms = app.ws_connection_manager.rooms
+        assert (rooms.members_by_room, rooms.rooms_by_member, goodbyes[1:]) == ({}, {}, [])
+        assert len(app.ws_connection_manager) == 0
+        if ended_by_itself:
+            assert goodbyes == [1001]
+            break
+    else:
+        pytest.fail("the connection never ended by itself")
+    assert asyncio.all_tasks() == {asyncio.current_task()}
