@@ -1,5 +1,5 @@
-# Needs make and Python 3.11; uses uv where it is installed. `make PYTHON=python3.13 ...` takes
-# another Python, `make run PORT=9000` another port.
+# Needs make and Python 3.11; uses uv where it is installed, unless called as `make UV= ...`.
+# `make PYTHON=python3.13 ...` takes another Python, `make run PORT=9000` another port.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -B -m
@@ -21,8 +21,10 @@ environment:
 	[ "$$wanted" = "$$(cat $(VENV)/made-from 2> /dev/null)" ] || { \
 		$(MAKE_VENV) && $(INSTALL) -e . && printf '%s\n' "$$wanted" > $(VENV)/made-from; }
 
-run: environment ## bake the defaults into build/ and serve them on http://127.0.0.1:8000
-	@mkdir -p $(BAKED) && find $(BAKED) -mindepth 1 -maxdepth 1 ! -name .venv -exec rm -rf {} +
+# What was made there stays: the environment, and the secret that open pages are signed in with.
+run: environment ## bake the defaults anew into build/ and serve them on http://127.0.0.1:8000
+	@mkdir -p $(BAKED)
+	@find $(BAKED) -mindepth 1 -maxdepth 1 ! -name .venv ! -name .env -exec rm -rf {} +
 	@$(RUN) cookiecutter . --no-input --default-config --overwrite-if-exists -o build > /dev/null
 	@$(MAKE) --no-print-directory -C $(BAKED) run
 
@@ -51,9 +53,10 @@ print(sys.version, sys.base_prefix, os.getcwd())
 endef
 export PYTHON_IN_USE
 
-ifneq ($(shell command -v uv 2>/dev/null),)
-MAKE_VENV = uv venv --quiet --clear --python "$(PYTHON)" $(VENV)
-INSTALL = uv pip install --quiet --python $(VENV)
+UV ?= $(if $(shell command -v uv 2>/dev/null),uv)
+ifneq ($(UV),)
+MAKE_VENV = $(UV) venv --quiet --clear --python "$(PYTHON)" $(VENV)
+INSTALL = $(UV) pip install --quiet --python $(VENV)
 else
 MAKE_VENV = "$(PYTHON)" -m venv --clear $(VENV)
 INSTALL = $(RUN) pip install --quiet --disable-pip-version-check

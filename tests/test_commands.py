@@ -79,6 +79,8 @@ def test_uv_makes_the_environment_where_it_is_installed(
     assert "uv venv" in with_uv
     assert "uv pip install" in with_uv
     assert "-m venv" not in with_uv
+    switched_off = make(folder, environment, "-n", "install", "UV=").stdout
+    assert '"python3" -m venv' in switched_off
 
 
 def test_run_takes_the_port(

@@ -29,10 +29,10 @@ def issue_token(user: User, secret: str, lifetime_seconds: int) -> str:
 async def authenticate(token: str, secret: str) -> User | None:
     """Tell who holds a token; ``None`` if it is not good (any more).
 
-    This is the seam for an identity provider. Verify its token here instead, for instance with
-    ``jwt.PyJWKClient(...)`` and ``algorithms=["RS256"]`` with the audience and the issuer that you
-    expect, and make the ``User`` of its claims. Everything else of the program only asks for
-    ``req.context.user``.
+    This is the seam for an identity provider. Where a token is none of our own, verify it as one of
+    the provider's, for instance with ``jwt.PyJWKClient(...)`` and ``algorithms=["RS256"]`` with the
+    audience and the issuer that you expect, and make the ``User`` of its claims: README.md shows how.
+    Everything else of the program only asks for ``req.context.user``.
     """
     try:
         claims = jwt.decode(
