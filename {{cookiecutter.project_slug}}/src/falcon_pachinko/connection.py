@@ -175,7 +175,9 @@ class Connection:
         if self.state is State.OPEN:
             self.write(outgoing)
             if self.outbox.waiting:
-                await self.outbox.wait_drained()
+                await self.outbox.wait_drained(self.limits.stall_seconds)
+                if self.outbox.waiting:
+                    self.abandon(SLOW_READER, f"took nothing for {self.limits.stall_seconds} s")
         elif self.state is State.CONNECTING:
             self.held.add(outgoing, self.held.own, self.limits)
         else:
@@ -213,8 +215,13 @@ class Connection:
 
     async def reject(self, code: int, reason: str) -> None:
         """Close so that the client sees why: an unanswered handshake is accepted first."""
+        if self.closed:
+            return
         self.held = Held()
-        await self.answer_handshake()
+        try:
+            await self.answer_handshake()
+        except OSError as error:
+            self.mark_lost(error)
         await self.close(code, reason)
 
     async def receive(self) -> str | bytes | None:
@@ -304,10 +311,15 @@ class Connection:
         if self.reading and self.reader is not None:
             self.interrupted = True
             self.reader.cancel()
+        if self.outbox.waiting:
+            # That handler may wait for a client that never reads again.
+            loop = asyncio.get_running_loop()
+            loop.call_later(self.limits.close_seconds, self.outbox.stop)
 
     def mark_lost(self, error: Exception) -> None:
         """The server cannot reach the client any more; it says so itself to who reads."""
-        logger.debug("%r is lost", self, exc_info=error)
+        level = logging.DEBUG if isinstance(error, OSError) else logging.WARNING
+        logger.log(level, "%r is lost", self, exc_info=error)
         if self.state is not State.CLOSED:
             self.state = State.LOST
         self.outbox.clear()

@@ -12,7 +12,8 @@ class Held:
 
     Attributes:
         own: Messages of ``on_connect`` to its own client.
-        deferred: Its broadcasts: the room, the message, and whether the client itself is left out.
+        deferred: Its broadcasts: the room, the message, whether the client itself is left out, and
+            whether it counts only where no other connection of the user is.
         heard: What joined rooms and other connections said meanwhile.
     """
 
@@ -20,7 +21,7 @@ class Held:
 
     def __init__(self) -> None:
         self.own: list[Outgoing] = []
-        self.deferred: list[tuple[str, Outgoing, bool]] = []
+        self.deferred: list[tuple[str, Outgoing, bool, bool]] = []
         self.heard: list[Outgoing] = []
         self.size_bytes = 0
 
@@ -34,13 +35,15 @@ class Held:
         self.size_bytes += outgoing.size_bytes
         self.check(limits)
 
-    def defer(self, room: str, outgoing: Outgoing, exclude_self: bool, limits: Limits) -> None:
+    def defer(
+        self, room: str, outgoing: Outgoing, exclude_self: bool, if_first: bool, limits: Limits
+    ) -> None:
         """Put off one more broadcast.
 
         Raises:
             OutboxFull: More is held than may wait for one client.
         """
-        self.deferred.append((room, outgoing, exclude_self))
+        self.deferred.append((room, outgoing, exclude_self, if_first))
         self.size_bytes += outgoing.size_bytes
         self.check(limits)
 

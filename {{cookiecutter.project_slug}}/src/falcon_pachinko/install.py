@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, ClassVar, TypeVar
@@ -14,6 +15,9 @@ from .errors import RegistrationError
 from .manager import WebSocketConnectionManager
 from .outbox import PUSH_EXTENSION, Send
 from .routing import CONNECTION_KEY, ResourceFactory, WebSocketRoute, check_resource
+
+# RFC 6454 section 6.2: an origin as browsers write it.
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([^\sA-Z/?#@:*\[\]]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 LifespanFunction = TypeVar("LifespanFunction", bound=Callable[..., Any])
 
@@ -36,7 +40,11 @@ class LifespanMiddleware:
             raise
 
     async def process_shutdown(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
-        """Leave all."""
+        """Leave all, once the connections have said goodbye.
+
+        A server whose grace period is over cancels them and comes here at once.
+        """
+        await self.app.ws_connection_manager.wait_empty()
         await self.stack.aclose()
 
 
@@ -71,7 +79,7 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             await connection.end()
 
     def add_websocket_route(
-        self, uri_template: str, resource: ResourceFactory, *args: Any, **kwargs: Any
+        self, uri_template: str, resource: ResourceFactory, /, *args: Any, **kwargs: Any
     ) -> None:
         """Serve WebSocket connections to a URI template.
 
@@ -123,16 +131,23 @@ def install(app: falcon.asgi.App[Any, Any], *, allowed_origins: Collection[str] 
             ``https://example.com``; ``*`` allows all.
 
     Raises:
-        RegistrationError: It is not an ASGI application of Falcon, or has been installed already.
+        RegistrationError: It is not an ASGI application of Falcon, or has been installed already, or
+            an origin is none.
     """
     if not isinstance(app, falcon.asgi.App):
         raise RegistrationError(f"install() needs a falcon.asgi.App, not {app!r}")
-    if isinstance(app, App):
+    if hasattr(app, "ws_connection_manager"):
         raise RegistrationError("install() has been called for this application already")
+    for origin in [allowed_origins] if isinstance(allowed_origins, str) else allowed_origins:
+        if (origin != "*" and not ORIGIN.fullmatch(origin)) or origin is allowed_origins:
+            raise RegistrationError(
+                f"allowed_origins has {origin!r}: give a list of origins such as"
+                " 'https://chat.example.com', in lower case and without a default port, or '*'"
+            )
     lifespan = LifespanMiddleware()
     own_class = type(app)
     # NOTE: the class of the application comes first, or Python finds the layouts too different.
-    bases = (App,) if own_class is falcon.asgi.App else (own_class, App)
+    bases = (App,) if own_class in (falcon.asgi.App, App) else (own_class, App)
     installed_class = type(
         own_class.__name__,
         bases,

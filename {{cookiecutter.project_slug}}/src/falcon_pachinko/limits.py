@@ -13,6 +13,8 @@ class Limits:
         on_connect_seconds: How long ``on_connect`` may take; after that the connection is refused.
         on_disconnect_seconds: How long ``on_disconnect`` may take; after that it is cancelled and logged.
         close_seconds: How long a close waits for messages that are still on their way to a slow client.
+        stall_seconds: How long a handler that sends to its own client waits until all that was sent
+            has left; after that the client is closed with 4008.
         outbox_bytes: How much may wait for one client; beyond it the client is closed with 4008.
         outbox_messages: How many messages may wait for one client; beyond it the same.
 
@@ -23,6 +25,7 @@ class Limits:
     on_connect_seconds: float = 10.0
     on_disconnect_seconds: float = 10.0
     close_seconds: float = 5.0
+    stall_seconds: float = 60.0
     outbox_bytes: int = 1024 * 1024
     outbox_messages: int = 1024
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Collection, Iterator
 
 from falcon import WebSocketDisconnected
@@ -21,6 +23,8 @@ class WebSocketConnectionManager:
     def __init__(self) -> None:
         self.connections: dict[str, Connection] = {}
         self.rooms: Rooms[Connection] = Rooms()
+        self.empty = asyncio.Event()
+        self.empty.set()
 
     def __iter__(self) -> Iterator[Connection]:
         return iter(tuple(self.connections.values()))
@@ -70,7 +74,7 @@ class WebSocketConnectionManager:
         """Put a connection into a room.
 
         Returns:
-            Whether it is the first connection of its user in the room; joining again gives ``False``.
+            Whether its user was not visibly in the room before; joining again gives ``False``.
 
         Raises:
             InvalidRoomName: A room cannot have this name.
@@ -84,7 +88,7 @@ class WebSocketConnectionManager:
         """Take a connection out of a room.
 
         Returns:
-            Whether it was the last connection of its user in the room; ``False`` if it was not in it.
+            Whether its user was visibly in the room and is not any more.
         """
         return self.rooms.leave(connection, room)
 
@@ -100,12 +104,25 @@ class WebSocketConnectionManager:
             if connection not in exclude:
                 connection.deliver(outgoing)
 
+    def is_first(self, connection: Connection, room: str) -> bool:
+        """Whether no other connection of the user is visibly in the room."""
+        return self.rooms.is_only_visible(connection, room, connection.user)
+
     def add(self, connection: Connection) -> None:
         """Make an accepted connection known."""
         self.connections[connection.id] = connection
+        self.empty.clear()
+
+    async def wait_empty(self) -> None:
+        """Wait until every connection has said goodbye, as long as their limits let them take."""
+        seconds = [c.limits.on_disconnect_seconds + c.limits.close_seconds for c in self]
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.empty.wait(), max(seconds, default=0.0))
 
     def forget(self, connection: Connection) -> None:
         """Take a connection out of everything; from now on it cannot come back."""
         connection.finished = True
         self.connections.pop(connection.id, None)
         self.rooms.leave_all(connection)
+        if not self.connections:
+            self.empty.set()

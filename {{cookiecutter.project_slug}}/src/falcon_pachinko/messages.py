@@ -61,6 +61,7 @@ class Outgoing:
 
     Raises:
         TypeError: The message holds something that JSON cannot.
+        UnicodeEncodeError: A text in it has half a character (a lone surrogate).
     """
 
     __slots__ = ("asgi_event", "data", "frame", "opcode", "size_bytes")
@@ -260,7 +261,8 @@ def marked_methods(owner: type) -> Iterator[tuple[Handler, tuple[str, ...], bool
             if any(found):
                 marks[name] = found
     for name, (message_types, binary) in marks.items():
-        yield getattr(owner, name), message_types, binary
+        if (handler := getattr(owner, name)) is not None:  # None in a subclass takes it away
+            yield handler, message_types, binary
 
 
 def payload_parameter(handler: Handler) -> Any:

@@ -92,9 +92,16 @@ class WebSocketResource:
         return await self.manager.leave_room(self.connection, room)
 
     async def broadcast_to_room(
-        self, room: str, message: object, exclude_self: bool = False
+        self, room: str, message: object, exclude_self: bool = False, *, if_first: bool = False
     ) -> None:
-        """Send a message to all members of a room; in ``on_connect`` this is put off until it has accepted.
+        """Send a message to all members of a room; ``on_connect`` puts it off until it has accepted.
+
+        Args:
+            room: Nobody need be in it.
+            message: A :class:`~falcon_pachinko.messages.Message` or anything that JSON can hold.
+            exclude_self: Leave out this connection.
+            if_first: Send it only if no other connection of this user is visibly in the room, at
+                the moment in which it is sent: who opens a second tab has not come again.
 
         Raises:
             OutboxFull: ``on_connect`` has said more than may wait.
@@ -102,8 +109,9 @@ class WebSocketResource:
         """
         outgoing = Outgoing.of(message)
         if self.connection.state is State.CONNECTING:
-            self.connection.held.defer(room, outgoing, exclude_self, self.connection.limits)
-        else:
+            limits = self.connection.limits
+            self.connection.held.defer(room, outgoing, exclude_self, if_first, limits)
+        elif not if_first or self.manager.is_first(self.connection, room):
             exclude = (self.connection,) if exclude_self else ()
             await self.manager.broadcast_to_room(room, outgoing, exclude=exclude)
 
@@ -127,15 +135,21 @@ class WebSocketResource:
             if await self.connect(req, params):
                 while (message := await ws.receive()) is not None:
                     await self.dispatch(table, message)
-        except WebSocketDisconnected:
-            if not ws.closed:
-                raise
         except Reject as refusal:
             await ws.reject(refusal.code, refusal.reason)
         except Exception as error:
-            # NOTE: Falcon's error handlers close with this code once on_disconnect has run.
-            ws.close_code = ws.close_code or close_code_of(error)
-            raise
+            if not (ws.closed and is_disconnect(error)):
+                # NOTE: Falcon's error handlers close with this code once on_disconnect has run.
+                ws.close_code = ws.close_code or close_code_of(error)
+                if isinstance(error, WebSocketDisconnected):
+                    raise RuntimeError("sent to another connection, which is closed") from error
+                raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            ws.close_code = ws.close_code or INTERNAL_ERROR
+            raise RuntimeError("a CancelledError came out, though nobody cancels") from error
         finally:
             try:
                 if ws.accepted:
@@ -163,7 +177,9 @@ class WebSocketResource:
             if watch is not None:
                 watch.cancel()
                 await asyncio.gather(watch, return_exceptions=True)
-        if accepted is None and not deadline.expired():
+        if deadline.expired():
+            accepted = False
+        elif accepted is None:
             logger.warning(
                 "%s.on_connect returned None: return True to accept", type(self).__name__
             )
@@ -177,8 +193,8 @@ class WebSocketResource:
         if held is None:
             return False
         self.manager.add(ws)
-        for room, outgoing, exclude_self in held.deferred:
-            await self.broadcast_to_room(room, outgoing, exclude_self)
+        for room, outgoing, exclude_self, if_first in held.deferred:
+            await self.broadcast_to_room(room, outgoing, exclude_self, if_first=if_first)
         for outgoing in held.heard:
             ws.deliver(outgoing)
         return True
@@ -227,11 +243,20 @@ async def run_to_end(coroutine: Coroutine[Any, Any, None]) -> None:
             await asyncio.wait({task})
         except asyncio.CancelledError as error:
             cancelled = error
+    if cancelled is None and task.cancelled():
+        raise RuntimeError("it cancelled itself")
     if cancelled is not None:
         if not task.cancelled() and (failure := task.exception()) is not None:
             logger.error("failed while the server was stopping", exc_info=failure)
         raise cancelled
     await task
+
+
+def is_disconnect(error: Exception) -> bool:
+    """Whether an exception only says that the client is gone; a TaskGroup puts it into a group."""
+    if isinstance(error, ExceptionGroup):
+        return error.split(WebSocketDisconnected)[1] is None
+    return isinstance(error, WebSocketDisconnected)
 
 
 def close_code_of(error: Exception) -> int:

@@ -58,7 +58,7 @@ class Rooms(Generic[MemberT]):
         self.snapshots: dict[str, tuple[MemberT, ...]] = {}
 
     def join(self, member: MemberT, room: str) -> bool:
-        """Add a member; say whether it is the first connection of its user there (again: ``False``)."""
+        """Add a member; say whether its user was not visibly there before (again: ``False``)."""
         check_room_name(room)
         rooms = self.rooms_by_member.setdefault(member, {})
         if room in rooms:
@@ -66,14 +66,12 @@ class Rooms(Generic[MemberT]):
         rooms[room] = member.user
         self.members_by_room.setdefault(room, {})[member] = None
         self.snapshots.pop(room, None)
-        if member.user is None:
-            return True
-        of_user = self.members_by_user.setdefault((room, member.user), set())
-        of_user.add(member)
-        return len(of_user) == 1
+        if member.user is not None:
+            self.members_by_user.setdefault((room, member.user), set()).add(member)
+        return self.is_only_visible(member, room, member.user)
 
     def leave(self, member: MemberT, room: str) -> bool:
-        """Remove a member; say whether it was the last connection of its user there (not a member: ``False``)."""
+        """Remove a member; say whether its user was visibly there and is not any more."""
         rooms = self.rooms_by_member.get(member, {})
         if room not in rooms:
             return False
@@ -85,14 +83,18 @@ class Rooms(Generic[MemberT]):
         if not members:
             del self.members_by_room[room]
         self.snapshots.pop(room, None)
-        if user is None:
-            return True
-        of_user = self.members_by_user[room, user]
-        of_user.discard(member)
-        if of_user:
-            return False
-        del self.members_by_user[room, user]
-        return True
+        last = member.visible and self.is_only_visible(member, room, user)
+        if user is not None:
+            of_user = self.members_by_user[room, user]
+            of_user.discard(member)
+            if not of_user:
+                del self.members_by_user[room, user]
+        return last
+
+    def is_only_visible(self, member: MemberT, room: str, user: str | None) -> bool:
+        """Whether no other connection of this user is visibly in the room."""
+        of_user = self.members_by_user.get((room, user), ()) if user is not None else ()
+        return not any(other.visible for other in of_user if other is not member)
 
     def leave_all(self, member: MemberT) -> None:
         """Remove a member from every room."""

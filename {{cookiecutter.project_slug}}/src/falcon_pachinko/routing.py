@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import re
@@ -13,11 +14,17 @@ import falcon.asgi
 from .connection import Connection
 from .errors import RegistrationError
 from .manager import WebSocketConnectionManager
+from .messages import HandlerTable
 from .resource import WebSocketResource
 
 logger = logging.getLogger(__name__)
 
 ResourceFactory = Callable[..., WebSocketResource]
+
+# What a resource class may not define: the framework calls or sets it on each resource.
+RESERVED = frozenset(
+    {"connect", "connection", "disconnect", "dispatch", "handler_table", "live", "manager", "table"}
+)
 
 CONNECTION_KEY = "falcon_pachinko.connection"
 TEMPLATE_FIELD = re.compile(r"{\s*(\w+)")
@@ -56,6 +63,10 @@ class WebSocketRoute:
             raise RegistrationError(
                 f"{self.factory!r} returned {resource!r}: a WebSocketResource is needed"
             )
+        if "connection" in vars(resource):
+            raise RegistrationError(
+                f"{self.factory!r} returned {resource!r} before: make a fresh one"
+            )
         resource.connection = connection
         resource.manager = self.manager
         connection.limits = resource.limits
@@ -76,10 +87,12 @@ def check_resource(
         )
     try:
         inspect.signature(factory).bind(*args, **kwargs)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise RegistrationError(
             f"{factory!r} for {template!r} cannot be called with these arguments: {error}"
         ) from error
+    if isinstance(factory, functools.partial):
+        factory = factory.func
     if not isinstance(factory, type):
         return
     name = factory.__qualname__
@@ -92,6 +105,13 @@ def check_resource(
             raise RegistrationError(
                 f"{name}.{method} must be a coroutine function: write 'async def'"
             )
+    for base in factory.__mro__[: factory.__mro__.index(WebSocketResource)]:
+        for attribute in RESERVED & vars(base).keys():
+            if not isinstance(vars(base)[attribute], HandlerTable):
+                raise RegistrationError(
+                    f"{base.__qualname__}.{attribute} would take the place of the framework's own:"
+                    " give it another name"
+                )
     fields = dict.fromkeys(TEMPLATE_FIELD.findall(template), "")
     try:
         inspect.signature(factory.on_connect).bind(None, None, None, **fields)
@@ -106,10 +126,11 @@ def origin_is_allowed(req: falcon.asgi.Request, allowed_origins: Collection[str]
     """Whether a page of this origin may connect.
 
     SECURITY: browsers open WebSockets to any host and send its cookies along (RFC 6455 section 10.2),
-    so by default only a page of the same host and port may. Programs that are no browsers send no
+    so by default only a page of the same host and port may (the scheme is the proxy's affair). Programs that are no browsers send no
     Origin and have no cookies of somebody else.
     """
     origin = req.get_header("Origin")
     if origin is None or origin in allowed_origins or "*" in allowed_origins:
         return True
-    return origin.partition("://")[2].lower() == (req.get_header("Host") or "").lower()
+    host = (req.get_header("Host") or "").lower()
+    return bool(host) and origin.partition("://")[2].lower() == host

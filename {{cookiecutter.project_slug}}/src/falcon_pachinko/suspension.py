@@ -7,7 +7,7 @@ waits goes on in a task.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Iterator
 from typing import Any
 
 
@@ -16,7 +16,7 @@ class Suspended:
 
     __slots__ = ("steps", "waits_for")
 
-    def __init__(self, steps: Generator[Any, Any, Any], waits_for: Any) -> None:
+    def __init__(self, steps: Iterator[Any], waits_for: Any) -> None:
         self.steps = steps
         self.waits_for = waits_for
 
@@ -24,11 +24,16 @@ class Suspended:
         try:
             while True:
                 try:
-                    value = yield self.waits_for
+                    yield self.waits_for
                 except BaseException as error:
-                    self.waits_for = self.steps.throw(error)
+                    # NOTE: __await__ promises an iterator only (PEP 492); a server written in
+                    #   another language may have one that nothing can be thrown into.
+                    throw = getattr(self.steps, "throw", None)
+                    if throw is None:
+                        raise
+                    self.waits_for = throw(error)
                 else:
-                    self.waits_for = self.steps.send(value)
+                    self.waits_for = next(self.steps)
         except StopIteration:
             return
 

@@ -40,6 +40,7 @@ class WorkerController:
         self.on_death = on_death
         self.stop_seconds = stop_seconds
         self.tasks: set[asyncio.Task[None]] = set()
+        self.stopping = False
 
     async def start(self, *workers: Worker, **context: Any) -> None:
         """Start workers; each is called with the whole context as keyword arguments.
@@ -48,7 +49,8 @@ class WorkerController:
             RegistrationError: A worker is no coroutine function or does not take this context; then none
                 of them has been started.
         """
-        for worker in workers:
+        names = [getattr(worker, "__qualname__", repr(worker)) for worker in workers]
+        for worker, name in zip(workers, names, strict=True):
             if not inspect.iscoroutinefunction(worker):
                 raise RegistrationError(
                     f"worker {worker!r} is no coroutine function: pass the 'async def' itself, uncalled"
@@ -57,10 +59,10 @@ class WorkerController:
                 inspect.signature(worker).bind(**context)
             except TypeError as error:
                 raise RegistrationError(
-                    f"worker {worker.__qualname__} does not take this context: {error}"
+                    f"worker {name} does not take this context: {error}"
                 ) from error
-        for worker in workers:
-            task = asyncio.create_task(worker(**context), name=f"worker {worker.__qualname__}")
+        for worker, name in zip(workers, names, strict=True):
+            task = asyncio.create_task(worker(**context), name=f"worker {name}")
             self.tasks.add(task)
             task.add_done_callback(self.on_done)
 
@@ -68,10 +70,12 @@ class WorkerController:
         """Cancel all workers and wait for their end, ``stop_seconds`` at most."""
         if not self.tasks:
             return
+        self.stopping = True
         tasks = set(self.tasks)
         for task in tasks:
             task.cancel()
         _, pending = await asyncio.wait(tasks, timeout=self.stop_seconds)
+        self.stopping = False
         for task in pending:
             logger.error(
                 "%s did not end within %s s of being cancelled", task.get_name(), self.stop_seconds
@@ -80,11 +84,16 @@ class WorkerController:
     def on_done(self, task: asyncio.Task[None]) -> None:
         """See an end at once: asyncio calls this when a worker's task is done."""
         self.tasks.discard(task)
-        if task.cancelled():
-            return
-        error = task.exception()
+        error: BaseException | None
+        if not task.cancelled():
+            error = task.exception()
+        elif task.cancelling():
+            return  # by stop(), or by whoever ends the event loop
+        else:
+            error = asyncio.CancelledError("it came out of the worker, though nobody cancelled it")
         if error is None:
             logger.info("%s is done", task.get_name())
             return
         logger.critical("%s died", task.get_name(), exc_info=error)
-        self.on_death()
+        if not self.stopping:
+            self.on_death()

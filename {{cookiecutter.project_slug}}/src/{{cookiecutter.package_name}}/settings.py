@@ -16,7 +16,7 @@ DEVELOPMENT_SECRET = "for-development-only-this-secret-is-known-to-everybody"
 MIN_SECRET_BYTES = 32
 
 # RFC 6454 section 7: a scheme, a host (or an IPv6 address in brackets) and perhaps a port.
-ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([^\s/?#@:\[\]]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.I)
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([^\s/?#@:*\[\]]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
 class Settings(BaseSettings):
@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     @classmethod
     def check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         """An origin is what a browser sends in the header of that name."""
+        origins = tuple(without_default_port(origin.lower()) for origin in origins)
         for origin in origins:
             if origin != "*" and not ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is no origin: write it like https://chat.example.com")
@@ -79,6 +80,11 @@ class Settings(BaseSettings):
         if self.production and secret == DEVELOPMENT_SECRET:
             raise ValueError("APP_SECRET is missing or the development one: set one of your own")
         return self
+
+
+def without_default_port(origin: str) -> str:
+    """Browsers leave it out."""
+    return origin.removesuffix({"https": ":443", "http": ":80"}.get(origin.partition(":")[0], ""))
 
 
 def load_settings() -> Settings:

@@ -12,6 +12,7 @@ import falcon.asgi
 import msgspec
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.protocol import State
 
 import falcon_pachinko.uvicorn
 from falcon_pachinko import (
@@ -503,6 +504,126 @@ async def test_a_cancelled_connection_says_goodbye_and_leaves(world: World) -> N
     for task in world.served.server.server_state.tasks:
         task.cancel("grace period is over")
     await world.wait_until(lambda: world.record == [("bob", 1012)] and world.rooms() == {})
+
+
+async def test_a_second_tab_has_not_come_and_a_refused_one_was_never_there(world: World) -> None:
+    entered, go_on = asyncio.Event(), asyncio.Event()
+
+    async def announce(self: Lobby, req: falcon.asgi.Request, ws: WebSocketLike) -> bool:
+        self.connection.user = "bob"
+        await self.join_room("lobby")
+        await self.broadcast_to_room("lobby", "bob came", exclude_self=True, if_first=True)
+        return True
+
+    async def announce_slowly(self: Lobby, req: falcon.asgi.Request, ws: WebSocketLike) -> bool:
+        await announce(self, req, ws)
+        entered.set()
+        await go_on.wait()
+        return self.name == "late"
+
+    world.steps |= {"tab": announce, "refused": announce_slowly, "late": announce_slowly}
+    alice = await world.join("alice")
+    refused = asyncio.create_task(world.join("refused"))
+    await asyncio.wait_for(entered.wait(), WAIT_SECONDS)
+    await world.join("tab")
+    assert await alice.receive() == "bob came"  # the one that waits is not there
+    go_on.set()
+    with pytest.raises(InvalidStatus):
+        await refused
+    tab = await world.join("tab")
+    await alice.send("say", {"text": "marker"})
+    assert (await alice.receive())["type"] == "said"  # the second tab was silent
+    assert tab.socket.state == State.OPEN
+
+
+async def test_the_grace_period_s_end_lets_everybody_say_goodbye() -> None:
+    record: list[Any] = []
+    entered = asyncio.Event()
+
+    class Stuck(Lobby):
+        @handles_message("stuck")
+        async def stuck(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+            entered.set()
+            await asyncio.Event().wait()
+
+        async def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:
+            await asyncio.sleep(0.05)
+            record.append(close_code)
+
+    app = install(falcon.asgi.App())
+    app.add_websocket_route("/stuck/{name}", Stuck, record, steps={})
+
+    @app.lifespan
+    async def lifespan(_: App) -> AsyncIterator[None]:
+        yield
+        record.append("end")
+
+    async with (
+        serve(app, timeout_graceful_shutdown=1) as served,
+        connect(served.ws_url("/stuck/bob")) as bob,
+    ):
+        await bob.send("stuck")
+        await asyncio.wait_for(entered.wait(), WAIT_SECONDS)
+        served.server.should_exit = True
+        assert await bob.wait_closed() == (1012, "")
+    assert record == [1012, "end"]
+
+
+async def test_a_stalled_client_cannot_hold_its_own_handler_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stream(self: Lobby, ws: WebSocketLike, payload: Any) -> None:
+        while True:
+            await ws.send_text("x" * 50_000)
+
+    class Streaming(Lobby):
+        limits = Limits(stall_seconds=BEFORE_TIMEOUT_SECONDS, close_seconds=BEFORE_TIMEOUT_SECONDS)
+        stream_rows = handles_message("stream")(stream)
+
+    world.app.add_websocket_route("/stream/{name}", Streaming, world.record, steps={})
+    url = world.served.ws_url("/stream/bob")
+    client = connect(url, sock=small_socket(world), compression=None)
+    bob = await world.stack.enter_async_context(client)
+    bob.socket.transport.pause_reading()
+    await bob.send("stream")
+    await world.wait_until(lambda: world.record == [("bob", 4008)])
+    await world.wait_until(lambda: len(world.manager) == 0)
+
+
+async def test_a_kicked_client_that_stalls_its_own_handler_leaves_too(world: World) -> None:
+    async def stream(self: Lobby, ws: WebSocketLike, payload: Any) -> None:
+        while True:
+            await ws.send_text("x" * 50_000)
+
+    class Streaming(Lobby):
+        limits = Limits(close_seconds=BEFORE_TIMEOUT_SECONDS)
+        stream_rows = handles_message("stream")(stream)
+
+    world.app.add_websocket_route("/stream/{name}", Streaming, world.record, steps={})
+    url = world.served.ws_url("/stream/bob")
+    client = connect(url, sock=small_socket(world), compression=None)
+    bob = await world.stack.enter_async_context(client)
+    bob.socket.transport.pause_reading()
+    await bob.send("stream")
+    await world.wait_until(lambda: any(c.outbox.waiting for c in world.manager))
+    (connection,) = world.manager
+    await asyncio.wait_for(connection.close(4001), WAIT_SECONDS)
+    await world.wait_until(lambda: world.record == [("bob", 4001)])
+    await world.wait_until(lambda: len(world.manager) == 0)
+
+
+async def test_a_handler_that_cancels_itself_has_crashed(world: World) -> None:
+    class Odd(Lobby):
+        @handles_message("odd")
+        async def odd(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+            raise asyncio.CancelledError
+
+    world.app.add_websocket_route("/odd/{name}", Odd, world.record, steps={})
+    url = world.served.ws_url("/odd/bob")
+    bob = await world.stack.enter_async_context(connect(url))
+    await bob.send("odd")
+    assert await bob.wait_closed() == (1011, "Internal Server Error")
+    assert world.record == [("bob", 1011)]
 
 
 async def test_the_manager_reaches_single_connections_and_all(world: World) -> None:

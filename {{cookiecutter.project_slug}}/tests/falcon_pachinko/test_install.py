@@ -1,5 +1,6 @@
 """What install() does to an application, and what is refused before anybody connects."""
 
+import functools
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -66,6 +67,26 @@ def test_installing_twice_is_refused(app: App) -> None:
         install(app)
 
 
+@pytest.mark.parametrize(
+    "origins",
+    [
+        "https://chat.example.com",
+        "*",
+        ["https://*.example.com"],
+        ["chat.example.com"],
+        ["https://A.b"],
+    ],
+)
+def test_what_is_no_list_of_origins_is_refused(origins: Any) -> None:
+    with pytest.raises(RegistrationError, match="give a list of origins"):
+        install(falcon.asgi.App(), allowed_origins=origins)
+
+
+def test_an_application_may_be_made_of_the_class_itself() -> None:
+    app = install(App())
+    app.add_websocket_route("/r/{name}", Room)
+
+
 @pytest.mark.parametrize("app", [falcon.App(), object(), None])
 def test_what_is_no_asgi_application_is_refused(app: Any) -> None:
     with pytest.raises(RegistrationError, match=r"needs a falcon\.asgi\.App"):
@@ -86,6 +107,15 @@ class BadHandler(Room):
     async def say(self) -> None: ...
 
 
+class TakesOurPlace(Room):
+    @handles_message("disconnect")
+    async def disconnect(self, ws: WebSocketLike, payload: Any) -> None: ...  # type: ignore[override]
+
+
+class TakesOurTable(Room):
+    table = "poker"  # type: ignore[assignment]
+
+
 class NotAResource:
     async def on_websocket(self, req: Any, ws: Any, name: str) -> None: ...
 
@@ -98,6 +128,10 @@ class NotAResource:
         ("/r/{name}", NoCoroutine, "on_disconnect must be a coroutine function"),
         ("/r/{name}", NeedsArgument, "missing a required argument: 'history'"),
         ("/r/{name}", BadHandler, "it takes (self, ws, payload)"),
+        ("/r/{name}", TakesOurPlace, "disconnect would take the place of the framework's own"),
+        ("/r/{name}", TakesOurTable, "table would take the place of the framework's own"),
+        ("/r/{name}", functools.partial(TakesOurTable), "table would take the place"),
+        ("/r/{name}", dict, "no signature found"),
         ("/r", Room, "cannot be called with the fields of '/r' (none)"),
     ],
 )

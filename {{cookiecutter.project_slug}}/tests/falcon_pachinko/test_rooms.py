@@ -86,10 +86,17 @@ class RoomsAgainstAModel(RuleBasedStateMachine):
     def come(self, user: str | None, visible: bool) -> Person:
         return Person(user, visible)
 
+    def visible_others(self, person: Person, room: str) -> list[Person]:
+        of_user = [m for m in self.model[room] if m.user == person.user is not None]
+        return [m for m in of_user if m.visible and m is not person]
+
+    @rule(person=people)
+    def become_visible(self, person: Person) -> None:
+        person.visible = True
+
     @rule(person=people, room=st.sampled_from("abc"))
     def join(self, person: Person, room: str) -> None:
-        others = [m for m in self.model[room] if m.user == person.user is not None]
-        expected = person not in self.model[room] and not others
+        expected = person not in self.model[room] and not self.visible_others(person, room)
         assert self.rooms.join(person, room) is expected
         if person not in self.model[room]:
             self.model[room].append(person)
@@ -99,8 +106,8 @@ class RoomsAgainstAModel(RuleBasedStateMachine):
         was_member = person in self.model[room]
         if was_member:
             self.model[room].remove(person)
-        others = [m for m in self.model[room] if m.user == person.user is not None]
-        assert self.rooms.leave(person, room) is (was_member and not others)
+        expected = was_member and person.visible and not self.visible_others(person, room)
+        assert self.rooms.leave(person, room) is expected
 
     @rule(person=people)
     def leave_all(self, person: Person) -> None:

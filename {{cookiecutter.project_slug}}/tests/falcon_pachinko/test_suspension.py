@@ -1,7 +1,7 @@
 """Stepping an awaitable once, and letting it go on elsewhere."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -94,6 +94,35 @@ async def test_a_cancellation_reaches_it() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert cancelled == [True]
+
+
+class BareAwaitable:
+    """What a server in another language may return: no generator, only an iterator."""
+
+    def __init__(self, future: asyncio.Future[None]) -> None:
+        self.future = future
+        self.begun = False
+
+    def __await__(self) -> "BareAwaitable":
+        return self
+
+    def __iter__(self) -> "BareAwaitable":
+        return self
+
+    def __next__(self) -> Any:
+        if self.begun:
+            raise StopIteration
+        self.begun = True
+        self.future._asyncio_future_blocking = True
+        return self.future
+
+
+async def test_an_awaitable_that_is_only_an_iterator_works_too() -> None:
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    suspended = begin(cast(Any, BareAwaitable(future)))
+    assert suspended is not None
+    asyncio.get_running_loop().call_soon(future.set_result, None)
+    await asyncio.wait_for(asyncio.ensure_future(suspended), 5)
 
 
 async def test_what_is_no_coroutine_works_too() -> None:

@@ -1,6 +1,7 @@
 """Workers: started together, watched, stopped within a bound."""
 
 import asyncio
+import functools
 import logging
 import os
 import signal
@@ -105,6 +106,49 @@ async def test_a_worker_that_returns_is_done_and_nothing_is_stopped() -> None:
         await asyncio.gather(*controller.tasks)
     assert controller.tasks == set()
     assert not died.is_set()
+
+
+async def test_a_cancellation_that_nobody_asked_for_is_a_death() -> None:
+    died = asyncio.Event()
+
+    async def fails() -> None:
+        raise asyncio.CancelledError
+
+    controller = WorkerController(on_death=died.set)
+    await controller.start(fails)
+    await asyncio.wait_for(died.wait(), WAIT_SECONDS)
+
+
+async def test_a_failure_while_stopping_stops_nothing_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    died = asyncio.Event()
+
+    async def fails_at_the_end() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ZeroDivisionError
+
+    controller = WorkerController(on_death=died.set)
+    await controller.start(fails_at_the_end)
+    await asyncio.sleep(0)
+    await controller.stop()
+    assert "fails_at_the_end died" in caplog.text
+    assert not died.is_set()
+
+
+async def test_a_worker_may_be_a_partial_function() -> None:
+    seen = []
+
+    async def note(text: str, number: int) -> None:
+        seen.append((text, number))
+
+    controller = WorkerController()
+    await controller.start(functools.partial(note, "x"), number=7)
+    async with asyncio.timeout(WAIT_SECONDS):
+        await asyncio.gather(*controller.tasks)
+    assert seen == [("x", 7)]
 
 
 def plain() -> None: ...

@@ -208,6 +208,8 @@ async def test_a_bad_name_is_refused_with_the_reason(
         ("", "application/json", 400),
         ("\udcff", "application/json", 400),
         ("name=Alice", "text/plain", 415),
+        ("name=Alice", "application/x-www-form-urlencoded", 415),
+        ('{"name": "Alice"}', "", 415),
         ("[" * 100_000, "application/json", 400),
     ],
 )

@@ -180,6 +180,7 @@ def test_the_secret_is_masked_where_settings_are_printed(
             ("https://a.example", "http://b.example:8080"),
         ),
         ("*", ("*",)),
+        ("HTTPS://Chat.Example.com:443", ("https://chat.example.com",)),
         (" , ", ()),
     ],
 )
@@ -199,6 +200,7 @@ def test_origins_are_separated_by_commas(
         "https://a.example/",
         "https://a.example:x",
         "https://u@a.example",
+        "https://*.example.com",
         "https://a.example, b.example",
     ],
 )

@@ -27,6 +27,9 @@ class SessionResource:
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Sign in: ``{"name": "Alice"}`` gives 201, a token, and the same token as a cookie."""
+        # SECURITY: a form on a page of somebody else can post anything but JSON without being asked.
+        if (req.content_type or "").partition(";")[0].strip().lower() != falcon.MEDIA_JSON:
+            raise falcon.HTTPUnsupportedMediaType(description="Send application/json.")
         try:
             media = await req.get_media()
         except RecursionError:

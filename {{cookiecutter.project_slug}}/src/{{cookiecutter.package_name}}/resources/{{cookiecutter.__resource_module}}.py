@@ -49,17 +49,16 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
         self.room = ROOM_PREFIX + room_name
         self.connection.user = user.name
         try:
-            newcomer = await self.join_room(self.room)
+            await self.join_room(self.room)
         except InvalidRoomName:
             reason = "no room can have this name: it is too long or has control characters"
             raise Reject(BAD_ROOM_NAME, reason) from None
         others = [name for name in await self.manager.members(self.room) if name != user.name]
         await ws.send_media(ServerSystemMessage(text=f"Welcome {user.name} to room '{room_name}'!"))
         await ws.send_media(ServerRoomState(users=[*others, user.name], you=user.name))
-        if newcomer:
-            await self.broadcast_to_room(
-                self.room, ServerUserJoined(user=user.name), exclude_self=True
-            )
+        await self.broadcast_to_room(
+            self.room, ServerUserJoined(user=user.name), exclude_self=True, if_first=True
+        )
         return True
 
     @handles_message("clientSendMessage")
