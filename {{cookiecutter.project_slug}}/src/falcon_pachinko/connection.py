@@ -6,20 +6,19 @@ import asyncio
 import enum
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from falcon import WebSocketDisconnected
 
 from .errors import OutboxFull, check_close_code, shorten_close_reason
 from .held import Held
+from .inbox import Inbox, Receive
 from .limits import Limits
 from .messages import Outgoing
 from .outbox import AnyOutbox, Event, Outbox, Send
 
 logger = logging.getLogger(__name__)
-
-Receive = Callable[[], Awaitable[Event]]
 
 NORMAL_CLOSURE = 1000
 NO_STATUS_RECEIVED = 1005
@@ -61,12 +60,9 @@ class Connection:
         "handshake_answered",
         "held",
         "id",
-        "interrupted",
+        "inbox",
         "limits",
         "outbox",
-        "reader",
-        "reading",
-        "server_receive",
         "server_send",
         "state",
         "user",
@@ -85,14 +81,11 @@ class Connection:
         self.finished = False
         self.accept_event: Event = {"type": "websocket.accept"}
         self.handshake_answered = False
+        self.inbox = Inbox(receive)
         self.outbox: AnyOutbox = (
             Outbox(send, self.mark_lost) if make_outbox is None else make_outbox(send)
         )
-        self.server_receive = receive
         self.server_send = send
-        self.reader: asyncio.Task[Any] | None = None
-        self.reading = False
-        self.interrupted = False
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} user={self.user!r} {self.state.name.lower()}>"
@@ -206,7 +199,7 @@ class Connection:
         if self.closed:
             return None
         held, self.held = self.held, Held()
-        self.reader = asyncio.current_task()
+        self.inbox.open()
         self.state = State.OPEN
         self.accepted = True
         for outgoing in held.own:
@@ -228,16 +221,9 @@ class Connection:
         """Wait for the next message; ``None`` once the connection has ended."""
         if self.state is State.CLOSED:
             return None
-        self.reading = True
-        try:
-            event = await self.server_receive()
-        except asyncio.CancelledError:
-            # NOTE: our own interruption is taken back; a cancellation from outside goes on.
-            if self.interrupted and self.reader is not None and self.reader.uncancel() == 0:
-                return None
-            raise
-        finally:
-            self.reading = False
+        event = await self.inbox.next_event()
+        if event is None:
+            return None
         if event["type"] == "websocket.receive":
             text: str | None = event.get("text")
             return event["bytes"] if text is None else text
@@ -246,7 +232,7 @@ class Connection:
 
     async def wait_vanished(self) -> None:
         """Wait until the client gives up; before it is accepted nothing else can arrive."""
-        self.mark_disconnected(await self.server_receive())
+        self.mark_disconnected(await self.inbox.receive())
 
     def abandon(self, code: int, reason: str) -> None:
         """Close without waiting; what waits for the client is dropped."""
@@ -308,9 +294,7 @@ class Connection:
 
     def interrupt(self) -> None:
         """Wake the task that reads, if it waits for a message; a running handler is left alone."""
-        if self.reading and self.reader is not None:
-            self.interrupted = True
-            self.reader.cancel()
+        self.inbox.interrupt()
         if self.outbox.waiting:
             # That handler may wait for a client that never reads again.
             loop = asyncio.get_running_loop()

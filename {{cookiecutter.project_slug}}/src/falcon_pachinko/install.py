@@ -10,8 +10,9 @@ from typing import Any, ClassVar, TypeVar
 
 import falcon.asgi
 
-from .connection import Connection, Receive
+from .connection import Connection
 from .errors import RegistrationError
+from .inbox import Receive
 from .manager import WebSocketConnectionManager
 from .outbox import PUSH_EXTENSION, Send
 from .routing import CONNECTION_KEY, ResourceFactory, WebSocketRoute, check_resource

@@ -114,10 +114,21 @@ class World:
         self.served: Served
         self.stack = AsyncExitStack()
 
-    async def join(self, name: str, **options: Any) -> Client:
-        """Connect as somebody."""
-        url = self.served.ws_url(f"/lobby/{name}")
+    async def connect(self, path: str, **options: Any) -> Client:
+        """Connect to a path; the connection is closed when the test ends."""
+        url = self.served.ws_url(path)
         return await self.stack.enter_async_context(connect(url, **options))
+
+    async def join(self, name: str, **options: Any) -> Client:
+        """Connect to the lobby as somebody."""
+        return await self.connect(f"/lobby/{name}", **options)
+
+    async def connect_stalled(self, resource: type[Lobby]) -> Client:
+        """Connect as bob, who does not read and whose kernel buffers little."""
+        self.app.add_websocket_route("/stalled/{name}", resource, self.record, steps={})
+        client = await self.connect("/stalled/bob", sock=small_socket(self), compression=None)
+        client.socket.transport.pause_reading()
+        return client
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
         """Let the loop run until something has become true."""
@@ -496,8 +507,7 @@ async def test_a_cancelled_connection_says_goodbye_and_leaves(world: World) -> N
         stuck = handles_message("stuck")(wait_for_ever)
 
     world.app.add_websocket_route("/stuck/{name}", Stuck, world.record, steps={})
-    url = world.served.ws_url("/stuck/bob")
-    bob = await world.stack.enter_async_context(connect(url))
+    bob = await world.connect("/stuck/bob")
     await bob.send("stuck")
     await asyncio.wait_for(entered.wait(), WAIT_SECONDS)
     # NOTE: what uvicorn does at the end of its grace period.
@@ -580,11 +590,7 @@ async def test_a_stalled_client_cannot_hold_its_own_handler_for_ever(
         limits = Limits(stall_seconds=BEFORE_TIMEOUT_SECONDS, close_seconds=BEFORE_TIMEOUT_SECONDS)
         stream_rows = handles_message("stream")(stream)
 
-    world.app.add_websocket_route("/stream/{name}", Streaming, world.record, steps={})
-    url = world.served.ws_url("/stream/bob")
-    client = connect(url, sock=small_socket(world), compression=None)
-    bob = await world.stack.enter_async_context(client)
-    bob.socket.transport.pause_reading()
+    bob = await world.connect_stalled(Streaming)
     await bob.send("stream")
     await world.wait_until(lambda: world.record == [("bob", 4008)])
     await world.wait_until(lambda: len(world.manager) == 0)
@@ -599,11 +605,7 @@ async def test_a_kicked_client_that_stalls_its_own_handler_leaves_too(world: Wor
         limits = Limits(close_seconds=BEFORE_TIMEOUT_SECONDS)
         stream_rows = handles_message("stream")(stream)
 
-    world.app.add_websocket_route("/stream/{name}", Streaming, world.record, steps={})
-    url = world.served.ws_url("/stream/bob")
-    client = connect(url, sock=small_socket(world), compression=None)
-    bob = await world.stack.enter_async_context(client)
-    bob.socket.transport.pause_reading()
+    bob = await world.connect_stalled(Streaming)
     await bob.send("stream")
     await world.wait_until(lambda: any(c.outbox.waiting for c in world.manager))
     (connection,) = world.manager
@@ -619,8 +621,7 @@ async def test_a_handler_that_cancels_itself_has_crashed(world: World) -> None:
             raise asyncio.CancelledError
 
     world.app.add_websocket_route("/odd/{name}", Odd, world.record, steps={})
-    url = world.served.ws_url("/odd/bob")
-    bob = await world.stack.enter_async_context(connect(url))
+    bob = await world.connect("/odd/bob")
     await bob.send("odd")
     assert await bob.wait_closed() == (1011, "Internal Server Error")
     assert world.record == [("bob", 1011)]
@@ -706,11 +707,7 @@ async def test_a_handler_cannot_outrun_its_own_client(world: World) -> None:
         limits = Limits(outbox_messages=2, outbox_bytes=2 * size)
         stream_rows = handles_message("stream")(stream)
 
-    world.app.add_websocket_route("/stream/{name}", Streaming, world.record, steps={})
-    url = world.served.ws_url("/stream/bob")
-    client = connect(url, sock=small_socket(world), compression=None)
-    bob = await world.stack.enter_async_context(client)
-    bob.socket.transport.pause_reading()
+    bob = await world.connect_stalled(Streaming)
     await bob.send("stream")
     await world.wait_until(lambda: any(c.outbox.waiting for c in world.manager))
     assert len(world.record) < total
@@ -758,8 +755,7 @@ async def test_on_invalid_may_be_overridden(world: World) -> None:
             raise Reject(4400, f"{error.message_type}.{error.field}")
 
     world.app.add_websocket_route("/stern/{name}", Stern, world.record, steps={})
-    url = world.served.ws_url("/stern/bob")
-    bob = await world.stack.enter_async_context(connect(url))
+    bob = await world.connect("/stern/bob")
     await bob.send("say", {"text": None})
     assert await bob.wait_closed() == (4400, "say.text")
 

@@ -10,14 +10,16 @@ PACKAGE = Path(falcon_pachinko.__file__).parent
 FLOORS = [
     {"errors", "protocols", "limits"},
     {"held", "messages", "rooms", "suspension"},
-    {"connection", "outbox", "uvicorn", "workers"},
+    {"connection", "inbox", "outbox", "uvicorn", "workers"},
     {"manager", "resource"},
     {"routing", "install"},
     {"__init__"},
 ]
 # Within a floor, these may import these.
 NEIGHBOURS = {
+    ("connection", "inbox"),
     ("connection", "outbox"),
+    ("inbox", "outbox"),
     ("held", "messages"),
     ("install", "routing"),
     ("resource", "manager"),
