@@ -47,6 +47,7 @@ class Connection:
         id: A name for this connection that no other one has.
         user: Whose connection this is; set it in ``on_connect`` before joining rooms, because
             presence counts users.
+        visible: Whether others may know of it: from the moment in which ``on_connect`` has accepted.
         limits: The bounds in force.
         close_code: The code that we closed with, else the one that the server reported; ``None``
             before.
@@ -54,7 +55,6 @@ class Connection:
 
     __slots__ = (
         "accept_event",
-        "accepted",
         "close_code",
         "finished",
         "handshake_answered",
@@ -66,6 +66,7 @@ class Connection:
         "server_send",
         "state",
         "user",
+        "visible",
     )
 
     def __init__(
@@ -77,7 +78,7 @@ class Connection:
         self.state = State.CONNECTING
         self.close_code: int | None = None
         self.held = Held()
-        self.accepted = False
+        self.visible = False
         self.finished = False
         self.accept_event: Event = {"type": "websocket.accept"}
         self.handshake_answered = False
@@ -94,11 +95,6 @@ class Connection:
     def closed(self) -> bool:
         """Whether either side has closed the connection."""
         return self.state is State.CLOSED or self.state is State.LOST
-
-    @property
-    def visible(self) -> bool:
-        """Whether others may know of it: from the moment in which ``on_connect`` has accepted."""
-        return self.accepted
 
     # What handlers call.
 
@@ -201,7 +197,7 @@ class Connection:
         held, self.held = self.held, Held()
         self.inbox.open()
         self.state = State.OPEN
-        self.accepted = True
+        self.visible = True
         for outgoing in held.own:
             self.write(outgoing)
         return held
@@ -293,10 +289,10 @@ class Connection:
         await self.outbox.wait_drained(self.limits.close_seconds)
 
     def interrupt(self) -> None:
-        """Wake the task that reads, if it waits for a message; a running handler is left alone."""
+        """Wake the task that reads; a handler that waits for the client is let go after ``close_seconds``."""
         self.inbox.interrupt()
         if self.outbox.waiting:
-            # That handler may wait for a client that never reads again.
+            # NOTE: the handler may wait for a client that never reads again.
             loop = asyncio.get_running_loop()
             loop.call_later(self.limits.close_seconds, self.outbox.stop)
 

@@ -152,7 +152,7 @@ class WebSocketResource:
             raise RuntimeError("a CancelledError came out, though nobody cancels") from error
         finally:
             try:
-                if ws.accepted:
+                if ws.visible:
                     await self.disconnect()
             finally:
                 self.manager.forget(ws)

@@ -22,7 +22,6 @@ from .suspension import begin
 # PERF: what is this large gains nothing by being joined with more.
 MAX_JOINED_BYTES = 65_536
 
-
 # What of uvicorn's class the way past its ``send`` rests on (uvicorn 0.54).
 NEEDED = ("close_sent", "loop", "scope", "transport", "writable")
 
@@ -131,17 +130,22 @@ class PushOutbox:
         """
         if self.blocked:
             self.wait(outgoing, limits)
-        elif outgoing.opcode == CLOSE:
+        else:
+            self.put(outgoing)
+
+    def put(self, outgoing: Outgoing) -> None:
+        """Join a message to those of this turn; a close leaves behind them at once."""
+        if outgoing.opcode == CLOSE:
             self.flush()
             self.send_close(outgoing)
-        else:
-            frame = outgoing.frame or outgoing.make_frame()
-            if not self.frames:
-                self.turn.add(self)
-            self.frames.append(frame)
-            self.joined_bytes += len(frame)
-            if self.joined_bytes > MAX_JOINED_BYTES:
-                self.flush()
+            return
+        frame = outgoing.frame or outgoing.make_frame()
+        if not self.frames:
+            self.turn.add(self)
+        self.frames.append(frame)
+        self.joined_bytes += len(frame)
+        if self.joined_bytes > MAX_JOINED_BYTES:
+            self.flush()
 
     def wait(self, outgoing: Outgoing, limits: Limits) -> None:
         """Put a message behind those that wait."""
@@ -180,24 +184,19 @@ class PushOutbox:
         while self.queue and not self.blocked:
             outgoing = self.queue.popleft()
             self.size_bytes -= outgoing.size_bytes
-            if outgoing.opcode == CLOSE:
-                self.flush()
-                self.send_close(outgoing)
-            else:
-                frame = outgoing.frame or outgoing.make_frame()
-                self.frames.append(frame)
-                self.joined_bytes += len(frame)
-                if self.joined_bytes > MAX_JOINED_BYTES:
-                    self.flush()
+            self.put(outgoing)
         self.flush()
-        if not self.blocked and self.drained is not None:
-            self.drained.set_result(None)
-            self.drained = None
+        if not self.blocked:
+            self.wake()
 
     def lose(self) -> None:
         """The client is gone: nobody waits for it any more."""
         self.lost = self.blocked = True
         self.clear()
+        self.wake()
+
+    def wake(self) -> None:
+        """Let those go on who wait for room."""
         if self.drained is not None:
             self.drained.set_result(None)
             self.drained = None

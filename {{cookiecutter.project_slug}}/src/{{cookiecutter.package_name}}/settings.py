@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 import jwt
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from falcon_pachinko.install import ORIGIN
+
 ENV_PREFIX = "APP_"
 DEVELOPMENT_SECRET = "for-development-only-this-secret-is-known-to-everybody"
 
 # RFC 7518 section 3.2: a key for HS256 has at least the 256 bits of its hash.
 MIN_SECRET_BYTES = 32
-
-# RFC 6454 section 7: a scheme, a host (or an IPv6 address in brackets) and perhaps a port.
-ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([^\s/?#@:*\[\]]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
 class Settings(BaseSettings):
