@@ -6,14 +6,14 @@ import asyncio
 import enum
 import logging
 import uuid
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from falcon import WebSocketDisconnected
 
 from .errors import OutboxFull, check_close_code, shorten_close_reason
 from .held import Held
-from .inbox import Inbox, Receive
+from .inbox import AnyInbox, Inbox, Receive
 from .limits import Limits
 from .messages import Outgoing
 from .outbox import AnyOutbox, Event, Outbox, Send
@@ -31,9 +31,12 @@ class State(enum.Enum):
     CONNECTING = enum.auto()
     """``on_connect`` has not accepted yet: what is sent is held back."""
     OPEN = enum.auto()
-    LOST = enum.auto()
-    """The client is gone, but what it said before may still be read."""
     CLOSED = enum.auto()
+    """Nothing can be sent any more; what the client said before may still be read."""
+
+
+# PERF: an enumeration's member is looked up more slowly than a module's name.
+CONNECTING, OPEN, CLOSED = State
 
 
 class Connection:
@@ -48,45 +51,51 @@ class Connection:
         user: Whose connection this is; set it in ``on_connect`` before joining rooms, because
             presence counts users.
         visible: Whether others may know of it: from the moment in which ``on_connect`` has accepted.
-        limits: The bounds in force.
         close_code: The code that we closed with, else the one that the server reported; ``None``
             before.
+
+        accept_handshake: Falcon's own way to accept, so that Falcon knows; the route sets it.
+
+    Args:
+        receive: The server's ``receive``.
+        send: The server's ``send``.
+        push: What the server offers beside them (see :mod:`falcon_pachinko.uvicorn`).
     """
 
     __slots__ = (
-        "accept_event",
+        "accept_handshake",
+        "accept_options",
         "close_code",
         "finished",
         "handshake_answered",
         "held",
         "id",
         "inbox",
-        "limits",
         "outbox",
-        "server_send",
         "state",
         "user",
         "visible",
     )
 
-    def __init__(
-        self, receive: Receive, send: Send, make_outbox: Callable[[Send], AnyOutbox] | None = None
-    ) -> None:
+    def __init__(self, receive: Receive, send: Send, push: Mapping[str, Any] | None = None) -> None:
         self.id = uuid.uuid4().hex
         self.user: str | None = None
-        self.limits = Limits()
-        self.state = State.CONNECTING
+        self.state = CONNECTING
         self.close_code: int | None = None
-        self.held = Held()
+        self.held: Held | None = Held()
         self.visible = False
         self.finished = False
-        self.accept_event: Event = {"type": "websocket.accept"}
+        self.accept_options: tuple[str | None, tuple[tuple[str, str], ...]] = (None, ())
+        self.accept_handshake: Callable[[str | None, Iterable[tuple[str, str]]], Awaitable[None]]
         self.handshake_answered = False
-        self.inbox = Inbox(receive)
-        self.outbox: AnyOutbox = (
-            Outbox(send, self.mark_lost) if make_outbox is None else make_outbox(send)
-        )
-        self.server_send = send
+        self.inbox: AnyInbox
+        self.outbox: AnyOutbox
+        if push is None:
+            self.inbox = Inbox(receive, self.mark_disconnected)
+            self.outbox = Outbox(send, self.mark_lost)
+        else:
+            self.inbox = push["make_inbox"](self.mark_disconnected)
+            self.outbox = push["make_outbox"](send)
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} user={self.user!r} {self.state.name.lower()}>"
@@ -94,7 +103,16 @@ class Connection:
     @property
     def closed(self) -> bool:
         """Whether either side has closed the connection."""
-        return self.state is State.CLOSED or self.state is State.LOST
+        return self.state is CLOSED
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds in force."""
+        return self.outbox.limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self.inbox.limits = self.outbox.limits = limits
 
     # What handlers call.
 
@@ -134,13 +152,9 @@ class Connection:
         Raises:
             RuntimeError: The handshake has been answered.
         """
-        if self.handshake_answered or self.state is not State.CONNECTING:
+        if self.handshake_answered or self.state is not CONNECTING:
             raise RuntimeError("the handshake has been answered: call accept() in on_connect")
-        self.accept_event = {
-            "type": "websocket.accept",
-            "subprotocol": subprotocol,
-            "headers": [(name.lower().encode(), value.encode("ascii")) for name, value in headers],
-        }
+        self.accept_options = (subprotocol, tuple(headers))
 
     async def close(self, code: int | None = None, reason: str | None = None) -> None:
         """Close the connection; what was sent before still leaves first, within ``close_seconds``.
@@ -161,42 +175,45 @@ class Connection:
 
     async def send(self, outgoing: Outgoing) -> None:
         """Send a message of this connection's own handlers: see :meth:`send_media`."""
-        if self.state is State.OPEN:
+        if self.state is OPEN:
             self.write(outgoing)
             if self.outbox.waiting:
                 await self.outbox.wait_drained(self.limits.stall_seconds)
                 if self.outbox.waiting:
                     self.abandon(SLOW_READER, f"took nothing for {self.limits.stall_seconds} s")
-        elif self.state is State.CONNECTING:
+        elif self.held is not None:
             self.held.add(outgoing, self.held.own, self.limits)
         else:
             raise WebSocketDisconnected(self.close_code)
 
     def deliver(self, outgoing: Outgoing) -> None:
         """Send a message of a room or of another connection: never waits, never raises."""
-        if self.state is State.OPEN:
-            self.write(outgoing)
-        elif self.state is State.CONNECTING:
+        if self.state is OPEN:
+            # PERF: what write() does, without the call: a room's every message comes here for every member.
+            try:
+                self.outbox.write(outgoing)
+            except Exception as error:
+                self.give_up(error)
+        elif self.held is not None:
             try:
                 self.held.add(outgoing, self.held.heard, self.limits)
-            except OutboxFull as full:
-                self.abandon(SLOW_READER, str(full))
+            except OutboxFull as error:
+                self.give_up(error)
 
     async def open(self) -> Held | None:
         """Accept the handshake and send the own messages that were held back.
 
         Returns:
             What else was held back; ``None`` when the connection was closed meanwhile.
-
-        Raises:
-            OSError: The server says that the client is gone (ASGI specification, "Send").
         """
-        await self.answer_handshake()
-        if self.closed:
+        await self.inbox.open()
+        if not self.closed:
+            await self.answer_handshake()
+        held = self.held
+        if held is None:
             return None
-        held, self.held = self.held, Held()
-        self.inbox.open()
-        self.state = State.OPEN
+        self.held = None
+        self.state = OPEN
         self.visible = True
         for outgoing in held.own:
             self.write(outgoing)
@@ -204,87 +221,81 @@ class Connection:
 
     async def reject(self, code: int, reason: str) -> None:
         """Close so that the client sees why: an unanswered handshake is accepted first."""
-        if self.closed:
-            return
-        self.held = Held()
-        try:
+        if not self.closed:
             await self.answer_handshake()
-        except OSError as error:
-            self.mark_lost(error)
-        await self.close(code, reason)
-
-    async def receive(self) -> str | bytes | None:
-        """Wait for the next message; ``None`` once the connection has ended."""
-        if self.state is State.CLOSED:
-            return None
-        event = await self.inbox.next_event()
-        if event is None:
-            return None
-        if event["type"] == "websocket.receive":
-            text: str | None = event.get("text")
-            return event["bytes"] if text is None else text
-        self.mark_disconnected(event)
-        return None
-
-    async def wait_vanished(self) -> None:
-        """Wait until the client gives up; before it is accepted nothing else can arrive."""
-        self.mark_disconnected(await self.inbox.receive())
+            await self.close(code, reason)
 
     def abandon(self, code: int, reason: str) -> None:
         """Close without waiting; what waits for the client is dropped."""
         if self.closed:
             return
         logger.info("%r is closed with %d: %s", self, code, reason)
-        self.state = State.CLOSED
-        self.close_code = code
-        self.held = Held()
+        self.finish(code)
         self.outbox.clear()
-        self.write(Outgoing.of_close(close_event(code, reason)))
+        self.write(Outgoing.of_event(close_event(code, reason)))
         self.interrupt()
 
     async def end(self) -> None:
         """Let what was sent leave, within ``close_seconds``, then let go of the client."""
+        self.inbox.close()
         try:
             await self.outbox.wait_drained(self.limits.close_seconds)
         finally:
-            self.state = State.CLOSED
+            self.finish(self.close_code)
             self.outbox.stop()
 
     # What Falcon calls.
 
     async def forward(self, event: Event) -> None:
         """The ``send`` that Falcon gets: tells us how Falcon answers, and never closes twice."""
-        if event["type"] == "websocket.close":
+        kind = event["type"]
+        if kind == "websocket.close":
             await self.close_with(event)
+            return
+        if self.closed:
+            raise WebSocketDisconnected(self.close_code)
+        if kind == "websocket.send":
+            text = event.get("text")
+            outgoing = Outgoing.of_bytes(event["bytes"]) if text is None else Outgoing.of_text(text)
         else:
-            await self.server_send(event)
             self.handshake_answered = True
+            outgoing = Outgoing.of_event(event)
+        self.write(outgoing)
+        await self.outbox.wait_drained()
 
     # The steps of all these.
 
     async def answer_handshake(self) -> None:
         """Accept, unless a middleware has done so already."""
         if not self.handshake_answered:
-            await self.server_send(self.accept_event)
-            self.handshake_answered = True
+            await self.accept_handshake(*self.accept_options)
 
     def write(self, outgoing: Outgoing) -> None:
         """Let a message out; a client that cannot take it any more is given up."""
         try:
-            self.outbox.write(outgoing, self.limits)
-        except OutboxFull:
-            self.abandon(SLOW_READER, "reads too slowly")
+            self.outbox.write(outgoing)
         except Exception as error:
+            self.give_up(error)
+
+    def give_up(self, error: Exception) -> None:
+        """End a connection whose client has not taken a message."""
+        if isinstance(error, OutboxFull):
+            self.abandon(SLOW_READER, "reads too slowly")
+        else:
             self.mark_lost(error)
+
+    def finish(self, close_code: int | None) -> None:
+        """From now on nothing is sent."""
+        self.state = CLOSED
+        self.close_code = close_code
+        self.held = None
 
     async def close_with(self, event: Event) -> None:
         """Send a close event behind what waits, once."""
         if self.closed:
             return
-        self.state = State.CLOSED
-        self.close_code = event["code"]
-        self.held = Held()
-        self.write(Outgoing.of_close(event))
+        self.finish(event["code"])
+        self.write(Outgoing.of_event(event))
         self.interrupt()
         await self.outbox.wait_drained(self.limits.close_seconds)
 
@@ -300,15 +311,12 @@ class Connection:
         """The server cannot reach the client any more; it says so itself to who reads."""
         level = logging.DEBUG if isinstance(error, OSError) else logging.WARNING
         logger.log(level, "%r is lost", self, exc_info=error)
-        if self.state is not State.CLOSED:
-            self.state = State.LOST
+        self.finish(self.close_code)
         self.outbox.clear()
 
     def mark_disconnected(self, event: Event) -> None:
         """Remember why the client is gone; a code that we closed with counts more."""
-        self.state = State.CLOSED
-        if self.close_code is None:
-            self.close_code = event.get("code") or NO_STATUS_RECEIVED
+        self.finish(self.close_code or event.get("code") or NO_STATUS_RECEIVED)
 
 
 def close_event(code: int, reason: str) -> Event:

@@ -71,7 +71,7 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             await super().__call__(scope, receive, send)
             return
         push = (scope.get("extensions") or {}).get(PUSH_EXTENSION)
-        connection = Connection(receive, send, push and push["make_outbox"])
+        connection = Connection(receive, send, push)
         try:
             await super().__call__(
                 {**scope, CONNECTION_KEY: connection}, receive, connection.forward

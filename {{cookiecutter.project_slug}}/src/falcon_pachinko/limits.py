@@ -17,6 +17,13 @@ class Limits:
             has left; after that the client is closed with 4008.
         outbox_bytes: How much may wait for one client; beyond it the client is closed with 4008.
         outbox_messages: How many messages may wait for one client; beyond it the same.
+        max_message_bytes: How large a message of the client may be (a text in UTF-8); a larger one
+            closes the connection with 1009. The server has a bound of its own, which counts where it is lower.
+        messages_per_second: How many messages a client may send in the long run; ``math.inf`` for any
+            number. One above it is answered with ``serverError`` and not handled.
+        message_burst: How many it may send at once. Who is that many in debt is closed with 4029.
+        inbox_bytes: How much is read ahead of a busy handler; then the client has to wait.
+        inbox_messages: How many messages are read ahead; beyond it the same.
 
     Raises:
         ValueError: A bound is not above zero.
@@ -28,6 +35,11 @@ class Limits:
     stall_seconds: float = 60.0
     outbox_bytes: int = 1024 * 1024
     outbox_messages: int = 1024
+    max_message_bytes: int = 65_536
+    messages_per_second: float = 100.0
+    message_burst: int = 200
+    inbox_bytes: int = 256 * 1024
+    inbox_messages: int = 64
 
     def __post_init__(self) -> None:
         for field in fields(self):

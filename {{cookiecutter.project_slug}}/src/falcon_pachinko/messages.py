@@ -20,8 +20,8 @@ Handler = Callable[..., Awaitable[None]]
 
 ENCODER = msgspec.json.Encoder()
 
-# RFC 6455 section 5.2
-TEXT, BINARY, CLOSE = 0x1, 0x2, 0x8
+# RFC 6455 section 5.2; an EVENT is no frame: the server itself knows what to do with it.
+EVENT, TEXT, BINARY = 0x0, 0x1, 0x2
 
 
 def message_type_of(class_name: str) -> str:
@@ -105,10 +105,10 @@ class Outgoing:
         return self
 
     @classmethod
-    def of_close(cls, event: Mapping[str, Any]) -> Outgoing:
-        """A close, which keeps its place among the messages."""
+    def of_event(cls, event: Mapping[str, Any]) -> Outgoing:
+        """An ASGI event such as a close, which keeps its place among the messages."""
         self = cls.__new__(cls)
-        self.fill(CLOSE, b"")
+        self.fill(EVENT, b"")
         self.asgi_event = event
         return self
 
@@ -133,6 +133,13 @@ class Outgoing:
             header = bytes((first, 127)) + size.to_bytes(8, "big")
         self.frame = frame = header + self.data
         return frame
+
+
+def size_bytes_of(message: str | bytes) -> int:
+    """The size of a message on the wire, without its frame's header."""
+    if isinstance(message, bytes) or message.isascii():
+        return len(message)
+    return len(message.encode("utf-8", "surrogatepass"))
 
 
 def handles_message(message_type: str) -> Callable[[Function], Function]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import contextvars
 from collections.abc import Awaitable, Callable, Mapping
+from types import FunctionType
 from typing import Any, Protocol
 
 from .errors import OutboxFull
@@ -12,7 +13,7 @@ from .limits import Limits
 from .messages import Outgoing
 from .suspension import Suspended, begin
 
-# The server offers a faster way out under this name in scope["extensions"].
+# The server offers a faster way in and out under this name in scope["extensions"].
 PUSH_EXTENSION = "falcon_pachinko.push"
 
 Event = Mapping[str, Any]
@@ -22,11 +23,11 @@ Send = Callable[[Event], Awaitable[None]]
 class AnyOutbox(Protocol):
     """Messages to one client, first in, first out, with a bound."""
 
-    @property
-    def waiting(self) -> bool:
-        """Whether the server makes us wait."""
+    limits: Limits
+    waiting: bool
+    """Whether the server makes us wait."""
 
-    def write(self, outgoing: Outgoing, limits: Limits) -> None:
+    def write(self, outgoing: Outgoing) -> None:
         """Give a message to the server, or let it wait behind those that wait already.
 
         Raises:
@@ -44,57 +45,97 @@ class AnyOutbox(Protocol):
         """Give up on what waits and on what the server has begun to take."""
 
 
+class Backlog:
+    """The messages that wait for one client, with the bounds of its limits."""
+
+    __slots__ = ("messages", "size_bytes")
+
+    def __init__(self) -> None:
+        self.messages: list[Outgoing] = []
+        self.size_bytes = 0
+
+    def add(self, outgoing: Outgoing, limits: Limits) -> None:
+        """Let one more wait.
+
+        Raises:
+            OutboxFull: More waits than may.
+        """
+        self.messages.append(outgoing)
+        self.size_bytes += outgoing.size_bytes
+        if len(self.messages) > limits.outbox_messages or self.size_bytes > limits.outbox_bytes:
+            raise OutboxFull(f"{len(self.messages)} messages with {self.size_bytes} bytes wait")
+
+    def pop(self) -> Outgoing:
+        """Take the one that has waited longest."""
+        outgoing = self.messages.pop(0)
+        self.size_bytes -= outgoing.size_bytes
+        return outgoing
+
+    def clear(self) -> None:
+        """Drop all."""
+        self.messages.clear()
+        self.size_bytes = 0
+
+
 class Outbox:
     """Messages to one client, first in, first out, with a bound.
+
+    The first step of each ``send`` is made in place, in a context of the connection's own. That is right
+    for the ``send`` of a server, which is a method. A plain function is one that a middleware has put
+    around it, and that may need a task of its own (``asyncio.timeout`` does): it gets one.
 
     Args:
         send: The server's ``send``.
         on_lost: Called with what ``send`` raised while a task of this outbox awaited it.
     """
 
-    __slots__ = ("drainer", "on_lost", "queue", "send", "size_bytes")
+    __slots__ = ("backlog", "context", "drainer", "limits", "on_lost", "send", "waiting", "wrapped")
 
     def __init__(self, send: Send, on_lost: Callable[[Exception], None]) -> None:
         self.send = send
+        self.wrapped = isinstance(send, FunctionType)
         self.on_lost = on_lost
-        self.queue: deque[Outgoing] = deque()
-        self.size_bytes = 0
+        self.limits = Limits()
+        self.context = contextvars.copy_context()
+        self.backlog = Backlog()
         self.drainer: asyncio.Task[None] | None = None
+        self.waiting = False
 
-    def write(self, outgoing: Outgoing, limits: Limits) -> None:
+    def write(self, outgoing: Outgoing) -> None:
         """Give a message to the server, or let it wait behind those that wait already.
 
         Raises:
             OutboxFull: More waits than may.
             Exception: Whatever the server raises, such as OSError when the client is gone.
         """
-        if self.drainer is None:
-            suspended = begin(self.send(outgoing.event))
-            if suspended is not None:
-                self.drainer = asyncio.create_task(self.drain(suspended))
+        if self.waiting:
+            self.backlog.add(outgoing, self.limits)
             return
-        self.queue.append(outgoing)
-        self.size_bytes += outgoing.size_bytes
-        if len(self.queue) > limits.outbox_messages or self.size_bytes > limits.outbox_bytes:
-            raise OutboxFull(f"{len(self.queue)} messages with {self.size_bytes} bytes wait")
+        if self.wrapped:
+            self.backlog.add(outgoing, self.limits)
+            self.drain_behind(None)
+        elif (suspended := self.context.run(begin, self.send(outgoing.event))) is not None:
+            self.drain_behind(suspended)
 
-    @property
-    def waiting(self) -> bool:
-        """Whether the server makes us wait."""
-        return self.drainer is not None
+    def drain_behind(self, suspended: Suspended | None) -> None:
+        """Let a task send what waits, behind what has begun."""
+        self.waiting = True
+        self.drainer = asyncio.get_running_loop().create_task(
+            self.drain(suspended), context=self.context
+        )
 
-    async def drain(self, suspended: Suspended) -> None:
+    async def drain(self, suspended: Suspended | None) -> None:
         """Send what waits, one after the other; runs only while the server makes us wait."""
         try:
-            await suspended
-            while self.queue:
-                outgoing = self.queue.popleft()
-                self.size_bytes -= outgoing.size_bytes
-                await self.send(outgoing.event)
+            if suspended is not None:
+                await suspended
+            while self.backlog.messages:
+                await self.send(self.backlog.pop().event)
         except Exception as error:
             self.on_lost(error)
         finally:
             self.drainer = None
+            self.waiting = False
 
     async def wait_drained(self, timeout_seconds: float | None = None) -> None:
         """Wait until the server has taken all messages; being cancelled does not disturb them."""
@@ -103,8 +144,7 @@ class Outbox:
 
     def clear(self) -> None:
         """Drop what waits; what the server has begun to take goes on."""
-        self.queue.clear()
-        self.size_bytes = 0
+        self.backlog.clear()
 
     def stop(self) -> None:
         """Give up on what waits and on what the server has begun to take."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Coroutine
 from typing import Any, ClassVar
 
@@ -12,18 +13,21 @@ import msgspec
 from falcon import HTTPError, HTTPStatus, WebSocketDisconnected
 from falcon.asgi.ws import http_status_to_ws_code
 
-from .connection import Connection, State
+from .bucket import TokenBucket
+from .connection import Connection
 from .errors import InvalidPayload, MessageError, Reject
 from .limits import Limits
 from .manager import WebSocketConnectionManager
-from .messages import HandlerTable, Outgoing, ServerError
+from .messages import HandlerTable, Outgoing, ServerError, size_bytes_of
 from .protocols import WebSocketLike
 
 logger = logging.getLogger(__name__)
 
 ABNORMAL_CLOSURE = 1006
+MESSAGE_TOO_BIG = 1009
 INTERNAL_ERROR = 1011
 SERVICE_RESTART = 1012
+TOO_MANY_MESSAGES = 4029
 FORBIDDEN = http_status_to_ws_code(403)
 
 
@@ -108,9 +112,9 @@ class WebSocketResource:
             TypeError: The message holds something that JSON cannot; nobody got it.
         """
         outgoing = Outgoing.of(message)
-        if self.connection.state is State.CONNECTING:
-            limits = self.connection.limits
-            self.connection.held.defer(room, outgoing, exclude_self, if_first, limits)
+        held = self.connection.held
+        if held is not None:
+            held.defer(room, outgoing, exclude_self, if_first, self.connection.limits)
         elif not if_first or self.manager.is_first(self.connection, room):
             exclude = (self.connection,) if exclude_self else ()
             await self.manager.broadcast_to_room(room, outgoing, exclude=exclude)
@@ -130,11 +134,9 @@ class WebSocketResource:
     async def live(self, req: falcon.asgi.Request, params: dict[str, Any]) -> None:
         """The whole life of the connection; the framework calls it once."""
         ws = self.connection
-        table = self.handler_table()
         try:
             if await self.connect(req, params):
-                while (message := await ws.receive()) is not None:
-                    await self.dispatch(table, message)
+                await self.listen()
         except Reject as refusal:
             await ws.reject(refusal.code, refusal.reason)
         except Exception as error:
@@ -160,7 +162,8 @@ class WebSocketResource:
     async def connect(self, req: falcon.asgi.Request, params: dict[str, Any]) -> bool:
         """Run ``on_connect`` as a transaction; say whether the connection is open now."""
         ws = self.connection
-        watch = None if ws.handshake_answered else asyncio.create_task(ws.wait_vanished())
+        if not ws.handshake_answered:
+            ws.inbox.watch()
         accepted = None
         try:
             async with asyncio.timeout(self.limits.on_connect_seconds) as deadline:
@@ -173,10 +176,6 @@ class WebSocketResource:
                 type(self).__name__,
                 self.limits.on_connect_seconds,
             )
-        finally:
-            if watch is not None:
-                watch.cancel()
-                await asyncio.gather(watch, return_exceptions=True)
         if deadline.expired():
             accepted = False
         elif accepted is None:
@@ -186,10 +185,7 @@ class WebSocketResource:
         if not accepted or ws.closed:
             await ws.close(FORBIDDEN if ws.handshake_answered else None)
             return False
-        try:
-            held = await ws.open()
-        except OSError:
-            return False
+        held = await ws.open()
         if held is None:
             return False
         self.manager.add(ws)
@@ -198,6 +194,28 @@ class WebSocketResource:
         for outgoing in held.heard:
             ws.deliver(outgoing)
         return True
+
+    async def listen(self) -> None:
+        """Take one message after the other until the connection has ended."""
+        ws, table, limits = self.connection, self.handler_table(), self.connection.limits
+        next_message, now = ws.inbox.next, asyncio.get_running_loop().time
+        bucket = None
+        if limits.messages_per_second < math.inf:
+            bucket = TokenBucket(limits.messages_per_second, limits.message_burst, now())
+        # PERF: a character has 4 bytes of UTF-8 at most, so the size of a short message need not be known.
+        short = limits.max_message_bytes // 4
+        while (message := await next_message()) is not None:
+            if len(message) > short and size_bytes_of(message) > limits.max_message_bytes:
+                await ws.close(
+                    MESSAGE_TOO_BIG, f"a message may have {limits.max_message_bytes} bytes"
+                )
+            elif bucket is None or bucket.take(now()):
+                await self.dispatch(table, message)
+            elif not bucket.exhausted:
+                text = f"Too many messages: wait {bucket.empty_seconds:.1f} s."
+                await ws.send_media(ServerError(code="tooManyMessages", error=text))
+            else:
+                await ws.close(TOO_MANY_MESSAGES, "too many messages")
 
     async def dispatch(self, table: HandlerTable, message: str | bytes) -> None:
         """Give one message to its handler."""

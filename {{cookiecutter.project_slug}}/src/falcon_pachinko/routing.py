@@ -70,6 +70,7 @@ class WebSocketRoute:
         resource.connection = connection
         resource.manager = self.manager
         connection.limits = resource.limits
+        connection.accept_handshake = ws.accept
         await resource.live(req, params)
 
 

@@ -1,67 +1,243 @@
-"""The fast way out on uvicorn: finished frames, written to the transport.
+"""The fast way on uvicorn: messages as they are parsed, finished frames written to the transport.
 
 Give the protocol to uvicorn as ``ws=PushProtocol``; nothing else is needed. It offers itself to the
 application in ``scope["extensions"]``. Where that is missing, because another server or another
-protocol class is in use, messages go through the server's ``send``; the promises are the same.
+protocol class is in use, messages go through the server's ``receive`` and ``send``; the promises are
+the same.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from .errors import OutboxFull
+from .inbox import Event, Message, is_full
 from .limits import Limits
-from .messages import CLOSE, Outgoing
-from .outbox import PUSH_EXTENSION, Send
+from .loops import PerLoop
+from .messages import EVENT, Outgoing
+from .outbox import PUSH_EXTENSION, Backlog, Send
 from .suspension import begin
 
 # PERF: what is this large gains nothing by being joined with more.
 MAX_JOINED_BYTES = 65_536
 
-# What of uvicorn's class the way past its ``send`` rests on (uvicorn 0.54).
-NEEDED = ("close_sent", "loop", "scope", "transport", "writable")
+# RFC 6455 section 8.1
+INVALID_TEXT = 1007
+
+# What of uvicorn's class the way past its ``receive`` and ``send`` rests on (uvicorn 0.54).
+NEEDED = (
+    "close_sent",
+    "conn",
+    "curr_msg_data_type",
+    "frames",
+    "handle_parser_exception",
+    "keepalive_timeout",
+    "loop",
+    "ping_timeout",
+    "pong_timer",
+    "queue",
+    "read_paused",
+    "schedule_ping",
+    "send_receive_event_to_app",
+    "transport",
+    "writable",
+)
 
 
 class PushProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket protocol on websockets' sans-I/O layer, with a way past its ``send``.
+    """uvicorn's WebSocket protocol on websockets' sans-I/O layer, with a way past its queue and its ``send``.
 
     Where uvicorn's class is not the one that it knows, it offers nothing and is that class.
     """
 
-    push_outbox: PushOutbox | None = None
+    inbox: PushInbox | None = None
+    outbox: PushOutbox | None = None
 
     def handle_connect(self, event: Any) -> None:
-        """Offer the way out; the application's task begins in a later turn of the event loop."""
+        """Offer both ways; the application's task begins in a later turn of the event loop."""
+        known = all(hasattr(self, name) for name in NEEDED)
+        if known:
+            self.inbox = PushInbox(self)
+            self.queue = self.inbox  # type: ignore[assignment]  # it has what uvicorn calls
         super().handle_connect(event)
-        if all(hasattr(self, name) for name in NEEDED) and not self.close_sent:
-            self.scope["extensions"][PUSH_EXTENSION] = {"make_outbox": self.make_outbox}
+        if known and not self.close_sent:
+            self.scope["extensions"][PUSH_EXTENSION] = {
+                "make_inbox": self.inbox.attach,  # type: ignore[union-attr]
+                "make_outbox": self.make_outbox,
+            }
 
     def make_outbox(self, send: Send) -> PushOutbox:
         """The outbox of this connection's only client."""
-        self.push_outbox = PushOutbox(self, send)
-        return self.push_outbox
+        self.outbox = PushOutbox(self, send)
+        return self.outbox
+
+    def send_receive_event_to_app(self) -> None:
+        """Hand over a message that is complete."""
+        if self.inbox is None:
+            super().send_receive_event_to_app()
+            return
+        frames, self.frames = self.frames, []
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        if self.close_sent:
+            return
+        if self.curr_msg_data_type == "bytes":
+            self.inbox.feed(bytes(data))
+            return
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            self.conn.fail(INVALID_TEXT, f"invalid UTF-8 at byte {error.start}")
+            self.handle_parser_exception()
+        else:
+            self.inbox.feed(text)
+
+    def keepalive_timeout(self) -> None:
+        """No pong came in time; one that we have not read yet may still be on its way."""
+        if self.inbox is not None and self.read_paused:
+            self.pong_timer = None
+            self.pending_ping_payload = None
+            self.schedule_ping()
+        else:
+            super().keepalive_timeout()
+
+    def read_on(self) -> None:
+        """Read again after a pause, and give the pong of a client that had to wait its time anew."""
+        self.read_paused = False
+        self.transport.resume_reading()
+        if self.pong_timer is not None and self.ping_timeout is not None:
+            self.pong_timer.cancel()
+            self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
 
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""
         super().pause_writing()
-        if self.push_outbox is not None:
-            self.push_outbox.block()
+        if self.outbox is not None:
+            self.outbox.waiting = True
 
     def resume_writing(self) -> None:
         """The client reads again."""
         super().resume_writing()
-        if self.push_outbox is not None:
-            self.push_outbox.resume()
+        if self.outbox is not None:
+            self.outbox.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: nobody has to wait for it any more."""
         super().connection_lost(exc)
-        if self.push_outbox is not None:
-            self.push_outbox.lose()
+        if self.outbox is not None:
+            self.outbox.lose()
+
+
+class PushInbox:
+    """Messages of one client as they are parsed: the promises of ``inbox.AnyInbox``.
+
+    It stands in the place of uvicorn's queue of events (``put_nowait``, ``get``, ``empty``). uvicorn
+    stops reading after each message until the application asks for the next; here it goes on until the
+    bound of the limits is reached.
+    """
+
+    __slots__ = ("events", "interrupted", "limits", "on_disconnect", "protocol", "waiter")
+
+    def __init__(self, protocol: PushProtocol) -> None:
+        self.protocol = protocol
+        self.events: list[Message | Event] = []
+        self.limits = Limits()
+        self.on_disconnect: Callable[[Event], None] | None = None
+        self.waiter: asyncio.Future[None] | None = None
+        self.interrupted = False
+
+    def attach(self, on_disconnect: Callable[[Event], None]) -> PushInbox:
+        """Tell somebody when the client is known to be gone."""
+        self.on_disconnect = on_disconnect
+        for event in self.events:
+            self.notice(event)
+        return self
+
+    def notice(self, event: Message | Event) -> None:
+        """See a disconnect before its turn comes."""
+        if isinstance(event, (str, bytes)) or self.on_disconnect is None:
+            return
+        if event["type"] == "websocket.disconnect":
+            self.on_disconnect(event)
+
+    # What uvicorn calls.
+
+    def put_nowait(self, event: Event) -> None:
+        """Add an event of uvicorn's own making."""
+        self.events.append(event)
+        self.notice(event)
+        self.wake()
+
+    async def get(self) -> Event:
+        """The next event: what ``receive`` gives to Falcon."""
+        while not self.events:
+            await self.arrival()
+        event = self.events.pop(0)
+        if isinstance(event, str):
+            return {"type": "websocket.receive", "text": event}
+        if isinstance(event, bytes):
+            return {"type": "websocket.receive", "bytes": event}
+        return event
+
+    def empty(self) -> bool:
+        """Whether nothing is there."""
+        return not self.events
+
+    # What the protocol and the connection call.
+
+    def feed(self, message: Message) -> None:
+        """Add a message; where too many wait for a busy handler, the client has to wait too."""
+        self.events.append(message)
+        if self.waiter is not None:
+            self.wake()
+        elif is_full(self.events, self.limits) and not self.protocol.read_paused:
+            self.protocol.read_paused = True
+            self.protocol.transport.pause_reading()
+
+    def arrival(self) -> asyncio.Future[None]:
+        """What is done when something comes."""
+        self.waiter = waiter = self.protocol.loop.create_future()
+        return waiter
+
+    def wake(self) -> None:
+        """Let the reader go on."""
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def watch(self) -> None:
+        """Nothing to do: uvicorn tells us at once."""
+
+    async def open(self) -> None:
+        """Nothing to do: whoever asks for the next one is the reader."""
+
+    async def next(self) -> Message | None:
+        """Wait for the next message; ``None`` once there is no more, or after an interruption."""
+        while not self.events:
+            if self.interrupted:
+                return None
+            await self.arrival()
+        if self.interrupted:
+            return None
+        message = self.events.pop(0)
+        if self.protocol.read_paused and not self.events:
+            self.protocol.read_on()
+        if isinstance(message, (str, bytes)):
+            return message
+        self.interrupted = True
+        return None
+
+    def interrupt(self) -> None:
+        """Wake the reader, if it waits for something to come; a running handler is left alone."""
+        self.interrupted = True
+        self.wake()
+
+    def close(self) -> None:
+        """Read no more: what still comes is dropped."""
+        self.interrupted = True
+        self.events.clear()
 
 
 class Turn:
@@ -71,17 +247,14 @@ class Turn:
         self.loop = loop
         self.outboxes: list[PushOutbox] = []
 
-    def add(self, outbox: PushOutbox) -> None:
-        """Let an outbox write at the end of the turn."""
-        if not self.outboxes:
-            self.loop.call_soon(self.end)
-        self.outboxes.append(outbox)
-
     def end(self) -> None:
         """Let all of them write."""
         outboxes, self.outboxes = self.outboxes, []
         for outbox in outboxes:
             outbox.flush()
+
+
+TURNS = PerLoop(Turn)
 
 
 class PushOutbox:
@@ -92,106 +265,102 @@ class PushOutbox:
     """
 
     __slots__ = (
-        "blocked",
+        "backlog",
         "drained",
         "frames",
         "joined_bytes",
+        "limits",
         "lost",
         "protocol",
-        "queue",
         "send",
-        "size_bytes",
         "turn",
+        "waiting",
     )
 
     def __init__(self, protocol: PushProtocol, send: Send) -> None:
         self.protocol = protocol
         self.send = send
-        self.turn = turn_of(protocol.loop)
+        self.limits = Limits()
+        self.turn = TURNS.of(protocol.loop)
         self.frames: list[bytes] = []
         self.joined_bytes = 0
-        self.queue: deque[Outgoing] = deque()
-        self.size_bytes = 0
-        self.blocked = False
+        self.backlog = Backlog()
+        self.waiting = False
         self.lost = False
         self.drained: asyncio.Future[None] | None = None
 
-    @property
-    def waiting(self) -> bool:
-        """Whether the transport makes us wait."""
-        return self.blocked
-
-    def write(self, outgoing: Outgoing, limits: Limits) -> None:
+    def write(self, outgoing: Outgoing) -> None:
         """Let a message out at the end of this turn, or let it wait behind those that wait already.
 
         Raises:
             OutboxFull: More waits than may.
             ConnectionResetError: The client is gone.
         """
-        if self.blocked:
-            self.wait(outgoing, limits)
-        else:
-            self.put(outgoing)
-
-    def put(self, outgoing: Outgoing) -> None:
-        """Join a message to those of this turn; a close leaves behind them at once."""
-        if outgoing.opcode == CLOSE:
-            self.flush()
-            self.send_close(outgoing)
+        if self.waiting:
+            self.wait(outgoing)
             return
-        frame = outgoing.frame or outgoing.make_frame()
-        if not self.frames:
-            self.turn.add(self)
-        self.frames.append(frame)
-        self.joined_bytes += len(frame)
-        if self.joined_bytes > MAX_JOINED_BYTES:
-            self.flush()
+        frame = outgoing.frame
+        if frame is None:
+            if outgoing.opcode == EVENT:
+                self.send_event(outgoing)
+                return
+            frame = outgoing.make_frame()
+        frames = self.frames
+        if frames:
+            frames.append(frame)
+            self.joined_bytes += len(frame)
+            if self.joined_bytes > MAX_JOINED_BYTES:
+                self.flush()
+            return
+        frames.append(frame)
+        outboxes = self.turn.outboxes
+        if not outboxes:
+            self.turn.loop.call_soon(self.turn.end)
+        outboxes.append(self)
 
-    def wait(self, outgoing: Outgoing, limits: Limits) -> None:
+    def wait(self, outgoing: Outgoing) -> None:
         """Put a message behind those that wait."""
         if self.lost:
             raise ConnectionResetError("the client is gone")
-        if outgoing.opcode == CLOSE and not self.queue:
+        if outgoing.opcode == EVENT and not self.backlog.messages:
             # What stands before it is with the transport already.
-            self.send_close(outgoing)
-            return
-        self.queue.append(outgoing)
-        self.size_bytes += outgoing.size_bytes
-        if len(self.queue) > limits.outbox_messages or self.size_bytes > limits.outbox_bytes:
-            raise OutboxFull(f"{len(self.queue)} messages with {self.size_bytes} bytes wait")
+            self.send_event(outgoing)
+        else:
+            self.backlog.add(outgoing, self.limits)
 
-    def send_close(self, outgoing: Outgoing) -> None:
-        """Let uvicorn close: it keeps the state of the connection."""
-        # NOTE: uvicorn waits for room before any send, and a close frame needs next to none.
+    def send_event(self, outgoing: Outgoing) -> None:
+        """Let uvicorn answer the handshake or close: it keeps the state of the connection."""
+        self.flush()
+        # NOTE: uvicorn waits for room before any send, and these frames need next to none.
         self.protocol.writable.set()
         begin(self.send(outgoing.event))
 
     def flush(self) -> None:
         """Write the frames of this turn."""
-        frames, self.frames = self.frames, []
-        self.joined_bytes = 0
+        frames = self.frames
+        if not frames:
+            return
+        data = frames[0]
+        if len(frames) > 1:
+            data = b"".join(frames)
+            self.joined_bytes = 0
+        frames.clear()
         transport = self.protocol.transport
-        if frames and not transport.is_closing():
-            transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
-
-    def block(self) -> None:
-        """The transport holds enough: from now on messages wait."""
-        self.blocked = True
+        if not transport.is_closing():
+            transport.write(data)
 
     def resume(self) -> None:
         """The transport has room again."""
-        self.blocked = False
-        while self.queue and not self.blocked:
-            outgoing = self.queue.popleft()
-            self.size_bytes -= outgoing.size_bytes
-            self.put(outgoing)
+        self.waiting = False
+        while self.backlog.messages and not self.waiting:
+            self.write(self.backlog.pop())
         self.flush()
-        if not self.blocked:
+        if not self.waiting:
             self.wake()
 
     def lose(self) -> None:
         """The client is gone: nobody waits for it any more."""
-        self.lost = self.blocked = True
+        self.lost = self.waiting = True
         self.clear()
         self.wake()
 
@@ -203,30 +372,18 @@ class PushOutbox:
 
     async def wait_drained(self, timeout_seconds: float | None = None) -> None:
         """Wait until the transport has room for all; being cancelled does not disturb anything."""
-        if self.blocked and not self.lost:
+        if self.waiting and not self.lost:
             if self.drained is None:
                 self.drained = self.turn.loop.create_future()
             await asyncio.wait({self.drained}, timeout=timeout_seconds)
 
     def clear(self) -> None:
         """Drop what waits."""
-        self.queue.clear()
-        self.size_bytes = 0
+        self.backlog.clear()
 
     def stop(self) -> None:
         """Give up: what the transport still holds nobody reads."""
         self.clear()
         self.frames.clear()
-        if self.blocked:
+        if self.waiting:
             self.protocol.transport.abort()
-
-
-latest_turn: Turn | None = None
-
-
-def turn_of(loop: asyncio.AbstractEventLoop) -> Turn:
-    """The turns of an event loop."""
-    global latest_turn
-    if latest_turn is None or latest_turn.loop is not loop:
-        latest_turn = Turn(loop)
-    return latest_turn

@@ -53,7 +53,7 @@ class PortableWay(Way):
 
     def block(self) -> None:
         self.room.clear()
-        self.outbox.write(Outgoing.of_text("in flight"), Limits())
+        self.outbox.write(Outgoing.of_text("in flight"))
 
     def resume(self) -> None:
         self.room.set()
@@ -80,9 +80,9 @@ class PushWay(Way):
         self.arrived.append(str(event["code"]))
 
     def block(self) -> None:
-        self.outbox.write(Outgoing.of_text("in flight"), Limits())
+        self.outbox.write(Outgoing.of_text("in flight"))
         self.outbox.flush()
-        self.outbox.block()
+        self.outbox.waiting = True
 
     def resume(self) -> None:
         self.outbox.resume()
@@ -95,19 +95,20 @@ async def way(request: pytest.FixtureRequest) -> Way:
 
 
 async def test_what_need_not_wait_does_not(way: Way) -> None:
+    way.outbox.limits = Limits(outbox_messages=1)
     for text in ("one", "two", "three"):
-        way.outbox.write(Outgoing.of_text(text), Limits(outbox_messages=1))
+        way.outbox.write(Outgoing.of_text(text))
     assert not way.outbox.waiting
     await way.settle()
     assert way.arrived == ["one", "two", "three"]
 
 
 async def test_what_waits_keeps_its_order_and_the_close_its_place(way: Way) -> None:
-    way.outbox.write(Outgoing.of_text("before"), Limits())
+    way.outbox.write(Outgoing.of_text("before"))
     way.block()
     for text in ("one", "two"):
-        way.outbox.write(Outgoing.of_text(text), Limits())
-    way.outbox.write(Outgoing.of_close(CLOSE), Limits())
+        way.outbox.write(Outgoing.of_text(text))
+    way.outbox.write(Outgoing.of_event(CLOSE))
     assert way.outbox.waiting
     way.resume()
     await way.settle()
@@ -119,20 +120,21 @@ async def test_what_waits_keeps_its_order_and_the_close_its_place(way: Way) -> N
     [(Limits(outbox_messages=3), 3), (Limits(outbox_bytes=30), 3), (Limits(outbox_bytes=29), 2)],
 )
 async def test_the_bound_is_exact_to_one_message(way: Way, limits: Limits, fits: int) -> None:
+    way.outbox.limits = limits
     way.block()
     for _ in range(fits):
-        way.outbox.write(Outgoing.of_text("x" * 10), limits)
+        way.outbox.write(Outgoing.of_text("x" * 10))
     with pytest.raises(OutboxFull):
-        way.outbox.write(Outgoing.of_text("x" * 10), limits)
+        way.outbox.write(Outgoing.of_text("x" * 10))
     way.outbox.stop()
 
 
 async def test_room_that_has_become_free_can_be_used_again(way: Way) -> None:
-    limits = Limits(outbox_messages=2)
+    way.outbox.limits = Limits(outbox_messages=2)
     for number in range(3):
         way.block()
-        way.outbox.write(Outgoing.of_text(f"{number}a"), limits)
-        way.outbox.write(Outgoing.of_text(f"{number}b"), limits)
+        way.outbox.write(Outgoing.of_text(f"{number}a"))
+        way.outbox.write(Outgoing.of_text(f"{number}b"))
         way.resume()
         await way.settle()
     assert [text for text in way.arrived if text != "in flight"] == [
@@ -142,7 +144,7 @@ async def test_room_that_has_become_free_can_be_used_again(way: Way) -> None:
 
 async def test_a_wait_ends_when_the_client_reads_or_at_its_bound(way: Way) -> None:
     way.block()
-    way.outbox.write(Outgoing.of_text("x"), Limits())
+    way.outbox.write(Outgoing.of_text("x"))
     await asyncio.wait_for(way.outbox.wait_drained(0.01), WAIT_SECONDS)
     assert way.outbox.waiting
     waiting = asyncio.create_task(way.outbox.wait_drained())
@@ -155,7 +157,7 @@ async def test_a_wait_ends_when_the_client_reads_or_at_its_bound(way: Way) -> No
 
 async def test_a_wait_that_is_cancelled_disturbs_nothing(way: Way) -> None:
     way.block()
-    way.outbox.write(Outgoing.of_text("x"), Limits())
+    way.outbox.write(Outgoing.of_text("x"))
     waiting = asyncio.create_task(way.outbox.wait_drained())
     await asyncio.sleep(0)
     waiting.cancel()
@@ -167,9 +169,9 @@ async def test_a_wait_that_is_cancelled_disturbs_nothing(way: Way) -> None:
 
 async def test_what_is_cleared_does_not_arrive_and_a_close_after_it_does(way: Way) -> None:
     way.block()
-    way.outbox.write(Outgoing.of_text("dropped"), Limits())
+    way.outbox.write(Outgoing.of_text("dropped"))
     way.outbox.clear()
-    way.outbox.write(Outgoing.of_close(CLOSE), Limits())
+    way.outbox.write(Outgoing.of_event(CLOSE))
     way.resume()
     await way.settle()
     assert way.arrived == ["in flight", "4001"]

@@ -9,7 +9,7 @@ PACKAGE = Path(falcon_pachinko.__file__).parent
 
 FLOORS = [
     {"errors", "protocols", "limits"},
-    {"held", "messages", "rooms", "suspension"},
+    {"bucket", "held", "loops", "messages", "rooms", "suspension"},
     {"connection", "inbox", "outbox", "uvicorn", "workers"},
     {"manager", "resource"},
     {"routing", "install"},
@@ -19,10 +19,10 @@ FLOORS = [
 NEIGHBOURS = {
     ("connection", "inbox"),
     ("connection", "outbox"),
-    ("inbox", "outbox"),
     ("held", "messages"),
     ("install", "routing"),
     ("resource", "manager"),
+    ("uvicorn", "inbox"),
     ("uvicorn", "outbox"),
 }
 
@@ -52,7 +52,7 @@ def test_every_module_has_its_floor() -> None:
 
 
 def test_the_pure_floor_waits_for_nothing() -> None:
-    for module in ("held", "messages", "rooms"):
+    for module in ("bucket", "held", "messages", "rooms"):
         tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
         assert not [node for node in ast.walk(tree) if isinstance(node, ast.Await)], module
 

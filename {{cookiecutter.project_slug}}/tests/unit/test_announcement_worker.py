@@ -32,7 +32,11 @@ async def member_of(manager: WebSocketConnectionManager, room: str) -> Hear:
     async def receive() -> Any:
         raise AssertionError("nobody reads from this client")
 
+    async def accept(*_: Any) -> None:
+        await connection.forward({"type": "websocket.accept"})
+
     connection = Connection(receive, events.put)
+    connection.accept_handshake = accept
     await connection.open()
     await manager.join_room(connection, room)
     manager.add(connection)
