@@ -206,13 +206,12 @@ class Connection:
         Returns:
             What else was held back; ``None`` when the connection was closed meanwhile.
         """
-        await self.inbox.open()
-        if not self.closed:
-            await self.answer_handshake()
+        await self.answer_handshake()
         held = self.held
         if held is None:
             return None
         self.held = None
+        self.inbox.open()
         self.state = OPEN
         self.visible = True
         for outgoing in held.own:

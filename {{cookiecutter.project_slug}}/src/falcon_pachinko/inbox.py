@@ -24,10 +24,17 @@ class AnyInbox(Protocol):
 
     limits: Limits
 
+    @property
+    def full(self) -> bool:
+        """Whether the client has to wait now."""
+
     def watch(self) -> None:
         """See a client that gives up while ``on_connect`` runs."""
 
-    async def open(self) -> None:
+    async def stop_watching(self) -> None:
+        """Let go of what ``watch`` has begun."""
+
+    def open(self) -> None:
         """From now on the calling task is the one that reads."""
 
     async def next(self) -> Message | None:
@@ -84,12 +91,15 @@ class Inbox:
         """See a client that gives up while ``on_connect`` runs: until the accept nothing else can come."""
         self.ahead = asyncio.create_task(self.read_ahead())
 
-    async def open(self) -> None:
-        """From now on the calling task is the one that reads."""
+    async def stop_watching(self) -> None:
+        """Let go of what ``watch`` has begun."""
         if self.ahead is not None:
             self.ahead.cancel()
             await asyncio.wait({self.ahead})
             self.ahead = None
+
+    def open(self) -> None:
+        """From now on the calling task is the one that reads."""
         self.reader = asyncio.current_task()
         self.overseer = OVERSEERS.of(asyncio.get_running_loop())
         self.overseer.add(self)

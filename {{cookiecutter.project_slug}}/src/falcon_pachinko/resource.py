@@ -176,6 +176,8 @@ class WebSocketResource:
                 type(self).__name__,
                 self.limits.on_connect_seconds,
             )
+        finally:
+            await ws.inbox.stop_watching()
         if deadline.expired():
             accepted = False
         elif accepted is None:

@@ -192,9 +192,14 @@ class PushInbox:
         self.events.append(message)
         if self.waiter is not None:
             self.wake()
-        elif is_full(self.events, self.limits) and not self.protocol.read_paused:
+        elif self.full and not self.protocol.read_paused:
             self.protocol.read_paused = True
             self.protocol.transport.pause_reading()
+
+    @property
+    def full(self) -> bool:
+        """Whether the client has to wait now."""
+        return is_full(self.events, self.limits)
 
     def arrival(self) -> asyncio.Future[None]:
         """What is done when something comes."""
@@ -210,7 +215,10 @@ class PushInbox:
     def watch(self) -> None:
         """Nothing to do: uvicorn tells us at once."""
 
-    async def open(self) -> None:
+    async def stop_watching(self) -> None:
+        """Nothing to do."""
+
+    def open(self) -> None:
         """Nothing to do: whoever asks for the next one is the reader."""
 
     async def next(self) -> Message | None:

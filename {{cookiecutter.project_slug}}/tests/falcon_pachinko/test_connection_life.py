@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -29,8 +29,10 @@ from falcon_pachinko import (
     install,
 )
 from falcon_pachinko.outbox import Outbox
-from falcon_pachinko.testing import Client, Served, connect, serve
+from falcon_pachinko.testing import Client, connect, serve
 from falcon_pachinko.uvicorn import PushProtocol
+
+from .servers import SERVERS, Endpoint
 
 WAIT_SECONDS = 5.0
 BEFORE_TIMEOUT_SECONDS = 0.2
@@ -111,7 +113,7 @@ class World:
         self.app: App = install(falcon.asgi.App())
         self.app.add_websocket_route("/lobby/{name}", Lobby, self.record, steps=self.steps)
         self.manager = self.app.ws_connection_manager
-        self.served: Served
+        self.served: Endpoint
         self.stack = AsyncExitStack()
 
     async def connect(self, path: str, **options: Any) -> Client:
@@ -141,15 +143,17 @@ class World:
         return self.manager.rooms.members_by_room
 
 
-WAYS_OUT = {"push": PushProtocol, "portable": "websockets-sansio"}
-
-
-@pytest.fixture(params=WAYS_OUT)
+@pytest.fixture(params=SERVERS)
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    """One contract: each test of it runs on both ways out."""
+    """One contract: each test of it runs on every server."""
     world = World()
-    async with serve(world.app, ws=WAYS_OUT[request.param]) as world.served, world.stack:
+    async with SERVERS[request.param](world.app) as world.served, world.stack:
         yield world
+
+
+def on(servers: Iterable[str]) -> pytest.MarkDecorator:
+    """Run a test on these servers only; the reason stands beside it."""
+    return pytest.mark.parametrize("world", sorted(servers), indirect=True)
 
 
 async def test_own_messages_then_own_broadcasts_then_what_the_room_said_meanwhile(
@@ -279,6 +283,8 @@ async def test_a_refusal_undoes_everything_and_nobody_has_seen_anything(
     assert world.record == []
 
 
+# granian 2.8 does not say that a client has gone before the accept: on_connect ends, then it is noticed.
+@on(SERVERS.keys() - {"granian"})
 async def test_a_client_that_gave_up_during_on_connect_was_never_there(world: World) -> None:
     entered, go_on, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -322,6 +328,8 @@ async def test_a_rejection_is_accepted_and_closed_with_its_code_and_reason(world
     assert world.record == []
 
 
+# granian 2.8 leaves out the headers of an accept.
+@on(SERVERS.keys() - {"granian"})
 async def test_on_connect_chooses_the_subprotocol_and_the_headers(world: World) -> None:
     async def choose(self: Lobby, req: falcon.asgi.Request, ws: WebSocketLike) -> bool:
         assert isinstance(ws, Connection)
@@ -437,6 +445,8 @@ async def test_what_was_sent_before_a_close_arrives_before_it(world: World) -> N
     await world.wait_until(lambda: ("closed", True) in world.record)
 
 
+# hypercorn 0.18 reports every end as 1006.
+@on(SERVERS.keys() - {"hypercorn"})
 @pytest.mark.parametrize("code", [1000, 1001, 4999])
 async def test_the_goodbye_gets_the_code_of_the_client(world: World, code: int) -> None:
     bob = await world.join("bob")
@@ -448,7 +458,7 @@ async def test_a_client_that_vanishes_is_said_goodbye_to(world: World) -> None:
     alice, bob = await world.join("alice"), await world.join("bob")
     bob.vanish()
     assert await alice.receive() == {"type": "left", "payload": {"name": "bob"}}
-    assert world.record == [("bob", 1005)]
+    assert world.record in ([("bob", 1005)], [("bob", 1006)])  # servers do not agree
 
 
 async def test_messages_sent_right_before_going_are_still_handled(world: World) -> None:
@@ -487,15 +497,18 @@ async def test_a_goodbye_that_hangs_is_cut_off(
     assert "on_disconnect took more than 0.2 s" in caplog.text
 
 
+# hypercorn and granian wait until the clients go by themselves.
+@on({"push", "uvicorn"})
 async def test_stopping_the_server_says_goodbye_to_everybody(world: World) -> None:
     clients = [await world.join(f"user{number}") for number in range(20)]
     await world.wait_until(lambda: len(world.manager) == 20)
-    world.served.server.should_exit = True
+    world.served.stop()
     assert {await client.wait_closed() for client in clients} == {(1012, "")}
     await world.wait_until(lambda: len(world.record) == 20)
     assert sorted(world.record) == sorted((f"user{n}", 1012) for n in range(20))
 
 
+@on({"push", "uvicorn"})
 async def test_a_cancelled_connection_says_goodbye_and_leaves(world: World) -> None:
     entered = asyncio.Event()
 
@@ -511,8 +524,9 @@ async def test_a_cancelled_connection_says_goodbye_and_leaves(world: World) -> N
     await bob.send("stuck")
     await asyncio.wait_for(entered.wait(), WAIT_SECONDS)
     # NOTE: what uvicorn does at the end of its grace period.
-    for task in world.served.server.server_state.tasks:
-        task.cancel("grace period is over")
+    for task in asyncio.all_tasks():
+        if "run_asgi" in repr(task.get_coro()):
+            task.cancel("grace period is over")
     await world.wait_until(lambda: world.record == [("bob", 1012)] and world.rooms() == {})
 
 

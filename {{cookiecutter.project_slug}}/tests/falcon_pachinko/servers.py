@@ -1,0 +1,113 @@
+"""The ASGI servers that the contract is tested on, each in the event loop of the test."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import hypercorn.asyncio
+import hypercorn.config
+from granian.constants import Interfaces
+from granian.server.embed import Server as GranianServer
+
+from falcon_pachinko.testing import serve
+from falcon_pachinko.uvicorn import PushProtocol
+
+WAIT_SECONDS = 15.0
+
+
+@dataclass
+class Endpoint:
+    """Where a server listens.
+
+    Attributes:
+        port: The port on 127.0.0.1.
+        stop: Ask the server to stop in order; leaving the context does so too.
+    """
+
+    port: int
+    stop: Callable[[], None]
+
+    def ws_url(self, path: str) -> str:
+        """The address of a path for a WebSocket client."""
+        return f"ws://127.0.0.1:{self.port}{path}"
+
+
+@asynccontextmanager
+async def serve_by_uvicorn(app: Any, **options: Any) -> AsyncIterator[Endpoint]:
+    async with serve(app, **options) as served:
+
+        def stop() -> None:
+            served.server.should_exit = True
+
+        yield Endpoint(served.port, stop)
+
+
+def serve_by_push(app: Any, **options: Any) -> AbstractAsyncContextManager[Endpoint]:
+    return serve_by_uvicorn(app, ws=PushProtocol, **options)
+
+
+@asynccontextmanager
+async def serve_by_hypercorn(app: Any) -> AsyncIterator[Endpoint]:
+    stopping = asyncio.Event()
+    config = hypercorn.config.Config()
+    config.loglevel = "WARNING"
+    config.graceful_timeout = 5.0
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    config.bind = [f"fd://{listener.detach()}"]  # which closes it
+    serving = hypercorn.asyncio.serve(app, config, shutdown_trigger=stopping.wait)
+    async with ended(serving, stopping.set):
+        yield Endpoint(port, stopping.set)
+
+
+@asynccontextmanager
+async def serve_by_granian(app: Any) -> AsyncIterator[Endpoint]:
+    port = free_port()
+    server = GranianServer(app, port=port, interface=Interfaces.ASGI, log_enabled=False)
+    async with ended(server.serve(), server.stop):
+        await wait_listening(port)
+        yield Endpoint(port, server.stop)
+
+
+SERVERS: dict[str, Callable[..., AbstractAsyncContextManager[Endpoint]]] = {
+    "push": serve_by_push,
+    "uvicorn": serve_by_uvicorn,
+    "hypercorn": serve_by_hypercorn,
+    "granian": serve_by_granian,
+}
+
+
+@asynccontextmanager
+async def ended(serving: Awaitable[None], stop: Callable[[], None]) -> AsyncIterator[None]:
+    """Run a server, and at the end stop it and wait until it has ended."""
+    task = asyncio.ensure_future(serving)
+    try:
+        yield
+    finally:
+        stop()
+        async with asyncio.timeout(WAIT_SECONDS):
+            await task
+
+
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def wait_listening(port: int) -> None:
+    """Wait until somebody listens on a port."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.01)
+            else:
+                writer.close()
+                return
