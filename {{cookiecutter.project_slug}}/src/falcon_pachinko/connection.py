@@ -92,10 +92,10 @@ class Connection:
         self.outbox: AnyOutbox
         if push is None:
             self.inbox = Inbox(receive, self.mark_disconnected)
-            self.outbox = Outbox(send, self.mark_lost)
+            self.outbox = Outbox(send, self.give_up)
         else:
             self.inbox = push["make_inbox"](self.mark_disconnected)
-            self.outbox = push["make_outbox"](send)
+            self.outbox = push["make_outbox"](send, self.give_up)
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} user={self.user!r} {self.state.name.lower()}>"
@@ -176,7 +176,7 @@ class Connection:
     async def send(self, outgoing: Outgoing) -> None:
         """Send a message of this connection's own handlers: see :meth:`send_media`."""
         if self.state is OPEN:
-            self.write(outgoing)
+            self.outbox.write(outgoing)
             if self.outbox.waiting:
                 await self.outbox.wait_drained(self.limits.stall_seconds)
                 if self.outbox.waiting:
@@ -189,11 +189,7 @@ class Connection:
     def deliver(self, outgoing: Outgoing) -> None:
         """Send a message of a room or of another connection: never waits, never raises."""
         if self.state is OPEN:
-            # PERF: what write() does, without the call: a room's every message comes here for every member.
-            try:
-                self.outbox.write(outgoing)
-            except Exception as error:
-                self.give_up(error)
+            self.outbox.write(outgoing)
         elif self.held is not None:
             try:
                 self.held.add(outgoing, self.held.heard, self.limits)
@@ -215,7 +211,7 @@ class Connection:
         self.state = OPEN
         self.visible = True
         for outgoing in held.own:
-            self.write(outgoing)
+            self.outbox.write(outgoing)
         return held
 
     async def reject(self, code: int, reason: str) -> None:
@@ -230,8 +226,9 @@ class Connection:
             return
         logger.info("%r is closed with %d: %s", self, code, reason)
         self.finish(code)
+        self.outbox.close()
         self.outbox.clear()
-        self.write(Outgoing.of_event(close_event(code, reason)))
+        self.outbox.write(Outgoing.of_event(close_event(code, reason)))
         self.interrupt()
 
     async def end(self) -> None:
@@ -259,7 +256,7 @@ class Connection:
         else:
             self.handshake_answered = True
             outgoing = Outgoing.of_event(event)
-        self.write(outgoing)
+        self.outbox.write(outgoing)
         await self.outbox.wait_drained()
 
     # The steps of all these.
@@ -268,13 +265,6 @@ class Connection:
         """Accept, unless a middleware has done so already."""
         if not self.handshake_answered:
             await self.accept_handshake(*self.accept_options)
-
-    def write(self, outgoing: Outgoing) -> None:
-        """Let a message out; a client that cannot take it any more is given up."""
-        try:
-            self.outbox.write(outgoing)
-        except Exception as error:
-            self.give_up(error)
 
     def give_up(self, error: Exception) -> None:
         """End a connection whose client has not taken a message."""
@@ -294,7 +284,7 @@ class Connection:
         if self.closed:
             return
         self.finish(event["code"])
-        self.write(Outgoing.of_event(event))
+        self.outbox.write(Outgoing.of_event(event))
         self.interrupt()
         await self.outbox.wait_drained(self.limits.close_seconds)
 
@@ -311,11 +301,13 @@ class Connection:
         level = logging.DEBUG if isinstance(error, OSError) else logging.WARNING
         logger.log(level, "%r is lost", self, exc_info=error)
         self.finish(self.close_code)
+        self.outbox.close()
         self.outbox.clear()
 
     def mark_disconnected(self, event: Event) -> None:
         """Remember why the client is gone; a code that we closed with counts more."""
         self.finish(self.close_code or event.get("code") or NO_STATUS_RECEIVED)
+        self.outbox.close()
 
 
 def close_event(code: int, reason: str) -> Event:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 
 from falcon import WebSocketDisconnected
 
+from .audience import Audience
 from .connection import Connection
 from .messages import Outgoing
 from .rooms import Rooms
@@ -22,7 +23,7 @@ class WebSocketConnectionManager:
 
     def __init__(self) -> None:
         self.connections: dict[str, Connection] = {}
-        self.rooms: Rooms[Connection] = Rooms()
+        self.rooms: Rooms[Connection, Audience] = Rooms(Audience)
         self.empty = asyncio.Event()
         self.empty.set()
 
@@ -45,13 +46,16 @@ class WebSocketConnectionManager:
         Raises:
             TypeError: The message holds something that JSON cannot; nobody got it.
         """
-        self.send_to(self.rooms.members(room), message, exclude)
+        outgoing = Outgoing.of(message)
+        audience = self.rooms.audience(room)
+        if audience is not None:
+            audience.send(outgoing, exclude)
 
     async def broadcast_to_all(
         self, message: object, *, exclude: Collection[Connection] = ()
     ) -> None:
         """Send a message to all connections; otherwise like :meth:`broadcast_to_room`."""
-        self.send_to(self, message, exclude)
+        Audience(self).send(Outgoing.of(message), exclude)
 
     async def send_to_connection(self, connection_id: str, message: object) -> bool:
         """Send a message to one connection by its id; ``False`` when it is not here (any more)."""
@@ -92,18 +96,6 @@ class WebSocketConnectionManager:
         """
         return self.rooms.leave(connection, room)
 
-    def send_to(
-        self,
-        connections: Collection[Connection] | WebSocketConnectionManager,
-        message: object,
-        exclude: Collection[Connection],
-    ) -> None:
-        """Encode a message once and deliver it to each connection that is not excluded."""
-        outgoing = Outgoing.of(message)
-        for connection in connections:
-            if connection not in exclude:
-                connection.deliver(outgoing)
-
     def is_first(self, connection: Connection, room: str) -> bool:
         """Whether no other connection of the user is visibly in the room."""
         return self.rooms.is_only_visible(connection, room, connection.user)
@@ -111,6 +103,7 @@ class WebSocketConnectionManager:
     def add(self, connection: Connection) -> None:
         """Make an accepted connection known."""
         self.connections[connection.id] = connection
+        self.rooms.show(connection)
         self.empty.clear()
 
     async def wait_empty(self) -> None:

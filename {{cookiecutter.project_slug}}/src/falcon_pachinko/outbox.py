@@ -18,6 +18,7 @@ PUSH_EXTENSION = "falcon_pachinko.push"
 
 Event = Mapping[str, Any]
 Send = Callable[[Event], Awaitable[None]]
+OnFailure = Callable[[Exception], None]
 
 
 class AnyOutbox(Protocol):
@@ -30,10 +31,13 @@ class AnyOutbox(Protocol):
     def write(self, outgoing: Outgoing) -> None:
         """Give a message to the server, or let it wait behind those that wait already.
 
-        Raises:
-            OutboxFull: More waits than may.
-            Exception: Whatever the server raises, such as OSError when the client is gone.
+        It never raises. Where the client cannot take the message, ``on_failure`` is called, perhaps
+        later: with ``OutboxFull`` when more waits than may, else with what the server raised, such as
+        OSError when the client is gone.
         """
+
+    def close(self) -> None:
+        """Take no more messages, except events; those that wait still leave."""
 
     async def wait_drained(self, timeout_seconds: float | None = None) -> None:
         """Wait until the server has taken all messages; being cancelled does not disturb them."""
@@ -86,15 +90,24 @@ class Outbox:
 
     Args:
         send: The server's ``send``.
-        on_lost: Called with what ``send`` raised while a task of this outbox awaited it.
+        on_failure: Called with an error when the client cannot take a message.
     """
 
-    __slots__ = ("backlog", "context", "drainer", "limits", "on_lost", "send", "waiting", "wrapped")
+    __slots__ = (
+        "backlog",
+        "context",
+        "drainer",
+        "limits",
+        "on_failure",
+        "send",
+        "waiting",
+        "wrapped",
+    )
 
-    def __init__(self, send: Send, on_lost: Callable[[Exception], None]) -> None:
+    def __init__(self, send: Send, on_failure: OnFailure) -> None:
         self.send = send
         self.wrapped = isinstance(send, FunctionType)
-        self.on_lost = on_lost
+        self.on_failure = on_failure
         self.limits = Limits()
         self.context = contextvars.copy_context()
         self.backlog = Backlog()
@@ -102,20 +115,20 @@ class Outbox:
         self.waiting = False
 
     def write(self, outgoing: Outgoing) -> None:
-        """Give a message to the server, or let it wait behind those that wait already.
+        """Give a message to the server, or let it wait behind those that wait already."""
+        try:
+            if self.waiting:
+                self.backlog.add(outgoing, self.limits)
+            elif self.wrapped:
+                self.backlog.add(outgoing, self.limits)
+                self.drain_behind(None)
+            elif (suspended := self.context.run(begin, self.send(outgoing.event))) is not None:
+                self.drain_behind(suspended)
+        except Exception as error:
+            self.on_failure(error)
 
-        Raises:
-            OutboxFull: More waits than may.
-            Exception: Whatever the server raises, such as OSError when the client is gone.
-        """
-        if self.waiting:
-            self.backlog.add(outgoing, self.limits)
-            return
-        if self.wrapped:
-            self.backlog.add(outgoing, self.limits)
-            self.drain_behind(None)
-        elif (suspended := self.context.run(begin, self.send(outgoing.event))) is not None:
-            self.drain_behind(suspended)
+    def close(self) -> None:
+        """Nothing to do: the connection sends nothing once it is closed."""
 
     def drain_behind(self, suspended: Suspended | None) -> None:
         """Let a task send what waits, behind what has begun."""
@@ -132,7 +145,7 @@ class Outbox:
             while self.backlog.messages:
                 await self.send(self.backlog.pop().event)
         except Exception as error:
-            self.on_lost(error)
+            self.on_failure(error)
         finally:
             self.drainer = None
             self.waiting = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Generic, Protocol, TypeVar
 
 from .errors import InvalidRoomName
@@ -21,6 +22,7 @@ class Member(Protocol):
 
 
 MemberT = TypeVar("MemberT", bound=Member)
+AudienceT = TypeVar("AudienceT")
 
 
 def check_room_name(room: str) -> str:
@@ -46,16 +48,21 @@ def check_room_name(room: str) -> str:
     return room
 
 
-class Rooms(Generic[MemberT]):
-    """Rooms and their members. A room exists while somebody is in it."""
+class Rooms(Generic[MemberT, AudienceT]):
+    """Rooms and their members. A room exists while somebody is in it.
 
-    def __init__(self) -> None:
+    Args:
+        make_audience: Makes of a room's members what the room is spoken to by.
+    """
+
+    def __init__(self, make_audience: Callable[[Iterable[MemberT]], AudienceT]) -> None:
+        self.make_audience = make_audience
         self.members_by_room: dict[str, dict[MemberT, None]] = {}
         self.rooms_by_member: dict[
             MemberT, dict[str, str | None]
         ] = {}  # room -> user at the time of joining
         self.members_by_user: dict[tuple[str, str], set[MemberT]] = {}
-        self.snapshots: dict[str, tuple[MemberT, ...]] = {}
+        self.audiences: dict[str, AudienceT] = {}
 
     def join(self, member: MemberT, room: str) -> bool:
         """Add a member; say whether its user was not visibly there before (again: ``False``)."""
@@ -65,7 +72,7 @@ class Rooms(Generic[MemberT]):
             return False
         rooms[room] = member.user
         self.members_by_room.setdefault(room, {})[member] = None
-        self.snapshots.pop(room, None)
+        self.audiences.pop(room, None)
         if member.user is not None:
             self.members_by_user.setdefault((room, member.user), set()).add(member)
         return self.is_only_visible(member, room, member.user)
@@ -82,7 +89,7 @@ class Rooms(Generic[MemberT]):
         del members[member]
         if not members:
             del self.members_by_room[room]
-        self.snapshots.pop(room, None)
+        self.audiences.pop(room, None)
         last = member.visible and self.is_only_visible(member, room, user)
         if user is not None:
             of_user = self.members_by_user[room, user]
@@ -101,15 +108,22 @@ class Rooms(Generic[MemberT]):
         for room in self.rooms_of(member):
             self.leave(member, room)
 
+    def show(self, member: MemberT) -> None:
+        """Note that a member has become visible."""
+        for room in self.rooms_by_member.get(member, ()):
+            self.audiences.pop(room, None)
+
     def members(self, room: str) -> tuple[MemberT, ...]:
         """All who get what is said in the room, those not yet visible too, in the order in which they came."""
-        # PERF: a broadcast walks this tuple; it is built once per change of membership.
-        snapshot = self.snapshots.get(room)
-        if snapshot is None:
-            if room not in self.members_by_room:
-                return ()
-            snapshot = self.snapshots[room] = tuple(self.members_by_room[room])
-        return snapshot
+        return tuple(self.members_by_room.get(room, ()))
+
+    def audience(self, room: str) -> AudienceT | None:
+        """What :meth:`members` are spoken to by; ``None`` where nobody is."""
+        # PERF: a broadcast needs it; it is made once per change of membership.
+        audience = self.audiences.get(room)
+        if audience is None and room in self.members_by_room:
+            audience = self.audiences[room] = self.make_audience(self.members_by_room[room])
+        return audience
 
     def users(self, room: str) -> list[str]:
         """The users who are visibly in the room, each once, in the order in which they came."""

@@ -9,20 +9,15 @@ the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from .inbox import Event, Message, is_full
 from .limits import Limits
-from .loops import PerLoop
-from .messages import EVENT, Outgoing
-from .outbox import PUSH_EXTENSION, Backlog, Send
-from .suspension import begin
-
-# PERF: what is this large gains nothing by being joined with more.
-MAX_JOINED_BYTES = 65_536
+from .outbox import PUSH_EXTENSION, OnFailure, Send
+from .push import PushOutbox
 
 # RFC 6455 section 8.1
 INVALID_TEXT = 1007
@@ -69,10 +64,19 @@ class PushProtocol(WebSocketsSansIOProtocol):
                 "make_outbox": self.make_outbox,
             }
 
-    def make_outbox(self, send: Send) -> PushOutbox:
+    def make_outbox(self, send: Send, on_failure: OnFailure) -> PushOutbox:
         """The outbox of this connection's only client."""
-        self.outbox = PushOutbox(self, send)
+        self.outbox = PushOutbox(self.loop, self.transport, self.send_at_once(send), on_failure)
         return self.outbox
+
+    def send_at_once(self, send: Send) -> Send:
+        """uvicorn's ``send`` for what needs next to no room: it does not wait for any."""
+
+        def send_now(event: Event) -> Awaitable[None]:
+            self.writable.set()
+            return send(event)
+
+        return send_now
 
     def send_receive_event_to_app(self) -> None:
         """Hand over a message that is complete."""
@@ -115,7 +119,7 @@ class PushProtocol(WebSocketsSansIOProtocol):
         """The client reads more slowly than we write."""
         super().pause_writing()
         if self.outbox is not None:
-            self.outbox.waiting = True
+            self.outbox.pause()
 
     def resume_writing(self) -> None:
         """The client reads again."""
@@ -246,152 +250,3 @@ class PushInbox:
         """Read no more: what still comes is dropped."""
         self.interrupted = True
         self.events.clear()
-
-
-class Turn:
-    """The outboxes that have something to write at the end of this turn of the event loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.outboxes: list[PushOutbox] = []
-
-    def end(self) -> None:
-        """Let all of them write."""
-        outboxes, self.outboxes = self.outboxes, []
-        for outbox in outboxes:
-            outbox.flush()
-
-
-TURNS = PerLoop(Turn)
-
-
-class PushOutbox:
-    """Messages to one client as frames: the promises of ``outbox.AnyOutbox``.
-
-    Frames of one turn of the event loop are joined to one write. While the transport holds more than
-    its high-water mark (64 KiB), messages wait here.
-    """
-
-    __slots__ = (
-        "backlog",
-        "drained",
-        "frames",
-        "joined_bytes",
-        "limits",
-        "lost",
-        "protocol",
-        "send",
-        "turn",
-        "waiting",
-    )
-
-    def __init__(self, protocol: PushProtocol, send: Send) -> None:
-        self.protocol = protocol
-        self.send = send
-        self.limits = Limits()
-        self.turn = TURNS.of(protocol.loop)
-        self.frames: list[bytes] = []
-        self.joined_bytes = 0
-        self.backlog = Backlog()
-        self.waiting = False
-        self.lost = False
-        self.drained: asyncio.Future[None] | None = None
-
-    def write(self, outgoing: Outgoing) -> None:
-        """Let a message out at the end of this turn, or let it wait behind those that wait already.
-
-        Raises:
-            OutboxFull: More waits than may.
-            ConnectionResetError: The client is gone.
-        """
-        if self.waiting:
-            self.wait(outgoing)
-            return
-        frame = outgoing.frame
-        if frame is None:
-            if outgoing.opcode == EVENT:
-                self.send_event(outgoing)
-                return
-            frame = outgoing.make_frame()
-        frames = self.frames
-        if frames:
-            frames.append(frame)
-            self.joined_bytes += len(frame)
-            if self.joined_bytes > MAX_JOINED_BYTES:
-                self.flush()
-            return
-        frames.append(frame)
-        outboxes = self.turn.outboxes
-        if not outboxes:
-            self.turn.loop.call_soon(self.turn.end)
-        outboxes.append(self)
-
-    def wait(self, outgoing: Outgoing) -> None:
-        """Put a message behind those that wait."""
-        if self.lost:
-            raise ConnectionResetError("the client is gone")
-        if outgoing.opcode == EVENT and not self.backlog.messages:
-            # What stands before it is with the transport already.
-            self.send_event(outgoing)
-        else:
-            self.backlog.add(outgoing, self.limits)
-
-    def send_event(self, outgoing: Outgoing) -> None:
-        """Let uvicorn answer the handshake or close: it keeps the state of the connection."""
-        self.flush()
-        # NOTE: uvicorn waits for room before any send, and these frames need next to none.
-        self.protocol.writable.set()
-        begin(self.send(outgoing.event))
-
-    def flush(self) -> None:
-        """Write the frames of this turn."""
-        frames = self.frames
-        if not frames:
-            return
-        data = frames[0]
-        if len(frames) > 1:
-            data = b"".join(frames)
-            self.joined_bytes = 0
-        frames.clear()
-        transport = self.protocol.transport
-        if not transport.is_closing():
-            transport.write(data)
-
-    def resume(self) -> None:
-        """The transport has room again."""
-        self.waiting = False
-        while self.backlog.messages and not self.waiting:
-            self.write(self.backlog.pop())
-        self.flush()
-        if not self.waiting:
-            self.wake()
-
-    def lose(self) -> None:
-        """The client is gone: nobody waits for it any more."""
-        self.lost = self.waiting = True
-        self.clear()
-        self.wake()
-
-    def wake(self) -> None:
-        """Let those go on who wait for room."""
-        if self.drained is not None:
-            self.drained.set_result(None)
-            self.drained = None
-
-    async def wait_drained(self, timeout_seconds: float | None = None) -> None:
-        """Wait until the transport has room for all; being cancelled does not disturb anything."""
-        if self.waiting and not self.lost:
-            if self.drained is None:
-                self.drained = self.turn.loop.create_future()
-            await asyncio.wait({self.drained}, timeout=timeout_seconds)
-
-    def clear(self) -> None:
-        """Drop what waits."""
-        self.backlog.clear()
-
-    def stop(self) -> None:
-        """Give up: what the transport still holds nobody reads."""
-        self.clear()
-        self.frames.clear()
-        if self.waiting:
-            self.protocol.transport.abort()

@@ -11,7 +11,7 @@ from falcon_pachinko import Limits
 from falcon_pachinko.errors import OutboxFull
 from falcon_pachinko.messages import Outgoing
 from falcon_pachinko.outbox import AnyOutbox, Event, Outbox
-from falcon_pachinko.uvicorn import PushOutbox
+from falcon_pachinko.push import PushOutbox
 
 WAIT_SECONDS = 5.0
 CLOSE = {"type": "websocket.close", "code": 4001, "reason": ""}
@@ -22,7 +22,7 @@ class Way:
 
     def __init__(self) -> None:
         self.arrived: list[str] = []
-        self.lost: list[Exception] = []
+        self.failures: list[Exception] = []
         self.outbox: AnyOutbox
 
     def block(self) -> None:
@@ -45,7 +45,7 @@ class PortableWay(Way):
         super().__init__()
         self.room = asyncio.Event()
         self.room.set()
-        self.outbox = Outbox(self.send, self.lost.append)
+        self.outbox = Outbox(self.send, self.failures.append)
 
     async def send(self, event: Event) -> None:
         await self.room.wait()
@@ -62,13 +62,9 @@ class PortableWay(Way):
 class PushWay(Way):
     def __init__(self) -> None:
         super().__init__()
-        self.transport = SimpleNamespace(
-            write=self.write, is_closing=lambda: False, abort=lambda: None
-        )
-        protocol: Any = SimpleNamespace(
-            transport=self.transport, loop=asyncio.get_running_loop(), writable=asyncio.Event()
-        )
-        self.outbox: PushOutbox = PushOutbox(protocol, self.send)
+        transport: Any = SimpleNamespace(write=self.write, abort=lambda: None)
+        loop = asyncio.get_running_loop()
+        self.outbox: PushOutbox = PushOutbox(loop, transport, self.send, self.failures.append)
 
     def write(self, frames: bytes) -> None:
         while frames:
@@ -81,8 +77,8 @@ class PushWay(Way):
 
     def block(self) -> None:
         self.outbox.write(Outgoing.of_text("in flight"))
-        self.outbox.flush()
-        self.outbox.waiting = True
+        self.outbox.turn.end()
+        self.outbox.pause()
 
     def resume(self) -> None:
         self.outbox.resume()
@@ -124,8 +120,11 @@ async def test_the_bound_is_exact_to_one_message(way: Way, limits: Limits, fits:
     way.block()
     for _ in range(fits):
         way.outbox.write(Outgoing.of_text("x" * 10))
-    with pytest.raises(OutboxFull):
-        way.outbox.write(Outgoing.of_text("x" * 10))
+    await asyncio.sleep(0)
+    assert way.failures == []
+    way.outbox.write(Outgoing.of_text("x" * 10))
+    await asyncio.sleep(0)
+    assert [type(failure) for failure in way.failures] == [OutboxFull]
     way.outbox.stop()
 
 

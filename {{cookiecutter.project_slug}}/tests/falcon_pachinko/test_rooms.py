@@ -16,6 +16,10 @@ class Person:
         self.visible = visible
 
 
+def empty_rooms() -> Rooms[Person, tuple[Person, ...]]:
+    return Rooms(tuple)
+
+
 @pytest.mark.parametrize("room", ["a", "Ä" * 100, "x" * 200, "with space", "{}", "ROOM", "💬"])
 def test_a_room_name_may_be_any_visible_text(room: str) -> None:
     assert check_room_name(room) == room
@@ -26,11 +30,11 @@ def test_a_room_name_may_be_any_visible_text(room: str) -> None:
 )
 def test_a_name_that_no_room_can_have_is_refused(room: str) -> None:
     with pytest.raises(InvalidRoomName, match="room name"):
-        Rooms[Person]().join(Person(), room)
+        empty_rooms().join(Person(), room)
 
 
 def test_a_refused_name_leaves_nothing_behind() -> None:
-    rooms = Rooms[Person]()
+    rooms = empty_rooms()
     person = Person("Alice")
     with pytest.raises(InvalidRoomName):
         rooms.join(person, "")
@@ -39,13 +43,13 @@ def test_a_refused_name_leaves_nothing_behind() -> None:
 
 
 def test_names_that_differ_in_case_are_two_rooms() -> None:
-    rooms = Rooms[Person]()
+    rooms = empty_rooms()
     rooms.join(Person(), "Room")
     assert rooms.members("room") == ()
 
 
 def test_join_and_leave_tell_the_first_and_the_last_connection_of_a_user() -> None:
-    rooms = Rooms[Person]()
+    rooms = empty_rooms()
     one, two = Person("Alice"), Person("Alice")
     assert rooms.join(one, "room") is True
     assert rooms.join(two, "room") is False
@@ -56,7 +60,7 @@ def test_join_and_leave_tell_the_first_and_the_last_connection_of_a_user() -> No
 
 
 def test_a_user_who_changes_between_join_and_leave_is_still_counted_right() -> None:
-    rooms = Rooms[Person]()
+    rooms = empty_rooms()
     person = Person("Alice")
     rooms.join(person, "room")
     person.user = "Bob"
@@ -66,7 +70,7 @@ def test_a_user_who_changes_between_join_and_leave_is_still_counted_right() -> N
 
 
 def test_a_member_that_is_not_visible_hears_but_is_not_seen() -> None:
-    rooms = Rooms[Person]()
+    rooms = empty_rooms()
     newcomer = Person("Alice", visible=False)
     rooms.join(newcomer, "room")
     assert rooms.members("room") == (newcomer,)
@@ -79,7 +83,7 @@ class RoomsAgainstAModel(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rooms = Rooms[Person]()
+        self.rooms = empty_rooms()
         self.model: dict[str, list[Person]] = defaultdict(list)
 
     @rule(target=people, user=st.sampled_from([None, "Alice", "Bob"]), visible=st.booleans())
@@ -121,6 +125,7 @@ class RoomsAgainstAModel(RuleBasedStateMachine):
         for room in "abc":
             members = self.model[room]
             assert list(self.rooms.members(room)) == members
+            assert (self.rooms.audience(room) or ()) == tuple(members)
             visible = [m.user for m in members if m.visible and m.user is not None]
             assert self.rooms.users(room) == list(dict.fromkeys(visible))
         seen = [room for room in "abc" if any(m.visible for m in self.model[room])]
@@ -130,7 +135,7 @@ class RoomsAgainstAModel(RuleBasedStateMachine):
     def keeps_nothing_of_empty_rooms(self) -> None:
         occupied = {room for room, members in self.model.items() if members}
         assert set(self.rooms.members_by_room) == occupied
-        assert set(self.rooms.snapshots) <= occupied
+        assert set(self.rooms.audiences) <= occupied
         assert {room for room, _ in self.rooms.members_by_user} <= occupied
         assert all(self.rooms.rooms_by_member.values())
 

@@ -10,20 +10,25 @@ PACKAGE = Path(falcon_pachinko.__file__).parent
 FLOORS = [
     {"errors", "protocols", "limits"},
     {"bucket", "held", "loops", "messages", "rooms", "suspension"},
-    {"connection", "inbox", "outbox", "uvicorn", "workers"},
+    {"audience", "connection", "inbox", "outbox", "push", "turn", "uvicorn", "workers"},
     {"manager", "resource"},
     {"routing", "install"},
     {"__init__"},
 ]
 # Within a floor, these may import these.
 NEIGHBOURS = {
+    ("audience", "connection"),
+    ("audience", "push"),
     ("connection", "inbox"),
     ("connection", "outbox"),
     ("held", "messages"),
     ("install", "routing"),
     ("resource", "manager"),
+    ("push", "outbox"),
+    ("push", "turn"),
     ("uvicorn", "inbox"),
     ("uvicorn", "outbox"),
+    ("uvicorn", "push"),
 }
 
 
