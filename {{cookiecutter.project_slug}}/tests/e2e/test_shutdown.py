@@ -36,6 +36,20 @@ Resource.on_disconnect = tell
 runpy.run_module({chat.__name__.partition(".")[0]!r}, run_name="__main__")
 """
 
+# Its worker dies as soon as somebody is there.
+DYING = f"""
+import asyncio
+import {chat.__name__.partition(".")[0]}.workers as workers
+
+async def announce(manager, **context):
+    while not len(manager):
+        await asyncio.sleep(0.01)
+    raise ZeroDivisionError("the worker's own fault")
+
+workers.announce = announce
+{TELL_TALE}
+"""
+
 
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 0)]
@@ -59,6 +73,22 @@ async def test_a_signal_ends_the_service_in_order(
     assert "Application shutdown complete." in output
     assert "Finished server process" in output
     assert "timeout" not in output
+
+
+async def test_a_dead_worker_ends_the_service_in_order_and_with_a_failure(
+    serve: Callable[..., Server], room: str
+) -> None:
+    server = serve("-c", DYING)
+    server.may_print_tracebacks = True
+    async with server.join("Alice", room) as alice:
+        code, _ = await alice.wait_closed()
+        assert code == SERVICE_RESTART
+    assert await server.wait_ended() == 1
+    output = server.output()
+    assert output.count("ZeroDivisionError: the worker's own fault") == 1
+    assert output.count(f"gone: Alice {SERVICE_RESTART}\n") == 1
+    assert "Application shutdown complete." in output
+    assert "Finished server process" in output
 
 
 async def test_a_client_that_does_not_answer_cannot_keep_the_service_alive(

@@ -22,6 +22,8 @@ import falcon_pachinko
 from falcon_pachinko import RegistrationError
 from falcon_pachinko.workers import Backoff, WorkerController
 
+from .servers import free_port
+
 WAIT_SECONDS = 5.0
 
 
@@ -436,6 +438,8 @@ asyncio.run(main())
 """
 
 ON_UVICORN = ["-m", "uvicorn", "--port", "0", "program:app"]
+# Without --workers 0 hypercorn's command ends with status 0, whatever its own processes end with.
+ON_HYPERCORN = ["-m", "hypercorn", "--workers", "0", "--bind", "127.0.0.1:0", "program:app"]
 
 
 def run_program(folder: Path, text: str, *command: str) -> subprocess.CompletedProcess[str]:
@@ -459,6 +463,7 @@ PROGRAMS = {
     "while it starts": (DIES_WHILE_STARTING, ON_UVICORN),
     "two at once": (TWO_DIE, ON_UVICORN),
     "beside one that cannot be stopped": (STUBBORN_AND_DIES, ON_UVICORN),
+    "hypercorn's command": (DIES, ON_HYPERCORN),
     "nothing handles SIGTERM": (APPLICATION + UNHANDLED, ["program.py"]),
     "SIGTERM is handled": (APPLICATION + HANDLED, ["program.py"]),
 }
@@ -474,6 +479,14 @@ def test_a_death_ends_the_process_in_order_and_with_a_failure(tmp_path: Path, ca
     assert finished.stderr.count("ZeroDivisionError: the worker's own fault") == deaths
     assert finished.stderr.count("Traceback") == deaths
     assert finished.stderr.count("did not end within 0.1 s") == ("stopped" in case)
+
+
+def test_a_death_ends_granian_and_its_process_with_a_failure(tmp_path: Path) -> None:
+    command = ["-m", "granian", "--interface", "asgi", "--port", str(free_port()), "program:app"]
+    finished = run_program(tmp_path, DIES, sys.executable, *command)
+    assert finished.returncode == 1, finished.stderr
+    assert "stopped in order\n" in finished.stdout
+    assert "ZeroDivisionError: the worker's own fault" in finished.stderr
 
 
 def test_a_worker_that_cannot_be_stopped_does_not_keep_the_process_alive(tmp_path: Path) -> None:
