@@ -1,0 +1,33 @@
+"""Serve an ASGI application with uvicorn on a free port, and print the port: a process of its own."""
+
+import argparse
+import socket
+
+import uvicorn
+
+
+def main() -> None:
+    """All get the same server, event loop and protocol, but for the one that ``--push`` gives."""
+    parser = argparse.ArgumentParser(prog="python -m bench.asgi", description=__doc__)
+    parser.add_argument("app", help="such as bench.servers.bare:app")
+    parser.add_argument("--push", action="store_true", help="serve with PushProtocol")
+    parser.add_argument("--deflate", action="store_true", help="agree to permessage-deflate")
+    options = parser.parse_args()
+    if options.push:
+        from falcon_pachinko.uvicorn import PushProtocol
+    config = uvicorn.Config(
+        options.app,
+        loop="uvloop",
+        http="httptools",
+        ws=PushProtocol if options.push else "websockets-sansio",
+        ws_per_message_deflate=options.deflate,
+        log_level="warning",
+        access_log=False,
+    )
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
+        print(listener.getsockname()[1], flush=True)
+        uvicorn.Server(config).run([listener])
+
+
+if __name__ == "__main__":
+    main()

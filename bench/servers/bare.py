@@ -1,0 +1,36 @@
+"""The reference: ASGI and nothing else. A text goes as it is to each in the room, one after the other."""
+
+from typing import Any
+
+rooms: dict[str, dict[Any, None]] = {}
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "lifespan":
+        while True:
+            event = await receive()
+            await send({"type": f"{event['type']}.complete"})
+            if event["type"] == "lifespan.shutdown":
+                return
+    await receive()
+    await send({"type": "websocket.accept"})
+    if scope["path"] == "/echo":
+        await echo(receive, send)
+    else:
+        await talk(rooms.setdefault(scope["path"], {}), receive, send)
+
+
+async def talk(room: dict[Any, None], receive: Any, send: Any) -> None:
+    room[send] = None
+    try:
+        while (event := await receive())["type"] == "websocket.receive":
+            message = {"type": "websocket.send", "text": event["text"]}
+            for each in tuple(room):
+                await each(message)
+    finally:
+        del room[send]
+
+
+async def echo(receive: Any, send: Any) -> None:
+    while (event := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": event["text"]})

@@ -1,0 +1,40 @@
+"""The framework, as its document tells a user to write it: a room, and an echo with a typed payload."""
+
+import falcon.asgi
+import msgspec
+
+from falcon_pachinko import Message, WebSocketLike, WebSocketResource, handles_message, install
+
+
+class Post(msgspec.Struct, frozen=True):
+    """Payload of ``post``."""
+
+    text: str
+
+
+class Said(Message, frozen=True):
+    """Somebody has said something."""
+
+    text: str
+
+
+class RoomResource(WebSocketResource):
+    async def on_connect(self, req: falcon.asgi.Request, ws: WebSocketLike, room: str) -> bool:
+        self.room = room
+        await self.join_room(room)
+        return True
+
+    @handles_message("post")
+    async def post(self, ws: WebSocketLike, payload: Post) -> None:
+        await self.broadcast_to_room(self.room, Said(text=payload.text))
+
+
+class EchoResource(WebSocketResource):
+    @handles_message("post")
+    async def post(self, ws: WebSocketLike, payload: Post) -> None:
+        await ws.send_media(Said(text=payload.text))
+
+
+app = install(falcon.asgi.App())
+app.add_websocket_route("/room/{room}", RoomResource)
+app.add_websocket_route("/echo", EchoResource)

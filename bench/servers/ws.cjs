@@ -1,0 +1,20 @@
+// Node's `ws`, as its README broadcasts: a loop over the clients, the text as it came.
+const { WebSocketServer, WebSocket } = require("ws");
+
+const rooms = new Map();
+const server = new WebSocketServer({ host: "127.0.0.1", port: 0, backlog: 4096 });
+
+server.on("listening", () => console.log(server.address().port));
+
+server.on("connection", (client, request) => {
+  if (!rooms.has(request.url)) rooms.set(request.url, new Set());
+  const room = rooms.get(request.url);
+  room.add(client);
+  client.on("error", console.error);
+  client.on("close", () => room.delete(client));
+  client.on("message", (data, isBinary) => {
+    for (const each of room) {
+      if (each.readyState === WebSocket.OPEN) each.send(data, { binary: isBinary });
+    }
+  });
+});
