@@ -1,107 +1,91 @@
-"""Run the benchmarks: ``python -m bench --help``."""
+"""Run the benchmarks and print them as a table."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import statistics
-import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
-from .fleet import ROOT, SERVERS, Server, Unavailable, environment, running
-from .plan import Outcome, Plan
-from .workloads import REFERENCE, WORKLOADS, Workload
-
-LOAD_SECONDS = 120
-
-
-def measure(workload: Workload, server: Server, seconds: float) -> Outcome:
-    """Start a server, let a load client of its own process speak to it, and stop both."""
-    with running(server, deflate=workload.deflate) as process:
-        filler = "x" * (workload.text_bytes - len(server.message) + len("TEXT"))
-        plan = Plan(
-            port=process.port,
-            pid=process.pid,
-            path=workload.path,
-            dialect=server.dialect,
-            message=server.message.replace("TEXT", filler),
-            kind=workload.kind,
-            room_members=workload.room_members,
-            connections=workload.connections,
-            in_flight=workload.in_flight,
-            deflate=workload.deflate,
-            seconds=seconds,
-            messages_per_second=workload.messages_per_second,
-        )
-        finished = subprocess.run(
-            [sys.executable, "-m", "bench.load", json.dumps(dataclasses.asdict(plan))],
-            cwd=ROOT,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=LOAD_SECONDS,
-        )
-    if finished.returncode != 0:
-        raise RuntimeError(f"{workload.name} on {server.name}: {finished.stderr}")
-    outcome: Outcome = json.loads(finished.stdout)
-    return outcome
+from .fleet import SERVERS, Server, Unavailable
+from .run import Effort, Outcomes, carry_out
+from .table import goals_table, workload_table
+from .workloads import WORKLOADS, Workload
 
 
-def chosen(names: str, known: Sequence[str]) -> list[str]:
+def arguments() -> argparse.Namespace:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    known = ", ".join(workload.name for workload in WORKLOADS)
+    parser.add_argument("--only", metavar="WORKLOADS", help=f"some of {known}")
+    known = ", ".join(server.name for server in SERVERS)
+    parser.add_argument("--servers", help=f"some of {known}")
+    parser.add_argument("--starts", type=int, default=3, help="start all anew so often (3)")
+    parser.add_argument("--rounds", type=int, default=5, help="measure so often per start (5)")
+    parser.add_argument("--seconds", type=float, default=0.3, help="per measurement (0.3)")
+    parser.add_argument("--quick", action="store_true", help="one start, two short rounds")
+    parser.add_argument("--connections", type=int, help="no more than these, for a test")
+    parser.add_argument("--out", type=Path, help="write latest.json and latest.svg there")
+    return parser.parse_args()
+
+
+def chosen(names: str | None, known: Sequence[str]) -> list[str]:
     """Check a list of names from the command line."""
     picked = names.split(",") if names else list(known)
     for name in picked:
         if name not in known:
-            raise SystemExit(f"there is no {name!r}: take from {', '.join(known)}")
+            raise SystemExit(f"there is no {name!r}: take some of {', '.join(known)}")
     return picked
 
 
+def available(servers: Sequence[Server]) -> list[Server]:
+    """Those that can take part here; say why others cannot."""
+    ready = []
+    for server in servers:
+        try:
+            server.prepare()
+            ready.append(server)
+        except Unavailable as reason:
+            print(f"{server.title} is left out: {reason}", flush=True)
+    return ready
+
+
+def smaller(workload: Workload, connections: int | None) -> Workload:
+    """The same workload with no more connections than these."""
+    if connections is None:
+        return workload
+    return dataclasses.replace(
+        workload,
+        connections=min(workload.connections, connections),
+        room_members=min(workload.room_members, connections),
+    )
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", default="", metavar="WORKLOADS", help="such as fan-out-100,echo")
-    parser.add_argument("--servers", default="", help="such as push,bare")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.6, help="of each measurement")
-    options = parser.parse_args()
-    workloads = chosen(options.only, [workload.name for workload in WORKLOADS])
+    """Do what the command line asks for."""
+    options = arguments()
+    names = chosen(options.only, [workload.name for workload in WORKLOADS])
+    workloads = [smaller(w, options.connections) for w in WORKLOADS if w.name in names]
     names = chosen(options.servers, [server.name for server in SERVERS])
-    servers = []
-    for server in SERVERS:
-        if server.name in names:
-            try:
-                server.prepare()
-                servers.append(server)
-            except Unavailable as reason:
-                print(f"{server.title} is left out: {reason}")
-    for workload in WORKLOADS:
-        if workload.name not in workloads:
+    wanted = {name for workload in workloads for name in workload.takes_part(names)}
+    servers = available([server for server in SERVERS if server.name in wanted])
+    effort = Effort(options.starts, options.rounds, options.seconds)
+    if options.quick:
+        effort = Effort(starts=1, rounds=2, seconds=0.15)
+    results: dict[str, Outcomes] = {}
+    started = time.monotonic()
+    for workload in workloads:
+        taking_part = [s for s in servers if s.name in workload.takes_part(names)]
+        if not taking_part:
             continue
-        outcomes: dict[str, list[Outcome]] = {
-            server.name: []
-            for server in servers
-            if not workload.servers or server.name in workload.servers
-        }
-        for _ in range(options.rounds):
-            for server in servers:
-                if server.name in outcomes:
-                    outcomes[server.name].append(measure(workload, server, options.seconds))
-        print(f"\n{workload.name}: {workload.title} ({workload.unit})")
-        for name, found in outcomes.items():
-            values = [outcome[workload.unit] for outcome in found]
-            line = f"  {name:10s} {statistics.median(values):8.2f}"
-            if REFERENCE in outcomes:
-                base = [outcome[workload.unit] for outcome in outcomes[REFERENCE]]
-                ratios = [value / one for value, one in zip(values, base, strict=True)]
-                line += f"  {statistics.median(ratios):6.2f} of {REFERENCE}"
-                line += f"  ({min(ratios):.2f} to {max(ratios):.2f})"
-            if "client_busy" in found[0]:
-                client = statistics.median(outcome["client_busy"] for outcome in found)
-                busy = statistics.median(outcome["server_busy"] for outcome in found)
-                line += f"  server {busy:4.0%} busy, client {client:4.0%}"
-            print(line)
+        results[workload.name] = carry_out(workload, taking_part, effort)
+        lines = workload_table(workload, results[workload.name], servers)
+        print("", *lines, sep="\n", flush=True)
+    print("", *goals_table(results), sep="\n")
+    print(f"\n{time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,6 +1,7 @@
-"""The load client: a process of its own that speaks to one server, and counts what comes back.
+"""The load client: a process of its own that speaks to one server, and measures it as it is told.
 
-It reads with picows, which parses frames in C and neither decodes nor decompresses them.
+It takes a plan as its argument, prints a line when everybody is connected, and then answers each order
+that it reads with a line, until there are no more.
 """
 
 from __future__ import annotations
@@ -11,171 +12,147 @@ import json
 import resource
 import sys
 import time
+from array import array
 from collections.abc import Sequence
 
 import uvloop
-from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
-from .measure import cpu_seconds, memory_bytes
-from .plan import Outcome, Plan
+from .crowd import Room, connect_stalled, gather, wait_idle
+from .measure import cpu_seconds, memory_bytes, resident_bytes
+from .plan import Order, Outcome, Plan
 
-BOUND_SECONDS = 60
-CONNECTS_AT_ONCE = 50
-OFFER = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
-
-
-class Member(WSListener):
-    """A connection in a room."""
-
-    transport: WSTransport
-
-    def __init__(self, room: Room) -> None:
-        self.room = room
-        self.got = 0
-        self.ready = asyncio.Event()
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        self.transport = transport
-        self.ready.set()
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        if frame.msg_type is WSMsgType.TEXT:
-            self.got += 1
-            self.room.count()
-        elif frame.msg_type is WSMsgType.CLOSE:
-            transport.disconnect()
-
-    def say(self, message: bytes) -> None:
-        self.transport.send(WSMsgType.TEXT, message)
+ARRIVE_SECONDS = 30
+SETTLED_SECONDS = 0.2
+SAMPLE_SECONDS = 0.02
+# Small, so that little hides in it.
+STALLED_BUFFER_BYTES = 4_096
 
 
-class Room:
-    """The members of a room, and the messages of its first member that are on their way to all.
+class Client:
+    """The load on one server.
 
     Attributes:
-        got: How many messages have arrived, over all members.
-        due: How many are to arrive of all that was said.
-        idle: Set while nothing is on its way.
+        empty_bytes: What the server held before anybody had connected.
     """
 
-    def __init__(self, plan: Plan, number: int) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.message = plan.message.encode()
-        self.members = [Member(self) for _ in range(plan.room_members)]
-        self.url = f"ws://127.0.0.1:{plan.port}{plan.path.format(room=f'room{number}')}"
-        self.got = self.due = 0
-        self.goes_on = False
-        self.idle = asyncio.Event()
-        self.idle.set()
+        self.empty_bytes = memory_bytes(plan.pid)
+        self.rooms: list[Room] = []
 
-    async def connect(self) -> None:
-        """Let all members in, one after the other, so that the first is the sender."""
-        for member in self.members:
-            await ws_connect(
-                lambda member=member: member,  # type: ignore[misc]
-                self.url,
-                websocket_handshake_timeout=BOUND_SECONDS,
-                extra_headers=OFFER if self.plan.deflate else None,
-            )
-            await member.ready.wait()
+    async def burst(self, order: Order) -> Outcome:
+        """CPU time of the server per delivery, while each room speaks as fast as its members hear.
 
-    async def settle(self) -> None:
-        """Wait until a message reaches all: some servers accept before the room is joined."""
+        It begins and ends with nothing on its way.
+        """
+        delivered = -sum(room.got for room in self.rooms)
+        started, own, servers = time.perf_counter(), time.process_time(), cpu_seconds(self.plan.pid)
+        for room in self.rooms:
+            room.goes_on = True
+            room.complete()
+        await asyncio.sleep(order.seconds)
+        for room in self.rooms:
+            room.goes_on = False
+        await wait_idle(self.rooms, ARRIVE_SECONDS)
+        servers, own = cpu_seconds(self.plan.pid) - servers, time.process_time() - own
+        seconds = time.perf_counter() - started
+        delivered += sum(room.got for room in self.rooms)
+        return {
+            "cpu_us": servers / delivered * 1e6,
+            "deliveries_per_second": delivered / seconds,
+            "server_busy": servers / seconds,
+            "client_busy": own / seconds,
+        }
+
+    async def memory(self, order: Order) -> Outcome:
+        """Memory of the server per connection, once it has nothing to do any more."""
+        used, before = cpu_seconds(self.plan.pid), -1.0
+        while used != before:
+            await asyncio.sleep(SETTLED_SECONDS)
+            used, before = cpu_seconds(self.plan.pid), used
+        held = memory_bytes(self.plan.pid) - self.empty_bytes
+        return {"kib": held / self.plan.connections / 1024}
+
+    async def paced(self, order: Order) -> Outcome:
+        """How long deliveries take while messages are said at a given pace, whatever arrives."""
+        outcome = await self.speak_paced(order)
+        await wait_idle(self.rooms, ARRIVE_SECONDS)
+        return outcome
+
+    async def stall(self, order: Order) -> Outcome:
+        """The same, with one more in the first room who reads nothing, and what that takes of memory.
+
+        It is the last order: where a stalled reader stops its room, speakers may be lost with it.
+        """
+        path = self.rooms[0].path
+        stalled = await connect_stalled(self.plan, path, STALLED_BUFFER_BYTES)
+        try:
+            return await self.speak_paced(order)
+        finally:
+            stalled.close()
+
+    async def speak_paced(self, order: Order) -> Outcome:
+        """Speak in all rooms by turns, and note delays.
+
+        A message that has not arrived at the end counts as having taken until then.
+        """
+        for room in self.rooms:
+            room.forget_counts()
+            room.delays = array("d")
+        sampler = asyncio.create_task(self.sample_memory())
+        before = resident_bytes(self.plan.pid)
+        own, started = time.process_time(), time.perf_counter()
+        said = 0
+        while (elapsed := time.perf_counter() - started) < order.seconds:
+            while said < elapsed * order.messages_per_second:
+                self.rooms[said % len(self.rooms)].say(1)
+                said += 1
+            await asyncio.sleep(1 / order.messages_per_second)
+        now = time.perf_counter()
+        delays = [delay for room in self.rooms for delay in room.delays or ()]
+        for room in self.rooms:
+            for member in room.members:
+                delays.extend(now - said_at for said_at in room.said_at[member.got :])
+            room.delays = None
+        sampler.cancel()
+        delays.sort()
+        return {
+            "p50_ms": 1_000 * delays[len(delays) // 2],
+            "p99_ms": 1_000 * delays[len(delays) * 99 // 100],
+            "grown_kib": (max(self.samples) - before) / 1024,
+            "messages_per_second": said / elapsed,
+            "client_busy": (time.process_time() - own) / elapsed,
+        }
+
+    async def sample_memory(self) -> None:
+        """Look again and again at what the server holds."""
+        self.samples = [resident_bytes(self.plan.pid)]
         while True:
-            self.got, self.due = 0, self.plan.room_members
-            for member in self.members:
-                member.got = 0
-            self.idle.clear()
-            self.members[0].say(self.message)
-            try:
-                async with asyncio.timeout(2):
-                    await self.idle.wait()
-                return
-            except TimeoutError:
-                continue
-
-    def speak(self) -> None:
-        """Say as many messages as may be on their way."""
-        self.idle.clear()
-        self.due += len(self.members) * self.plan.in_flight
-        for _ in range(self.plan.in_flight):
-            self.members[0].say(self.message)
-
-    def count(self) -> None:
-        """Take note of a delivery; after the last one due, go on."""
-        self.got += 1
-        if self.got == self.due:
-            if self.goes_on:
-                self.speak()
-            else:
-                self.idle.set()
+            await asyncio.sleep(SAMPLE_SECONDS)
+            self.samples.append(resident_bytes(self.plan.pid))
 
 
-async def open_rooms(plan: Plan) -> list[Room]:
-    """Connect everybody."""
-    rooms = [Room(plan, number) for number in range(plan.connections // plan.room_members)]
-    for first in range(0, len(rooms), CONNECTS_AT_ONCE):
-        await asyncio.gather(*(room.connect() for room in rooms[first : first + CONNECTS_AT_ONCE]))
-    await asyncio.gather(*(room.settle() for room in rooms))
-    return rooms
-
-
-async def speak_for(rooms: Sequence[Room], seconds: float) -> int:
-    """Let every room speak as fast as its members hear; return how many messages were delivered.
-
-    It ends when nothing is on its way any more.
-    """
-    before = sum(room.got for room in rooms)
-    for room in rooms:
-        room.goes_on = True
-        room.speak()
-    await asyncio.sleep(seconds)
-    for room in rooms:
-        room.goes_on = False
-    for room in rooms:
-        await room.idle.wait()
-    return sum(room.got for room in rooms) - before
-
-
-async def burst(plan: Plan) -> Outcome:
-    """CPU time of the server per delivered message, while each room speaks as fast as it hears."""
-    rooms = await open_rooms(plan)
-    await speak_for(rooms, plan.seconds / 3)
-    started, own, servers = time.perf_counter(), time.process_time(), cpu_seconds(plan.pid)
-    delivered = await speak_for(rooms, plan.seconds)
-    servers, own = cpu_seconds(plan.pid) - servers, time.process_time() - own
-    seconds = time.perf_counter() - started
-    return {
-        "cpu_us": servers / delivered * 1e6,
-        "deliveries_per_second": delivered / seconds,
-        "server_busy": servers / seconds,
-        "client_busy": own / seconds,
-    }
-
-
-async def idle(plan: Plan) -> Outcome:
-    """Memory of the server per connection that does nothing."""
-    before = memory_bytes(plan.pid)
-    await open_rooms(plan)
-    return {"kib": (memory_bytes(plan.pid) - before) / plan.connections / 1024}
-
-
-KINDS = {"burst": burst, "idle": idle}
-
-
-async def follow(plan: Plan) -> Outcome:
-    """Do what the plan says, within a bound."""
-    async with asyncio.timeout(BOUND_SECONDS + 3 * plan.seconds):
-        return await KINDS[plan.kind](plan)
+async def follow(plan: Plan) -> None:
+    """Connect everybody, then carry out orders."""
+    loop = asyncio.get_running_loop()
+    orders = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
+    client = Client(plan)
+    client.rooms = await gather(plan)
+    print("{}", flush=True)
+    while line := await orders.readline():
+        order = Order(**json.loads(line))
+        outcome = await getattr(client, order.action)(order)
+        print(json.dumps(outcome), flush=True)
 
 
 def main() -> None:
-    """Take a plan as JSON and print what was found as JSON."""
+    """Let as many connect as the operating system allows."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     # NOTE: a collection would be a pause that looks like the server's.
     gc.disable()
-    print(json.dumps(uvloop.run(follow(Plan(**json.loads(sys.argv[1]))))))
+    uvloop.run(follow(Plan(**json.loads(sys.argv[1]))))
 
 
 if __name__ == "__main__":

@@ -1,33 +1,32 @@
-"""What a load client is to do, and what it found: they cross the border between two processes."""
+"""What a load client is told, and what it answers: one line of JSON each, between two processes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["burst", "idle", "paced", "stall"]
 Dialect = Literal["plain", "socket.io"]
+Action = Literal["burst", "memory", "paced", "stall"]
+
+# Figures by name; the name ends with the unit.
 Outcome = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One measurement of one server.
+    """Whom a load client speaks to, and with how many connections.
 
     Attributes:
-        port: Where it listens, on 127.0.0.1.
+        port: Where the server listens, on 127.0.0.1.
         pid: Its process.
         path: Where a client connects; ``{room}`` becomes the room's name.
         dialect: What is spoken over WebSocket.
         message: What a sender says: a whole text message.
-        kind: What is done and measured; see the functions of :mod:`bench.load`.
         room_members: How many get each message, the sender too.
         connections: All of them, in rooms of equal size.
         in_flight: How many messages a sender says at once before it waits until all have them.
         deflate: Whether compression is offered.
-        seconds: How long is measured, and a third of it before that as a warm-up.
-        messages_per_second: Of each room, where the messages are paced; 0 takes half of what the
-            server can do.
+        silent: Whether nobody says anything, not even to see that all are there.
     """
 
     port: int
@@ -35,10 +34,22 @@ class Plan:
     path: str
     dialect: Dialect
     message: str
-    kind: Kind
     room_members: int
     connections: int
     in_flight: int
     deflate: bool
-    seconds: float
-    messages_per_second: float
+    silent: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One measurement; what each action is and finds say the functions of ``bench.load``.
+
+    Attributes:
+        seconds: How long is measured.
+        messages_per_second: Of all rooms together, where messages are paced.
+    """
+
+    action: Action
+    seconds: float = 0.0
+    messages_per_second: float = 0.0

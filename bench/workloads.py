@@ -2,74 +2,118 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
-from .plan import Kind
-
+# What ratios are taken against.
 REFERENCE = "bare"
+
+Kind = Literal["cpu", "memory", "latency", "stall"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """One row of the table; the fields that a plan has too mean the same there.
+    """What all servers that take part are asked to do.
 
     Attributes:
-        unit: What of an outcome counts: the name of one of its figures.
-        servers: Who takes part; empty for all.
-        text_bytes: How long a delivered message is.
+        name: What the command line calls it.
+        title: What the table calls it.
+        kind: What is measured.
+        servers: Who takes part; empty for all but guests.
+        reference: What ratios are taken against.
+        path: Where a client connects; empty for the server's rooms.
+        text_bytes: How long a message is.
+        room_members, connections, in_flight, deflate: see ``Plan``.
+        messages_per_second: Where the pace is the same for all; 0 for half of what a server can do.
+        seconds: How long a measurement is, in units of ``--seconds``.
     """
 
     name: str
     title: str
-    unit: str = "cpu_us"
+    kind: Kind = "cpu"
     servers: tuple[str, ...] = ()
-    kind: Kind = "burst"
-    path: str = "/room/{room}"
+    reference: str = REFERENCE
+    path: str = ""
+    text_bytes: int = 110
     room_members: int = 1
     connections: int = 600
     in_flight: int = 1
     deflate: bool = False
-    text_bytes: int = 110
     messages_per_second: float = 0.0
+    seconds: float = 1.0
 
+    def takes_part(self, servers: Iterable[str]) -> list[str]:
+        """Which of these servers take part."""
+        return [s for s in servers if (s in self.servers if self.servers else s not in GUESTS)]
+
+
+# They take part only where they are named.
+GUESTS = ("portable-beside", "bare-beside")
+OURS = ("push", "bare", "portable")
 
 WORKLOADS = (
     Workload(name="fan-out-10", title="rooms of 10, 600 connections", room_members=10),
     Workload(name="fan-out-100", title="rooms of 100, 600 connections", room_members=100),
     Workload(
         name="fan-out-1000",
-        title="one room of 1,000",
+        title="a room of 1,000",
         room_members=1_000,
         connections=1_000,
     ),
     Workload(
+        name="beside",
+        title="rooms of 100, 600 connections, in the same process",
+        servers=GUESTS,
+        reference="bare-beside",
+        room_members=100,
+    ),
+    Workload(
         name="in-flight",
-        title="rooms of 100, 600 connections, 8 messages in flight",
-        servers=("push", "portable", "bare"),
+        title="rooms of 100, 600 connections, 8 messages in flight per room",
+        servers=OURS,
         room_members=100,
         in_flight=8,
     ),
     Workload(
         name="deflate",
         title="rooms of 100, 600 connections, deflate negotiated",
-        servers=("push", "portable", "bare"),
+        servers=OURS,
         room_members=100,
         deflate=True,
     ),
     Workload(
         name="echo",
         title="echo, 100 connections",
-        servers=("push", "portable", "bare"),
+        servers=OURS,
         path="/echo",
         connections=100,
     ),
     Workload(
         name="memory",
-        title="memory per idle connection, 5,000 connections",
-        unit="kib",
-        servers=("push", "portable", "bare"),
-        kind="idle",
+        title="5,000 idle connections",
+        kind="memory",
+        servers=OURS,
         path="/echo",
         connections=5_000,
+    ),
+    Workload(
+        name="latency",
+        title="rooms of 100, 600 connections, at half load",
+        kind="latency",
+        servers=OURS,
+        room_members=100,
+        seconds=3,
+    ),
+    Workload(
+        name="stall",
+        title="a room of 100 with one more who reads nothing, 400 messages of 1,000 bytes per second",
+        kind="stall",
+        servers=("push", "bare", "portable", "ws", "starlette", "socketio"),
+        room_members=100,
+        connections=100,
+        text_bytes=1_000,
+        messages_per_second=400,
+        seconds=10,
     ),
 )

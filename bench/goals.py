@@ -1,0 +1,133 @@
+"""What the framework is to reach, each from one interleaved run."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .run import Outcomes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """A bound for one figure of ours.
+
+    Attributes:
+        what: In words.
+        workload: Where it is measured.
+        server: Whose figure it is.
+        figure: Which one.
+        against: The server with which it is compared in each round; empty for the figure itself.
+        difference: Whether they are subtracted; otherwise they are divided.
+        at_most: The bound, for the median of all rounds.
+    """
+
+    what: str
+    workload: str
+    server: str = "push"
+    figure: str = "cpu_us"
+    against: str = ""
+    difference: bool = False
+    at_most: float
+
+    def measured(self, results: Mapping[str, Outcomes]) -> float | None:
+        """The median over all rounds; ``None`` where it has not been measured."""
+        outcomes = results.get(self.workload, {})
+        values = figures(outcomes, self.server, self.figure)
+        if self.against:
+            others = figures(outcomes, self.against, self.figure)
+            pairs = list(zip(values, others, strict=False))
+            values = [a - b if self.difference else a / b for a, b in pairs]
+        return statistics.median(values) if values else None
+
+
+def figures(outcomes: Outcomes, server: str, figure: str) -> list[float]:
+    """A figure of a server in each round."""
+    return [outcome[figure] for outcome in outcomes.get(server, ())]
+
+
+GOALS = (
+    Goal(
+        what="fan-out to 100, push, against the bare ASGI loop",
+        workload="fan-out-100",
+        against="bare",
+        at_most=0.65,
+    ),
+    Goal(
+        what="the same with 8 messages in flight per room",
+        workload="in-flight",
+        against="bare",
+        at_most=0.22,
+    ),
+    Goal(
+        what="the same with deflate negotiated",
+        workload="deflate",
+        against="bare",
+        at_most=0.32,
+    ),
+    Goal(
+        what="fan-out to 100, push, against Node ws",
+        workload="fan-out-100",
+        against="ws",
+        at_most=0.85,
+    ),
+    Goal(
+        what="fan-out to 100, push, against send(2) in a C loop",
+        workload="fan-out-100",
+        against="floor",
+        at_most=1.3,
+    ),
+    Goal(
+        what="fan-out to 100, portable, against the bare ASGI loop in the same process",
+        workload="beside",
+        server="portable-beside",
+        against="bare-beside",
+        at_most=1.10,
+    ),
+    Goal(
+        what="fan-out to 1,000, push, against Starlette's send_json",
+        workload="fan-out-1000",
+        against="starlette",
+        at_most=0.45,
+    ),
+    Goal(
+        what="fan-out to 100, push, against python-socketio",
+        workload="fan-out-100",
+        against="socketio",
+        at_most=1 / 8,
+    ),
+    Goal(
+        what="fan-out to 100, push, against Django Channels in memory",
+        workload="fan-out-100",
+        against="channels",
+        at_most=1 / 35,
+    ),
+    Goal(
+        what="echo with typed dispatch, portable, against a bare ASGI echo",
+        workload="echo",
+        server="portable",
+        against="bare",
+        at_most=1.20,
+    ),
+    Goal(
+        what="echo with typed dispatch, push, against a bare ASGI echo",
+        workload="echo",
+        against="bare",
+        at_most=0.95,
+    ),
+    Goal(
+        what="memory per idle connection over bare ASGI, KiB, 5,000 connections",
+        workload="memory",
+        figure="kib",
+        against="bare",
+        difference=True,
+        at_most=5.0,
+    ),
+    Goal(
+        what="p99 of the others with one stalled reader, against none",
+        workload="stall",
+        figure="p99_ratio",
+        at_most=1.15,
+    ),
+)

@@ -1,0 +1,10 @@
+"""The framework and the bare loop in one process: nothing but the code differs between them."""
+
+from typing import Any
+
+from . import bare, ours
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    serve = bare.app if scope.get("path", "").startswith("/bare/") else ours.app
+    await serve(scope, receive, send)
