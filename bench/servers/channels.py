@@ -1,0 +1,41 @@
+"""Django Channels with its layer in memory, as its tutorial writes a chat."""
+
+import json
+from typing import Any
+
+import django
+from django.conf import settings
+
+settings.configure(
+    SECRET_KEY="not a secret: this serves nobody but the load client",
+    CHANNEL_LAYERS={"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}},
+)
+django.setup()
+
+from channels.generic.websocket import AsyncWebsocketConsumer  # noqa: E402
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+from django.urls import path  # noqa: E402
+
+
+class RoomConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
+    async def connect(self) -> None:
+        self.room = self.scope["url_route"]["kwargs"]["room"]
+        await self.channel_layer.group_add(self.room, self.channel_name)
+        await self.accept()
+
+    async def disconnect(self, code: int) -> None:
+        await self.channel_layer.group_discard(self.room, self.channel_name)
+
+    async def receive(
+        self, text_data: str | None = None, bytes_data: bytes | None = None
+    ) -> None:
+        payload = json.loads(text_data or "")["payload"]
+        await self.channel_layer.group_send(self.room, {"type": "room.said", "payload": payload})
+
+    async def room_said(self, event: dict[str, Any]) -> None:
+        await self.send(text_data=json.dumps({"type": "said", "payload": event["payload"]}))
+
+
+app = ProtocolTypeRouter(
+    {"websocket": URLRouter([path("room/<str:room>", RoomConsumer.as_asgi())])}
+)
