@@ -22,7 +22,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", metavar="WORKLOADS", help=f"some of {known}")
     known = ", ".join(server.name for server in SERVERS)
     parser.add_argument("--servers", help=f"some of {known}")
-    parser.add_argument("--starts", type=int, default=3, help="start all anew so often (3)")
+    parser.add_argument("--starts", type=int, default=2, help="start all anew so often (2)")
     parser.add_argument("--rounds", type=int, default=5, help="measure so often per start (5)")
     parser.add_argument("--seconds", type=float, default=0.3, help="per measurement (0.3)")
     parser.add_argument("--quick", action="store_true", help="one start, two short rounds")

@@ -21,6 +21,9 @@ CONNECT_SECONDS = 60
 CONNECTS_AT_ONCE = 50
 ARRIVE_SECONDS = 3
 QUIET_SECONDS = 0.3
+# What a stalled reader's system takes, and the largest segment on Ethernet: on loopback that is 64 KiB,
+# and the server's system would hide megabytes.
+STALLED_BUFFER_BYTES, STALLED_SEGMENT_BYTES = 4_096, 1_460
 OFFER = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
 
 # Engine.IO 4 and Socket.IO 5: what a packet begins with.
@@ -185,10 +188,11 @@ async def wait_idle(rooms: Sequence[Room], bound_seconds: float) -> None:
         ) from None
 
 
-async def connect_stalled(plan: Plan, path: str, receive_buffer_bytes: int) -> socket.socket:
+async def connect_stalled(plan: Plan, path: str) -> socket.socket:
     """A connection that never reads what it gets; closing it ends it."""
     stalled = socket.socket()
-    stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+    stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, STALLED_BUFFER_BYTES)
+    stalled.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, STALLED_SEGMENT_BYTES)
     stalled.setblocking(False)
     loop = asyncio.get_running_loop()
     key = base64.b64encode(os.urandom(16)).decode()

@@ -23,9 +23,9 @@ from .plan import Order, Outcome, Plan
 
 ARRIVE_SECONDS = 30
 SETTLED_SECONDS = 0.2
+# A server without anything to do looks at its clock now and then.
+IDLE_BUSY = 0.05
 SAMPLE_SECONDS = 0.02
-# Small, so that little hides in it.
-STALLED_BUFFER_BYTES = 4_096
 
 
 class Client:
@@ -66,10 +66,11 @@ class Client:
 
     async def memory(self, order: Order) -> Outcome:
         """Memory of the server per connection, once it has nothing to do any more."""
-        used, before = cpu_seconds(self.plan.pid), -1.0
-        while used != before:
+        before, busy = cpu_seconds(self.plan.pid), 1.0
+        while busy > IDLE_BUSY:
             await asyncio.sleep(SETTLED_SECONDS)
-            used, before = cpu_seconds(self.plan.pid), used
+            used = cpu_seconds(self.plan.pid)
+            before, busy = used, (used - before) / SETTLED_SECONDS
         held = memory_bytes(self.plan.pid) - self.empty_bytes
         return {"kib": held / self.plan.connections / 1024}
 
@@ -85,7 +86,7 @@ class Client:
         It is the last order: where a stalled reader stops its room, speakers may be lost with it.
         """
         path = self.rooms[0].path
-        stalled = await connect_stalled(self.plan, path, STALLED_BUFFER_BYTES)
+        stalled = await connect_stalled(self.plan, path)
         try:
             return await self.speak_paced(order)
         finally:

@@ -39,7 +39,7 @@ Outcomes = dict[str, list[Outcome]]
 def carry_out(workload: Workload, servers: Sequence[Server], effort: Effort) -> Outcomes:
     """Measure a workload on all servers that take part in it."""
     outcomes: Outcomes = {server.name: [] for server in servers}
-    for _ in range(effort.starts):
+    for _ in range(effort.starts * workload.starts):
         if workload.kind in ("memory", "stall"):
             for server in servers:
                 with clients(workload, [server]) as started:
@@ -58,20 +58,21 @@ def carry_out(workload: Workload, servers: Sequence[Server], effort: Effort) -> 
 def clients(workload: Workload, servers: Sequence[Server]) -> Iterator[dict[str, Child]]:
     """Start servers and connect a load client to each; guests with the same command share one."""
     with ExitStack() as stack:
-        processes: dict[tuple[str, ...], tuple[Child, int]] = {}
+        processes: dict[tuple[str, ...], Child] = {}
         for server in servers:
             if server.command not in processes:
                 child = stack.enter_context(server.start(deflate=workload.deflate))
-                processes[server.command] = child, int(child.listen(START_SECONDS))
+                processes[server.command] = child
+        ports = {key: int(child.listen(START_SECONDS)) for key, child in processes.items()}
         started = {}
         for server in servers:
-            child, port = processes[server.command]
-            plan = plan_for(workload, server, child.pid, port)
-            command = python("-m", "bench.load", json.dumps(dataclasses.asdict(plan)))
-            name = f"the load client of {server.name}"
-            client = stack.enter_context(Child(name, command, ROOT, environment()))
+            pid, port = processes[server.command].pid, ports[server.command]
+            plan = dataclasses.asdict(plan_for(workload, server, pid, port))
+            command = python("-m", "bench.load", json.dumps(plan))
+            client = Child(f"the load client of {server.name}", command, ROOT, environment())
+            started[server.name] = stack.enter_context(client)
+        for client in started.values():
             client.listen(CONNECT_SECONDS)
-            started[server.name] = client
         yield started
 
 

@@ -27,6 +27,7 @@ class Workload:
         room_members, connections, in_flight, deflate: see ``Plan``.
         messages_per_second: Where the pace is the same for all; 0 for half of what a server can do.
         seconds: How long a measurement is, in units of ``--seconds``.
+        starts: How often all are started anew, in units of ``--starts``.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Workload:
     deflate: bool = False
     messages_per_second: float = 0.0
     seconds: float = 1.0
+    starts: int = 1
 
     def takes_part(self, servers: Iterable[str]) -> list[str]:
         """Which of these servers take part."""
@@ -107,13 +109,14 @@ WORKLOADS = (
     ),
     Workload(
         name="stall",
-        title="a room of 100 with one more who reads nothing, 400 messages of 1,000 bytes per second",
+        title="a room of 100 with one more who reads nothing, 200 messages of 4,000 bytes a second",
         kind="stall",
-        servers=("push", "bare", "portable", "ws", "starlette", "socketio"),
+        servers=(*OURS, "ws"),
         room_members=100,
         connections=100,
-        text_bytes=1_000,
-        messages_per_second=400,
+        text_bytes=4_000,
+        messages_per_second=200,
         seconds=10,
+        starts=2,
     ),
 )
