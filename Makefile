@@ -2,12 +2,12 @@
 # `make PYTHON=python3.13 ...` takes another Python, `make run PORT=9000` another port.
 PYTHON ?= python3
 VENV := .venv
-RUN := $(VENV)/bin/python -B -m
+RUN = $(VENV)/bin/python -B -m
 TEMPLATE := {{cookiecutter.project_slug}}
 BAKED := build/chat-service
 
 .DEFAULT_GOAL := help
-.PHONY: help install environment run test check format clean
+.PHONY: help install environment run test check format bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -33,11 +33,18 @@ test: install ## bake projects and run all tests, those of a baked project too
 
 check: install ## lint, formatting and types
 	@$(RUN) ruff check && $(RUN) ruff format --check
-	@$(RUN) mypy hooks tests
+	@MYPYPATH='$(TEMPLATE)/src' $(RUN) mypy hooks tests bench
 	@MYPYPATH='$(TEMPLATE)/src' $(RUN) mypy -p falcon_pachinko
 
 format: install ## mend what ruff can mend
 	@$(RUN) ruff check --fix && $(RUN) ruff format
+
+# The peers have an environment of their own.
+bench: VENV := build/bench/venv
+bench: ## compare the framework with its peers, in ten minutes, into bench/results/
+	@$(MAKE) --no-print-directory VENV=$(VENV) environment
+	@test -e $(VENV)/has-tools || { $(INSTALL) -e '.[bench]' && touch $(VENV)/has-tools; }
+	@$(RUN) bench --out bench/results
 
 clean: ## remove what the other targets made
 	@rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from .fleet import SERVERS, Server, Unavailable
+from .picture import picture
+from .record import record
 from .run import Effort, Outcomes, carry_out
 from .table import goals_table, workload_table
 from .workloads import WORKLOADS, Workload
@@ -85,7 +88,18 @@ def main() -> None:
         print("", *lines, sep="\n", flush=True)
     print("", *goals_table(results), sep="\n")
     print(f"\n{time.monotonic() - started:.0f} s")
+    if options.out:
+        keep(record(results, workloads, servers, effort), options.out)
+
+
+def keep(everything: dict[str, Any], folder: Path) -> None:
+    """Write the files that the README shows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    as_json = json.dumps(everything, indent=1, ensure_ascii=False)
+    (folder / "latest.json").write_text(as_json + "\n", encoding="utf-8")
+    if any(name.startswith("fan-out") for name in everything["workloads"]):
+        (folder / "latest.svg").write_text(picture(everything), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,4 +1,4 @@
-"""A process that answers with lines."""
+"""Processes that are told and answer lines."""
 
 from __future__ import annotations
 
@@ -6,47 +6,28 @@ import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 END_SECONDS = 10
 SHOWN_BYTES = 4_000
 
 
+@dataclass(frozen=True, slots=True)
 class Child:
-    """A process that is killed at the end of the block.
+    """A process that answers with lines.
 
-    Args:
+    Attributes:
         name: What errors call it.
-        command: What starts it.
-        folder: Where it runs.
-        environment: What it sees.
+        errors: Where it complains.
     """
 
-    def __init__(
-        self, name: str, command: Sequence[str], folder: Path, environment: Mapping[str, str]
-    ) -> None:
-        self.name = name
-        self.errors = tempfile.TemporaryFile()
-        self.process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            text=True,
-            bufsize=1,
-        )
-
-    def __enter__(self) -> Child:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        # NOTE: some servers wait for ever for clients that are gone; nothing here needs a goodbye.
-        self.process.kill()
-        self.process.communicate(timeout=END_SECONDS)
-        self.errors.close()
+    name: str
+    process: subprocess.Popen[str]
+    errors: IO[bytes]
 
     @property
     def pid(self) -> int:
@@ -73,6 +54,30 @@ class Child:
             complaint = self.errors.read()[-SHOWN_BYTES:].decode(errors="replace")
             raise RuntimeError(f"{self.name} {what}\n{complaint}")
         return line
+
+
+@contextmanager
+def start(
+    name: str, command: Sequence[str], folder: Path, environment: Mapping[str, str]
+) -> Iterator[Child]:
+    """Start a process in a folder; it is killed at the end of the block."""
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            bufsize=1,
+        )
+        try:
+            yield Child(name, process, errors)
+        finally:
+            # NOTE: some servers wait for ever for clients that are gone; a goodbye matters to nobody.
+            process.kill()
+            process.communicate(timeout=END_SECONDS)
 
 
 def python(*arguments: str) -> list[str]:

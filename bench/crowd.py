@@ -110,7 +110,7 @@ class Room:
         for member in self.members:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await ws_connect(
-                    lambda member=member: member,  # type: ignore[misc]
+                    lambda member=member: member,
                     f"ws://127.0.0.1:{self.plan.port}{self.path}",
                     websocket_handshake_timeout=CONNECT_SECONDS,
                     extra_headers=OFFER if self.plan.deflate else None,

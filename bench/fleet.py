@@ -6,10 +6,11 @@ import importlib.util
 import os
 import shutil
 import subprocess
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .child import Child, python
+from .child import Child, python, start
 from .plan import Dialect
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,10 +64,10 @@ class Server:
         if self.name == "floor":
             compile_floor()
 
-    def start(self, *, deflate: bool) -> Child:
+    def start(self, *, deflate: bool) -> AbstractContextManager[Child]:
         """Start it: the first line that it says is its port."""
         command = [*self.command, "--deflate"] if deflate else self.command
-        return Child(self.name, command, ROOT, environment())
+        return start(self.name, command, ROOT, environment())
 
 
 def on_uvicorn(module: str, *options: str) -> tuple[str, ...]:

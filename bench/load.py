@@ -13,7 +13,6 @@ import resource
 import sys
 import time
 from array import array
-from collections.abc import Sequence
 
 import uvloop
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from .child import Child, python
+from .child import Child, python, start
 from .fleet import ROOT, Server, environment
 from .plan import Order, Outcome, Plan
 from .workloads import Workload
@@ -69,7 +69,7 @@ def clients(workload: Workload, servers: Sequence[Server]) -> Iterator[dict[str,
             pid, port = processes[server.command].pid, ports[server.command]
             plan = dataclasses.asdict(plan_for(workload, server, pid, port))
             command = python("-m", "bench.load", json.dumps(plan))
-            client = Child(f"the load client of {server.name}", command, ROOT, environment())
+            client = start(f"the load client of {server.name}", command, ROOT, environment())
             started[server.name] = stack.enter_context(client)
         for client in started.values():
             client.listen(CONNECT_SECONDS)

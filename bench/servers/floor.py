@@ -40,6 +40,7 @@ class Client:
 
 def accept(listener: socket.socket, rooms: dict[bytes, Room]) -> Client:
     connection, _ = listener.accept()
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     request = b""
     while not request.endswith(b"\r\n\r\n"):
         request += connection.recv(65_536)

@@ -2,7 +2,6 @@
 
 import falcon.asgi
 import msgspec
-
 from falcon_pachinko import Message, WebSocketLike, WebSocketResource, handles_message, install
 
 

@@ -1,0 +1,121 @@
+"""Results as a record that can be kept: what was measured, where, with which versions."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .fleet import BUILD, Server
+from .goals import GOALS
+from .measure import CPU_SOURCE
+from .run import Effort, Outcomes
+from .table import ratios
+from .workloads import Workload
+
+DISTRIBUTIONS = (
+    "chanx",
+    "channels",
+    "Django",
+    "falcon",
+    "fast-channels",
+    "httptools",
+    "litestar",
+    "msgspec",
+    "picows",
+    "python-socketio",
+    "starlette",
+    "uvicorn",
+    "uvloop",
+    "websockets",
+)
+NODE_SECONDS = 10
+
+
+def record(
+    results: Mapping[str, Outcomes],
+    workloads: Sequence[Workload],
+    servers: Sequence[Server],
+    effort: Effort,
+) -> dict[str, Any]:
+    """Everything about a run, ready for JSON."""
+    titles = {server.name: server.title for server in servers}
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine(),
+        "versions": versions(),
+        "cpu_time_is": f"{CPU_SOURCE}: user + system, of all threads",
+        "effort": dataclasses.asdict(effort),
+        "workloads": {
+            workload.name: dataclasses.asdict(workload)
+            | {"servers": by_server(workload, results[workload.name], titles)}
+            for workload in workloads
+            if workload.name in results
+        },
+        "goals": [goal(each.measured(results), each.what, each.at_most) for each in GOALS],
+    }
+
+
+def by_server(
+    workload: Workload, outcomes: Outcomes, titles: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """The figures of each server: their medians, and all rounds."""
+    found = {}
+    for name, rounds in outcomes.items():
+        taken = ratios(workload, outcomes, name)
+        found[name] = {
+            "title": titles[name],
+            "of_reference": statistics.median(taken) if taken else None,
+            "medians": {f: statistics.median(one[f] for one in rounds) for f in rounds[0]},
+            "rounds": rounds,
+        }
+    return found
+
+
+def goal(measured: float | None, what: str, at_most: float) -> dict[str, Any]:
+    """A goal and what came of it; ``None`` where that was not measured."""
+    met = None if measured is None else measured <= at_most
+    return {"what": what, "at_most": at_most, "measured": measured, "met": met}
+
+
+def machine() -> dict[str, Any]:
+    """Where this runs, as far as it matters for speed."""
+    model = platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+def versions() -> dict[str, str]:
+    """What took part, as far as it is installed."""
+    found = {"Python": platform.python_version()}
+    for distribution in DISTRIBUTIONS:
+        try:
+            found[distribution] = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    packages = sorted((BUILD / "node_modules").glob("*/package.json"))
+    for package in packages:
+        if package.parent.name in ("ws", "socket.io"):
+            found[f"{package.parent.name} (npm)"] = json.loads(package.read_text())["version"]
+    if node := shutil.which("node"):
+        said = subprocess.run(
+            [node, "--version"], capture_output=True, text=True, timeout=NODE_SECONDS
+        )
+        found["Node"] = said.stdout.strip().removeprefix("v")
+    return found
