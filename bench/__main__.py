@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .fleet import SERVERS, Server, Unavailable
+from .measure import CPU_SOURCE, PROC
 from .picture import picture
 from .record import record
 from .run import Effort, Outcomes, carry_out
@@ -69,6 +70,8 @@ def smaller(workload: Workload, connections: int | None) -> Workload:
 def main() -> None:
     """Do what the command line asks for."""
     options = arguments()
+    if not PROC.exists():
+        raise SystemExit("CPU time is read from /proc, which this system does not have: use Linux")
     names = chosen(options.only, [workload.name for workload in WORKLOADS])
     workloads = [smaller(w, options.connections) for w in WORKLOADS if w.name in names]
     names = chosen(options.servers, [server.name for server in SERVERS])
@@ -77,6 +80,11 @@ def main() -> None:
     effort = Effort(options.starts, options.rounds, options.seconds)
     if options.quick:
         effort = Effort(starts=1, rounds=2, seconds=0.15)
+    print(
+        f"CPU is user and system time of all threads of a server ({CPU_SOURCE}), per delivery."
+        f"\nFigures are medians of {effort.starts} starts with {effort.rounds} rounds each; ratios are"
+        " taken in each round,\nand behind their median stands the middle half of them."
+    )
     results: dict[str, Outcomes] = {}
     started = time.monotonic()
     for workload in workloads:

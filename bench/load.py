@@ -24,7 +24,6 @@ ARRIVE_SECONDS = 30
 SETTLED_SECONDS = 0.2
 # A server without anything to do looks at its clock now and then.
 IDLE_BUSY = 0.05
-SAMPLE_SECONDS = 0.02
 
 
 class Client:
@@ -99,37 +98,31 @@ class Client:
         for room in self.rooms:
             room.forget_counts()
             room.delays = array("d")
-        sampler = asyncio.create_task(self.sample_memory())
-        before = resident_bytes(self.plan.pid)
+        before = most = resident_bytes(self.plan.pid)
         own, started = time.process_time(), time.perf_counter()
         said = 0
         while (elapsed := time.perf_counter() - started) < order.seconds:
             while said < elapsed * order.messages_per_second:
                 self.rooms[said % len(self.rooms)].say(1)
                 said += 1
+            most = max(most, resident_bytes(self.plan.pid))
             await asyncio.sleep(1 / order.messages_per_second)
         now = time.perf_counter()
         delays = [delay for room in self.rooms for delay in room.delays or ()]
+        arrived = len(delays)
         for room in self.rooms:
             for member in room.members:
                 delays.extend(now - said_at for said_at in room.said_at[member.got :])
             room.delays = None
-        sampler.cancel()
         delays.sort()
         return {
             "p50_ms": 1_000 * delays[len(delays) // 2],
             "p99_ms": 1_000 * delays[len(delays) * 99 // 100],
-            "grown_kib": (max(self.samples) - before) / 1024,
+            "arrived": arrived / len(delays),
+            "grown_kib": (most - before) / 1024,
             "messages_per_second": said / elapsed,
             "client_busy": (time.process_time() - own) / elapsed,
         }
-
-    async def sample_memory(self) -> None:
-        """Look again and again at what the server holds."""
-        self.samples = [resident_bytes(self.plan.pid)]
-        while True:
-            await asyncio.sleep(SAMPLE_SECONDS)
-            self.samples.append(resident_bytes(self.plan.pid))
 
 
 async def follow(plan: Plan) -> None:

@@ -69,8 +69,9 @@ def clients(workload: Workload, servers: Sequence[Server]) -> Iterator[dict[str,
             pid, port = processes[server.command].pid, ports[server.command]
             plan = dataclasses.asdict(plan_for(workload, server, pid, port))
             command = python("-m", "bench.load", json.dumps(plan))
-            client = start(f"the load client of {server.name}", command, ROOT, environment())
-            started[server.name] = stack.enter_context(client)
+            name = f"the load client of {server.name}"
+            client = stack.enter_context(start(name, command, ROOT, environment()))
+            started[server.name] = client
         for client in started.values():
             client.listen(CONNECT_SECONDS)
         yield started

@@ -2,7 +2,14 @@
 
 import falcon.asgi
 import msgspec
-from falcon_pachinko import Message, WebSocketLike, WebSocketResource, handles_message, install
+from falcon_pachinko import (
+    Limits,
+    Message,
+    WebSocketLike,
+    WebSocketResource,
+    handles_message,
+    install,
+)
 
 
 class Post(msgspec.Struct, frozen=True):
@@ -17,7 +24,13 @@ class Said(Message, frozen=True):
     text: str
 
 
+# Every message is counted, and none is refused: a load client says more than a person can.
+LIMITS = Limits(messages_per_second=1e6, message_burst=1_000_000)
+
+
 class RoomResource(WebSocketResource):
+    limits = LIMITS
+
     async def on_connect(self, req: falcon.asgi.Request, ws: WebSocketLike, room: str) -> bool:
         self.room = room
         await self.join_room(room)
@@ -29,6 +42,8 @@ class RoomResource(WebSocketResource):
 
 
 class EchoResource(WebSocketResource):
+    limits = LIMITS
+
     @handles_message("post")
     async def post(self, ws: WebSocketLike, payload: Post) -> None:
         await ws.send_media(Said(text=payload.text))

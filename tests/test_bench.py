@@ -1,0 +1,103 @@
+"""The benchmarks measure, compare and report."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+BOUND_SECONDS = 60
+OURS = ["push", "bare", "portable"]
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the benchmarks need /proc")
+
+
+def bench(
+    root: Path, environment: dict[str, str], *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bench", *arguments],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=BOUND_SECONDS,
+    )
+
+
+def test_a_small_run_gives_a_table_a_record_and_a_picture(
+    root: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    workloads = ["fan-out-10", "deflate", "memory"]
+    finished = bench(
+        root,
+        environment,
+        *("--only", ",".join(workloads), "--servers", ",".join(OURS), "--connections", "20"),
+        *("--starts", "1", "--rounds", "2", "--seconds", "0.02", "--out", str(tmp_path)),
+    )
+    assert finished.returncode == 0, finished.stderr
+    lines = finished.stdout.splitlines()
+    assert sum(line.startswith("  ours, push ") for line in lines) == len(workloads)
+    assert any("with deflate negotiated  " in line and line.endswith("met") for line in lines)
+
+    record = json.loads((tmp_path / "latest.json").read_text("utf-8"))
+    assert list(record["workloads"]) == workloads
+    for workload in record["workloads"].values():
+        assert list(workload["servers"]) == OURS
+        for server in workload["servers"].values():
+            assert len(server["rounds"]) == (1 if workload["kind"] == "memory" else 2)
+            assert all(value > 0 for value in server["medians"].values())
+        assert workload["servers"]["bare"]["of_reference"] == 1.0
+    measured = [goal["what"] for goal in record["goals"] if goal["measured"] is not None]
+    assert measured == [
+        "the same with deflate negotiated",
+        "memory per idle connection over bare ASGI, KiB, 5,000 connections",
+    ]
+
+    words = [text.text for text in ElementTree.parse(tmp_path / "latest.svg").iter() if text.text]
+    assert {"ours, push", "ours, portable", "bare ASGI loop", "rooms of 10"} <= set(words)
+
+
+def test_one_who_reads_nothing_stops_the_bare_loop_and_not_ours(
+    root: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    finished = bench(
+        root,
+        environment,
+        *("--only", "stall", "--servers", "push,bare", "--connections", "10"),
+        *("--starts", "1", "--seconds", "0.06", "--out", str(tmp_path)),
+    )
+    assert finished.returncode == 0, finished.stderr
+    servers = json.loads((tmp_path / "latest.json").read_text("utf-8"))["workloads"]["stall"]
+    ours, bare = (servers["servers"][name]["medians"] for name in ("push", "bare"))
+    assert ours["arrived"] > 0.8
+    assert bare["arrived"] < 0.6
+    assert bare["p99_ms"] > ours["p99_ms"]
+
+
+def test_who_cannot_take_part_is_left_out_in_a_line(
+    root: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    nothing = environment | {"PATH": str(tmp_path)}
+    finished = bench(
+        root,
+        nothing,
+        *("--only", "fan-out-100", "--servers", "bare,floor,ws", "--connections", "4"),
+        *("--starts", "1", "--rounds", "1", "--seconds", "0.02"),
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "send(2) in a C loop is left out: there is no C compiler, cc" in finished.stdout
+    assert "Node ws is left out: there is no node with npm" in finished.stdout
+    assert "bare ASGI loop" in finished.stdout
+
+
+@pytest.mark.parametrize("option", ["--only", "--servers"])
+def test_a_name_that_does_not_exist_is_refused_in_a_sentence(
+    root: Path, environment: dict[str, str], option: str
+) -> None:
+    finished = bench(root, environment, option, "nonsense")
+    assert finished.returncode != 0
+    assert "there is no 'nonsense': take some of " in finished.stderr
+    assert "Traceback" not in finished.stderr
