@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import re
+import signal
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,6 +73,8 @@ def smaller(workload: Workload, connections: int | None) -> Workload:
 def main() -> None:
     """Do what the command line asks for."""
     options = arguments()
+    # So that all processes are ended then too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if not PROC.exists():
         raise SystemExit("CPU time is read from /proc, which this system does not have: use Linux")
     names = chosen(options.only, [workload.name for workload in WORKLOADS])
@@ -104,6 +109,8 @@ def keep(everything: dict[str, Any], folder: Path) -> None:
     """Write the files that the README shows."""
     folder.mkdir(parents=True, exist_ok=True)
     as_json = json.dumps(everything, indent=1, ensure_ascii=False)
+    # A list of figures takes one line.
+    as_json = re.sub(r"\[[^][{}]+\]", lambda found: " ".join(found[0].split()), as_json)
     (folder / "latest.json").write_text(as_json + "\n", encoding="utf-8")
     if any(name.startswith("fan-out") for name in everything["workloads"]):
         (folder / "latest.svg").write_text(picture(everything), encoding="utf-8")

@@ -24,7 +24,8 @@ QUIET_SECONDS = 0.3
 # What a stalled reader's system takes, and the largest segment on Ethernet: on loopback that is 64 KiB,
 # and the server's system would hide megabytes.
 STALLED_BUFFER_BYTES, STALLED_SEGMENT_BYTES = 4_096, 1_460
-OFFER = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
+EXTENSIONS = "Sec-WebSocket-Extensions"
+OFFER = {EXTENSIONS: "permessage-deflate; client_max_window_bits"}
 
 # Engine.IO 4 and Socket.IO 5: what a packet begins with.
 OPEN, PING, PONG, CONNECT, EVENT = b"0", b"2", b"3", b"40", b"42"
@@ -109,13 +110,15 @@ class Room:
         """Let all in."""
         for member in self.members:
             async with asyncio.timeout(CONNECT_SECONDS):
-                await ws_connect(
+                transport, _ = await ws_connect(
                     lambda member=member: member,
                     f"ws://127.0.0.1:{self.plan.port}{self.path}",
                     websocket_handshake_timeout=CONNECT_SECONDS,
                     extra_headers=OFFER if self.plan.deflate else None,
                 )
                 await member.ready
+            if self.plan.deflate and EXTENSIONS not in transport.response.headers:
+                raise RuntimeError("the server does not agree to deflate")
 
     async def settle(self) -> None:
         """Speak until a message reaches all: some servers accept before the room is joined."""

@@ -32,7 +32,10 @@ def picture(record: Mapping[str, Any]) -> str:
     height = TOP + ROW * len(rows) + FOOT
     bottom = TOP + ROW * len(rows)
     machine = record["machine"]
-    said = f"{record['date']}, {machine['processor']}, {machine['cores']} cores, medians"
+    said = (
+        f"110 bytes to 600 connections, in the room of 1,000 to 1,000; medians; {record['date']}, "
+        f"{machine['processor']}, {machine['cores']} cores, Python {record['versions']['Python']}"
+    )
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
         f'height="{height}" font-family="system-ui, sans-serif" font-size="13" fill="{INK}">',

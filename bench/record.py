@@ -72,18 +72,27 @@ def by_server(
     found = {}
     for name, rounds in outcomes.items():
         taken = ratios(workload, outcomes, name)
+        each = {figure: [one[figure] for one in rounds] for figure in rounds[0]}
         found[name] = {
             "title": titles[name],
-            "of_reference": statistics.median(taken) if taken else None,
-            "medians": {f: statistics.median(one[f] for one in rounds) for f in rounds[0]},
-            "rounds": rounds,
+            "of_reference": short(statistics.median(taken)) if taken else None,
+            "medians": {name: short(statistics.median(figures)) for name, figures in each.items()},
+            "rounds": {
+                name: [short(figure) for figure in figures] for name, figures in each.items()
+            },
         }
     return found
+
+
+def short(figure: float) -> float:
+    """As many digits as mean anything."""
+    return float(f"{figure:.5g}")
 
 
 def goal(measured: float | None, what: str, at_most: float) -> dict[str, Any]:
     """A goal and what came of it; ``None`` where that was not measured."""
     met = None if measured is None else measured <= at_most
+    measured = None if measured is None else short(measured)
     return {"what": what, "at_most": at_most, "measured": measured, "met": met}
 
 

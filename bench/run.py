@@ -15,6 +15,7 @@ from .workloads import Workload
 START_SECONDS = 30
 CONNECT_SECONDS = 90
 ANSWER_SECONDS = 60
+WORDS = "somebody says something, "
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,7 +80,8 @@ def clients(workload: Workload, servers: Sequence[Server]) -> Iterator[dict[str,
 
 def plan_for(workload: Workload, server: Server, pid: int, port: int) -> Plan:
     """What the load client of a server is to do."""
-    text = "x" * (workload.text_bytes - len(server.message) + len("TEXT"))
+    size = workload.text_bytes - len(server.message) + len("TEXT")
+    text = (WORDS * workload.text_bytes)[:size]
     return Plan(
         port=port,
         pid=pid,

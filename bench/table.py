@@ -54,13 +54,15 @@ def workload_table(
     """A line for each server."""
     columns = COLUMNS[workload.kind]
     titles = {server.name: server.title for server in servers}
-    rows = [["", *(head for head, _, _ in columns), "of the reference"]]
+    compared = workload.kind in MAIN_FIGURE
+    rows = [["", *(head for head, _, _ in columns), *["of the reference"] * compared]]
     for name, rounds in outcomes.items():
         row = [titles[name]]
         for _, figure, form in columns:
             row.append(form.format(statistics.median(outcome[figure] for outcome in rounds)))
-        taken = ratios(workload, outcomes, name)
-        row.append(spread(taken) if taken else "")
+        if compared:
+            taken = ratios(workload, outcomes, name)
+            row.append(spread(taken) if taken else "")
         rows.append(row)
     yield f"{workload.name}: {workload.title}"
     yield from aligned(rows)
