@@ -297,12 +297,14 @@ class Connection:
             loop.call_later(self.limits.close_seconds, self.outbox.stop)
 
     def mark_lost(self, error: Exception) -> None:
-        """The server cannot reach the client any more; it says so itself to who reads."""
-        level = logging.DEBUG if isinstance(error, OSError) else logging.WARNING
-        logger.log(level, "%r is lost", self, exc_info=error)
+        """The server cannot reach the client any more; it says so to who reads, within ``close_seconds``."""
+        logger.info("%r is lost: %r", self, error)
         self.finish(self.close_code)
         self.outbox.close()
         self.outbox.clear()
+        # NOTE: uvicorn says nothing while something waits for a client that answers no ping.
+        loop = asyncio.get_running_loop()
+        loop.call_later(self.limits.close_seconds, self.inbox.interrupt)
 
     def mark_disconnected(self, event: Event) -> None:
         """Remember why the client is gone; a code that we closed with counts more."""

@@ -32,7 +32,7 @@ class AnyInbox(Protocol):
         """See a client that gives up while ``on_connect`` runs."""
 
     async def stop_watching(self) -> None:
-        """Let go of what ``watch`` has begun."""
+        """Let the event loop have a last look at the client; let go of what ``watch`` has begun."""
 
     def open(self) -> None:
         """From now on the calling task is the one that reads."""
@@ -92,8 +92,9 @@ class Inbox:
         self.ahead = asyncio.create_task(self.read_ahead())
 
     async def stop_watching(self) -> None:
-        """Let go of what ``watch`` has begun."""
+        """Let the event loop have a last look at the client; let go of what ``watch`` has begun."""
         if self.ahead is not None:
+            await look()
             self.ahead.cancel()
             await asyncio.wait({self.ahead})
             self.ahead = None
@@ -112,7 +113,9 @@ class Inbox:
         self.reading = True
         try:
             if self.ahead is not None:
-                return await self.next_behind(self.ahead)
+                await self.wait_ahead(self.ahead)
+            if self.queue:
+                return self.queue.pop(0)
             return None if self.ended else self.unpack(await self.receive())
         except asyncio.CancelledError:
             # NOTE: our own interruption is taken back; a cancellation from outside goes on.
@@ -122,15 +125,13 @@ class Inbox:
         finally:
             self.reading = False
 
-    async def next_behind(self, ahead: asyncio.Task[None]) -> Message | None:
-        """The next message while there is, or was, a task that reads ahead."""
+    async def wait_ahead(self, ahead: asyncio.Task[None]) -> None:
+        """Wait until the task that reads ahead has something; once it has nothing any more, forget it."""
         if not self.queue:
             await asyncio.wait({ahead})
             ahead.result()
-        if self.queue:
-            return self.queue.pop(0)
-        self.ahead = None
-        return None if self.ended else self.unpack(await self.receive())
+            if not self.queue:
+                self.ahead = None
 
     async def read_ahead(self) -> None:
         """Read until the reader is back or the bound is reached."""
@@ -201,6 +202,12 @@ class Overseer:
 
 
 OVERSEERS = PerLoop(Overseer)
+
+
+async def look() -> None:
+    """Let the event loop find out who has gone: one turn to look, and one to tell."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
 
 
 def is_full(messages: list[Any], limits: Limits) -> bool:

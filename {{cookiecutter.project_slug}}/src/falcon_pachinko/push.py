@@ -97,6 +97,9 @@ class PushOutbox:
 
     def send_event(self, outgoing: Outgoing) -> None:
         """Let uvicorn answer the handshake or close: it keeps the state of the connection."""
+        if self.transport.is_closing():  # uvicorn would not say so
+            self.on_failure(ConnectionResetError("the client is gone"))
+            return
         try:
             suspended = begin(self.send(outgoing.event))
         except Exception as error:
@@ -179,13 +182,20 @@ class PushOutbox:
         self.backlog.clear()
 
     def stop(self) -> None:
-        """Give up: what the transport still holds nobody reads."""
+        """Give up on what waits; what the transport still holds has ``close_seconds`` to leave."""
         self.close()
         self.clear()
         if self.waiting:
             self.transport.abort()
+        elif self.transport.get_write_buffer_size():
+            self.loop.call_later(self.limits.close_seconds, self.let_go)
         if self.sending is not None:
             self.sending.cancel()
+
+    def let_go(self) -> None:
+        """Break the connection to a client that still has not read what is left for it."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
 
 
 class PushGroup:

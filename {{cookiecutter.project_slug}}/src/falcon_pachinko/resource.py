@@ -140,7 +140,10 @@ class WebSocketResource:
         except Reject as refusal:
             await ws.reject(refusal.code, refusal.reason)
         except Exception as error:
-            if not (ws.closed and is_disconnect(error)):
+            if ws.closed and is_disconnect(error):
+                while ws.close_code is None and await ws.inbox.next() is not None:
+                    pass  # the server's word on how the client ended comes behind what it said
+            else:
                 # NOTE: Falcon's error handlers close with this code once on_disconnect has run.
                 ws.close_code = ws.close_code or close_code_of(error)
                 if isinstance(error, WebSocketDisconnected):
@@ -243,7 +246,7 @@ class WebSocketResource:
         code = ws.close_code or (ABNORMAL_CLOSURE if ws.closed else SERVICE_RESTART)
         seconds = self.limits.on_disconnect_seconds
         try:
-            await run_to_end(asyncio.wait_for(self.on_disconnect(ws, code), seconds))
+            await run_to_end(self.on_disconnect(ws, code), seconds)
         except TimeoutError:
             logger.error(
                 "%s.on_disconnect took more than %s s and was cancelled",
@@ -254,22 +257,48 @@ class WebSocketResource:
             logger.exception("%s.on_disconnect failed", type(self).__name__)
 
 
-async def run_to_end(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run a bounded coroutine to its end in a task of its own, then pass on a cancellation that came meanwhile."""
-    task = asyncio.create_task(coroutine)
+async def run_to_end(coroutine: Coroutine[Any, Any, None], seconds: float) -> None:
+    """Run a coroutine in a task of its own, then pass on a cancellation that came meanwhile.
+
+    Raises:
+        TimeoutError: It took longer; it has been cancelled, and is not waited for.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    task = loop.create_task(coroutine)
     cancelled: asyncio.CancelledError | None = None
-    while not task.done():
+    while not task.done() and (left := deadline - loop.time()) > 0:
         try:
-            await asyncio.wait({task})
+            await asyncio.wait({task}, timeout=left)
         except asyncio.CancelledError as error:
             cancelled = error
-    if cancelled is None and task.cancelled():
-        raise RuntimeError("it cancelled itself")
+    failure: BaseException | None
+    if not task.done():
+        task.cancel()
+        stragglers.add(task)
+        task.add_done_callback(forget_straggler)
+        failure = TimeoutError()
+    elif task.cancelled():
+        failure = RuntimeError("it cancelled itself")
+    else:
+        failure = task.exception()
     if cancelled is not None:
-        if not task.cancelled() and (failure := task.exception()) is not None:
+        if failure is not None:
             logger.error("failed while the server was stopping", exc_info=failure)
         raise cancelled
-    await task
+    if failure is not None:
+        raise failure
+
+
+# NOTE: an event loop keeps no task alive by itself.
+stragglers: set[asyncio.Task[None]] = set()
+
+
+def forget_straggler(task: asyncio.Task[None]) -> None:
+    """See the end of a task that has been given up."""
+    stragglers.discard(task)
+    if not task.cancelled() and (failure := task.exception()) is not None:
+        logger.error("on_disconnect failed after its time", exc_info=failure)
 
 
 def is_disconnect(error: Exception) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from .inbox import Event, Message, is_full
+from .inbox import Event, Message, is_full, look
 from .limits import Limits
 from .outbox import PUSH_EXTENSION, OnFailure, Send
 from .push import PushOutbox
@@ -106,6 +106,9 @@ class PushProtocol(WebSocketsSansIOProtocol):
             self.schedule_ping()
         else:
             super().keepalive_timeout()
+            if self.transport.get_write_buffer_size():
+                # A client that does not read holds up its own close for ever.
+                self.transport.abort()
 
     def read_on(self) -> None:
         """Read again after a pause, and give the pong of a client that had to wait its time anew."""
@@ -220,7 +223,8 @@ class PushInbox:
         """Nothing to do: uvicorn tells us at once."""
 
     async def stop_watching(self) -> None:
-        """Nothing to do."""
+        """Let the event loop have a look at the client."""
+        await look()
 
     def open(self) -> None:
         """Nothing to do: whoever asks for the next one is the reader."""

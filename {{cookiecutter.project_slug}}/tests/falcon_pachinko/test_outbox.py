@@ -62,7 +62,12 @@ class PortableWay(Way):
 class PushWay(Way):
     def __init__(self) -> None:
         super().__init__()
-        transport: Any = SimpleNamespace(write=self.write, abort=lambda: None)
+        transport: Any = SimpleNamespace(
+            write=self.write,
+            abort=lambda: None,
+            is_closing=lambda: False,
+            get_write_buffer_size=lambda: 0,
+        )
         loop = asyncio.get_running_loop()
         self.outbox: PushOutbox = PushOutbox(loop, transport, self.send, self.failures.append)
 
