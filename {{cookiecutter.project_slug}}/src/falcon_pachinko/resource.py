@@ -201,7 +201,7 @@ class WebSocketResource:
         return True
 
     async def listen(self) -> None:
-        """Take one message after the other until the connection has ended."""
+        """Give one message after the other to its handler, until the connection has ended."""
         ws, table, limits = self.connection, self.handler_table(), self.connection.limits
         next_message, now = ws.inbox.next, asyncio.get_running_loop().time
         bucket = None
@@ -211,34 +211,34 @@ class WebSocketResource:
         short = limits.max_message_bytes // 4
         while (message := await next_message()) is not None:
             if len(message) > short and size_bytes_of(message) > limits.max_message_bytes:
-                await ws.close(
-                    MESSAGE_TOO_BIG, f"a message may have {limits.max_message_bytes} bytes"
-                )
-            elif bucket is None or bucket.take(now()):
-                await self.dispatch(table, message)
-            elif not bucket.exhausted:
-                text = f"Too many messages: wait {bucket.empty_seconds:.1f} s."
-                await ws.send_media(ServerError(code="tooManyMessages", error=text))
-            else:
-                await ws.close(TOO_MANY_MESSAGES, "too many messages")
-
-    async def dispatch(self, table: HandlerTable, message: str | bytes) -> None:
-        """Give one message to its handler."""
-        ws = self.connection
-        try:
-            if isinstance(message, str):
-                if (found := table.decode(message)) is not None:
-                    handler, payload = found
-                    await handler(self, ws, payload)
-                    return
-            elif table.binary is not None:
-                await table.binary(self, ws, message)
+                await ws.close(MESSAGE_TOO_BIG, f"at most {limits.max_message_bytes} bytes")
                 return
-            await self.on_unhandled(ws, message)
-        except InvalidPayload as error:
-            await self.on_invalid(ws, message, error)
-        except MessageError as error:
-            await ws.send_media(ServerError(code=error.code, error=error.text))
+            if bucket is not None and not bucket.take(now()):
+                await self.hold_off(bucket)
+                continue
+            # PERF: a method of its own for what follows would be one more coroutine for each message.
+            try:
+                if isinstance(message, str):
+                    if (found := table.decode(message)) is not None:
+                        handler, payload = found
+                        await handler(self, ws, payload)
+                        continue
+                elif table.binary is not None:
+                    await table.binary(self, ws, message)
+                    continue
+                await self.on_unhandled(ws, message)
+            except InvalidPayload as error:
+                await self.on_invalid(ws, message, error)
+            except MessageError as error:
+                await ws.send_media(ServerError(code=error.code, error=error.text))
+
+    async def hold_off(self, bucket: TokenBucket) -> None:
+        """Tell a client that it sends too fast; close it if it goes on."""
+        if bucket.exhausted:
+            await self.connection.close(TOO_MANY_MESSAGES, "too many messages")
+        else:
+            text = f"Too many messages: wait {bucket.empty_seconds:.1f} s."
+            await self.connection.send_media(ServerError(code="tooManyMessages", error=text))
 
     async def disconnect(self) -> None:
         """Run ``on_disconnect`` to its end, whatever happens to this task meanwhile."""

@@ -23,7 +23,17 @@ ResourceFactory = Callable[..., WebSocketResource]
 
 # What a resource class may not define: the framework calls or sets it on each resource.
 RESERVED = frozenset(
-    {"connect", "connection", "disconnect", "dispatch", "handler_table", "live", "manager", "table"}
+    {
+        "connect",
+        "connection",
+        "disconnect",
+        "handler_table",
+        "hold_off",
+        "listen",
+        "live",
+        "manager",
+        "table",
+    }
 )
 
 CONNECTION_KEY = "falcon_pachinko.connection"

@@ -8,6 +8,7 @@ waits goes on in a task.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Generator, Iterator
+from types import CoroutineType
 from typing import Any
 
 
@@ -40,9 +41,14 @@ class Suspended:
 
 def begin(awaitable: Awaitable[Any]) -> Suspended | None:
     """Make the first step; ``None`` when that was all. What the step raises is raised here."""
-    steps = awaitable.__await__()
     try:
-        waits_for = next(steps)
+        if isinstance(awaitable, CoroutineType):
+            # PERF: without the iterator, which nobody needs when that was all.
+            waits_for = awaitable.send(None)
+            steps = awaitable.__await__()
+        else:
+            steps = awaitable.__await__()
+            waits_for = next(steps)
     except StopIteration:
         return None
     return Suspended(steps, waits_for)

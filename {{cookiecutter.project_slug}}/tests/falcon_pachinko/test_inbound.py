@@ -137,7 +137,7 @@ async def test_a_message_may_be_as_large_as_the_limit_and_no_larger(
     await client.receive()
     await client.send_raw(too_large)
     await client.send_raw(fits)
-    assert await client.wait_closed() == (1009, "a message may have 1000 bytes")
+    assert await client.wait_closed() == (1009, "at most 1000 bytes")
     await world.wait_until(lambda: world.record[-1:] == [("gone", 1009)])
 
 

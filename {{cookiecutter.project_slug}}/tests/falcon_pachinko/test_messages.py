@@ -241,6 +241,35 @@ class ServerUserTyping(Message, frozen=True):
     is_typing: bool
 
 
+class Empty(Message, frozen=True):
+    pass
+
+
+class Nested(Message, tag='nested "type"', tag_field="kind", frozen=True):
+    first: str
+    second: dict[str, Any]
+
+
+@given(
+    text=st.text(st.characters(exclude_categories=["Cs"])),
+    inner=st.dictionaries(st.sampled_from(["a", "}", "type"]), st.integers(-5, 5)),
+)
+def test_an_envelope_holds_the_fields_as_they_are(text: str, inner: dict[str, int]) -> None:
+    assert json.loads(Outgoing(Nested(first=text, second=inner)).data) == {
+        "type": 'nested "type"',
+        "payload": {"first": text, "second": inner},
+    }
+    assert Outgoing(Empty()).data == b'{"type":"empty","payload":{}}'
+
+
+def test_a_message_that_is_no_object_is_refused() -> None:
+    class Row(Message, array_like=True, frozen=True):
+        number: int
+
+    with pytest.raises(TypeError, match="Row is array_like"):
+        Outgoing(Row(number=1))
+
+
 class Renamed(Message, tag="other", frozen=True):
     pass
 
