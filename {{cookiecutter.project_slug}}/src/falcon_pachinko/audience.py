@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from .connection import OPEN, Connection
+from .connection import CONNECTING, Connection
 from .messages import Outgoing
+from .outbox import AnyOutbox
 from .push import PushGroup, PushOutbox
 
 
@@ -19,24 +20,30 @@ class Audience:
         connections: Where one of them is not open yet, the audience has to be made anew once it is.
     """
 
-    __slots__ = ("others", "pushed")
+    __slots__ = ("newcomers", "outboxes", "pushed")
 
     def __init__(self, connections: Iterable[Connection]) -> None:
-        outboxes: list[PushOutbox] = []
-        self.others: list[Connection] = []
+        self.newcomers: list[Connection] = []
+        self.outboxes: list[AnyOutbox] = []
+        pushed: list[PushOutbox] = []
         for connection in connections:
             outbox = connection.outbox
-            if isinstance(outbox, PushOutbox) and connection.state is OPEN:
-                outboxes.append(outbox)
+            if connection.state is CONNECTING:
+                self.newcomers.append(connection)
+            elif isinstance(outbox, PushOutbox):
+                pushed.append(outbox)
             else:
-                self.others.append(connection)
-        self.pushed = PushGroup(outboxes[0].turn, tuple(outboxes)) if outboxes else None
+                self.outboxes.append(outbox)
+        self.pushed = PushGroup(pushed[0].turn, tuple(pushed)) if pushed else None
 
     def send(self, outgoing: Outgoing, exclude: Collection[Connection] = ()) -> None:
-        """Deliver a message to each connection that is not excluded."""
+        """Deliver a message to each connection that is not excluded and not closed."""
+        excluded = [connection.outbox for connection in exclude]
         if self.pushed is not None:
-            excluded = [connection.outbox for connection in exclude]
             self.pushed.turn.post(self.pushed, outgoing, excluded)
-        for connection in self.others:
+        for outbox in self.outboxes:
+            if outbox not in excluded:
+                outbox.write(outgoing)
+        for connection in self.newcomers:
             if connection not in exclude:
                 connection.deliver(outgoing)

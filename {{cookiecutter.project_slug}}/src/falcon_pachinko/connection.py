@@ -226,7 +226,6 @@ class Connection:
             return
         logger.info("%r is closed with %d: %s", self, code, reason)
         self.finish(code)
-        self.outbox.close()
         self.outbox.clear()
         self.outbox.write(Outgoing.of_event(close_event(code, reason)))
         self.interrupt()
@@ -274,10 +273,11 @@ class Connection:
             self.mark_lost(error)
 
     def finish(self, close_code: int | None) -> None:
-        """From now on nothing is sent."""
+        """From now on nothing is sent but a close."""
         self.state = CLOSED
         self.close_code = close_code
         self.held = None
+        self.outbox.close()
 
     async def close_with(self, event: Event) -> None:
         """Send a close event behind what waits, once."""
@@ -298,9 +298,10 @@ class Connection:
 
     def mark_lost(self, error: Exception) -> None:
         """The server cannot reach the client any more; it says so to who reads, within ``close_seconds``."""
+        if self.closed:
+            return
         logger.info("%r is lost: %r", self, error)
         self.finish(self.close_code)
-        self.outbox.close()
         self.outbox.clear()
         # NOTE: uvicorn says nothing while something waits for a client that answers no ping.
         loop = asyncio.get_running_loop()
@@ -309,7 +310,6 @@ class Connection:
     def mark_disconnected(self, event: Event) -> None:
         """Remember why the client is gone; a code that we closed with counts more."""
         self.finish(self.close_code or event.get("code") or NO_STATUS_RECEIVED)
-        self.outbox.close()
 
 
 def close_event(code: int, reason: str) -> Event:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from .errors import OutboxFull
 from .limits import Limits
-from .messages import Outgoing
+from .messages import EVENT, Outgoing
 from .suspension import Suspended, begin
 
 # The server offers a faster way in and out under this name in scope["extensions"].
@@ -95,6 +95,7 @@ class Outbox:
 
     __slots__ = (
         "backlog",
+        "closed",
         "context",
         "drainer",
         "limits",
@@ -113,22 +114,30 @@ class Outbox:
         self.backlog = Backlog()
         self.drainer: asyncio.Task[None] | None = None
         self.waiting = False
+        self.closed = False
 
     def write(self, outgoing: Outgoing) -> None:
         """Give a message to the server, or let it wait behind those that wait already."""
+        if self.closed and outgoing.opcode != EVENT:
+            return
         try:
             if self.waiting:
                 self.backlog.add(outgoing, self.limits)
             elif self.wrapped:
                 self.backlog.add(outgoing, self.limits)
                 self.drain_behind(None)
-            elif (suspended := self.context.run(begin, self.send(outgoing.event))) is not None:
-                self.drain_behind(suspended)
+            else:
+                # PERF: the property is a call, and all but the first member find the event made.
+                event = outgoing.asgi_event or outgoing.event
+                suspended = self.context.run(begin, self.send(event))
+                if suspended is not None:
+                    self.drain_behind(suspended)
         except Exception as error:
             self.on_failure(error)
 
     def close(self) -> None:
-        """Nothing to do: the connection sends nothing once it is closed."""
+        """Take no more messages, except events; those that wait still leave."""
+        self.closed = True
 
     def drain_behind(self, suspended: Suspended | None) -> None:
         """Let a task send what waits, behind what has begun."""

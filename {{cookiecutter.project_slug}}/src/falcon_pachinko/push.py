@@ -76,8 +76,6 @@ class PushOutbox:
             self.backlog.messages.append(outgoing)
         else:
             self.send_event(outgoing)
-        if outgoing.event["type"] == "websocket.close":
-            self.close()
 
     def put(self, messages: list[Outgoing], data: bytes) -> None:
         """Write messages whose frames are joined already, or let them wait."""
@@ -149,7 +147,8 @@ class PushOutbox:
         self.transport.write(join_frames(messages))
 
     def close(self) -> None:
-        """Take no more messages; those that wait still leave."""
+        """Take no more messages, except events; those that wait still leave."""
+        self.turn.end()
         self.closed = True
         self.turn.changes += 1
         self.write_now = None

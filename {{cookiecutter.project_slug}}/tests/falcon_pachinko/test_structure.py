@@ -18,6 +18,7 @@ FLOORS = [
 # Within a floor, these may import these.
 NEIGHBOURS = {
     ("audience", "connection"),
+    ("audience", "outbox"),
     ("audience", "push"),
     ("connection", "inbox"),
     ("connection", "outbox"),
