@@ -207,7 +207,6 @@ class Connection:
         if held is None:
             return None
         self.held = None
-        self.inbox.open()
         self.state = OPEN
         self.visible = True
         for outgoing in held.own:
