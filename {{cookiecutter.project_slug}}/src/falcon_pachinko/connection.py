@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-import uuid
+import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
@@ -78,7 +78,7 @@ class Connection:
     )
 
     def __init__(self, receive: Receive, send: Send, push: Mapping[str, Any] | None = None) -> None:
-        self.id = uuid.uuid4().hex
+        self.id = secrets.token_hex(16)
         self.user: str | None = None
         self.state = CONNECTING
         self.close_code: int | None = None

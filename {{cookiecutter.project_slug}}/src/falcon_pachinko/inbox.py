@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from .limits import Limits
+from .limits import DEFAULT_LIMITS, Limits
 from .loops import PerLoop
 from .messages import size_bytes_of
 
@@ -77,7 +77,7 @@ class Inbox:
     def __init__(self, receive: Receive, on_disconnect: Callable[[Event], None]) -> None:
         self.receive = receive
         self.on_disconnect = on_disconnect
-        self.limits = Limits()
+        self.limits = DEFAULT_LIMITS
         self.queue: list[Message] = []
         self.reader: asyncio.Task[Any] | None = None
         self.ahead: asyncio.Task[None] | None = None

@@ -47,3 +47,6 @@ class Limits:
                 raise ValueError(
                     f"{field.name} is {getattr(self, field.name)!r}: it must be above zero"
                 )
+
+
+DEFAULT_LIMITS = Limits()

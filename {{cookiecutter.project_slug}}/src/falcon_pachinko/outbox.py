@@ -9,7 +9,7 @@ from types import FunctionType
 from typing import Any, Protocol
 
 from .errors import OutboxFull
-from .limits import Limits
+from .limits import DEFAULT_LIMITS, Limits
 from .messages import EVENT, Outgoing
 from .suspension import Suspended, begin
 
@@ -109,7 +109,7 @@ class Outbox:
         self.send = send
         self.wrapped = isinstance(send, FunctionType)
         self.on_failure = on_failure
-        self.limits = Limits()
+        self.limits = DEFAULT_LIMITS
         self.context = contextvars.copy_context()
         self.backlog = Backlog()
         self.drainer: asyncio.Task[None] | None = None

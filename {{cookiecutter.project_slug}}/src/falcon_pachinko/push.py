@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from .errors import OutboxFull
-from .limits import Limits
+from .limits import DEFAULT_LIMITS
 from .messages import EVENT, Outgoing
 from .outbox import Backlog, OnFailure, Send
 from .suspension import Suspended, begin
@@ -51,7 +51,7 @@ class PushOutbox:
         self.transport = transport
         self.send = send
         self.on_failure = on_failure
-        self.limits = Limits()
+        self.limits = DEFAULT_LIMITS
         self.turn = TURNS.of(loop)
         self.backlog = Backlog()
         self.waiting = False

@@ -16,7 +16,7 @@ from falcon.asgi.ws import http_status_to_ws_code
 from .bucket import TokenBucket
 from .connection import Connection
 from .errors import InvalidPayload, MessageError, Reject
-from .limits import Limits
+from .limits import DEFAULT_LIMITS, Limits
 from .manager import WebSocketConnectionManager
 from .messages import HandlerTable, Outgoing, ServerError, size_bytes_of
 from .protocols import WebSocketLike
@@ -43,7 +43,7 @@ class WebSocketResource:
         manager: The application's manager.
     """
 
-    limits: ClassVar[Limits] = Limits()
+    limits: ClassVar[Limits] = DEFAULT_LIMITS
     table: ClassVar[HandlerTable]
     connection: Connection
     manager: WebSocketConnectionManager

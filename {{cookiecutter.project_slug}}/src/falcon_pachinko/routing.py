@@ -36,6 +36,7 @@ RESERVED = frozenset(
     }
 )
 
+# The connection stands under this name in the scope.
 CONNECTION_KEY = "falcon_pachinko.connection"
 TEMPLATE_FIELD = re.compile(r"{\s*(\w+)")
 

@@ -15,7 +15,7 @@ from typing import Any
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from .inbox import Event, Message, is_full, look
-from .limits import Limits
+from .limits import DEFAULT_LIMITS
 from .outbox import PUSH_EXTENSION, OnFailure, Send
 from .push import PushOutbox
 
@@ -150,7 +150,7 @@ class PushInbox:
     def __init__(self, protocol: PushProtocol) -> None:
         self.protocol = protocol
         self.events: list[Message | Event] = []
-        self.limits = Limits()
+        self.limits = DEFAULT_LIMITS
         self.on_disconnect: Callable[[Event], None] | None = None
         self.waiter: asyncio.Future[None] | None = None
         self.interrupted = False
