@@ -4,62 +4,145 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Generator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import uvicorn
 
-STOP_SECONDS = 15.0
+from .client import Client
+from .errors import fail
+from .handshake import Handshake, connect
+from .running import SETTINGS, STEP_SECONDS, Running, sigterm_stops
+from .tasks import wait_ended
+
+HOST = "127.0.0.1"
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, which says when it has begun, and leaves signals and the end of the process to the test."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.begun = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            self.should_exit = True
+        finally:
+            self.begun.set()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+class Application:
+    """The application, whose life can be ended where uvicorn does not end it."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.life: asyncio.Task[Any] | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            self.life = asyncio.current_task()
+        await self.app(scope, receive, send)
+
+    async def end(self, timeout_seconds: float) -> None:
+        """Cancel its life, where it has not ended."""
+        if self.life is not None and not self.life.done():
+            self.life.cancel()
+            await asyncio.wait({self.life}, timeout=timeout_seconds)
 
 
 @dataclass(frozen=True)
-class Served:
+class Served(Running):
     """An application that is being served.
 
     Attributes:
         port: The port on 127.0.0.1.
-        server: To stop it in the middle of a test, set ``server.should_exit``.
+        server: uvicorn's.
     """
 
     port: int
     server: uvicorn.Server
 
+    @property
+    def origin(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
     def url(self, path: str = "/") -> str:
         """The address of a path for an HTTP client."""
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"{self.origin}{path}"
 
     def ws_url(self, path: str) -> str:
         """The address of a path for a WebSocket client."""
-        return f"ws://127.0.0.1:{self.port}{path}"
+        return f"ws://{HOST}:{self.port}{path}"
+
+    def connect(
+        self, path: str, **options: Unpack[Handshake]
+    ) -> AbstractAsyncContextManager[Client]:
+        return connect(self.ws_url(path), **options)
+
+    def stop(self) -> None:
+        self.server.should_exit = True
 
 
 @asynccontextmanager
-async def serve(app: Any, **options: Any) -> AsyncIterator[Served]:
+async def serve(
+    app: Any, *, timeout_seconds: float = STEP_SECONDS, **options: Any
+) -> AsyncIterator[Served]:
     """Serve an ASGI application on a free port of 127.0.0.1; at the end the server stops in order.
 
     Args:
         app: The application.
+        timeout_seconds: How long the server may take to start and to stop, each.
         options: More options of ``uvicorn.Config``.
 
     Raises:
-        TimeoutError: The server did not stop within 15 seconds.
+        RuntimeError: The application did not start, or it has asked its server to stop.
+        TimeoutError: It took too long.
+        Exception: What the server itself raised.
     """
-    settings: dict[str, Any] = {
-        "lifespan": "on",
-        "log_level": "warning",
-        "timeout_graceful_shutdown": 5,
-        "ws": "websockets-sansio",
-        **options,
-    }
-    # NOTE: clients may connect before the server has begun: they wait in the socket's queue.
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, **settings))
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            yield Served(listener.getsockname()[1], server)
-        finally:
-            server.should_exit = True
-            async with asyncio.timeout(STOP_SECONDS):
-                await task
+    config = uvicorn.Config(app, **{**SETTINGS, **options})
+    config.load()
+    config.loaded_app = application = Application(config.loaded_app)
+    server = Server(config)
+    with socket.create_server((HOST, 0)) as listener:
+        served = Served(listener.getsockname()[1], server)
+        with sigterm_stops(served.stop):
+            task = asyncio.create_task(server.serve(sockets=[listener]), name="uvicorn")
+            task.add_done_callback(lambda _: server.begun.set())
+            failure: BaseException | None = None
+            try:
+                await wait_begun(server, timeout_seconds)
+                yield served
+            except BaseException as error:
+                failure = error
+                raise
+            finally:
+                served.stop()
+                place = await wait_ended(task, timeout_seconds)
+                await application.end(timeout_seconds)
+                if place is not None:
+                    story = f"the server did not stop within {timeout_seconds} s: {place}"
+                    fail(TimeoutError(story), failure)
+                elif not task.cancelled() and (crash := task.exception()) is not None:
+                    fail(crash, failure)
+
+
+async def wait_begun(server: Server, timeout_seconds: float) -> None:
+    """Wait until a server accepts connections."""
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            await server.begun.wait()
+    except TimeoutError:
+        raise TimeoutError(
+            f"the application's startup was not done within {timeout_seconds} s"
+        ) from None
+    if not server.started:
+        raise RuntimeError("the application's startup failed: the log says why")
