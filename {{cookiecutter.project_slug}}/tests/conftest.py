@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import subprocess
@@ -11,19 +10,32 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import falcon.inspect
 import httpx
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.typing import Origin
 
-from {{ cookiecutter.package_name }} import app, settings
+from falcon_pachinko import testing
+from falcon_pachinko.testing import Running
+
+from {{ cookiecutter.package_name }} import app, auth, messages, settings
+
+if TYPE_CHECKING:
+    from falcon_pachinko.testing.fixtures import OpenClient, RunApp
+
+pytest_plugins = ["falcon_pachinko.testing.fixtures"]
 
 # The bound of every wait. Nothing takes nearly as long, even on a busy machine.
 WAIT_SECONDS = 20.0
@@ -33,42 +45,17 @@ SOURCES = Path(settings.__file__).parents[1]
 SECRET = "a-secret-that-only-these-tests-have-0123456789"
 
 MakeSettings = Callable[..., settings.Settings]
+Join = Callable[..., Awaitable[testing.Client]]
 
 
-class Client:
-    """One connection to one room, as a browser's tab has it. Every wait has a bound."""
+class Client(testing.Client):
+    """One connection to one room, as a browser's tab has it."""
 
-    def __init__(self, connection: ClientConnection) -> None:
-        self.connection = connection
-        self.users: list[str] = []
-
-    async def send(self, message_type: str, **payload: object) -> None:
-        await self.send_raw(json.dumps({"type": message_type, "payload": payload}))
-
-    async def send_raw(self, message: str | bytes) -> None:
-        async with asyncio.timeout(WAIT_SECONDS):
-            await self.connection.send(message)
-
-    async def receive(self) -> dict[str, Any]:
-        """The next message."""
-        async with asyncio.timeout(WAIT_SECONDS):
-            text = await self.connection.recv(decode=True)
-        message: dict[str, Any] = json.loads(text)
-        return message
+    users: Sequence[str] = ()
 
     async def expect(self, message_type: str, **payload: object) -> None:
         """Assert what the next message is; so it also shows that nothing else came before."""
         assert await self.receive() == {"type": message_type, "payload": payload}
-
-    async def wait_closed(self) -> tuple[int | None, str | None]:
-        """Wait until the connection is closed, and tell with which code and reason."""
-        async with asyncio.timeout(WAIT_SECONDS):
-            await self.connection.wait_closed()
-        return self.connection.close_code, self.connection.close_reason
-
-    def vanish(self) -> None:
-        """Break the connection without a word, as a crash or a lost network does."""
-        self.connection.transport.abort()
 
 
 class Server:
@@ -151,25 +138,19 @@ class Server:
         room: str,
         token: str | None = None,
         *,
-        cookie: str | None = None,
+        cookies: Mapping[str, str] | None = None,
         origin: str | None = None,
     ) -> AsyncIterator[Client]:
         """Connect to a room; nothing is read yet."""
-        headers = {}
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-        if cookie is not None:
-            headers["Cookie"] = cookie
-        async with connect(
+        async with testing.connect(
             f"{self.ws_url}/{quote(room, safe='')}",
-            additional_headers=headers,
-            origin=None if origin is None else Origin(origin),
-            open_timeout=WAIT_SECONDS,
-            close_timeout=WAIT_SECONDS,
+            headers={} if token is None else {"Authorization": f"Bearer {token}"},
+            cookies=cookies,
+            origin=origin,
+            timeout_seconds=WAIT_SECONDS,
             ping_interval=None,
-            proxy=None,
-        ) as connection:
-            yield Client(connection)
+        ) as client:
+            yield Client(client.socket, WAIT_SECONDS)
 
     @asynccontextmanager
     async def join(self, name: str, room: str) -> AsyncIterator[Client]:
@@ -258,6 +239,26 @@ def websocket_path() -> str:
 def room() -> str:
     """A room that no other test uses."""
     return uuid.uuid4().hex
+
+
+@pytest.fixture
+async def chat(run_app: RunApp, make_settings: MakeSettings) -> Running:
+    """The service inside this process, without a port."""
+    return await run_app(app.create_app(make_settings()))
+
+
+@pytest.fixture
+def join(chat: Running, open_client: OpenClient, websocket_path: str, room: str) -> Join:
+    """Connect to the room inside this process as somebody; what newcomers are told has been read."""
+
+    async def join(name: str, **options: Any) -> testing.Client:
+        token = auth.issue_token(auth.User(name), SECRET, 60)
+        cookies = {auth.COOKIE_NAME: token}
+        client = await open_client(chat, f"{websocket_path}/{room}", cookies=cookies, **options)
+        await client.receive_until(messages.ServerRoomState)
+        return client
+
+    return join
 
 
 @pytest.fixture(scope="session")

@@ -31,9 +31,9 @@ async def expect_all(clients: list[Client], message_type: str, **payload: object
 async def test_two_people_get_each_others_messages(server: Server, room: str) -> None:
     async with server.join("Alice", room) as alice, server.join("Bob", room) as bob:
         await alice.expect("serverUserJoined", user="Bob")
-        await alice.send("clientSendMessage", text="Hello Bob!")
+        await alice.send("clientSendMessage", {"text": "Hello Bob!"})
         await expect_all([alice, bob], "serverNewMessage", user="Alice", text="Hello Bob!")
-        await bob.send("clientSendMessage", text="Hello Alice!")
+        await bob.send("clientSendMessage", {"text": "Hello Alice!"})
         await expect_all([alice, bob], "serverNewMessage", user="Bob", text="Hello Alice!")
 
 
@@ -42,7 +42,7 @@ async def test_everybody_hears_the_same_order(server: Server, room: str) -> None
         await alice.expect("serverUserJoined", user="Bob")
         for number in range(10):
             for client in (alice, bob):
-                await client.send("clientSendMessage", text=str(number))
+                await client.send("clientSendMessage", {"text": str(number)})
         heard = [await alice.receive() for _ in range(20)]
         assert [await bob.receive() for _ in range(20)] == heard
         for name in ("Alice", "Bob"):
@@ -53,11 +53,11 @@ async def test_everybody_hears_the_same_order(server: Server, room: str) -> None
 async def test_a_message_goes_to_its_room_only(server: Server, room: str) -> None:
     async with server.join("Alice", room) as alice, server.join("Bob", room.upper()) as bob:
         assert bob.users == ["Bob"]
-        await alice.send("clientSendMessage", text="for this room")
+        await alice.send("clientSendMessage", {"text": "for this room"})
         await alice.expect("serverNewMessage", user="Alice", text="for this room")
-        await bob.send("clientSendMessage", text="marker")
+        await bob.send("clientSendMessage", {"text": "marker"})
         await bob.expect("serverNewMessage", user="Bob", text="marker")
-        await alice.send("clientSendMessage", text="marker")
+        await alice.send("clientSendMessage", {"text": "marker"})
         await alice.expect("serverNewMessage", user="Alice", text="marker")
 
 
@@ -75,7 +75,7 @@ async def test_a_message_goes_to_its_room_only(server: Server, room: str) -> Non
 )
 async def test_a_text_arrives_as_it_was_written(server: Server, room: str, text: str) -> None:
     async with server.join("Alice", room) as alice:
-        await alice.send("clientSendMessage", text=text)
+        await alice.send("clientSendMessage", {"text": text})
         await alice.expect("serverNewMessage", user="Alice", text=text)
 
 
@@ -85,7 +85,7 @@ async def test_a_text_arrives_as_it_was_written(server: Server, room: str, text:
 async def test_a_room_has_any_name(server: Server, name: str) -> None:
     async with server.join("Zoë 😀", name) as zoe:
         assert zoe.users == ["Zoë 😀"]
-        await zoe.send("clientSendMessage", text="here")
+        await zoe.send("clientSendMessage", {"text": "here"})
         await zoe.expect("serverNewMessage", user="Zoë 😀", text="here")
 
 
@@ -110,7 +110,7 @@ async def test_the_others_see_a_user_come_and_go(server: Server, room: str) -> N
         async with server.join("Alice", room) as alice:
             await bob.expect("serverUserJoined", user="Alice")
             # A newcomer is not told of itself.
-            await alice.send("clientSendMessage", text="marker")
+            await alice.send("clientSendMessage", {"text": "marker"})
             await expect_all([alice, bob], "serverNewMessage", user="Alice", text="marker")
         await bob.expect("serverUserLeft", user="Alice")
         async with server.join("Carol", room) as carol:
@@ -124,7 +124,7 @@ async def test_a_second_tab_of_one_person_comes_and_goes_silently(
         await bob.expect("serverUserJoined", user="Alice")
         async with server.join("Alice", room) as second:
             assert second.users == ["Bob", "Alice"]
-            await second.send("clientSendMessage", text="still one")
+            await second.send("clientSendMessage", {"text": "still one"})
             await expect_all(
                 [bob, first, second], "serverNewMessage", user="Alice", text="still one"
             )
@@ -132,7 +132,7 @@ async def test_a_second_tab_of_one_person_comes_and_goes_silently(
             await second.send("clientStartTyping")
             await expect_all([bob, first], "serverUserTyping", user="Alice", isTyping=True)
         await expect_all([bob, first], "serverUserTyping", user="Alice", isTyping=False)
-        await first.send("clientSendMessage", text="still here")
+        await first.send("clientSendMessage", {"text": "still here"})
         await expect_all([bob, first], "serverNewMessage", user="Alice", text="still here")
         async with server.join("Carol", room) as carol:
             assert carol.users == ["Bob", "Alice", "Carol"]
@@ -143,7 +143,7 @@ async def test_a_user_has_left_with_the_last_tab(server: Server, room: str) -> N
         async with server.join("Alice", room), server.join("Alice", room):
             await bob.expect("serverUserJoined", user="Alice")
         await bob.expect("serverUserLeft", user="Alice")
-        await bob.send("clientSendMessage", text="marker")
+        await bob.send("clientSendMessage", {"text": "marker"})
         await bob.expect("serverNewMessage", user="Bob", text="marker")
 
 
@@ -165,7 +165,7 @@ async def test_the_others_see_who_types(server: Server, room: str) -> None:
         await alice.send("clientStopTyping")
         await bob.expect("serverUserTyping", user="Alice", isTyping=False)
         # Who types is not told of it.
-        await alice.send("clientSendMessage", text="marker")
+        await alice.send("clientSendMessage", {"text": "marker"})
         await expect_all([alice, bob], "serverNewMessage", user="Alice", text="marker")
 
 
@@ -219,15 +219,15 @@ async def test_nobody_hears_of_who_did_not_get_in(server: Server, room: str) -> 
     async with server.join("Bob", room) as bob:
         async with server.connect(room) as stranger:
             await stranger.wait_closed()
-        await bob.send("clientSendMessage", text="marker")
+        await bob.send("clientSendMessage", {"text": "marker"})
         await bob.expect("serverNewMessage", user="Bob", text="marker")
 
 
 async def test_a_browser_gets_in_with_its_cookie(server: Server, room: str) -> None:
     async with httpx.AsyncClient(trust_env=False) as browser:
         await browser.post(f"{server.url}/session", json={"name": "Alice"})
-        cookie = f"{auth.COOKIE_NAME}={browser.cookies[auth.COOKIE_NAME]}"
-        async with server.connect(room, cookie=cookie, origin=server.url) as alice:
+        cookies = {auth.COOKIE_NAME: browser.cookies[auth.COOKIE_NAME]}
+        async with server.connect(room, cookies=cookies, origin=server.url) as alice:
             await alice.expect("serverSystemMessage", text=f"Welcome Alice to room '{room}'!")
         await browser.delete(f"{server.url}/session")
         assert not browser.cookies
@@ -257,7 +257,7 @@ async def test_a_message_larger_than_any_that_is_allowed_ends_its_sender_only(
 ) -> None:
     async with server.join("Alice", room) as alice, server.join("Bob", room) as bob:
         await alice.expect("serverUserJoined", user="Bob")
-        await bob.send("clientSendMessage", text="x" * 70_000)
+        await bob.send("clientSendMessage", {"text": "x" * 70_000})
         assert (await bob.wait_closed())[0] == 1009
         await alice.expect("serverUserLeft", user="Bob")
 
@@ -309,7 +309,7 @@ async def expect_error_and_life(client: Client, code: str, field: str | None = N
     assert answer["type"] == "serverError"
     assert payload.keys() == ({"code", "error"} if field is None else {"code", "error", "field"})
     assert (payload["code"], payload.get("field")) == (code, field)
-    await client.send("clientSendMessage", text="marker")
+    await client.send("clientSendMessage", {"text": "marker"})
     assert (await client.receive())["payload"]["text"] == "marker"
     sentence: str = payload["error"]
     return sentence
@@ -402,5 +402,5 @@ async def test_another_command_can_serve_the_application(
     application = f"{auth.__name__.partition('.')[0]}.asgi:app"
     server = serve("-m", "uvicorn", application, "--port", "0", "--ws", "websockets-sansio")
     async with server.join("Alice", room) as alice:
-        await alice.send("clientSendMessage", text="hello")
+        await alice.send("clientSendMessage", {"text": "hello"})
         await alice.expect("serverNewMessage", user="Alice", text="hello")

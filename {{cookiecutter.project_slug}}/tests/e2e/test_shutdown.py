@@ -60,7 +60,7 @@ async def test_a_signal_ends_the_service_in_order(
     server = serve("-c", TELL_TALE)
     async with server.join("Alice", room) as alice, server.join("Bob", "elsewhere") as bob:
         await alice.send("clientStartTyping")
-        await alice.send("clientSendMessage", text="marker")
+        await alice.send("clientSendMessage", {"text": "marker"})
         await alice.expect("serverNewMessage", user="Alice", text="marker")
         server.process.send_signal(number)
         for client in (alice, bob):
@@ -96,7 +96,7 @@ async def test_a_client_that_does_not_answer_cannot_keep_the_service_alive(
 ) -> None:
     server = serve("-c", TELL_TALE, APP_GRACEFUL_SHUTDOWN_SECONDS="1")
     async with server.join("Alice", room) as alice:
-        alice.connection.transport.pause_reading()
+        alice.pause_reading()
         begun = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert await server.wait_ended() == -signal.SIGTERM

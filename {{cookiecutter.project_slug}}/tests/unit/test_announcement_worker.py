@@ -3,56 +3,53 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
+import falcon.asgi
 import pytest
 
-from falcon_pachinko import Connection, WebSocketConnectionManager
+from falcon_pachinko import App, WebSocketLike, WebSocketResource, install
+from falcon_pachinko.testing import Client, Running
+from falcon_pachinko.testing.fixtures import OpenClient, RunApp
 
 from {{ cookiecutter.package_name }} import workers
+from {{ cookiecutter.package_name }}.messages import ServerSystemAnnouncement
 
-ANNOUNCEMENT = {"type": "serverSystemAnnouncement", "payload": {"text": "Soon"}}
-WAIT_SECONDS = 20.0
+ANNOUNCEMENT = ServerSystemAnnouncement(text="Soon")
 
-Hear = Callable[[], Any]
+Enter = Callable[[str], Awaitable[Client]]
+
+
+class Hall(WebSocketResource):
+    """Lets everybody into the room that is named."""
+
+    async def on_connect(self, req: falcon.asgi.Request, ws: WebSocketLike, room: str) -> bool:
+        await self.join_room(room)
+        return True
 
 
 @pytest.fixture
-def manager() -> WebSocketConnectionManager:
-    return WebSocketConnectionManager()
+def application() -> App:
+    application = install(falcon.asgi.App())
+    application.add_websocket_route("/{room}", Hall)
+    return application
 
 
-async def member_of(manager: WebSocketConnectionManager, room: str) -> Hear:
-    """Let a client into a room; the answer waits for what it hears next."""
-    events: asyncio.Queue[Any] = asyncio.Queue()
+@pytest.fixture
+async def halls(run_app: RunApp, application: App) -> Running:
+    return await run_app(application)
 
-    async def receive() -> Any:
-        raise AssertionError("nobody reads from this client")
 
-    async def accept(*_: Any) -> None:
-        await connection.forward({"type": "websocket.accept"})
-
-    connection = Connection(receive, events.put)
-    connection.accept_handshake = accept
-    await connection.open()
-    await manager.join_room(connection, room)
-    manager.add(connection)
-    assert (await events.get())["type"] == "websocket.accept"
-
-    async def hear() -> Any:
-        async with asyncio.timeout(WAIT_SECONDS):
-            return json.loads((await events.get())["text"])
-
-    return hear
+@pytest.fixture
+def enter(halls: Running, open_client: OpenClient) -> Enter:
+    """Let a client into a room."""
+    return lambda room: open_client(halls, f"/{room}")
 
 
 @asynccontextmanager
-async def announcing(
-    manager: WebSocketConnectionManager, interval_seconds: float
-) -> AsyncIterator[None]:
+async def announcing(application: App, interval_seconds: float) -> AsyncIterator[None]:
+    manager = application.ws_connection_manager
     worker = asyncio.create_task(workers.announce(manager, "lobby_", "Soon", interval_seconds))
     try:
         yield
@@ -61,34 +58,34 @@ async def announcing(
         await asyncio.gather(worker, return_exceptions=True)
 
 
-async def test_every_room_hears_it_again_and_again(manager: WebSocketConnectionManager) -> None:
-    first, second = await member_of(manager, "lobby_1"), await member_of(manager, "lobby_2")
-    async with announcing(manager, 0.01):
+async def test_every_room_hears_it_again_and_again(application: App, enter: Enter) -> None:
+    first, second = await enter("lobby_1"), await enter("lobby_2")
+    async with announcing(application, 0.01):
         for _ in range(3):
-            assert await first() == ANNOUNCEMENT
-            assert await second() == ANNOUNCEMENT
+            assert await first.receive(ServerSystemAnnouncement) == ANNOUNCEMENT
+            assert await second.receive(ServerSystemAnnouncement) == ANNOUNCEMENT
 
 
-async def test_rooms_of_another_kind_do_not_hear_it(manager: WebSocketConnectionManager) -> None:
-    here, elsewhere = await member_of(manager, "lobby_1"), await member_of(manager, "game_1")
-    async with announcing(manager, 0.01):
-        assert await here() == ANNOUNCEMENT
-        assert await here() == ANNOUNCEMENT
-    await manager.broadcast_to_room("game_1", "marker")
-    assert await elsewhere() == "marker"
+async def test_rooms_of_another_kind_do_not_hear_it(application: App, enter: Enter) -> None:
+    here, elsewhere = await enter("lobby_1"), await enter("game_1")
+    async with announcing(application, 0.01):
+        assert await here.receive(ServerSystemAnnouncement) == ANNOUNCEMENT
+        assert await here.receive(ServerSystemAnnouncement) == ANNOUNCEMENT
+    await application.ws_connection_manager.broadcast_to_room("game_1", "marker")
+    assert await elsewhere.receive() == "marker"
 
 
-async def test_a_room_that_is_made_later_hears_it_too(manager: WebSocketConnectionManager) -> None:
-    async with announcing(manager, 0.01):
-        early = await member_of(manager, "lobby_1")
-        assert await early() == ANNOUNCEMENT
-        late = await member_of(manager, "lobby_2")
-        assert await late() == ANNOUNCEMENT
+async def test_a_room_that_is_made_later_hears_it_too(application: App, enter: Enter) -> None:
+    async with announcing(application, 0.01):
+        early = await enter("lobby_1")
+        assert await early.receive(ServerSystemAnnouncement) == ANNOUNCEMENT
+        late = await enter("lobby_2")
+        assert await late.receive(ServerSystemAnnouncement) == ANNOUNCEMENT
 
 
-async def test_the_first_one_comes_after_the_interval(manager: WebSocketConnectionManager) -> None:
-    hear = await member_of(manager, "lobby_1")
-    async with announcing(manager, 3600.0):
+async def test_the_first_one_comes_after_the_interval(application: App, enter: Enter) -> None:
+    client = await enter("lobby_1")
+    async with announcing(application, 3600.0):
         await asyncio.sleep(0)  # The worker takes its first step.
-        await manager.broadcast_to_room("lobby_1", "marker")
-        assert await hear() == "marker"
+        await application.ws_connection_manager.broadcast_to_room("lobby_1", "marker")
+        assert await client.receive() == "marker"

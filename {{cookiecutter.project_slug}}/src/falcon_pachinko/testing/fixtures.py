@@ -2,6 +2,9 @@
 
     pytest_plugins = ["falcon_pachinko.testing.fixtures"]
 
+and import the types of the fixtures there, if at all, ``if TYPE_CHECKING`` only: pytest wants to be the
+first to import this module.
+
 Everything that they have opened is closed at the end of the test, the latest first, also when the
 test has failed.
 """

@@ -1,0 +1,89 @@
+"""The chat inside this process: no port, no other process, and every message is a struct."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from falcon_pachinko.testing import Refused, Running
+from falcon_pachinko.testing.fixtures import OpenClient, RunApp
+
+import {{ cookiecutter.package_name }}.resources.{{ cookiecutter.__resource_module }} as chat_room
+from {{ cookiecutter.package_name }} import app
+from {{ cookiecutter.package_name }}.messages import (
+    SendMessage,
+    ServerNewMessage,
+    ServerSystemAnnouncement,
+    ServerUserJoined,
+    ServerUserLeft,
+    ServerUserTyping,
+)
+
+if TYPE_CHECKING:
+    from ..conftest import Join, MakeSettings
+
+# 8,000 bytes: 150 of them are more than may wait for one client.
+LONG_TEXT = "😀" * 2000
+SLOW_READER = 4008
+
+
+async def test_all_that_one_does_is_told_to_the_others(join: Join) -> None:
+    bob, alice = await join("Bob"), await join("Alice")
+    assert await bob.receive(ServerUserJoined) == ServerUserJoined(user="Alice")
+    await alice.send("clientStartTyping")
+    typing = ServerUserTyping(user="Alice", is_typing=True)
+    assert await bob.receive(ServerUserTyping) == typing
+    await alice.send("clientSendMessage", SendMessage(text="Hello!"))
+    for client in (alice, bob):
+        assert await client.receive(ServerNewMessage) == ServerNewMessage(
+            user="Alice", text="Hello!"
+        )
+    alice.vanish()
+    *others, last = await bob.receive_until(ServerUserLeft)
+    assert last == ServerUserLeft(user="Alice")
+    assert [message["payload"] for message in others] == [{"user": "Alice", "isTyping": False}]
+
+
+async def test_who_reads_too_slowly_is_closed_and_the_others_go_on(join: Join) -> None:
+    alice, bob = await join("Alice"), await join("Bob")
+    await alice.receive(ServerUserJoined)
+    bob.pause_reading()
+    left = {"type": "serverUserLeft", "payload": {"user": "Bob"}}
+    for _ in range(150):
+        await alice.send("clientSendMessage", SendMessage(text=LONG_TEXT))
+        heard = await alice.receive_until("serverNewMessage")
+        if left in heard:
+            break
+    assert left in heard
+    bob.resume_reading()
+    assert (await bob.wait_closed())[0] == SLOW_READER
+
+
+async def test_who_is_not_signed_in_sees_why(
+    chat: Running, open_client: OpenClient, websocket_path: str, room: str
+) -> None:
+    stranger = await open_client(chat, f"{websocket_path}/{room}")
+    assert await stranger.wait_closed() == (chat_room.NOT_SIGNED_IN, "sign in first")
+
+
+async def test_only_pages_of_this_service_may_connect(chat: Running, join: Join) -> None:
+    await join("Alice", origin=chat.origin)
+    with pytest.raises(Refused) as refused:
+        await join("Alice", origin="https://evil.example")
+    assert refused.value.status_code == 403
+
+
+class TestAnnouncement:
+    @pytest.fixture
+    async def chat(self, run_app: RunApp, make_settings: MakeSettings) -> Running:
+        """The service with an announcement all the time."""
+        settings = make_settings(announcement_interval_seconds=0.01, announcement_text="Soon")
+        return await run_app(app.create_app(settings))
+
+    async def test_the_worker_runs_with_the_application(self, join: Join) -> None:
+        alice = await join("Alice")
+        for _ in range(2):
+            assert await alice.receive(ServerSystemAnnouncement) == ServerSystemAnnouncement(
+                text="Soon"
+            )
