@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Unpack
 
+from .. import workers
 from .client import Client
 from .handshake import Handshake
 
@@ -81,5 +82,10 @@ def sigterm_stops(stop: Callable[[], None]) -> Iterator[None]:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+        # NOTE: it is the test that fails, not the process.
+        for ending in tuple(workers.endings):
+            ending.remove_done_callback(workers.on_ending)
+            workers.endings.discard(ending)
+            ending.cancel()
     if asked:
         raise RuntimeError(f"{story}: the log says why")
