@@ -130,6 +130,11 @@ class PushProtocol(WebSocketsSansIOProtocol):
         if self.outbox is not None:
             self.outbox.resume()
 
+    def shutdown(self) -> None:
+        """The server stops; where a close is under way already, uvicorn's own would fail and stop no one else."""
+        if not self.transport.is_closing():
+            super().shutdown()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: nobody has to wait for it any more."""
         super().connection_lost(exc)

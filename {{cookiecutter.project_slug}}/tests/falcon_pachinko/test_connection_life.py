@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -128,8 +127,8 @@ class World:
     async def connect_stalled(self, resource: type[Lobby]) -> Client:
         """Connect as bob, who does not read and whose kernel buffers little."""
         self.app.add_websocket_route("/stalled/{name}", resource, self.record, steps={})
-        client = await self.connect("/stalled/bob", sock=small_socket(self), compression=None)
-        client.socket.transport.pause_reading()
+        client = await self.connect("/stalled/bob", small_buffer=True)
+        client.pause_reading()
         return client
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
@@ -677,15 +676,6 @@ async def test_a_connection_whose_life_is_over_cannot_join_a_room(world: World) 
     assert world.rooms() == {}
 
 
-def small_socket(world: World) -> socket.socket:
-    """A client's socket in which the kernel buffers little; by itself it may grow to tens of MB."""
-    client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    client.connect(("127.0.0.1", world.served.port))
-    client.setblocking(False)
-    return client
-
-
 async def test_a_client_that_stops_reading_is_closed_and_nobody_else_notices(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -693,9 +683,9 @@ async def test_a_client_that_stops_reading_is_closed_and_nobody_else_notices(
     monkeypatch.setattr(Lobby, "limits", limits)
     caplog.set_level(logging.INFO, logger="falcon_pachinko")
     alice = await world.join("alice")
-    bob = await world.join("bob", sock=small_socket(world), compression=None)
+    bob = await world.join("bob", small_buffer=True)
     await world.wait_until(lambda: len(world.manager) == 2)
-    bob.socket.transport.pause_reading()
+    bob.pause_reading()
     text = "x" * 50_000
     sent = 0
     while ("bob", 4008) not in world.record:
@@ -725,7 +715,7 @@ async def test_a_handler_cannot_outrun_its_own_client(world: World) -> None:
     await bob.send("stream")
     await world.wait_until(lambda: any(c.outbox.waiting for c in world.manager))
     assert len(world.record) < total
-    bob.socket.transport.resume_reading()
+    bob.resume_reading()
     assert [int(await bob.receive_raw()) for _ in range(total)] == list(range(total))
 
 

@@ -235,3 +235,23 @@ async def test_a_goodbye_gets_the_code_of_the_server_though_a_send_failed_before
         world.go_on.set()
         await world.wait_until(lambda: len(world.codes) == 1)
     assert world.codes == [1012]
+
+
+async def test_a_stop_while_a_stalled_client_is_closing_reaches_the_others_too() -> None:
+    world = World()
+    async with serve(world.app, ws=PushProtocol, ws_per_message_deflate=False) as world.served:
+        bob = SilentClient(world.served.port, "bob")
+        try:
+            await world.fill_pipe_of(bob)
+            async with connect(world.served.ws_url("/alice")) as alice:
+                await world.wait_until(lambda: len(world.manager) == 2)
+                # A close frame, whose answer has to wait behind what bob does not read.
+                bob.socket.sendall(bytes([0x88, 0x80]) + bytes(4))
+                await world.wait_until(
+                    lambda: any(p.transport.is_closing() for p in world.protocols())
+                )
+                world.served.server.should_exit = True
+                assert await alice.wait_closed() == (1012, "")
+                await world.wait_until(world.is_empty)
+        finally:
+            bob.vanish()
