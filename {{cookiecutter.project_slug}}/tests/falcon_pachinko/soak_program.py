@@ -1,0 +1,103 @@
+"""The service that is soaked: python soak_program.py <push or portable>."""
+
+import asyncio
+import gc
+import os
+import random
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import falcon.asgi
+import uvicorn
+
+from falcon_pachinko import Limits, WebSocketLike, WebSocketResource, handles_message, install
+from falcon_pachinko.uvicorn import PushProtocol
+
+ROOMS = 8
+app = install(falcon.asgi.App())
+
+
+class Room(WebSocketResource):
+    """Somebody is in several rooms, and says things there."""
+
+    limits = Limits(outbox_bytes=256 * 1024, close_seconds=1.0, stall_seconds=2.0)
+
+    async def on_connect(
+        self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, **params: Any
+    ) -> bool:
+        self.connection.user = f"user {random.randrange(50)}"
+        await self.join_room("all")
+        await self.join_room(self.somewhere())
+        await self.broadcast_to_room("all", "came", if_first=True)
+        await asyncio.sleep(random.random() * 0.02)
+        return random.random() < 0.9
+
+    def somewhere(self) -> str:
+        return f"room {random.randrange(ROOMS)}"
+
+    @handles_message("say")
+    async def say(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+        await self.broadcast_to_room(self.somewhere(), {"type": "said", "payload": payload})
+
+    @handles_message("move")
+    async def move(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+        await self.leave_room(self.somewhere())
+        await self.join_room(self.somewhere())
+
+    @handles_message("stream")
+    async def stream(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+        for _ in range(20):
+            await ws.send_text("x" * 20_000)
+
+    @handles_message("wait")
+    async def wait(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+        await asyncio.sleep(random.random())
+
+    async def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:
+        await asyncio.sleep(random.random() * 0.02)
+        await self.broadcast_to_room("all", "left")
+
+
+class Numbers:
+    """What a leak would show in."""
+
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        gc.collect()
+        manager = app.ws_connection_manager
+        resp.media = {
+            "connections": len(manager),
+            "rooms": len(manager.rooms.members_by_room),
+            "tasks": len(asyncio.all_tasks()),
+            "objects": len(gc.get_objects()),
+            "memory_bytes": resident_bytes(),
+        }
+
+
+def resident_bytes() -> int:
+    """The memory that this process holds; 0 where there is no /proc."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        return 0
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+app.add_route("/numbers", Numbers())
+app.add_websocket_route("/room", Room)
+
+if __name__ == "__main__":
+    config = uvicorn.Config(
+        app,
+        lifespan="on",
+        log_level="info",
+        access_log=False,
+        timeout_graceful_shutdown=10,
+        ws=PushProtocol if sys.argv[1] == "push" else "websockets-sansio",
+        ws_per_message_deflate=False,
+        ws_ping_interval=2,
+        ws_ping_timeout=2,
+    )
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+        print(listener.getsockname()[1], flush=True)
+        uvicorn.Server(config).run([listener])
