@@ -31,6 +31,7 @@ from falcon_pachinko import testing
 from falcon_pachinko.testing import Running
 
 from {{ cookiecutter.package_name }} import app, auth, messages, settings
+from {{ cookiecutter.package_name }}.__main__ import WEBSOCKET_OPTIONS
 
 if TYPE_CHECKING:
     from falcon_pachinko.testing.fixtures import OpenClient, RunApp
@@ -244,7 +245,7 @@ def room() -> str:
 @pytest.fixture
 async def chat(run_app: RunApp, make_settings: MakeSettings) -> Running:
     """The service inside this process, without a port."""
-    return await run_app(app.create_app(make_settings()))
+    return await run_app(app.create_app(make_settings()), **WEBSOCKET_OPTIONS)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ class Limits:
         inbox_messages: How many messages are read ahead; beyond it the same.
 
     Raises:
-        ValueError: A bound is not above zero.
+        ValueError: A bound is no number above zero.
     """
 
     on_connect_seconds: float = 10.0
@@ -43,10 +43,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if not getattr(self, field.name) > 0:
-                raise ValueError(
-                    f"{field.name} is {getattr(self, field.name)!r}: it must be above zero"
-                )
+            value = getattr(self, field.name)
+            if not isinstance(value, (int, float)) or not value > 0:
+                raise ValueError(f"{field.name} is {value!r}: it must be a number above zero")
 
 
 DEFAULT_LIMITS = Limits()

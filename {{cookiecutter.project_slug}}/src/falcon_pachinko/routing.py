@@ -13,6 +13,7 @@ import falcon.asgi
 
 from .connection import Connection
 from .errors import RegistrationError
+from .limits import Limits
 from .manager import WebSocketConnectionManager
 from .messages import HandlerTable
 from .resource import WebSocketResource
@@ -112,6 +113,8 @@ def check_resource(
         raise RegistrationError(
             f"{name} for {template!r} is no WebSocketResource: derive it from that class"
         )
+    if not isinstance(factory.limits, Limits):
+        raise RegistrationError(f"{name}.limits is {factory.limits!r}: write limits = Limits(...)")
     for method in ("on_connect", "on_disconnect", "on_unhandled", "on_invalid"):
         if not inspect.iscoroutinefunction(getattr(factory, method)):
             raise RegistrationError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import uvicorn
 
@@ -13,6 +14,14 @@ from .settings import load_settings
 
 # Enough for the longest text that a user may say, each character escaped; more is closed with 1009.
 MAX_MESSAGE_BYTES = 65_536
+
+# How uvicorn serves WebSockets; the tests that run inside a process take the same.
+WEBSOCKET_OPTIONS: dict[str, Any] = {
+    "ws": PushProtocol,
+    "ws_max_size": MAX_MESSAGE_BYTES,
+    # NOTE: compression costs 34 KiB of memory for each connection and most of the time per message.
+    "ws_per_message_deflate": False,
+}
 
 
 def main() -> None:
@@ -31,10 +40,7 @@ def main() -> None:
         # NOTE: rooms live in this process; uvicorn would else heed WEB_CONCURRENCY.
         workers=1,
         timeout_graceful_shutdown=settings.graceful_shutdown_seconds,
-        ws=PushProtocol,
-        ws_max_size=MAX_MESSAGE_BYTES,
-        # NOTE: compression costs 34 KiB of memory for each connection and most of the time per message.
-        ws_per_message_deflate=False,
+        **WEBSOCKET_OPTIONS,
     )
 
 
