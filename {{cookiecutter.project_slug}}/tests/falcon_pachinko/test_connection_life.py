@@ -342,6 +342,24 @@ async def test_on_connect_chooses_the_subprotocol_and_the_headers(world: World) 
     assert bob.socket.response.headers["X-Node"] == "one"
 
 
+@on({"push", "uvicorn"})
+@pytest.mark.parametrize("compression", ["deflate", None])
+async def test_compression_may_be_negotiated_or_not(world: World, compression: str | None) -> None:
+    alice = await world.join("alice", compression=compression)
+    bob = await world.join("bob", compression=None)
+    assert bool(alice.socket.protocol.extensions) is (compression == "deflate")
+    for number in range(20):
+        # Each side's dictionary must hold what the other believes.
+        await alice.send("say", {"text": f"number {number} " * 20})
+        await alice.send("burst")
+    for client in (alice, bob):
+        said = [m for m in [await client.receive() for _ in range(20)] if m["type"] == "said"]
+        assert said[0]["payload"] == {"text": "number 0 " * 20}
+        messages = await client.receive_until("said")
+        while messages[-1]["payload"]["text"] != "number 19 " * 20:
+            messages = await client.receive_until("said")
+
+
 async def test_direct_messages_and_broadcasts_keep_one_order(world: World) -> None:
     alice, bob = await world.join("alice"), await world.join("bob")
     await bob.send("burst")
