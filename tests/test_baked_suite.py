@@ -23,7 +23,7 @@ def test_a_baked_project_passes_its_checks_and_tests(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=BOUND_SECONDS / 3,
+            timeout=BOUND_SECONDS / 2,
         )
         assert finished.returncode == 0, finished.stdout
     assert not (project / "uv.lock").exists()
