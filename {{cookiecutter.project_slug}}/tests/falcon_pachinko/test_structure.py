@@ -9,7 +9,7 @@ PACKAGE = Path(falcon_pachinko.__file__).parent
 
 FLOORS = [
     {"errors", "protocols", "limits"},
-    {"bucket", "held", "loops", "messages", "rooms", "suspension"},
+    {"bucket", "deadline", "held", "loops", "messages", "rooms", "suspension"},
     {"audience", "connection", "inbox", "outbox", "push", "turn", "uvicorn", "workers"},
     {"manager", "resource"},
     {"routing", "install"},
