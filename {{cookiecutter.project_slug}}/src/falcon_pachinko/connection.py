@@ -94,8 +94,9 @@ class Connection:
             self.inbox = Inbox(receive, self.mark_disconnected)
             self.outbox = Outbox(send, self.give_up)
         else:
-            self.inbox = push["make_inbox"](self.mark_disconnected)
+            # NOTE: in this order, because a client that is gone already is told of at once.
             self.outbox = push["make_outbox"](send, self.give_up)
+            self.inbox = push["make_inbox"](self.mark_disconnected)
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} user={self.user!r} {self.state.name.lower()}>"
@@ -178,8 +179,11 @@ class Connection:
         if self.state is OPEN:
             self.outbox.write(outgoing)
             if self.outbox.waiting:
-                await self.outbox.wait_drained(self.limits.stall_seconds)
-                if self.outbox.waiting:
+                # NOTE: what the room says meanwhile waits too, so a client that takes one message after
+                #   the other may never be done; only one that took nothing is given up.
+                taken = self.outbox.backlog.taken
+                in_time = await self.outbox.wait_drained(self.limits.stall_seconds)
+                if not in_time and self.outbox.backlog.taken == taken:
                     self.abandon(SLOW_READER, f"took nothing for {self.limits.stall_seconds} s")
         elif self.held is not None:
             self.held.add(outgoing, self.held.own, self.limits)

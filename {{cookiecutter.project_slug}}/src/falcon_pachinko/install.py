@@ -45,8 +45,10 @@ class LifespanMiddleware:
 
         A server whose grace period is over cancels them and comes here at once.
         """
-        await self.app.ws_connection_manager.wait_empty()
-        await self.stack.aclose()
+        try:
+            await self.app.ws_connection_manager.wait_empty()
+        finally:
+            await self.stack.aclose()
 
 
 class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
@@ -71,6 +73,9 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             await super().__call__(scope, receive, send)
             return
         push = (scope.get("extensions") or {}).get(PUSH_EXTENSION)
+        # NOTE: whoever stands around the application and looks at events is to see all of them.
+        if push is not None and (push["receive"], push["send"]) != (receive, send):
+            push = None
         connection = Connection(receive, send, push)
         try:
             await super().__call__(

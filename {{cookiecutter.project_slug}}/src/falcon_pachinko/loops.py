@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class PerLoop(Generic[T]):
-    """One object for the event loop in use; a process has one loop after the other, not many at once.
+    """One object for each event loop, as long as that is not closed.
 
     Args:
         make: Makes the object of a loop.
@@ -18,11 +18,12 @@ class PerLoop(Generic[T]):
 
     def __init__(self, make: Callable[[asyncio.AbstractEventLoop], T]) -> None:
         self.make = make
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.value: T
+        self.values: dict[asyncio.AbstractEventLoop, T] = {}
 
     def of(self, loop: asyncio.AbstractEventLoop) -> T:
         """The object of this loop."""
-        if self.loop is not loop:
-            self.value, self.loop = self.make(loop), loop
-        return self.value
+        if loop not in self.values:
+            for closed in [known for known in self.values if known.is_closed()]:
+                del self.values[closed]
+            self.values[loop] = self.make(loop)
+        return self.values[loop]

@@ -24,8 +24,7 @@ class WebSocketConnectionManager:
     def __init__(self) -> None:
         self.connections: dict[str, Connection] = {}
         self.rooms: Rooms[Connection, Audience] = Rooms(Audience)
-        self.empty = asyncio.Event()
-        self.empty.set()
+        self.emptied: asyncio.Event | None = None
 
     def __iter__(self) -> Iterator[Connection]:
         return iter(tuple(self.connections.values()))
@@ -104,18 +103,19 @@ class WebSocketConnectionManager:
         """Make an accepted connection known."""
         self.connections[connection.id] = connection
         self.rooms.show(connection)
-        self.empty.clear()
 
     async def wait_empty(self) -> None:
         """Wait until every connection has said goodbye, as long as their limits let them take."""
         seconds = [c.limits.on_disconnect_seconds + c.limits.close_seconds for c in self]
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.empty.wait(), max(seconds, default=0.0))
+        if seconds:
+            self.emptied = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.emptied.wait(), max(seconds))
 
     def forget(self, connection: Connection) -> None:
         """Take a connection out of everything; from now on it cannot come back."""
         connection.finished = True
         self.connections.pop(connection.id, None)
         self.rooms.leave_all(connection)
-        if not self.connections:
-            self.empty.set()
+        if self.emptied is not None and not self.connections:
+            self.emptied.set()

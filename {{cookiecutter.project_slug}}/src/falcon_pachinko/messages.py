@@ -42,7 +42,8 @@ class ServerError(Message, frozen=True):
     """The framework's answer to a message that it or a handler cannot use.
 
     Attributes:
-        code: A word for programs: ``unknownMessage``, ``invalidPayload``, or a ``MessageError``'s own.
+        code: A word for programs: ``unknownMessage``, ``invalidPayload``, ``tooManyMessages``, or a
+            ``MessageError``'s own.
         error: A sentence for people.
         field: Where in the payload, if it is about one place.
     """

@@ -25,6 +25,7 @@ class AnyOutbox(Protocol):
     """Messages to one client, first in, first out, with a bound."""
 
     limits: Limits
+    backlog: Backlog
     waiting: bool
     """Whether the server makes us wait."""
 
@@ -39,8 +40,12 @@ class AnyOutbox(Protocol):
     def close(self) -> None:
         """Take no more messages, except events; those that wait still leave."""
 
-    async def wait_drained(self, timeout_seconds: float | None = None) -> None:
-        """Wait until the server has taken all messages; being cancelled does not disturb them."""
+    async def wait_drained(self, timeout_seconds: float | None = None) -> bool:
+        """Wait until the server has taken all messages; being cancelled does not disturb them.
+
+        Returns:
+            Whether it came to that in time.
+        """
 
     def clear(self) -> None:
         """Drop what waits; what the server has begun to take goes on."""
@@ -50,13 +55,18 @@ class AnyOutbox(Protocol):
 
 
 class Backlog:
-    """The messages that wait for one client, with the bounds of its limits."""
+    """The messages that wait for one client, with the bounds of its limits.
 
-    __slots__ = ("messages", "size_bytes")
+    Attributes:
+        taken: How many have left it so far.
+    """
+
+    __slots__ = ("messages", "size_bytes", "taken")
 
     def __init__(self) -> None:
         self.messages: list[Outgoing] = []
         self.size_bytes = 0
+        self.taken = 0
 
     def add(self, outgoing: Outgoing, limits: Limits) -> None:
         """Let one more wait.
@@ -73,6 +83,7 @@ class Backlog:
         """Take the one that has waited longest."""
         outgoing = self.messages.pop(0)
         self.size_bytes -= outgoing.size_bytes
+        self.taken += 1
         return outgoing
 
     def clear(self) -> None:
@@ -159,10 +170,12 @@ class Outbox:
             self.drainer = None
             self.waiting = False
 
-    async def wait_drained(self, timeout_seconds: float | None = None) -> None:
+    async def wait_drained(self, timeout_seconds: float | None = None) -> bool:
         """Wait until the server has taken all messages; being cancelled does not disturb them."""
-        if self.drainer is not None:
-            await asyncio.wait({self.drainer}, timeout=timeout_seconds)
+        if self.drainer is None:
+            return True
+        done, _ = await asyncio.wait({self.drainer}, timeout=timeout_seconds)
+        return bool(done)
 
     def clear(self) -> None:
         """Drop what waits; what the server has begun to take goes on."""

@@ -166,14 +166,17 @@ class PushOutbox:
             self.drained.set_result(None)
             self.drained = None
 
-    async def wait_drained(self, timeout_seconds: float | None = None) -> None:
+    async def wait_drained(self, timeout_seconds: float | None = None) -> bool:
         """Wait until the transport has room for all; being cancelled does not disturb anything."""
-        if self.sending is not None:
-            await asyncio.wait({self.sending}, timeout=timeout_seconds)
-        elif self.waiting:
+        waits_for: asyncio.Future[None] | None = self.sending
+        if waits_for is None:
+            if not self.waiting:
+                return True
             if self.drained is None:
                 self.drained = self.loop.create_future()
-            await asyncio.wait({self.drained}, timeout=timeout_seconds)
+            waits_for = self.drained
+        done, _ = await asyncio.wait({waits_for}, timeout=timeout_seconds)
+        return bool(done)
 
     def clear(self) -> None:
         """Drop what waits."""

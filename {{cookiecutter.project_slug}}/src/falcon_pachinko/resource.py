@@ -73,8 +73,8 @@ class WebSocketResource:
 
     async def on_unhandled(self, ws: WebSocketLike, message: str | bytes) -> None:
         """Answer a message that is not JSON, has no known type, or is binary where nobody handles that."""
-        await ws.send_media(
-            ServerError(code="unknownMessage", error="Unrecognized message format or type.")
+        await answer(
+            ws, ServerError(code="unknownMessage", error="Unrecognized message format or type.")
         )
 
     async def on_invalid(
@@ -83,8 +83,8 @@ class WebSocketResource:
         """Answer a message of a known type whose payload does not fit."""
         where = f" in '{error.field}'" if error.field else ""
         text = f"{error.message_type} has a bad payload{where}: {error.reason}."
-        await ws.send_media(
-            ServerError(code="invalidPayload", error=text, field=error.field or msgspec.UNSET)
+        await answer(
+            ws, ServerError(code="invalidPayload", error=text, field=error.field or msgspec.UNSET)
         )
 
     async def join_room(self, room: str) -> bool:
@@ -143,6 +143,7 @@ class WebSocketResource:
             await ws.reject(refusal.code, refusal.reason)
         except Exception as error:
             if ws.closed and is_disconnect(error):
+                ws.inbox.open()
                 while ws.close_code is None and await ws.inbox.next() is not None:
                     pass  # the server's word on how the client ended comes behind what it said
             else:
@@ -233,7 +234,7 @@ class WebSocketResource:
             except InvalidPayload as error:
                 await self.on_invalid(ws, message, error)
             except MessageError as error:
-                await ws.send_media(ServerError(code=error.code, error=error.text))
+                await answer(ws, ServerError(code=error.code, error=error.text))
 
     async def hold_off(self, bucket: TokenBucket) -> None:
         """Tell a client that it sends too fast; close it if it goes on."""
@@ -241,7 +242,7 @@ class WebSocketResource:
             await self.connection.close(TOO_MANY_MESSAGES, "too many messages")
         else:
             text = f"Too many messages: wait {bucket.empty_seconds:.1f} s."
-            await self.connection.send_media(ServerError(code="tooManyMessages", error=text))
+            await answer(self.connection, ServerError(code="tooManyMessages", error=text))
 
     async def disconnect(self) -> None:
         """Run ``on_disconnect`` to its end, whatever happens to this task meanwhile."""
@@ -258,6 +259,12 @@ class WebSocketResource:
             )
         except Exception:
             logger.exception("%s.on_disconnect failed", type(self).__name__)
+
+
+async def answer(ws: WebSocketLike, error: ServerError) -> None:
+    """Send the framework's own word; a client that has gone is not told, but what it said is still handled."""
+    if not ws.closed:
+        await ws.send_media(error)
 
 
 def is_disconnect(error: Exception) -> bool:

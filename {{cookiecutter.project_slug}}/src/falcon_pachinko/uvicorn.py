@@ -31,6 +31,7 @@ NEEDED = (
     "handle_parser_exception",
     "keepalive_timeout",
     "loop",
+    "pending_ping_payload",
     "ping_timeout",
     "pong_timer",
     "queue",
@@ -62,6 +63,8 @@ class PushProtocol(WebSocketsSansIOProtocol):
             self.scope["extensions"][PUSH_EXTENSION] = {
                 "make_inbox": self.inbox.attach,  # type: ignore[union-attr]
                 "make_outbox": self.make_outbox,
+                "receive": self.receive,
+                "send": self.send,
             }
 
     def make_outbox(self, send: Send, on_failure: OnFailure) -> PushOutbox:
@@ -187,6 +190,8 @@ class PushInbox:
         while not self.events:
             await self.arrival()
         event = self.events.pop(0)
+        if self.protocol.read_paused and not self.events:
+            self.protocol.read_on()
         if isinstance(event, str):
             return {"type": "websocket.receive", "text": event}
         if isinstance(event, bytes):
