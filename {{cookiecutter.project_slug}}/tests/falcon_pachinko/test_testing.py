@@ -240,6 +240,20 @@ async def test_a_refusal_has_its_status(chat: Running, path: str, origin: str | 
     assert isinstance(refused.value, InvalidStatus)
 
 
+async def test_an_unknown_option_is_named_with_the_known_ones(chat: Running) -> None:
+    options: Any = {"header": {"X-Mine": "yes"}}
+    known = "headers, cookies, subprotocols, origin, small_buffer, timeout_seconds"
+    with pytest.raises(TypeError, match=rf"no option 'header', but {known}$"):
+        async with chat.connect("/lobby/alice", **options):
+            pass
+
+
+async def test_a_path_without_a_slash_is_refused_in_a_sentence(chat: Running) -> None:
+    with pytest.raises(ValueError, match=r"^path 'lobby/alice' must begin with '/'$"):
+        async with chat.connect("lobby/alice"):
+            pass
+
+
 async def test_an_application_may_answer_with_a_response_of_its_own(everywhere: Open) -> None:
     async def deny(scope: Any, receive: Any, send: Any) -> None:
         assert "websocket.http.response" in scope["extensions"]
@@ -529,6 +543,30 @@ async def test_an_application_that_does_not_end_is_named_and_cancelled() -> None
     assert other_tasks() == set()
 
 
+async def test_a_handler_that_does_not_end_is_named_though_it_runs_in_another_task() -> None:
+    stuck = asyncio.Event()
+
+    class Stuck(WebSocketResource):
+        async def on_connect(self, *args: Any, **params: Any) -> bool:
+            return True
+
+        @handles_message("stick")
+        async def stick(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+            stuck.set()
+            await asyncio.Event().wait()
+
+    app = install(falcon.asgi.App())
+    app.add_websocket_route("/stuck", Stuck)
+    async with run(app) as plain:
+        place = rf"it was in \S*Stuck\.stick \({re.escape(__file__)}:\d+\) and was cancelled"
+        with pytest.raises(TimeoutError, match=place):
+            async with plain.connect("/stuck") as client:
+                await client.send("stick", {})
+                await asyncio.wait_for(stuck.wait(), WAIT_SECONDS)
+                client.timeout_seconds = IN_VAIN_SECONDS
+    assert other_tasks() == set()
+
+
 async def test_a_failure_of_the_test_itself_comes_first_and_has_a_note() -> None:
     async def hang(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "websocket.accept"})
@@ -541,7 +579,10 @@ async def test_a_failure_of_the_test_itself_comes_first_and_has_a_note() -> None
 
     with pytest.raises(AssertionError, match="own") as failed:
         await fail()
-    assert "had not ended" in failed.value.__notes__[0]
+    note = (
+        "And then: TimeoutError: the application had not ended 0.05 s after its client was gone: "
+    )
+    assert failed.value.__notes__[0].startswith(note)
 
 
 async def test_a_handshake_without_an_answer_ends_in_time() -> None:
@@ -777,6 +818,15 @@ async def give_a_payload_to_a_message(client: Client) -> None:
     await client.send(Burst(number=1), {"count": 1})
 
 
+async def wait_for_a_struct_without_a_type(client: Client) -> None:
+    expected: Any = Say
+    await client.receive_until(expected)
+
+
+async def send_a_struct_without_a_type(client: Client) -> None:
+    await client.send(Say(text="Hello!"))
+
+
 WRONG: list[tuple[Callable[[Client], Awaitable[None]], type[Exception], str]] = [
     (
         expect_silence,
@@ -826,6 +876,16 @@ WRONG: list[tuple[Callable[[Client], Awaitable[None]], type[Exception], str]] = 
         give_a_payload_to_a_message,
         TypeError,
         r"a payload goes with the name of a type, not with Burst",
+    ),
+    (
+        wait_for_a_struct_without_a_type,
+        TypeError,
+        r'^Say names no type: give a Message or the name of the type; .* send\("type", struct\)$',
+    ),
+    (
+        send_a_struct_without_a_type,
+        TypeError,
+        r'^Say names no type: send a Message, or send\("type", Say\(\.\.\.\)\)$',
     ),
 ]
 

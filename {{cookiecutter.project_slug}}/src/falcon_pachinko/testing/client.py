@@ -78,7 +78,7 @@ class Client:
         Raises:
             Closed: The connection is closed.
             TimeoutError: The server took nothing.
-            TypeError: JSON cannot hold it.
+            TypeError: JSON cannot hold it, or it is a struct that names no type.
         """
         await self.send_raw(encode(message, payload))
 
@@ -133,6 +133,7 @@ class Client:
             TimeoutError: It did not come.
             Closed: The connection was closed before it came.
             AssertionError: Something came that is no JSON, or the payload does not fit.
+            TypeError: The class names no type.
         """
         name = type_named(expected)
         wait = self.begin(f"a message of type {name!r}", timeout_seconds)

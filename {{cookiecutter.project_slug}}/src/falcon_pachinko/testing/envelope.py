@@ -17,13 +17,16 @@ def encode(message: object, payload: object = None) -> str:
     """A message as JSON: a type with or without a payload, a ``Message``, or anything that JSON can hold.
 
     Raises:
-        TypeError: It holds something that JSON cannot, or there is a payload without a type.
+        TypeError: It holds something that JSON cannot, or there is a payload or a struct without a type.
     """
     if isinstance(message, str):
         envelope = {"type": message} if payload is None else {"type": message, "payload": payload}
         return ENCODER.encode(envelope).decode()
     if payload is not None:
         raise TypeError(f"a payload goes with the name of a type, not with {message!r}")
+    if isinstance(message, msgspec.Struct) and not has_type(type(message)):
+        name = type(message).__name__
+        raise TypeError(f'{name} names no type: send a Message, or send("type", {name}(...))')
     return Outgoing(message).data.decode()
 
 
@@ -68,8 +71,26 @@ def type_of(message: object) -> object:
 
 
 def type_named(expected: str | type[Message]) -> str:
-    """The name of a type as it stands on the wire."""
-    return expected if isinstance(expected, str) else str(expected.__struct_config__.tag)
+    """The name of a type as it stands on the wire.
+
+    Raises:
+        TypeError: The class has none.
+    """
+    if isinstance(expected, str):
+        return expected
+    config = getattr(expected, "__struct_config__", None)
+    if config is None or config.tag is None:
+        name = getattr(expected, "__name__", repr(expected))
+        raise TypeError(
+            f"{name} names no type: give a Message or the name of the type; "
+            f'a payload goes as send("type", struct)'
+        )
+    return str(config.tag)
+
+
+def has_type(struct: type[msgspec.Struct]) -> bool:
+    """Whether what is sent of a struct names a type, by its tag or by a field."""
+    return struct.__struct_config__.tag is not None or "type" in struct.__struct_encode_fields__
 
 
 def shown(data: str | bytes) -> str:

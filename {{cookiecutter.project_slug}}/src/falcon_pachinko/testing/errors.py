@@ -76,4 +76,4 @@ def fail(problem: BaseException, failure: BaseException | None) -> None:
     """Raise what went wrong at the end; where something has failed before, that gets a note of it instead."""
     if failure is None:
         raise problem
-    failure.add_note(f"And then: {problem!r}")
+    failure.add_note(f"And then: {type(problem).__name__}: {problem}")

@@ -33,6 +33,28 @@ class Handshake(TypedDict, total=False):
     timeout_seconds: float
 
 
+def check_path(path: str) -> None:
+    """Refuse a path that would run into the port.
+
+    Raises:
+        ValueError: It does not begin with "/".
+    """
+    if not path.startswith("/"):
+        raise ValueError(f"path {path!r} must begin with '/'")
+
+
+def check_options(options: Handshake) -> None:
+    """Refuse options that nobody would look at.
+
+    Raises:
+        TypeError: One is not of :class:`Handshake`.
+    """
+    known = Handshake.__annotations__
+    for name in options:
+        if name not in known:
+            raise TypeError(f"connect() has no option {name!r}, but {', '.join(known)}")
+
+
 @asynccontextmanager
 async def connect(
     url: str,

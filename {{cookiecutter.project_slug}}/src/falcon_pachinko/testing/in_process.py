@@ -23,7 +23,14 @@ from websockets.uri import parse_uri
 from ..outbox import Event
 from .client import WAIT_SECONDS, Client
 from .errors import Closed, fail
-from .handshake import CLOSE_SECONDS, Handshake, all_headers, explained
+from .handshake import (
+    CLOSE_SECONDS,
+    Handshake,
+    all_headers,
+    check_options,
+    check_path,
+    explained,
+)
 from .lifespan import living
 from .memory import join
 from .running import SETTINGS, STEP_SECONDS, Running, sigterm_stops
@@ -104,6 +111,8 @@ class InProcess(Running):
             TimeoutError: It did not answer, or did not end when the client was gone; then it is cancelled.
             Exception: What the application raised and nothing in it caught.
         """
+        check_path(path)
+        check_options(options)
         if self.stopped:
             raise ConnectionRefusedError("the application has been stopped")
         seconds = options.get("timeout_seconds", WAIT_SECONDS)

@@ -48,6 +48,8 @@ class Running(ABC):
         Raises:
             Refused: The application answered with an HTTP status instead of accepting.
             TimeoutError: It did not answer.
+            ValueError: The path does not begin with "/".
+            TypeError: There is no such option.
         """
 
     @abstractmethod

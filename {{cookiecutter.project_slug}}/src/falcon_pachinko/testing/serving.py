@@ -13,7 +13,7 @@ import uvicorn
 
 from .client import Client
 from .errors import fail
-from .handshake import Handshake, connect
+from .handshake import Handshake, check_options, check_path, connect
 from .running import SETTINGS, STEP_SECONDS, Running, sigterm_stops
 from .tasks import wait_ended
 
@@ -80,12 +80,14 @@ class Served(Running):
         return f"{self.origin}{path}"
 
     def ws_url(self, path: str) -> str:
-        """The address of a path for a WebSocket client."""
+        """The address of a path for a WebSocket client; ``ValueError`` where it does not begin with "/"."""
+        check_path(path)
         return f"ws://{HOST}:{self.port}{path}"
 
     def connect(
         self, path: str, **options: Unpack[Handshake]
     ) -> AbstractAsyncContextManager[Client]:
+        check_options(options)
         return connect(self.ws_url(path), **options)
 
     def stop(self) -> None:

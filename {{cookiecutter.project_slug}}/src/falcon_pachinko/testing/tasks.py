@@ -25,12 +25,18 @@ async def wait_ended(task: asyncio.Task[Any], timeout_seconds: float) -> str | N
 
 
 def place_of(task: asyncio.Task[Any]) -> str:
-    """Where a task waits: the innermost line that is not asyncio's own."""
-    awaited: Any = task.get_coro()
+    """Where a task waits: the innermost line that is not asyncio's own, also in a task that it awaits."""
     place = "nowhere"
-    while (frame := getattr(awaited, "cr_frame", None)) is not None:
-        if not frame.f_globals.get("__name__", "").startswith("asyncio"):
-            code = frame.f_code
-            place = f"in {code.co_qualname} ({code.co_filename}:{frame.f_lineno})"
-        awaited = awaited.cr_await
+    waiter: Any = task
+    seen: set[Any] = set()  # two tasks may wait for each other
+    while isinstance(waiter, asyncio.Task) and waiter not in seen:
+        seen.add(waiter)
+        awaited: Any = waiter.get_coro()
+        while (frame := getattr(awaited, "cr_frame", None)) is not None:
+            if not frame.f_globals.get("__name__", "").startswith("asyncio"):
+                code = frame.f_code
+                place = f"in {code.co_qualname} ({code.co_filename}:{frame.f_lineno})"
+            awaited = awaited.cr_await
+        # NOTE: what a coroutine awaits does not tell its task; only this attribute of asyncio's does.
+        waiter = getattr(waiter, "_fut_waiter", None)
     return place
