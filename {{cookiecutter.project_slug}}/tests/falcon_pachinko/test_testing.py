@@ -557,13 +557,16 @@ async def test_a_handler_that_does_not_end_is_named_though_it_runs_in_another_ta
 
     app = install(falcon.asgi.App())
     app.add_websocket_route("/stuck", Stuck)
-    async with run(app) as plain:
-        place = rf"it was in \S*Stuck\.stick \({re.escape(__file__)}:\d+\) and was cancelled"
-        with pytest.raises(TimeoutError, match=place):
-            async with plain.connect("/stuck") as client:
-                await client.send("stick", {})
-                await asyncio.wait_for(stuck.wait(), WAIT_SECONDS)
-                client.timeout_seconds = IN_VAIN_SECONDS
+
+    async def converse() -> None:
+        async with run(app) as plain, plain.connect("/stuck") as client:
+            await client.send("stick", {})
+            await asyncio.wait_for(stuck.wait(), WAIT_SECONDS)
+            client.timeout_seconds = IN_VAIN_SECONDS
+
+    place = rf"it was in \S*Stuck\.stick \({re.escape(__file__)}:\d+\) and was cancelled"
+    with pytest.raises(TimeoutError, match=place):
+        await converse()
     assert other_tasks() == set()
 
 
