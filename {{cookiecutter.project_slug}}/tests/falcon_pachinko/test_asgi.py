@@ -12,11 +12,13 @@ import pytest
 from falcon_pachinko import (
     App,
     Connection,
+    Limits,
     WebSocketLike,
     WebSocketResource,
     handles_message,
     install,
 )
+from falcon_pachinko.messages import Outgoing
 from falcon_pachinko.testing import connect
 
 from .servers import SERVERS
@@ -33,6 +35,11 @@ SCOPE = {
     "scheme": "ws",
     "subprotocols": [],
 }
+
+HANDSHAKE = (
+    b"GET /room HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 
 Event = Mapping[str, Any]
 Send = Callable[[Event], Awaitable[None]]
@@ -210,3 +217,101 @@ async def test_a_timeout_around_one_members_send_is_no_harm_to_who_speaks(
     await stalled.end()
     await speaker.end()
     assert goodbyes == [1001, 1001]
+
+
+async def test_a_client_that_takes_one_message_after_the_other_is_not_stalled() -> None:
+    class Slow:
+        async def send(self, event: Event) -> None:
+            await asyncio.sleep(0.01)
+
+    async def accept(*_: Any) -> None:
+        await connection.forward({"type": "websocket.accept"})
+
+    connection = Connection(asyncio.Queue[Event]().get, Slow().send)
+    connection.accept_handshake = accept
+    connection.limits = Limits(stall_seconds=0.2)
+    await connection.open()
+    for _ in range(3):
+        connection.deliver(Outgoing({"type": "said"}))
+    own = asyncio.create_task(connection.send_text("own"))
+    for _ in range(60):
+        connection.deliver(Outgoing({"type": "said"}))  # there is always one more that waits
+        await asyncio.sleep(0.0095)
+    assert not connection.closed
+    assert own.done()
+    await asyncio.wait_for(connection.close(), WAIT_SECONDS)
+    await connection.end()
+
+
+@pytest.mark.parametrize("server", ["push", "uvicorn"])
+async def test_a_client_may_go_before_the_application_has_begun(
+    app: App, connections: list[Connection], server: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    entered = asyncio.Event()
+
+    async def slowly(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            entered.set()
+            await asyncio.sleep(TIMEOUT_SECONDS)
+        await app(scope, receive, send)
+
+    async with SERVERS[server](slowly) as served:
+        _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(HANDSHAKE)
+        await asyncio.wait_for(entered.wait(), WAIT_SECONDS)
+        writer.close()
+        await asyncio.sleep(3 * TIMEOUT_SECONDS)
+    assert all(connection.closed for connection in connections)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize("server", ["push", "uvicorn"])
+async def test_bad_messages_do_not_cost_a_client_what_it_said_before_it_went(
+    app: App, goodbyes: list[int], server: str
+) -> None:
+    async with (
+        SERVERS[server](app) as served,
+        connect(served.ws_url("/room")) as witness,
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(HANDSHAKE)
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), WAIT_SECONDS)
+        texts = [b"garbage", b"garbage", *[b'{"type":"say"}'] * 3]
+        frames = [bytes([0x81, 0x80 | len(text)]) + bytes(4) + text for text in texts]
+        writer.write(b"".join(frames) + bytes([0x88, 0x80]) + bytes(4))
+        for _ in range(3):
+            assert await witness.receive() == {"type": "said"}
+        writer.close()
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not goodbyes:  # noqa: ASYNC110 (what is waited for sets no event)
+                await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("server", ["push", "uvicorn"])
+async def test_a_middleware_sees_all_events_on_each_way(app: App, server: str) -> None:
+    seen: list[str] = []
+
+    async def watched(scope: Any, receive: Any, send: Any) -> None:
+        async def watched_send(event: Event) -> None:
+            seen.append(event["type"])
+            await send(event)
+
+        async def watched_receive() -> Event:
+            event: Event = await receive()
+            seen.append(event["type"])
+            return event
+
+        is_websocket = scope["type"] == "websocket"
+        await app(scope, *((watched_receive, watched_send) if is_websocket else (receive, send)))
+
+    async with SERVERS[server](watched) as served, connect(served.ws_url("/room")) as client:
+        await client.send("say")
+        assert await client.receive() == {"type": "said"}
+        await client.close()
+    assert seen == [
+        "websocket.connect",
+        "websocket.accept",
+        "websocket.receive",
+        "websocket.send",
+        "websocket.disconnect",
+    ]

@@ -54,6 +54,12 @@ class Room(WebSocketResource):
             await asyncio.sleep(0)
         self.world.filled.set()
 
+    @handles_message("stream")
+    async def stream(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+        while True:
+            await ws.send_text("x" * 5 if self.world.something_waits() else "x" * 5000)
+            await asyncio.sleep(0.001)
+
     async def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:
         self.world.goodbyes.append(self.name)
         self.world.codes.append(close_code)
@@ -164,6 +170,19 @@ async def test_a_client_that_answers_no_ping_leaves_though_something_waits_for_i
                     await world.manager.broadcast_to_room("room", "tick")
                     await asyncio.sleep(0.01)
             assert world.goodbyes == ["bob"]
+        finally:
+            bob.vanish()
+
+
+async def test_a_handler_that_hears_of_it_first_leaves_no_ghost(way: Any) -> None:
+    world = World()
+    options = {"ws_ping_interval": SOON_SECONDS, "ws_ping_timeout": SOON_SECONDS}
+    async with serve(world.app, ws=way, ws_per_message_deflate=False, **options) as world.served:
+        bob = SilentClient(world.served.port, "bob")
+        try:
+            await world.wait_until(lambda: len(world.manager) == 1)
+            bob.send('{"type":"stream"}')
+            await world.wait_until(lambda: world.goodbyes == ["bob"] and world.is_empty())
         finally:
             bob.vanish()
 
