@@ -21,6 +21,8 @@ from .push import PushOutbox
 
 # RFC 6455 section 8.1
 INVALID_TEXT = 1007
+# RFC 6455 section 7.1.5
+ABNORMAL_CLOSURE = 1006
 
 # What of uvicorn's class the way past its ``receive`` and ``send`` rests on (uvicorn 0.54).
 NEEDED = (
@@ -100,6 +102,14 @@ class PushProtocol(WebSocketsSansIOProtocol):
             self.handle_parser_exception()
         else:
             self.inbox.feed(text)
+
+    def handle_parser_exception(self) -> None:
+        """A client has broken the protocol; before its handshake is answered there is nothing to close yet."""
+        if self.conn.close_sent is not None:
+            super().handle_parser_exception()
+        else:
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": ABNORMAL_CLOSURE})
+            self.transport.close()
 
     def keepalive_timeout(self) -> None:
         """No pong came in time; one that we have not read yet may still be on its way."""

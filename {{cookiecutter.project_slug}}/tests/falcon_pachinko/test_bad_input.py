@@ -451,11 +451,7 @@ async def test_who_speaks_nonsense_before_the_handshake_is_answered_is_not_let_i
     world: World,
     data: bytes,
     caplog: pytest.LogCaptureFixture,
-    request: pytest.FixtureRequest,
 ) -> None:
-    if world.way == "push":
-        reason = "uvicorn's class expects to have closed, and cannot before it has answered"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     async with at_the_door(world) as (client, open_door):
         await client.send(data)
         async with asyncio.timeout(WAIT_SECONDS):
