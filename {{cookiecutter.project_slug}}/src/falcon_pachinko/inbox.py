@@ -89,7 +89,7 @@ class Inbox:
 
     def watch(self) -> None:
         """See a client that gives up while ``on_connect`` runs: until the accept nothing else can come."""
-        self.ahead = asyncio.create_task(self.read_ahead())
+        self.begin_ahead()
 
     async def stop_watching(self) -> None:
         """Let the event loop have a last look at the client; let go of what ``watch`` has begun."""
@@ -133,6 +133,11 @@ class Inbox:
             if not self.queue:
                 self.ahead = None
 
+    def begin_ahead(self) -> None:
+        """Let a task read ahead; what it raises is for who reads, if anybody still does."""
+        self.ahead = asyncio.create_task(self.read_ahead())
+        self.ahead.add_done_callback(lambda task: task.cancelled() or task.exception())
+
     async def read_ahead(self) -> None:
         """Read until the reader is back or the bound is reached."""
         while not (self.reading or self.ended or self.full):
@@ -161,7 +166,7 @@ class Inbox:
         if not self.busy:
             self.busy = True
         elif self.ahead is None or (self.ahead.done() and not self.full):
-            self.ahead = asyncio.create_task(self.read_ahead())
+            self.begin_ahead()
 
     def interrupt(self) -> None:
         """Wake the reader, if it waits for something to come; a running handler is left alone."""

@@ -115,9 +115,8 @@ class WebSocketResource:
         held = self.connection.held
         if held is not None:
             held.defer(room, outgoing, exclude_self, if_first, self.connection.limits)
-        elif not if_first or self.manager.is_first(self.connection, room):
-            exclude = (self.connection,) if exclude_self else ()
-            await self.manager.broadcast_to_room(room, outgoing, exclude=exclude)
+        else:
+            await broadcast(self.manager, self.connection, room, outgoing, exclude_self, if_first)
 
     @classmethod
     def handler_table(cls) -> HandlerTable:
@@ -198,7 +197,8 @@ class WebSocketResource:
             return False
         self.manager.add(ws)
         for room, outgoing, exclude_self, if_first in held.deferred:
-            await self.broadcast_to_room(room, outgoing, exclude_self, if_first=if_first)
+            # NOTE: not by the method of this class: whoever overrides that has had its call.
+            await broadcast(self.manager, ws, room, outgoing, exclude_self, if_first)
         for outgoing in held.heard:
             ws.deliver(outgoing)
         return True
@@ -259,6 +259,19 @@ class WebSocketResource:
             )
         except Exception:
             logger.exception("%s.on_disconnect failed", type(self).__name__)
+
+
+async def broadcast(
+    manager: WebSocketConnectionManager,
+    ws: Connection,
+    room: str,
+    outgoing: Outgoing,
+    exclude_self: bool,
+    if_first: bool,
+) -> None:
+    """Let a connection speak to a room."""
+    if not if_first or manager.is_first(ws, room):
+        await manager.broadcast_to_room(room, outgoing, exclude=(ws,) if exclude_self else ())
 
 
 async def answer(ws: WebSocketLike, error: ServerError) -> None:

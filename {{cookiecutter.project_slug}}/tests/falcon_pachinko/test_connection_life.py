@@ -186,6 +186,29 @@ async def test_own_messages_then_own_broadcasts_then_what_the_room_said_meanwhil
     assert await alice.receive() == "broadcast"
 
 
+async def test_an_overridden_broadcast_is_called_once_and_keeps_the_order(world: World) -> None:
+    said: list[Any] = []
+
+    class Archive(Lobby):
+        async def broadcast_to_room(
+            self, room: str, message: object, exclude_self: bool = False, *, if_first: bool = False
+        ) -> None:
+            await asyncio.sleep(0)
+            said.append(message)
+            await super().broadcast_to_room(room, message, exclude_self, if_first=if_first)
+
+    async def announce(self: Lobby, req: falcon.asgi.Request, ws: WebSocketLike) -> bool:
+        await self.join_room("lobby")
+        await self.broadcast_to_room("lobby", "joined")
+        await world.manager.broadcast_to_room("lobby", "meanwhile")
+        return True
+
+    world.app.add_websocket_route("/archive/{name}", Archive, world.record, steps={"bob": announce})
+    bob = await world.connect("/archive/bob")
+    assert [await bob.receive() for _ in range(2)] == ["joined", "meanwhile"]
+    assert said == ["joined"]
+
+
 async def test_a_newcomer_is_invisible_until_it_is_accepted(world: World) -> None:
     entered, go_on = asyncio.Event(), asyncio.Event()
 
