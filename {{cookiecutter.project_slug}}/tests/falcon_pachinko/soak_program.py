@@ -6,6 +6,7 @@ import os
 import random
 import socket
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,17 @@ from falcon_pachinko import Limits, WebSocketLike, WebSocketResource, handles_me
 from falcon_pachinko.uvicorn import PushProtocol
 
 ROOMS = 8
+SEND_BUFFER_BYTES = 32 * 1024
+SLOW_READER = 4008
+
 app = install(falcon.asgi.App())
+ends: Counter[int] = Counter()
 
 
 class Room(WebSocketResource):
     """Somebody is in several rooms, and says things there."""
 
-    limits = Limits(outbox_bytes=256 * 1024, close_seconds=1.0, stall_seconds=2.0)
+    limits = Limits(outbox_bytes=256 * 1024, close_seconds=0.5, stall_seconds=1.0)
 
     async def on_connect(
         self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, **params: Any
@@ -56,6 +61,7 @@ class Room(WebSocketResource):
         await asyncio.sleep(random.random())
 
     async def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:
+        ends[close_code] += 1
         await asyncio.sleep(random.random() * 0.02)
         await self.broadcast_to_room("all", "left")
 
@@ -72,6 +78,8 @@ class Numbers:
             "tasks": len(asyncio.all_tasks()),
             "objects": len(gc.get_objects()),
             "memory_bytes": resident_bytes(),
+            "goodbyes": ends.total(),
+            "slow_readers": ends[SLOW_READER],
         }
 
 
@@ -99,5 +107,7 @@ if __name__ == "__main__":
         ws_ping_timeout=2,
     )
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+        # NOTE: each connection inherits it; else the kernel would take megabytes for a slow client.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         print(listener.getsockname()[1], flush=True)
         uvicorn.Server(config).run([listener])
