@@ -16,10 +16,11 @@ from .errors import (
     RegistrationError,
     Reject,
 )
+from .handlers import handles_binary, handles_message
 from .install import App, install
 from .limits import Limits
 from .manager import WebSocketConnectionManager
-from .messages import Message, ServerError, handles_binary, handles_message
+from .messages import Message, ServerError
 from .protocols import WebSocketLike
 from .resource import WebSocketResource
 

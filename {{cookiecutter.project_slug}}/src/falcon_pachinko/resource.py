@@ -16,9 +16,10 @@ from .bucket import TokenBucket
 from .connection import Connection
 from .deadline import run_to_end
 from .errors import InvalidPayload, MessageError, Reject
+from .handlers import HandlerTable
 from .limits import DEFAULT_LIMITS, Limits
 from .manager import WebSocketConnectionManager
-from .messages import HandlerTable, Outgoing, ServerError, size_bytes_of
+from .messages import Outgoing, ServerError, size_bytes_of
 from .protocols import WebSocketLike
 
 logger = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ import falcon.asgi
 
 from .connection import Connection
 from .errors import RegistrationError
+from .handlers import HandlerTable
 from .limits import Limits
 from .manager import WebSocketConnectionManager
-from .messages import HandlerTable
 from .resource import WebSocketResource
 
 logger = logging.getLogger(__name__)

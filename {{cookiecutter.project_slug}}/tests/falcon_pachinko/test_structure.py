@@ -9,7 +9,7 @@ PACKAGE = Path(falcon_pachinko.__file__).parent
 
 FLOORS = [
     {"errors", "protocols", "limits"},
-    {"bucket", "deadline", "held", "loops", "messages", "rooms", "suspension"},
+    {"bucket", "deadline", "handlers", "held", "loops", "messages", "rooms", "suspension"},
     {"audience", "connection", "inbox", "outbox", "push", "turn", "uvicorn", "workers"},
     {"manager", "resource"},
     {"routing", "install"},
@@ -58,7 +58,7 @@ def test_every_module_has_its_floor() -> None:
 
 
 def test_the_pure_floor_waits_for_nothing() -> None:
-    for module in ("bucket", "held", "messages", "rooms"):
+    for module in ("bucket", "handlers", "held", "messages", "rooms"):
         tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
         assert not [node for node in ast.walk(tree) if isinstance(node, ast.Await)], module
 

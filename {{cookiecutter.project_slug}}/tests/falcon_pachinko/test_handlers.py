@@ -1,0 +1,234 @@
+"""Decoding and the handler table."""
+
+import json
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from falcon_pachinko import (
+    InvalidPayload,
+    RegistrationError,
+    WebSocketLike,
+    WebSocketResource,
+    handles_binary,
+    handles_message,
+)
+from falcon_pachinko.handlers import HandlerTable
+
+
+class Say(msgspec.Struct):
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=5)]
+    to: list[str] = []
+
+
+class Nothing(msgspec.Struct):
+    pass
+
+
+class Talk(WebSocketResource):
+    @handles_message("say")
+    async def say(self, ws: WebSocketLike, payload: Say) -> None: ...
+
+    @handles_message("any")
+    async def any(self, ws: WebSocketLike, payload: dict) -> None:  # type: ignore[type-arg]
+        ...
+
+    @handles_message("bare")
+    async def bare(self, ws, payload):  # type: ignore[no-untyped-def]
+        ...
+
+    @handles_message("numbers")
+    async def numbers(self, ws: WebSocketLike, payload: dict[str, int]) -> None: ...
+
+    @handles_message("nothing")
+    async def nothing(self, ws: WebSocketLike, payload: Nothing) -> None: ...
+
+
+@pytest.fixture
+def table() -> HandlerTable:
+    return HandlerTable(Talk)
+
+
+def decode(table: HandlerTable, message: Any) -> Any:
+    found = table.decode(message if isinstance(message, str) else json.dumps(message))
+    return None if found is None else (found[0].__name__, found[1])
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ({"type": "say", "payload": {"text": "hi"}}, ("say", Say("hi"))),
+        ({"payload": {"text": "hi", "extra": 1}, "type": "say", "id": 7}, ("say", Say("hi"))),
+        ({"type": "any", "payload": {"a": [1]}}, ("any", {"a": [1]})),
+        ({"type": "any"}, ("any", {})),
+        ({"type": "bare"}, ("bare", {})),
+        ({"type": "numbers", "payload": {"a": 1}}, ("numbers", {"a": 1})),
+        ({"type": "nothing"}, ("nothing", Nothing())),
+    ],
+)
+def test_a_known_type_finds_its_handler_and_its_payload(
+    table: HandlerTable, message: Any, expected: Any
+) -> None:
+    assert decode(table, message) == expected
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "unknown"},
+        {"type": ""},
+        {"type": "", "payload": {}},
+        {"type": None},
+        {"type": ["say"]},
+        {"payload": {}},
+        {},
+        [],
+        "say",
+        "{",
+        '"\\ud800"',
+        "NaN",
+        "[" * 100_000,
+        '{"type": "any", "payload": {"a": ' + "[" * 9999 + "]" * 9999 + "}}",
+        '{"type": "on_connect"}',
+        '{"type": "__init__"}',
+    ],
+)
+def test_what_has_no_known_type_has_no_handler(table: HandlerTable, message: Any) -> None:
+    assert decode(table, message) is None
+
+
+@pytest.mark.parametrize(
+    ("message", "field", "reason"),
+    [
+        ({"type": "say", "payload": {"text": 5}}, "text", "Expected `str`, got `int`"),
+        ({"type": "say", "payload": {"text": ""}}, "text", "Expected `str` of length >= 1"),
+        ({"type": "say", "payload": {"text": "x", "to": [1]}}, "to[0]", "Expected `str`"),
+        ({"type": "say", "payload": {}}, "", "Object missing required field `text`"),
+        ({"type": "say"}, "", "Object missing required field `payload`"),
+        ({"type": "say", "payload": None}, "", "Expected `object`, got `null`"),
+        ({"type": "any", "payload": []}, "", "Expected `object`, got `array`"),
+        ({"type": "numbers", "payload": {"a": "1"}}, "[...]", "Expected `int`, got `str`"),
+        ('{"type": "any", "payload": {"a": 1e999}}', "[...]", "Number out of range"),
+    ],
+)
+def test_a_known_type_with_a_bad_payload_says_where_and_why(
+    table: HandlerTable, message: Any, field: str, reason: str
+) -> None:
+    with pytest.raises(InvalidPayload) as caught:
+        decode(table, message)
+    assert caught.value.field == field
+    assert caught.value.reason.startswith(reason)
+    assert caught.value.message_type in ("say", "any", "numbers")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+)
+envelopes = st.fixed_dictionaries(
+    {"type": st.sampled_from(["say", "any", "numbers", "other"]), "payload": json_values}
+)
+
+
+@given(st.text() | (json_values | envelopes).map(json.dumps))
+def test_any_text_is_decoded_or_refused_but_never_an_accident(text: str) -> None:
+    try:
+        found = HandlerTable(Talk).decode(text)
+    except InvalidPayload:
+        return
+    assert found is None or found[0].__name__ in Talk.__dict__
+
+
+def test_a_class_without_handlers_understands_nothing() -> None:
+    class Silent(WebSocketResource):
+        pass
+
+    table = HandlerTable(Silent)
+    assert decode(table, {"type": ""}) is None
+    assert decode(table, {"type": "say"}) is None
+
+
+def test_an_override_keeps_the_mark_of_the_method_it_replaces() -> None:
+    class Louder(Talk):
+        async def any(self, ws: WebSocketLike, payload: dict) -> None:  # type: ignore[type-arg]
+            ...
+
+    found = HandlerTable(Louder).decode('{"type": "any"}')
+    assert found is not None
+    assert found[0] is Louder.any
+
+
+def test_one_method_may_handle_several_types() -> None:
+    class Both(WebSocketResource):
+        @handles_message("start")
+        @handles_message("stop")
+        async def either(self, ws: WebSocketLike, payload: dict[str, Any]) -> None: ...
+
+    assert set(HandlerTable(Both).by_type) == {"start", "stop"}
+
+
+def test_two_handlers_of_one_type_are_refused() -> None:
+    class Twice(Talk):
+        @handles_message("say")
+        async def say_too(self, ws: WebSocketLike, payload: Say) -> None: ...
+
+    with pytest.raises(RegistrationError, match=r"say_too and .*say both handle 'say'"):
+        HandlerTable(Twice)
+
+
+def test_two_binary_handlers_are_refused() -> None:
+    class Twice(WebSocketResource):
+        @handles_binary
+        async def one(self, ws: WebSocketLike, data: bytes) -> None: ...
+
+        @handles_binary
+        async def two(self, ws: WebSocketLike, data: bytes) -> None: ...
+
+    with pytest.raises(RegistrationError, match="two binary handlers"):
+        HandlerTable(Twice)
+
+
+def test_a_handler_that_is_no_coroutine_function_is_refused() -> None:
+    class Plain(WebSocketResource):
+        @handles_message("say")  # type: ignore[type-var]
+        def say(self, ws: WebSocketLike, payload: Say) -> None: ...
+
+    with pytest.raises(RegistrationError, match="write 'async def'"):
+        HandlerTable(Plain)
+
+
+def test_a_handler_with_a_wrong_signature_is_refused() -> None:
+    class Short(WebSocketResource):
+        @handles_message("say")
+        async def say(self, ws: WebSocketLike) -> None: ...
+
+    with pytest.raises(RegistrationError, match=r"it takes \(self, ws, payload\)"):
+        HandlerTable(Short)
+
+
+def test_a_payload_that_cannot_be_decoded_is_refused() -> None:
+    class Odd(WebSocketResource):
+        @handles_message("say")
+        async def say(self, ws: WebSocketLike, payload: Say | Nothing) -> None: ...
+
+    with pytest.raises(RegistrationError, match="payload annotation cannot be decoded"):
+        HandlerTable(Odd)
+
+
+def test_an_annotation_that_cannot_be_resolved_is_refused() -> None:
+    class Unknown(WebSocketResource):
+        @handles_message("say")
+        async def say(self, ws: WebSocketLike, payload: "Missing") -> None:  # type: ignore[name-defined]  # noqa: F821
+            ...
+
+    with pytest.raises(RegistrationError, match="'Missing' is not defined"):
+        HandlerTable(Unknown)
+
+
+@pytest.mark.parametrize("message_type", ["", None, 5])
+def test_a_handler_needs_the_name_of_a_type(message_type: Any) -> None:
+    with pytest.raises(RegistrationError, match="name the message type"):
+        handles_message(message_type)
