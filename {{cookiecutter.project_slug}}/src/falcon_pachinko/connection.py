@@ -11,7 +11,14 @@ from typing import Any
 
 from falcon import WebSocketDisconnected
 
-from .errors import OutboxFull, check_close_code, shorten_close_reason
+from .close_codes import (
+    NO_STATUS_RECEIVED,
+    NORMAL_CLOSURE,
+    SLOW_READER,
+    check_close_code,
+    shorten_close_reason,
+)
+from .errors import OutboxFull
 from .held import Held
 from .inbox import AnyInbox, Inbox, Receive
 from .limits import Limits
@@ -19,10 +26,6 @@ from .messages import Outgoing
 from .outbox import AnyOutbox, Event, Outbox, Send
 
 logger = logging.getLogger(__name__)
-
-NORMAL_CLOSURE = 1000
-NO_STATUS_RECEIVED = 1005
-SLOW_READER = 4008
 
 
 class State(enum.Enum):

@@ -11,11 +11,7 @@ PachinkoError
 
 from __future__ import annotations
 
-# RFC 6455 section 5.5: a control frame carries 125 bytes at most, and a close frame spends two on its code.
-MAX_CLOSE_REASON_BYTES = 123
-
-# RFC 6455 section 7.4.1 and the IANA registry: what an endpoint may send, below the ranges for applications.
-SENDABLE_CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
+from .close_codes import check_close_code
 
 
 class PachinkoError(Exception):
@@ -82,17 +78,3 @@ class Reject(PachinkoError):
         super().__init__(code, reason)
         self.code = check_close_code(code)
         self.reason = reason
-
-
-def check_close_code(code: int) -> int:
-    """Return the code if an endpoint may send it (RFC 6455 section 7.4)."""
-    if code in SENDABLE_CLOSE_CODES or 3000 <= code <= 4999:
-        return code
-    raise ValueError(
-        f"close code {code} cannot be sent: use 1000, 4000 to 4999, or another of RFC 6455 section 7.4"
-    )
-
-
-def shorten_close_reason(reason: str) -> str:
-    """Cut the reason to what fits into a close frame, between two characters."""
-    return reason.encode("utf-8", "replace")[:MAX_CLOSE_REASON_BYTES].decode("utf-8", "ignore")

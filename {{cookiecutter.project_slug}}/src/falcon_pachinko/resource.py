@@ -13,6 +13,13 @@ from falcon import HTTPError, HTTPStatus, WebSocketDisconnected
 from falcon.asgi.ws import http_status_to_ws_code
 
 from .bucket import TokenBucket
+from .close_codes import (
+    ABNORMAL_CLOSURE,
+    INTERNAL_ERROR,
+    MESSAGE_TOO_BIG,
+    SERVICE_RESTART,
+    TOO_MANY_MESSAGES,
+)
 from .connection import Connection
 from .deadline import run_to_end
 from .errors import InvalidPayload, MessageError, Reject
@@ -24,11 +31,6 @@ from .protocols import WebSocketLike
 
 logger = logging.getLogger(__name__)
 
-ABNORMAL_CLOSURE = 1006
-MESSAGE_TOO_BIG = 1009
-INTERNAL_ERROR = 1011
-SERVICE_RESTART = 1012
-TOO_MANY_MESSAGES = 4029
 FORBIDDEN = http_status_to_ws_code(403)
 
 

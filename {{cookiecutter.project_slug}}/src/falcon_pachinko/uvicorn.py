@@ -14,15 +14,11 @@ from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from .close_codes import ABNORMAL_CLOSURE, INVALID_TEXT
 from .inbox import Event, Message, is_full, look
 from .limits import DEFAULT_LIMITS
 from .outbox import PUSH_EXTENSION, OnFailure, Send
 from .push import PushOutbox
-
-# RFC 6455 section 8.1
-INVALID_TEXT = 1007
-# RFC 6455 section 7.1.5
-ABNORMAL_CLOSURE = 1006
 
 # What of uvicorn's class the way past its ``receive`` and ``send`` rests on (uvicorn 0.54).
 NEEDED = (

@@ -8,7 +8,7 @@ import falcon_pachinko
 PACKAGE = Path(falcon_pachinko.__file__).parent
 
 FLOORS = [
-    {"errors", "protocols", "limits"},
+    {"close_codes", "errors", "protocols", "limits"},
     {"bucket", "deadline", "handlers", "held", "loops", "messages", "rooms", "suspension"},
     {"audience", "connection", "inbox", "outbox", "push", "turn", "uvicorn", "workers"},
     {"manager", "resource"},
@@ -22,6 +22,7 @@ NEIGHBOURS = {
     ("audience", "push"),
     ("connection", "inbox"),
     ("connection", "outbox"),
+    ("errors", "close_codes"),
     ("held", "messages"),
     ("install", "routing"),
     ("resource", "manager"),

@@ -6,8 +6,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Close
 from websockets.http11 import Response
 
-# RFC 6455 section 7.4.1: never sent, only reported.
-ABNORMAL_CLOSURE = 1006
+from ..close_codes import ABNORMAL_CLOSURE
 
 
 class Refused(InvalidStatus):

@@ -20,6 +20,7 @@ from websockets.frames import Close
 from websockets.typing import Origin, Subprotocol
 from websockets.uri import parse_uri
 
+from ..close_codes import INTERNAL_ERROR
 from ..outbox import Event
 from .client import WAIT_SECONDS, Client
 from .errors import Closed, fail
@@ -37,7 +38,6 @@ from .running import SETTINGS, STEP_SECONDS, Running, sigterm_stops
 from .tasks import wait_ended
 
 HOST = "127.0.0.1"
-INTERNAL_ERROR = 1011
 
 
 class Call:
