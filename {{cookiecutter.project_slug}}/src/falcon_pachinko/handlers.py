@@ -60,7 +60,7 @@ class HandlerTable:
     def __init__(self, owner: type) -> None:
         self.binary: Handler | None = None
         self.by_type: dict[str, Handler] = {}
-        payload_types: dict[str, Any] = {}
+        self.payload_types: dict[str, Any] = {}
         for handler, marks, binary in marked_methods(owner):
             parameter = payload_parameter(handler)
             if binary:
@@ -76,9 +76,10 @@ class HandlerTable:
                         f" {message_type!r}: keep one (to replace an inherited handler, give yours its name)"
                     )
                 self.by_type[message_type] = handler
-                payload_types[message_type] = parameter
+                self.payload_types[message_type] = parameter
         self.envelopes = {
-            envelope_struct(t, payload_types[t]): handler for t, handler in self.by_type.items()
+            envelope_struct(t, self.payload_types[t]): handler
+            for t, handler in self.by_type.items()
         }
         try:
             self.decoder = msgspec.json.Decoder(union_of(self.envelopes))
@@ -168,22 +169,21 @@ def payload_parameter(handler: Handler) -> Any:
         raise RegistrationError(
             f"{handler.__qualname__}: an annotation cannot be resolved ({error}): import the name at module level"
         ) from error
-    return hints.get(list(bound.arguments)[-1], dict)
+    annotation = hints.get(list(bound.arguments)[-1], dict)
+    return dict[str, Any] if annotation in (dict, Any, object) else annotation
 
 
 def envelope_struct(message_type: str, payload_type: Any) -> type[msgspec.Struct]:
     """The struct of one whole message. A payload in which nothing is required may also be missing."""
-    if payload_type in (dict, Any, object):
-        payload_type = dict[str, Any]
     payload: tuple[Any, ...] = ("payload", payload_type)
-    if get_origin(payload_type) is dict or has_no_required_field(payload_type):
+    if may_be_missing(payload_type):
         payload = (*payload, msgspec.field(default_factory=payload_type))
     return msgspec.defstruct("Envelope", [payload], tag_field="type", tag=message_type, frozen=True)
 
 
-def has_no_required_field(payload_type: Any) -> bool:
-    """Whether it is a struct that ``{}`` fits."""
-    return (
+def may_be_missing(payload_type: Any) -> bool:
+    """Whether a missing payload counts as ``{}``: that is a dict, or a struct without required fields."""
+    return get_origin(payload_type) is dict or (
         isinstance(payload_type, type)
         and issubclass(payload_type, msgspec.Struct)
         and not any(field.required for field in msgspec.structs.fields(payload_type))

@@ -56,6 +56,7 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
 
     Attributes:
         ws_connection_manager: Every connection and every room.
+        ws_routes: The WebSocket routes in the order in which they were added.
     """
 
     # NOTE: falcon.asgi.App has slots, so an instance takes another class only if that adds none. What
@@ -63,6 +64,7 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     __slots__ = ()
 
     ws_connection_manager: ClassVar[WebSocketConnectionManager]
+    ws_routes: ClassVar[list[WebSocketRoute]]
     ws_lifespan: ClassVar[LifespanMiddleware]
     ws_allowed_origins: ClassVar[Collection[str]]
 
@@ -101,9 +103,15 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         """
         check_resource(uri_template, resource, args, kwargs)
         route = WebSocketRoute(
-            resource, args, kwargs, self.ws_connection_manager, self.ws_allowed_origins
+            uri_template,
+            resource,
+            args,
+            kwargs,
+            self.ws_connection_manager,
+            self.ws_allowed_origins,
         )
         self.add_route(uri_template, route)
+        self.ws_routes.append(route)
 
     def lifespan(self, function: LifespanFunction) -> LifespanFunction:
         """Run an ``async def f(app): ...; yield; ...`` around the application's life.
@@ -161,6 +169,7 @@ def install(app: falcon.asgi.App[Any, Any], *, allowed_origins: Collection[str] 
             "__slots__": (),
             "__module__": own_class.__module__,
             "ws_connection_manager": WebSocketConnectionManager(),
+            "ws_routes": [],
             "ws_lifespan": lifespan,
             "ws_allowed_origins": frozenset(allowed_origins),
         },

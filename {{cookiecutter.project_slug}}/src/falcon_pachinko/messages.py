@@ -6,7 +6,7 @@ The envelope both ways is ``{"type": "...", "payload": {...}}``. Nothing here wa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -31,18 +31,29 @@ class Message(msgspec.Struct, frozen=True, tag_field="type", tag=message_type_of
 
 
 class ServerError(Message, frozen=True):
-    """The framework's answer to a message that it or a handler cannot use.
+    """The answer to one message of this client that could not be used; the connection lives on."""
 
-    Attributes:
-        code: A word for programs: ``unknownMessage``, ``invalidPayload``, ``tooManyMessages``, or a
-            ``MessageError``'s own.
-        error: A sentence for people.
-        field: Where in the payload, if it is about one place.
-    """
-
-    code: str
-    error: str
-    field: str | msgspec.UnsetType = msgspec.UNSET
+    code: Annotated[
+        str,
+        msgspec.Meta(
+            description="A word for programs: `unknownMessage`, `invalidPayload`, `tooManyMessages`,"
+            " or one of a handler's own.",
+            examples=["invalidPayload"],
+        ),
+    ]
+    error: Annotated[
+        str,
+        msgspec.Meta(
+            description="A sentence for people.",
+            examples=["say has a bad payload in 'text': Expected `str` of length >= 1."],
+        ),
+    ]
+    field: Annotated[
+        str | msgspec.UnsetType,
+        msgspec.Meta(
+            description="Where in the payload, if it is about one place.", examples=["text"]
+        ),
+    ] = msgspec.UNSET
 
 
 class Outgoing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import falcon.asgi
@@ -26,7 +27,7 @@ from .errors import InvalidPayload, MessageError, Reject
 from .handlers import HandlerTable
 from .limits import DEFAULT_LIMITS, Limits
 from .manager import WebSocketConnectionManager
-from .messages import Outgoing, ServerError, size_bytes_of
+from .messages import Message, Outgoing, ServerError, size_bytes_of
 from .protocols import WebSocketLike
 
 logger = logging.getLogger(__name__)
@@ -42,11 +43,18 @@ class WebSocketResource:
 
     Attributes:
         limits: The bounds of this class's connections.
+        sends: What clients of this class are told, by whomever: classes derived from
+            :class:`~falcon_pachinko.messages.Message`, and ``bytes`` for binary messages. The contract
+            shows them, and the test kit finds what is sent without being declared; nothing looks at it
+            while messages are sent.
+        closes: The close codes of this class's own with their meaning, for the contract.
         connection: The connection (the ``ws`` of the handlers).
         manager: The application's manager.
     """
 
     limits: ClassVar[Limits] = DEFAULT_LIMITS
+    sends: ClassVar[Sequence[type[Message] | type[bytes]]] = ()
+    closes: ClassVar[Mapping[int, str]] = {}
     table: ClassVar[HandlerTable]
     connection: Connection
     manager: WebSocketConnectionManager

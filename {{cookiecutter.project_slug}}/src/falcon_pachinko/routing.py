@@ -7,11 +7,12 @@ import inspect
 import logging
 import re
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 import falcon.asgi
 
 from .connection import Connection
+from .contract import Contract
 from .errors import RegistrationError
 from .handlers import HandlerTable
 from .limits import Limits
@@ -39,7 +40,8 @@ RESERVED = frozenset(
 
 # The connection stands under this name in the scope.
 CONNECTION_KEY = "falcon_pachinko.connection"
-TEMPLATE_FIELD = re.compile(r"{\s*(\w+)")
+# RFC 6570 as Falcon reads it: a field may name its converter, as in {number:int}.
+TEMPLATE_FIELD = re.compile(r"{\s*(\w+)[^}]*}")
 
 
 class WebSocketRoute:
@@ -47,17 +49,41 @@ class WebSocketRoute:
 
     def __init__(
         self,
+        uri_template: str,
         factory: ResourceFactory,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         manager: WebSocketConnectionManager,
         allowed_origins: Collection[str],
     ) -> None:
+        self.uri_template = uri_template
         self.factory = factory
         self.args = args
         self.kwargs = kwargs
         self.manager = manager
         self.allowed_origins = allowed_origins
+
+    @property
+    def resource_class(self) -> type[WebSocketResource]:
+        """What class the factory says that its resources are of.
+
+        Raises:
+            RegistrationError: It does not say so.
+        """
+        factory: Any = self.factory
+        if isinstance(factory, functools.partial):
+            factory = factory.func
+        if not isinstance(factory, type):
+            try:
+                factory = get_type_hints(factory).get("return")
+            except NameError:
+                factory = None
+        if isinstance(factory, type) and issubclass(factory, WebSocketResource):
+            return factory
+        raise RegistrationError(
+            f"{self.factory!r} for {self.uri_template!r} does not say what it returns: annotate it"
+            " with the resource's class, as in '-> ChatRoomResource'"
+        )
 
     async def on_websocket(
         self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket, **params: Any
@@ -134,7 +160,7 @@ def check_resource(
         raise RegistrationError(
             f"{name}.on_connect cannot be called with the fields of {template!r} ({', '.join(fields) or 'none'}): {error}"
         ) from error
-    factory.handler_table()
+    Contract.of(factory)
 
 
 def origin_is_allowed(req: falcon.asgi.Request, allowed_origins: Collection[str]) -> bool:

@@ -159,7 +159,7 @@ async def test_a_client_that_vanishes_right_before_the_accept_was_never_there(wa
 
 async def test_a_client_that_answers_no_ping_leaves_though_something_waits_for_it(way: Any) -> None:
     world = World()
-    options = {"ws_ping_interval": SOON_SECONDS, "ws_ping_timeout": SOON_SECONDS}
+    options: dict[str, Any] = {"ws_ping_interval": SOON_SECONDS, "ws_ping_timeout": SOON_SECONDS}
     async with serve(world.app, ws=way, ws_per_message_deflate=False, **options) as world.served:
         bob = SilentClient(world.served.port, "bob")
         try:
@@ -176,7 +176,7 @@ async def test_a_client_that_answers_no_ping_leaves_though_something_waits_for_i
 
 async def test_a_handler_that_hears_of_it_first_leaves_no_ghost(way: Any) -> None:
     world = World()
-    options = {"ws_ping_interval": SOON_SECONDS, "ws_ping_timeout": SOON_SECONDS}
+    options: dict[str, Any] = {"ws_ping_interval": SOON_SECONDS, "ws_ping_timeout": SOON_SECONDS}
     async with serve(world.app, ws=way, ws_per_message_deflate=False, **options) as world.served:
         bob = SilentClient(world.served.port, "bob")
         try:
@@ -204,7 +204,7 @@ async def test_a_kicked_client_is_let_go_though_something_waits_for_it() -> None
 
 async def test_a_stalled_client_does_not_use_up_the_grace_period() -> None:
     world = World()
-    options = {"timeout_graceful_shutdown": 15}
+    options: dict[str, Any] = {"timeout_graceful_shutdown": 15}
     async with serve(
         world.app, ws=PushProtocol, ws_per_message_deflate=False, **options
     ) as world.served:

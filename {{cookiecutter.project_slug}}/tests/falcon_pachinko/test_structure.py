@@ -9,19 +9,35 @@ PACKAGE = Path(falcon_pachinko.__file__).parent
 
 FLOORS = [
     {"close_codes", "errors", "protocols", "limits"},
-    {"bucket", "deadline", "handlers", "held", "loops", "messages", "rooms", "suspension"},
+    {
+        "bucket",
+        "contract",
+        "deadline",
+        "examples",
+        "handlers",
+        "held",
+        "loops",
+        "messages",
+        "rooms",
+        "schemas",
+        "suspension",
+    },
     {"audience", "connection", "inbox", "outbox", "push", "turn", "uvicorn", "workers"},
     {"manager", "resource"},
-    {"routing", "install"},
+    {"asyncapi", "install", "routing", "typescript"},
     {"__init__"},
 ]
 # Within a floor, these may import these.
 NEIGHBOURS = {
+    ("asyncapi", "install"),
+    ("asyncapi", "routing"),
     ("audience", "connection"),
     ("audience", "outbox"),
     ("audience", "push"),
     ("connection", "inbox"),
     ("connection", "outbox"),
+    ("contract", "handlers"),
+    ("contract", "messages"),
     ("errors", "close_codes"),
     ("held", "messages"),
     ("install", "routing"),
@@ -59,7 +75,16 @@ def test_every_module_has_its_floor() -> None:
 
 
 def test_the_pure_floor_waits_for_nothing() -> None:
-    for module in ("bucket", "handlers", "held", "messages", "rooms"):
+    for module in (
+        "bucket",
+        "contract",
+        "examples",
+        "handlers",
+        "held",
+        "messages",
+        "rooms",
+        "schemas",
+    ):
         tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
         assert not [node for node in ast.walk(tree) if isinstance(node, ast.Await)], module
 

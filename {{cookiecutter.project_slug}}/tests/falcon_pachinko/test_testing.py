@@ -986,6 +986,39 @@ def test_the_fixtures_close_what_they_opened_also_when_the_test_fails(tmp_path: 
     assert f"TimeoutError: {sentence}" in finished.stdout
 
 
+CONFTEST_THAT_CHECKS = f"""
+import pytest
+
+{CONFTEST}
+
+
+@pytest.fixture(scope="session")
+def check_contract():
+    return True
+"""
+TESTS_OF_UNDECLARED = """
+    import pytest
+    from test_testing import make_app
+
+    @pytest.mark.parametrize("way", ["run_app", "serve_app"])
+    async def test_that_fails(way, request, open_client):
+        chat = await request.getfixturevalue(way)(make_app())
+        alice = await open_client(chat, "/lobby/alice")
+        bob = await open_client(chat, "/lobby/bob")
+        await bob.close()
+        await alice.receive(timeout_seconds=1.0)
+"""
+
+
+def test_a_suite_has_its_messages_checked_by_a_fixture(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(CONFTEST_THAT_CHECKS)
+    (tmp_path / "test_chat.py").write_text(textwrap.dedent(TESTS_OF_UNDECLARED))
+    (tmp_path / "pytest.ini").write_text(PYTEST_INI)
+    finished = python("-m", "pytest", "-q", "-p", "no:cacheprovider", folder=tmp_path)
+    assert "2 failed" in finished.stdout, finished.stdout + finished.stderr
+    assert finished.stdout.count("Undeclared: Lobby sent ") >= 2, finished.stdout
+
+
 def test_the_kit_does_not_need_pytest(tmp_path: Path) -> None:
     code = "import sys, falcon_pachinko.testing; sys.exit('pytest' in sys.modules)"
     assert python("-c", code, folder=tmp_path).returncode == 0
@@ -998,7 +1031,9 @@ def test_the_public_names_are_the_listed_ones() -> None:
         "Refused",
         "Running",
         "Served",
+        "Undeclared",
         "connect",
+        "declarations",
         "run",
         "serve",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import Any, NamedTuple, TypeVar, overload
 
@@ -11,8 +12,9 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 
 from ..messages import Message
+from .contract import Declaration, Undeclared
 from .envelope import decode, decode_as, encode, shown, type_named, type_of
-from .errors import Closed
+from .errors import Closed, fail
 
 T = TypeVar("T")
 
@@ -45,12 +47,19 @@ class Client:
     Attributes:
         socket: The connection of the library ``websockets``.
         timeout_seconds: The bound of every wait that is not given one of its own.
+        declaration: What the application may send; ``None`` where nobody looks.
         close_seen: The code of the close, once a method has told of it.
     """
 
-    def __init__(self, socket: ClientConnection, timeout_seconds: float = WAIT_SECONDS) -> None:
+    def __init__(
+        self,
+        socket: ClientConnection,
+        timeout_seconds: float = WAIT_SECONDS,
+        declaration: Declaration | None = None,
+    ) -> None:
         self.socket = socket
         self.timeout_seconds = timeout_seconds
+        self.declaration = declaration
         self.paused = False
         self.close_seen: int | None = None
         self.read_count = 0
@@ -190,6 +199,28 @@ class Client:
             self.vanish()
         await self.socket.close()
 
+    async def check_rest(self, failure: BaseException | None) -> None:
+        """See whether what nobody has read is declared too, once the connection is closed.
+
+        Args:
+            failure: What the test fails with anyhow.
+
+        Raises:
+            Undeclared: Something is not.
+        """
+        if self.declaration is None:
+            return
+        try:
+            with contextlib.suppress(ConnectionClosed):
+                async with asyncio.timeout(self.timeout_seconds):
+                    while True:
+                        self.declaration.check_message(await self.socket.recv())
+            close = self.socket.protocol.close_rcvd
+            if close is not None and self.socket.protocol.close_rcvd_then_sent:
+                self.declaration.check_close(close.code)
+        except Undeclared as problem:
+            fail(problem, failure)
+
     # The steps of all these.
 
     def begin(self, what: str, timeout_seconds: float | None) -> Wait:
@@ -216,6 +247,8 @@ class Client:
             raise self.closed(closed, story) from None
         self.read_count += 1
         self.last_read.append(data)
+        if self.declaration is not None:
+            self.declaration.check_message(data)
         return data
 
     def closed(self, closed: ConnectionClosed, story: str) -> Closed:

@@ -35,22 +35,30 @@ async def opened() -> AsyncIterator[AsyncExitStack]:
         yield stack
 
 
+@pytest.fixture(scope="session")
+def check_contract() -> bool:
+    """Whether ``run_app`` and ``serve_app`` check what is sent; override it in ``conftest.py`` to switch it on."""
+    return False
+
+
 @pytest.fixture
-def run_app(opened: AsyncExitStack) -> RunApp:
+def run_app(opened: AsyncExitStack, check_contract: bool) -> RunApp:
     """Runs an application in this process: ``chat = await run_app(app)``; options as of ``run``."""
 
     def run_app(app: Any, **options: Any) -> Awaitable[Running]:
-        return opened.enter_async_context(run(app, **options))
+        return opened.enter_async_context(run(app, **{"check_contract": check_contract, **options}))
 
     return run_app
 
 
 @pytest.fixture
-def serve_app(opened: AsyncExitStack) -> ServeApp:
+def serve_app(opened: AsyncExitStack, check_contract: bool) -> ServeApp:
     """Serves an application on a free port: ``chat = await serve_app(app)``; options as of ``serve``."""
 
     def serve_app(app: Any, **options: Any) -> Awaitable[Served]:
-        return opened.enter_async_context(serve(app, **options))
+        return opened.enter_async_context(
+            serve(app, **{"check_contract": check_contract, **options})
+        )
 
     return serve_app
 

@@ -14,6 +14,7 @@ from websockets.typing import Origin, Subprotocol
 from websockets.uri import parse_uri
 
 from .client import WAIT_SECONDS, Client
+from .contract import Declaration
 from .errors import Refused
 
 # How long a server may take to answer a close; then the connection is broken.
@@ -65,6 +66,7 @@ async def connect(
     origin: str | None = None,
     small_buffer: bool = False,
     timeout_seconds: float = WAIT_SECONDS,
+    declaration: Declaration | None = None,
     **options: Any,
 ) -> AsyncIterator[Client]:
     """Connect to a server; the connection is closed at the end.
@@ -77,12 +79,14 @@ async def connect(
         origin: What a browser says about the page, such as ``https://example.com``.
         small_buffer: Prepare for ``pause_reading()``: the kernel buffers little, nothing is compressed.
         timeout_seconds: The bound of the handshake and of every wait of the client.
+        declaration: What the application may send here; :func:`declarations` finds it.
         options: More options of ``websockets.asyncio.client.connect``.
 
     Raises:
         Refused: The server answered with an HTTP status instead of accepting.
         TimeoutError: It did not answer.
         OSError: It cannot be reached.
+        Undeclared: It has sent something that is not declared.
     """
     settings: dict[str, Any] = {
         "close_timeout": CLOSE_SECONDS,
@@ -102,11 +106,16 @@ async def connect(
             open_timeout=timeout_seconds,
             **settings,
         )
-    client = Client(connection, timeout_seconds)
+    client = Client(connection, timeout_seconds, declaration)
+    failure: BaseException | None = None
     try:
         yield client
+    except BaseException as error:
+        failure = error
+        raise
     finally:
         await client.leave()
+        await client.check_rest(failure)
 
 
 @contextmanager

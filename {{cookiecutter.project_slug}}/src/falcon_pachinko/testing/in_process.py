@@ -23,6 +23,7 @@ from websockets.uri import parse_uri
 from ..close_codes import INTERNAL_ERROR
 from ..outbox import Event
 from .client import WAIT_SECONDS, Client
+from .contract import FindDeclaration, declarations
 from .errors import Closed, fail
 from .handshake import (
     CLOSE_SECONDS,
@@ -86,10 +87,14 @@ class InProcess(Running):
     Args:
         config: uvicorn's, loaded.
         application: The application that stands in it.
+        declaration_at: Finds what the application may send at a path.
     """
 
-    def __init__(self, config: uvicorn.Config, application: Application) -> None:
+    def __init__(
+        self, config: uvicorn.Config, application: Application, declaration_at: FindDeclaration
+    ) -> None:
         self.config = config
+        self.declaration_at = declaration_at
         self.application = application
         self.server_state = ServerState()
         self.app_state: dict[str, Any] = {}
@@ -110,6 +115,7 @@ class InProcess(Running):
             Closed: It closed with 1011, because something in it failed, and the test has not seen that.
             TimeoutError: It did not answer, or did not end when the client was gone; then it is cancelled.
             Exception: What the application raised and nothing in it caught.
+            Undeclared: It has sent something that it does not declare.
         """
         check_path(path)
         check_options(options)
@@ -118,7 +124,7 @@ class InProcess(Running):
         seconds = options.get("timeout_seconds", WAIT_SECONDS)
         port = next(self.client_ports)
         socket = self.open_socket(path, port, options)
-        client = Client(socket, seconds)
+        client = Client(socket, seconds, self.declaration_at(path))
         failure: BaseException | None = None
         answered = False
         try:
@@ -137,6 +143,8 @@ class InProcess(Running):
             else:
                 client.vanish()
             await self.end(client, port, failure)
+            if answered:
+                await client.check_rest(failure)
 
     def open_socket(self, path: str, port: int, options: Handshake) -> ClientConnection:
         """A client's end of a connection on which nothing has been said yet."""
@@ -205,7 +213,11 @@ class InProcess(Running):
 
 @asynccontextmanager
 async def run(
-    app: Any, *, timeout_seconds: float = STEP_SECONDS, **options: Any
+    app: Any,
+    *,
+    timeout_seconds: float = STEP_SECONDS,
+    check_contract: bool = False,
+    **options: Any,
 ) -> AsyncIterator[Running]:
     """Run an ASGI application in this process, without a port; its lifespan too.
 
@@ -214,16 +226,19 @@ async def run(
     Args:
         app: The application.
         timeout_seconds: How long its start and its stop may take, each.
+        check_contract: Whether a client fails with ``Undeclared`` that is sent what the resource does
+            not declare.
         options: More options of ``uvicorn.Config``, such as ``ws=PushProtocol``.
 
     Raises:
         RuntimeError: Its start or its stop failed, or it has asked its server to stop.
         TimeoutError: It took too long.
     """
+    declaration_at = declarations(app if check_contract else None)
     config = uvicorn.Config(app, **{**SETTINGS, "log_config": None, **options})
     config.load()
     application = Application(config.loaded_app)
-    running = InProcess(config, application)
+    running = InProcess(config, application, declaration_at)
     lifespan = living(config.loaded_app, running.app_state, timeout_seconds)
     config.loaded_app = application
     with sigterm_stops(running.stop):

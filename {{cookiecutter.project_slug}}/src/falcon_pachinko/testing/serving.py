@@ -12,6 +12,7 @@ from typing import Any, Unpack
 import uvicorn
 
 from .client import Client
+from .contract import FindDeclaration, declarations
 from .errors import fail
 from .handshake import Handshake, check_options, check_path, connect
 from .running import SETTINGS, STEP_SECONDS, Running, sigterm_stops
@@ -66,10 +67,12 @@ class Served(Running):
     Attributes:
         port: The port on 127.0.0.1.
         server: uvicorn's.
+        declaration_at: Finds what the application may send at a path.
     """
 
     port: int
     server: uvicorn.Server
+    declaration_at: FindDeclaration
 
     @property
     def origin(self) -> str:
@@ -88,7 +91,7 @@ class Served(Running):
         self, path: str, **options: Unpack[Handshake]
     ) -> AbstractAsyncContextManager[Client]:
         check_options(options)
-        return connect(self.ws_url(path), **options)
+        return connect(self.ws_url(path), declaration=self.declaration_at(path), **options)
 
     def stop(self) -> None:
         self.server.should_exit = True
@@ -96,13 +99,19 @@ class Served(Running):
 
 @asynccontextmanager
 async def serve(
-    app: Any, *, timeout_seconds: float = STEP_SECONDS, **options: Any
+    app: Any,
+    *,
+    timeout_seconds: float = STEP_SECONDS,
+    check_contract: bool = False,
+    **options: Any,
 ) -> AsyncIterator[Served]:
     """Serve an ASGI application on a free port of 127.0.0.1; at the end the server stops in order.
 
     Args:
         app: The application.
         timeout_seconds: How long the server may take to start and to stop, each.
+        check_contract: Whether a client fails with ``Undeclared`` that is sent what the resource does
+            not declare.
         options: More options of ``uvicorn.Config``.
 
     Raises:
@@ -110,12 +119,13 @@ async def serve(
         TimeoutError: It took too long.
         Exception: What the server itself raised.
     """
+    declaration_at = declarations(app if check_contract else None)
     config = uvicorn.Config(app, **{**SETTINGS, **options})
     config.load()
     config.loaded_app = application = Application(config.loaded_app)
     server = Server(config)
     with socket.create_server((HOST, 0)) as listener:
-        served = Served(listener.getsockname()[1], server)
+        served = Served(listener.getsockname()[1], server, declaration_at)
         with sigterm_stops(served.stop):
             task = asyncio.create_task(server.serve(sockets=[listener]), name="uvicorn")
             task.add_done_callback(lambda _: server.begun.set())

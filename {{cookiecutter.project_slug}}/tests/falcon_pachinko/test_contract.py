@@ -1,0 +1,71 @@
+"""What a resource declares is checked when it is routed."""
+
+from typing import Any
+
+import falcon.asgi
+import pytest
+
+from falcon_pachinko import (
+    Limits,
+    Message,
+    RegistrationError,
+    ServerError,
+    WebSocketResource,
+    install,
+)
+from falcon_pachinko.contract import Contract
+
+
+class Said(Message, frozen=True):
+    text: str
+
+
+class SaidToo(Message, tag="said", frozen=True):
+    text: str
+
+
+class Row(Message, array_like=True, frozen=True):
+    text: str
+
+
+def resource_with(**attributes: Any) -> type[WebSocketResource]:
+    return type("Room", (WebSocketResource,), attributes)
+
+
+def test_the_framework_s_own_words_belong_to_every_contract() -> None:
+    contract = Contract.of(resource_with(limits=Limits(max_message_bytes=5)))
+    assert contract.sends == {"serverError": ServerError}
+    assert not contract.sends_binary
+    assert contract.closes[1009] == "a message is larger than 5 bytes"
+    assert contract.closes.keys() == {1009, 1011, 1012, 4008, 4029}
+
+
+def test_a_resource_adds_its_own() -> None:
+    contract = Contract.of(
+        resource_with(sends=(Said, bytes, Said), closes={4001: "over", 1012: "later"})
+    )
+    assert contract.sends == {"said": Said, "serverError": ServerError}
+    assert contract.sends_binary
+    assert list(contract.closes) == [1009, 1011, 1012, 4001, 4008, 4029]
+    assert contract.closes[1012] == "later"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "complaint"),
+    [
+        ({"sends": Said}, r"Room\.sends is .*write sends = \(FirstMessage, \.\.\.\)"),
+        ({"sends": ("said",)}, r"Room\.sends has 'said': list classes derived from Message"),
+        ({"sends": (dict,)}, r"Room\.sends has <class 'dict'>"),
+        ({"sends": (Message,)}, r"Room\.sends has .*Message"),
+        ({"sends": (Row,)}, r"Row, which is array_like"),
+        ({"sends": (Said, SaidToo)}, r"Said and SaidToo, both of the type 'said'"),
+        ({"closes": {99: "what?"}}, r"Room\.closes is \{99: .*close code 99 cannot be sent"),
+        ({"closes": [4001]}, r"Room\.closes is \[4001\]: write closes = \{4401:"),
+    ],
+)
+def test_what_cannot_be_declared_is_refused_when_the_route_is_added(
+    attributes: dict[str, Any], complaint: str
+) -> None:
+    app = install(falcon.asgi.App())
+    with pytest.raises(RegistrationError, match=complaint):
+        app.add_websocket_route("/rooms", resource_with(**attributes))
