@@ -7,7 +7,7 @@ TEMPLATE := {{cookiecutter.project_slug}}
 BAKED := build/chat-service
 
 .DEFAULT_GOAL := help
-.PHONY: help install environment run test check format bench clean
+.PHONY: help install environment run test check format asyncapi bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -33,11 +33,14 @@ test: install ## bake projects and run all tests, those of a baked project too
 
 check: install ## lint, formatting and types
 	@$(RUN) ruff check && $(RUN) ruff format --check
-	@MYPYPATH='$(TEMPLATE)/src' $(RUN) mypy hooks tests bench
+	@MYPYPATH='$(TEMPLATE)/src' $(RUN) mypy hooks tests tools bench
 	@MYPYPATH='$(TEMPLATE)/src' $(RUN) mypy -p falcon_pachinko
 
 format: install ## mend what ruff can mend
 	@$(RUN) ruff check --fix && $(RUN) ruff format
+
+asyncapi: install ## write the template's asyncapi.yaml and realtime.d.ts anew
+	@$(RUN) tools.contract
 
 # The peers have an environment of their own.
 bench: VENV := build/bench/venv

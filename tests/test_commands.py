@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cookiecutter.main import cookiecutter
 
-TARGETS = ["help", "install", "run", "test", "soak", "check", "format", "clean"]
+TARGETS = ["help", "install", "run", "test", "soak", "check", "format", "asyncapi", "clean"]
 
 
 @pytest.fixture(params=["template", "project"])

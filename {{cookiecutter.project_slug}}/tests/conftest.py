@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import re
 import subprocess
@@ -29,6 +30,7 @@ import pytest
 
 from falcon_pachinko import testing
 from falcon_pachinko.testing import Running
+from falcon_pachinko.testing.contract import Declaration
 
 from {{ cookiecutter.package_name }} import app, auth, messages, settings
 from {{ cookiecutter.package_name }}.__main__ import WEBSOCKET_OPTIONS
@@ -143,15 +145,17 @@ class Server:
         origin: str | None = None,
     ) -> AsyncIterator[Client]:
         """Connect to a room; nothing is read yet."""
+        path = f"{self.websocket_path}/{quote(room, safe='')}"
         async with testing.connect(
-            f"{self.ws_url}/{quote(room, safe='')}",
+            self.url.replace("http:", "ws:", 1) + path,
+            declaration=declaration_at()(path),
             headers={} if token is None else {"Authorization": f"Bearer {token}"},
             cookies=cookies,
             origin=origin,
             timeout_seconds=WAIT_SECONDS,
             ping_interval=None,
         ) as client:
-            yield Client(client.socket, WAIT_SECONDS)
+            yield Client(client.socket, WAIT_SECONDS, client.declaration)
 
     @asynccontextmanager
     async def join(self, name: str, room: str) -> AsyncIterator[Client]:
@@ -164,6 +168,12 @@ class Server:
             assert state["payload"]["you"] == name
             client.users = state["payload"]["users"]
             yield client
+
+
+@functools.cache
+def declaration_at() -> Callable[[str], Declaration | None]:
+    """What the service declares to send at a path; for clients of another process."""
+    return testing.declarations(app.create_app(settings.Settings.model_construct()))
 
 
 @contextmanager
@@ -204,6 +214,12 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.upper().startswith(settings.ENV_PREFIX):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def check_contract() -> bool:
+    """Let every client fail that is told what the resource does not declare."""
+    return True
 
 
 @pytest.fixture(scope="session")

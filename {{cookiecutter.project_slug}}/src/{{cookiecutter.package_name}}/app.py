@@ -5,6 +5,7 @@
 {% endfor %}){% endif %}
 {%- endmacro -%}
 {%- set resources = {
+    "contract": ["ContractResource"],
     "health": ["HealthResource"],
     "page": ["PageResource"],
     "session": ["SessionResource"],
@@ -23,6 +24,7 @@ from falcon_pachinko import App, install
 from falcon_pachinko.workers import WorkerController
 
 from .auth import AuthMiddleware
+from .contract import describe
 from .headers import SecurityHeadersMiddleware
 {%- for module in resources | sort %}
 {{ import_line(module, resources[module]) }}
@@ -44,6 +46,7 @@ def create_app(settings: Settings) -> App:
     app.resp_options.xml_error_serialization = False  # errors are JSON, whatever a browser prefers
 
     app.add_route("/", PageResource(WEB_FOLDER / "index.html"))
+    app.add_route("/docs", PageResource(WEB_FOLDER / "docs.html"))
     app.add_route("/health", HealthResource())
     app.add_static_route("/static", WEB_FOLDER)
     if not settings.production:
@@ -53,6 +56,8 @@ def create_app(settings: Settings) -> App:
         "{{ cookiecutter.websocket_path }}/{room_name}",
         {{ cookiecutter.__resource_class }},
     )
+
+    app.add_route("/asyncapi.json", ContractResource(describe(app, settings)))
 
     workers = WorkerController()
 

@@ -34,6 +34,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)  # 0 takes a free one
     secret: SecretStr = SecretStr(DEVELOPMENT_SECRET)
     log_level: Literal["critical", "error", "warning", "info", "debug", "trace"] = "info"
+    public_origin: str = ""
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     token_lifetime_seconds: int = Field(default=8 * 3600, gt=0)
     announcement_interval_seconds: float = Field(default=3600.0, gt=0)
@@ -54,6 +55,15 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return tuple(origin.strip() for origin in value.split(",") if origin.strip())
+
+    @field_validator("public_origin")
+    @classmethod
+    def check_public_origin(cls, origin: str) -> str:
+        """It is what a browser shows before the path, without a default port."""
+        origin = without_default_port(origin.lower())
+        if origin and not (ORIGIN.fullmatch(origin) and origin.startswith("http")):
+            raise ValueError(f"{origin!r} is no origin: write it like https://chat.example.com")
+        return origin
 
     @field_validator("allowed_origins")
     @classmethod

@@ -11,7 +11,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 import {{ cookiecutter.package_name }}.resources.{{ cookiecutter.__resource_module }} as chat
-from {{ cookiecutter.package_name }} import auth
+from {{ cookiecutter.package_name }} import auth, messages
 
 if TYPE_CHECKING:
     from ..conftest import Client, Server
@@ -203,8 +203,8 @@ async def test_who_is_not_signed_in_is_told_so(
     server: Server, room: str, token: str | None
 ) -> None:
     async with server.connect(room, token) as stranger:
-        assert await stranger.wait_closed() == (chat.NOT_SIGNED_IN, "sign in first")
-    assert chat.NOT_SIGNED_IN == 4401
+        assert await stranger.wait_closed() == (messages.NOT_SIGNED_IN, "sign in first")
+    assert messages.NOT_SIGNED_IN == 4401
 
 
 async def test_an_expired_token_lets_nobody_in(server: Server, room: str, secret: str) -> None:
@@ -243,13 +243,13 @@ async def test_a_name_that_no_room_can_have_is_refused_with_the_reason(
 ) -> None:
     async with server.connect(name, await server.sign_in("Alice")) as alice:
         code, reason = await alice.wait_closed()
-    assert code == chat.BAD_ROOM_NAME == 4400
+    assert code == messages.BAD_ROOM_NAME == 4400
     assert reason == "no room can have this name: it is too long or has control characters"
 
 
 async def test_a_room_without_a_name_is_refused(server: Server) -> None:
     async with server.connect("", await server.sign_in("Alice")) as alice:
-        assert await alice.wait_closed() == (chat.BAD_ROOM_NAME, "a room needs a name")
+        assert await alice.wait_closed() == (messages.BAD_ROOM_NAME, "a room needs a name")
 
 
 async def test_a_message_larger_than_any_that_is_allowed_ends_its_sender_only(

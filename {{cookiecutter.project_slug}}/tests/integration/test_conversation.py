@@ -9,9 +9,9 @@ import pytest
 from falcon_pachinko.testing import Refused, Running
 from falcon_pachinko.testing.fixtures import OpenClient, RunApp
 
-import {{ cookiecutter.package_name }}.resources.{{ cookiecutter.__resource_module }} as chat_room
 from {{ cookiecutter.package_name }} import app
 from {{ cookiecutter.package_name }}.messages import (
+    NOT_SIGNED_IN,
     SendMessage,
     ServerNewMessage,
     ServerSystemAnnouncement,
@@ -64,7 +64,7 @@ async def test_who_is_not_signed_in_sees_why(
     chat: Running, open_client: OpenClient, websocket_path: str, room: str
 ) -> None:
     stranger = await open_client(chat, f"{websocket_path}/{room}")
-    assert await stranger.wait_closed() == (chat_room.NOT_SIGNED_IN, "sign in first")
+    assert await stranger.wait_closed() == (NOT_SIGNED_IN, "sign in first")
 
 
 async def test_only_pages_of_this_service_may_connect(chat: Running, join: Join) -> None:

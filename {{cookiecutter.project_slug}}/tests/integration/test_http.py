@@ -15,13 +15,21 @@ from {{ cookiecutter.package_name }} import app, auth, headers
 if TYPE_CHECKING:
     from ..conftest import MakeSettings
 
-WEB_FILES = sorted(path.name for path in app.WEB_FOLDER.iterdir() if path.is_file())
+# The declarations beside realtime.js are for editors and compilers.
+WEB_FILES = sorted(
+    path.name for path in app.WEB_FOLDER.iterdir() if path.is_file() and path.suffix != ".ts"
+)
 MEDIA_TYPES = {
     "chat.js": "text/javascript",
+    "docs.css": "text/css",
+    "docs.html": "text/html",
+    "docs.js": "text/javascript",
     "favicon.svg": "image/svg+xml",
     "index.html": "text/html",
+    "page.js": "text/javascript",
     "realtime.js": "text/javascript",
     "style.css": "text/css",
+    "try.js": "text/javascript",
 }
 EXPECTED_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
@@ -62,7 +70,7 @@ async def test_health_says_ok(client: falcon.testing.ASGIConductor) -> None:
 async def test_production_has_the_page_and_health(
     production: falcon.testing.ASGIConductor,
 ) -> None:
-    for path in ("/", "/health", "/static/chat.js"):
+    for path in ("/", "/docs", "/asyncapi.json", "/health", "/static/chat.js"):
         assert (await production.simulate_get(path)).status_code == 200
 
 

@@ -17,12 +17,15 @@ from {{ cookiecutter.package_name }} import workers
 from {{ cookiecutter.package_name }}.messages import ServerSystemAnnouncement
 
 ANNOUNCEMENT = ServerSystemAnnouncement(text="Soon")
+MARKER = ServerSystemAnnouncement(text="Now")
 
 Enter = Callable[[str], Awaitable[Client]]
 
 
 class Hall(WebSocketResource):
     """Lets everybody into the room that is named."""
+
+    sends = (ServerSystemAnnouncement,)
 
     async def on_connect(self, req: falcon.asgi.Request, ws: WebSocketLike, room: str) -> bool:
         await self.join_room(room)
@@ -71,8 +74,8 @@ async def test_rooms_of_another_kind_do_not_hear_it(application: App, enter: Ent
     async with announcing(application, 0.01):
         assert await here.receive(ServerSystemAnnouncement) == ANNOUNCEMENT
         assert await here.receive(ServerSystemAnnouncement) == ANNOUNCEMENT
-    await application.ws_connection_manager.broadcast_to_room("game_1", "marker")
-    assert await elsewhere.receive() == "marker"
+    await application.ws_connection_manager.broadcast_to_room("game_1", MARKER)
+    assert await elsewhere.receive(ServerSystemAnnouncement) == MARKER
 
 
 async def test_a_room_that_is_made_later_hears_it_too(application: App, enter: Enter) -> None:
@@ -87,5 +90,5 @@ async def test_the_first_one_comes_after_the_interval(application: App, enter: E
     client = await enter("lobby_1")
     async with announcing(application, 3600.0):
         await asyncio.sleep(0)  # The worker takes its first step.
-        await application.ws_connection_manager.broadcast_to_room("lobby_1", "marker")
-        assert await client.receive() == "marker"
+        await application.ws_connection_manager.broadcast_to_room("lobby_1", MARKER)
+        assert await client.receive(ServerSystemAnnouncement) == MARKER

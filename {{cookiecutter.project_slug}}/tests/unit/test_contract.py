@@ -1,142 +1,127 @@
-"""The description of the wire for others, asyncapi.yaml, says what the program does."""
+"""What others read of the contract, asyncapi.yaml and the web client's types, says what the program does."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import re
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 import yaml
 
-from falcon_pachinko import Message, ServerError
-
 import {{ cookiecutter.package_name }}.resources.{{ cookiecutter.__resource_module }} as chat
-from {{ cookiecutter.package_name }} import auth, messages
+from {{ cookiecutter.package_name }} import app, auth, contract, contract_files, messages
 
-Tag = str | int | None
+from ..falcon_pachinko.asyncapi_rules import as_json, problems_of
+
+if TYPE_CHECKING:
+    from ..conftest import MakeSettings
 
 HANDLERS = chat.{{ cookiecutter.__resource_class }}.handler_table()
-CLIENT_MESSAGES = {envelope.__struct_config__.tag: envelope for envelope in HANDLERS.envelopes}
-SERVER_MESSAGES = {
-    each.__struct_config__.tag: each
-    for each in (*vars(messages).values(), ServerError)
-    if isinstance(each, type) and issubclass(each, Message) and each is not Message
-}
+CHAT_JS = contract_files.TYPES.with_name("chat.js")
 
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    text = (Path(__file__).parents[2] / "asyncapi.yaml").read_text(encoding="utf-8")
-    loaded: dict[str, Any] = yaml.safe_load(text)
+    loaded: dict[str, Any] = yaml.safe_load(contract_files.DOCUMENT.read_text(encoding="utf-8"))
     return loaded
 
 
-def without_prose(schema: Any) -> Any:
-    """The schema without what is only for people."""
-    if not isinstance(schema, dict):
-        return schema
-    return {
-        key: sorted(value) if key == "required" else without_prose(value)
-        for key, value in schema.items()
-        if key not in ("title", "description")
-    }
+def channel_of(document: dict[str, Any]) -> dict[str, Any]:
+    [channel] = [each for each in document["channels"].values() if "{room_name}" in each["address"]]
+    found: dict[str, Any] = channel
+    return found
 
 
-def schema_of(payload: Any, required: list[str], tag: Tag) -> dict[str, Any]:
-    """The schema of a whole message."""
-    payload = without_prose(payload)
-    if not payload["required"]:
-        del payload["required"]
-    return {
-        "type": "object",
-        "required": required,
-        "properties": {"type": {"const": tag}, "payload": payload},
-    }
+def test_the_files_are_up_to_date() -> None:
+    found = [str(path.relative_to(contract_files.PROJECT)) for path in contract_files.outdated()]
+    assert found == [], "run: make asyncapi"
 
 
-def client_schema(tag: Tag) -> dict[str, Any]:
-    """What the program accepts as a message of this type."""
-    [field] = msgspec.structs.fields(CLIENT_MESSAGES[tag])
-    _, schemas = msgspec.json.schema_components([field.type])
-    required = ["payload", "type"] if field.required else ["type"]
-    return schema_of(schemas[field.type.__name__], required, tag)
+def test_the_command_writes_what_is_out_of_date_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Any
+) -> None:
+    types = tmp_path / "realtime.d.ts"
+    own = contract_files.TYPES.read_text(encoding="utf-8").partition(contract_files.TYPES_HEADER)[0]
+    types.write_text(own, encoding="utf-8")
+    monkeypatch.setattr(contract_files, "PROJECT", tmp_path)
+    monkeypatch.setattr(contract_files, "DOCUMENT", tmp_path / "asyncapi.yaml")
+    monkeypatch.setattr(contract_files, "TYPES", types)
+    contract_files.main()
+    assert capsys.readouterr().out == "wrote asyncapi.yaml\nwrote realtime.d.ts\n"
+    assert contract_files.outdated() == {}
+    contract_files.main()
+    assert capsys.readouterr().out == ""
 
 
-def server_schema(tag: Tag) -> dict[str, Any]:
-    """What the program sends as a message of this type."""
-    struct = SERVER_MESSAGES[tag]
-    _, schemas = msgspec.json.schema_components([struct])
-    payload = schemas[struct.__name__]
-    del payload["properties"]["type"]
-    payload["required"].remove("type")
-    return schema_of(payload, ["payload", "type"], tag)
+def test_the_document_is_valid(document: dict[str, Any]) -> None:
+    assert problems_of(document) == []
 
 
 def test_the_channel_is_the_one_that_is_served(
     document: dict[str, Any], websocket_path: str
 ) -> None:
-    assert document["asyncapi"] == "3.0.0"
-    channel = document["channels"]["room"]
+    channel = channel_of(document)
     assert channel["address"] == websocket_path + "/{room_name}"
-    assert channel["parameters"].keys() == {"room_name"}
-
-
-def test_it_names_the_messages_of_the_program_and_no_others(document: dict[str, Any]) -> None:
-    channel = document["channels"]["room"]
-    names = CLIENT_MESSAGES.keys() | SERVER_MESSAGES.keys()
-    assert len(names) >= 11
-    assert CLIENT_MESSAGES.keys() == HANDLERS.by_type.keys()
-    assert document["components"]["messages"].keys() >= names
-    assert channel["messages"] == {
-        name: {"$ref": f"#/components/messages/{name}"} for name in names
-    }
-
-
-def test_it_says_who_sends_what(document: dict[str, Any]) -> None:
-    def names(action: str) -> set[str]:
-        return {
-            each["$ref"].rpartition("/")[2]
-            for operation in document["operations"].values()
-            if (operation["action"], operation["channel"]) == (action, {"$ref": "#/channels/room"})
-            for each in operation["messages"]
-        }
-
-    assert names("receive") == CLIENT_MESSAGES.keys()
-    assert names("send") == SERVER_MESSAGES.keys()
-
-
-@pytest.mark.parametrize("name", sorted(map(str, CLIENT_MESSAGES)))
-def test_what_a_client_may_say_has_the_fields_and_bounds_that_are_checked(
-    document: dict[str, Any], name: str
-) -> None:
-    documented = document["components"]["messages"][name]["payload"]
-    assert without_prose(documented) == client_schema(name)
-
-
-@pytest.mark.parametrize("name", sorted(map(str, SERVER_MESSAGES)))
-def test_what_the_server_says_has_the_fields_that_are_sent(
-    document: dict[str, Any], name: str
-) -> None:
-    documented = document["components"]["messages"][name]["payload"]
-    assert without_prose(documented) == server_schema(name)
-
-
-def test_its_examples_are_messages(document: dict[str, Any]) -> None:
-    for name, message in document["components"]["messages"].items():
-        assert message["examples"]
-        for example in message["examples"]:
-            envelope = example["payload"]
-            assert envelope["type"] == name
-            if name in CLIENT_MESSAGES:
-                assert HANDLERS.decode(msgspec.json.encode(envelope).decode()) is not None
-            else:
-                flat = {"type": name, **envelope["payload"]}
-                msgspec.convert(flat, SERVER_MESSAGES[name], strict=True)
-
-
-def test_it_names_the_cookie_and_the_close_codes(document: dict[str, Any]) -> None:
-    channel = document["channels"]["room"]
-    for code in (chat.BAD_ROOM_NAME, chat.NOT_SIGNED_IN):
-        assert f"- {code}: " in channel["description"]
+    assert channel["parameters"]["room_name"]["examples"] == ["general"]
     assert document["components"]["securitySchemes"]["cookie"]["name"] == auth.COOKIE_NAME
+    for code, meaning in messages.CLOSE_CODES.items():
+        assert channel["x-close-codes"][str(code)] == meaning
+
+
+def test_it_names_every_message_and_says_what_it_is_for(document: dict[str, Any]) -> None:
+    sent = {str(each.__struct_config__.tag) for each in messages.SERVER_MESSAGES}
+    described = channel_of(document)["messages"].keys()
+    assert described == HANDLERS.by_type.keys() | sent | {"serverError"}
+    for message in document["components"]["messages"].values():
+        assert message["summary"].endswith((".", "!", "?")), message["name"]
+
+
+def test_its_examples_are_understood(document: dict[str, Any]) -> None:
+    for name in HANDLERS.by_type:
+        [example] = document["components"]["messages"][name]["examples"]
+        assert HANDLERS.decode(msgspec.json.encode(example["payload"]).decode()) is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "server"),
+    [
+        ({}, {"host": "127.0.0.1:8000", "protocol": "ws"}),
+        ({"host": "0.0.0.0", "port": 80}, {"host": "localhost:80", "protocol": "ws"}),
+        ({"host": "::1"}, {"host": "[::1]:8000", "protocol": "ws"}),
+        ({"host": "chat.local"}, {"host": "chat.local:8000", "protocol": "ws"}),
+        (
+            {"public_origin": "https://Chat.example.com:443"},
+            {"host": "chat.example.com", "protocol": "wss"},
+        ),
+        (
+            {"public_origin": "http://chat.example.com:8080"},
+            {"host": "chat.example.com:8080", "protocol": "ws"},
+        ),
+    ],
+)
+def test_the_server_is_where_the_settings_say(
+    make_settings: MakeSettings, given: dict[str, Any], server: dict[str, str]
+) -> None:
+    settings = make_settings(environment="production", **given)
+    described = as_json(contract.describe(app.create_app(settings), settings))
+    assert problems_of(described) == []
+    [(name, found)] = described["servers"].items()
+    assert name == "production"
+    assert {key: found[key] for key in ("host", "protocol")} == server
+
+
+def test_the_page_speaks_the_same_language(document: dict[str, Any]) -> None:
+    """A type that chat.js misspells would never come, or be refused, and nobody would be told."""
+    script = CHAT_JS.read_text(encoding="utf-8")
+    heard = set(re.findall(r'\.on\("(\w+)"', script))
+    said = set(re.findall(r'\.send\("(\w+)"', script))
+    sent = {str(each.__struct_config__.tag) for each in messages.SERVER_MESSAGES} | {"serverError"}
+    assert heard
+    assert heard <= sent
+    assert said
+    assert said <= HANDLERS.by_type.keys()
+    length = re.search(r"MAX_TEXT_CHARACTERS = ([\d_]+);", script)
+    schema = document["components"]["schemas"]["SendMessage"]["properties"]["text"]
+    assert length is not None
+    assert int(length[1]) == schema["maxLength"]

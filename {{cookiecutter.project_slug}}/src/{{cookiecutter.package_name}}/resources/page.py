@@ -1,4 +1,4 @@
-"""``GET /``: the chat page."""
+"""``GET /`` and ``GET /docs``: the chat page and the one that explains the messages."""
 
 from __future__ import annotations
 

@@ -14,7 +14,12 @@ from falcon_pachinko import (
 
 from ..auth import User
 from ..messages import (
+    BAD_ROOM_NAME,
+    CLOSE_CODES,
+    NOT_SIGNED_IN,
+    SERVER_MESSAGES,
     NoPayload,
+    RoomName,
     SendMessage,
     ServerNewMessage,
     ServerRoomState,
@@ -27,18 +32,20 @@ from ..messages import (
 # Rooms are named with this in front, so that several resources can share one manager.
 ROOM_PREFIX = {{ cookiecutter.__room_prefix_literal }}
 
-BAD_ROOM_NAME = 4400
-NOT_SIGNED_IN = 4401
-
 
 class {{ cookiecutter.__resource_class }}(WebSocketResource):
     """One user's connection to one room. A fresh object serves each connection."""
+
+    sends = SERVER_MESSAGES
+    closes = CLOSE_CODES
 
     user: User
     room: str
     typing: bool = False
 
-    async def on_connect(self, req: falcon.asgi.Request, ws: WebSocketLike, room_name: str) -> bool:
+    async def on_connect(
+        self, req: falcon.asgi.Request, ws: WebSocketLike, room_name: RoomName
+    ) -> bool:
         """Let users who are signed in into the room, and tell them who is there."""
         user: User | None = req.context.user
         if user is None:

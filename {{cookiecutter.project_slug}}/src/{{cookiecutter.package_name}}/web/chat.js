@@ -6,31 +6,9 @@
 
 import { connect } from "./realtime.js";
 
-/** @typedef {Record<"text", string>} TextPayload */
-/** @typedef {Record<"user", string>} UserPayload */
+/** @typedef {import("./realtime.js").ServerMessages} ServerMessages */
 
-/**
- * The payload of each message from the server; `messages.py` is its other side.
- *
- * @typedef {object} ServerMessages
- * @property {TextPayload} serverSystemMessage
- * @property {TextPayload} serverSystemAnnouncement
- * @property {TextPayload & UserPayload} serverNewMessage
- * @property {UserPayload} serverUserJoined
- * @property {UserPayload} serverUserLeft
- * @property {UserPayload & Record<"isTyping", boolean>} serverUserTyping
- * @property {Record<"users", string[]> & Record<"you", string>} serverRoomState
- * @property {Record<"code" | "error", string> & Partial<Record<"field", string>>} serverError
- */
-
-/**
- * @typedef {object} ClientMessages
- * @property {TextPayload} clientSendMessage
- * @property {Record<string, never>} clientStartTyping
- * @property {Record<string, never>} clientStopTyping
- */
-
-/** @typedef {import("./realtime.js").RealtimeClient<ServerMessages, ClientMessages>} ChatClient */
+/** @typedef {import("./realtime.js").RealtimeClient} ChatClient */
 
 /**
  * A message of mine that the server has not sent back yet. `queued`: no connection took it yet;
