@@ -1,7 +1,7 @@
 /**
  * A WebSocket client that stays connected: JSON messages `{"type": ..., "payload": ...}`, a state
- * to show to people, and reconnection. It depends on nothing and runs in browsers and, with the
- * global `WebSocket`, in Node. It sends no heartbeat: the server pings.
+ * to show to people, and reconnection. It depends on nothing and runs in browsers and in Node, from
+ * 22 on as it is, before with `--experimental-websocket`. It sends no heartbeat: the server pings.
  *
  *     import { connect } from "./realtime.js";
  *
@@ -39,15 +39,6 @@
  * @property {new (url: string) => WebSocket} [WebSocketClass] Default: the global `WebSocket`.
  */
 
-const DEFAULT_OPTIONS = {
-  baseDelayMs: 500,
-  maxDelayMs: 30_000,
-  stableAfterMs: 5_000,
-  connectTimeoutMs: 10_000,
-  maxQueuedMessages: 100,
-  maxBufferedBytes: 1_048_576,
-};
-
 // https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1: each of these would only happen again.
 const TERMINAL_CODES = new Set([1002, 1003, 1007, 1008, 1009, 1010]);
 
@@ -55,6 +46,7 @@ const TERMINAL_CODES = new Set([1002, 1003, 1007, 1008, 1009, 1010]);
 const RETRYABLE_CODES = new Set([3408, 3425, 3429]);
 
 const ABNORMAL_CLOSURE = 1006;
+const SOCKET_OPEN = 1;
 
 /** Whether a close code means that another try cannot succeed. @param {number} code */
 export function isTerminalCode(code) {
@@ -71,7 +63,7 @@ export function isTerminalCode(code) {
  * @param {number} maxDelayMs
  */
 export function retryDelayMs(failures, baseDelayMs, maxDelayMs) {
-  return Math.random() * Math.min(maxDelayMs, baseDelayMs * 2 ** failures);
+  return Math.random() * Math.min(maxDelayMs, baseDelayMs * 2 ** Math.min(failures, 1_000)); // 0 * Infinity is NaN.
 }
 
 /**
@@ -82,7 +74,7 @@ export function retryDelayMs(failures, baseDelayMs, maxDelayMs) {
  * @param {string | URL} url `ws:`, `wss:`, `http:` or `https:`; in a browser also a path on the page's own origin.
  * @param {RealtimeOptions} [options]
  * @returns {RealtimeClient<Incoming, Outgoing>}
- * @throws {TypeError} If the URL is not one.
+ * @throws {TypeError | DOMException} If the URL is not one, or this program has no `WebSocket`.
  */
 export function connect(url, options) {
   return new RealtimeClient(url, options);
@@ -116,10 +108,13 @@ export class RealtimeClient {
   constructor(url, options = {}) {
     this.#url = new URL(url, globalThis.location?.href);
     this.#url.protocol = this.#url.protocol.replace("http", "ws");
-    this.#options = { ...DEFAULT_OPTIONS, ...options };
+    const { baseDelayMs = 500, maxDelayMs = 30_000, stableAfterMs = 5_000, connectTimeoutMs = 10_000 } = options;
+    const { maxQueuedMessages = 100, maxBufferedBytes = 1_048_576 } = options;
+    this.#options = { baseDelayMs, maxDelayMs, stableAfterMs, connectTimeoutMs, maxQueuedMessages, maxBufferedBytes };
     this.#WebSocketClass = options.WebSocketClass ?? globalThis.WebSocket;
-    globalThis.addEventListener?.("online", this.retryNow);
+    if (!this.#WebSocketClass) throw new TypeError("There is no WebSocket here: give one as WebSocketClass.");
     this.#open();
+    globalThis.addEventListener?.("online", this.retryNow);
   }
 
   get state() {
@@ -137,7 +132,8 @@ export class RealtimeClient {
 
   /**
    * Calls `listener` with the payload of each message of this type; a missing payload is `{}`.
-   * A listener that throws is reported on the console and disturbs nobody else.
+   * A listener that throws is reported on the console and disturbs nobody else. Each call is a
+   * subscription of its own; all of them end with the connection, that is when it is `closed`.
    *
    * NOTE: the payload is what the server sent; the types are a promise that nothing here checks.
    *
@@ -147,9 +143,10 @@ export class RealtimeClient {
    * @returns {() => boolean} Ends the subscription.
    */
   on(type, listener) {
+    const inform = (/** @type {Incoming[Type]} */ payload) => listener(payload);
     const listeners = this.#listeners.get(type) ?? new Set();
-    this.#listeners.set(type, listeners.add(listener));
-    return () => listeners.delete(listener);
+    this.#listeners.set(type, listeners.add(inform));
+    return () => listeners.delete(inform);
   }
 
   /**
@@ -166,7 +163,8 @@ export class RealtimeClient {
   }
 
   /**
-   * Sends a message now, or keeps it for the next connection while there is none.
+   * Sends a message now, or keeps it for the next connection while there is none. What was kept goes
+   * out first, in order, before the listeners of `onStatus` hear of `open`.
    *
    * NOTE: the protocol has no receipts. `true` means taken, not delivered: what was written to a
    * connection that breaks at that moment is lost.
@@ -178,7 +176,8 @@ export class RealtimeClient {
    */
   send(type, payload) {
     const text = JSON.stringify({ type, payload: payload ?? {} });
-    if (this.state === "open" && this.#socket) {
+    // A connection that is about to end would drop the message without a word.
+    if (this.state === "open" && this.#socket?.readyState === SOCKET_OPEN) {
       if (this.#socket.bufferedAmount > this.#options.maxBufferedBytes) return false;
       this.#socket.send(text);
       return true;
@@ -196,16 +195,23 @@ export class RealtimeClient {
   };
 
   /**
-   * Ends the connection for ever and forgets what is queued.
+   * Ends the connection for ever and forgets what is queued. No message is heard any more.
    *
    * @param {number} [code] 1000 or 3000 to 4999.
-   * @param {string} [reason]
+   * @param {string} [reason] At most 123 bytes of UTF-8.
+   * @throws {DOMException} If the socket refuses the code or the reason; then nothing has changed.
    */
   close(code = 1000, reason = "") {
     if (this.state === "closed") return;
     const socket = this.#socket;
+    this.#socket = null; // Node tells of the end within `close`: it is no loss.
+    try {
+      socket?.close(code, reason);
+    } catch (error) {
+      this.#socket = socket;
+      throw error;
+    }
     this.#end(code, reason);
-    socket?.close(code, reason);
   }
 
   #open() {
@@ -243,7 +249,7 @@ export class RealtimeClient {
       console.warn("A message from the server was ignored: it is not JSON with a type.");
       return;
     }
-    callEach(this.#listeners.get(message.type) ?? [], message.payload ?? {});
+    callEach(this.#listeners.get(message.type), message.payload ?? {});
   }
 
   /** @param {WebSocket} socket @param {number} code @param {string} reason */
@@ -269,6 +275,7 @@ export class RealtimeClient {
     clearTimeout(this.#timer);
     this.#socket = this.#openedAtMs = null;
     this.#queue.length = 0;
+    for (const listeners of this.#listeners.values()) listeners.clear();
     globalThis.removeEventListener?.("online", this.retryNow);
     this.#setStatus({ state: "closed", nextTryAtMs: null, code, reason });
   }
@@ -280,15 +287,11 @@ export class RealtimeClient {
   }
 }
 
-/**
- * @template T
- * @param {Iterable<(value: T) => void>} listeners
- * @param {T} value
- */
+/** @template T @param {Set<(value: T) => void> | undefined} listeners @param {T} value */
 function callEach(listeners, value) {
-  for (const listener of [...listeners]) {
+  for (const listener of [...(listeners ?? [])]) {
     try {
-      listener(value);
+      if (listeners?.has(listener)) listener(value); // One before it may have ended it.
     } catch (error) {
       console.error(error);
     }
