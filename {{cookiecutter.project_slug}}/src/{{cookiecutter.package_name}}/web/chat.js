@@ -125,7 +125,7 @@ async function start() {
 }
 
 async function signIn() {
-  page.nameError.textContent = "";
+  showProblem(page.name, page.nameError, "");
   const response = await fetch("/session", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
@@ -137,9 +137,8 @@ async function signIn() {
     showChat();
     return;
   }
-  page.nameError.textContent =
-    answer?.description ?? answer?.title ?? "The server does not answer. Please try again in a moment.";
-  page.name.setAttribute("aria-invalid", "true");
+  const problem = answer?.description ?? answer?.title ?? "The server does not answer. Please try again in a moment.";
+  showProblem(page.name, page.nameError, problem);
   page.name.focus();
 }
 
@@ -167,7 +166,6 @@ function showSignIn(sentence = "") {
 
 function showChat() {
   page.notice.textContent = "";
-  page.name.removeAttribute("aria-invalid");
   page.signIn.hidden = true;
   page.chat.hidden = page.skipLink.hidden = false;
   page.signOut.hidden = externalSignIn;
@@ -213,7 +211,7 @@ function problemOfRoomName(name) {
 function enterRoomFromHash() {
   let name = roomFromHash();
   const problem = location.hash.length > 1 ? problemOfRoomName(name) : "";
-  page.roomError.textContent = problem;
+  showProblem(page.roomName, page.roomError, problem);
   if (problem || name === "") name = room || recentRooms()[0] || DEFAULT_ROOM;
   history.replaceState(null, "", hashOf(name));
   if (name !== room || client === null) enterRoom(name);
@@ -666,6 +664,19 @@ function button(words, onClick) {
   return made;
 }
 
+/**
+ * Says beside a field, and to screen readers, what is wrong with what it holds; empty if nothing is.
+ *
+ * @param {HTMLInputElement} field
+ * @param {HTMLElement} place
+ * @param {string} problem
+ */
+function showProblem(field, place, problem) {
+  place.textContent = problem;
+  if (problem) field.setAttribute("aria-invalid", "true");
+  else field.removeAttribute("aria-invalid");
+}
+
 /** @param {HTMLFormElement} form @param {() => void} action */
 function onSubmit(form, action) {
   form.addEventListener("submit", (event) => {
@@ -680,8 +691,9 @@ onSubmit(page.signInForm, signIn);
 onSubmit(page.composer, submitMessage);
 onSubmit(page.roomForm, () => {
   const name = page.roomName.value.trim();
-  page.roomError.textContent = problemOfRoomName(name);
-  if (page.roomError.textContent) return;
+  const problem = problemOfRoomName(name);
+  showProblem(page.roomName, page.roomError, problem);
+  if (problem) return;
   page.roomName.value = "";
   if (name === room) openSide(false);
   else location.hash = hashOf(name);
@@ -692,13 +704,8 @@ page.newer.addEventListener("click", () => {
   scrollToBottom();
   page.conversation.focus();
 });
-page.name.addEventListener("input", () => {
-  page.nameError.textContent = "";
-  page.name.removeAttribute("aria-invalid");
-});
-page.roomName.addEventListener("input", () => {
-  page.roomError.textContent = "";
-});
+page.name.addEventListener("input", () => showProblem(page.name, page.nameError, ""));
+page.roomName.addEventListener("input", () => showProblem(page.roomName, page.roomError, ""));
 page.skipLink.addEventListener("click", (event) => {
   event.preventDefault(); // The hash is the room's name.
   page.message.focus();

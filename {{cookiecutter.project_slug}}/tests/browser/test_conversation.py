@@ -1,0 +1,378 @@
+"""People sign in and talk, each in a window of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, WebSocket, expect
+from websockets.sync.client import connect
+
+from .pages import (
+    WAIT_SECONDS,
+    composer,
+    enter,
+    expect_connected,
+    expect_heard,
+    messages,
+    notes,
+    open_room,
+    own_messages,
+    people,
+    say,
+    stop_clock,
+    texts,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..conftest import Server
+    from .conftest import Complaints, NewPerson, NewWindow
+
+# As `chat.js` has it: who is said to type is forgotten after this time without news.
+TYPING_EXPIRY_SECONDS = 6
+
+
+# --- signing in
+
+
+def test_a_stranger_signs_in_and_is_in_the_room(new_window: NewWindow, room: str) -> None:
+    page = new_window().new_page()
+    open_room(page, room)
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    expect(page.locator("#sign-in-hint")).to_contain_text(room)
+    expect(page.locator("#chat")).to_be_hidden()
+    name = page.get_by_role("textbox", name="Your name")
+    expect(name).to_be_focused()
+    name.fill("  Alice ")
+    page.get_by_role("button", name="Enter").click()
+    expect_connected(page)
+    expect(page.get_by_role("heading", name=room)).to_be_visible()
+    expect(page.locator("#own-name")).to_have_text("Alice")
+    expect(page.locator("#connection-text")).to_have_text("Connected")
+    expect(notes(page)).to_have_text([f"Welcome Alice to room '{room}'!"])
+    expect(composer(page)).to_be_focused()
+    page.reload()
+    expect_connected(page)
+    expect(page.locator("#own-name")).to_have_text("Alice")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("   ", "The name has 0 characters: it takes 1 to 40."),
+        ("x" * 41, "The name has 41 characters: it takes 1 to 40."),
+        ("Al\u200bice", "The name has an invisible character: use visible ones."),
+    ],
+    ids=["blank", "long", "invisible"],
+)
+def test_a_refused_name_is_told_at_its_field(
+    new_window: NewWindow, room: str, complaints: Complaints, name: str, sentence: str
+) -> None:
+    complaints.allow(r"status of 422 \(Unprocessable Entity\) at \S+/session$")
+    page = new_window().new_page()
+    open_room(page, room)
+    field = page.get_by_role("textbox", name="Your name")
+    field.fill(name)
+    field.press("Enter")
+    expect(page.get_by_role("alert").filter(has_text=sentence)).to_be_visible()
+    expect(field).to_be_focused()
+    expect(field).to_have_attribute("aria-invalid", "true")
+    expect(field).to_have_accessible_description(re.compile(re.escape(sentence)))
+    expect(page.locator("#chat")).to_be_hidden()
+    field.fill("Alice")
+    expect(page.locator("#name-error")).to_be_empty()
+    expect(field).not_to_have_attribute("aria-invalid", "true")
+    field.press("Enter")
+    expect_connected(page)
+
+
+def test_who_signs_out_is_gone_and_somebody_else_may_sign_in(
+    new_person: NewPerson, room: str
+) -> None:
+    alice, bob = new_person("Alice"), new_person("Bob")
+    say(bob, "between us")
+    expect_heard(bob, "between us")
+    bob.get_by_role("button", name="Sign out").click()
+    expect(bob.get_by_role("textbox", name="Your name")).to_be_focused()
+    expect(notes(alice).last).to_have_text("Bob left")
+    bob.get_by_role("textbox", name="Your name").fill("Carol")
+    bob.get_by_role("button", name="Enter").click()
+    expect_connected(bob)
+    expect(notes(alice).last).to_have_text("Carol joined")
+    expect_heard(bob)
+
+
+# --- messages
+
+
+def test_two_people_talk(new_person: NewPerson) -> None:
+    alice, bob = new_person("Alice"), new_person("Bob")
+    say(alice, "Hello Bob!")
+    expect_heard(bob, "Hello Bob!")
+    composer(bob).fill("Hello Alice!\nHow are you?")
+    bob.get_by_role("button", name="Send").click()
+    say(bob, "I am fine.")
+    for page in (alice, bob):
+        expect_heard(page, "Hello Bob!", "Hello Alice!\nHow are you?", "I am fine.")
+        expect(page.locator("#pending")).to_be_hidden()
+    expect(composer(alice)).to_have_value("")
+
+    expect(own_messages(alice).locator(".text")).to_have_text(["Hello Bob!"])
+    expect(messages(bob).locator(".author")).to_have_text(["Alice", "You", "You"])
+    own, other = (messages(alice).nth(number).locator(".bubble") for number in (0, 1))
+    own_box, other_box = own.bounding_box(), other.bounding_box()
+    assert own_box
+    assert other_box
+    assert own_box["x"] > other_box["x"] + 100, "my own messages stand on the other side"
+    colour = "element => getComputedStyle(element).backgroundColor"
+    assert own.evaluate(colour) != other.evaluate(colour)
+
+    for page in (alice, bob):
+        for written in page.get_by_role("log").locator(".message time").all():
+            expect(written).to_have_text(re.compile(r"^\d\d:\d\d$"))
+            stamp = written.get_attribute("datetime")
+            assert stamp
+            age = datetime.now().astimezone() - datetime.fromisoformat(stamp)
+            assert abs(age) < timedelta(seconds=3 * WAIT_SECONDS)
+
+
+def test_what_the_service_says_against_a_message_is_told_beside_it(new_person: NewPerson) -> None:
+    alice, bob = new_person("Alice"), new_person("Bob")
+    # Half of an emoji is no text, and nothing on the page minds it.
+    composer(alice).evaluate(r"field => { field.value = 'half \ud83d an emoji'; }")
+    composer(alice).press("Enter")
+    error = alice.locator("#composer-error")
+    expect(error).not_to_be_empty()
+    expect(error).to_have_role("alert")
+    expect(composer(alice)).to_have_accessible_description(re.compile(r"\w"))
+    refused = alice.get_by_role("list", name="Your messages on their way").get_by_role("listitem")
+    expect(refused).to_contain_text("Not sent")
+    refused.get_by_role("button", name="Discard").click()
+    expect(refused).to_have_count(0)
+    say(alice, "a whole one 😀")
+    expect(error).to_be_empty()
+    for page in (alice, bob):
+        expect_heard(page, "a whole one 😀")
+
+
+def test_a_message_that_is_too_long_stays_and_the_composer_says_so(new_person: NewPerson) -> None:
+    alice = new_person("Alice")
+    composer(alice).fill("x" * 2001)
+    expect(alice.locator("#counter")).to_have_text("2,001 of 2,000")
+    composer(alice).press("Enter")
+    expect(alice.locator("#composer-error")).to_have_text(
+        "This message is too long by 1 characters."
+    )
+    composer(alice).press("Backspace")
+    expect(alice.locator("#composer-error")).to_be_empty()
+    composer(alice).press("Enter")
+    expect_heard(alice, "x" * 2000)
+
+
+# --- typing
+
+
+def test_typing_is_shown_and_ends_when_the_text_is_gone_sent_or_left(new_person: NewPerson) -> None:
+    alice, bob = new_person("Alice"), new_person("Bob")
+    stop_clock(alice)
+    typing = alice.locator("#typing")
+    expect(typing).to_be_empty()
+
+    composer(bob).press_sequentially("Well")
+    expect(typing).to_have_text("Bob is typing…")
+    composer(bob).fill("")
+    expect(typing).to_be_empty()
+
+    composer(bob).press_sequentially("Well, ")
+    expect(typing).to_have_text("Bob is typing…")
+    composer(bob).press("Enter")
+    expect_heard(alice, "Well, ".strip())
+    expect(typing).to_be_empty()
+
+    composer(bob).press_sequentially("I")
+    expect(typing).to_have_text("Bob is typing…")
+    composer(bob).blur()
+    expect(typing).to_be_empty()
+    expect(bob.locator("#typing")).to_be_empty()
+
+
+def test_who_stops_without_a_word_is_said_to_have_stopped(new_person: NewPerson) -> None:
+    alice, bob = new_person("Alice"), new_person("Bob")
+    stop_clock(alice)
+    bob.clock.install()
+    composer(bob).press_sequentially("Well")
+    expect(alice.locator("#typing")).to_have_text("Bob is typing…")
+    bob.clock.fast_forward(5_000)
+    expect(alice.locator("#typing")).to_be_empty()
+    expect(composer(bob)).to_have_value("Well")
+
+
+def test_several_who_type_are_named(new_person: NewPerson) -> None:
+    alice, bob, carol = (new_person(name) for name in ("Alice", "Bob", "Carol"))
+    stop_clock(alice)
+    composer(bob).press_sequentially("I")
+    composer(carol).press_sequentially("I")
+    expect(alice.locator("#typing")).to_have_text(
+        re.compile(r"^(Bob and Carol|Carol and Bob) are typing…$")
+    )
+    composer(bob).fill("")
+    expect(alice.locator("#typing")).to_have_text("Carol is typing…")
+
+
+def test_a_browser_that_dies_while_typing_types_no_more(
+    new_person: NewPerson, second_browser: Browser
+) -> None:
+    alice, bob = new_person("Alice"), new_person("Bob", of=second_browser)
+    stop_clock(alice)
+    composer(bob).press_sequentially("Well")
+    expect(alice.locator("#typing")).to_have_text("Bob is typing…")
+    processes = second_browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")
+    [number] = [each["id"] for each in processes["processInfo"] if each["type"] == "browser"]
+    os.kill(number, signal.SIGKILL)
+    expect(alice.locator("#typing")).to_be_empty()
+    expect(notes(alice).last).to_have_text("Bob left")
+
+
+def test_a_client_that_falls_silent_while_typing_is_forgotten(
+    new_person: NewPerson, server: Server, room: str
+) -> None:
+    alice = new_person("Alice")
+    stop_clock(alice)
+    with httpx.Client(trust_env=False, timeout=WAIT_SECONDS) as http:
+        token = http.post(f"{server.url}/session", json={"name": "Bob"}).json()["token"]
+    with connect(
+        f"{server.ws_url}/{room}",
+        additional_headers={"Authorization": f"Bearer {token}"},
+        proxy=None,
+        open_timeout=WAIT_SECONDS,
+    ) as bob:
+        bob.send(json.dumps({"type": "clientStartTyping", "payload": {}}))
+        typing = alice.locator("#typing")
+        expect(typing).to_have_text("Bob is typing…")
+        alice.clock.run_for((TYPING_EXPIRY_SECONDS - 1) * 1000)
+        assert typing.inner_text() == "Bob is typing…"
+        alice.clock.run_for(1000)
+        expect(typing).to_be_empty()
+        expect(people(alice)).to_have_count(2)
+
+
+# --- who is here
+
+
+def test_a_person_with_two_tabs_joins_once_and_leaves_once(
+    new_person: NewPerson, room: str
+) -> None:
+    alice, bob = new_person("Alice"), new_person("Bob")
+    expect(notes(alice).last).to_have_text("Bob joined")
+    tab = bob.context.new_page()
+    sockets: list[WebSocket] = []
+    tab.on("websocket", lambda socket: sockets.append(socket))
+    enter(tab, room)
+    for page in (alice, bob, tab):
+        expect(people(page).locator("bdi")).to_have_text(["Alice", "Bob"])
+        expect(page.locator("#people-count")).to_have_text("2")
+    say(tab, "from my second tab")
+    for page in (alice, bob, tab):
+        expect_heard(page, "from my second tab")
+    expect(own_messages(bob)).to_have_count(1)
+
+    with sockets[0].expect_event("close"):
+        open_room(tab, f"{room}-2")
+    say(bob, "my second tab is elsewhere")
+    expect_heard(alice, "from my second tab", "my second tab is elsewhere")
+    expect(people(alice)).to_have_count(2)
+
+    bob.close()
+    expect(notes(alice).last).to_have_text("Bob left")
+    expect(people(alice).locator("bdi")).to_have_text(["Alice"])
+    expect(alice.locator("#people-count")).to_have_text("1")
+    expect(alice.get_by_role("log").locator("li .text")).to_have_text(
+        [
+            f"Welcome Alice to room '{room}'!",
+            "Bob joined",
+            "from my second tab",
+            "my second tab is elsewhere",
+            "Bob left",
+        ]
+    )
+
+
+def test_rooms_are_switched_by_form_link_and_history(new_person: NewPerson, room: str) -> None:
+    alice, bob = new_person("Alice"), new_person("Bob")
+    other = f"{room}-Küche"
+    field = alice.get_by_role("textbox", name="Name of a room")
+    field.fill(other)
+    field.press("Enter")
+    expect(alice.locator("#room-title")).to_have_text(other)
+    expect_connected(alice)
+    expect(composer(alice)).to_be_focused()
+    expect(alice).to_have_title(re.compile(f"^{re.escape(other)} · "))
+    expect(notes(bob).last).to_have_text("Alice left")
+    expect(people(alice)).to_have_count(1)
+
+    say(bob, "for the first room only")
+    expect_heard(bob, "for the first room only")
+    say(alice, "for the other room only")
+    expect_heard(alice, "for the other room only")
+
+    rooms = alice.get_by_role("list", name="Recent rooms")
+    expect(rooms.get_by_role("link")).to_have_text(sorted([room, other]))
+    expect(rooms.locator("[aria-current=page]")).to_have_text(other)
+    rooms.get_by_role("link", name=room, exact=True).click()
+    expect(alice.locator("#room-title")).to_have_text(room)
+    expect_connected(alice)
+    expect_heard(alice)
+    expect(notes(bob).last).to_have_text("Alice joined")
+    expect(people(alice)).to_have_count(2)
+
+    alice.go_back()
+    expect(alice.locator("#room-title")).to_have_text(other)
+    expect_connected(alice)
+    expect_heard(bob, "for the first room only")
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "é" * 101], ids=["slash", "dots", "long"])
+def test_a_room_that_cannot_be_is_refused_at_its_field(new_person: NewPerson, name: str) -> None:
+    alice = new_person("Alice")
+    field = alice.get_by_role("textbox", name="Name of a room")
+    field.fill(name)
+    field.press("Enter")
+    error = alice.locator("#room-error")
+    expect(error).not_to_be_empty()
+    expect(error).to_have_role("alert")
+    expect(field).to_be_focused()
+    expect(field).to_have_attribute("aria-invalid", "true")
+    expect(field).to_have_accessible_description(error.inner_text())
+    field.fill("fine")
+    expect(error).to_be_empty()
+    expect(field).not_to_have_attribute("aria-invalid", "true")
+    expect_connected(alice)
+
+
+# --- announcements
+
+
+def test_an_announcement_stands_apart_and_reaches_every_room(
+    new_person: NewPerson, serve: Callable[..., Server], room: str
+) -> None:
+    server = serve(
+        APP_ANNOUNCEMENT_INTERVAL_SECONDS="1", APP_ANNOUNCEMENT_TEXT="Tea <b>is</b> ready & hot."
+    )
+    alice = new_person("Alice", at=server)
+    bob = new_person("Bob", f"{room}-2", at=server)
+    for page in (alice, bob):
+        announcement = page.get_by_role("log").locator(".announcement").first
+        expect(announcement).to_contain_text("Announcement Tea <b>is</b> ready & hot.")
+        expect(announcement.locator("b")).to_have_count(0)
+        expect(texts(page)).to_have_count(0)
+        background = "element => getComputedStyle(element).backgroundColor"
+        plain = page.get_by_role("log").locator(".system").first
+        assert announcement.evaluate(background) != plain.evaluate(background)
