@@ -189,8 +189,13 @@ def complaints() -> Iterator[Complaints]:
 
 
 @pytest.fixture
-def new_window(browser: Browser, server: Server, complaints: Complaints) -> Iterator[NewWindow]:
-    """Open a window that shares nothing with the others; its pages are its tabs."""
+def new_window(
+    browser: Browser, server: Server, start: Callable[..., Server], complaints: Complaints
+) -> Iterator[NewWindow]:
+    """Open a window that shares nothing with the others; its pages are its tabs.
+
+    All are closed before the servers of the test, which is why ``start`` is wanted here.
+    """
     windows: list[BrowserContext] = []
 
     def new_window(

@@ -711,7 +711,11 @@ page.skipLink.addEventListener("click", (event) => {
   page.message.focus();
 });
 page.conversation.addEventListener("click", () => openSide(false));
-page.sideToggle.addEventListener("click", () => openSide(!page.side.classList.contains("open")));
+page.sideToggle.addEventListener("click", () => {
+  const open = !page.side.classList.contains("open");
+  openSide(open);
+  if (open) page.side.focus(); // It comes before the button: the next Tab leads into it.
+});
 page.message.addEventListener("input", () => {
   showComposer();
   startTyping();

@@ -1,0 +1,321 @@
+"""Everybody can use the page: by keyboard, by screen reader, on a small screen, in the dark."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.sync_api import Page, ViewportSize, expect
+
+from .pages import (
+    composer,
+    enter,
+    expect_connected,
+    expect_heard,
+    messages,
+    notes,
+    open_room,
+    people,
+    say,
+)
+
+if TYPE_CHECKING:
+    from .conftest import AxeViolations, Complaints, NewPerson, NewWindow
+
+NARROW = ViewportSize(width=360, height=740)
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light"},
+    "dark": {"color_scheme": "dark"},
+    "narrow": {"color_scheme": "light", "viewport": NARROW},
+    "narrow dark": {"color_scheme": "dark", "viewport": NARROW},
+}
+
+MAX_LAYOUT_SHIFT = 0.02
+# https://web.dev/articles/cls: what follows a person's own doing is not counted.
+COUNT_LAYOUT_SHIFTS = """
+globalThis.layoutShifts = [];
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) {
+    if (!entry.hadRecentInput) layoutShifts.push([entry.value, ...entry.sources.map(({ node }) => node?.id)]);
+  }
+}).observe({ type: "layout-shift", buffered: true });
+"""
+
+
+def fits(page: Page) -> bool:
+    """Whether nothing is wider than the screen."""
+    fits: bool = page.evaluate(
+        "() => document.scrollingElement.scrollWidth <= document.documentElement.clientWidth"
+    )
+    return fits
+
+
+def background(page: Page) -> tuple[int, ...]:
+    """The colour below everything, as red, green and blue."""
+    colour = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    return tuple(int(part) for part in re.findall(r"\d+", colour)[:3])
+
+
+def layout_shifts(page: Page) -> list[tuple[float, str]]:
+    """All that has jumped so far: how much, and what."""
+    # Two frames later, what the last change did has been measured.
+    shifts: list[tuple[float, str]] = page.evaluate(
+        """() => new Promise((done) => {
+            requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done)));
+        }).then(() => layoutShifts)"""
+    )
+    return shifts
+
+
+# --- axe
+
+
+def test_axe_would_find_a_barrier(new_person: NewPerson, axe_violations: AxeViolations) -> None:
+    alice = new_person("Alice")
+    alice.evaluate(
+        "() => document.querySelector('#message').before(document.createElement('input'))"
+    )
+    [violation] = axe_violations(alice)
+    assert violation.startswith("label: ")
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_axe_finds_nothing_at_the_sign_in(
+    new_window: NewWindow,
+    complaints: Complaints,
+    axe_violations: AxeViolations,
+    room: str,
+    look: str,
+) -> None:
+    complaints.allow(r"status of 422 \(Unprocessable Entity\) at \S+/session$")
+    page = new_window(**LOOKS[look]).new_page()
+    open_room(page, room)
+    expect(page.get_by_role("textbox", name="Your name")).to_be_focused()
+    assert axe_violations(page) == []
+    page.get_by_role("textbox", name="Your name").press("Enter")
+    expect(page.locator("#name-error")).not_to_be_empty()
+    assert axe_violations(page) == []
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_axe_finds_nothing_in_a_conversation(
+    new_person: NewPerson, axe_violations: AxeViolations, look: str
+) -> None:
+    alice, bob = new_person("Alice", **LOOKS[look]), new_person("Bob")
+    say(bob, "Hello Alice!")
+    say(bob, "How are you?")
+    say(alice, "Hello Bob!")
+    composer(bob).press_sequentially("W")
+    expect(alice.locator("#typing")).to_have_text("Bob is typing…")
+    composer(alice).fill("x" * 2001)
+    composer(alice).press("Enter")
+    expect(alice.locator("#composer-error")).not_to_be_empty()
+    expect_heard(alice, "Hello Alice!", "How are you?", "Hello Bob!")
+    assert axe_violations(alice) == []
+    toggle = alice.get_by_role("button", name="Rooms, people")
+    if toggle.is_visible():
+        toggle.click()
+        expect(alice.locator("#people")).to_be_visible()
+        assert axe_violations(alice) == []
+
+
+# --- screen reader
+
+
+def test_a_screen_reader_is_told_what_happens(new_person: NewPerson, room: str) -> None:
+    alice, bob = new_person("Alice"), new_person("Bob")
+    say(bob, "Hello Alice!")
+    expect_heard(alice, "Hello Alice!")
+    log = alice.get_by_role("log", name="Messages")
+    expect(log).to_have_attribute("aria-live", "polite")
+    expect(log).to_contain_text("Hello Alice!")
+    expect(log).to_contain_text("Bob joined")
+    expect(alice.get_by_role("status").filter(has_text="Connected")).to_have_count(1)
+    for role, name in (
+        ("banner", None),
+        ("main", None),
+        ("complementary", "Rooms and people"),
+        ("region", room),
+        ("region", "Conversation"),
+        ("list", "Recent rooms"),
+        ("textbox", "Message"),
+        ("textbox", "Name of a room"),
+    ):
+        expect(alice.get_by_role(role, name=name, exact=True)).to_have_count(1)  # type: ignore[arg-type]
+    for button in alice.get_by_role("button").all():
+        expect(button).to_have_accessible_name(re.compile(r"\w"))
+    expect(alice.locator("html")).to_have_attribute("lang", "en")
+
+
+# --- keyboard
+
+
+def test_everything_works_by_keyboard(new_window: NewWindow, room: str) -> None:
+    page = new_window().new_page()
+    open_room(page, room)
+    keyboard = page.keyboard
+    expect(page.locator("#name")).to_be_focused()
+    keyboard.type("Alice")
+    keyboard.press("Enter")
+    expect_connected(page)
+
+    expect(composer(page)).to_be_focused()
+    keyboard.type("Hello,")
+    keyboard.press("Shift+Enter")
+    keyboard.type("all!")
+    keyboard.press("Enter")
+    expect_heard(page, "Hello,\nall!")
+    expect(composer(page)).to_be_focused()
+
+    keyboard.press("Shift+Tab")
+    expect(page.get_by_role("region", name="Conversation")).to_be_focused()
+    keyboard.press("Shift+Tab")
+    expect(page.get_by_role("link", name=room, exact=True)).to_be_focused()
+    keyboard.press("Shift+Tab")
+    expect(page.get_by_role("button", name="Go")).to_be_focused()
+    keyboard.press("Shift+Tab")
+    expect(page.locator("#room-name")).to_be_focused()
+    keyboard.type(f"{room}-2")
+    keyboard.press("Enter")
+    expect(page.locator("#room-title")).to_have_text(f"{room}-2")
+    expect_connected(page)
+    expect(composer(page)).to_be_focused()
+
+    keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Send")).to_be_focused()
+    outline = page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid", "who uses the keyboard sees where they are"
+
+
+def test_a_link_at_the_top_skips_to_the_composer(new_person: NewPerson, room: str) -> None:
+    alice = new_person("Alice")
+    skip = alice.get_by_role("link", name="Skip to writing a message")
+    skip.focus()
+    expect(skip).to_be_in_viewport()
+    alice.keyboard.press("Enter")
+    expect(composer(alice)).to_be_focused()
+    expect(alice.locator("#room-title")).to_have_text(room)
+
+
+# --- narrow screens
+
+
+def test_a_narrow_screen_scrolls_in_one_direction_only(new_person: NewPerson, room: str) -> None:
+    place = room + "-" + "long" * 30
+    alice = new_person("Alice" + "e" * 35, place, viewport=NARROW)
+    bob = new_person("Bob" + "b" * 37, place)
+    say(bob, "A" * 500)
+    say(bob, "https://example.com/" + "path/" * 60)
+    say(alice, "My own words, " * 20 + "W" * 300)
+    expect(messages(alice)).to_have_count(3)
+    composer(bob).press_sequentially("W")
+    expect(alice.locator("#typing")).to_contain_text("is typing…")
+    assert fits(alice)
+    for part in ("#room-title", "#message", "#send", "#side-toggle", "#sign-out", "#conversation"):
+        box = alice.locator(part).bounding_box()
+        assert box, part
+        assert box["x"] >= 0, part
+        assert box["x"] + box["width"] <= NARROW["width"], part
+    expect(composer(alice)).to_be_in_viewport(ratio=1)
+    alice.locator("#side-toggle").click()
+    expect(people(alice).first).to_be_visible()
+    assert fits(alice)
+
+
+def test_rooms_and_people_open_and_close_on_a_narrow_screen(
+    new_person: NewPerson, room: str
+) -> None:
+    alice = new_person("Alice", viewport=NARROW)
+    toggle, side = alice.locator("#side-toggle"), alice.locator("#side")
+
+    def expect_open(is_open: bool) -> None:
+        expect(toggle).to_have_attribute("aria-expanded", str(is_open).lower())
+        expect(side).to_be_visible(visible=is_open)
+        expect(alice.get_by_role("list", name="Recent rooms")).to_have_count(int(is_open))
+
+    expect_open(False)
+    toggle.click()
+    expect_open(True)
+    expect(side).to_be_in_viewport(ratio=1)
+    toggle.click()
+    expect_open(False)
+
+    toggle.click()
+    conversation = alice.get_by_role("region", name="Conversation")
+    box = conversation.bounding_box()
+    assert box
+    conversation.click(position={"x": box["width"] / 2, "y": box["height"] - 20})
+    expect_open(False)
+
+    toggle.focus()
+    alice.keyboard.press("Enter")
+    expect_open(True)
+    expect(side).to_be_focused()
+    alice.keyboard.press("Tab")
+    expect(alice.locator("#room-name")).to_be_focused()
+    alice.keyboard.press("Escape")
+    expect_open(False)
+    expect(toggle).to_be_focused()
+
+    alice.keyboard.press("Enter")
+    alice.keyboard.press("Tab")
+    alice.keyboard.type(f"{room}-2")
+    alice.keyboard.press("Enter")
+    expect(alice.locator("#room-title")).to_have_text(f"{room}-2")
+    expect_connected(alice)
+    expect_open(False)
+
+
+def test_a_wide_screen_shows_rooms_and_people_always(new_person: NewPerson) -> None:
+    alice = new_person("Alice")
+    expect(alice.locator("#side-toggle")).to_be_hidden()
+    expect(alice.get_by_role("list", name="Recent rooms")).to_be_visible()
+    expect(people(alice)).to_have_count(1)
+    assert fits(alice)
+
+
+# --- dark
+
+
+def test_the_page_is_dark_where_the_system_is(new_person: NewPerson) -> None:
+    alice = new_person("Alice", color_scheme="light")
+    light = background(alice)
+    ink = "() => getComputedStyle(document.body).color"
+    light_ink = alice.evaluate(ink)
+    alice.emulate_media(color_scheme="dark")
+    dark = background(alice)
+    assert sum(light) > 600
+    assert sum(dark) < 150
+    assert alice.evaluate(ink) != light_ink
+
+
+# --- layout
+
+
+@pytest.mark.parametrize("look", ["light", "narrow"])
+def test_nothing_jumps_while_people_come_and_talk(
+    new_window: NewWindow, new_person: NewPerson, room: str, look: str
+) -> None:
+    window = new_window(**LOOKS[look])
+    window.add_init_script(COUNT_LAYOUT_SHIFTS)
+    assert window.request.post("/session", data={"name": "Alice"}).ok
+    alice = window.new_page()
+    enter(alice, room)
+    bob = new_person("Bob")
+    expect(notes(alice).last).to_have_text("Bob joined")
+    for number in range(12):
+        composer(bob).press_sequentially("W")
+        expect(alice.locator("#typing")).not_to_be_empty()
+        say(bob, f"{number} " + "and so on " * number)
+        expect(messages(alice)).to_have_count(number + 1)
+    composer(bob).press_sequentially("W")
+    expect(alice.locator("#typing")).not_to_be_empty()
+    bob.close()
+    expect(notes(alice).last).to_have_text("Bob left")
+    shifts = layout_shifts(alice)
+    assert sum(value for value, *_ in shifts) < MAX_LAYOUT_SHIFT, shifts
+
+    alice.evaluate("() => { document.querySelector('main').style.marginTop = '200px'; }")
+    shifts = layout_shifts(alice)
+    assert sum(value for value, *_ in shifts) > MAX_LAYOUT_SHIFT, "a jump would be seen"

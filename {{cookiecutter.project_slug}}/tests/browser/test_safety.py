@@ -1,0 +1,145 @@
+"""What people write is text, and the page runs nothing but its own files."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from .pages import (
+    composer,
+    enter,
+    expect_connected,
+    expect_heard,
+    messages,
+    notes,
+    people,
+    say,
+)
+
+if TYPE_CHECKING:
+    from .conftest import Complaints, NewPerson, NewWindow
+
+POLICY = {
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self' data:",
+    "connect-src 'self'",
+    "manifest-src 'self'",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+}
+
+# Each would run, or make an element with the class, if it were markup. None has a slash, so that a
+# room can have the name as well.
+MARKUP = "<img class=x src=x onerror=ran=1>"
+TEXTS = (
+    "<script class=x>ran = 1</script>",
+    MARKUP,
+    "<a class=x href='javascript:ran=1'>click</a> <b class=x>&amp;</b>",
+    "<style class=x>* { display: none }</style>",
+    '${ran=1} "><svg class=x onload=ran=1>',
+    "\u202eright to left <b class=x>",
+)
+
+
+def expect_nothing_ran(page: Page) -> None:
+    """Expect that nothing of what was written became an element or was run."""
+    expect(page.locator(".x")).to_have_count(0)
+    assert page.evaluate("() => typeof ran") == "undefined"
+
+
+def test_markup_in_names_and_messages_stays_text(new_person: NewPerson, room: str) -> None:
+    place = f"{room[:8]}{MARKUP}"
+    alice = new_person("Alice", place)
+    mallory = new_person(MARKUP, place)
+    expect(notes(alice).last).to_have_text(f"{MARKUP} joined")
+    expect(people(alice).locator("bdi")).to_have_text([MARKUP, "Alice"])
+    for page in (alice, mallory):
+        expect(page.locator("#room-title")).to_have_text(place)
+        expect(page.locator("#rooms")).to_have_text(place)
+        expect(page).to_have_title(re.compile(f"^{re.escape(place)} · "))
+    expect(mallory.locator("#own-name")).to_have_text(MARKUP)
+    composer(mallory).press_sequentially("<")
+    expect(alice.locator("#typing")).to_have_text(f"{MARKUP} is typing…")
+    for text in TEXTS:
+        say(mallory, text)
+    for page in (alice, mallory):
+        expect_heard(page, *TEXTS)
+        expect_nothing_ran(page)
+    expect(messages(alice).locator(".author").first).to_have_text(MARKUP)
+
+
+def test_markup_in_a_refused_sign_in_stays_text(
+    new_window: NewWindow, room: str, complaints: Complaints
+) -> None:
+    complaints.allow(r"status of 422 \(Unprocessable Entity\) at \S+/session$")
+    page = new_window().new_page()
+    page.goto(f"/#{MARKUP}")
+    expect(page.locator("#sign-in-room")).to_have_text(MARKUP)
+    field = page.get_by_role("textbox", name="Your name")
+    field.fill(MARKUP + MARKUP)
+    field.press("Enter")
+    expect(page.locator("#name-error")).not_to_be_empty()
+    expect_nothing_ran(page)
+
+
+def test_the_policy_is_strict_and_the_page_has_no_code_of_its_own(new_person: NewPerson) -> None:
+    alice = new_person("Alice")
+    say(alice, "Hello")
+    expect_heard(alice, "Hello")
+    answer = alice.reload()
+    assert answer
+    policy = answer.header_value("content-security-policy")
+    assert policy
+    assert {part.strip() for part in policy.split(";")} == POLICY
+    expect_connected(alice)
+    inline = alice.evaluate(
+        """() => [...document.querySelectorAll("*")].filter((element) =>
+            element.localName === "style" || (element.localName === "script" && !element.src)
+            || element.getAttributeNames().some((name) => name === "style" || name.startsWith("on"))
+        ).map((element) => element.outerHTML)"""
+    )
+    assert inline == []
+    assert alice.evaluate("() => document.querySelectorAll('script[src]').length") > 0
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "document.body.append(Object.assign(document.createElement('script'), {text: 'ran = 1'}))",
+        "document.body.insertAdjacentHTML('beforeend', '<img src=data: onerror=ran=1>')",
+        "setTimeout('ran = 1')",
+        "document.body.append(Object.assign(document.createElement('script'),"
+        " {src: 'data:text/javascript,ran=1'}))",
+    ],
+    ids=["script", "handler", "eval", "data"],
+)
+def test_code_that_found_its_way_into_the_page_does_not_run(
+    new_person: NewPerson, complaints: Complaints, attack: str
+) -> None:
+    alice = new_person("Alice")
+    complaints.allow("Content[- ]Security[- ]Policy")
+    complaints.allow("ERR_INVALID_URL at data:$")
+    with alice.expect_console_message(
+        lambda message: message.text.startswith("Content-Security-Policy: script-src")
+    ):
+        alice.evaluate(f"() => void ({attack})")
+    assert alice.evaluate("() => typeof ran") == "undefined"
+    assert any("script-src" in complaint for complaint in complaints.heard)
+
+
+def test_the_page_loads_nothing_from_elsewhere(new_window: NewWindow, room: str) -> None:
+    window = new_window()
+    asked: list[str] = []
+    window.on("request", lambda request: asked.append(request.url))
+    assert window.request.post("/session", data={"name": "Alice"}).ok
+    page = window.new_page()
+    enter(page, room)
+    own = page.evaluate("() => location.origin")
+    assert asked
+    assert [url for url in asked if not url.startswith(f"{own}/")] == []

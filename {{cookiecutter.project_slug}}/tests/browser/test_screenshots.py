@@ -1,0 +1,99 @@
+"""Pictures of the pages as they look in use; ``--screenshots=FOLDER`` keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import Locator, Page, ViewportSize, expect
+
+from .pages import composer, enter, notes, own_messages, say, texts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..conftest import Server
+    from .conftest import NewPerson, NewWindow
+
+WIDE = ViewportSize(width=1120, height=800)
+NARROW = ViewportSize(width=390, height=780)
+MAX_PICTURE_BYTES = 200 * 1024
+
+ROOM = "weekend-hike"
+OTHER_ROOMS = ("general", "recipes")
+ANNOUNCEMENT = "System maintenance is scheduled for 2 AM UTC."
+BEFORE: Sequence[tuple[str, str]] = (
+    ("Amira", "Morning! Are we still on for Saturday?"),
+    ("Jonas", "Yes. The forecast says sun until four."),
+    ("Jonas", "I can bring the stove and coffee ☕"),
+    ("Amira", "Perfect. Then I take care of bread and cheese."),
+    ("Priya", "Count me in. Which train do we take?"),
+)
+AFTER: Sequence[tuple[str, str]] = (
+    ("Amira", "The 8:12 from platform 4. It stops right below the trail."),
+    ("Priya", "8:12 it is. Does anybody have a spare pair of poles?"),
+)
+
+
+def take(page: Page, path: Path, typing: Locator | None = None) -> None:
+    """Write a picture; somebody types a letter more if given, so that it is seen in the picture."""
+    if typing is not None:
+        typing.press("a")
+        expect(page.locator("#typing")).to_contain_text("is typing…")
+    page.screenshot(path=path, animations="disabled", caret="hide")
+    assert 0 < path.stat().st_size < MAX_PICTURE_BYTES
+
+
+def test_pictures_of_a_conversation(
+    new_person: NewPerson, serve: Callable[..., Server], pictures: Path
+) -> None:
+    server = serve(APP_ANNOUNCEMENT_INTERVAL_SECONDS="8", APP_ANNOUNCEMENT_TEXT=ANNOUNCEMENT)
+    now = datetime(2026, 5, 8, 9, 41, tzinfo=UTC)
+    amira = new_person(
+        "Amira",
+        OTHER_ROOMS[0],
+        at=server,
+        viewport=WIDE,
+        device_scale_factor=1.5,
+        timezone_id="UTC",
+        color_scheme="light",
+    )
+    amira.clock.set_fixed_time(now)
+    for room in (*OTHER_ROOMS[1:], ROOM):
+        enter(amira, room)
+    pages = {"Amira": amira}
+    for name in ("Jonas", "Priya"):
+        pages[name] = new_person(name, ROOM, at=server)
+        expect(notes(amira).last).to_have_text(f"{name} joined")
+    announcement = amira.get_by_role("log").locator(".announcement").first
+    for said in (BEFORE, AFTER):
+        for name, text in said:
+            now += timedelta(seconds=50)
+            amira.clock.set_fixed_time(now)
+            say(pages[name], text)
+            expect(texts(amira).last).to_have_text(text)
+        expect(announcement).to_contain_text(ANNOUNCEMENT)
+    expect(own_messages(amira)).to_have_count(3)
+
+    typing = composer(pages["Jonas"])
+    composer(amira).fill("I have two pairs, I bring")
+    take(amira, pictures / "light.png", typing)
+    amira.emulate_media(color_scheme="dark")
+    take(amira, pictures / "dark.png", typing)
+    amira.emulate_media(color_scheme="light")
+    amira.set_viewport_size(NARROW)
+    take(amira, pictures / "narrow.png", typing)
+
+
+def test_a_picture_of_the_docs(new_window: NewWindow, pictures: Path) -> None:
+    window = new_window(viewport=WIDE, device_scale_factor=1.5, color_scheme="light")
+    page = window.new_page()
+    if window.request.get("/docs").status == 404:
+        pytest.skip("the service has no page /docs")
+    page.goto("/docs", wait_until="networkidle")
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    path = pictures / "docs.png"
+    page.screenshot(path=path, animations="disabled", caret="hide")
+    assert 0 < path.stat().st_size < MAX_PICTURE_BYTES
