@@ -104,7 +104,7 @@ class Counterpart:
             ws.transport.abort()
             return
         if step == "garbage":
-            ws.transport.write(b"\xff\xff")
+            ws.transport.write(b"\xff\x00")  # a whole frame, of no kind that there is
         if step == "deaf":
             ws.transport.pause_reading()
             await name.released.wait()

@@ -4,6 +4,7 @@
  * SECURITY: what people write reaches the page as text nodes only, never as markup.
  */
 
+import { button, byId, element } from "./page.js";
 import { connect } from "./realtime.js";
 
 /** @typedef {import("./realtime.js").ServerMessages} ServerMessages */
@@ -503,8 +504,8 @@ function setPendingState(message, state) {
   meta?.replaceChildren(PENDING_WORDS[state]);
   if (state === "unconfirmed" || state === "refused") {
     meta?.append(
-      button("Send again", () => sendMessage(message.text) && dropPending(message)),
-      button("Discard", () => {
+      button("Send again", "link", () => sendMessage(message.text) && dropPending(message)),
+      button("Discard", "link", () => {
         dropPending(message);
         focusMessage();
       }),
@@ -607,32 +608,6 @@ function showComposer() {
 
 // --- Building blocks -----------------------------------------------------------------------------
 
-/**
- * @template {HTMLElement} E
- * @param {string} id
- * @param {new () => E} kind
- * @returns {E}
- */
-function byId(id, kind) {
-  const found = document.getElementById(id);
-  if (!(found instanceof kind)) throw new Error(`index.html has no ${kind.name} with the id "${id}"`);
-  return found;
-}
-
-/**
- * @template {keyof HTMLElementTagNameMap} Tag
- * @param {Tag} tag
- * @param {string} className
- * @param {...(Node | string)} children
- * @returns {HTMLElementTagNameMap[Tag]}
- */
-function element(tag, className, ...children) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  made.append(...children);
-  return made;
-}
-
 /** A name written from right to left cannot turn the words around it. @param {string} name */
 function nameNode(name) {
   return element("bdi", "", name);
@@ -653,14 +628,6 @@ function avatar(name) {
   const tone = sum % AVATAR_TONES;
   const made = element("span", `avatar tone-${tone}`, (characters[0] ?? "?").toUpperCase());
   made.setAttribute("aria-hidden", "true");
-  return made;
-}
-
-/** @param {string} words @param {() => void} onClick */
-function button(words, onClick) {
-  const made = element("button", "link", words);
-  made.type = "button";
-  made.addEventListener("click", onClick);
   return made;
 }
 

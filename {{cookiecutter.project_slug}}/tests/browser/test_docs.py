@@ -1,0 +1,341 @@
+"""The page that explains the messages: readable, searchable, and a place to try them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from playwright.sync_api import Locator, Page, ViewportSize, expect
+
+if TYPE_CHECKING:
+    from ..conftest import Server
+    from .conftest import AxeViolations, Complaints, NewPerson, NewWindow
+
+NARROW = ViewportSize(width=360, height=740)
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light"},
+    "dark": {"color_scheme": "dark"},
+    "narrow": {"color_scheme": "light", "viewport": NARROW},
+}
+MARKUP = "<img src=x onerror=\"document.title='broken into'\"><b>bold</b>"
+
+# What a document can hold besides what the chat's own has.
+NASTY: dict[str, Any] = {
+    "asyncapi": "3.0.0",
+    "info": {"title": MARKUP, "version": "1", "description": MARKUP},
+    "servers": {"development": {"host": "example.com", "protocol": "wss"}},
+    "channels": {
+        "first": {
+            "address": "/a/{b}",
+            "title": MARKUP,
+            "parameters": {"b": {"description": MARKUP}},
+        },
+        "second": {"address": "/b", "title": "Second", "x-close-codes": {"4001": MARKUP}},
+    },
+    "operations": {
+        f"{action}{channel}": {
+            "action": action,
+            "channel": {"$ref": f"#/channels/{channel}"},
+            "messages": [{"$ref": f"#/components/messages/{message}"}],
+        }
+        for channel, action, message in [
+            ("first", "receive", "deep"),
+            ("first", "send", "binary"),
+            ("second", "send", "any"),
+        ]
+    },
+    "components": {
+        "messages": {
+            "deep": {
+                "name": "deep <i>thing</i>",
+                "summary": MARKUP,
+                "payload": {
+                    "required": ["type", "payload"],
+                    "properties": {"payload": {"$ref": "#/components/schemas/Tree"}},
+                },
+                "examples": [{"payload": {"type": "deep", "payload": {"name": MARKUP}}}],
+            },
+            "binary": {"name": "data", "contentType": "application/octet-stream", "payload": {}},
+            "any": {"name": "any", "payload": {"properties": {"payload": {"type": "object"}}}},
+        },
+        "schemas": {
+            "Tree": {
+                "title": "Tree",
+                "type": "object",
+                "required": ["name"],
+                "properties": {
+                    "name": {
+                        "type": "string",
+                        "description": MARKUP,
+                        "pattern": "<b>",
+                        "maxLength": 5,
+                    },
+                    "children": {"type": "array", "items": {"$ref": "#/components/schemas/Tree"}},
+                    "leaf": {
+                        "anyOf": [
+                            {
+                                "type": "object",
+                                "properties": {"colour": {"enum": ["red", 1, None]}},
+                            },
+                            {"type": "null"},
+                        ]
+                    },
+                    "pair": {"type": "array", "items": [{"type": "integer"}, {"type": "string"}]},
+                    "counts": {"type": "object", "additionalProperties": {"type": "integer"}},
+                    "at": {"type": "string", "format": "date-time", "default": "now"},
+                    "share": {"type": "number", "exclusiveMinimum": 0, "maximum": 1, "minItems": 2},
+                },
+            }
+        },
+    },
+}
+
+
+def open_docs(page: Page) -> None:
+    """Load the page and wait until the messages are there."""
+    page.goto("/docs")
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+
+
+def card(page: Page, name: str) -> Locator:
+    """What the page says about one message."""
+    return page.get_by_role("article").filter(
+        has=page.get_by_role("heading", name=name, exact=True)
+    )
+
+
+def documented(server: Server) -> dict[str, Any]:
+    document: dict[str, Any] = httpx.get(f"{server.url}/asyncapi.json", trust_env=False).json()
+    return document
+
+
+def show(page: Page, document: dict[str, Any]) -> None:
+    """Let the page show another document."""
+    page.route(
+        "**/asyncapi.json",
+        lambda route: route.fulfill(body=json.dumps(document), content_type="application/json"),
+    )
+    open_docs(page)
+
+
+@pytest.fixture
+def docs(new_window: NewWindow) -> Page:
+    """The page as a stranger sees it."""
+    page = new_window().new_page()
+    open_docs(page)
+    return page
+
+
+def test_it_says_what_the_document_says(docs: Page, server: Server) -> None:
+    document = documented(server)
+    messages = document["components"]["messages"].values()
+    names = docs.get_by_role("article").get_by_role("heading", level=4)
+    expect(names).to_have_text([message["name"] for message in messages])
+    links = docs.get_by_role("navigation").get_by_role("listitem").get_by_role("listitem")
+    expect(links).to_have_text([message["name"] for message in messages])
+    for message in messages:
+        shown = card(docs, message["name"])
+        expect(shown).to_contain_text(message["summary"])
+        example = json.dumps(message["examples"][0]["payload"], indent=2, ensure_ascii=False)
+        expect(shown.get_by_label("Example")).to_have_text(example, use_inner_text=True)
+    [channel] = document["channels"].values()
+    expect(docs.get_by_text(channel["address"], exact=True)).to_be_visible()
+    for code, meaning in channel["x-close-codes"].items():
+        expect(docs.get_by_role("definition").filter(has_text=meaning)).to_be_visible()
+        expect(docs.get_by_role("term").filter(has_text=code)).to_be_visible()
+
+
+def test_a_field_has_its_type_its_bounds_and_its_words(docs: Page) -> None:
+    text = card(docs, "clientSendMessage").get_by_role("listitem")
+    expect(text).to_have_text("text string 1 to 2,000 characters")
+    fields = card(docs, "serverError").get_by_role("listitem")
+    expect(fields).to_have_count(3)
+    expect(fields.last).to_contain_text("field string optional")
+    expect(card(docs, "clientStartTyping")).to_contain_text("No fields.")
+
+
+def test_a_message_that_is_new_in_the_document_is_shown(docs: Page, server: Server) -> None:
+    document = documented(server)
+    new = {
+        "name": "serverDiceRolled",
+        "summary": "A die was thrown.",
+        "payload": {"properties": {}},
+    }
+    document["components"]["messages"]["serverDiceRolled"] = new
+    sends = next(each for each in document["operations"].values() if each["action"] == "send")
+    sends["messages"].append({"$ref": "#/components/messages/serverDiceRolled"})
+    show(docs, document)
+    expect(card(docs, "serverDiceRolled")).to_contain_text("A die was thrown.")
+
+
+def test_search_finds_names_words_and_fields(docs: Page, server: Server) -> None:
+    total = len(documented(server)["components"]["messages"])
+    shown = docs.get_by_role("article")
+    search = docs.get_by_role("searchbox", name="Search the messages")
+    docs.keyboard.press("/")
+    expect(search).to_be_focused()
+    docs.keyboard.type("istyping")
+    expect(shown.get_by_role("heading", level=4)).to_have_text(["serverUserTyping"])
+    expect(docs.get_by_text(f"1 of {total} messages")).to_be_visible()
+    search.fill("newcomer LIST")
+    expect(shown).to_have_count(0)
+    search.fill("Everybody ROOM")
+    expect(shown.get_by_role("heading", level=4)).to_have_text(["clientSendMessage"])
+    search.press("Escape")
+    expect(shown).to_have_count(total)
+    expect(docs.locator("#found")).to_be_empty()
+
+
+def test_a_link_leads_to_a_message(docs: Page) -> None:
+    docs.get_by_role("navigation").get_by_role("link", name="serverError").click()
+    heading = docs.get_by_role("heading", name="serverError")
+    expect(heading).to_be_in_viewport()
+    docs.reload()
+    expect(heading).to_be_in_viewport()
+
+
+def test_an_example_is_copied(new_window: NewWindow) -> None:
+    page = new_window(permissions=["clipboard-read", "clipboard-write"]).new_page()
+    open_docs(page)
+    shown = card(page, "clientSendMessage")
+    shown.get_by_role("button", name="Copy").click()
+    expect(shown.get_by_text("Copied.")).to_be_visible()
+    copied = page.evaluate("() => navigator.clipboard.readText()")
+    assert json.loads(copied)["type"] == "clientSendMessage"
+
+
+def test_a_message_is_sent_over_a_live_connection(
+    docs: Page, new_person: NewPerson, room: str
+) -> None:
+    listener = new_person("Listener")
+    docs.get_by_role("textbox", name="room_name").fill(room)
+    form = card(docs, "clientSendMessage")
+    form.get_by_text("Try it").click()
+    form.get_by_role("button", name="Send clientSendMessage").click()
+    expect(docs.get_by_role("textbox", name="Your name")).to_be_focused()
+    docs.keyboard.type("Tester")
+    docs.keyboard.press("Enter")
+    expect(docs.get_by_text("You are signed in as Tester.")).to_be_visible()
+
+    area = form.get_by_role("textbox")
+    area.fill('{"type": "clientSendMessage", "payload": {"text": "From the docs"}}')
+    form.get_by_role("button", name="Send clientSendMessage").click()
+    log = docs.get_by_role("log").get_by_role("listitem")
+    expect(log.filter(has_text="You got").filter(has_text="From the docs")).to_be_visible()
+    expect(log.filter(has_text="You sent")).to_have_count(1)
+    expect(docs.get_by_text("Connected.", exact=True)).to_be_visible()
+    expect(listener.get_by_role("log").get_by_text("From the docs")).to_be_visible()
+
+    area.fill('{"type": "clientSendMessage", "payload": {"text": ""}}')
+    form.get_by_role("button", name="Send clientSendMessage").click()
+    expect(log.filter(has_text="serverError").filter(has_text="length >= 1")).to_be_visible()
+    for bad, complaint in (("{", "This is not JSON"), ("[]", 'A message needs a "type".')):
+        area.fill(bad)
+        form.get_by_role("button", name="Send clientSendMessage").click()
+        expect(form.get_by_role("alert")).to_contain_text(complaint)
+
+
+def test_a_close_is_explained_in_the_contract_s_words(docs: Page) -> None:
+    docs.get_by_role("textbox", name="Your name").fill("Tester")
+    docs.get_by_role("button", name="Sign in").click()
+    expect(docs.get_by_text("You are signed in as Tester.")).to_be_visible()
+    docs.get_by_role("textbox", name="room_name").fill("x" * 300)
+    docs.get_by_role("button", name="Connect", exact=True).click()
+    expect(docs.get_by_text("Closed (4400: no room can have this name).")).to_be_visible()
+    docs.get_by_role("textbox", name="room_name").fill("general")
+    docs.get_by_role("button", name="Connect", exact=True).click()
+    expect(docs.get_by_text("Connected.", exact=True)).to_be_visible()
+    docs.get_by_role("button", name="Disconnect").click()
+    expect(docs.get_by_text("Not connected.", exact=True)).to_be_visible()
+
+
+def test_a_refused_name_is_told_at_its_field(docs: Page, complaints: Complaints) -> None:
+    complaints.allow(r"status of 422 .* at \S+/session$")
+    docs.get_by_role("textbox", name="Your name").fill("x" * 41)
+    docs.get_by_role("button", name="Sign in").click()
+    expect(docs.get_by_role("alert").first).to_contain_text("it takes 1 to 40")
+
+
+def test_in_production_nothing_can_be_tried(
+    new_window: NewWindow, serve: Callable[..., Server]
+) -> None:
+    page = new_window(at=serve(APP_ENVIRONMENT="production")).new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
+    open_docs(page)
+    expect(card(page, "clientSendMessage")).to_be_visible()
+    expect(page.get_by_text("Try it")).to_have_count(0)
+    expect(page.get_by_role("textbox")).to_have_count(0)
+    assert "asyncapi.json" in asked
+    assert not {"session", "try.js", "realtime.js"} & set(asked)
+
+
+def test_a_document_that_cannot_be_loaded_is_asked_for_again(
+    new_window: NewWindow, complaints: Complaints
+) -> None:
+    complaints.allow("status of 503")
+    page = new_window().new_page()
+    page.route("**/asyncapi.json", lambda route: route.fulfill(status=503), times=1)
+    page.goto("/docs")
+    expect(
+        page.get_by_text("The messages could not be loaded: the service answered 503.")
+    ).to_be_visible()
+    page.get_by_role("button", name="Try again").click()
+    expect(card(page, "clientSendMessage")).to_be_visible()
+    expect(page.get_by_role("button", name="Try again")).to_be_hidden()
+
+
+def test_what_the_document_says_is_text_and_never_markup(docs: Page) -> None:
+    title = docs.title()
+    show(docs, NASTY)
+    expect(docs.get_by_role("heading", level=1)).to_contain_text("<b>bold</b>")
+    expect(docs.locator("main img, main b, main i")).to_have_count(0)
+    assert docs.title() == title
+
+
+def test_every_kind_of_schema_is_said_in_words(docs: Page) -> None:
+    show(docs, NASTY)
+    fields = card(docs, "deep <i>thing</i>").locator(".fields > li")
+    expect(fields.filter(has=docs.get_by_text("children", exact=True))).to_have_text(
+        "children array of Tree optional"
+    )
+    for words in (
+        "at most 5 characters, matching <b>",
+        'colour "red" or 1 or null',
+        "leaf object or null optional",
+        "pair [integer, string]",
+        "counts object of integer",
+        'at string, date-time optional default "now"',
+        "at most 1, above 0",
+    ):
+        expect(fields.filter(has_text=words).first).to_be_visible()
+    expect(card(docs, "data")).to_contain_text("A binary message")
+    expect(card(docs, "data").get_by_role("button")).to_have_count(0)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_axe_finds_nothing(new_window: NewWindow, axe_violations: AxeViolations, look: str) -> None:
+    page = new_window(**LOOKS[look]).new_page()
+    open_docs(page)
+    assert axe_violations(page) == []
+    page.get_by_role("textbox", name="Your name").fill("Tester")
+    page.get_by_role("button", name="Sign in").click()
+    form = card(page, "clientSendMessage")
+    form.get_by_text("Try it").click()
+    expect(page.get_by_text("You are signed in as Tester.")).to_be_visible()
+    form.get_by_role("button", name="Send clientSendMessage").click()
+    expect(page.get_by_role("log").get_by_text("You got").first).to_be_visible()
+    assert axe_violations(page) == []
+    page.get_by_role("searchbox").fill("nothing is called like this")
+    assert axe_violations(page) == []
+
+
+def test_a_narrow_screen_scrolls_in_one_direction_only(new_window: NewWindow) -> None:
+    page = new_window(viewport=NARROW).new_page()
+    for document in (None, NASTY):
+        open_docs(page) if document is None else show(page, document)
+        wide = "() => document.scrollingElement.scrollWidth - document.documentElement.clientWidth"
+        assert page.evaluate(wide) == 0

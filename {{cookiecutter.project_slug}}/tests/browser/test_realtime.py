@@ -1,0 +1,85 @@
+"""The browser client in a browser: the scenarios that Node runs too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from ..web.counterpart import counterpart
+from ..web.test_realtime import CLIENT, HERE
+
+if TYPE_CHECKING:
+    from ..conftest import Server
+    from .conftest import Complaints, NewWindow
+
+SCENARIOS = HERE / "realtime_scenarios.js"
+
+# What the scenarios do on purpose.
+EXPECTED_COMPLAINTS = (
+    r"WebSocket connection to 'ws://127[.]0[.]0[.]1:\d+/ws/",
+    r"/favicon[.]ico$",
+)
+
+# Runs all scenarios of a list; gives what failed, and how many there were.
+RUN = """
+async ([list, address, roomAddress]) => {
+  const realtime = await import("/static/realtime.js");
+  const all = (await import("/static/realtime_scenarios.js"))[list];
+  const signIn = async (name) => {
+    const response = await fetch("/session", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ name }),
+    });
+    if (response.status !== 201) throw new Error(await response.text());
+    return {};
+  };
+  const context = { realtime, url: address, service: { url: roomAddress, signIn } };
+  const failures = [];
+  for (const { name, run } of all) {
+    try {
+      await run(context);
+    } catch (error) {
+      failures.push(`${name}: ${error.stack}`);
+    }
+  }
+  return { failures, count: all.length };
+}
+"""
+
+
+@pytest.mark.timeout(120)
+def test_the_scenarios_pass_in_a_browser(
+    new_window: NewWindow, server: Server, complaints: Complaints
+) -> None:
+    for pattern in EXPECTED_COMPLAINTS:
+        complaints.allow(pattern)
+    policy = httpx.get(server.url, trust_env=False).headers["Content-Security-Policy"]
+    scripts = {"/static/realtime.js": CLIENT, "/static/realtime_scenarios.js": SCENARIOS}
+    with counterpart(scripts, policy) as address:
+        page = new_window().new_page()
+        page.goto(address)
+        url = f"ws://{urlsplit(address).netloc}/ws/"
+        result: dict[str, Any] = page.evaluate(RUN, ["scenarios", url, ""])
+        page.goto("about:blank")
+    assert result["failures"] == []
+    assert result["count"] > 30
+
+
+def test_the_client_talks_to_the_service_as_the_page_does(
+    new_window: NewWindow, websocket_path: str, room: str, complaints: Complaints
+) -> None:
+    window = new_window()
+    # SECURITY: the page keeps the service's own policy: the script comes from the page's origin.
+    window.route(
+        "**/static/realtime_scenarios.js",
+        lambda route: route.fulfill(path=SCENARIOS, content_type="text/javascript"),
+    )
+    page = window.new_page()
+    page.goto("/")
+    path = f"{websocket_path}/{room}"
+    result: dict[str, Any] = page.evaluate(RUN, ["serviceScenarios", "", path])
+    assert result == {"failures": [], "count": 1}
