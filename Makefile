@@ -7,10 +7,10 @@ TEMPLATE := {{cookiecutter.project_slug}}
 BAKED := build/chat-service
 
 .DEFAULT_GOAL := help
-.PHONY: help install environment run test check format asyncapi bench clean
+.PHONY: help install environment run test check format asyncapi screenshots bench clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 install: environment ## add the tools for tests and checks to .venv
 	@test -e $(VENV)/has-tools || { $(INSTALL) -e '.[dev]' && touch $(VENV)/has-tools; }
@@ -41,6 +41,13 @@ format: install ## mend what ruff can mend
 
 asyncapi: install ## write the template's asyncapi.yaml and realtime.d.ts anew
 	@$(RUN) tools.contract
+
+screenshots: install ## take the pictures of the pages anew, into docs/images/
+	@rm -rf build/screenshots
+	@$(RUN) cookiecutter . --no-input --default-config -o build/screenshots > /dev/null
+	@$(MAKE) --no-print-directory -C build/screenshots/chat-service install
+	@cd build/screenshots/chat-service && \
+		.venv/bin/python -m pytest -q tests/browser/test_screenshots.py --screenshots='$(CURDIR)/docs/images'
 
 # The peers have an environment of their own.
 bench: VENV := build/bench/venv

@@ -1,0 +1,139 @@
+"""What others' tools say of a project's contract: AsyncAPI's own parser, and TypeScript."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+BOUND_SECONDS = 240
+PACKAGES = ("@asyncapi/parser@3.6.3", "typescript@7.0.2")
+
+PARSE = """
+import { readFile } from "node:fs/promises";
+import parser from "@asyncapi/parser";
+
+const { document, diagnostics } = await new parser.Parser().parse(await readFile(process.argv[2], "utf8"));
+console.log(JSON.stringify({ parsed: document !== undefined, diagnostics }));
+"""
+# The parser's words for how bad something is.
+ERROR, WARNING = 0, 1
+
+# A program that uses the client rightly and, where it says so, wrongly.
+CONSUMER = """
+import { connect, type RealtimeClient, type ServerNewMessage } from "./realtime.js";
+
+const client: RealtimeClient = connect(new URL("wss://example.com/ws/chat/general"), { maxDelayMs: 1 });
+client.on("serverNewMessage", ({ user, text }: ServerNewMessage) => [user.length, text.length]);
+const stop: boolean = client.on("serverUserTyping", ({ isTyping }) => void (isTyping satisfies boolean))();
+client.onStatus(({ state, nextTryAtMs }) => void [state, nextTryAtMs]);
+client.send("clientSendMessage", { text: "Hello" }) satisfies boolean;
+client.send("clientStartTyping");
+client.send("clientStartTyping", {});
+// @ts-expect-error: the payload has a required field
+client.send("clientSendMessage");
+// @ts-expect-error: it is called text
+client.send("clientSendMessage", { words: "Hello" });
+// @ts-expect-error: nobody understands this
+client.send("clientSing");
+// @ts-expect-error: nobody sends this
+client.on("serverSang", () => {});
+// @ts-expect-error: it has no such field
+client.on("serverUserTyping", ({ words }) => words);
+connect<Record<string, any>, Record<string, any>>("/ws/other").send("anything", 5);
+client.close(4000, String(stop));
+"""
+COMPILER_OPTIONS = {
+    "strict": True,
+    "noEmit": True,
+    "allowJs": True,
+    "checkJs": True,
+    "target": "es2024",
+    "module": "es2022",
+    "moduleResolution": "bundler",
+    "lib": ["dom", "dom.iterable", "es2024"],
+    "types": [],
+}
+
+
+@pytest.fixture(scope="module")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which Node finds the tools."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("no npm on PATH: install Node 20 or newer")
+    folder = tmp_path_factory.mktemp("tools")
+    (folder / "package.json").write_text('{"type": "module"}')
+    command = [npm, "install", "--silent", "--no-package-lock", "--ignore-scripts", *PACKAGES]
+    installed = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=BOUND_SECONDS
+    )
+    assert installed.returncode == 0, installed.stdout + installed.stderr
+    return folder
+
+
+def run(tools: Path, *command: str) -> str:
+    finished = subprocess.run(
+        command, cwd=tools, capture_output=True, text=True, timeout=BOUND_SECONDS
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout
+
+
+@pytest.mark.timeout(BOUND_SECONDS)
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {},
+        {
+            "project_name": 'Ünïcode: "quoted" \\ & <b>#bold</b>',
+            "description": "- yes: it's {odd}",
+            "resource_name": "On",
+            "websocket_path": "/live",
+            "license": "Proprietary",
+        },
+    ],
+    ids=["defaults", "odd answers"],
+)
+def test_the_official_parser_has_nothing_to_say_against_the_document(
+    tools: Path, baked: Callable[..., Path], answers: dict[str, str]
+) -> None:
+    (tools / "parse.js").write_text(PARSE)
+    found = json.loads(run(tools, "node", "parse.js", str(baked(**answers) / "asyncapi.yaml")))
+    assert [each for each in found["diagnostics"] if each["severity"] in (ERROR, WARNING)] == []
+    assert found["parsed"]
+
+
+@pytest.mark.timeout(BOUND_SECONDS)
+def test_the_official_parser_would_find_what_is_wrong(
+    tools: Path, baked: Callable[..., Path]
+) -> None:
+    (tools / "parse.js").write_text(PARSE)
+    document = (baked() / "asyncapi.yaml").read_text(encoding="utf-8")
+    (tools / "wrong.yaml").write_text(document.replace("action: send", "action: shout"))
+    found = json.loads(run(tools, "node", "parse.js", "wrong.yaml"))
+    assert any(each["severity"] == ERROR for each in found["diagnostics"])
+
+
+@pytest.mark.timeout(BOUND_SECONDS)
+def test_the_scripts_of_the_pages_and_their_types_fit(
+    tools: Path, baked: Callable[..., Path]
+) -> None:
+    [web] = baked().glob("src/*/web")
+    shutil.copytree(web, tools / "web")
+    (tools / "web" / "consumer.ts").write_text(CONSUMER)
+    # With its declarations beside it, a compiler would not look into the script itself.
+    (tools / "alone").mkdir()
+    shutil.copy(web / "realtime.js", tools / "alone")
+    scripts = sorted(str(path) for path in (tools / "web").glob("*.js"))
+    (tools / "tsconfig.json").write_text(
+        json.dumps(
+            {
+                "compilerOptions": COMPILER_OPTIONS,
+                "files": [*scripts, "web/consumer.ts", "alone/realtime.js"],
+            }
+        )
+    )
+    assert run(tools, "npx", "--no-install", "tsc", "--project", ".") == ""
