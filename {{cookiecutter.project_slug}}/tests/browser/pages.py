@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 from urllib.parse import quote
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, ViewportSize, expect
 
 # The bound of every wait in the browser. Nothing takes nearly as long, even on a busy machine.
 WAIT_SECONDS = 20.0
+
+# How the pages are looked at.
+NARROW = ViewportSize(width=360, height=740)
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light"},
+    "dark": {"color_scheme": "dark"},
+    "narrow": {"color_scheme": "light", "viewport": NARROW},
+    "narrow dark": {"color_scheme": "dark", "viewport": NARROW},
+}
 
 
 def open_room(page: Page, room: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Page, ViewportSize, expect
+from playwright.sync_api import Page, expect
 
 from .pages import (
+    LOOKS,
+    NARROW,
     composer,
     enter,
     expect_connected,
@@ -22,14 +24,6 @@ from .pages import (
 
 if TYPE_CHECKING:
     from .conftest import AxeViolations, Complaints, NewPerson, NewWindow
-
-NARROW = ViewportSize(width=360, height=740)
-LOOKS: dict[str, dict[str, Any]] = {
-    "light": {"color_scheme": "light"},
-    "dark": {"color_scheme": "dark"},
-    "narrow": {"color_scheme": "light", "viewport": NARROW},
-    "narrow dark": {"color_scheme": "dark", "viewport": NARROW},
-}
 
 MAX_LAYOUT_SHIFT = 0.02
 # https://web.dev/articles/cls: what follows a person's own doing is not counted.

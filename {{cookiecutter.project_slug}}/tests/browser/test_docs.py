@@ -8,18 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from playwright.sync_api import Locator, Page, ViewportSize, expect
+from playwright.sync_api import Locator, Page, expect
+
+from .pages import LOOKS, NARROW
 
 if TYPE_CHECKING:
     from ..conftest import Server
     from .conftest import AxeViolations, Complaints, NewPerson, NewWindow
 
-NARROW = ViewportSize(width=360, height=740)
-LOOKS: dict[str, dict[str, Any]] = {
-    "light": {"color_scheme": "light"},
-    "dark": {"color_scheme": "dark"},
-    "narrow": {"color_scheme": "light", "viewport": NARROW},
-}
 MARKUP = "<img src=x onerror=\"document.title='broken into'\"><b>bold</b>"
 
 # What a document can hold besides what the chat's own has.
