@@ -290,6 +290,7 @@ def test_the_example_names_every_setting(baked: Baked) -> None:
         "APP_PORT": "8000",
         "APP_SECRET": "",
         "APP_LOG_LEVEL": "info",
+        "APP_PUBLIC_ORIGIN": "",
         "APP_ALLOWED_ORIGINS": "",
         "APP_TOKEN_LIFETIME_SECONDS": "28800",
         "APP_ANNOUNCEMENT_INTERVAL_SECONDS": "3600",

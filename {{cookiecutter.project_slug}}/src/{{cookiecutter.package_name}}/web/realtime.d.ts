@@ -15,81 +15,109 @@
 export type ConnectionState = "connecting" | "open" | "waiting" | "closed";
 
 export interface ConnectionStatus {
-  state: ConnectionState;
+  readonly state: ConnectionState;
   /** When the next try begins, on the clock of `Date.now()`; only while `waiting`. */
-  nextTryAtMs: number | null;
+  readonly nextTryAtMs: number | null;
   /** The close code that led here; only while `waiting` or `closed`. */
-  code: number | null;
+  readonly code: number | null;
   /** The reason that came with the code, often empty. */
-  reason: string;
+  readonly reason: string;
 }
 
+/** What is left out, or `undefined`, has its default. */
 export interface RealtimeOptions {
   /** The longest wait before the first retry; it doubles with each failure. Default 500. */
-  baseDelayMs?: number;
+  baseDelayMs?: number | undefined;
   /** The longest wait of all. Default 30,000. */
-  maxDelayMs?: number;
+  maxDelayMs?: number | undefined;
   /** A connection that lived this long makes the waits short again. Default 5,000. */
-  stableAfterMs?: number;
+  stableAfterMs?: number | undefined;
   /** A try without an answer is given up after this time. Default 10,000. */
-  connectTimeoutMs?: number;
+  connectTimeoutMs?: number | undefined;
   /** How many messages wait while not open; `send` refuses more. Default 100. */
-  maxQueuedMessages?: number;
+  maxQueuedMessages?: number | undefined;
   /** While open, `send` refuses when the socket holds more unsent bytes. Default 1 MiB. */
-  maxBufferedBytes?: number;
+  maxBufferedBytes?: number | undefined;
   /** Default: the global `WebSocket`. */
-  WebSocketClass?: new (url: string) => WebSocket;
+  WebSocketClass?: (new (url: string) => WebSocket) | undefined;
 }
+
+/** What follows the type in `send`: a payload that may be empty can be left out. */
+export type PayloadArguments<Payload> = {} extends Payload ? [payload?: Payload] : [payload: Payload];
 
 /** Whether a close code means that another try cannot succeed. */
 export function isTerminalCode(code: number): boolean;
 
-/** The wait before a retry after so many failures: exponential, with full jitter. */
+/**
+ * The wait before a retry: exponential with full jitter.
+ *
+ * @param failures How many tries failed since the last stable connection, from 0.
+ */
 export function retryDelayMs(failures: number, baseDelayMs: number, maxDelayMs: number): number;
 
 /**
  * Makes a client and starts its first try.
  *
  * @param url `ws:`, `wss:`, `http:` or `https:`; in a browser also a path on the page's own origin.
+ * @throws {TypeError | DOMException} If the URL is not one, or this program has no `WebSocket`.
  */
-export function connect<
-  Incoming extends object = ServerMessages,
-  Outgoing extends object = ClientMessages,
->(url: string | URL, options?: RealtimeOptions): RealtimeClient<Incoming, Outgoing>;
+export function connect<Incoming extends object = ServerMessages, Outgoing extends object = ClientMessages>(
+  url: string | URL,
+  options?: RealtimeOptions,
+): RealtimeClient<Incoming, Outgoing>;
 
-/** A payload can be left out where none of its fields is required. */
-type PayloadArgument<Payload> = Record<string, never> extends Payload ? [payload?: Payload] : [payload: Payload];
-
-export class RealtimeClient<
-  Incoming extends object = ServerMessages,
-  Outgoing extends object = ClientMessages,
-> {
+/**
+ * One connection that is made again when it is lost. `Incoming` and `Outgoing` have the payload of
+ * each type of message from and to the server.
+ */
+export class RealtimeClient<Incoming extends object = ServerMessages, Outgoing extends object = ClientMessages> {
   constructor(url: string | URL, options?: RealtimeOptions);
 
   get state(): ConnectionState;
   get status(): ConnectionStatus;
+
   /** How many messages wait for the next connection. */
   get queuedMessages(): number;
 
-  /** Calls `listener` with the payload of each message of this type. What it returns ends that. */
-  on<Type extends keyof Incoming & string>(
-    type: Type,
-    listener: (payload: Incoming[Type]) => void,
-  ): () => boolean;
+  /**
+   * Calls `listener` with the payload of each message of this type; a missing payload is `{}`.
+   * A listener that throws is reported on the console and disturbs nobody else. Each call is a
+   * subscription of its own; all of them end with the connection, that is when it is `closed`.
+   *
+   * NOTE: the payload is what the server sent; the types are a promise that nothing here checks.
+   *
+   * @returns Ends the subscription.
+   */
+  on<Type extends keyof Incoming & string>(type: Type, listener: (payload: Incoming[Type]) => void): () => boolean;
 
-  /** Calls `listener` on each change of the status. What it returns ends that. */
+  /**
+   * Calls `listener` on each change of the status; read `status` for the present one.
+   *
+   * @returns Ends the subscription.
+   */
   onStatus(listener: (status: ConnectionStatus) => void): () => boolean;
 
-  /** Sends a message, or keeps it for the next connection; `false` where it was not taken. */
-  send<Type extends keyof Outgoing & string>(
-    type: Type,
-    ...payload: PayloadArgument<Outgoing[Type]>
-  ): boolean;
+  /**
+   * Sends a message now, or keeps it for the next connection while there is none. What was kept goes
+   * out first, in order, before the listeners of `onStatus` hear of `open`.
+   *
+   * NOTE: the protocol has no receipts. `true` means taken, not delivered: what was written to a
+   * connection that breaks at that moment is lost.
+   *
+   * @returns Whether the message was taken: not once closed, nor when too much waits already.
+   */
+  send<Type extends keyof Outgoing & string>(type: Type, ...payload: PayloadArguments<Outgoing[Type]>): boolean;
 
-  /** Ends the wait for the next try; without effect in any state but `waiting`. */
-  retryNow(): void;
+  /** Ends the wait for the next try; without effect in any state but `waiting`. Needs no `this`. */
+  readonly retryNow: () => void;
 
-  /** Ends the connection for ever; code 1000 by default, or 3000 to 4999. */
+  /**
+   * Ends the connection for ever and forgets what is queued. No message is heard any more.
+   *
+   * @param code 1000 or 3000 to 4999; by default 1000.
+   * @param reason At most 123 bytes of UTF-8.
+   * @throws {DOMException} If the socket refuses the code or the reason; then nothing has changed.
+   */
   close(code?: number, reason?: string): void;
 }
 

@@ -28,9 +28,9 @@ export class Session {
   }
 
   async #show() {
-    const response = await fetch("/session");
-    this.isSignedIn = response.ok;
-    if (response.ok) {
+    const response = await fetch("/session").catch(() => null);
+    this.isSignedIn = response?.ok ?? false;
+    if (response?.ok) {
       const { name } = await response.json();
       this.panel.replaceChildren(element("p", "", "You are signed in as ", element("bdi", "", name), "."));
       return;
@@ -49,9 +49,14 @@ export class Session {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ name: this.#name.control.value }),
-    });
-    this.#error.textContent = response.ok ? "" : ((await response.json()).description ?? "That name does not work.");
-    if (response.ok) await this.#show();
+    }).catch(() => null);
+    if (response?.ok) {
+      this.#error.textContent = "";
+      await this.#show();
+      return;
+    }
+    const answer = await response?.json().catch(() => null);
+    this.#error.textContent = answer?.description ?? "The service does not answer. Please try again in a moment.";
   }
 }
 
