@@ -187,15 +187,23 @@ def payload_struct(message_class: type[Message]) -> type[msgspec.Struct]:
         if each.default_factory is not msgspec.NODEFAULT:
             options["default_factory"] = each.default_factory
         fields.append((each.name, each.type, msgspec.field(**options)))
-    return msgspec.defstruct(
-        message_class.__name__, fields, module=message_class.__module__, kw_only=True
-    )
+    # NOTE: the module is part of its name where two have the same, as when the message itself stands
+    #   inside another one.
+    module = f"{message_class.__module__}.payloads"
+    return msgspec.defstruct(message_class.__name__, fields, module=module, kw_only=True)
 
 
 def set_schemas(spoken: Iterable[Spoken]) -> dict[str, Any]:
-    """Give each message the schema of its payload; return the schemas to which these refer."""
+    """Give each message the schema of its payload; return the schemas to which these refer.
+
+    Raises:
+        RegistrationError: A payload has no schema.
+    """
     typed = [each for each in spoken if each.payload_type is not bytes]
-    schemas, shared = schemas_of([each.payload_type for each in typed])
+    try:
+        schemas, shared = schemas_of([each.payload_type for each in typed])
+    except TypeError as error:
+        raise RegistrationError(f"a payload cannot be described: {error}") from error
     for each, schema in zip(typed, schemas, strict=True):
         each.schema = schema
     return shared

@@ -37,7 +37,7 @@ def example_of(payload_type: Any) -> Any:
     """
     example = msgspec.to_builtins(value_of(inspect.type_info(payload_type), ()), str_keys=True)
     try:
-        msgspec.convert(example, payload_type, str_keys=True)
+        msgspec.json.decode(msgspec.json.encode(example), type=payload_type)
     except msgspec.ValidationError as error:
         raise ValueError(f"{example!r} does not fit: {error}") from error
     return example

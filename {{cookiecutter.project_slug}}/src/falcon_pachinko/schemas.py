@@ -14,9 +14,12 @@ def schemas_of(types: Iterable[Any]) -> tuple[list[Any], dict[str, Any]]:
     """The schema of each type, and the schemas to which they refer by their names.
 
     Raises:
-        TypeError: msgspec has no schema for a type.
+        TypeError: msgspec has no schema for a type, or two types have one name.
     """
-    each, shared = msgspec.json.schema_components(types, ref_template=REFERENCE + "{name}")
+    try:
+        each, shared = msgspec.json.schema_components(types, ref_template=REFERENCE + "{name}")
+    except KeyError as error:
+        raise TypeError(f"two classes have the module and the name of {error}") from None
     return [draft_07(schema) for schema in each], {
         name: draft_07(schema) for name, schema in sorted(shared.items())
     }

@@ -12,6 +12,14 @@ from .schemas import REFERENCE
 IDENTIFIER = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
 SIDES = {"receive": "Client", "send": "Server"}
 
+# What realtime.d.ts declares itself, or takes from TypeScript.
+TAKEN = frozenset(
+    """
+    Array ClientMessages ConnectionState ConnectionStatus PayloadArguments RealtimeClient RealtimeOptions
+    Record ServerMessages URL WebSocket
+    """.split()  # noqa: SIM905 - a list would be a screenful
+)
+
 
 def message_types(document: Mapping[str, Any]) -> str:
     """Declare the payloads of all JSON messages, each way.
@@ -75,7 +83,12 @@ def type_of(schema: Any, indent: str) -> str:
         case "object":
             return object_type(schema, indent)
         case "array" if isinstance(schema.get("items"), list):
-            return f"[{', '.join(type_of(each, indent) for each in schema['items'])}]"
+            least = schema.get("minItems", 0)
+            items = [
+                type_of(each, indent) if index < least else f"({type_of(each, indent)})?"
+                for index, each in enumerate(schema["items"])
+            ]
+            return f"[{', '.join(items)}]"
         case "array":
             return f"Array<{type_of(schema.get('items', {}), indent)}>"
         case "integer" | "number":
@@ -115,5 +128,6 @@ def key_of(name: str) -> str:
 
 
 def type_name(name: str) -> str:
-    """A name that a type may have."""
-    return re.sub(r"[^\w$]", "_", name, flags=re.ASCII)
+    """A name that a type may have, and nothing else has."""
+    name = re.sub(r"[^\w$]", "_", name, flags=re.ASCII)
+    return f"{name}_" if name in TAKEN else name

@@ -255,6 +255,40 @@ def test_channels_share_what_they_agree_on_and_nothing_else() -> None:
     assert list(document["channels"]["hall"]["messages"]) == ["hall.leaf", "serverError"]
 
 
+class Part(Message, frozen=True):
+    size: int
+
+
+class Whole(Message, frozen=True):
+    part: Part
+
+
+def test_a_message_may_stand_inside_another_one() -> None:
+    class Builder(WebSocketResource):
+        sends = (Whole, Part)
+
+    components = document_of(("/", Builder))["components"]
+    [inside] = [name for name in components["schemas"] if name.endswith("test_asyncapi.Part")]
+    assert components["schemas"]["Whole"]["properties"]["part"]["$ref"].endswith(f"/{inside}")
+    assert components["schemas"][inside]["required"] == ["type", "size"]
+    payload = components["messages"]["part"]["payload"]["properties"]["payload"]["$ref"]
+    assert components["schemas"][payload.rpartition("/")[2]]["required"] == ["size"]
+
+
+def test_two_classes_of_one_name_are_refused() -> None:
+    def make() -> type[msgspec.Struct]:
+        return msgspec.defstruct("Same", [("x", int)], module="tests")
+
+    async def first(self: Any, ws: WebSocketLike, payload: Any) -> None: ...
+
+    async def second(self: Any, ws: WebSocketLike, payload: Any) -> None: ...
+
+    first.__annotations__["payload"], second.__annotations__["payload"] = make(), make()
+    handlers = {"first": handles_message("a")(first), "second": handles_message("b")(second)}
+    with pytest.raises(RegistrationError, match="two classes have the module and the name of"):
+        document_of(("/", type("Twice", (WebSocketResource,), handlers)))
+
+
 def test_a_resource_that_says_nothing_still_sends_errors() -> None:
     class Quiet(WebSocketResource):
         pass

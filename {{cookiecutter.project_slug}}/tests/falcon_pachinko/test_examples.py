@@ -79,6 +79,7 @@ META = msgspec.Meta
         (tuple[int, str], [1, "text"]),
         (dict[str, int], {}),
         (Any, {}),
+        (msgspec.Raw, {}),
         (Size, 1),
         (Point, [1, 1]),
         (Person, {"name": "text"}),

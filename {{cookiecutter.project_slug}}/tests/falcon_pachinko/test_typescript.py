@@ -38,6 +38,15 @@ class Nothing(msgspec.Struct):
     pass
 
 
+class Pair(msgspec.Struct, array_like=True):
+    first: int
+    second: str = ""
+
+
+class ConnectionState(msgspec.Struct):
+    pair: Pair
+
+
 class Moved(Message, frozen=True):
     """Somebody has moved."""
 
@@ -56,6 +65,9 @@ class Board(WebSocketResource):
 
     @handles_message("any")
     async def any(self, ws: WebSocketLike, payload: dict[str, Any]) -> None: ...
+
+    @handles_message("state")
+    async def state(self, ws: WebSocketLike, payload: ConnectionState) -> None: ...
 
     @handles_binary
     async def data(self, ws: WebSocketLike, data: bytes) -> None: ...
@@ -97,6 +109,14 @@ def test_every_kind_of_schema_has_its_type() -> None:
     assert "export type Nothing = Record<string, never>;\n" in types
 
 
+def test_what_may_be_left_out_of_an_array_is_optional() -> None:
+    assert "export type Pair = [number, (string)?];\n" in types_of(board=Board)
+
+
+def test_a_name_that_is_taken_is_changed() -> None:
+    assert "export interface ConnectionState_ {\n  pair: Pair;\n}\n" in types_of(board=Board)
+
+
 def test_each_side_of_a_channel_has_its_messages() -> None:
     types = types_of(board=Board)
     assert (
@@ -108,6 +128,7 @@ def test_each_side_of_a_channel_has_its_messages() -> None:
           "move now": Move;
           rest: Nothing;
           any: Record<string, unknown>;
+          state: ConnectionState_;
         }
 
         export type ClientMessages = BoardClientMessages;
