@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -53,6 +56,14 @@ def test_the_command_writes_what_is_out_of_date_and_nothing_else(
     assert contract_files.outdated() == {}
     contract_files.main()
     assert capsys.readouterr().out == ""
+
+
+def test_the_service_does_without_the_tools_of_development() -> None:
+    code = "import sys; sys.modules['yaml'] = None; import {{ cookiecutter.package_name }}.asgi"
+    environment = {**os.environ, "PYTHONPATH": str(contract_files.PROJECT / "src")}
+    command = [sys.executable, "-B", "-c", code]
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50)
+    assert finished.returncode == 0, finished.stderr
 
 
 def test_the_document_is_valid(document: dict[str, Any]) -> None:
