@@ -1,5 +1,7 @@
 /** Connects and comes to an end in the named way; nothing here ends the process. */
 
+import process from "node:process";
+
 const [client, url, way] = process.argv.slice(2);
 const { connect } = await import(String(client));
 
