@@ -1,9 +1,7 @@
 """What a clone of the repository holds is what lies here, and nothing of this machine."""
 
 import re
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -37,24 +35,3 @@ def test_no_file_names_this_machine_or_a_package_host(root: Path, tracked: list[
         assert not PACKAGE_HOST.search(text), name
         assert not MACHINE_PATH.search(text), name
         assert str(root) not in text, name
-
-
-def test_a_fresh_clone_bakes_from_the_command_line(
-    root: Path, tracked: list[str], tmp_path: Path, environment: dict[str, str]
-) -> None:
-    clone = tmp_path / "clone"
-    for name in tracked:
-        (clone / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(root / name, clone / name)
-    finished = subprocess.run(
-        [sys.executable, "-m", "cookiecutter", ".", "--no-input"],
-        cwd=clone,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert finished.returncode == 0, finished.stderr
-    package = clone / "chat-service" / "src" / "chat_service"
-    assert (package / "resources" / "chat_room.py").is_file()
-    assert (package / "web" / "index.html").is_file()
