@@ -7,7 +7,7 @@ TEMPLATE := {{cookiecutter.project_slug}}
 BAKED := build/chat-service
 
 .DEFAULT_GOAL := help
-.PHONY: help install environment run test check format asyncapi screenshots bench clean
+.PHONY: help install environment run test check format asyncapi manifest screenshots bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ format: install ## mend what ruff can mend
 
 asyncapi: install ## write the template's asyncapi.yaml and realtime.d.ts anew
 	@$(RUN) tools.contract
+
+manifest: install ## write the framework's checksums anew
+	@PYTHONPATH='$(TEMPLATE)/src' $(RUN) tools.manifest
 
 screenshots: install ## take the pictures of the pages anew, into docs/images/
 	@rm -rf build/screenshots

@@ -17,6 +17,7 @@ FLOORS = [
         "handlers",
         "held",
         "loops",
+        "manifest",
         "messages",
         "rooms",
         "schemas",
@@ -25,7 +26,7 @@ FLOORS = [
     {"audience", "connection", "inbox", "outbox", "push", "turn", "uvicorn", "workers"},
     {"manager", "resource"},
     {"asyncapi", "install", "routing", "typescript"},
-    {"__init__"},
+    {"__init__", "__main__"},
 ]
 # Within a floor, these may import these.
 NEIGHBOURS = {

@@ -1,0 +1,163 @@
+"""A project follows its template: cruft updates what was baked before, and keeps what its owner did."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+BOUND_SECONDS = 300
+PROJECT = "{{cookiecutter.project_slug}}"
+CHAT = "src/chat_service/resources/chat_room.py"
+ANSWERS = {"project_name": "Chat Service", "author_name": "Ada 'Zoë' Ω"}
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(environment: dict[str, str]) -> Run:
+    """Run a command of a user who has a name for git and nothing else."""
+    identity = {
+        f"GIT_{who}_{what}": value
+        for who in ("AUTHOR", "COMMITTER")
+        for what, value in (("NAME", "Ada"), ("EMAIL", "ada@example.com"))
+    }
+
+    def run(folder: Path, *command: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        finished = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment | identity,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=BOUND_SECONDS / 3,
+        )
+        assert finished.returncode == status, finished.stdout
+        return finished
+
+    return run
+
+
+@pytest.fixture
+def template(root: Path, tmp_path: Path, run: Run) -> Path:
+    """A repository of the template: the commit before this one, then what lies here."""
+    folder = tmp_path / "template"
+    folder.mkdir()
+    run(folder, "git", "init", "--quiet", "--initial-branch=main")
+    put_previous(root, folder, run)
+    commit(folder, "before", run)
+    for path in folder.iterdir():
+        if path.name != ".git":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for name in run(root, "git", "ls-files", "-z").stdout.split("\0"):
+        if name:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / name, folder / name)
+    commit(folder, "now", run)
+    return folder
+
+
+def put_previous(root: Path, folder: Path, run: Run) -> None:
+    """The template of the commit before, made to differ in each part of a project."""
+    revision = "HEAD~1"
+    if subprocess.run(["git", "rev-parse", "-q", "--verify", revision], cwd=root).returncode != 0:
+        revision = "HEAD"  # a clone without history
+    archive = folder.parent / "before.tar"
+    run(root, "git", "archive", "-o", str(archive), revision)
+    shutil.unpack_archive(archive, folder, filter="data")
+    project = folder / PROJECT
+    for name, old, new in (
+        ("README.md", "## What you have\n", "## What there is\n"),
+        ("src/falcon_pachinko/limits.py", "message_burst: int = 200", "message_burst: int = 199"),
+        ("src/{{cookiecutter.package_name}}/web/style.css", "--paper: #f4f3ef", "--paper: #f4f3ee"),
+        ("src/{{cookiecutter.package_name}}/settings.py", "default=20, gt=0", "default=19, gt=0"),
+    ):
+        path = project / name
+        text = path.read_text("utf-8")
+        assert old in text, name
+        path.write_text(text.replace(old, new), "utf-8")
+    (project / "docs" / "framework.md").unlink()
+    (project / "docs" / "gone.md").write_text("# It is not there any more\n", "utf-8")
+
+
+def commit(folder: Path, message: str, run: Run) -> None:
+    run(folder, "git", "add", "--all", "--force")
+    run(folder, "git", "commit", "--quiet", "--no-verify", "-m", message)
+
+
+@pytest.mark.timeout(BOUND_SECONDS)
+def test_an_older_project_is_updated_and_keeps_what_its_owner_did(
+    template: Path, tmp_path: Path, run: Run
+) -> None:
+    cruft = (sys.executable, "-m", "cruft")
+    run(
+        tmp_path,
+        *(*cruft, "create", str(template), "--no-input", "--checkout", "main~1"),
+        *("--extra-context", json.dumps(ANSWERS)),
+    )
+    project = tmp_path / "chat-service"
+    secret = (project / ".env").read_bytes()
+    run(project, "git", "init", "--quiet")
+    commit_tracked(project, "as it came", run)
+    assert not (project / "docs" / "framework.md").exists()
+
+    # What its owner does.
+    chat = (project / CHAT).read_text("utf-8")
+    own = '    """Say something to everybody in the room, the sender too."""\n'
+    assert own in chat
+    (project / CHAT).write_text(chat.replace(own, own + "        # ours\n"), "utf-8")
+    (project / "NOTES.md").write_text("ours\n", "utf-8")
+    readme = (project / "README.md").read_text("utf-8")
+    (project / "README.md").write_text(readme + "\n## Ours\n", "utf-8")
+    commit_tracked(project, "what we did", run)
+
+    run(project, *cruft, "check", status=1)
+    run(project, *cruft, "update", "--skip-apply-ask", "--checkout", "main")
+    assert not list(project.rglob("*.rej")) + list(project.rglob("*.orig"))
+    changed = run(project, "git", "diff", "--name-only", "HEAD").stdout.split()
+    assert "src/falcon_pachinko/limits.py" in changed
+    commit_tracked(project, "update", run)
+    run(project, *cruft, "check")
+
+    assert "        # ours\n" in (project / CHAT).read_text("utf-8")
+    assert (project / "NOTES.md").read_text("utf-8") == "ours\n"
+    readme = (project / "README.md").read_text("utf-8")
+    assert "## What you have\n" in readme
+    assert readme.endswith("\n## Ours\n")
+    assert (project / "docs" / "framework.md").exists()
+    assert not (project / "docs" / "gone.md").exists()
+    assert (project / ".env").read_bytes() == secret
+    assert "default=20, gt=0" in (project / "src/chat_service/settings.py").read_text("utf-8")
+    verified = run(project / "src", sys.executable, "-B", "-m", "falcon_pachinko", "verify")
+    assert verified.stdout.startswith("All files are as they came")
+
+    # What is left to see is what its owner did, and nothing of what hooks make.
+    difference = run(project, *cruft, "diff").stdout
+    assert "+        # ours" in difference or "-        # ours" in difference
+    assert ".env" not in [
+        line.rpartition("/")[2] for line in difference.splitlines() if line[:3] in ("+++", "---")
+    ]
+
+    run(project, "make", "install", f"PYTHON={sys.executable}")
+    run(
+        project,
+        ".venv/bin/python",
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "2",
+        "tests/unit",
+        "tests/integration",
+    )
+
+
+def commit_tracked(folder: Path, message: str, run: Run) -> None:
+    """Commit as an owner does: what .gitignore names stays out."""
+    run(folder, "git", "add", "--all")
+    run(folder, "git", "commit", "--quiet", "--no-verify", "-m", message)

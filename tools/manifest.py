@@ -1,0 +1,19 @@
+"""Writes the manifest of the framework anew: ``make manifest``, when one of its files has changed."""
+
+import re
+from pathlib import Path
+
+from falcon_pachinko import manifest
+
+VERSION = re.compile(r'^__version__ = "(.+)"$', re.MULTILINE)
+
+
+def wanted(package: Path) -> str:
+    """What the manifest of a package should say."""
+    found = VERSION.search((package / "__init__.py").read_text("utf-8"))
+    assert found, "falcon_pachinko has no __version__"
+    return manifest.render(found[1], manifest.checksums(package))
+
+
+if __name__ == "__main__":
+    manifest.MANIFEST.write_text(wanted(manifest.PACKAGE), "utf-8")
