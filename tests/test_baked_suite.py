@@ -1,4 +1,4 @@
-"""A baked project passes its own checks and tests, with nothing but what it declares."""
+"""Baked projects pass their own checks and tests, with nothing but what they declare."""
 
 import subprocess
 import sys
@@ -8,22 +8,71 @@ from pathlib import Path
 import pytest
 
 BOUND_SECONDS = 900
+FAR_FROM_DEFAULT = {
+    "project_name": 'Ünï "quoted" 🎲 \\ {x}',
+    "project_slug": "Odd.One_2",
+    "package_name": "zzz_late",
+    "description": "- yes: {it's} #odd",
+    "author_name": "Ada 'Zoë' Ω",
+    "author_email": " ",
+    "resource_name": "GameTable",
+    "websocket_path": "/live/v1.0/~tables",
+    "room_prefix": "it's:",
+    "license": "Proprietary",
+}
+OTHERS = [
+    {"package_name": "a", "resource_name": "X", "websocket_path": "/x", "room_prefix": '""'},
+    {
+        "package_name": "a_package_with_a_name_of_some_fifty_characters_here",
+        "resource_name": "On",
+        "license": "Apache-2.0",
+    },
+]
+
+
+def run(project: Path, environment: dict[str, str], *command: str) -> None:
+    finished = subprocess.run(
+        command,
+        cwd=project,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=BOUND_SECONDS / 2,
+    )
+    assert finished.returncode == 0, finished.stdout
 
 
 @pytest.mark.timeout(BOUND_SECONDS)
-def test_a_baked_project_passes_its_checks_and_tests(
+def test_a_project_with_the_defaults_passes_all(
     baked: Callable[..., Path], tmp_path: Path, environment: dict[str, str]
 ) -> None:
     project = baked().rename(tmp_path / "a folder with spaces")
     for target in ("install", "check", "test"):
-        finished = subprocess.run(
-            ["make", target, f"PYTHON={sys.executable}"],
-            cwd=project,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=BOUND_SECONDS / 2,
-        )
-        assert finished.returncode == 0, finished.stdout
+        run(project, environment, "make", target, f"PYTHON={sys.executable}")
     assert not (project / "uv.lock").exists()
+
+
+@pytest.mark.timeout(BOUND_SECONDS)
+def test_a_project_far_from_the_defaults_passes_all_and_lends_its_environment(
+    baked: Callable[..., Path], environment: dict[str, str]
+) -> None:
+    project = baked(**FAR_FROM_DEFAULT)
+    for target in ("install", "check", "test"):
+        run(project, environment, "make", target, f"PYTHON={sys.executable}")
+    python = str(project / ".venv" / "bin" / "python")
+    for answers in OTHERS:
+        other = baked(**answers)
+        here = environment | {"PYTHONPATH": str(other / "src")}
+        run(
+            other,
+            here,
+            python,
+            "-m",
+            "pytest",
+            "-q",
+            "tests/unit",
+            "tests/integration",
+            "tests/e2e",
+        )
+        run(other, here, python, "-m", "mypy")
