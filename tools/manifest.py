@@ -1,6 +1,7 @@
-"""Writes the manifest of the framework anew: ``make manifest``, when one of its files has changed."""
+"""Writes the manifest of the framework anew (``make manifest``), or prints it with ``--print``."""
 
 import re
+import sys
 from pathlib import Path
 
 from falcon_pachinko import manifest
@@ -16,4 +17,7 @@ def wanted(package: Path) -> str:
 
 
 if __name__ == "__main__":
-    manifest.MANIFEST.write_text(wanted(manifest.PACKAGE), "utf-8")
+    if sys.argv[1:] == ["--print"]:
+        sys.stdout.write(wanted(manifest.PACKAGE))
+    else:
+        manifest.MANIFEST.write_text(wanted(manifest.PACKAGE), "utf-8")
