@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import falcon.inspect
 import httpx
 import pytest
 
@@ -243,11 +242,10 @@ def make_settings() -> MakeSettings:
 def websocket_path() -> str:
     """Where the application serves WebSockets; the name of a room follows it."""
     application = app.create_app(settings.Settings.model_construct())
-    template, *_ = [
-        route.path
-        for route in falcon.inspect.inspect_routes(application)
-        if any(method.method == "WEBSOCKET" and not method.internal for method in route.methods)
-        and route.path.endswith("/{room_name}")
+    [template] = [
+        route.uri_template
+        for route in application.ws_routes
+        if route.resource_class.__name__ == "{{ cookiecutter.__resource_class }}"
     ]
     return template.removesuffix("/{room_name}")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from . import manifest
+from .scaffold import command as scaffold
 
 
-def verify() -> int:
+def verify(given: argparse.Namespace) -> int:
     """Say which files of the framework were changed by hand; 1 if there are any."""
     try:
         version, found = manifest.differences()
@@ -22,13 +24,16 @@ def verify() -> int:
     return 0
 
 
-def main() -> int:
-    """Run the command that was asked for; its exit status."""
-    parser = argparse.ArgumentParser("python -m falcon_pachinko")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("verify", help="say which files of the framework were changed by hand")
-    parser.parse_args()
-    return verify()
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; wrong usage ends with 2 (argparse)."""
+    parser = argparse.ArgumentParser("python -m falcon_pachinko", allow_abbrev=False)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    scaffold.add_to(commands)
+    what = "say which files of the framework were changed by hand"
+    commands.add_parser("verify", help=what, description=what).set_defaults(run=verify)
+    given = parser.parse_args(arguments)
+    status: int = given.run(given)
+    return status
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ PachinkoError
 ├── InvalidRoomName         (ValueError)  a name that no room can have
 ├── InvalidPayload          (ValueError)  a known message type with a payload that does not fit
 ├── OutboxFull                            on_connect has sent more than may wait
+├── CannotScaffold                        a new resource that cannot be written as it was asked for
 ├── MessageError                          a handler's answer to one message: the connection lives
 └── Reject                                a refusal that the client can see: a close code and a reason
 """
@@ -44,6 +45,10 @@ class InvalidPayload(PachinkoError, ValueError):
 
 class OutboxFull(PachinkoError):
     """``on_connect`` has sent more than the limits let wait for one client."""
+
+
+class CannotScaffold(PachinkoError):
+    """A new resource cannot be written as it was asked for; the project is as it was."""
 
 
 class MessageError(PachinkoError):

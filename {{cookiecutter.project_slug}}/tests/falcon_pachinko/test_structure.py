@@ -65,10 +65,19 @@ def imported_modules(path: Path) -> set[str]:
 
 def test_imports_go_down_only() -> None:
     floor_of = {module: number for number, floor in enumerate(FLOORS) for module in floor}
+    floor_of["scaffold"] = 0  # it needs nothing but errors, see below
     for path in PACKAGE.glob("*.py"):
         for module in imported_modules(path):
             down = floor_of[module] < floor_of[path.stem]
             assert down or (path.stem, module) in NEIGHBOURS, f"{path.stem} imports {module}"
+
+
+def test_what_writes_code_stands_beside_what_serves() -> None:
+    writers = list((PACKAGE / "scaffold").glob("*.py"))
+    for path in writers:
+        assert imported_modules(path) <= {each.stem for each in writers} | {"errors"}, path.name
+    importers = [path.stem for path in PACKAGE.glob("*.py") if "scaffold" in imported_modules(path)]
+    assert importers == ["__main__"]
 
 
 def test_every_module_has_its_floor() -> None:

@@ -32,8 +32,7 @@ def document() -> dict[str, Any]:
 
 
 def channel_of(document: dict[str, Any]) -> dict[str, Any]:
-    [channel] = [each for each in document["channels"].values() if "{room_name}" in each["address"]]
-    found: dict[str, Any] = channel
+    found: dict[str, Any] = document["channels"]["{{ cookiecutter.__channel }}"]
     return found
 
 
