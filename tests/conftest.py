@@ -1,7 +1,11 @@
-"""What the tests of the template share: its place, and a way to bake it."""
+"""What the tests of the template share: its place, a way to bake it, and what runs first."""
 
+import fcntl
 import json
 import os
+import subprocess
+import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +14,24 @@ import pytest
 from pytest_cookies.plugin import Cookies, Result
 
 ROOT = Path(__file__).resolve().parent.parent
+LENDING_SECONDS = 240
 VARIABLES = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what asks for more than the usual time as slow, and begin with the slowest.
+
+    A worker that comes to a test of minutes last would let the others wait for it.
+    """
+
+    def bound_seconds(item: pytest.Item) -> float:
+        marker = item.get_closest_marker("timeout")
+        return float(marker.args[0]) if marker else 0.0
+
+    for item in items:
+        if bound_seconds(item):
+            item.add_marker("slow")
+    items.sort(key=bound_seconds, reverse=True)
 
 
 @pytest.fixture(scope="session")
@@ -47,8 +68,43 @@ def baked(bake: Callable[..., Result]) -> Callable[..., Path]:
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """The environment of a user who has a home with nothing in it, and not of this test run."""
-    home = tmp_path / "home"
-    home.mkdir()
+    return environment_of(tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def lent_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with all that a project of the defaults declares, and not the project.
+
+    It is made once; the workers of a run share it.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    made = folder / "lent"
+    made.mkdir(exist_ok=True)
+    python = made / "venv" / "bin" / "python"
+    with (made / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the operating system frees it when the process ends
+        if not (made / "complete").exists():
+
+            def run(*command: str | Path) -> None:
+                subprocess.run(
+                    command, env=environment_of(made / "home"), check=True, timeout=LENDING_SECONDS
+                )
+
+            run(sys.executable, "-m", "cookiecutter", ROOT, "--no-input", "-o", made)
+            pyproject = (made / "chat-service" / "pyproject.toml").read_text(encoding="utf-8")
+            declared = tomllib.loads(pyproject)["project"]
+            requirements = declared["dependencies"] + declared["optional-dependencies"]["dev"]
+            run(sys.executable, "-m", "venv", made / "venv")
+            run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *requirements)
+            (made / "complete").touch()
+    return python
+
+
+def environment_of(home: Path) -> dict[str, str]:
+    """What a process inherits of this test run that is not this test run's own."""
+    home.mkdir(exist_ok=True)
     inherited: dict[str, Any] = {
         name: value
         for name, value in os.environ.items()

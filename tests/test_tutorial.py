@@ -1,6 +1,7 @@
 """What a project's README tells people to do works as it is written."""
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -94,7 +95,13 @@ def test_a_message_type_and_a_second_resource_are_added_as_the_readme_says(
     assert "  serverDiceRolled: ServerDiceRolled;\n" in types
     assert "  clientRollDice: RollDice;\n" in types
 
-    module, imported, route = code_of(project, "Add a second resource")
+    commands, module, imported, route = code_of(project, "Add a second resource")
+    scaffold, rest = commands.splitlines()
+    assert make(*shlex.split(scaffold)).returncode == 0
+    assert rest == "make check test", "as this test does at its end"
+    assert "    address: /ws/games/{game_id}\n" in (project / "asyncapi.yaml").read_text(
+        encoding="utf-8"
+    )
     (project / PACKAGE / "resources/inbox.py").write_text(module, encoding="utf-8")
     put(project / PACKAGE / "app.py", "from .settings import", imported)
     put(project / PACKAGE / "app.py", '    app.add_route("/asyncapi.json"', route)

@@ -124,7 +124,7 @@ def test_without_a_path_it_takes_one_that_the_name_gives(project: Path) -> None:
     ("name", "before", "after"),
     [
         ("Alpha", "from .auth", "from .resources.chat"),
-        ("Charade", "from .resources.chat", "from .resources.page"),
+        ("Cheese", "from .resources.chat", "from .resources.page"),
         ("Zoo", "from .resources.page", "# What is read"),
     ],
 )
@@ -348,7 +348,9 @@ def test_what_is_written_is_formatted_whatever_the_names(tmp_path: Path) -> None
     if subprocess.run([*ruff, "--version"], capture_output=True, timeout=30).returncode:
         pytest.skip("ruff is not installed")
     long_field = "f" * 32
-    paths = ("/x", "/{a}", "/{a:int}", "/{a:uuid}/{user}", f"/{{{long_field}}}/{{text}}/{{Tell}}")
+    long_pair = f"/{{{long_field}}}/{{{'u' * 32}:uuid}}"
+    paths = ["/x", "/{a}", "/{a:int}", "/{a:uuid}/{user}", f"/{{{long_field}}}/{{text}}/{{Tell}}"]
+    paths += [long_pair, f"{long_pair}/{{{'v' * 32}:int}}"]
     for number, path in enumerate(paths):
         for name in ("A", "HTTPRoom2", "G" * 32):
             for package in ("p", "q" * 60):
@@ -383,8 +385,8 @@ def test_a_module_is_named_after_its_resource(name: str, module: str) -> None:
 
 
 def test_imports_with_numbers_are_in_the_order_of_people() -> None:
-    names = ["page", "page2", "page10", "page10b", "page_a", "pages"]
-    assert sorted(names[::-1], key=natural) == names
+    names = ["pages", "page10b", "page2", "page_a", "page10", "page"]
+    assert sorted(names, key=natural) == ["page", "page2", "page10", "page10b", "page_a", "pages"]
 
 
 def test_an_import_that_does_not_fit_is_opened() -> None:

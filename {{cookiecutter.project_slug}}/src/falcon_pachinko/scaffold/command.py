@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .blueprint import Blueprint, import_line, snake_case, string_literal
 from ..errors import CannotScaffold
+from .blueprint import Blueprint, import_line, snake_case, string_literal
 from .naming import check_name, check_prefix, check_route, fields_of, free_prefix
 from .project import Source, find_package
 

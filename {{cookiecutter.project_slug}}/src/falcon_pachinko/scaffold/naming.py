@@ -12,8 +12,8 @@ from collections.abc import Iterable
 
 from falcon.routing import CompiledRouter
 
-from .blueprint import FIELD_TYPES, Field, snake_case
 from ..errors import CannotScaffold
+from .blueprint import FIELD_TYPES, Field, snake_case
 
 # So that no line of what is written is too long.
 NAME_LIMIT_CHARACTERS = 32

@@ -1,0 +1,82 @@
+"""``python -m falcon_pachinko new`` in a project: its checks, its tests and its contract stay green."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+BOUND_SECONDS = 300
+
+ODD = {
+    "project_slug": "Odd.One_2",
+    "package_name": "zzz_late",
+    "resource_name": "GameTable",
+    "websocket_path": "/live/v1.0/~tables",
+    "room_prefix": "game_",
+    "license": "Proprietary",
+}
+LONG = {
+    "package_name": "a_package_with_a_name_of_some_fifty_characters_here",
+    "resource_name": "X",
+    "room_prefix": "'\"\\ 房间",
+}
+# The answers of a bake, then what is asked for, one after the other.
+CASES: dict[str, tuple[dict[str, str], list[list[str]]]] = {
+    "the defaults": ({}, [["GameRoom", "--path", "/ws/games/{game_id}"], ["Lobby"]]),
+    "odd answers": (
+        ODD,
+        [
+            ["A", "--path", "/{team}/of/{number:int}"],
+            ["HTTPBoard2", "--path", "/board", "--prefix", "it's \"\\ one:"],
+        ],
+    ),
+    "long names": (
+        LONG,
+        [["G" * 32, "--path", f"/{'a' * 32}/{{{'f' * 32}}}/{{{'u' * 32}:uuid}}"]],
+    ),
+}
+
+
+@pytest.mark.timeout(BOUND_SECONDS)
+@pytest.mark.parametrize(("answers", "resources"), CASES.values(), ids=CASES)
+def test_new_resources_leave_all_green(
+    baked: Callable[..., Path],
+    environment: dict[str, str],
+    lent_python: Path,
+    answers: dict[str, str],
+    resources: list[list[str]],
+) -> None:
+    project = baked(**answers)
+    here = environment | {"PYTHONPATH": str(project / "src")}
+
+    def run(*command: str | Path, status: int = 0) -> str:
+        finished = subprocess.run(
+            [lent_python, "-m", *command],
+            cwd=project,
+            env=here,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=BOUND_SECONDS / 2,
+        )
+        assert finished.returncode == status, finished.stdout
+        return finished.stdout
+
+    before = set(project.glob("*/**/*.py"))
+    for arguments in resources:
+        said = run("falcon_pachinko", "new", *arguments)
+        assert "wrote asyncapi.yaml\n" in said
+    written = [path.parent.name for path in project.glob("*/**/*.py") if path not in before]
+    assert sorted(written) == sorted(["resources", "integration"] * len(resources))
+    refused = run("falcon_pachinko", "new", *resources[0], status=1)
+    assert "is there already" in refused
+
+    run("ruff", "check", "--no-cache")
+    run("ruff", "format", "--no-cache", "--check")
+    run("mypy")
+    package = answers.get("package_name", "chat_service")
+    assert "wrote" not in run(f"{package}.contract_files"), "the contract is up to date"
+    run("pytest", "-q", "tests/unit", "tests/integration", "tests/e2e")
+    changed = "All files are as they came with falcon_pachinko"
+    assert changed in run("falcon_pachinko", "verify"), "nothing of the framework is written"
