@@ -7,7 +7,7 @@ TEMPLATE := {{cookiecutter.project_slug}}
 BAKED := build/chat-service
 
 .DEFAULT_GOAL := help
-.PHONY: help install environment run test check format asyncapi manifest screenshots bench clean
+.PHONY: help install environment run test quick check format asyncapi manifest screenshots bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -29,7 +29,10 @@ run: environment ## bake the defaults anew into build/ and serve them on http://
 	@$(MAKE) --no-print-directory -C $(BAKED) run
 
 test: install ## bake projects and run all tests, those of a baked project too
-	@$(RUN) pytest -n auto
+	@$(RUN) pytest -n auto --maxschedchunk=1
+
+quick: install ## run the tests that do not take minutes: most of them, in less than one
+	@$(RUN) pytest -n auto --maxschedchunk=1 -m 'not slow'
 
 check: install ## lint, formatting and types
 	@$(RUN) ruff check && $(RUN) ruff format --check

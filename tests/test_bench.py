@@ -27,6 +27,7 @@ def bench(
     )
 
 
+@pytest.mark.timeout(150)
 def test_a_small_run_gives_a_table_a_record_and_a_picture(
     root: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -62,6 +63,7 @@ def test_a_small_run_gives_a_table_a_record_and_a_picture(
     assert {"ours, push", "ours, portable", "bare ASGI loop", "rooms of 10"} <= set(words)
 
 
+@pytest.mark.timeout(150)
 def test_one_who_reads_nothing_stops_the_bare_loop_and_not_ours(
     root: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:

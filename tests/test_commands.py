@@ -12,7 +12,7 @@ import pytest
 from cookiecutter.main import cookiecutter
 
 TARGETS = {
-    "template": "help install run test check format asyncapi manifest screenshots bench clean",
+    "template": "help install run test quick check format asyncapi manifest screenshots bench clean",
     "project": "help install run test browser soak check format asyncapi clean",
 }
 

@@ -242,10 +242,11 @@ def make_settings() -> MakeSettings:
 def websocket_path() -> str:
     """Where the application serves WebSockets; the name of a room follows it."""
     application = app.create_app(settings.Settings.model_construct())
+    resource_class = "{{ cookiecutter.__resource_class }}"
     [template] = [
         route.uri_template
         for route in application.ws_routes
-        if route.resource_class.__name__ == "{{ cookiecutter.__resource_class }}"
+        if route.resource_class.__name__ == resource_class
     ]
     return template.removesuffix("/{room_name}")
 
