@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -49,6 +50,8 @@ ANSWERS: dict[str, list[str]] = {
     "license": VARIABLES["license"],
 }
 
+BOUND_SECONDS = 600
+HOOKS = 9
 JINJA = re.compile(rb"\{%|\{#|cookiecutter\.[a-z_]")
 WINDOWS_FORBIDS = re.compile(r'[<>:"\\|?*\x00-\x1f]|[ .]$')
 WINDOWS_DEVICES = {
@@ -165,3 +168,34 @@ def test_a_combination_gives_a_clean_project(
             timeout=60,
         )
         assert finished.returncode == 0, finished.stdout
+
+
+@pytest.mark.timeout(BOUND_SECONDS)
+def test_the_first_commit_of_every_combination_passes_its_hooks_which_change_nothing(
+    baked: Callable[..., Path], environment: dict[str, str], tmp_path: Path
+) -> None:
+    # What the hooks need is installed once; what mypy knows of it is kept too.
+    shared = {"PRE_COMMIT_HOME": str(tmp_path / "hooks"), "MYPY_CACHE_DIR": str(tmp_path / "mypy")}
+
+    def run(project: Path, *command: str) -> str:
+        finished = subprocess.run(
+            command,
+            cwd=project,
+            env=environment | shared,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=BOUND_SECONDS / 2,
+        )
+        assert finished.returncode == 0, f"{project.name}: {finished.stdout}"
+        return finished.stdout
+
+    for answers in COMBINATIONS:
+        project = baked(**answers)
+        run(project, "git", "init", "--quiet")
+        run(project, "git", "add", "--all")
+        printed = run(project, sys.executable, "-m", "pre_commit", "run", "--all-files")
+        assert printed.count("Passed") == HOOKS, printed
+        assert run(project, "git", "diff", "--name-only") == ""
+        assert ".env" not in run(project, "git", "ls-files").splitlines()
+        shutil.rmtree(project)
