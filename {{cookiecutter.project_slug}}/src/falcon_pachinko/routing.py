@@ -167,8 +167,8 @@ def origin_is_allowed(req: falcon.asgi.Request, allowed_origins: Collection[str]
     """Whether a page of this origin may connect.
 
     SECURITY: browsers open WebSockets to any host and send its cookies along (RFC 6455 section 10.2),
-    so by default only a page of the same host and port may (the scheme is the proxy's affair). Programs that are no browsers send no
-    Origin and have no cookies of somebody else.
+    so by default only a page of the same host and port may (the scheme is the proxy's affair). Programs
+    that are no browsers send no Origin and have no cookies of somebody else.
     """
     origin = req.get_header("Origin")
     if origin is None or origin in allowed_origins or "*" in allowed_origins:

@@ -37,6 +37,7 @@ def main() -> None:
         log_level=settings.log_level,
         lifespan="on",
         server_header=False,
+        forwarded_allow_ips=list(settings.trusted_proxies),
         # NOTE: rooms live in this process; uvicorn would else heed WEB_CONCURRENCY.
         workers=1,
         timeout_graceful_shutdown=settings.graceful_shutdown_seconds,

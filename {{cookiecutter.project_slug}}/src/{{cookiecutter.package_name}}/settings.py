@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated, Literal
 
 import jwt
@@ -36,6 +37,7 @@ class Settings(BaseSettings):
     log_level: Literal["critical", "error", "warning", "info", "debug", "trace"] = "info"
     public_origin: str = ""
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ("127.0.0.1", "::1")
     token_lifetime_seconds: int = Field(default=8 * 3600, gt=0)
     announcement_interval_seconds: float = Field(default=3600.0, gt=0)
     announcement_text: str = Field(
@@ -48,13 +50,13 @@ class Settings(BaseSettings):
         """Whether strangers use it: then there is no sign-in by name, and the secret must be one."""
         return self.environment == "production"
 
-    @field_validator("allowed_origins", mode="before")
+    @field_validator("allowed_origins", "trusted_proxies", mode="before")
     @classmethod
     def split_at_commas(cls, value: object) -> object:
         """``https://a.example, https://b.example`` is two origins."""
         if not isinstance(value, str):
             return value
-        return tuple(origin.strip() for origin in value.split(",") if origin.strip())
+        return tuple(part.strip() for part in value.split(",") if part.strip())
 
     @field_validator("public_origin")
     @classmethod
@@ -74,6 +76,21 @@ class Settings(BaseSettings):
             if origin != "*" and not ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is no origin: write it like https://chat.example.com")
         return origins
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def check_proxies(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        """A proxy is known by its address or its network: names are not looked up."""
+        for proxy in proxies:
+            if proxy == "*":
+                continue
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError as error:
+                raise ValueError(
+                    f"{error}: write an address or a network like 10.0.0.0/8"
+                ) from None
+        return proxies
 
     @model_validator(mode="after")
     def check_secret(self) -> Settings:

@@ -43,6 +43,7 @@ def test_every_setting_has_a_default_that_works_for_development() -> None:
         "log_level": "info",
         "public_origin": "",
         "allowed_origins": (),
+        "trusted_proxies": ("127.0.0.1", "::1"),
         "token_lifetime_seconds": 28800,
         "announcement_interval_seconds": 3600.0,
         "announcement_text": "System maintenance is scheduled for 2 AM UTC.",
@@ -194,6 +195,20 @@ def test_origins_are_separated_by_commas(
 ) -> None:
     monkeypatch.setenv("APP_ALLOWED_ORIGINS", value)
     assert settings.load_settings().allowed_origins == origins
+
+
+def test_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APP_TRUSTED_PROXIES", " 10.1.2.3, fd00::/8 ,*")
+    assert settings.load_settings().trusted_proxies == ("10.1.2.3", "fd00::/8", "*")
+
+
+@pytest.mark.parametrize("value", ["proxy.example", "10.0.0.1/8", "10.0.0.0/33", "1.2.3.4:80"])
+def test_a_proxy_that_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("APP_TRUSTED_PROXIES", f"127.0.0.1, {value}")
+    refused = refusal()
+    assert "APP_TRUSTED_PROXIES: " in refused
+    assert value in refused
+    assert "write an address or a network like 10.0.0.0/8" in refused
 
 
 @pytest.mark.parametrize(

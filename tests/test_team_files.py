@@ -1,0 +1,206 @@
+"""What a team expects around the code: its linters find nothing, and it keeps what it promises."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+YAMLLINT = """
+extends: default
+rules:
+  comments: {min-spaces-from-content: 1}
+  document-start: disable
+  indentation: {indent-sequences: whatever}
+  line-length: {max: 120}
+  quoted-strings: disable
+  truthy: {check-keys: false}
+"""
+HANDWRITTEN = (".github", ".pre-commit-config.yaml", "compose.yaml")
+SCHEMAS = {
+    "compose.yaml": "vendor.compose-spec",
+    ".github/dependabot.yml": "vendor.dependabot",
+    ".github/workflows/ci.yml": "vendor.github-workflows",
+}
+# uvicorn's grace period comes on top, from the settings.
+LAST_GOODBYES_SECONDS, WORKERS_END_SECONDS = 15, 10
+
+
+@pytest.fixture(params=["the template", "the defaults", "far from the defaults"])
+def repository(request: pytest.FixtureRequest, root: Path, baked: Callable[..., Path]) -> Path:
+    if request.param == "the template":
+        return root
+    if request.param == "the defaults":
+        return baked()
+    return baked(
+        project_name='the "best" \\ chat 😀',
+        project_slug="Odd.One_2",
+        package_name="zzz_late",
+        python_version="3.13",
+    )
+
+
+@pytest.fixture
+def project(baked: Callable[..., Path]) -> Path:
+    return baked()
+
+
+def tool(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
+
+
+def finds_nothing(folder: Path, *command: str) -> None:
+    finished = subprocess.run(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
+    assert finished.returncode == 0, finished.stdout
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text("utf-8"))
+
+
+def instructions(dockerfile: Path) -> list[str]:
+    """The instructions of a Dockerfile, each on one line."""
+    text = re.sub(r"^#.*\n", "", dockerfile.read_text("utf-8"), flags=re.MULTILINE)
+    return [line for line in text.replace("\\\n", "").splitlines() if line]
+
+
+def test_yaml_is_tidy(repository: Path) -> None:
+    written = [name for name in HANDWRITTEN if (repository / name).exists()]
+    finds_nothing(repository, tool("yamllint"), "--strict", "-d", YAMLLINT, *written)
+
+
+def test_files_that_others_read_follow_their_schemas(repository: Path) -> None:
+    for name, schema in SCHEMAS.items():
+        if (repository / name).exists():
+            command = (tool("check-jsonschema"), "--builtin-schema", schema, name)
+            finds_nothing(repository, *command)
+
+
+def test_workflows_open_no_door(repository: Path) -> None:
+    finds_nothing(repository, tool("zizmor"), "--offline", "--no-progress", ".github")
+
+
+def test_actions_are_those_that_were_looked_at_and_may_only_read(repository: Path) -> None:
+    path = repository / ".github/workflows/ci.yml"
+    uses = re.findall(r"uses: (.+)", path.read_text("utf-8"))
+    assert len(uses) == 2
+    for action in uses:
+        assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
+    workflow = load(path)
+    assert workflow["permissions"] == {"contents": "read"}
+    assert all("permissions" not in job for job in workflow["jobs"].values())
+
+
+def test_continuous_integration_checks_and_tests_on_every_python(repository: Path) -> None:
+    workflow = load(repository / ".github/workflows/ci.yml")
+    [job] = workflow["jobs"].values()
+    declared = re.search(
+        r'requires-python = ">=3\.(\d+)"', (repository / "pyproject.toml").read_text("utf-8")
+    )
+    assert declared
+    versions = job["strategy"]["matrix"]["python-version"]
+    assert versions == [f"3.{minor}" for minor in range(int(declared[1]), 15)]
+    commands = [step["run"] for step in job["steps"] if "run" in step]
+    assert commands in ([".ci/run"], ["make check", "make test"])
+    assert job["timeout-minutes"] <= 30
+
+
+def test_dependabot_looks_after_all_that_has_versions(repository: Path) -> None:
+    updates = load(repository / ".github/dependabot.yml")["updates"]
+    expected = {"pip", "github-actions"}
+    if (repository / "Dockerfile").exists():
+        expected |= {"docker", "docker-compose"}
+    assert {update["package-ecosystem"] for update in updates} == expected
+
+
+@pytest.mark.parametrize("answers", [{}, {"package_name": "zzz_late", "python_version": "3.13"}])
+def test_the_dockerfile_has_nothing_to_object_to(
+    baked: Callable[..., Path], answers: dict[str, str]
+) -> None:
+    project = baked(**answers)
+    finds_nothing(project, tool("hadolint"), "--no-color", "Dockerfile")
+    lines = instructions(project / "Dockerfile")
+    assert lines[0] == f"ARG PYTHON_VERSION={answers.get('python_version', '3.11')}"
+    assert lines[-1] == f'CMD ["python", "-m", "{answers.get("package_name", "chat_service")}"]'
+
+
+def test_the_image_holds_what_runs_and_who_runs_it_is_not_root(project: Path) -> None:
+    lines = instructions(project / "Dockerfile")
+    _, second = [number for number, line in enumerate(lines) if line.startswith("FROM")]
+    final = lines[second:]
+    [uninstall] = [line for line in final if line.startswith("RUN")]
+    assert "pip uninstall" in uninstall
+    assert "useradd --system --uid 10001" in uninstall
+    copied = [line for line in final if line.startswith(("COPY", "ADD"))]
+    assert copied == ["COPY --from=build /opt/venv /opt/venv"]
+    assert final.index("USER 10001") < final.index(next(x for x in final if x.startswith("CMD")))
+    assert "python -m venv --without-pip /opt/venv" in "\n".join(lines[:second])
+    assert [line for line in final if line.startswith("HEALTHCHECK")]
+
+
+def test_the_builder_gets_what_it_copies_and_nothing_private(project: Path) -> None:
+    ignored, *kept = [
+        line
+        for line in (project / ".dockerignore").read_text("utf-8").splitlines()
+        if line[:1] != "#"
+    ]
+    assert ignored == "*"
+    names = {line.removeprefix("!") for line in kept if line.startswith("!")}
+    copied = [
+        line.split()[1:-1]
+        for line in instructions(project / "Dockerfile")
+        if line.startswith("COPY ") and "--from" not in line
+    ]
+    assert {source.removeprefix("./") for sources in copied for source in sources} == names
+    assert all((project / name).exists() for name in names)
+
+
+def test_compose_starts_the_service_and_valkey_only_when_asked(project: Path) -> None:
+    services = load(project / "compose.yaml")["services"]
+    assert {name for name, service in services.items() if "profiles" not in service} == {"app"}
+    assert services["valkey"]["profiles"] == ["valkey"]
+    assert re.fullmatch(r"valkey/valkey:\d+-alpine", services["valkey"]["image"])
+    assert "ports" not in services["valkey"]
+    assert all(port.startswith("127.0.0.1:") for port in services["app"]["ports"])
+    for service in services.values():
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+
+
+def test_who_stops_the_service_waits_for_its_orderly_end(project: Path) -> None:
+    settings = (project / "src/chat_service/settings.py").read_text("utf-8")
+    grace = re.search(r"graceful_shutdown_seconds: int = Field\(default=(\d+)", settings)
+    assert grace
+    longest = int(grace[1]) + LAST_GOODBYES_SECONDS + WORKERS_END_SECONDS
+    period = load(project / "compose.yaml")["services"]["app"]["stop_grace_period"]
+    assert int(period.removesuffix("s")) > longest
+    operations = (project / "docs/operations.md").read_text("utf-8")
+    assert f"within {longest} s" in operations
+    assert f"--stop-timeout {period.removesuffix('s')} " in operations
+
+
+def test_every_link_of_the_documents_leads_somewhere(project: Path) -> None:
+    for document in (*project.glob("*.md"), *project.glob("docs/*.md")):
+        text = re.sub(r"```.*?```", "", document.read_text("utf-8"), flags=re.DOTALL)
+        for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", text):
+            linked = (document.parent / target) if target else document
+            assert linked.exists(), f"{document.name}: {target}"
+            if anchor:
+                headings = re.findall(r"^#+ (.+)", linked.read_text("utf-8"), re.MULTILINE)
+                anchors = {
+                    re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-")
+                    for heading in headings
+                }
+                assert anchor in anchors, f"{document.name}: {target}#{anchor}"
