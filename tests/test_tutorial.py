@@ -1,115 +1,202 @@
-"""What a project's README tells people to do works as it is written."""
+"""The tutorial works: each of its commands is run, and each of its blocks of code goes where it says."""
 
+import contextlib
+import json
+import os
 import re
-import shlex
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 BOUND_SECONDS = 600
-PACKAGE = Path("src/chat_service")
-RESOURCE = PACKAGE / "resources/chat_room.py"
-MESSAGES = PACKAGE / "messages.py"
+WAIT_SECONDS = 90.0
+ENGINE = Path(__file__).with_name("engine.py")
 
-Make = Callable[..., subprocess.CompletedProcess[str]]
+# A comment that readers do not see, then what it is about; without a block it stands alone.
+STEP = re.compile(r"^<!-- ([^\n]+) -->\n(?:```\w+\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
+ADDRESS = "127.0.0.1:8000"
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="the containers' stand-in needs /proc"
+)
 
 
 @pytest.fixture
-def project(baked: Callable[..., Path]) -> Path:
-    return baked()
+def reader(
+    root: Path, tmp_path: Path, environment: dict[str, str], lent_python: Path
+) -> Iterator["Reader"]:
+    """Somebody who follows the tutorial in a folder of their own, and has all that it asks for."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    engine = tmp_path / "engine"
+    engine.mkdir()
+    docker = programs / "docker"
+    docker.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ENGINE}" "$@"\n', "ascii")
+    docker.chmod(0o755)
+    (programs / "cookiecutter").symlink_to(Path(sys.executable).with_name("cookiecutter"))
+    environment |= {
+        "PATH": os.pathsep.join([str(programs), str(lent_python.parent), environment["PATH"]]),
+        "ENGINE_HOME": str(engine),
+        **{
+            f"GIT_{who}_{what}": value
+            for who in ("AUTHOR", "COMMITTER")
+            for what, value in (("NAME", "Ada"), ("EMAIL", "ada@example.com"))
+        },
+    }
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    reader = Reader(tmp_path, environment | {"APP_PORT": str(port)}, root, port)
+    try:
+        yield reader
+    finally:
+        reader.stop()
+        for file in engine.glob("*.pid"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(file.read_text("ascii")), signal.SIGKILL)
 
 
-@pytest.fixture
-def make(project: Path, environment: dict[str, str]) -> Make:
-    """Run a command in the project as its owner does."""
+class Reader:
+    """Does what the tutorial says, and remembers where that has led.
 
-    def make(*command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command,
-            cwd=project,
-            env=environment,
+    Two things are other than written: where the template is, and the port.
+    """
+
+    def __init__(self, folder: Path, environment: dict[str, str], root: Path, port: int) -> None:
+        self.folder, self.environment, self.root, self.port = folder, environment, root, port
+        self.home = folder
+        self.printed = ""
+        self.serving: subprocess.Popen[bytes] | None = None
+
+    def here(self, text: str) -> str:
+        own = text.replace("gh:org/pachinko-template", f"'{self.root}'")
+        return own.replace(ADDRESS, f"127.0.0.1:{self.port}")
+
+    def run(self, commands: str) -> None:
+        """Run a block of commands; the folder and what they export stay."""
+        state = self.home / "state.json"
+        remember = (
+            f"'{sys.executable}' -c 'import json, os, sys;"
+            f' json.dump([os.getcwd(), dict(os.environ)], open(sys.argv[1], "w"))\' "{state}"'
+        )
+        finished = subprocess.run(
+            ["bash", "-euc", f"{self.here(commands)}\n{remember}"],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=BOUND_SECONDS / 3,
+            timeout=BOUND_SECONDS / 2,
         )
+        self.printed = finished.stdout
+        assert finished.returncode == 0, f"{commands}\n{self.printed}"
+        folder, self.environment = json.loads(state.read_text("utf-8"))
+        self.folder = Path(folder)
 
-    return make
+    def serve(self, command: str) -> None:
+        """Start what serves, and wait until it does."""
+        log = self.home / "served.log"
+        with log.open("wb") as output:
+            self.serving = subprocess.Popen(
+                ["bash", "-euc", command],
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + WAIT_SECONDS
+        while f"running on http://127.0.0.1:{self.port}" not in log.read_text("utf-8"):
+            assert self.serving.poll() is None, log.read_text("utf-8")
+            assert time.monotonic() < deadline, log.read_text("utf-8")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Press Ctrl+C, which all processes of a terminal get."""
+        if self.serving is None:
+            return
+        serving, self.serving = self.serving, None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(serving.pid, signal.SIGINT)
+        try:
+            serving.wait(WAIT_SECONDS)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(serving.pid, signal.SIGKILL)
+
+    def write(self, path: str, place: str, text: str) -> None:
+        """Put a block into a file, before or behind the only place that has some text, or in its stead."""
+        file = self.folder / path
+        written = file.read_text("utf-8")
+        where, _, anchor = place.partition(" ")
+        anchor = json.loads(anchor)
+        assert anchor in written, f"{path} has no {anchor!r}"
+        before, _, after = written.partition(anchor)
+        if where == "above":
+            written = before + text + anchor + after
+        elif where == "below":
+            assert after.startswith("\n"), f"{anchor!r} is not a whole line of {path}"
+            written = f"{before}{anchor}\n{text}{after[1:]}"
+        else:
+            assert where == "instead", where
+            written = before + text.removesuffix("\n") + after
+        file.write_text(written, "utf-8")
+
+    def follow(self, step: str, block: str) -> None:
+        """Do one step.
+
+        Raises:
+            ValueError: Nobody has said how.
+        """
+        if step == "run":
+            self.run(block)
+        elif step == "serve":
+            self.serve(block)
+        elif step == "stop":
+            self.stop()
+        elif step == "prints":
+            missing = set(block.splitlines()) - set(self.printed.splitlines())
+            assert not missing, f"{missing} not in {self.printed}"
+        elif step == "prints like":
+            pattern = re.sub(r"\d+", r"\\d+", re.escape(block.strip()))
+            assert re.search(f"^{pattern}$", self.printed, re.MULTILINE), self.printed
+        elif new := re.fullmatch(r"new (\S+)", step):
+            path = self.folder / new[1]
+            assert not path.exists(), path
+            path.write_text(self.here(block), "utf-8")
+        elif end := re.fullmatch(r"at the end of (\S+)", step):
+            with (self.folder / end[1]).open("a", encoding="utf-8") as file:
+                file.write(block)
+        elif inside := re.fullmatch(r"in (\S+) (above|below|instead) (?:of )?(\".+\")", step):
+            self.write(inside[1], f"{inside[2]} {inside[3]}", block)
+        else:
+            raise ValueError(f"the tutorial has a step that nobody knows: {step}")
 
 
-def code_of(project: Path, heading: str) -> list[str]:
-    """The blocks of code below a heading of the README, without the indentation of a list."""
-    readme = (project / "README.md").read_text(encoding="utf-8")
-    section = readme.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    blocks = re.findall(r"^( *)```\w*\n(.*?)^ *```$", section, re.DOTALL | re.MULTILINE)
-    return [re.sub(f"^{indent}", "", code, flags=re.MULTILINE) for indent, code in blocks]
-
-
-def put(path: Path, anchor: str, text: str, *, after: bool = False) -> None:
-    """Put text before or after the first place of an anchor."""
-    before, found, rest = path.read_text(encoding="utf-8").partition(anchor)
-    assert found, f"{path.name} has no {anchor!r}"
-    written = before + (found + text if after else text + found) + rest
-    path.write_text(written, encoding="utf-8")
+def test_every_block_of_the_tutorial_says_what_it_is_for(root: Path) -> None:
+    text = (root / "docs/tutorial.md").read_text("utf-8")
+    assert len(re.findall(r"^```\w", text, re.MULTILINE)) == len(
+        [block for _, block in STEP.findall(text) if block]
+    )
+    assert text.count("```sh\n") == len(re.findall(r"^<!-- (?:run|serve) -->", text, re.MULTILINE))
 
 
 @pytest.mark.timeout(BOUND_SECONDS)
-def test_a_message_type_and_a_second_resource_are_added_as_the_readme_says(
-    project: Path, make: Make
-) -> None:
-    installed = make("make", "install", f"PYTHON={sys.executable}")
-    assert installed.returncode == 0, installed.stdout
-    pytest_command = (".venv/bin/python", "-m", "pytest", "-q", "-x")
-
-    structs, handler, command, wire_form, test, page = code_of(project, "Add a message type")
-    put(project / MESSAGES, "# What the chat sends", structs + "\n\n")
-    put(project / RESOURCE, "import falcon.asgi\n", "import secrets\n")
-    put(project / RESOURCE, "    NoPayload,\n", "    RollDice,\n    ServerDiceRolled,\n")
-    resource = project / RESOURCE
-    resource.write_text(resource.read_text(encoding="utf-8") + "\n" + handler, encoding="utf-8")
-    put(project / "tests/unit/test_messages.py", "WIRE_FORMS = [\n", wire_form, after=True)
-    (project / "tests/integration/test_dice.py").write_text(test, encoding="utf-8")
-    put(project / PACKAGE / "web/chat.js", '  opened.on("serverNewMessage"', page)
-    assert make("make", "format").returncode == 0
-
-    # What is sent and not declared fails by its name.
-    undeclared = make(*pytest_command, "tests/integration/test_dice.py")
-    assert undeclared.returncode == 1, undeclared.stdout
-    assert "'serverDiceRolled' it does not declare" in undeclared.stdout
-    put(project / MESSAGES, "SERVER_MESSAGES = (\n", "    ServerDiceRolled,\n", after=True)
-
-    # What is declared and not written down fails too, and one command mends that.
-    outdated = make(*pytest_command, "tests/unit/test_contract.py")
-    assert outdated.returncode == 1, outdated.stdout
-    assert "run: make asyncapi" in outdated.stdout
-    assert command == "make asyncapi\n"
-    written = make(*command.split())
-    assert written.stdout == "wrote asyncapi.yaml\nwrote src/chat_service/web/realtime.d.ts\n"
-    document = (project / "asyncapi.yaml").read_text(encoding="utf-8")
-    assert "      name: serverDiceRolled\n" in document
-    assert "      name: clientRollDice\n" in document
-    types = (project / PACKAGE / "web/realtime.d.ts").read_text(encoding="utf-8")
-    assert "  serverDiceRolled: ServerDiceRolled;\n" in types
-    assert "  clientRollDice: RollDice;\n" in types
-
-    commands, module, imported, route = code_of(project, "Add a second resource")
-    scaffold, rest = commands.splitlines()
-    assert make(*shlex.split(scaffold)).returncode == 0
-    assert rest == "make check test", "as this test does at its end"
-    assert "    address: /ws/games/{game_id}\n" in (project / "asyncapi.yaml").read_text(
-        encoding="utf-8"
+def test_the_tutorial_works_from_its_first_line_to_its_last(root: Path, reader: Reader) -> None:
+    for step, block in STEP.findall((root / "docs/tutorial.md").read_text("utf-8")):
+        reader.follow(step, block)
+    last = subprocess.run(
+        ["git", "log", "--format=%s"], cwd=reader.folder, capture_output=True, text=True, timeout=30
     )
-    (project / PACKAGE / "resources/inbox.py").write_text(module, encoding="utf-8")
-    put(project / PACKAGE / "app.py", "from .settings import", imported)
-    put(project / PACKAGE / "app.py", '    app.add_route("/asyncapi.json"', route)
-    assert make("make", "format").returncode == 0
-    assert make("make", "asyncapi").returncode == 0
-    assert "    address: /ws/inbox\n" in (project / "asyncapi.yaml").read_text(encoding="utf-8")
-
-    tested = make(*pytest_command, "tests/unit", "tests/integration")
-    assert tested.returncode == 0, tested.stdout
-    checked = make("make", "check")
-    assert checked.returncode == 0, checked.stdout
+    assert last.stdout.splitlines() == ["Cheers and voyages", "As it came"]
+    assert not list(reader.home.glob("engine/*.pid")), "what was started was stopped"
+    logged = (reader.home / "engine/ship-talk.log").read_text("utf-8")
+    assert "Application shutdown complete." in logged
+    assert "Traceback" not in logged
