@@ -191,8 +191,8 @@ def test_who_stops_the_service_waits_for_its_orderly_end(project: Path) -> None:
     assert f"--stop-timeout {period.removesuffix('s')} " in operations
 
 
-def test_every_link_of_the_documents_leads_somewhere(project: Path) -> None:
-    for document in (*project.glob("*.md"), *project.glob("docs/*.md")):
+def test_every_link_of_the_documents_leads_somewhere(repository: Path) -> None:
+    for document in (*repository.glob("*.md"), *repository.glob("docs/*.md")):
         text = re.sub(r"```.*?```", "", document.read_text("utf-8"), flags=re.DOTALL)
         for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", text):
             linked = (document.parent / target) if target else document
