@@ -14,6 +14,7 @@ import pytest
 from pytest_cookies.plugin import Cookies, Result
 
 ROOT = Path(__file__).resolve().parent.parent
+COMMAND_SECONDS = 450
 LENDING_SECONDS = 240
 VARIABLES = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 
@@ -71,6 +72,27 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return environment_of(tmp_path / "home")
 
 
+@pytest.fixture
+def run(environment: dict[str, str]) -> Callable[..., str]:
+    """Run a command in a folder as a user does, and give what it has printed; it ends with status 0."""
+
+    def run(folder: Path, *command: str | Path, status: int = 0, **variables: str | Path) -> str:
+        finished = subprocess.run(
+            [str(part) for part in command],
+            cwd=folder,
+            env=environment | {name: str(value) for name, value in variables.items()},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=COMMAND_SECONDS,
+        )
+        assert finished.returncode == status, f"{folder.name}: {finished.stdout}"
+        return finished.stdout
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def lent_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an environment with all that a project of the defaults declares, and not the project.
@@ -103,7 +125,7 @@ def lent_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def environment_of(home: Path) -> dict[str, str]:
-    """What a process inherits of this test run that is not this test run's own."""
+    """What a process inherits of this test run that is not this test run's own; git knows who commits."""
     home.mkdir(exist_ok=True)
     inherited: dict[str, Any] = {
         name: value
@@ -111,4 +133,9 @@ def environment_of(home: Path) -> dict[str, str]:
         if not name.startswith(("APP_", "MAKE", "PYTEST", "COOKIECUTTER"))
         and name not in {"MFLAGS", "PORT", "PYTHON_IN_USE", "PYTHONPATH", "VIRTUAL_ENV"}
     }
-    return inherited | {"HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    identity = {
+        f"GIT_{who}_{what}": value
+        for who in ("AUTHOR", "COMMITTER")
+        for what, value in (("NAME", "Ada"), ("EMAIL", "ada@example.com"))
+    }
+    return inherited | identity | {"HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}

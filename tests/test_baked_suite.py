@@ -1,6 +1,5 @@
 """Baked projects pass their own checks and tests, with nothing but what they declare."""
 
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +7,9 @@ from pathlib import Path
 import pytest
 
 BOUND_SECONDS = 900
+
+Run = Callable[..., str]
+
 FAR_FROM_DEFAULT = {
     "project_name": 'Ünï "quoted" 🎲 \\ {x}',
     "project_slug": "Odd.One_2",
@@ -30,48 +32,30 @@ OTHERS = [
 ]
 
 
-def run(project: Path, environment: dict[str, str], *command: str) -> None:
-    finished = subprocess.run(
-        command,
-        cwd=project,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=BOUND_SECONDS / 2,
-    )
-    assert finished.returncode == 0, finished.stdout
-
-
 @pytest.mark.timeout(BOUND_SECONDS)
 def test_a_project_with_the_defaults_passes_all(
-    baked: Callable[..., Path], tmp_path: Path, environment: dict[str, str]
+    baked: Callable[..., Path], tmp_path: Path, run: Run
 ) -> None:
     project = baked().rename(tmp_path / "a folder with spaces")
     for target in ("install", "check", "test"):
-        run(project, environment, "make", target, f"PYTHON={sys.executable}")
+        run(project, "make", target, f"PYTHON={sys.executable}")
     assert not (project / "uv.lock").exists()
 
 
 @pytest.mark.timeout(BOUND_SECONDS)
-def test_a_project_far_from_the_defaults_passes_all(
-    baked: Callable[..., Path], environment: dict[str, str]
-) -> None:
+def test_a_project_far_from_the_defaults_passes_all(baked: Callable[..., Path], run: Run) -> None:
     project = baked(**FAR_FROM_DEFAULT)
     for target in ("install", "check", "test"):
-        run(project, environment, "make", target, f"PYTHON={sys.executable}")
+        run(project, "make", target, f"PYTHON={sys.executable}")
 
 
 @pytest.mark.timeout(BOUND_SECONDS / 2)
 @pytest.mark.parametrize("answers", OTHERS, ids=["short names", "long names"])
 def test_other_projects_pass_their_tests_in_an_environment_that_is_lent(
-    baked: Callable[..., Path],
-    environment: dict[str, str],
-    lent_python: Path,
-    answers: dict[str, str],
+    baked: Callable[..., Path], run: Run, lent_python: Path, answers: dict[str, str]
 ) -> None:
     project = baked(**answers)
-    here = environment | {"PYTHONPATH": str(project / "src")}
+    source = project / "src"
     suite = ("tests/unit", "tests/integration", "tests/e2e")
-    run(project, here, str(lent_python), "-m", "pytest", "-q", *suite)
-    run(project, here, str(lent_python), "-m", "mypy")
+    run(project, lent_python, "-m", "pytest", "-q", *suite, PYTHONPATH=source)
+    run(project, lent_python, "-m", "mypy", PYTHONPATH=source)

@@ -172,29 +172,16 @@ def test_a_combination_gives_a_clean_project(
 
 @pytest.mark.timeout(BOUND_SECONDS)
 def test_the_first_commit_of_every_combination_passes_its_hooks_which_change_nothing(
-    baked: Callable[..., Path], environment: dict[str, str], tmp_path: Path
+    baked: Callable[..., Path], run: Callable[..., str], tmp_path: Path
 ) -> None:
     # What the hooks need is installed once; what mypy knows of it is kept too.
-    shared = {"PRE_COMMIT_HOME": str(tmp_path / "hooks"), "MYPY_CACHE_DIR": str(tmp_path / "mypy")}
-
-    def run(project: Path, *command: str) -> str:
-        finished = subprocess.run(
-            command,
-            cwd=project,
-            env=environment | shared,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=BOUND_SECONDS / 2,
-        )
-        assert finished.returncode == 0, f"{project.name}: {finished.stdout}"
-        return finished.stdout
-
+    shared = {"PRE_COMMIT_HOME": tmp_path / "hooks", "MYPY_CACHE_DIR": tmp_path / "mypy"}
+    pre_commit = (sys.executable, "-m", "pre_commit", "run", "--all-files")
     for answers in COMBINATIONS:
         project = baked(**answers)
         run(project, "git", "init", "--quiet")
         run(project, "git", "add", "--all")
-        printed = run(project, sys.executable, "-m", "pre_commit", "run", "--all-files")
+        printed = run(project, *pre_commit, **shared)
         assert printed.count("Passed") == HOOKS, printed
         assert run(project, "git", "diff", "--name-only") == ""
         assert ".env" not in run(project, "git", "ls-files").splitlines()

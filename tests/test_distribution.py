@@ -21,24 +21,6 @@ WAIT_SECONDS = 30.0
 Run = Callable[..., str]
 
 
-@pytest.fixture
-def run(environment: dict[str, str]) -> Run:
-    def run(folder: Path, *command: str | Path) -> str:
-        finished = subprocess.run(
-            [str(part) for part in command],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=BOUND_SECONDS / 2,
-        )
-        assert finished.returncode == 0, finished.stdout
-        return finished.stdout
-
-    return run
-
-
 @pytest.mark.timeout(BOUND_SECONDS)
 def test_a_distribution_is_whole_and_serves(
     baked: Callable[..., Path], run: Run, tmp_path: Path, environment: dict[str, str]

@@ -1,12 +1,13 @@
 """``python -m falcon_pachinko new`` in a project: its checks, its tests and its contract stay green."""
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 BOUND_SECONDS = 300
+
+Run = Callable[..., str]
 
 ODD = {
     "project_slug": "Odd.One_2",
@@ -42,41 +43,31 @@ CASES: dict[str, tuple[dict[str, str], list[list[str]]]] = {
 @pytest.mark.parametrize(("answers", "resources"), CASES.values(), ids=CASES)
 def test_new_resources_leave_all_green(
     baked: Callable[..., Path],
-    environment: dict[str, str],
+    run: Run,
     lent_python: Path,
     answers: dict[str, str],
     resources: list[list[str]],
 ) -> None:
     project = baked(**answers)
-    here = environment | {"PYTHONPATH": str(project / "src")}
 
-    def run(*command: str | Path, status: int = 0) -> str:
-        finished = subprocess.run(
-            [lent_python, "-m", *command],
-            cwd=project,
-            env=here,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=BOUND_SECONDS / 2,
-        )
-        assert finished.returncode == status, finished.stdout
-        return finished.stdout
+    def python(*arguments: str, status: int = 0) -> str:
+        source = project / "src"
+        return run(project, lent_python, "-m", *arguments, status=status, PYTHONPATH=source)
 
     before = set(project.glob("*/**/*.py"))
     for arguments in resources:
-        said = run("falcon_pachinko", "new", *arguments)
+        said = python("falcon_pachinko", "new", *arguments)
         assert "wrote asyncapi.yaml\n" in said
     written = [path.parent.name for path in project.glob("*/**/*.py") if path not in before]
     assert sorted(written) == sorted(["resources", "integration"] * len(resources))
-    refused = run("falcon_pachinko", "new", *resources[0], status=1)
+    refused = python("falcon_pachinko", "new", *resources[0], status=1)
     assert "is there already" in refused
 
-    run("ruff", "check", "--no-cache")
-    run("ruff", "format", "--no-cache", "--check")
-    run("mypy")
+    python("ruff", "check", "--no-cache")
+    python("ruff", "format", "--no-cache", "--check")
+    python("mypy")
     package = answers.get("package_name", "chat_service")
-    assert "wrote" not in run(f"{package}.contract_files"), "the contract is up to date"
-    run("pytest", "-q", "tests/unit", "tests/integration", "tests/e2e")
+    assert "wrote" not in python(f"{package}.contract_files"), "the contract is up to date"
+    python("pytest", "-q", "tests/unit", "tests/integration", "tests/e2e")
     changed = "All files are as they came with falcon_pachinko"
-    assert changed in run("falcon_pachinko", "verify"), "nothing of the framework is written"
+    assert changed in python("falcon_pachinko", "verify"), "nothing of the framework is written"

@@ -62,11 +62,40 @@ class Certificate(NamedTuple):
         return ssl.create_default_context(cafile=self.certificate)
 
 
+def needed(program: str) -> str:
+    """The path of a program; without it the test is skipped, or fails where it must not be."""
+    found = shutil.which(program)
+    if found is None:
+        missing = f"{program} is not installed: apt-get install {program}"
+        if os.environ.get("REQUIRE_PROXIES"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return found
+
+
+@pytest.fixture
+def nginx() -> str:
+    return needed("nginx")
+
+
+@pytest.fixture
+def caddy() -> str:
+    return needed("caddy")
+
+
 @pytest.fixture
 def certificate(tmp_path: Path) -> Certificate:
     made = Certificate(tmp_path / "certificate.pem", tmp_path / "key.pem")
     command = (
-        *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
+        *(
+            needed("openssl"),
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+        ),
         *("-nodes", "-days", "2", "-subj", f"/CN={HOST}", "-addext", f"subjectAltName=DNS:{HOST}"),
         *("-keyout", str(made.key), "-out", str(made.certificate)),
     )
@@ -77,17 +106,6 @@ def certificate(tmp_path: Path) -> Certificate:
         timeout=WAIT_SECONDS,
     )
     return made
-
-
-def needed(program: str) -> str:
-    """The path of a program; without it the test is skipped, or fails where it must not be."""
-    for each in (program, "openssl"):
-        if shutil.which(each) is None:
-            missing = f"{each} is not installed: apt-get install {each}"
-            if os.environ.get("REQUIRE_PROXIES"):
-                pytest.fail(missing)
-            pytest.skip(missing)
-    return str(shutil.which(program))
 
 
 def documented(project: Path, language: str) -> str:
@@ -168,12 +186,12 @@ def service(
 
 @pytest.mark.timeout(BOUND_SECONDS)
 def test_nginx_as_documented_carries_a_conversation(
+    nginx: str,
     service: tuple[Path, subprocess.Popen[bytes], int],
     certificate: Certificate,
     environment: dict[str, str],
     tmp_path: Path,
 ) -> None:
-    nginx = needed("nginx")
     project, process, port = service
     plain, secure = free_port(), free_port()
     block = replaced(
@@ -200,12 +218,12 @@ def test_nginx_as_documented_carries_a_conversation(
 
 @pytest.mark.timeout(BOUND_SECONDS)
 def test_caddy_as_documented_carries_a_conversation(
+    caddy: str,
     service: tuple[Path, subprocess.Popen[bytes], int],
     certificate: Certificate,
     environment: dict[str, str],
     tmp_path: Path,
 ) -> None:
-    caddy = needed("caddy")
     project, process, port = service
     secure = free_port()
     block = replaced(

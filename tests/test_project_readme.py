@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,30 +13,10 @@ PACKAGE = Path("src/chat_service")
 RESOURCE = PACKAGE / "resources/chat_room.py"
 MESSAGES = PACKAGE / "messages.py"
 
-Make = Callable[..., subprocess.CompletedProcess[str]]
-
 
 @pytest.fixture
 def project(baked: Callable[..., Path]) -> Path:
     return baked()
-
-
-@pytest.fixture
-def make(project: Path, environment: dict[str, str]) -> Make:
-    """Run a command in the project as its owner does."""
-
-    def make(*command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command,
-            cwd=project,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=BOUND_SECONDS / 3,
-        )
-
-    return make
 
 
 def code_of(project: Path, heading: str) -> list[str]:
@@ -58,10 +37,9 @@ def put(path: Path, anchor: str, text: str, *, after: bool = False) -> None:
 
 @pytest.mark.timeout(BOUND_SECONDS)
 def test_a_message_type_and_a_second_resource_are_added_as_the_readme_says(
-    project: Path, make: Make
+    project: Path, run: Callable[..., str]
 ) -> None:
-    installed = make("make", "install", f"PYTHON={sys.executable}")
-    assert installed.returncode == 0, installed.stdout
+    run(project, "make", "install", f"PYTHON={sys.executable}")
     pytest_command = (".venv/bin/python", "-m", "pytest", "-q", "-x")
 
     structs, handler, command, wire_form, test, page = code_of(project, "Add a message type")
@@ -73,21 +51,21 @@ def test_a_message_type_and_a_second_resource_are_added_as_the_readme_says(
     put(project / "tests/unit/test_messages.py", "WIRE_FORMS = [\n", wire_form, after=True)
     (project / "tests/integration/test_dice.py").write_text(test, encoding="utf-8")
     put(project / PACKAGE / "web/chat.js", '  opened.on("serverNewMessage"', page)
-    assert make("make", "format").returncode == 0
+    run(project, "make", "format")
 
     # What is sent and not declared fails by its name.
-    undeclared = make(*pytest_command, "tests/integration/test_dice.py")
-    assert undeclared.returncode == 1, undeclared.stdout
-    assert "'serverDiceRolled' it does not declare" in undeclared.stdout
+    undeclared = run(project, *pytest_command, "tests/integration/test_dice.py", status=1)
+    assert "'serverDiceRolled' it does not declare" in undeclared
     put(project / MESSAGES, "SERVER_MESSAGES = (\n", "    ServerDiceRolled,\n", after=True)
 
     # What is declared and not written down fails too, and one command mends that.
-    outdated = make(*pytest_command, "tests/unit/test_contract.py")
-    assert outdated.returncode == 1, outdated.stdout
-    assert "run: make asyncapi" in outdated.stdout
+    outdated = run(project, *pytest_command, "tests/unit/test_contract.py", status=1)
+    assert "run: make asyncapi" in outdated
     assert command == "make asyncapi\n"
-    written = make(*command.split())
-    assert written.stdout == "wrote asyncapi.yaml\nwrote src/chat_service/web/realtime.d.ts\n"
+    assert (
+        run(project, *command.split())
+        == "wrote asyncapi.yaml\nwrote src/chat_service/web/realtime.d.ts\n"
+    )
     document = (project / "asyncapi.yaml").read_text(encoding="utf-8")
     assert "      name: serverDiceRolled\n" in document
     assert "      name: clientRollDice\n" in document
@@ -97,7 +75,7 @@ def test_a_message_type_and_a_second_resource_are_added_as_the_readme_says(
 
     commands, module, imported, route = code_of(project, "Add a second resource")
     scaffold, rest = commands.splitlines()
-    assert make(*shlex.split(scaffold)).returncode == 0
+    run(project, *shlex.split(scaffold))
     assert rest == "make check test", "as this test does at its end"
     assert "    address: /ws/games/{game_id}\n" in (project / "asyncapi.yaml").read_text(
         encoding="utf-8"
@@ -105,11 +83,9 @@ def test_a_message_type_and_a_second_resource_are_added_as_the_readme_says(
     (project / PACKAGE / "resources/inbox.py").write_text(module, encoding="utf-8")
     put(project / PACKAGE / "app.py", "from .settings import", imported)
     put(project / PACKAGE / "app.py", '    app.add_route("/asyncapi.json"', route)
-    assert make("make", "format").returncode == 0
-    assert make("make", "asyncapi").returncode == 0
+    run(project, "make", "format")
+    run(project, "make", "asyncapi")
     assert "    address: /ws/inbox\n" in (project / "asyncapi.yaml").read_text(encoding="utf-8")
 
-    tested = make(*pytest_command, "tests/unit", "tests/integration")
-    assert tested.returncode == 0, tested.stdout
-    checked = make("make", "check")
-    assert checked.returncode == 0, checked.stdout
+    run(project, *pytest_command, "tests/unit", "tests/integration")
+    run(project, "make", "check")

@@ -43,11 +43,6 @@ def reader(
     environment |= {
         "PATH": os.pathsep.join([str(programs), str(lent_python.parent), environment["PATH"]]),
         "ENGINE_HOME": str(engine),
-        **{
-            f"GIT_{who}_{what}": value
-            for who in ("AUTHOR", "COMMITTER")
-            for what, value in (("NAME", "Ada"), ("EMAIL", "ada@example.com"))
-        },
     }
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]

@@ -14,33 +14,7 @@ PROJECT = "{{cookiecutter.project_slug}}"
 CHAT = "src/chat_service/resources/chat_room.py"
 ANSWERS = {"project_name": "Chat Service", "author_name": "Ada 'Zoë' Ω"}
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def run(environment: dict[str, str]) -> Run:
-    """Run a command of a user who has a name for git and nothing else."""
-    identity = {
-        f"GIT_{who}_{what}": value
-        for who in ("AUTHOR", "COMMITTER")
-        for what, value in (("NAME", "Ada"), ("EMAIL", "ada@example.com"))
-    }
-
-    def run(folder: Path, *command: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-        finished = subprocess.run(
-            command,
-            cwd=folder,
-            env=environment | identity,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=BOUND_SECONDS / 3,
-        )
-        assert finished.returncode == status, finished.stdout
-        return finished
-
-    return run
+Run = Callable[..., str]
 
 
 @pytest.fixture
@@ -54,7 +28,7 @@ def template(root: Path, tmp_path: Path, run: Run) -> Path:
     for path in folder.iterdir():
         if path.name != ".git":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for name in run(root, "git", "ls-files", "-z").stdout.split("\0"):
+    for name in run(root, "git", "ls-files", "-z").split("\0"):
         if name:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / name, folder / name)
@@ -119,7 +93,7 @@ def test_an_older_project_is_updated_and_keeps_what_its_owner_did(
     run(project, *cruft, "check", status=1)
     run(project, *cruft, "update", "--skip-apply-ask", "--checkout", "main")
     assert not list(project.rglob("*.rej")) + list(project.rglob("*.orig"))
-    changed = run(project, "git", "diff", "--name-only", "HEAD").stdout.split()
+    changed = run(project, "git", "diff", "--name-only", "HEAD").split()
     assert "src/falcon_pachinko/limits.py" in changed
     commit_tracked(project, "update", run)
     run(project, *cruft, "check")
@@ -134,20 +108,17 @@ def test_an_older_project_is_updated_and_keeps_what_its_owner_did(
     assert (project / ".env").read_bytes() == secret
     assert "default=20, gt=0" in (project / "src/chat_service/settings.py").read_text("utf-8")
     verified = run(project / "src", sys.executable, "-B", "-m", "falcon_pachinko", "verify")
-    assert verified.stdout.startswith("All files are as they came")
+    assert verified.startswith("All files are as they came")
 
     # What is left to see is what its owner did, and nothing of what hooks make.
-    difference = run(project, *cruft, "diff").stdout
+    difference = run(project, *cruft, "diff")
     assert "+        # ours" in difference or "-        # ours" in difference
     assert ".env" not in [
         line.rpartition("/")[2] for line in difference.splitlines() if line[:3] in ("+++", "---")
     ]
 
-    run(
-        project,
-        *("env", f"PYTHONPATH={project / 'src'}", str(lent_python), "-m", "pytest", "-q"),
-        *("tests/unit", "tests/integration"),
-    )
+    suite = ("tests/unit", "tests/integration")
+    run(project, lent_python, "-m", "pytest", "-q", *suite, PYTHONPATH=project / "src")
 
 
 def commit_tracked(folder: Path, message: str, run: Run) -> None:
