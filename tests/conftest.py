@@ -18,6 +18,19 @@ COMMAND_SECONDS = 450
 LENDING_SECONDS = 240
 VARIABLES = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 
+FAR_FROM_DEFAULT = {
+    "project_name": 'Ünï "quoted" 🎲 \\ {x}',
+    "project_slug": "Odd.One_2",
+    "package_name": "zzz_late",
+    "description": "- yes: {it's} #odd",
+    "author_name": "Ada 'Zoë' Ω",
+    "author_email": " ",
+    "resource_name": "GameTable",
+    "websocket_path": "/live/v1.0/~tables",
+    "room_prefix": "it's:",
+    "license": "Proprietary",
+}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what asks for more than the usual time as slow, and begin with the slowest.
@@ -64,6 +77,12 @@ def baked(bake: Callable[..., Result]) -> Callable[..., Path]:
         return project
 
     return baked
+
+
+@pytest.fixture(params=["the defaults", "far from them"])
+def default_or_far(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Answers: none, or another one to each question but which Python, which has to be the one here."""
+    return {} if request.param == "the defaults" else dict(FAR_FROM_DEFAULT)
 
 
 @pytest.fixture

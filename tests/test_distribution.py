@@ -23,23 +23,30 @@ Run = Callable[..., str]
 
 @pytest.mark.timeout(BOUND_SECONDS)
 def test_a_distribution_is_whole_and_serves(
-    baked: Callable[..., Path], run: Run, tmp_path: Path, environment: dict[str, str]
+    default_or_far: dict[str, str],
+    baked: Callable[..., Path],
+    run: Run,
+    tmp_path: Path,
+    environment: dict[str, str],
 ) -> None:
-    project = baked(package_name="hello", project_slug="Hello.World", websocket_path="/live")
+    project = baked(**default_or_far)
+    package = default_or_far.get("package_name", "chat_service")
+    # As the specification of binary distributions normalizes it, so that it is one part of a file's name.
+    name = re.sub(r"[-_.]+", "_", project.name).lower()
     secret = (project / ".env").read_text("ascii").rpartition("=")[2].strip()
     run(project, "git", "init", "--quiet")  # what is ignored counts only in a repository
     run(project, sys.executable, "-m", "build", "--outdir", tmp_path / "dist")
     [wheel], [sdist] = ((tmp_path / "dist").glob(f"*.{kind}") for kind in ("whl", "tar.gz"))
-    assert wheel.name == "hello_world-0.1.0-py3-none-any.whl"
+    assert wheel.name == f"{name}-0.1.0-py3-none-any.whl"
 
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-        everything = b"".join(archive.read(name) for name in names)
-    tops = {name.partition("/")[0] for name in names}
-    assert tops == {"hello", "falcon_pachinko", "hello_world-0.1.0.dist-info"}
+        everything = b"".join(archive.read(each) for each in names)
+    tops = {each.partition("/")[0] for each in names}
+    assert tops == {package, "falcon_pachinko", f"{name}-0.1.0.dist-info"}
     source = project / "src"
     here = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
-    assert {name for name in names if not name.startswith("hello_world-")} == here
+    assert {each for each in names if not each.startswith(f"{name}-")} == here
     assert "falcon_pachinko/py.typed" in names
     assert secret.encode() not in everything
 
@@ -48,22 +55,23 @@ def test_a_distribution_is_whole_and_serves(
         names = {member.name.partition("/")[2] for member in files}
         contents = [archive.extractfile(member) for member in files]
         everything = b"".join(content.read() for content in contents if content)
-    assert {"pyproject.toml", "README.md", "LICENSE", "src/hello/app.py"} <= names
+    assert {"pyproject.toml", "README.md", "LICENSE", f"src/{package}/app.py"} <= names
     assert ".env" not in names
-    assert not [name for name in names if ".venv" in name or "__pycache__" in name]
+    assert not [each for each in names if ".venv" in each or "__pycache__" in each]
     assert secret.encode() not in everything
 
     installed = tmp_path / "installed"
     run(tmp_path, sys.executable, "-m", "venv", installed)
     python = installed / "bin" / "python"
     run(tmp_path, python, "-m", "pip", "install", "-q", "--disable-pip-version-check", wheel)
-    serve(python, tmp_path, environment)
+    path = default_or_far.get("websocket_path", "/ws/chat")
+    serve([str(python), "-m", package], path, tmp_path, environment)
 
 
-def serve(python: Path, folder: Path, environment: dict[str, str]) -> None:
+def serve(command: list[str], path: str, folder: Path, environment: dict[str, str]) -> None:
     """Start what is installed, let two people talk, and stop it."""
     process = subprocess.Popen(
-        [python, "-m", "hello"],
+        command,
         cwd=folder,
         env=environment | {"APP_PORT": "0", "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
@@ -72,7 +80,7 @@ def serve(python: Path, folder: Path, environment: dict[str, str]) -> None:
     )
     try:
         address = wait_serving(process)
-        asyncio.run(talk(address))
+        asyncio.run(talk(address, path))
         process.send_signal(signal.SIGTERM)
         printed, _ = process.communicate(timeout=WAIT_SECONDS)
         assert process.returncode in (0, -signal.SIGTERM), printed
@@ -93,7 +101,7 @@ def wait_serving(process: subprocess.Popen[str]) -> str:
     raise AssertionError("it has ended")
 
 
-async def talk(address: str) -> None:
+async def talk(address: str, path: str) -> None:
     """Two people hear each other."""
 
     def sign_in(name: str) -> str:
@@ -109,7 +117,7 @@ async def talk(address: str) -> None:
 
     def enter(token: str) -> connect:
         headers = {"Authorization": f"Bearer {token}"}
-        url = address.replace("http:", "ws:") + "/live/general"
+        url = address.replace("http:", "ws:") + f"{path}/general"
         return connect(url, additional_headers=headers, proxy=None)
 
     alice_token, bob_token = [await asyncio.to_thread(sign_in, name) for name in ("Alice", "Bob")]

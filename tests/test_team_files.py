@@ -21,6 +21,11 @@ rules:
   truthy: {check-keys: false}
 """
 HANDWRITTEN = (".github", ".pre-commit-config.yaml", "compose.yaml")
+ODD = {
+    "project_name": 'the "best" \\ chat 😀',
+    "project_slug": "Odd.One_2",
+    "package_name": "zzz_late",
+}
 SCHEMAS = {
     "compose.yaml": "vendor.compose-spec",
     ".github/dependabot.yml": "vendor.dependabot",
@@ -34,14 +39,8 @@ LAST_GOODBYES_SECONDS, WORKERS_END_SECONDS = 15, 10
 def repository(request: pytest.FixtureRequest, root: Path, baked: Callable[..., Path]) -> Path:
     if request.param == "the template":
         return root
-    if request.param == "the defaults":
-        return baked()
-    return baked(
-        project_name='the "best" \\ chat 😀',
-        project_slug="Odd.One_2",
-        package_name="zzz_late",
-        python_version="3.13",
-    )
+    answers = {} if request.param == "the defaults" else {"python_version": "3.13", **ODD}
+    return baked(**answers)
 
 
 @pytest.fixture
