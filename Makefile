@@ -29,7 +29,7 @@ run: environment ## bake the defaults anew into build/ and serve them on http://
 	@$(MAKE) --no-print-directory -C $(BAKED) run
 
 test: install ## bake projects and run all tests, those of a baked project too
-	@$(RUN) pytest -n auto --maxschedchunk=1
+	@$(RUN) pytest -n auto --maxschedchunk=1 -ra
 
 quick: install ## run the tests that do not take minutes: most of them, in less than one
 	@$(RUN) pytest -n auto --maxschedchunk=1 -m 'not slow'

@@ -54,7 +54,7 @@ def instructions(dockerfile: Path) -> Iterator[tuple[str, str]]:
 
 def inside(stage: Path, command: str) -> str:
     """A command whose absolute paths, outside of addresses, lie in a stage."""
-    return re.sub(r"(?<![\w/.:}])/(?=(opt|build|home)\b)", f"{stage}/", command)
+    return re.sub(r"(?<![\w/.:}])/(?=(opt|build|home|var)\b)", f"{stage}/", command)
 
 
 def build(given: argparse.Namespace) -> None:
