@@ -1,8 +1,11 @@
 """What the tests of the template share: its place, a way to bake it, and what runs first."""
 
+import contextlib
 import fcntl
 import json
 import os
+import random
+import socket
 import subprocess
 import sys
 import tomllib
@@ -89,6 +92,24 @@ def default_or_far(request: pytest.FixtureRequest) -> dict[str, str]:
 def environment(tmp_path: Path) -> dict[str, str]:
     """The environment of a user who has a home with nothing in it, and not of this test run."""
     return environment_of(tmp_path / "home")
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Give a port that nobody uses, for a program that has to be told one.
+
+    It is below those that the system takes for outgoing connections (32,768 and up on Linux), so that
+    none of the many clients of other tests takes it before that program does.
+    """
+
+    def free_port() -> int:
+        while True:
+            with contextlib.suppress(OSError):
+                with socket.create_server(("127.0.0.1", random.randrange(20_000, 32_000))) as tried:
+                    port: int = tried.getsockname()[1]
+                return port
+
+    return free_port
 
 
 @pytest.fixture

@@ -122,12 +122,6 @@ def replaced(text: str, *pairs: tuple[str, str]) -> str:
     return text
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-    return port
-
-
 @contextlib.contextmanager
 def running(
     command: list[str], folder: Path, environment: dict[str, str]
@@ -189,6 +183,7 @@ def test_nginx_as_documented_carries_a_conversation(
     nginx: str,
     service: tuple[Path, subprocess.Popen[bytes], int],
     certificate: Certificate,
+    free_port: Callable[[], int],
     environment: dict[str, str],
     tmp_path: Path,
 ) -> None:
@@ -221,6 +216,7 @@ def test_caddy_as_documented_carries_a_conversation(
     caddy: str,
     service: tuple[Path, subprocess.Popen[bytes], int],
     certificate: Certificate,
+    free_port: Callable[[], int],
     environment: dict[str, str],
     tmp_path: Path,
 ) -> None:

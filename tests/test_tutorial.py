@@ -5,11 +5,10 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +28,11 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def reader(
-    root: Path, tmp_path: Path, environment: dict[str, str], lent_python: Path
+    root: Path,
+    tmp_path: Path,
+    environment: dict[str, str],
+    lent_python: Path,
+    free_port: Callable[[], int],
 ) -> Iterator["Reader"]:
     """Somebody who follows the tutorial in a folder of their own, and has all that it asks for."""
     programs = tmp_path / "programs"
@@ -44,8 +47,7 @@ def reader(
         "PATH": os.pathsep.join([str(programs), str(lent_python.parent), environment["PATH"]]),
         "ENGINE_HOME": str(engine),
     }
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
+    port = free_port()
     reader = Reader(tmp_path, environment | {"APP_PORT": str(port)}, root, port)
     try:
         yield reader
