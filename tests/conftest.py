@@ -88,10 +88,19 @@ def default_or_far(request: pytest.FixtureRequest) -> dict[str, str]:
     return {} if request.param == "the defaults" else dict(FAR_FROM_DEFAULT)
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of a run have in common."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    return folder
+
+
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path, shared: Path) -> dict[str, str]:
     """The environment of a user who has a home with nothing in it, and not of this test run."""
-    return environment_of(tmp_path / "home")
+    return environment_of(tmp_path / "home", shared)
 
 
 @pytest.fixture
@@ -134,25 +143,21 @@ def run(environment: dict[str, str]) -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def lent_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def lent_python(shared: Path) -> Path:
     """The Python of an environment with all that a project of the defaults declares, and not the project.
 
     It is made once; the workers of a run share it.
     """
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    made = folder / "lent"
+    made = shared / "lent"
     made.mkdir(exist_ok=True)
     python = made / "venv" / "bin" / "python"
     with (made / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the operating system frees it when the process ends
         if not (made / "complete").exists():
+            here = environment_of(made / "home", shared)
 
             def run(*command: str | Path) -> None:
-                subprocess.run(
-                    command, env=environment_of(made / "home"), check=True, timeout=LENDING_SECONDS
-                )
+                subprocess.run(command, env=here, check=True, timeout=LENDING_SECONDS)
 
             run(sys.executable, "-m", "cookiecutter", ROOT, "--no-input", "-o", made)
             pyproject = (made / "chat-service" / "pyproject.toml").read_text(encoding="utf-8")
@@ -164,7 +169,7 @@ def lent_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def environment_of(home: Path) -> dict[str, str]:
+def environment_of(home: Path, shared: Path) -> dict[str, str]:
     """What a process inherits of this test run that is not this test run's own; git knows who commits."""
     home.mkdir(exist_ok=True)
     inherited: dict[str, Any] = {
@@ -178,4 +183,9 @@ def environment_of(home: Path) -> dict[str, str]:
         for who in ("AUTHOR", "COMMITTER")
         for what, value in (("NAME", "Ada"), ("EMAIL", "ada@example.com"))
     }
-    return inherited | identity | {"HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    own = {
+        "HOME": str(home),
+        "PIP_CACHE_DIR": str(shared / "pip"),  # what one test has fetched, others need not
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    return inherited | identity | own
