@@ -9,31 +9,23 @@ BOUND_SECONDS = 300
 
 Run = Callable[..., str]
 
-ODD = {
-    "project_slug": "Odd.One_2",
-    "package_name": "zzz_late",
-    "resource_name": "GameTable",
-    "websocket_path": "/live/v1.0/~tables",
-    "room_prefix": "game_",
-    "license": "Proprietary",
-}
-LONG = {
-    "package_name": "a_package_with_a_name_of_some_fifty_characters_here",
-    "resource_name": "X",
-    "room_prefix": "'\"\\ 房间",
-}
-# The answers of a bake, then what is asked for, one after the other.
+# The answers of a bake, then what is asked for, one after the other. The tutorial does it with the defaults.
 CASES: dict[str, tuple[dict[str, str], list[list[str]]]] = {
-    "the defaults": ({}, [["GameRoom", "--path", "/ws/games/{game_id}"], ["Lobby"]]),
-    "odd answers": (
-        ODD,
+    "short names": (
+        {"package_name": "a", "resource_name": "X", "websocket_path": "/x", "room_prefix": "game_"},
         [
             ["A", "--path", "/{team}/of/{number:int}"],
             ["HTTPBoard2", "--path", "/board", "--prefix", "it's \"\\ one:"],
+            ["Game"],
         ],
     ),
     "long names": (
-        LONG,
+        {
+            "package_name": "a_package_with_a_name_of_some_fifty_characters_here",
+            "resource_name": "ResourceWithANameOfSomeFiftyCharactersInAllOfIt",
+            "room_prefix": "'\"\\ 房间",
+            "license": "Apache-2.0",
+        },
         [["G" * 32, "--path", f"/{'a' * 32}/{{{'f' * 32}}}/{{{'u' * 32}:uuid}}"]],
     ),
 }
@@ -66,8 +58,8 @@ def test_new_resources_leave_all_green(
     python("ruff", "check", "--no-cache")
     python("ruff", "format", "--no-cache", "--check")
     python("mypy")
-    package = answers.get("package_name", "chat_service")
-    assert "wrote" not in python(f"{package}.contract_files"), "the contract is up to date"
+    contract = python(f"{answers['package_name']}.contract_files")
+    assert "wrote" not in contract, "the contract is up to date"
     python("pytest", "-q", "tests/unit", "tests/integration", "tests/e2e")
     changed = "All files are as they came with falcon_pachinko"
     assert changed in python("falcon_pachinko", "verify"), "nothing of the framework is written"
