@@ -196,7 +196,7 @@ def test_the_python_version_reaches_every_tool(baked: Baked, version: str) -> No
     assert pyproject["project"]["requires-python"] == f">={version}"
     assert pyproject["tool"]["ruff"]["target-version"] == "py" + version.replace(".", "")
     assert pyproject["tool"]["mypy"]["python_version"] == version
-    assert f"PYTHON_VERSION={version}\n" in (project / "Dockerfile").read_text("utf-8")
+    assert f"FROM python:{version}-slim AS base\n" in (project / "Dockerfile").read_text("utf-8")
     workflow = yaml.safe_load((project / ".github/workflows/ci.yml").read_text("utf-8"))
     tested = workflow["jobs"]["test"]["strategy"]["matrix"]["python-version"]
     assert tested == PYTHON_VERSIONS[PYTHON_VERSIONS.index(version) :]

@@ -131,21 +131,25 @@ def test_the_dockerfile_has_nothing_to_object_to(
     project = baked(**answers)
     finds_nothing(project, tool("hadolint"), "--no-color", "Dockerfile")
     lines = instructions(project / "Dockerfile")
-    assert lines[0] == f"ARG PYTHON_VERSION={answers.get('python_version', '3.11')}"
+    # Dependabot renews what stands in a FROM, and nothing that a variable stands for.
+    stages = [line for line in lines if line.startswith("FROM ")]
+    version = answers.get("python_version", "3.11")
+    assert stages == [f"FROM python:{version}-slim AS base", "FROM base AS build", "FROM base"]
     assert lines[-1] == f'CMD ["python", "-m", "{answers.get("package_name", "chat_service")}"]'
 
 
 def test_the_image_holds_what_runs_and_who_runs_it_is_not_root(project: Path) -> None:
     lines = instructions(project / "Dockerfile")
-    _, second = [number for number, line in enumerate(lines) if line.startswith("FROM")]
-    final = lines[second:]
+    *_, last = [number for number, line in enumerate(lines) if line.startswith("FROM")]
+    final = lines[last:]
     [uninstall] = [line for line in final if line.startswith("RUN")]
     assert "pip uninstall" in uninstall
+    assert "rm -rf /usr/local/lib/python3.*/ensurepip" in uninstall
     assert "useradd --system --uid 10001" in uninstall
     copied = [line for line in final if line.startswith(("COPY", "ADD"))]
     assert copied == ["COPY --from=build /opt/venv /opt/venv"]
     assert final.index("USER 10001") < final.index(next(x for x in final if x.startswith("CMD")))
-    assert "python -m venv --without-pip /opt/venv" in "\n".join(lines[:second])
+    assert "python -m venv --without-pip /opt/venv" in "\n".join(lines[:last])
     assert [line for line in final if line.startswith("HEALTHCHECK")]
 
 
