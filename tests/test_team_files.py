@@ -1,5 +1,7 @@
 """What a team expects around the code: its linters find nothing, and it keeps what it promises."""
 
+import inspect
+import json
 import re
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 import yaml
 
 YAMLLINT = """
@@ -91,12 +94,18 @@ def test_workflows_open_no_door(repository: Path) -> None:
     finds_nothing(repository, tool("zizmor"), "--offline", "--no-progress", ".github")
 
 
-def test_actions_are_those_that_were_looked_at_and_may_only_read(repository: Path) -> None:
+def test_actions_are_those_that_were_looked_at_and_may_only_read(
+    repository: Path, root: Path
+) -> None:
     path = repository / ".github/workflows/ci.yml"
     uses = re.findall(r"uses: (.+)", path.read_text("utf-8"))
     assert len(uses) == 2
     for action in uses:
         assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
+    # Dependabot does not look into the template's folder, so whoever merges its request changes both.
+    assert set(uses) == set(
+        re.findall(r"uses: (.+)", (root / ".github/workflows/ci.yml").read_text("utf-8"))
+    )
     workflow = load(path)
     assert workflow["permissions"] == {"contents": "read"}
     assert all("permissions" not in job for job in workflow["jobs"].values())
@@ -177,7 +186,11 @@ def test_compose_starts_the_service_and_valkey_only_when_asked(project: Path) ->
     assert re.fullmatch(r"valkey/valkey:\d+-alpine", services["valkey"]["image"])
     assert "ports" not in services["valkey"]
     assert all(port.startswith("127.0.0.1:") for port in services["app"]["ports"])
+    assert services["app"]["ulimits"] == {"nofile": 65536}
+    # Without -e it is content with an error.
+    assert services["valkey"]["healthcheck"]["test"] == ["CMD", "valkey-cli", "-e", "ping"]
     for service in services.values():
+        assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
 
@@ -207,3 +220,66 @@ def test_every_link_of_the_documents_leads_somewhere(repository: Path) -> None:
                     for heading in headings
                 }
                 assert anchor in anchors, f"{document.name}: {target}#{anchor}"
+
+
+def number(pattern: str, text: str) -> float:
+    found = re.search(pattern, text)
+    assert found, pattern
+    return float(found[1].replace(",", ""))
+
+
+def test_the_pings_in_operations_are_those_of_the_server(project: Path) -> None:
+    text = (project / "docs/operations.md").read_text("utf-8")
+    options = inspect.signature(uvicorn.run).parameters
+    interval, answer = (options[f"ws_ping_{each}"].default for each in ("interval", "timeout"))
+    assert "ws_ping" not in (project / "src/chat_service/__main__.py").read_text("utf-8")
+    assert number(r"sends a ping\s+every (\d+) s", text) == interval
+    assert number(r"no answer comes within (\d+) s", text) == answer
+    assert number(r"idle timeout has to be longer\s+than (\d+) s", text) == interval + answer
+    assert number(r"proxy_read_timeout (\d+)s;", text) > interval + answer
+
+
+def test_the_sizes_in_operations_were_measured(project: Path, root: Path) -> None:
+    """Another run gives other figures; what is said must be off by less than half."""
+    text = (project / "docs/operations.md").read_text("utf-8")
+    measured = json.loads((root / "bench/results/latest.json").read_text("utf-8"))["workloads"]
+    cores = number(r"one core at (\d+) % does", text) / 100
+    for row, workload, figure in (
+        ("a message of 110 bytes to one of 100 members of a room", "fan-out-100", "cpu_us"),
+        ("the same with 8 messages at once in each room", "in-flight", "cpu_us"),
+        ("a message from a client that is answered", "echo", "cpu_us"),
+        ("an idle connection", "memory", "kib"),
+    ):
+        said = number(rf"{row} \| ([\d.]+) ", text)
+        median = measured[workload]["servers"]["push"]["medians"][figure]
+        assert said == pytest.approx(median, rel=0.5), row
+        total = 1024 * 1024 if figure == "kib" else cores * 1_000_000
+        follows = number(rf"{row} \|[^|]+\| ([\d,]+) ", text)
+        assert follows == pytest.approx(total / said, rel=0.1), row
+
+
+def test_the_documents_name_what_exists(repository: Path) -> None:
+    """Files in the map, settings, and targets of make."""
+    documents = [*repository.glob("*.md"), *repository.glob("docs/*.md")]
+    text = "\n".join(document.read_text("utf-8") for document in documents)
+    # The template's documents speak of its own commands and of a project's.
+    makefiles = [repository / "Makefile", *repository.glob("*cookiecutter.project_slug*/Makefile")]
+    targets = set()
+    for makefile in makefiles:
+        targets |= set(re.findall(r"^([a-z]+):.*## ", makefile.read_text("utf-8"), re.MULTILINE))
+    commands = re.findall(r"(?:`|^)make ([a-z]+(?: [a-z]+)*)(?:`|\n|  )", text, re.MULTILINE)
+    assert commands
+    for command in commands:
+        assert set(command.split()) <= targets, command
+    if not (repository / ".env.example").exists():
+        return
+    example = (repository / ".env.example").read_text("utf-8")
+    settings = set(re.findall(r"^(APP_\w+)=", example, re.MULTILINE))
+    assert set(re.findall(r"APP_[A-Z_]*[A-Z]", text)) <= settings
+    [package] = [path.parent for path in repository.glob("src/*/app.py")]
+    architecture = (repository / "docs/architecture.md").read_text("utf-8")
+    table = architecture.partition("| what | where |")[2].partition("\n\n")[0]
+    named = set(re.findall(r"`([\w./-]+[.]\w+)`", table))
+    assert {"app.py", "messages.py", "settings.py"} <= named
+    for name in named:
+        assert (package / name).is_file() or (repository / name).is_file(), name
