@@ -24,6 +24,7 @@ BOUND_SECONDS = 180
 WAIT_SECONDS = 30.0
 HOST = "chat.example.com"
 SERVICE_RESTART = 1012
+INVENTED_ADDRESS = "203.0.113.7"  # RFC 5737: nobody has it
 
 # A second stands for a minute: the proxy gives up after two of silence, pings come twice a second.
 PROXY_TIMEOUT_SECONDS = 2
@@ -205,6 +206,11 @@ def test_nginx_as_documented_carries_a_conversation(
     with running([nginx, "-c", str(configuration)], tmp_path, environment) as proxy:
         wait_until(lambda: listens(secure) and listens(plain), proxy, tmp_path / "nginx.log")
         asyncio.run(converse(secure, certificate, process))
+        service_log = (tmp_path / "python.log").read_text("utf-8")
+        assert '127.0.0.1:0 - "POST /session ' in service_log, (
+            "what the proxy says of the client counts"
+        )
+        assert INVENTED_ADDRESS not in service_log, "what the client says of itself does not"
         moved = http.client.HTTPConnection("127.0.0.1", plain, timeout=WAIT_SECONDS)
         moved.request("GET", "/docs", headers={"Host": HOST})
         response = moved.getresponse()
@@ -236,6 +242,11 @@ def test_caddy_as_documented_carries_a_conversation(
     with running([caddy, "run", "--config", str(configuration)], tmp_path, environment) as proxy:
         wait_until(lambda: listens(secure), proxy, tmp_path / "caddy.log")
         asyncio.run(converse(secure, certificate, process))
+        service_log = (tmp_path / "python.log").read_text("utf-8")
+        assert '127.0.0.1:0 - "POST /session ' in service_log, (
+            "what the proxy says of the client counts"
+        )
+        assert INVENTED_ADDRESS not in service_log, "what the client says of itself does not"
 
 
 async def converse(port: int, certificate: Certificate, service: subprocess.Popen[bytes]) -> None:
@@ -244,9 +255,9 @@ async def converse(port: int, certificate: Certificate, service: subprocess.Pope
         await asyncio.to_thread(sign_in, port, certificate, name) for name in ("Alice", "Bob")
     ]
 
-    def enter(token: str, origin: str = f"https://{HOST}") -> connect:
+    def enter(token: str, origin: str = f"https://{HOST}", at: str = HOST) -> connect:
         return connect(
-            f"wss://{HOST}/ws/chat/general",
+            f"wss://{at}/ws/chat/general",
             host="127.0.0.1",
             port=port,
             ssl=certificate.context(),
@@ -257,10 +268,15 @@ async def converse(port: int, certificate: Certificate, service: subprocess.Pope
         )
 
     async with asyncio.timeout(WAIT_SECONDS + QUIET_SECONDS):
-        with pytest.raises(InvalidStatus) as refused:
-            async with enter(alice_token, "https://evil.example"):
-                pass
-        assert refused.value.response.status_code == 403
+        # The port is part of an origin, so the proxy has to hand it over.
+        served_at = f"{HOST}:{port}"
+        async with enter(alice_token, f"https://{served_at}", served_at):
+            pass
+        for foreign in ("https://evil.example", f"https://{HOST}"):
+            with pytest.raises(InvalidStatus) as refused:
+                async with enter(alice_token, foreign, served_at):
+                    pass
+            assert refused.value.response.status_code == 403
 
         async with enter(alice_token) as alice, enter(bob_token) as bob:
             for text in ("Hello Bob!", "Still there?"):
@@ -284,7 +300,7 @@ def sign_in(port: int, certificate: Certificate, name: str) -> str:
     connection.sock = certificate.context().wrap_socket(
         socket.create_connection(("127.0.0.1", port), WAIT_SECONDS), server_hostname=HOST
     )
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", "X-Forwarded-For": INVENTED_ADDRESS}
     connection.request("POST", "/session", json.dumps({"name": name}), headers)
     response = connection.getresponse()
     token: str = json.load(response)["token"]
