@@ -1,7 +1,9 @@
-"""Make the local secret and say what is left to do."""
+"""Make the local secret, leave out caches and say what is left to do."""
 
 import os
+import pathlib
 import secrets
+import shutil
 
 ENVIRONMENT_FILE = ".env"
 
@@ -15,6 +17,12 @@ try:
         environment.write(f"APP_ENVIRONMENT=development\nAPP_SECRET={secrets.token_urlsafe(48)}\n")
 except FileExistsError:
     pass  # Hooks run again when the project is updated from its template.
+
+# Cookiecutter copies what lies in the template's folder, and there are caches where tools have run.
+CACHES = {"__pycache__", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
+for path in sorted(pathlib.Path().rglob("*")):
+    if path.name in CACHES and ".venv" not in path.parts:
+        shutil.rmtree(path, ignore_errors=True)
 
 print(
     """\

@@ -16,7 +16,8 @@ ANSWERS = json.loads(r"""{{ cookiecutter | jsonify }}""")
 
 DISTRIBUTIONS = frozenset(
     """
-    annotated-types anyio attrs click execnet falcon falcon-pachinko granian greenlet h11 h2
+    annotated-types anyio ast-serialize attrs certifi cfgv click distlib execnet falcon falcon-pachinko
+    filelock granian greenlet h11 h2 identify iniconfig librt nodeenv python-discovery
     hatchling hpack httpcore httptools httpx hypercorn hyperframe hypothesis idna jsonschema
     jsonschema-specifications msgspec mypy mypy-extensions packaging pathspec pip platformdirs
     playwright pluggy pre-commit pre-commit-hooks priority pydantic pydantic-core pydantic-settings
@@ -26,9 +27,7 @@ DISTRIBUTIONS = frozenset(
     websockets wsproto
     """.split()  # noqa: SIM905 - a list would be a screenful
 )
-MODULES_OF_OTHER_NAMES = frozenset(
-    {"attr", "certifi", "dotenv", "iniconfig", "jwt", "mypyc", "rpds", "ruamel", "yaml"}
-)
+MODULES_OF_OTHER_NAMES = frozenset({"attr", "dotenv", "jwt", "mypyc", "rpds", "ruamel", "yaml"})
 # What one of the supported Pythons has, though the one that runs this may not.
 STANDARD_LIBRARY = sys.stdlib_module_names | frozenset(
     """
