@@ -61,7 +61,7 @@ def bake(cookies: Cookies) -> Callable[..., Result]:
     """Bake with the defaults and the given answers."""
 
     def bake(**answers: str) -> Result:
-        unknown = answers.keys() - VARIABLES.keys()
+        unknown = answers.keys() - {name for name in VARIABLES if not name.startswith("_")}
         # Cookiecutter ignores what it does not know: a typo would test the default.
         assert not unknown, f"no variables of cookiecutter.json: {', '.join(sorted(unknown))}"
         return cookies.bake(extra_context=answers, template=str(ROOT))
@@ -159,11 +159,12 @@ def lent_python(shared: Path) -> Path:
             def run(*command: str | Path) -> None:
                 subprocess.run(command, env=here, check=True, timeout=LENDING_SECONDS)
 
-            run(sys.executable, "-m", "cookiecutter", ROOT, "--no-input", "-o", made)
+            bake = (sys.executable, "-m", "cookiecutter", ROOT, "--no-input", "-o", made)
+            run(*bake, "--overwrite-if-exists")
             pyproject = (made / "chat-service" / "pyproject.toml").read_text(encoding="utf-8")
             declared = tomllib.loads(pyproject)["project"]
             requirements = declared["dependencies"] + declared["optional-dependencies"]["dev"]
-            run(sys.executable, "-m", "venv", made / "venv")
+            run(sys.executable, "-m", "venv", "--clear", made / "venv")
             run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *requirements)
             (made / "complete").touch()
     return python
@@ -175,7 +176,9 @@ def environment_of(home: Path, shared: Path) -> dict[str, str]:
     inherited: dict[str, Any] = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("APP_", "MAKE", "PYTEST", "COOKIECUTTER"))
+        if not name.startswith(("APP_", "MAKE", "PYTEST", "COOKIECUTTER", "XDG_"))
+        # A hook of git, or a rebase, would have the tests commit into this very repository.
+        and (not name.startswith("GIT_") or name.startswith("GIT_SSL_"))
         and name not in {"MFLAGS", "PORT", "PYTHON_IN_USE", "PYTHONPATH", "VIRTUAL_ENV"}
     }
     identity = {

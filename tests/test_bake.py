@@ -92,6 +92,12 @@ def test_a_default_works_where_the_name_has_no_plain_form(
     assert (result.project_path / "src" / package).is_dir()
 
 
+@pytest.mark.parametrize("name", ["project_nam", "__year"])
+def test_an_answer_to_no_question_fails_a_test(bake: Callable[..., Result], name: str) -> None:
+    with pytest.raises(AssertionError, match=f"no variables of cookiecutter.json: {name}"):
+        bake(**{name: "x"})
+
+
 def test_a_project_has_the_files_that_it_is_run_with(baked: Baked) -> None:
     project = baked()
     for name in (
