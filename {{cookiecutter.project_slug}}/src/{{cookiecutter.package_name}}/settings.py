@@ -81,9 +81,9 @@ class Settings(BaseSettings):
     @classmethod
     def check_proxies(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
         """A proxy is known by its address or its network: names are not looked up."""
+        if "*" in proxies:
+            return ("*",)  # uvicorn takes it alone only
         for proxy in proxies:
-            if proxy == "*":
-                continue
             try:
                 ipaddress.ip_network(proxy)
             except ValueError as error:

@@ -287,6 +287,20 @@ async def test_the_setting_lets_pages_of_other_origins_in(
     assert refused.value.response.status_code == 403
 
 
+@pytest.mark.parametrize(
+    ("proxies", "secure"), [("127.0.0.1", True), ("*", True), ("10.0.0.1", False)]
+)
+async def test_only_a_trusted_proxy_says_that_clients_come_by_https(
+    serve: Callable[..., Server], proxies: str, secure: bool
+) -> None:
+    server = serve(APP_TRUSTED_PROXIES=proxies)
+    async with httpx.AsyncClient(trust_env=False) as proxy:
+        response = await proxy.post(
+            f"{server.url}/session", json={"name": "Alice"}, headers={"X-Forwarded-Proto": "https"}
+        )
+    assert ("; Secure" in response.headers["Set-Cookie"]) is secure
+
+
 async def test_production_lets_in_who_has_a_token_and_signs_nobody_in(
     serve: Callable[..., Server], room: str, secret: str
 ) -> None:

@@ -197,9 +197,15 @@ def test_origins_are_separated_by_commas(
     assert settings.load_settings().allowed_origins == origins
 
 
-def test_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("APP_TRUSTED_PROXIES", " 10.1.2.3, fd00::/8 ,*")
-    assert settings.load_settings().trusted_proxies == ("10.1.2.3", "fd00::/8", "*")
+@pytest.mark.parametrize(
+    ("value", "proxies"),
+    [(" 10.1.2.3, fd00::/8 ,", ("10.1.2.3", "fd00::/8")), ("10.1.2.3,*", ("*",))],
+)
+def test_proxies_are_addresses_and_networks_or_all(
+    monkeypatch: pytest.MonkeyPatch, value: str, proxies: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("APP_TRUSTED_PROXIES", value)
+    assert settings.load_settings().trusted_proxies == proxies
 
 
 @pytest.mark.parametrize("value", ["proxy.example", "10.0.0.1/8", "10.0.0.0/33", "1.2.3.4:80"])
