@@ -5,8 +5,6 @@ VENV := .venv
 RUN = $(VENV)/bin/python -B -m
 TEMPLATE := {{cookiecutter.project_slug}}
 BAKED := build/chat-service
-# One more than there are processors: the tests that take minutes spend a third of them waiting.
-WORKERS = $$(($$(getconf _NPROCESSORS_ONLN) + 1))
 
 .DEFAULT_GOAL := help
 .PHONY: help install environment run test quick check format asyncapi manifest screenshots bench clean
@@ -31,10 +29,10 @@ run: environment ## bake the defaults anew into build/ and serve them on http://
 	@$(MAKE) --no-print-directory -C $(BAKED) run
 
 test: install ## bake projects and run all tests, those of a baked project too
-	@$(RUN) pytest -n $(WORKERS) --maxschedchunk=1 -ra
+	@$(RUN) pytest -n auto --maxschedchunk=1 -ra
 
 quick: install ## run the tests that do not take minutes: most of them, in less than one
-	@$(RUN) pytest -n $(WORKERS) --maxschedchunk=1 -m 'not slow'
+	@$(RUN) pytest -n auto --maxschedchunk=1 -m 'not slow'
 
 check: install ## lint, formatting and types
 	@$(RUN) ruff check && $(RUN) ruff format --check

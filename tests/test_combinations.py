@@ -52,7 +52,7 @@ ANSWERS: dict[str, list[str]] = {
 
 BOUND_SECONDS = 600
 HOOKS = 9
-JINJA = re.compile(rb"\{%|\{#|cookiecutter\.[a-z_]")
+JINJA = re.compile(rb"\{%|\{#|cookiecutter\.[a-z_]|(?<!\$)\{\{ ?[a-z_]")
 WINDOWS_FORBIDS = re.compile(r'[<>:"\\|?*\x00-\x1f]|[ .]$')
 WINDOWS_DEVICES = {
     "con",

@@ -34,7 +34,6 @@ def test_a_distribution_is_whole_and_serves(
     # As the specification of binary distributions normalizes it, so that it is one part of a file's name.
     name = re.sub(r"[-_.]+", "_", project.name).lower()
     secret = (project / ".env").read_text("ascii").rpartition("=")[2].strip()
-    run(project, "git", "init", "--quiet")  # what is ignored counts only in a repository
     run(project, sys.executable, "-m", "build", "--outdir", tmp_path / "dist")
     [wheel], [sdist] = ((tmp_path / "dist").glob(f"*.{kind}") for kind in ("whl", "tar.gz"))
     assert wheel.name == f"{name}-0.1.0-py3-none-any.whl"
