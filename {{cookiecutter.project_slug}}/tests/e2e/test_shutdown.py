@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -34,6 +38,14 @@ async def tell(self, ws, close_code):
 
 Resource.on_disconnect = tell
 runpy.run_module({chat.__name__.partition(".")[0]!r}, run_name="__main__")
+"""
+
+# As a container does, where there is nobody else: pid_namespaces(7).
+CONTAINER = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+AS_PROCESS_1 = f"""
+import os, sys
+command = [sys.executable, "-m", {chat.__name__.partition(".")[0]!r}]
+os.execvp("unshare", {CONTAINER} + command)
 """
 
 # Its worker dies as soon as somebody is there.
@@ -73,6 +85,31 @@ async def test_a_signal_ends_the_service_in_order(
     assert "Application shutdown complete." in output
     assert "Finished server process" in output
     assert "timeout" not in output
+
+
+@pytest.fixture
+def contained(serve: Callable[..., Server]) -> tuple[Server, int]:
+    """A service that is process 1 of its own small world, and its number in ours."""
+    if shutil.which("unshare") is None or subprocess.run([*CONTAINER, "true"]).returncode:
+        pytest.skip("this system does not let us make a namespace of processes")
+    server = serve("-c", AS_PROCESS_1)
+    outside = server.process.pid
+    children = Path(f"/proc/{outside}/task/{outside}/children").read_text(encoding="ascii")
+    return server, int(children)
+
+
+async def test_process_1_of_a_container_is_stopped_in_order(
+    contained: tuple[Server, int], room: str
+) -> None:
+    server, number = contained
+    async with server.join("Alice", room) as alice:
+        os.kill(number, signal.SIGTERM)
+        code, _ = await alice.wait_closed()
+        assert code == SERVICE_RESTART
+    assert await server.wait_ended() == 0
+    output = server.output()
+    assert "Application shutdown complete." in output
+    assert "Finished server process [1]" in output
 
 
 async def test_a_dead_worker_ends_the_service_in_order_and_with_a_failure(
