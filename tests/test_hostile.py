@@ -69,8 +69,12 @@ def test_any_text_gives_a_working_project(
         elif path.suffix == ".json":
             assert json.loads(path.read_text("utf-8"))
 
+    document = yaml.safe_load((project / "asyncapi.yaml").read_text("utf-8"))
+    assert document["info"]["title"] == answer
+
+    # The framework is copied as it is, whatever the answers are.
     compiled = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "compileall", "-q", "src", "tests"],
+        [sys.executable, "-W", "error", "-m", "compileall", "-q", "-x", "falcon_pachinko", "."],
         cwd=project,
         capture_output=True,
         text=True,
@@ -86,14 +90,6 @@ def test_any_text_gives_a_working_project(
     )
     assert layout.returncode == 0, layout.stdout
     assert not list(tmp_path.rglob(MARKER))
-
-
-@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_the_asyncapi_document_has_the_name_as_it_was_given(
-    bake: Callable[..., Result], text: str
-) -> None:
-    document = bake(project_name=text).project_path / "asyncapi.yaml"
-    assert RENDERED.get(text, text) == yaml.safe_load(document.read_text("utf-8"))["info"]["title"]
 
 
 def test_what_is_typed_at_a_prompt_is_never_rendered(
