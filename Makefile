@@ -31,7 +31,7 @@ run: environment ## bake the defaults anew into build/ and serve them on http://
 test: install ## bake projects and run all tests, those of a baked project too
 	@$(RUN) pytest -n auto --maxschedchunk=1 -ra
 
-quick: install ## run the tests that do not take minutes: most of them, in about one
+quick: install ## run the tests that do not take minutes: most of them, in less than one
 	@$(RUN) pytest -n auto --maxschedchunk=1 -m 'not slow'
 
 check: install ## lint, formatting and types
