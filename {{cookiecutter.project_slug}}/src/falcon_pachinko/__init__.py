@@ -3,11 +3,13 @@
     app = falcon_pachinko.install(falcon.asgi.App())
     app.add_websocket_route("/ws/chat/{room_name}", ChatRoomResource)
 
-Workers are in ``falcon_pachinko.workers``.
+Workers are in ``falcon_pachinko.workers``, what joins many processes in ``falcon_pachinko.backends``.
 """
 
+from .backends.base import History
 from .connection import Connection
 from .errors import (
+    BackendUnavailable,
     InvalidPayload,
     InvalidRoomName,
     MessageError,
@@ -28,7 +30,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "App",
+    "BackendUnavailable",
     "Connection",
+    "History",
     "InvalidPayload",
     "InvalidRoomName",
     "Limits",

@@ -11,6 +11,7 @@ from typing import Any
 
 from falcon import WebSocketDisconnected
 
+from .backends.base import History, Position
 from .close_codes import (
     NO_STATUS_RECEIVED,
     NORMAL_CLOSURE,
@@ -54,6 +55,9 @@ class Connection:
         user: Whose connection this is; set it in ``on_connect`` before joining rooms, because
             presence counts users.
         visible: Whether others may know of it: from the moment in which ``on_connect`` has accepted.
+        history: What the rooms keep that it joins; its resource declares it.
+        since: Where a client that has come back left off, one position for each room; empty for a new one.
+        previous_id: The id of the connection that it had before.
         close_code: The code that we closed with, else the one that the server reported; ``None``
             before.
 
@@ -63,6 +67,7 @@ class Connection:
         receive: The server's ``receive``.
         send: The server's ``send``.
         push: What the server offers beside them (see :mod:`falcon_pachinko.uvicorn`).
+        node_id: What its id begins with.
     """
 
     __slots__ = (
@@ -72,17 +77,29 @@ class Connection:
         "finished",
         "handshake_answered",
         "held",
+        "history",
         "id",
         "inbox",
         "outbox",
+        "previous_id",
+        "since",
         "state",
         "user",
         "visible",
     )
 
-    def __init__(self, receive: Receive, send: Send, push: Mapping[str, Any] | None = None) -> None:
-        self.id = secrets.token_hex(16)
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        push: Mapping[str, Any] | None = None,
+        node_id: str = "",
+    ) -> None:
+        self.id = node_id + secrets.token_hex(16)
         self.user: str | None = None
+        self.history: History | None = None
+        self.since: tuple[Position, ...] = ()
+        self.previous_id = ""
         self.state = CONNECTING
         self.close_code: int | None = None
         self.held: Held | None = Held()

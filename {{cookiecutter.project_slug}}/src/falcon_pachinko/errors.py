@@ -7,6 +7,8 @@ PachinkoError
 ├── OutboxFull                            on_connect has sent more than may wait
 ├── CannotScaffold                        a new resource that cannot be written as it was asked for
 ├── MessageError                          a handler's answer to one message: the connection lives
+│   └── BackendUnavailable                the engine behind the rooms is away: what was said may be lost
+├── LeaseLost                             a worker goes on though another one has taken its place
 └── Reject                                a refusal that the client can see: a close code and a reason
 """
 
@@ -63,6 +65,27 @@ class MessageError(PachinkoError):
         super().__init__(text)
         self.text = text
         self.code = code
+
+
+class BackendUnavailable(MessageError):
+    """The engine behind the rooms does not answer: what was said may not have arrived.
+
+    A handler that lets it out has its client told so, with the code ``unavailable``; the connection lives on.
+
+    Args:
+        reason: Why, for the log.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("This cannot be done right now: try again.", code="unavailable")
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class LeaseLost(PachinkoError):
+    """A worker that runs once per cluster has lost its lease, and another one may run in its place."""
 
 
 class Reject(PachinkoError):

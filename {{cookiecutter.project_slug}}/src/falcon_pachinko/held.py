@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .backends.base import Entry
 from .errors import OutboxFull
 from .limits import Limits
 from .messages import Outgoing
@@ -12,16 +13,15 @@ class Held:
 
     Attributes:
         own: Messages of ``on_connect`` to its own client.
-        deferred: Its broadcasts: the room, the message, whether the client itself is left out, and
-            whether it counts only where no other connection of the user is.
         heard: What joined rooms and other connections said meanwhile.
+        deferred: Its broadcasts: the room, what is said there, and whether that is ephemeral.
     """
 
     __slots__ = ("deferred", "heard", "own", "size_bytes")
 
     def __init__(self) -> None:
         self.own: list[Outgoing] = []
-        self.deferred: list[tuple[str, Outgoing, bool, bool]] = []
+        self.deferred: list[tuple[str, Entry, bool]] = []
         self.heard: list[Outgoing] = []
         self.size_bytes = 0
 
@@ -35,16 +35,14 @@ class Held:
         self.size_bytes += outgoing.size_bytes
         self.check(limits)
 
-    def defer(
-        self, room: str, outgoing: Outgoing, exclude_self: bool, if_first: bool, limits: Limits
-    ) -> None:
+    def defer(self, room: str, entry: Entry, ephemeral: bool, limits: Limits) -> None:
         """Put off one more broadcast.
 
         Raises:
             OutboxFull: More is held than may wait for one client.
         """
-        self.deferred.append((room, outgoing, exclude_self, if_first))
-        self.size_bytes += outgoing.size_bytes
+        self.deferred.append((room, entry, ephemeral))
+        self.size_bytes += len(entry.data)
         self.check(limits)
 
     def check(self, limits: Limits) -> None:

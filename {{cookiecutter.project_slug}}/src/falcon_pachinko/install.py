@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 
 import falcon.asgi
 
+from .backends.base import Backend
 from .connection import Connection
 from .errors import RegistrationError
 from .inbox import Receive
@@ -32,8 +33,11 @@ class LifespanMiddleware:
         self.app: App
 
     async def process_startup(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
-        """Enter all; where one fails, leave those already entered and let the server's start fail."""
+        """Begin and enter all; where one fails, leave those already entered and let the server's start fail."""
+        backend = self.app.ws_connection_manager.backend
         try:
+            await backend.start()
+            self.stack.push_async_callback(backend.stop)
             for function in self.functions:
                 await self.stack.enter_async_context(function(self.app))
         except BaseException:
@@ -78,7 +82,7 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         # NOTE: whoever stands around the application and looks at events is to see all of them.
         if push is not None and (push["receive"], push["send"]) != (receive, send):
             push = None
-        connection = Connection(receive, send, push)
+        connection = Connection(receive, send, push, self.ws_connection_manager.backend.node_id)
         try:
             await super().__call__(
                 {**scope, CONNECTION_KEY: connection}, receive, connection.forward
@@ -132,7 +136,12 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         return function
 
 
-def install(app: falcon.asgi.App[Any, Any], *, allowed_origins: Collection[str] = ()) -> App:
+def install(
+    app: falcon.asgi.App[Any, Any],
+    *,
+    allowed_origins: Collection[str] = (),
+    backend: Backend | None = None,
+) -> App:
     """Give an application ``ws_connection_manager``, ``add_websocket_route`` and ``lifespan``.
 
     The application itself is changed and returned; the return value is what type checkers understand.
@@ -143,6 +152,8 @@ def install(app: falcon.asgi.App[Any, Any], *, allowed_origins: Collection[str] 
         app: A ``falcon.asgi.App``, or an instance of a subclass.
         allowed_origins: Origins besides the application's own whose pages may connect, such as
             ``https://example.com``; ``*`` allows all.
+        backend: What joins this process with others, see :func:`~falcon_pachinko.backends.backend_from_url`;
+            by default there are no others. It begins and ends with the application's lifespan.
 
     Raises:
         RegistrationError: It is not an ASGI application of Falcon, or has been installed already, or
@@ -168,7 +179,7 @@ def install(app: falcon.asgi.App[Any, Any], *, allowed_origins: Collection[str] 
         {
             "__slots__": (),
             "__module__": own_class.__module__,
-            "ws_connection_manager": WebSocketConnectionManager(),
+            "ws_connection_manager": WebSocketConnectionManager(backend),
             "ws_routes": [],
             "ws_lifespan": lifespan,
             "ws_allowed_origins": frozenset(allowed_origins),

@@ -1,29 +1,47 @@
-"""Every connection of an application and the rooms they are in."""
+"""Every connection of a process, the rooms they are in, and the way to those of other processes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Iterator
+import logging
+from collections.abc import Collection, Coroutine, Iterator
+from typing import Any
 
+import msgspec
 from falcon import WebSocketDisconnected
 
 from .audience import Audience
+from .backends.base import EVERYBODY, Address, Backend, Entry, Position, Presence
+from .backends.memory import MemoryBackend
+from .close_codes import check_close_code
 from .connection import Connection
-from .messages import Outgoing
-from .rooms import Rooms
+from .messages import BINARY, TEXT, Outgoing, ServerPosition, with_id
+from .rooms import Rooms, check_room_name
+
+logger = logging.getLogger(__name__)
 
 
 class WebSocketConnectionManager:
-    """Sends to rooms, to everybody and to single connections; ``app.ws_connection_manager``.
+    """Sends to rooms, to users, to everybody and to single connections; ``app.ws_connection_manager``.
 
     A message is encoded once, however many get it. Sending to many never waits for a client and never
-    raises because of one. Iterating goes over the connections that ``on_connect`` has accepted.
+    raises because of one. Rooms and users are those of all processes that share a backend; iterating
+    goes over the connections of this one that ``on_connect`` has accepted.
+
+    Args:
+        backend: What joins this process with others. By default there are no others.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, backend: Backend | None = None) -> None:
+        self.backend = backend or MemoryBackend()
+        self.backend.node = self
         self.connections: dict[str, Connection] = {}
-        self.rooms: Rooms[Connection, Audience] = Rooms(Audience)
+        self.users = Users()
+        self.newcomers: dict[str, Connection] = {}
+        """Those in rooms whose ``on_connect`` has not accepted yet."""
+        self.rooms: Rooms[Connection, Audience, Presence] = Rooms(Audience)
+        self.closings: set[asyncio.Task[None]] = set()
         self.emptied: asyncio.Event | None = None
 
     def __iter__(self) -> Iterator[Connection]:
@@ -32,8 +50,16 @@ class WebSocketConnectionManager:
     def __len__(self) -> int:
         return len(self.connections)
 
+    # What applications call.
+
     async def broadcast_to_room(
-        self, room: str, message: object, *, exclude: Collection[Connection] = ()
+        self,
+        room: str,
+        message: object,
+        *,
+        exclude: Collection[Connection] = (),
+        exclude_users: Collection[str] = (),
+        ephemeral: bool = False,
     ) -> None:
         """Send a message to all members of a room.
 
@@ -41,51 +67,142 @@ class WebSocketConnectionManager:
             room: Nobody need be in it.
             message: A :class:`~falcon_pachinko.messages.Message` or anything that JSON can hold.
             exclude: Connections that do not get it.
+            exclude_users: Users who do not get it.
+            ephemeral: Who is not there at this moment never gets it: it is left out of the room's history.
 
         Raises:
+            BackendUnavailable: The engine is away; it may not have arrived.
+            LeaseLost: A worker that another one has replaced has said it.
             TypeError: The message holds something that JSON cannot; nobody got it.
         """
-        outgoing = Outgoing.of(message)
-        audience = self.rooms.audience(room)
-        if audience is not None:
-            audience.send(outgoing, exclude)
+        entry = entry_of(message, exclude, exclude_users)
+        await self.backend.publish(room, entry, ephemeral=ephemeral)
 
     async def broadcast_to_all(
         self, message: object, *, exclude: Collection[Connection] = ()
     ) -> None:
-        """Send a message to all connections; otherwise like :meth:`broadcast_to_room`."""
-        Audience(self).send(Outgoing.of(message), exclude)
+        """Send a message to all connections, at most once; otherwise like :meth:`broadcast_to_room`."""
+        await self.backend.publish_direct(entry_of(message, exclude))
+
+    async def send_to_user(self, user: str, message: object) -> None:
+        """Send a message to all connections of a user, at most once.
+
+        Raises:
+            BackendUnavailable: The engine is away; it may not have arrived.
+            TypeError: The message holds something that JSON cannot.
+        """
+        await self.backend.publish_direct(addressed(entry_of(message), user=user))
 
     async def send_to_connection(self, connection_id: str, message: object) -> bool:
-        """Send a message to one connection by its id; ``False`` when it is not here (any more)."""
-        outgoing = Outgoing(message)
-        connection = self.connections.get(connection_id)
-        if connection is None or connection.closed:
-            return False
-        connection.deliver(outgoing)
-        return True
-
-    async def get_rooms_by_prefix(self, prefix: str) -> list[str]:
-        """The names of all rooms that begin with the prefix and have somebody in them, sorted."""
-        return self.rooms.with_prefix(prefix)
-
-    async def members(self, room: str) -> list[str]:
-        """The users in a room, each once, in the order in which they came."""
-        return self.rooms.users(room)
-
-    async def join_room(self, connection: Connection, room: str) -> bool:
-        """Put a connection into a room.
+        """Send a message to one connection by its id, at most once.
 
         Returns:
-            Whether its user was not visibly in the room before; joining again gives ``False``.
+            ``False`` when it is not there (any more). ``True`` for one of another process says that the
+            process has been told.
+
+        Raises:
+            BackendUnavailable: It is none of this process, and the engine is away.
+            TypeError: The message holds something that JSON cannot.
+        """
+        entry = addressed(entry_of(message), connection=connection_id)
+        connection = self.connections.get(connection_id)
+        if connection is not None and not connection.closed:
+            self.deliver_direct(entry)
+            return True
+        if connection_id.startswith(self.backend.node_id):
+            return False
+        return await self.backend.publish_direct(entry) > 0
+
+    async def disconnect_user(self, user: str, code: int = 1000, reason: str = "") -> None:
+        """Close all connections of a user.
+
+        Args:
+            user: Whose.
+            code: The close code.
+            reason: A sentence for people, cut off at 123 bytes of UTF-8.
+
+        Raises:
+            BackendUnavailable: The engine is away; they may still be open.
+            ValueError: The code is not one that an endpoint may send.
+        """
+        await self.backend.publish_direct(addressed(close_entry(code, reason), user=user))
+
+    async def close_room(self, room: str, code: int = 1000, reason: str = "") -> None:
+        """Close all connections that are in a room; otherwise like :meth:`disconnect_user`."""
+        await self.backend.publish(room, close_entry(code, reason), ephemeral=True)
+
+    async def get_rooms_by_prefix(self, prefix: str) -> list[str]:
+        """The names of all rooms that begin with the prefix and have somebody in them, sorted.
+
+        Raises:
+            BackendUnavailable: The engine is away.
+        """
+        return await self.backend.rooms(prefix)
+
+    async def members(self, room: str) -> list[str]:
+        """The users in a room, each once, in the order in which they came.
+
+        While the engine is away they are those of this process.
+        """
+        return await self.backend.members(room)
+
+    async def join_room(
+        self,
+        connection: Connection,
+        room: str,
+        *,
+        joined: object = None,
+        left: object = None,
+    ) -> bool:
+        """Put a connection into a room.
+
+        Args:
+            connection: Whose user counts as the one who comes.
+            room: Need not be there before.
+            joined: What the others in the room are told when the user comes: with the first connection, and
+                not before ``on_connect`` has accepted it.
+            left: What they are told when the user has gone: at once after :meth:`leave_room`; when the last
+                connection has just ended, after the backend's ``grace_seconds`` without another one. It is
+                told even if this process dies.
+
+        Returns:
+            Whether the user was not visibly in the room before; joining again gives ``False``.
 
         Raises:
             InvalidRoomName: A room cannot have this name.
+            TypeError: A message holds something that JSON cannot.
             falcon.WebSocketDisconnected: The connection's life is over.
         """
+        check_room_name(room)
         if connection.finished:
             raise WebSocketDisconnected(connection.close_code)
-        return self.rooms.join(connection, room)
+        if self.rooms.has(connection, room):
+            return False
+        presence = Presence(
+            connection.id,
+            connection.user,
+            None if joined is None else entry_of(joined, (connection,)),
+            None if left is None else entry_of(left),
+        )
+        await self.backend.open_room(room, connection.history)
+        try:
+            missed = await self.missed(connection, room)
+            # NOTE: from here to the welcome nothing waits, or something would be said in between.
+            if connection.finished:
+                raise WebSocketDisconnected(connection.close_code)
+            again = self.rooms.has(connection, room)
+        except BaseException:
+            self.backend.close_room(room)
+            raise
+        if again:
+            self.backend.close_room(room)
+            return False
+        self.rooms.join(connection, room, presence)
+        self.tell_position(connection, room, missed)
+        if connection.visible:
+            return await self.backend.enter(room, presence)
+        self.newcomers[connection.id] = connection
+        return connection.user is None or not await self.backend.present(room, connection.user)
 
     async def leave_room(self, connection: Connection, room: str) -> bool:
         """Take a connection out of a room.
@@ -93,16 +210,42 @@ class WebSocketConnectionManager:
         Returns:
             Whether its user was visibly in the room and is not any more.
         """
-        return self.rooms.leave(connection, room)
+        if not self.rooms.has(connection, room):
+            return False
+        presence = self.rooms.leave(connection, room)
+        gone = self.backend.leave(room, presence, grace=False) if connection.visible else None
+        self.backend.close_room(room)
+        return gone is not None and await gone
 
-    def is_first(self, connection: Connection, room: str) -> bool:
-        """Whether no other connection of the user is visibly in the room."""
-        return self.rooms.is_only_visible(connection, room, connection.user)
+    # What resources call.
 
-    def add(self, connection: Connection) -> None:
+    async def add(self, connection: Connection) -> None:
         """Make an accepted connection known."""
+        self.newcomers.pop(connection.id, None)
         self.connections[connection.id] = connection
-        self.rooms.show(connection)
+        self.users.add(connection)
+        self.rooms.renew(connection)
+        # NOTE: all of them have been said before the first answer comes.
+        answers = [
+            self.backend.enter(room, presence)
+            for room, presence in self.rooms.rooms_of(connection).items()
+        ]
+        for answer in answers:
+            await answer
+
+    def forget(self, connection: Connection) -> None:
+        """Take a connection out of everything; from now on it cannot come back."""
+        connection.finished = True
+        self.newcomers.pop(connection.id, None)
+        self.connections.pop(connection.id, None)
+        self.users.forget(connection)
+        for room in self.rooms.rooms_of(connection):
+            presence = self.rooms.leave(connection, room)
+            if connection.visible:
+                self.backend.leave(room, presence, grace=True)
+            self.backend.close_room(room)
+        if self.emptied is not None and not self.connections:
+            self.emptied.set()
 
     async def wait_empty(self) -> None:
         """Wait until every connection has said goodbye, as long as their limits let them take."""
@@ -112,10 +255,180 @@ class WebSocketConnectionManager:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.emptied.wait(), max(seconds))
 
+    # What the backend calls.
+
+    def deliver(self, room: str, entry: Entry) -> None:
+        """Give an entry to the members of a room who are here."""
+        audience = self.rooms.audience(room)
+        if audience is None:
+            return
+        if entry.address.close_code:
+            self.close_each(self.rooms.members(room), entry)
+        elif entry.address is EVERYBODY:
+            audience.send(outgoing_of(entry))
+        else:
+            audience.send(outgoing_of(entry), self.excluded_by(entry.address))
+
+    def deliver_direct(self, entry: Entry) -> None:
+        """Give an entry to those whom its address names, or to everybody."""
+        address = entry.address
+        named: Collection[Connection]
+        if address.connection is not None:
+            named = [c for c in [self.connections.get(address.connection)] if c is not None]
+        elif address.user is not None:
+            named = self.users.connections_of(address.user)
+        else:
+            named = tuple(self)
+        if address.close_code:
+            self.close_each(named, entry)
+        else:
+            Audience(named).send(outgoing_of(entry), self.excluded_by(address))
+
+    def lose_track(self, room: str) -> None:
+        """Tell the members who are here where the room stands, and that something may be missing."""
+        position = self.backend.position(room)
+        if position is not None:
+            logger.warning("messages of room %r may be missing: its clients are told so", room)
+            for connection in self.rooms.members(room):
+                connection.deliver(position_message(connection, position, recovered=False))
+
+    # The steps of all these.
+
+    async def missed(self, connection: Connection, room: str) -> list[Outgoing] | None:
+        """What a client that has come back has missed; ``None`` where it is not there as a whole, or is not missed."""
+        position = self.backend.position(room)
+        since = [known for known in connection.since if position and known.epoch == position.epoch]
+        if connection.history is None or not since:
+            return None
+        entries = await self.backend.recover(room, since[0])
+        if entries is None:
+            return None
+        found = [
+            outgoing_of(entry)
+            for entry in entries
+            if entry.is_for(connection.previous_id, connection.user)
+        ]
+        # NOTE: half of what may wait for a client, or it would be given up for what it is given.
+        limits = connection.limits
+        fits = sum(each.size_bytes for each in found) <= limits.outbox_bytes // 2
+        return found if fits and len(found) <= limits.outbox_messages // 2 else None
+
+    def tell_position(
+        self, connection: Connection, room: str, missed: list[Outgoing] | None
+    ) -> None:
+        """Give a client what it has missed, and where a room with history stands."""
+        position = self.backend.position(room)
+        if position is None or connection.history is None:
+            return
+        for outgoing in missed or ():
+            connection.deliver(outgoing)
+        recovered = missed is not None if connection.since else msgspec.UNSET
+        connection.deliver(position_message(connection, position, recovered))
+
+    def excluded_by(self, address: Address) -> list[Connection]:
+        """The connections of this process that do not get something."""
+        if not (address.without or address.without_users):
+            return []
+        found = [self.connections.get(id) or self.newcomers.get(id) for id in address.without]
+        excluded = [connection for connection in found if connection is not None]
+        for user in address.without_users:
+            excluded += self.users.connections_of(user)
+            excluded += [c for c in self.newcomers.values() if c.user == user]
+        return excluded
+
+    def close_each(self, connections: Collection[Connection], entry: Entry) -> None:
+        """Close connections behind what was sent to them."""
+        code, reason = entry.address.close_code, entry.data.decode()
+        for connection in connections:
+            self.run(connection.close(code, reason))
+
+    def run(self, closing: Coroutine[Any, Any, None]) -> None:
+        """Let something happen soon."""
+        task = asyncio.get_running_loop().create_task(closing)
+        self.closings.add(task)
+        task.add_done_callback(self.closings.discard)
+
+
+class Users:
+    """The connections of each user, as it was when they were accepted."""
+
+    def __init__(self) -> None:
+        self.user_of: dict[Connection, str] = {}
+        self.connections: dict[str, dict[Connection, None]] = {}
+
+    def add(self, connection: Connection) -> None:
+        """Note whose connection it is."""
+        if connection.user is not None:
+            self.user_of[connection] = connection.user
+            self.connections.setdefault(connection.user, {})[connection] = None
+
     def forget(self, connection: Connection) -> None:
-        """Take a connection out of everything; from now on it cannot come back."""
-        connection.finished = True
-        self.connections.pop(connection.id, None)
-        self.rooms.leave_all(connection)
-        if self.emptied is not None and not self.connections:
-            self.emptied.set()
+        """Forget a connection."""
+        user = self.user_of.pop(connection, None)
+        if user is not None:
+            of_user = self.connections[user]
+            del of_user[connection]
+            if not of_user:
+                del self.connections[user]
+
+    def connections_of(self, user: str) -> tuple[Connection, ...]:
+        """All of one user."""
+        return tuple(self.connections.get(user, ()))
+
+
+def entry_of(
+    message: object, exclude: Collection[Connection] = (), exclude_users: Collection[str] = ()
+) -> Entry:
+    """What a backend carries of a message.
+
+    Raises:
+        TypeError: It holds something that JSON cannot, or a text stands for many users.
+    """
+    if isinstance(exclude_users, str):
+        raise TypeError(f"exclude_users is {exclude_users!r}: give a list of users")
+    outgoing = Outgoing.of(message)
+    address = EVERYBODY
+    if exclude or exclude_users or outgoing.opcode == BINARY:
+        address = Address(
+            binary=outgoing.opcode == BINARY,
+            without=tuple(connection.id for connection in exclude),
+            without_users=tuple(exclude_users),
+        )
+    entry = Entry(outgoing.data, address)
+    entry.outgoing = outgoing
+    return entry
+
+
+def addressed(entry: Entry, *, user: str | None = None, connection: str | None = None) -> Entry:
+    """The same for a user or a connection only."""
+    address = msgspec.structs.replace(entry.address, user=user, connection=connection)
+    made = Entry(entry.data, address)
+    made.outgoing = entry.outgoing
+    return made
+
+
+def close_entry(code: int, reason: str) -> Entry:
+    """An order to close.
+
+    Raises:
+        ValueError: The code is not one that an endpoint may send.
+    """
+    return Entry(reason.encode(errors="replace"), Address(close_code=check_close_code(code)))
+
+
+def outgoing_of(entry: Entry) -> Outgoing:
+    """What goes to clients, made once for all of them."""
+    outgoing = entry.outgoing
+    if not isinstance(outgoing, Outgoing):
+        data = with_id(entry.data, entry.position) if entry.shown else entry.data
+        outgoing = Outgoing.of_encoded(data, BINARY if entry.address.binary else TEXT)
+        entry.outgoing = outgoing
+    return outgoing
+
+
+def position_message(
+    connection: Connection, position: Position, recovered: bool | msgspec.UnsetType
+) -> Outgoing:
+    """Where a room stands, for one client."""
+    message = Outgoing(ServerPosition(connection=connection.id, recovered=recovered))
+    return Outgoing.of_encoded(with_id(message.data, position))

@@ -56,6 +56,31 @@ class ServerError(Message, frozen=True):
     ] = msgspec.UNSET
 
 
+class ServerPosition(Message, frozen=True):
+    """Where a room with history stands, told to who joins it, and where messages may be missing.
+
+    The ``id`` beside ``payload`` is the position. A client that comes back gives the last ``id`` that it
+    knows as ``since`` in the URL's query, and is then given what it missed before this message.
+    """
+
+    connection: Annotated[
+        str,
+        msgspec.Meta(
+            description="Names this connection. A client that comes back gives it as `connection` in the"
+            " URL's query, so that it is not given what it said to the others.",
+            examples=["9b2d0f5c31e84d7f6a1b9f03c2e7d815"],
+        ),
+    ]
+    recovered: Annotated[
+        bool | msgspec.UnsetType,
+        msgspec.Meta(
+            description="Whether all that was missed has been sent before this. Where it is `false`, nothing"
+            " of it has: fetch the state anew. It is left out on a first visit.",
+            examples=[True],
+        ),
+    ] = msgspec.UNSET
+
+
 class Outgoing:
     """One message on its way out, encoded once for everybody who gets it.
 
@@ -95,18 +120,21 @@ class Outgoing:
         return message if isinstance(message, Outgoing) else cls(message)
 
     @classmethod
+    def of_encoded(cls, data: bytes, opcode: int = TEXT) -> Outgoing:
+        """What has been encoded already."""
+        self = cls.__new__(cls)
+        self.fill(opcode, data)
+        return self
+
+    @classmethod
     def of_text(cls, text: str) -> Outgoing:
         """A text message that is not JSON, or is JSON already."""
-        self = cls.__new__(cls)
-        self.fill(TEXT, text.encode())
-        return self
+        return cls.of_encoded(text.encode())
 
     @classmethod
     def of_bytes(cls, data: bytes) -> Outgoing:
         """A binary message."""
-        self = cls.__new__(cls)
-        self.fill(BINARY, data)
-        return self
+        return cls.of_encoded(data, BINARY)
 
     @classmethod
     def of_event(cls, event: Mapping[str, Any]) -> Outgoing:
@@ -137,6 +165,14 @@ class Outgoing:
             header = bytes((first, 127)) + size.to_bytes(8, "big")
         self.frame = frame = header + self.data
         return frame
+
+
+def with_id(data: bytes, position: object) -> bytes:
+    """An encoded message with its position as ``id``; one that is no JSON object has no place for it."""
+    if not data.endswith(b"}"):
+        return data
+    comma = b"," if len(data) > len(b"{}") else b""
+    return b'%b%b"id":"%b"}' % (data[:-1], comma, str(position).encode())
 
 
 envelope_heads: dict[type[Message], tuple[bytes, int]] = {}

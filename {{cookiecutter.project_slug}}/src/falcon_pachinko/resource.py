@@ -12,6 +12,7 @@ import falcon.asgi
 import msgspec
 from falcon import WebSocketDisconnected
 
+from .backends.base import History
 from .bucket import TokenBucket
 from .close_codes import (
     ABNORMAL_CLOSURE,
@@ -25,11 +26,11 @@ from .close_codes import (
 )
 from .connection import Connection
 from .deadline import run_to_end
-from .errors import InvalidPayload, MessageError, Reject
+from .errors import BackendUnavailable, InvalidPayload, MessageError, Reject
 from .handlers import HandlerTable
 from .limits import DEFAULT_LIMITS, Limits
-from .manager import WebSocketConnectionManager
-from .messages import Message, Outgoing, ServerError, size_bytes_of
+from .manager import WebSocketConnectionManager, entry_of
+from .messages import Message, ServerError, size_bytes_of
 from .protocols import WebSocketLike
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,9 @@ class WebSocketResource:
 
     Attributes:
         limits: The bounds of this class's connections.
+        history: What the rooms keep that this class's connections join, for clients that come back; nothing
+            by default. All who join a room declare the same. Messages of such a room carry their position
+            as ``id``, which a client gives as ``since`` when it comes back.
         sends: What clients of this class are told, by whomever: classes derived from
             :class:`~falcon_pachinko.messages.Message`, and ``bytes`` for binary messages. The contract
             shows them, and the test kit finds what is sent without being declared; nothing looks at it
@@ -53,6 +57,7 @@ class WebSocketResource:
     """
 
     limits: ClassVar[Limits] = DEFAULT_LIMITS
+    history: History | None = None
     sends: ClassVar[Sequence[type[Message] | type[bytes]]] = ()
     closes: ClassVar[Mapping[int, str]] = {}
     table: ClassVar[HandlerTable]
@@ -66,7 +71,7 @@ class WebSocketResource:
 
         It is a transaction. What is sent is held back, a joined room is heard but does not see the
         newcomer, broadcasts of this resource are put off. ``True`` accepts: own messages leave in order,
-        then the broadcasts, then what the rooms said meanwhile. ``False`` (HTTP 403), an exception, more
+        then what the rooms said meanwhile, and then the broadcasts are made. ``False`` (HTTP 403), an exception, more
         than ``limits.on_connect_seconds`` or a client that gave up undo all, and nobody has seen anything.
         Calls to ``self.manager`` are not part of the transaction. Raise
         :class:`~falcon_pachinko.errors.Reject` to refuse with a code that a browser can see.
@@ -98,16 +103,22 @@ class WebSocketResource:
             ws, ServerError(code="invalidPayload", error=text, field=error.field or msgspec.UNSET)
         )
 
-    async def join_room(self, room: str) -> bool:
+    async def join_room(self, room: str, *, joined: object = None, left: object = None) -> bool:
         """Join a room; see :meth:`WebSocketConnectionManager.join_room`."""
-        return await self.manager.join_room(self.connection, room)
+        return await self.manager.join_room(self.connection, room, joined=joined, left=left)
 
     async def leave_room(self, room: str) -> bool:
         """Leave a room; see :meth:`WebSocketConnectionManager.leave_room`."""
         return await self.manager.leave_room(self.connection, room)
 
     async def broadcast_to_room(
-        self, room: str, message: object, exclude_self: bool = False, *, if_first: bool = False
+        self,
+        room: str,
+        message: object,
+        exclude_self: bool = False,
+        *,
+        exclude_user: bool = False,
+        ephemeral: bool = False,
     ) -> None:
         """Send a message to all members of a room; ``on_connect`` puts it off until it has accepted.
 
@@ -115,19 +126,22 @@ class WebSocketResource:
             room: Nobody need be in it.
             message: A :class:`~falcon_pachinko.messages.Message` or anything that JSON can hold.
             exclude_self: Leave out this connection.
-            if_first: Send it only if no other connection of this user is visibly in the room, at
-                the moment in which it is sent: who opens a second tab has not come again.
+            exclude_user: Leave out all connections of this connection's user.
+            ephemeral: Who is not there at this moment never gets it: it is left out of the room's history.
 
         Raises:
+            BackendUnavailable: The engine is away; it may not have arrived. A handler that lets this out
+                has its client told so.
             OutboxFull: ``on_connect`` has said more than may wait.
             TypeError: The message holds something that JSON cannot; nobody got it.
         """
-        outgoing = Outgoing.of(message)
-        held = self.connection.held
-        if held is not None:
-            held.defer(room, outgoing, exclude_self, if_first, self.connection.limits)
+        ws = self.connection
+        users = () if ws.user is None or not exclude_user else (ws.user,)
+        entry = entry_of(message, (ws,) if exclude_self else (), users)
+        if ws.held is not None:
+            ws.held.defer(room, entry, ephemeral, ws.limits)
         else:
-            await broadcast(self.manager, self.connection, room, outgoing, exclude_self, if_first)
+            await self.manager.backend.publish(room, entry, ephemeral=ephemeral)
 
     @classmethod
     def handler_table(cls) -> HandlerTable:
@@ -206,12 +220,14 @@ class WebSocketResource:
         held = await ws.open()
         if held is None:
             return False
-        self.manager.add(ws)
-        for room, outgoing, exclude_self, if_first in held.deferred:
-            # NOTE: not by the method of this class: whoever overrides that has had its call.
-            await broadcast(self.manager, ws, room, outgoing, exclude_self, if_first)
         for outgoing in held.heard:
             ws.deliver(outgoing)
+        await self.manager.add(ws)
+        try:
+            for room, entry, ephemeral in held.deferred:
+                await self.manager.backend.publish(room, entry, ephemeral=ephemeral)
+        except BackendUnavailable as error:
+            await answer(ws, ServerError(code=error.code, error=error.text))
         return True
 
     async def listen(self) -> None:
@@ -268,21 +284,10 @@ class WebSocketResource:
                 type(self).__name__,
                 seconds,
             )
+        except BackendUnavailable as error:
+            logger.warning("%s.on_disconnect was not heard: %s", type(self).__name__, error)
         except Exception:
             logger.exception("%s.on_disconnect failed", type(self).__name__)
-
-
-async def broadcast(
-    manager: WebSocketConnectionManager,
-    ws: Connection,
-    room: str,
-    outgoing: Outgoing,
-    exclude_self: bool,
-    if_first: bool,
-) -> None:
-    """Let a connection speak to a room."""
-    if not if_first or manager.is_first(ws, room):
-        await manager.broadcast_to_room(room, outgoing, exclude=(ws,) if exclude_self else ())
 
 
 async def answer(ws: WebSocketLike, error: ServerError) -> None:

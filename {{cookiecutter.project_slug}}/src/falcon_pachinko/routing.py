@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 
 import falcon.asgi
 
+from .backends.base import History, Position
 from .connection import Connection
 from .contract import Contract
 from .errors import RegistrationError
@@ -40,6 +41,9 @@ RESERVED = frozenset(
 
 # The connection stands under this name in the scope.
 CONNECTION_KEY = "falcon_pachinko.connection"
+# More rooms than a connection has that comes back; each costs a look.
+MAX_POSITIONS = 64
+NOWHERE = Position("", 0)
 # RFC 6570 as Falcon reads it: a field may name its converter, as in {number:int}.
 TEMPLATE_FIELD = re.compile(r"{\s*(\w+)[^}]*}")
 
@@ -108,6 +112,10 @@ class WebSocketRoute:
         resource.connection = connection
         resource.manager = self.manager
         connection.limits = resource.limits
+        connection.history = resource.history
+        if resource.history is not None:
+            connection.since = positions_in(req)
+            connection.previous_id = req.get_param("connection", default="")
         connection.accept_handshake = ws.accept
         await resource.live(req, params)
 
@@ -141,6 +149,10 @@ def check_resource(
         )
     if not isinstance(factory.limits, Limits):
         raise RegistrationError(f"{name}.limits is {factory.limits!r}: write limits = Limits(...)")
+    if not (factory.history is None or isinstance(factory.history, History)):
+        raise RegistrationError(
+            f"{name}.history is {factory.history!r}: write history = History(...)"
+        )
     for method in ("on_connect", "on_disconnect", "on_unhandled", "on_invalid"):
         if not inspect.iscoroutinefunction(getattr(factory, method)):
             raise RegistrationError(
@@ -161,6 +173,12 @@ def check_resource(
             f"{name}.on_connect cannot be called with the fields of {template!r} ({', '.join(fields) or 'none'}): {error}"
         ) from error
     Contract.of(factory)
+
+
+def positions_in(req: falcon.asgi.Request) -> tuple[Position, ...]:
+    """Where a client that has come back left off; what is no position counts as one that nobody knows."""
+    given = req.get_param_as_list("since", default=[])
+    return tuple(Position.parse(text) or NOWHERE for text in given[:MAX_POSITIONS])
 
 
 def origin_is_allowed(req: falcon.asgi.Request, allowed_origins: Collection[str]) -> bool:

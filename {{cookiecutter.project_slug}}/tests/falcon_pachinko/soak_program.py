@@ -33,9 +33,8 @@ class Room(WebSocketResource):
         self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, **params: Any
     ) -> bool:
         self.connection.user = f"user {random.randrange(50)}"
-        await self.join_room("all")
+        await self.join_room("all", joined="came", left="went")
         await self.join_room(self.somewhere())
-        await self.broadcast_to_room("all", "came", if_first=True)
         await asyncio.sleep(random.random() * 0.02)
         return random.random() < 0.9
 

@@ -285,11 +285,11 @@ class Obeying(WebSocketResource):
                 peer.certain = len(peer.expected)
 
     async def broadcast_to_room(
-        self, room: str, message: object, exclude_self: bool = False, *, if_first: bool = False
+        self, room: str, message: object, exclude_self: bool = False, **options: Any
     ) -> None:
         # NOTE: of two that are accepted in one turn, whose broadcasts come first is seen only here.
         self.world.catch_up()
-        await super().broadcast_to_room(room, message, exclude_self, if_first=if_first)
+        await super().broadcast_to_room(room, message, exclude_self, **options)
 
     @contextmanager
     def obeying(self, order: Order) -> Iterator[None]:

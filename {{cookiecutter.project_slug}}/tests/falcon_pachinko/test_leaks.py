@@ -55,9 +55,8 @@ class Hall(WebSocketResource):
     ) -> bool:
         assert isinstance(ws, Connection)
         ws.user = name
-        await self.join_room("hall")
+        await self.join_room("hall", joined=name)
         await self.join_room(f"visit {self.visit}")
-        await self.broadcast_to_room("hall", name, if_first=True)
         return not name.startswith("unwelcome")
 
     async def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:

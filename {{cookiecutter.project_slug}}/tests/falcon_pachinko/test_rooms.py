@@ -11,12 +11,10 @@ from falcon_pachinko.rooms import Rooms, check_room_name
 
 
 class Person:
-    def __init__(self, user: str | None = None, visible: bool = True) -> None:
-        self.user = user
-        self.visible = visible
+    pass
 
 
-def empty_rooms() -> Rooms[Person, tuple[Person, ...]]:
+def empty_rooms() -> Rooms[Person, tuple[Person, ...], str]:
     return Rooms(tuple)
 
 
@@ -30,52 +28,35 @@ def test_a_room_name_may_be_any_visible_text(room: str) -> None:
 )
 def test_a_name_that_no_room_can_have_is_refused(room: str) -> None:
     with pytest.raises(InvalidRoomName, match="room name"):
-        empty_rooms().join(Person(), room)
-
-
-def test_a_refused_name_leaves_nothing_behind() -> None:
-    rooms = empty_rooms()
-    person = Person("Alice")
-    with pytest.raises(InvalidRoomName):
-        rooms.join(person, "")
-    assert rooms.rooms_of(person) == []
-    assert rooms.rooms_by_member == {}
+        check_room_name(room)
 
 
 def test_names_that_differ_in_case_are_two_rooms() -> None:
     rooms = empty_rooms()
-    rooms.join(Person(), "Room")
+    rooms.join(Person(), "Room", "")
     assert rooms.members("room") == ()
 
 
-def test_join_and_leave_tell_the_first_and_the_last_connection_of_a_user() -> None:
+def test_what_was_remembered_is_given_back_at_the_end() -> None:
     rooms = empty_rooms()
-    one, two = Person("Alice"), Person("Alice")
-    assert rooms.join(one, "room") is True
-    assert rooms.join(two, "room") is False
-    assert rooms.join(one, "room") is False
-    assert rooms.leave(one, "room") is False
-    assert rooms.leave(two, "room") is True
-    assert rooms.leave(two, "room") is False
+    person = Person()
+    rooms.join(person, "room", "a note")
+    assert rooms.has(person, "room")
+    assert rooms.leave(person, "room") == "a note"
+    assert not rooms.has(person, "room")
+    with pytest.raises(KeyError):
+        rooms.leave(person, "room")
 
 
-def test_a_user_who_changes_between_join_and_leave_is_still_counted_right() -> None:
+def test_an_audience_is_made_anew_only_where_something_has_changed() -> None:
     rooms = empty_rooms()
-    person = Person("Alice")
-    rooms.join(person, "room")
-    person.user = "Bob"
-    assert rooms.users("room") == ["Alice"]
-    assert rooms.leave(person, "room") is True
-    assert rooms.members_by_user == {}
-
-
-def test_a_member_that_is_not_visible_hears_but_is_not_seen() -> None:
-    rooms = empty_rooms()
-    newcomer = Person("Alice", visible=False)
-    rooms.join(newcomer, "room")
-    assert rooms.members("room") == (newcomer,)
-    assert rooms.users("room") == []
-    assert rooms.with_prefix("") == []
+    one, two = Person(), Person()
+    rooms.join(one, "a", "")
+    rooms.join(two, "b", "")
+    a, b = rooms.audience("a"), rooms.audience("b")
+    rooms.renew(one)
+    assert rooms.audience("a") is not a
+    assert rooms.audience("b") is b
 
 
 class RoomsAgainstAModel(RuleBasedStateMachine):
@@ -84,59 +65,41 @@ class RoomsAgainstAModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.rooms = empty_rooms()
-        self.model: dict[str, list[Person]] = defaultdict(list)
+        self.model: dict[str, dict[Person, str]] = defaultdict(dict)
 
-    @rule(target=people, user=st.sampled_from([None, "Alice", "Bob"]), visible=st.booleans())
-    def come(self, user: str | None, visible: bool) -> Person:
-        return Person(user, visible)
+    @rule(target=people)
+    def come(self) -> Person:
+        return Person()
 
-    def visible_others(self, person: Person, room: str) -> list[Person]:
-        of_user = [m for m in self.model[room] if m.user == person.user is not None]
-        return [m for m in of_user if m.visible and m is not person]
-
-    @rule(person=people)
-    def become_visible(self, person: Person) -> None:
-        person.visible = True
-
-    @rule(person=people, room=st.sampled_from("abc"))
-    def join(self, person: Person, room: str) -> None:
-        expected = person not in self.model[room] and not self.visible_others(person, room)
-        assert self.rooms.join(person, room) is expected
-        if person not in self.model[room]:
-            self.model[room].append(person)
+    @rule(person=people, room=st.sampled_from("abc"), note=st.text(max_size=1))
+    def join(self, person: Person, room: str, note: str) -> None:
+        self.rooms.join(person, room, note)
+        self.model[room][person] = note
 
     @rule(person=people, room=st.sampled_from("abc"))
     def leave(self, person: Person, room: str) -> None:
-        was_member = person in self.model[room]
-        if was_member:
-            self.model[room].remove(person)
-        expected = was_member and person.visible and not self.visible_others(person, room)
-        assert self.rooms.leave(person, room) is expected
+        assert self.rooms.has(person, room) is (person in self.model[room])
+        if person in self.model[room]:
+            assert self.rooms.leave(person, room) == self.model[room].pop(person)
 
     @rule(person=people)
-    def leave_all(self, person: Person) -> None:
-        self.rooms.leave_all(person)
-        for members in self.model.values():
-            if person in members:
-                members.remove(person)
+    def renew(self, person: Person) -> None:
+        self.rooms.renew(person)
 
     @invariant()
     def agrees_with_the_model(self) -> None:
         for room in "abc":
             members = self.model[room]
-            assert list(self.rooms.members(room)) == members
+            assert self.rooms.members(room) == tuple(members)
             assert (self.rooms.audience(room) or ()) == tuple(members)
-            visible = [m.user for m in members if m.visible and m.user is not None]
-            assert self.rooms.users(room) == list(dict.fromkeys(visible))
-        seen = [room for room in "abc" if any(m.visible for m in self.model[room])]
-        assert self.rooms.with_prefix("") == seen
+            for person, note in members.items():
+                assert self.rooms.rooms_of(person)[room] == note
 
     @invariant()
     def keeps_nothing_of_empty_rooms(self) -> None:
         occupied = {room for room, members in self.model.items() if members}
         assert set(self.rooms.members_by_room) == occupied
         assert set(self.rooms.audiences) <= occupied
-        assert {room for room, _ in self.rooms.members_by_user} <= occupied
         assert all(self.rooms.rooms_by_member.values())
 
 

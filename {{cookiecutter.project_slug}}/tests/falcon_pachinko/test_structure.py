@@ -8,8 +8,12 @@ import falcon_pachinko
 PACKAGE = Path(falcon_pachinko.__file__).parent
 
 FLOORS = [
-    {"close_codes", "errors", "protocols", "limits"},
+    {"backends/base", "close_codes", "errors", "protocols", "limits"},
     {
+        "backends/__init__",
+        "backends/feed",
+        "backends/script",
+        "backends/tail",
         "bucket",
         "contract",
         "deadline",
@@ -23,8 +27,21 @@ FLOORS = [
         "schemas",
         "suspension",
     },
-    {"audience", "connection", "inbox", "outbox", "push", "turn", "uvicorn", "workers"},
-    {"manager", "resource"},
+    {
+        "audience",
+        "backends/engine",
+        "backends/listener",
+        "backends/memory",
+        "backends/redis",
+        "connection",
+        "inbox",
+        "outbox",
+        "push",
+        "turn",
+        "uvicorn",
+        "workers",
+    },
+    {"manager", "publisher", "resource"},
     {"asyncapi", "install", "routing", "typescript"},
     {"__init__", "__main__"},
 ]

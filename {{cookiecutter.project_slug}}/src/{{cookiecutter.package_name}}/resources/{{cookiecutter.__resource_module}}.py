@@ -5,6 +5,7 @@ from __future__ import annotations
 import falcon.asgi
 
 from falcon_pachinko import (
+    History,
     InvalidRoomName,
     Reject,
     WebSocketLike,
@@ -43,6 +44,9 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
     room: str
     typing: bool = False
 
+    def __init__(self, history: History | None = None) -> None:
+        self.history = history
+
     async def on_connect(
         self, req: falcon.asgi.Request, ws: WebSocketLike, room_name: RoomName
     ) -> bool:
@@ -56,16 +60,17 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
         self.room = ROOM_PREFIX + room_name
         self.connection.user = user.name
         try:
-            await self.join_room(self.room)
+            await self.join_room(
+                self.room,
+                joined=ServerUserJoined(user=user.name),
+                left=ServerUserLeft(user=user.name),
+            )
         except InvalidRoomName:
             reason = "no room can have this name: it is too long or has control characters"
             raise Reject(BAD_ROOM_NAME, reason) from None
         others = [name for name in await self.manager.members(self.room) if name != user.name]
         await ws.send_media(ServerSystemMessage(text=f"Welcome {user.name} to room '{room_name}'!"))
         await ws.send_media(ServerRoomState(users=[*others, user.name], you=user.name))
-        await self.broadcast_to_room(
-            self.room, ServerUserJoined(user=user.name), exclude_self=True, if_first=True
-        )
         return True
 
     @handles_message("clientSendMessage")
@@ -92,11 +97,10 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
             self.room,
             ServerUserTyping(user=self.user.name, is_typing=is_typing),
             exclude_self=True,
+            ephemeral=True,
         )
 
     async def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:
-        """Tell the others that the user is gone, unless another connection of the user is there."""
+        """Stop typing; that the user has gone, the framework tells the others once nobody comes back."""
         if self.typing:
             await self.tell_typing(False)
-        if await self.leave_room(self.room):
-            await self.broadcast_to_room(self.room, ServerUserLeft(user=self.user.name))

@@ -1,0 +1,300 @@
+"""Where the engine is, Redis or Valkey, alone, behind Sentinels or as a cluster, and how it is called."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from redis.asyncio import ConnectionPool, Redis, RedisCluster
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as ConnectionBroken
+from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import TimeoutError as NoAnswer
+
+from ..errors import RegistrationError
+from .script import ENCODE, LUA, SHA
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_SENTINEL_PORT = 26379
+
+# What says that the engine cannot be reached, whichever layer finds out.
+FAILURES = (RedisError, OSError, TimeoutError, NoAnswer, ConnectionBroken)
+
+Operation = Sequence[Any]
+
+
+class Engine(ABC):
+    """Calls the script, and opens the connections on which a node listens.
+
+    Attributes:
+        subscribe: The commands that begin and end listening to channels.
+
+    Args:
+        prefix: What the names of all keys and channels begin with.
+        answer_seconds: How long it may take to answer.
+    """
+
+    sharded = False
+    subscribe = ("SUBSCRIBE", "UNSUBSCRIBE")
+
+    def __init__(self, prefix: str, answer_seconds: float) -> None:
+        self.prefix = prefix
+        self.answer_seconds = answer_seconds
+
+    def channel(self, tag: str) -> str:
+        """The channel of a room or of nodes, by its hash tag and what may follow."""
+        return f"{self.prefix}:{tag}"
+
+    @abstractmethod
+    async def call(self, operations: Sequence[Operation]) -> list[Any]:
+        """Do operations in their order and return their results; what failed is an exception among them.
+
+        Raises:
+            redis.exceptions.RedisError: They may have been done or not; so with OSError and TimeoutError.
+        """
+
+    @abstractmethod
+    async def look_around(self) -> None:
+        """Find out anew where everything is."""
+
+    @abstractmethod
+    def home_of(self, channel: str) -> str:
+        """Which server a channel is listened to at."""
+
+    @abstractmethod
+    async def open_link(self, home: str) -> AbstractConnection:
+        """A connection to listen on. It has no time limit for reading; whoever reads has to watch it."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close what is open."""
+
+
+class SingleEngine(Engine):
+    """One server, or the master of those that Sentinels watch."""
+
+    def __init__(self, url: str, prefix: str, answer_seconds: float) -> None:
+        super().__init__(prefix, answer_seconds)
+        self.pool = make_pool(url, answer_seconds, read_seconds=answer_seconds)
+        self.links = make_pool(url, answer_seconds, read_seconds=None)
+        self.connection: AbstractConnection | None = None
+
+    async def call(self, operations: Sequence[Operation]) -> list[Any]:
+        """Do operations, one call after the other on one connection."""
+        packed = ENCODE(operations)
+        try:
+            async with asyncio.timeout(self.answer_seconds):
+                if self.connection is None:
+                    self.connection = await self.pool.get_connection()  # type: ignore[no-untyped-call]
+                try:
+                    return await self.ask("EVALSHA", SHA, packed)
+                except NoScriptError:
+                    return await self.ask("EVAL", LUA, packed)
+        except BaseException:
+            await self.let_go()
+            raise
+
+    async def ask(self, command: str, script: str, packed: bytes) -> list[Any]:
+        """Send one call and read its answer."""
+        # PERF: redis-py's client takes as long as all else here; its connection is what we need of it.
+        assert self.connection is not None
+        await self.connection.send_command(
+            command, script, 0, self.prefix, "0", packed, check_health=False
+        )
+        results: list[Any] = await self.connection.read_response(disconnect_on_error=False)
+        return results
+
+    async def let_go(self) -> None:
+        """Close the connection: an answer may still be on its way."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+            await self.pool.release(connection)
+
+    async def look_around(self) -> None:
+        """Sentinels are asked with each new connection; a server is where it is."""
+
+    def home_of(self, channel: str) -> str:
+        """There is only one."""
+        return ""
+
+    async def open_link(self, home: str) -> AbstractConnection:
+        """A connection of its own."""
+        link: AbstractConnection = await self.links.get_connection()  # type: ignore[no-untyped-call]
+        return link
+
+    async def close(self) -> None:
+        """Close what is open."""
+        await self.let_go()
+        await self.pool.disconnect()
+        await self.links.disconnect()
+
+
+class ClusterEngine(Engine):
+    """A cluster: each room is on one of its servers, and is listened to there."""
+
+    sharded = True
+    subscribe = ("SSUBSCRIBE", "SUNSUBSCRIBE")
+
+    def __init__(self, url: str, prefix: str, answer_seconds: float) -> None:
+        super().__init__(prefix, answer_seconds)
+        self.url = url
+        self.cluster = self.make_cluster()
+
+    def make_cluster(self) -> RedisCluster:
+        """A client that has not asked anybody yet."""
+        return RedisCluster.from_url(
+            self.url,
+            protocol=2,
+            socket_timeout=self.answer_seconds,
+            socket_connect_timeout=self.answer_seconds,
+            # NOTE: what is tried again may be said twice.
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    async def call(self, operations: Sequence[Operation]) -> list[Any]:
+        """Do the operations of each room in their order, those of different rooms at once.
+
+        What a node says of itself stands before or after all others: it says where it has somebody before
+        somebody is there, and that nobody is there any more after that.
+        """
+        results: list[Any] = [None] * len(operations)
+        phases: list[dict[str, list[int]]] = []
+        for index, operation in enumerate(operations):
+            tag = operation[1]
+            about_nodes = tag.startswith("{%nodes}")
+            key = "{%nodes}" if about_nodes else tag
+            if not phases or about_nodes is not ("{%nodes}" in phases[-1]):
+                phases.append({})
+            phases[-1].setdefault(key, []).append(index)
+        async with asyncio.timeout(self.answer_seconds):
+            for phase in phases:
+                asked = [
+                    self.ask(tag, [operations[index] for index in indexes])
+                    for tag, indexes in phase.items()
+                ]
+                answers = await asyncio.gather(*asked)
+                for indexes, answer in zip(phase.values(), answers, strict=True):
+                    for index, result in zip(indexes, answer, strict=True):
+                        results[index] = result
+        return results
+
+    async def ask(self, tag: str, operations: Sequence[Operation]) -> list[Any]:
+        """Call the script on the server that has a room."""
+        rest = (1, self.channel(tag), self.prefix, "1", ENCODE(operations))
+        try:
+            results: list[Any] = await self.cluster.execute_command("EVALSHA", SHA, *rest)
+        except NoScriptError:
+            results = await self.cluster.execute_command("EVAL", LUA, *rest)
+        return results
+
+    async def look_around(self) -> None:
+        """Ask for the slots anew."""
+        await self.cluster.aclose()
+        self.cluster = self.make_cluster()
+        await self.cluster.initialize()
+
+    def home_of(self, channel: str) -> str:
+        """The server that has the channel's slot."""
+        node = self.cluster.get_node_from_key(channel)
+        if node is None:
+            raise ConnectionBroken(f"no server has the slot of {channel!r}")
+        name: str = node.name
+        return name
+
+    async def open_link(self, home: str) -> AbstractConnection:
+        """A connection to that server."""
+        node = self.cluster.get_node(node_name=home)
+        if node is None:
+            raise ConnectionBroken(f"{home} has left the cluster")
+        given: dict[str, Any] = dict(node.connection_kwargs)
+        given.update(socket_timeout=None, host=node.host, port=node.port)
+        connection: AbstractConnection = node.connection_class(**given)
+        await connection.connect()  # type: ignore[no-untyped-call]
+        return connection
+
+    async def close(self) -> None:
+        """Close what is open."""
+        await self.cluster.aclose()
+
+
+def make_engine(url: str, prefix: str, answer_seconds: float) -> Engine:
+    """The engine that a URL names.
+
+    Args:
+        url: ``redis://``, ``rediss://`` and ``unix://`` as redis-py reads them;
+            ``redis+sentinel://host:port,host:port/service/database`` for the master that Sentinels know;
+            ``redis+cluster://host:port`` for any server of a cluster; the last two also with ``rediss``.
+        prefix: What the names of all keys and channels begin with.
+        answer_seconds: How long it may take to answer.
+
+    Raises:
+        RegistrationError: The URL names none.
+    """
+    scheme = urlsplit(url).scheme
+    try:
+        if scheme in ("redis+cluster", "rediss+cluster"):
+            return ClusterEngine(url.replace("+cluster", "", 1), prefix, answer_seconds)
+        return SingleEngine(url, prefix, answer_seconds)
+    except ValueError as error:
+        raise RegistrationError(
+            f"the backend's URL with {scheme!r} cannot be used: {error}; write it like"
+            " redis://127.0.0.1:6379/0"
+        ) from None
+
+
+def make_pool(url: str, connect_seconds: float, read_seconds: float | None) -> ConnectionPool:
+    """Connections to the server that a URL names, made as they are needed.
+
+    Raises:
+        ValueError: The URL names none.
+    """
+    options: dict[str, Any] = {
+        "protocol": 2,
+        "socket_timeout": read_seconds,
+        "socket_connect_timeout": connect_seconds,
+        "socket_keepalive": True,
+        # NOTE: what is tried again may be said twice.
+        "retry": Retry(NoBackoff(), 0),
+    }
+    parts = urlsplit(url)
+    if parts.scheme in ("redis+sentinel", "rediss+sentinel"):
+        service, _, database = parts.path.strip("/").partition("/")
+        if not service or not (database or "0").isdecimal():
+            raise ValueError("behind the Sentinels it needs /service or /service/database")
+        account, _, hosts = parts.netloc.rpartition("@")
+        if account:
+            username, _, password = account.partition(":")
+            options |= {"username": unquote(username) or None, "password": unquote(password)}
+        if parts.scheme.startswith("rediss"):
+            options["ssl"] = True
+        places = [read_place(place) for place in hosts.split(",")]
+        sentinel = Sentinel(  # type: ignore[no-untyped-call]
+            places,
+            sentinel_kwargs={
+                key: value
+                for key, value in options.items()
+                if key in ("socket_connect_timeout", "ssl")
+            }
+            | {"socket_timeout": connect_seconds},
+        )
+        client: Redis = sentinel.master_for(service, db=int(database or "0"), **options)
+        found: ConnectionPool = client.connection_pool
+        return found
+    return ConnectionPool.from_url(url, **options)
+
+
+def read_place(place: str) -> tuple[str, int]:
+    """A host and a port, such as ``10.0.0.1:26379`` or ``[::1]``."""
+    parts = urlsplit(f"//{place}")
+    if not parts.hostname:
+        raise ValueError(f"{place!r} is no host")
+    return parts.hostname, parts.port or DEFAULT_SENTINEL_PORT

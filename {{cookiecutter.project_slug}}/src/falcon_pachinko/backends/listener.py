@@ -1,0 +1,259 @@
+"""Listening to the engine: endless, watched, and resumed as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
+
+from redis.asyncio.connection import AbstractConnection
+
+from .engine import FAILURES, Engine
+
+logger = logging.getLogger(__name__)
+
+# Backoff with full jitter, so that nodes which were cut off together do not come back together.
+BASE_SECONDS = 0.1
+CAP_SECONDS = 5.0
+
+# A silent connection is looked at so often within the time that the engine has to answer.
+LOOKS = 4
+
+# How many channels one command names.
+CHANNELS_PER_COMMAND = 500
+
+# How many messages are taken before others get their turn.
+MESSAGES_PER_TURN = 64
+
+
+class Listener:
+    """Hears channels of an engine for as long as it is needed.
+
+    A connection on which nothing is heard, not even the answer to a PING, within ``answer_seconds`` counts as
+    broken: TCP does not notice a half-open one. Then everything is begun anew, without end.
+
+    Args:
+        engine: Whom to listen to.
+        on_message: Takes each message with its channel.
+        on_up: Called each time when all channels are listened to again; it makes up for what was missed.
+        on_down: Called with the reason when that has ended.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        on_message: Callable[[bytes, bytes], None],
+        on_up: Callable[[], Awaitable[None]],
+        on_down: Callable[[str], None],
+    ) -> None:
+        self.engine = engine
+        self.on_message = on_message
+        self.on_up = on_up
+        self.on_down = on_down
+        self.channels: dict[str, None] = {}
+        self.links: dict[str, AbstractConnection] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.waiting: dict[bytes, list[asyncio.Future[None]]] = {}
+        self.ended: dict[bytes, list[Callable[[], None]]] = {}
+        self.heard: set[str] = set()
+        self.broken: asyncio.Future[None] | None = None
+        self.listening = False
+
+    async def add(self, channel: str) -> None:
+        """Listen to one more channel; where the engine is away, from its return on.
+
+        Raises:
+            redis.exceptions.RedisError: It has gone meanwhile.
+        """
+        self.channels[channel] = None
+        if self.listening:
+            await self.begin([channel])
+
+    def remove(self, channel: str, then: Callable[[], None]) -> None:
+        """Listen to a channel no more; ``then`` is called once the engine has said so."""
+        self.channels.pop(channel, None)
+        if not self.listening:
+            return
+        link = self.links.get(self.engine.home_of(channel))
+        if link is not None:
+            self.ended.setdefault(channel.encode(), []).append(then)
+            self.run_beside(self.send(link, self.engine.subscribe[1], channel))
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        attempt = 0
+        while True:
+            try:
+                await self.listen()
+            except FAILURES as error:
+                reason = str(error) or type(error).__name__
+            if self.listening:
+                attempt = 0
+            await self.stop()
+            self.on_down(reason)
+            delay = random.uniform(0.0, min(CAP_SECONDS, BASE_SECONDS * 2.0 ** min(attempt, 30)))
+            attempt += 1
+            await asyncio.sleep(delay)
+
+    def restart(self, reason: str) -> None:
+        """Give up on the present connections, and begin anew."""
+        if self.broken is not None and not self.broken.done():
+            self.broken.set_exception(ConnectionError(reason))
+
+    async def listen(self) -> None:
+        """Listen until something breaks; that is raised."""
+        loop = asyncio.get_running_loop()
+        self.broken = loop.create_future()
+        async with asyncio.timeout(2 * self.engine.answer_seconds):
+            await self.engine.look_around()
+            await self.race(self.begin_all())
+        self.listening = True
+        up = loop.create_task(self.up())
+        try:
+            silent: dict[str, int] = {}
+            while not self.broken.done():
+                await asyncio.wait({self.broken}, timeout=self.engine.answer_seconds / LOOKS)
+                for home, link in self.links.items():
+                    silent[home] = 0 if home in self.heard else silent.get(home, 0) + 1
+                    if silent[home] >= LOOKS - 1:
+                        raise TimeoutError("it does not answer")
+                    if silent[home]:
+                        await self.send(link, "PING")
+                self.heard.clear()
+            self.broken.result()
+        finally:
+            up.cancel()
+            await asyncio.wait({up})
+
+    async def up(self) -> None:
+        """Make up for what was missed; where that fails, begin anew."""
+        try:
+            await self.on_up()
+        except FAILURES as error:
+            self.restart(str(error) or type(error).__name__)
+
+    async def race(self, waits_for: Awaitable[None]) -> None:
+        """Wait for something, or for the break of a connection."""
+        assert self.broken is not None
+        task = asyncio.ensure_future(waits_for)
+        try:
+            await asyncio.wait({task, self.broken}, return_when=asyncio.FIRST_COMPLETED)
+            if self.broken.done():
+                self.broken.result()
+            await task
+        finally:
+            task.cancel()
+
+    async def begin_all(self) -> None:
+        """Listen to all channels, also to those that are added meanwhile."""
+        begun: set[str] = set()
+        while missing := self.channels.keys() - begun:
+            begun |= missing
+            await self.begin(missing)
+        for channel in begun - self.channels.keys():
+            self.ended.setdefault(channel.encode(), []).append(nothing)
+            await self.send(
+                self.links[self.engine.home_of(channel)], self.engine.subscribe[1], channel
+            )
+
+    async def begin(self, channels: Iterable[str]) -> None:
+        """Listen to channels, and wait until the engine has said so."""
+        loop = asyncio.get_running_loop()
+        homes: dict[str, list[str]] = {}
+        for channel in channels:
+            homes.setdefault(self.engine.home_of(channel), []).append(channel)
+        answers = []
+        for home, names in homes.items():
+            link = await self.link_to(home)
+            for name in names:
+                answer = loop.create_future()
+                self.waiting.setdefault(name.encode(), []).append(answer)
+                answers.append(answer)
+            for start in range(0, len(names), CHANNELS_PER_COMMAND):
+                chunk = names[start : start + CHANNELS_PER_COMMAND]
+                await self.send(link, self.engine.subscribe[0], *chunk)
+        if answers:
+            await asyncio.gather(*answers)
+
+    async def link_to(self, home: str) -> AbstractConnection:
+        """The connection to a server, made when it is first needed."""
+        link = self.links.get(home)
+        if link is None:
+            link = await self.engine.open_link(home)
+            if home in self.links:
+                await link.disconnect(nowait=True)
+                return self.links[home]
+            self.links[home] = link
+            self.run_beside(self.read(home, link))
+        return link
+
+    async def send(self, link: AbstractConnection, *command: str) -> None:
+        """Write a command; its answer comes among the messages."""
+        try:
+            await link.send_command(*command, check_health=False)
+        except FAILURES as error:
+            self.restart(str(error) or type(error).__name__)
+
+    def run_beside(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Let something run until it ends or the connections do."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def read(self, home: str, link: AbstractConnection) -> None:
+        """Take what comes on one connection until it breaks."""
+        count = 0
+        try:
+            while True:
+                answer = await link.read_response(timeout=float("inf"), disconnect_on_error=False)
+                self.heard.add(home)
+                self.take(answer)
+                count += 1
+                if count % MESSAGES_PER_TURN == 0:
+                    await asyncio.sleep(0)
+        except FAILURES as error:
+            self.restart(str(error) or type(error).__name__)
+
+    def take(self, answer: list[Any]) -> None:
+        """Take one message, or the answer to a command."""
+        kind = answer[0]
+        if kind in (b"message", b"smessage"):
+            try:
+                self.on_message(answer[1], answer[2])
+            except Exception:
+                logger.exception("what came on %r cannot be used", answer[1])
+        elif kind in (b"subscribe", b"ssubscribe"):
+            for waiting in self.waiting.pop(answer[1], ()):
+                if not waiting.done():
+                    waiting.set_result(None)
+        elif kind in (b"unsubscribe", b"sunsubscribe"):
+            asked = self.ended.get(answer[1])
+            if not asked:
+                raise ConnectionError("a room has moved to another server of the cluster")
+            asked.pop(0)()
+            if not asked:
+                del self.ended[answer[1]]
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        self.listening = False
+        links, self.links = self.links, {}
+        tasks = list(self.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for link in links.values():
+            await link.disconnect(nowait=True)
+        self.ended.clear()
+        self.heard.clear()
+        waiting, self.waiting = self.waiting, {}
+        for each in waiting.values():
+            for future in each:
+                if not future.done():
+                    future.set_exception(ConnectionError("the engine has gone"))
+
+
+def nothing() -> None:
+    """What follows where nothing is to follow."""

@@ -1,0 +1,45 @@
+"""The last of what was said in a room, for those who come back."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+
+from .base import Entry, History
+
+
+class Tail:
+    """The entries of a room without a gap, the newest last, as many and as old as its history lets them be.
+
+    Args:
+        history: The bounds.
+    """
+
+    __slots__ = ("entries", "history")
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.entries: deque[tuple[float, Entry]] = deque(maxlen=history.messages)
+
+    def add(self, entry: Entry, said_at: float) -> None:
+        """Add the next one.
+
+        Args:
+            entry: What was said.
+            said_at: When, on a clock that never goes back, in seconds.
+        """
+        self.entries.append((said_at, entry))
+
+    def last(self, count: int, now: float) -> list[Entry] | None:
+        """The last entries, the oldest first; ``None`` where so many are not there, or are too old."""
+        if not 0 <= count <= len(self.entries):
+            return None
+        chosen = list(islice(self.entries, len(self.entries) - count, None))
+        if chosen and chosen[0][0] < now - self.history.seconds:
+            return None
+        return [entry for _, entry in chosen]
+
+    def forget_old(self, now: float) -> None:
+        """Drop what is too old for anybody."""
+        while self.entries and self.entries[0][0] < now - self.history.seconds:
+            self.entries.popleft()
