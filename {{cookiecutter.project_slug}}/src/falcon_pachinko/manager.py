@@ -12,11 +12,11 @@ import msgspec
 from falcon import WebSocketDisconnected
 
 from .audience import Audience
-from .backends.base import EVERYBODY, Address, Backend, Entry, Position, Presence
+from .backends.base import EVERYBODY, Address, Backend, Entry, Presence
 from .backends.memory import MemoryBackend
-from .close_codes import check_close_code
 from .connection import Connection
-from .messages import BINARY, TEXT, Outgoing, ServerPosition, with_id
+from .entries import addressed, close_entry, entry_of, outgoing_of, position_message
+from .messages import Outgoing
 from .rooms import Rooms, check_room_name
 
 logger = logging.getLogger(__name__)
@@ -75,14 +75,14 @@ class WebSocketConnectionManager:
             LeaseLost: A worker that another one has replaced has said it.
             TypeError: The message holds something that JSON cannot; nobody got it.
         """
-        entry = entry_of(message, exclude, exclude_users)
+        entry = entry_of(message, ids_of(exclude), exclude_users)
         await self.backend.publish(room, entry, ephemeral=ephemeral)
 
     async def broadcast_to_all(
         self, message: object, *, exclude: Collection[Connection] = ()
     ) -> None:
         """Send a message to all connections, at most once; otherwise like :meth:`broadcast_to_room`."""
-        await self.backend.publish_direct(entry_of(message, exclude))
+        await self.backend.publish_direct(entry_of(message, ids_of(exclude)))
 
     async def send_to_user(self, user: str, message: object) -> None:
         """Send a message to all connections of a user, at most once.
@@ -181,7 +181,7 @@ class WebSocketConnectionManager:
         presence = Presence(
             connection.id,
             connection.user,
-            None if joined is None else entry_of(joined, (connection,)),
+            None if joined is None else entry_of(joined, (connection.id,)),
             None if left is None else entry_of(left),
         )
         await self.backend.open_room(room, connection.history)
@@ -290,7 +290,7 @@ class WebSocketConnectionManager:
         if position is not None:
             logger.warning("messages of room %r may be missing: its clients are told so", room)
             for connection in self.rooms.members(room):
-                connection.deliver(position_message(connection, position, recovered=False))
+                connection.deliver(position_message(connection.id, position, recovered=False))
 
     # The steps of all these.
 
@@ -323,7 +323,7 @@ class WebSocketConnectionManager:
         for outgoing in missed or ():
             connection.deliver(outgoing)
         recovered = missed is not None if connection.since else msgspec.UNSET
-        connection.deliver(position_message(connection, position, recovered))
+        connection.deliver(position_message(connection.id, position, recovered))
 
     def excluded_by(self, address: Address) -> list[Connection]:
         """The connections of this process that do not get something."""
@@ -376,59 +376,6 @@ class Users:
         return tuple(self.connections.get(user, ()))
 
 
-def entry_of(
-    message: object, exclude: Collection[Connection] = (), exclude_users: Collection[str] = ()
-) -> Entry:
-    """What a backend carries of a message.
-
-    Raises:
-        TypeError: It holds something that JSON cannot, or a text stands for many users.
-    """
-    if isinstance(exclude_users, str):
-        raise TypeError(f"exclude_users is {exclude_users!r}: give a list of users")
-    outgoing = Outgoing.of(message)
-    address = EVERYBODY
-    if exclude or exclude_users or outgoing.opcode == BINARY:
-        address = Address(
-            binary=outgoing.opcode == BINARY,
-            without=tuple(connection.id for connection in exclude),
-            without_users=tuple(exclude_users),
-        )
-    entry = Entry(outgoing.data, address)
-    entry.outgoing = outgoing
-    return entry
-
-
-def addressed(entry: Entry, *, user: str | None = None, connection: str | None = None) -> Entry:
-    """The same for a user or a connection only."""
-    address = msgspec.structs.replace(entry.address, user=user, connection=connection)
-    made = Entry(entry.data, address)
-    made.outgoing = entry.outgoing
-    return made
-
-
-def close_entry(code: int, reason: str) -> Entry:
-    """An order to close.
-
-    Raises:
-        ValueError: The code is not one that an endpoint may send.
-    """
-    return Entry(reason.encode(errors="replace"), Address(close_code=check_close_code(code)))
-
-
-def outgoing_of(entry: Entry) -> Outgoing:
-    """What goes to clients, made once for all of them."""
-    outgoing = entry.outgoing
-    if not isinstance(outgoing, Outgoing):
-        data = with_id(entry.data, entry.position) if entry.shown else entry.data
-        outgoing = Outgoing.of_encoded(data, BINARY if entry.address.binary else TEXT)
-        entry.outgoing = outgoing
-    return outgoing
-
-
-def position_message(
-    connection: Connection, position: Position, recovered: bool | msgspec.UnsetType
-) -> Outgoing:
-    """Where a room stands, for one client."""
-    message = Outgoing(ServerPosition(connection=connection.id, recovered=recovered))
-    return Outgoing.of_encoded(with_id(message.data, position))
+def ids_of(connections: Collection[Connection]) -> tuple[str, ...]:
+    """The ids of connections."""
+    return tuple(connection.id for connection in connections)

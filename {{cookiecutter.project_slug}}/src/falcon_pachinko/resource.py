@@ -26,10 +26,11 @@ from .close_codes import (
 )
 from .connection import Connection
 from .deadline import run_to_end
+from .entries import entry_of
 from .errors import BackendUnavailable, InvalidPayload, MessageError, Reject
 from .handlers import HandlerTable
 from .limits import DEFAULT_LIMITS, Limits
-from .manager import WebSocketConnectionManager, entry_of
+from .manager import WebSocketConnectionManager
 from .messages import Message, ServerError, size_bytes_of
 from .protocols import WebSocketLike
 
@@ -137,7 +138,7 @@ class WebSocketResource:
         """
         ws = self.connection
         users = () if ws.user is None or not exclude_user else (ws.user,)
-        entry = entry_of(message, (ws,) if exclude_self else (), users)
+        entry = entry_of(message, (ws.id,) if exclude_self else (), users)
         if ws.held is not None:
             ws.held.defer(room, entry, ephemeral, ws.limits)
         else:

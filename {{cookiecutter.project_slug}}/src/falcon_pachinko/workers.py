@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import logging
 import math
@@ -11,13 +12,18 @@ import random
 import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
-from .errors import RegistrationError
+from .backends.base import LEASE, Backend, Lease
+from .errors import BackendUnavailable, LeaseLost, RegistrationError
 
 logger = logging.getLogger(__name__)
 
 Worker = Callable[..., Coroutine[Any, Any, None]]
+
+# How often a process asks whether a worker that another one runs is free, if its lease does not end before.
+MAX_PAUSE_SECONDS = 5.0
+MIN_PAUSE_SECONDS = 0.02
 
 # NOTE: an event loop keeps no task alive by itself.
 endings: set[asyncio.Task[Any]] = set()
@@ -104,6 +110,50 @@ def check_seconds(name: str, value: float) -> None:
         raise ValueError(f"{name} is {value!r}: it must be above zero and finite")
 
 
+class HasBackend(Protocol):
+    """The part of a manager that is needed here."""
+
+    backend: Backend
+
+
+async def run_with(lease: Lease, backend: Backend, worker: Worker, context: dict[str, Any]) -> bool:
+    """Run a worker as long as its lease is held; whether it has returned."""
+    LEASE.set(lease)
+    running = asyncio.create_task(worker(**context))
+    holding = asyncio.create_task(hold(lease, backend))
+    try:
+        await asyncio.wait({running, holding}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            return False
+        try:
+            await running
+        except LeaseLost:
+            return False
+        return True
+    finally:
+        holding.cancel()
+        running.cancel()
+        await asyncio.gather(running, holding, return_exceptions=True)
+
+
+async def hold(lease: Lease, backend: Backend) -> None:
+    """Renew a lease again and again; return when it is lost, or may be."""
+    loop = asyncio.get_running_loop()
+    while True:
+        now = loop.time()
+        pause_seconds = min(backend.timing.expiry_seconds / 3, lease.expires - now)
+        if pause_seconds <= 0:
+            return
+        await asyncio.sleep(pause_seconds)
+        if lease.expires <= loop.time():
+            return
+        try:
+            if not await backend.renew(lease):
+                return
+        except BackendUnavailable as error:
+            logger.info("the lease of %s is renewed later: %s", lease.name, error)
+
+
 class WorkerController:
     """Starts workers, watches them, and stops them.
 
@@ -115,6 +165,7 @@ class WorkerController:
         on_death: What happens after a death has been logged, instead of stopping the server.
         stop_seconds: How long ``stop`` waits for workers that are slow to end.
         restart: Start a dead worker again after a delay, without end, and do not call ``on_death``.
+        manager: The application's manager; workers that run once per cluster need it.
 
     Raises:
         ValueError: ``stop_seconds`` is not above zero or not finite.
@@ -127,6 +178,7 @@ class WorkerController:
         on_death: Callable[[], None] = stop_server,
         stop_seconds: float = 10.0,
         restart: Backoff | None = None,
+        manager: HasBackend | None = None,
     ) -> None:
         check_seconds("stop_seconds", stop_seconds)
         if not (restart is None or isinstance(restart, Backoff)):
@@ -134,15 +186,30 @@ class WorkerController:
         self.on_death = on_death
         self.stop_seconds = stop_seconds
         self.restart = restart
+        self.manager = manager
         self.tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self, *workers: Worker, **context: Any) -> None:
+    async def start(self, *workers: Worker, once_per_cluster: bool = False, **context: Any) -> None:
         """Start workers; each is called with the whole context as keyword arguments.
 
+        Args:
+            workers: Coroutine functions.
+            once_per_cluster: Of all processes that share a backend, one runs each of them. Where that process
+                dies, another one takes over within the backend's ``expiry_seconds``. A worker that is
+                replaced, because its process stood still or the engine was away for as long, is cancelled,
+                and what it still says to rooms is refused with ``LeaseLost``. One that returns is not run
+                again as long as its process lives.
+            context: What the workers are called with.
+
         Raises:
-            RegistrationError: A worker is no coroutine function or does not take this context; then none
-                of them has been started.
+            RegistrationError: A worker is no coroutine function or does not take this context, or there is
+                no manager; then none of them has been started.
         """
+        if once_per_cluster and self.manager is None:
+            raise RegistrationError(
+                "once_per_cluster needs the manager: write"
+                " WorkerController(manager=app.ws_connection_manager)"
+            )
         names = [getattr(worker, "__qualname__", repr(worker)) for worker in workers]
         for worker, name in zip(workers, names, strict=True):
             if not inspect.iscoroutinefunction(worker):
@@ -156,9 +223,34 @@ class WorkerController:
                     f"worker {name} does not take this context: {error}"
                 ) from error
         for worker, name in zip(workers, names, strict=True):
+            if once_per_cluster:
+                worker = functools.partial(self.run_alone, name, worker)
             task = asyncio.create_task(self.watch(name, worker, context), name=f"worker {name}")
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
+
+    async def run_alone(self, name: str, worker: Worker, **context: Any) -> None:
+        """Run a worker whenever no other process does, until it returns or raises."""
+        assert self.manager is not None
+        backend = self.manager.backend
+        pause_seconds = min(MAX_PAUSE_SECONDS, backend.timing.heartbeat_seconds)
+        while True:
+            try:
+                lease = await backend.acquire(name)
+            except BackendUnavailable as error:
+                logger.info("worker %s waits for the engine: %s", name, error)
+                await asyncio.sleep(pause_seconds)
+                continue
+            if not isinstance(lease, Lease):
+                await asyncio.sleep(min(max(lease, MIN_PAUSE_SECONDS), pause_seconds))
+                continue
+            try:
+                if await run_with(lease, backend, worker, context):
+                    # NOTE: as long as this process holds the lease, no other one does the work again.
+                    await hold(lease, backend)
+            finally:
+                await backend.release(lease)
+            logger.warning("worker %s has lost its lease: another process may run it", name)
 
     async def stop(self) -> None:
         """Cancel all workers and wait for their end, ``stop_seconds`` at most.

@@ -6,7 +6,7 @@
 {%- endmacro -%}
 {%- set resources = {
     "contract": ["ContractResource"],
-    "health": ["HealthResource"],
+    "health": ["HealthResource", "ReadyResource"],
     "page": ["PageResource"],
     "session": ["SessionResource"],
     cookiecutter.__resource_module: ["ROOM_PREFIX", cookiecutter.__resource_class],
@@ -32,6 +32,8 @@ from .headers import SecurityHeadersMiddleware
 from .settings import Settings
 from .workers import announce
 
+__all__ = ["ROOM_PREFIX", "create_app"]
+
 WEB_FOLDER = Path(__file__).parent / "web"
 
 
@@ -41,13 +43,16 @@ def create_app(settings: Settings) -> App:
     app = install(
         falcon.asgi.App(middleware=[SecurityHeadersMiddleware(), AuthMiddleware(secret)]),
         allowed_origins=settings.allowed_origins,
+        backend=settings.make_backend(),
     )
+    manager = app.ws_connection_manager
 
     app.resp_options.xml_error_serialization = False  # errors are JSON, whatever a browser prefers
 
     app.add_route("/", PageResource(WEB_FOLDER / "index.html"))
     app.add_route("/docs", PageResource(WEB_FOLDER / "docs.html"))
     app.add_route("/health", HealthResource())
+    app.add_route("/ready", ReadyResource(manager.backend, settings.workers))
     app.add_static_route("/static", WEB_FOLDER)
     if not settings.production:
         app.add_route("/session", SessionResource(secret, settings.token_lifetime_seconds))
@@ -55,17 +60,19 @@ def create_app(settings: Settings) -> App:
     app.add_websocket_route(
         "{{ cookiecutter.websocket_path }}/{room_name}",
         {{ cookiecutter.__resource_class }},
+        history=settings.history,
     )
 
     app.add_route("/asyncapi.json", ContractResource(describe(app, settings)))
 
-    workers = WorkerController()
+    workers = WorkerController(manager=manager)
 
     @app.lifespan
     async def run_workers(_: App) -> AsyncIterator[None]:
         await workers.start(
             announce,
-            manager=app.ws_connection_manager,
+            once_per_cluster=True,
+            manager=manager,
             room_prefix=ROOM_PREFIX,
             text=settings.announcement_text,
             interval_seconds=settings.announcement_interval_seconds,

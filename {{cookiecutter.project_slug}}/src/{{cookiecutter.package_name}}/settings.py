@@ -6,9 +6,19 @@ import ipaddress
 from typing import Annotated, Literal
 
 import jwt
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from falcon_pachinko import History, RegistrationError
+from falcon_pachinko.backends import backend_from_url
+from falcon_pachinko.backends.base import Backend, Timing
 from falcon_pachinko.install import ORIGIN
 
 ENV_PREFIX = "APP_"
@@ -44,11 +54,42 @@ class Settings(BaseSettings):
         default="System maintenance is scheduled for 2 AM UTC.", min_length=1
     )
     graceful_shutdown_seconds: int = Field(default=20, gt=0)
+    workers: int = Field(
+        default=1, gt=0, validation_alias=AliasChoices("app_workers", "web_concurrency")
+    )
+    backend_url: SecretStr = SecretStr("")
+    backend_prefix: str = Field(default=__name__.partition(".")[0], pattern=r"^[\w.-]{1,50}$")
+    history_messages: int = Field(default=100, ge=0)
+    history_seconds: float = Field(default=300.0, gt=0)
+    presence_grace_seconds: float = Field(default=5.0, ge=0)
+    presence_heartbeat_seconds: float = Field(default=10.0, gt=0)
+    presence_expiry_seconds: float = Field(default=30.0, gt=0)
 
     @property
     def production(self) -> bool:
         """Whether strangers use it: then there is no sign-in by name, and the secret must be one."""
         return self.environment == "production"
+
+    @property
+    def history(self) -> History | None:
+        """What a room keeps for clients that come back; ``None`` where it keeps nothing."""
+        if not self.history_messages:
+            return None
+        return History(messages=self.history_messages, seconds=self.history_seconds)
+
+    @property
+    def timing(self) -> Timing:
+        """How patient the processes are with each other."""
+        return Timing(
+            grace_seconds=self.presence_grace_seconds,
+            heartbeat_seconds=self.presence_heartbeat_seconds,
+            expiry_seconds=self.presence_expiry_seconds,
+        )
+
+    def make_backend(self) -> Backend:
+        """What joins this process with others, if a URL says where."""
+        url = self.backend_url.get_secret_value()
+        return backend_from_url(url, prefix=self.backend_prefix, timing=self.timing)
 
     @field_validator("allowed_origins", "trusted_proxies", mode="before")
     @classmethod
@@ -91,6 +132,15 @@ class Settings(BaseSettings):
                     f"{error}: write an address or a network like 10.0.0.0/8"
                 ) from None
         return proxies
+
+    @model_validator(mode="after")
+    def check_backend(self) -> Settings:
+        """A backend that cannot be reached in any way is a mistake of writing, found before the start."""
+        try:
+            self.make_backend()
+        except RegistrationError as error:
+            raise ValueError(f"APP_BACKEND_URL or a time of presence: {error}") from None
+        return self
 
     @model_validator(mode="after")
     def check_secret(self) -> Settings:

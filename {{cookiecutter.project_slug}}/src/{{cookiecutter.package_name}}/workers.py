@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
-from falcon_pachinko import WebSocketConnectionManager
+from falcon_pachinko import BackendUnavailable, WebSocketConnectionManager
 
 from .messages import ServerSystemAnnouncement
+
+logger = logging.getLogger(__name__)
 
 
 async def announce(
     manager: WebSocketConnectionManager, room_prefix: str, text: str, interval_seconds: float
 ) -> None:
-    """Tell every room the announcement, again and again."""
+    """Tell every room the announcement, again and again; of all processes, one does."""
     while True:
         await asyncio.sleep(interval_seconds)
-        for room in await manager.get_rooms_by_prefix(room_prefix):
-            await manager.broadcast_to_room(room, ServerSystemAnnouncement(text=text))
+        try:
+            for room in await manager.get_rooms_by_prefix(room_prefix):
+                await manager.broadcast_to_room(room, ServerSystemAnnouncement(text=text))
+        except BackendUnavailable as error:
+            logger.warning("not every room has been told the announcement: %s", error)

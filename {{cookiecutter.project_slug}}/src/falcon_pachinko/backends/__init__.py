@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..errors import RegistrationError
 from .base import Backend, Timing
 
 
@@ -27,9 +28,12 @@ def backend_from_url(
     try:
         from .redis import RedisBackend
     except ModuleNotFoundError as error:
-        from ..errors import RegistrationError
-
-        raise RegistrationError(
-            f"{error}: a backend with a URL needs the extra 'redis', as in pip install '.[redis]'"
-        ) from None
+        raise extra_is_missing(error) from None
     return RedisBackend(url, prefix=prefix, timing=timing)
+
+
+def extra_is_missing(error: ModuleNotFoundError) -> RegistrationError:
+    """What to say where redis-py is not installed."""
+    return RegistrationError(
+        f"{error}: a backend with a URL needs the extra 'redis', as in pip install '.[redis]'"
+    )

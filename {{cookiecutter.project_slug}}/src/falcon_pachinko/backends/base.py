@@ -36,6 +36,8 @@ from ..errors import RegistrationError
 
 T = TypeVar("T")
 
+ANSWER_SECONDS = 4.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
@@ -74,7 +76,7 @@ class Timing:
     grace_seconds: float = 5.0
     heartbeat_seconds: float = 10.0
     expiry_seconds: float = 30.0
-    answer_seconds: float = 4.0
+    answer_seconds: float = ANSWER_SECONDS
 
     def __post_init__(self) -> None:
         check_above_zero(self, besides="grace_seconds")

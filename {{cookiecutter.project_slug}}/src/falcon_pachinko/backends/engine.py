@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as ConnectionBroken
 from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as NoAnswer
+from redis.maint_notifications import MaintNotificationsConfig
 
 from ..errors import RegistrationError
 from .script import ENCODE, LUA, SHA
@@ -262,6 +263,7 @@ def make_pool(url: str, connect_seconds: float, read_seconds: float | None) -> C
         "socket_timeout": read_seconds,
         "socket_connect_timeout": connect_seconds,
         "socket_keepalive": True,
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         # NOTE: what is tried again may be said twice.
         "retry": Retry(NoBackoff(), 0),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from ..errors import BackendUnavailable, LeaseLost
@@ -26,7 +26,7 @@ from .calls import Calls
 from .engine import FAILURES, make_engine
 from .feed import Feed
 from .listener import Listener
-from .script import NODES, ROOM_TTL_MS, raw, room_of, tag_of
+from .script import NODES, ROOM_TTL_MS, raw, room_of, rooms_with_prefix, tag_of
 
 logger = logging.getLogger(__name__)
 
@@ -573,11 +573,7 @@ class RedisBackend(Backend):
         """The rooms of all living nodes."""
         if self.away:
             raise BackendUnavailable(self.away)
-        nodes = await self.call("living", NODES)
-        asked = [self.call("rooms_of", NODES, node.decode()) for node in nodes]
-        names: Iterable[Sequence[bytes]] = await asyncio.gather(*asked)
-        found = {name.decode() for of_node in names for name in of_node}
-        return sorted(name for name in found if name.startswith(prefix))
+        return await rooms_with_prefix(self.call, prefix)
 
     # Leases.
 

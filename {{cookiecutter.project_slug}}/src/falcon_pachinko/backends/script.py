@@ -22,6 +22,8 @@ Times are the engine's, in milliseconds: the clocks of the nodes need not agree.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 
@@ -53,6 +55,20 @@ def tag_of(room: str) -> str:
 def room_of(tag: str) -> str:
     """The room of a hash tag."""
     return tag[1:-1].replace("%7D", "}").replace("%7B", "{").replace("%25", "%")
+
+
+async def rooms_with_prefix(call: Callable[..., Awaitable[Any]], prefix: str) -> list[str]:
+    """The rooms of all living nodes that begin so, sorted.
+
+    Args:
+        call: Lets the engine do an operation.
+        prefix: What they begin with.
+    """
+    nodes: list[bytes] = await call("living", NODES)
+    found: set[str] = set()
+    for node in nodes:
+        found.update(name.decode() for name in await call("rooms_of", NODES, node.decode()))
+    return sorted(name for name in found if name.startswith(prefix))
 
 
 LUA = """
