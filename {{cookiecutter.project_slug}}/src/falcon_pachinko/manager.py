@@ -16,6 +16,7 @@ from .backends.base import EVERYBODY, Address, Backend, Entry, Presence
 from .backends.memory import MemoryBackend
 from .connection import Connection
 from .entries import addressed, close_entry, entry_of, outgoing_of, position_message
+from .errors import BackendUnavailable
 from .messages import Outgoing
 from .rooms import Rooms, check_room_name
 
@@ -41,6 +42,8 @@ class WebSocketConnectionManager:
         self.newcomers: dict[str, Connection] = {}
         """Those in rooms whose ``on_connect`` has not accepted yet."""
         self.rooms: Rooms[Connection, Audience, Presence] = Rooms(Audience)
+        self.unplaced: Rooms[Connection, Audience, Presence] = Rooms(Audience)
+        """Those who came while the engine was away; before they hear a room they are told what they missed."""
         self.closings: set[asyncio.Task[None]] = set()
         self.emptied: asyncio.Event | None = None
 
@@ -176,7 +179,7 @@ class WebSocketConnectionManager:
         check_room_name(room)
         if connection.finished:
             raise WebSocketDisconnected(connection.close_code)
-        if self.rooms.has(connection, room):
+        if self.has(connection, room):
             return False
         presence = Presence(
             connection.id,
@@ -186,19 +189,21 @@ class WebSocketConnectionManager:
         )
         await self.backend.open_room(room, connection.history)
         try:
-            missed = await self.missed(connection, room)
-            # NOTE: from here to the welcome nothing waits, or something would be said in between.
-            if connection.finished:
-                raise WebSocketDisconnected(connection.close_code)
-            again = self.rooms.has(connection, room)
+            missed, is_placed = await self.missed(connection, room), True
+        except BackendUnavailable:
+            missed, is_placed = None, False
         except BaseException:
             self.backend.close_room(room)
             raise
-        if again:
+        # NOTE: from there to the position nothing waits, or something would be said in between.
+        if connection.finished or self.has(connection, room):
             self.backend.close_room(room)
+            if connection.finished:
+                raise WebSocketDisconnected(connection.close_code)
             return False
-        self.rooms.join(connection, room, presence)
-        self.tell_position(connection, room, missed)
+        (self.rooms if is_placed else self.unplaced).join(connection, room, presence)
+        if is_placed:
+            self.tell_position(connection, room, missed)
         if connection.visible:
             return await self.backend.enter(room, presence)
         self.newcomers[connection.id] = connection
@@ -210,9 +215,9 @@ class WebSocketConnectionManager:
         Returns:
             Whether its user was visibly in the room and is not any more.
         """
-        if not self.rooms.has(connection, room):
+        if not self.has(connection, room):
             return False
-        presence = self.rooms.leave(connection, room)
+        presence = self.take_out(connection, room)
         gone = self.backend.leave(room, presence, grace=False) if connection.visible else None
         self.backend.close_room(room)
         return gone is not None and await gone
@@ -228,7 +233,7 @@ class WebSocketConnectionManager:
         # NOTE: all of them have been said before the first answer comes.
         answers = [
             self.backend.enter(room, presence)
-            for room, presence in self.rooms.rooms_of(connection).items()
+            for room, presence in self.rooms_of(connection).items()
         ]
         for answer in answers:
             await answer
@@ -239,8 +244,8 @@ class WebSocketConnectionManager:
         self.newcomers.pop(connection.id, None)
         self.connections.pop(connection.id, None)
         self.users.forget(connection)
-        for room in self.rooms.rooms_of(connection):
-            presence = self.rooms.leave(connection, room)
+        for room in self.rooms_of(connection):
+            presence = self.take_out(connection, room)
             if connection.visible:
                 self.backend.leave(room, presence, grace=True)
             self.backend.close_room(room)
@@ -285,33 +290,48 @@ class WebSocketConnectionManager:
             Audience(named).send(outgoing_of(entry), self.excluded_by(address))
 
     def lose_track(self, room: str) -> None:
-        """Tell the members who are here where the room stands, and that something may be missing."""
+        """Tell the members who are here where the room stands, and that something is missing before that."""
         position = self.backend.position(room)
         if position is not None:
-            logger.warning("messages of room %r may be missing: its clients are told so", room)
+            logger.warning("messages of room %r are missing: its clients are told so", room)
             for connection in self.rooms.members(room):
                 connection.deliver(position_message(connection.id, position, recovered=False))
+
+    def find_track(self, room: str) -> None:
+        """Tell those who came while the engine was away what they missed, and where the room stands."""
+        for connection in self.unplaced.members(room):
+            entries = self.backend.recall(room, connection.since)
+            self.rooms.join(connection, room, self.unplaced.leave(connection, room))
+            self.tell_position(connection, room, fitting(connection, entries))
 
     # The steps of all these.
 
     async def missed(self, connection: Connection, room: str) -> list[Outgoing] | None:
-        """What a client that has come back has missed; ``None`` where it is not there as a whole, or is not missed."""
-        position = self.backend.position(room)
-        since = [known for known in connection.since if position and known.epoch == position.epoch]
-        if connection.history is None or not since:
+        """What a client that has come back has missed; ``None`` where it cannot be had as a whole.
+
+        Raises:
+            BackendUnavailable: It is not known before the engine is back.
+        """
+        if connection.history is None:
             return None
-        entries = await self.backend.recover(room, since[0])
-        if entries is None:
+        if self.backend.position(room) is None:
+            raise BackendUnavailable("nobody knows where the room stands")
+        if not connection.since:
             return None
-        found = [
-            outgoing_of(entry)
-            for entry in entries
-            if entry.is_for(connection.previous_id, connection.user)
-        ]
-        # NOTE: half of what may wait for a client, or it would be given up for what it is given.
-        limits = connection.limits
-        fits = sum(each.size_bytes for each in found) <= limits.outbox_bytes // 2
-        return found if fits and len(found) <= limits.outbox_messages // 2 else None
+        return fitting(connection, await self.backend.recover(room, connection.since))
+
+    def has(self, connection: Connection, room: str) -> bool:
+        """Whether a connection is in a room."""
+        return self.rooms.has(connection, room) or self.unplaced.has(connection, room)
+
+    def rooms_of(self, connection: Connection) -> dict[str, Presence]:
+        """The rooms of a connection."""
+        return self.rooms.rooms_of(connection) | self.unplaced.rooms_of(connection)
+
+    def take_out(self, connection: Connection, room: str) -> Presence:
+        """Take a connection out of a room of this process."""
+        placed = self.rooms.has(connection, room)
+        return (self.rooms if placed else self.unplaced).leave(connection, room)
 
     def tell_position(
         self, connection: Connection, room: str, missed: list[Outgoing] | None
@@ -374,6 +394,21 @@ class Users:
     def connections_of(self, user: str) -> tuple[Connection, ...]:
         """All of one user."""
         return tuple(self.connections.get(user, ()))
+
+
+def fitting(connection: Connection, entries: list[Entry] | None) -> list[Outgoing] | None:
+    """What a client gets of what it has missed; ``None`` where that is not there or too much."""
+    if entries is None:
+        return None
+    found = [
+        outgoing_of(entry)
+        for entry in entries
+        if entry.is_for(connection.previous_id, connection.user)
+    ]
+    # NOTE: half of what may wait for a client, or it would be given up for what it is given.
+    limits = connection.limits
+    fits = sum(each.size_bytes for each in found) <= limits.outbox_bytes // 2
+    return found if fits and len(found) <= limits.outbox_messages // 2 else None
 
 
 def ids_of(connections: Collection[Connection]) -> tuple[str, ...]:

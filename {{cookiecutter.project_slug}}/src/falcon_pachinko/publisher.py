@@ -44,11 +44,14 @@ class AsyncPublisher:
                 " rooms are inside the server's process, and nobody outside can reach them"
             )
         try:
+            from .backends.calls import Calls
             from .backends.engine import FAILURES, make_engine
         except ModuleNotFoundError as error:
             raise extra_is_missing(error) from None
         self.failures = FAILURES
         self.engine = make_engine(url, prefix, answer_seconds)
+        self.calls = Calls(self.engine, lambda reason: None)
+        self.calling: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Find the engine.
@@ -59,9 +62,10 @@ class AsyncPublisher:
         try:
             async with asyncio.timeout(self.engine.answer_seconds):
                 await self.engine.look_around()
+            self.calling = asyncio.create_task(self.calls.run())
             await self.call("living", NODES)
         except BaseException as error:
-            await self.engine.close()
+            await self.close()
             if isinstance(error, self.failures):
                 raise BackendUnavailable(str(error) or type(error).__name__) from None
             raise
@@ -74,6 +78,13 @@ class AsyncPublisher:
         traceback: TracebackType | None,
     ) -> None:
         """Let go of the engine."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of the engine."""
+        if self.calling is not None:
+            self.calling.cancel()
+            await asyncio.wait({self.calling})
         await self.engine.close()
 
     async def broadcast_to_room(
@@ -127,19 +138,13 @@ class AsyncPublisher:
         """Say something to a room."""
         await self.call("publish", tag_of(room), raw(entry.encode()), ephemeral, None, None)
 
-    async def call(self, *operation: Any) -> Any:
-        """Let the engine do something.
+    def call(self, *operation: Any) -> asyncio.Future[Any]:
+        """Let the engine do something; what is asked for in one turn shares a round trip.
 
         Raises:
             BackendUnavailable: It may have done it or not.
         """
-        try:
-            [result] = await self.engine.call([operation])
-        except self.failures as error:
-            raise BackendUnavailable(str(error) or type(error).__name__) from None
-        if isinstance(result, Exception):
-            raise BackendUnavailable(str(result))
-        return result
+        return self.calls.post(operation)
 
 
 class Publisher:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from falcon_pachinko.backends import backend_from_url
 from falcon_pachinko.backends.base import Address, Backend, Entry, History, Position, Timing
 
 from .engines import Engine
+
+T = TypeVar("T")
 
 WAIT_SECONDS = 15.0
 TIMING = Timing(grace_seconds=0.2, heartbeat_seconds=0.2, expiry_seconds=0.8, answer_seconds=1.0)
@@ -28,7 +31,7 @@ class Recorder:
     entries: list[tuple[str, Entry]] = field(default_factory=list)
     direct: list[Entry] = field(default_factory=list)
     lost: list[tuple[str, Position | None]] = field(default_factory=list)
-    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    found: list[tuple[str, Position | None]] = field(default_factory=list)
 
     def deliver(self, room: str, entry: Entry) -> None:
         self.entries.append((room, entry))
@@ -38,6 +41,9 @@ class Recorder:
 
     def lose_track(self, room: str) -> None:
         self.lost.append((room, self.backend.position(room)))
+
+    def find_track(self, room: str) -> None:
+        self.found.append((room, self.backend.position(room)))
 
     def said(self, room: str) -> list[str]:
         """What has been said in a room, as text."""
@@ -55,8 +61,17 @@ def text(words: str, address: Address | None = None) -> Entry:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until something is so."""
+
+    async def ask() -> bool:
+        return condition()
+
+    await until_answer(ask, True)
+
+
+async def until_answer(ask: Callable[[], Awaitable[T]], expected: T) -> None:
+    """Ask again and again until the answer is the expected one."""
     async with asyncio.timeout(WAIT_SECONDS):
-        while not condition():
+        while await ask() != expected:  # noqa: ASYNC110 - nothing tells when it changes
             await asyncio.sleep(0.005)
 
 

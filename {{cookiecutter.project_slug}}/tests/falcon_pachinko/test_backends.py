@@ -7,7 +7,7 @@ import pytest
 
 from falcon_pachinko.backends.base import Address, Entry, History, Lease, Position, Presence
 
-from .backends import HISTORY, Nodes, Recorder, cluster, text, until
+from .backends import HISTORY, Nodes, Recorder, cluster, text, until, until_answer
 from .engines import ENGINES, Engine, find_engine, running_engine
 
 BACKENDS = ["memory", *ENGINES]
@@ -152,13 +152,13 @@ async def test_what_was_missed_is_given_in_order(a: Recorder, b: Recorder) -> No
         await a.backend.publish("room", text(str(number)))
     await b.backend.open_room("room", HISTORY)
     for since in range(10):
-        missed = await b.backend.recover("room", Position(begun.epoch, since))
+        missed = await b.backend.recover("room", [Position(begun.epoch, since)])
         assert missed is not None
         assert [entry.data.decode() for entry in missed] == [str(n) for n in range(since, 10)]
         assert [entry.position for entry in missed] == [
             Position(begun.epoch, n) for n in range(since + 1, 11)
         ]
-    assert await b.backend.recover("room", Position(begun.epoch, 10)) == []
+    assert await b.backend.recover("room", [Position(begun.epoch, 10)]) == []
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ async def test_of_a_position_that_nobody_knows_nothing_is_given(
     await a.backend.open_room("room", HISTORY)
     await a.backend.publish("room", text("something"))
     await until(lambda: len(a.entries) == 1)
-    assert await a.backend.recover("room", since) is None
+    assert await a.backend.recover("room", [since]) is None
 
 
 async def test_what_is_not_kept_is_never_given_in_part(a: Recorder, b: Recorder) -> None:
@@ -180,10 +180,10 @@ async def test_what_is_not_kept_is_never_given_in_part(a: Recorder, b: Recorder)
     for number in range(12):
         await a.backend.publish("room", text(str(number)))
     await b.backend.open_room("room", HISTORY)
-    assert await b.backend.recover("room", begun) is None  # 12 are more than 10
-    assert await b.backend.recover("room", Position(begun.epoch, 1)) is None
-    assert len(await b.backend.recover("room", Position(begun.epoch, 2)) or ()) == 10
-    assert await b.backend.recover("room", Position(begun.epoch, 13)) is None  # not yet
+    assert await b.backend.recover("room", [begun]) is None  # 12 are more than 10
+    assert await b.backend.recover("room", [Position(begun.epoch, 1)]) is None
+    assert len(await b.backend.recover("room", [Position(begun.epoch, 2)]) or ()) == 10
+    assert await b.backend.recover("room", [Position(begun.epoch, 13)]) is None  # not yet
 
 
 async def test_what_is_too_old_is_not_given(a: Recorder) -> None:
@@ -192,10 +192,8 @@ async def test_what_is_too_old_is_not_given(a: Recorder) -> None:
     assert begun is not None
     await a.backend.publish("room", text("old"))
     await until(lambda: len(a.entries) == 1)
-    async with asyncio.timeout(10):
-        while await a.backend.recover("room", begun) is not None:
-            await asyncio.sleep(0.01)
-    assert await a.backend.recover("room", Position(begun.epoch, 1)) == []
+    await until_answer(lambda: a.backend.recover("room", [begun]), None)
+    assert await a.backend.recover("room", [Position(begun.epoch, 1)]) == []
 
 
 async def test_a_room_without_history_has_no_positions(a: Recorder, b: Recorder) -> None:
@@ -215,7 +213,7 @@ async def test_an_ephemeral_word_is_heard_and_not_kept(a: Recorder, b: Recorder)
     await until(lambda: len(b.entries) == 3)
     assert b.said("room") == ["one", "typing", "two"]
     assert [entry.shown for _, entry in b.entries] == [True, False, True]
-    missed = await b.backend.recover("room", begun)
+    missed = await b.backend.recover("room", [begun])
     assert [entry.data for entry in missed or ()] == [b"one", b"two"]
 
 
@@ -227,7 +225,7 @@ async def test_history_outlives_the_last_member_for_its_time(a: Recorder, b: Rec
     a.backend.close_room("room")
     await b.backend.publish("room", text("two"))
     await b.backend.open_room("room", HISTORY)
-    missed = await b.backend.recover("room", begun)
+    missed = await b.backend.recover("room", [begun])
     assert [entry.data for entry in missed or ()] == [b"one", b"two"]
 
 
@@ -243,7 +241,7 @@ async def test_those_who_come_back_together_are_all_given_the_same(
         said += 1
 
     async def come_back() -> None:
-        missed = await b.backend.recover("room", begun)
+        missed = await b.backend.recover("room", [begun])
         now = b.backend.position("room")
         assert missed is not None
         assert now is not None
@@ -332,9 +330,7 @@ async def test_rooms_are_those_with_somebody_in_them(a: Recorder, b: Recorder) -
     assert await a.backend.rooms("chat:") == await b.backend.rooms("chat:") == ["chat:a", "chat:b"]
     assert await a.backend.rooms("") == ["chat:a", "chat:b", "other"]
     await b.backend.leave("chat:b", Presence("chat:b", "alice"), grace=False)
-    async with asyncio.timeout(10):
-        while await a.backend.rooms("chat:") != ["chat:a"]:
-            await asyncio.sleep(0.005)
+    await until_answer(lambda: a.backend.rooms("chat:"), ["chat:a"])
 
 
 # Leases.
@@ -351,9 +347,11 @@ async def test_a_lease_is_held_by_one_and_given_on_with_a_higher_token(
         assert 0 < wait_seconds <= b.backend.timing.expiry_seconds
     assert await a.backend.renew(lease)
     await a.backend.release(lease)
-    async with asyncio.timeout(10):
-        while not isinstance(again := await b.backend.acquire("work"), Lease):
-            await asyncio.sleep(0.005)
-    assert again.token > lease.token
+
+    async def acquire() -> bool:
+        again = await b.backend.acquire("work")
+        return isinstance(again, Lease) and again.token > lease.token
+
+    await until_answer(acquire, True)
     if a is not b:
         assert not await a.backend.renew(lease)

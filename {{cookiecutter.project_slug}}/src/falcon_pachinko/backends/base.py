@@ -26,7 +26,7 @@ from __future__ import annotations
 import contextvars
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Sequence
 from dataclasses import dataclass, fields
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -278,7 +278,10 @@ class Node(Protocol):
         """Give an entry to those whom its address names, or to everybody."""
 
     def lose_track(self, room: str) -> None:
-        """Tell the members who are here that something may be missing from now on."""
+        """Tell the members who are here that something is missing before what comes next."""
+
+    def find_track(self, room: str) -> None:
+        """Tell those who came while the engine was away what they missed, before something is delivered."""
 
 
 class Backend(ABC):
@@ -353,11 +356,28 @@ class Backend(ABC):
         """The place of the last entry that this node was given; ``None`` for a room without history."""
 
     @abstractmethod
-    async def recover(self, room: str, since: Position) -> list[Entry] | None:
+    async def recover(self, room: str, since: Sequence[Position]) -> list[Entry] | None:
         """All that was said after a position up to :meth:`position`, in order; ``None`` where that is not there.
 
+        Args:
+            room: Somebody of this node needs it.
+            since: Positions in several rooms; that of this room is known by its epoch.
+
         Between this return and what the caller does next without waiting, nothing is delivered.
+
+        Raises:
+            BackendUnavailable: The engine is away: :meth:`Node.find_track` is called when :meth:`recall` knows.
         """
+
+    def left_off(self, room: str, since: Sequence[Position]) -> Position | None:
+        """Which of some positions is one of this room; ``None`` where none is."""
+        position = self.position(room)
+        known = (place for place in since if position and place.epoch == position.epoch)
+        return next(known, None)
+
+    @abstractmethod
+    def recall(self, room: str, since: Sequence[Position]) -> list[Entry] | None:
+        """The same of what this process knows by itself."""
 
     @abstractmethod
     def enter(self, room: str, presence: Presence) -> Awaitable[bool]:

@@ -84,8 +84,7 @@ class SingleEngine(Engine):
 
     def __init__(self, url: str, prefix: str, answer_seconds: float) -> None:
         super().__init__(prefix, answer_seconds)
-        self.pool = make_pool(url, answer_seconds, read_seconds=answer_seconds)
-        self.links = make_pool(url, answer_seconds, read_seconds=None)
+        self.pool = make_pool(url, answer_seconds)
         self.connection: AbstractConnection | None = None
 
     async def call(self, operations: Sequence[Operation]) -> list[Any]:
@@ -94,7 +93,7 @@ class SingleEngine(Engine):
         try:
             async with asyncio.timeout(self.answer_seconds):
                 if self.connection is None:
-                    self.connection = await self.pool.get_connection()  # type: ignore[no-untyped-call]
+                    self.connection = await connect(self.pool)
                 try:
                     return await self.ask("EVALSHA", SHA, packed)
                 except NoScriptError:
@@ -118,7 +117,6 @@ class SingleEngine(Engine):
         connection, self.connection = self.connection, None
         if connection is not None:
             await connection.disconnect(nowait=True)
-            await self.pool.release(connection)
 
     async def look_around(self) -> None:
         """Sentinels are asked with each new connection; a server is where it is."""
@@ -129,14 +127,11 @@ class SingleEngine(Engine):
 
     async def open_link(self, home: str) -> AbstractConnection:
         """A connection of its own."""
-        link: AbstractConnection = await self.links.get_connection()  # type: ignore[no-untyped-call]
-        return link
+        return await connect(self.pool)
 
     async def close(self) -> None:
         """Close what is open."""
         await self.let_go()
-        await self.pool.disconnect()
-        await self.links.disconnect()
 
 
 class ClusterEngine(Engine):
@@ -252,15 +247,17 @@ def make_engine(url: str, prefix: str, answer_seconds: float) -> Engine:
         ) from None
 
 
-def make_pool(url: str, connect_seconds: float, read_seconds: float | None) -> ConnectionPool:
-    """Connections to the server that a URL names, made as they are needed.
+def make_pool(url: str, connect_seconds: float) -> ConnectionPool:
+    """What makes connections to the server that a URL names.
 
     Raises:
         ValueError: The URL names none.
     """
     options: dict[str, Any] = {
         "protocol": 2,
-        "socket_timeout": read_seconds,
+        # NOTE: with a timeout redis-py writes within asyncio.wait_for, which costs a task for each call and,
+        #   before Python 3.12, swallows a cancellation that comes with the end.
+        "socket_timeout": None,
         "socket_connect_timeout": connect_seconds,
         "socket_keepalive": True,
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
@@ -292,6 +289,17 @@ def make_pool(url: str, connect_seconds: float, read_seconds: float | None) -> C
         found: ConnectionPool = client.connection_pool
         return found
     return ConnectionPool.from_url(url, **options)
+
+
+async def connect(pool: ConnectionPool) -> AbstractConnection:
+    """A connection as a pool makes them, but of our own: in a pool it would wait for others to need it."""
+    connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
+    try:
+        await connection.connect()  # type: ignore[no-untyped-call]
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+    return connection
 
 
 def read_place(place: str) -> tuple[str, int]:

@@ -24,6 +24,7 @@ class Feed:
         position: The place of the last entry that was delivered.
         shown: Whether clients are told positions.
         behind: Whether something is missing that has to be fetched.
+        late: Whether somebody came back while the engine was away, and is still to be given what was missed.
         opening: What begins to listen to the room.
         tail: The last entries, kept only as long as clients come back for them.
         reading: What fetches the tail.
@@ -42,6 +43,7 @@ class Feed:
         "deliver",
         "history",
         "holders",
+        "late",
         "lose_track",
         "opening",
         "position",
@@ -67,6 +69,7 @@ class Feed:
         self.position: Position | None = None
         self.shown = False
         self.behind = True
+        self.late = False
         self.waiting: list[Entry] = []
         self.opening: asyncio.Task[None] | None = None
         self.tail: Tail | None = None
@@ -117,7 +120,7 @@ class Feed:
         first = Position(now.epoch, now.offset - len(entries))
         if here is None:
             self.position = now
-        elif here.epoch != now.epoch or first.offset != here.offset:
+        elif here.epoch != now.epoch or first.offset > here.offset:
             # NOTE: what is left of the gap comes behind the word that there is one.
             self.tail = None
             self.position = first
@@ -138,6 +141,11 @@ class Feed:
         """Whether a place is one that has been, in the present epoch."""
         here = self.position
         return here is not None and here.epoch == place.epoch and place.offset <= here.offset
+
+    def is_ahead(self, place: Position) -> bool:
+        """Whether a place is one of the present epoch that has not been here yet."""
+        here = self.position
+        return here is not None and here.epoch == place.epoch and place.offset > here.offset
 
     def age_tail(self) -> None:
         """Called from time to time: let go of a tail that nobody has asked for since the last call."""

@@ -126,6 +126,8 @@ class Listener:
         finally:
             up.cancel()
             await asyncio.wait({up})
+            if self.broken.done():
+                self.broken.exception()  # asyncio would else complain that nobody has seen it
 
     async def up(self) -> None:
         """Make up for what was missed; where that fails, begin anew."""
@@ -239,6 +241,7 @@ class Listener:
     async def stop(self) -> None:
         """Listen no more."""
         self.listening = False
+        self.broken = None
         links, self.links = self.links, {}
         tasks = list(self.tasks)
         for task in tasks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
 from .base import (
     Answer,
@@ -141,12 +141,16 @@ class MemoryBackend(Backend):
             return None
         return Position(found.epoch, found.offset)
 
-    async def recover(self, room: str, since: Position) -> list[Entry] | None:
+    async def recover(self, room: str, since: Sequence[Position]) -> list[Entry] | None:
         """All that was said after a position."""
-        found = self.known.get(room)
-        if found is None or found.tail is None or found.epoch != since.epoch:
+        return self.recall(room, since)
+
+    def recall(self, room: str, since: Sequence[Position]) -> list[Entry] | None:
+        """The same."""
+        found, known = self.known.get(room), self.left_off(room, since)
+        if found is None or found.tail is None or known is None:
             return None
-        return found.tail.last(found.offset - since.offset, asyncio.get_running_loop().time())
+        return found.tail.last(found.offset - known.offset, asyncio.get_running_loop().time())
 
     def enter(self, room: str, presence: Presence) -> Awaitable[bool]:
         """Keep that a connection is there, and tell the room of a user who comes."""

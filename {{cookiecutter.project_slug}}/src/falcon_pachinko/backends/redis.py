@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from ..errors import BackendUnavailable, LeaseLost
@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 # How many rooms one operation names; Lua's unpack takes some thousands.
 ROOMS_PER_OPERATION = 500
+
+# What no epoch is called: all that there is follows it.
+ALL = Position("", 0)
 
 # The engine keeps what a room needs so long after the last word of a node; a third leaves room for failures.
 KEEP_SECONDS = ROOM_TTL_MS / 1000 / 3
@@ -97,7 +100,8 @@ class RedisBackend(Backend):
         self.run(self.listener.run())
         self.run(self.beat())
         try:
-            await asyncio.wait_for(self.up.wait(), self.timing.answer_seconds)
+            async with asyncio.timeout(self.timing.answer_seconds):
+                await self.up.wait()
         except TimeoutError:
             logger.error("the engine of the rooms is away: %s; trying on", self.away)
 
@@ -163,15 +167,14 @@ class RedisBackend(Backend):
             status, *dead = await self.say_alive()
             for presences in self.here.values():
                 for presence in presences.values():
-                    # NOTE: an engine that lost its data need not tell anybody of those who were there all
-                    #   the time; of those who were buried the others have heard that they have gone.
-                    presence.known = presence.known and status == 1
-                    presence.announced = presence.announced and status != 2
+                    # NOTE: of those who were buried the others have heard that they have gone; and where an
+                    #   engine has lost its data, whoever asked it meanwhile does not know of them.
+                    presence.known = presence.announced = presence.known and status == 1
             if status == 2:
                 self.incarnation = f"{self.node_id}.{secrets.token_hex(4)}"
                 await self.say_alive()
             feeds = list(self.feeds.items())
-            await asyncio.gather(*[self.catch_up(room, feed, late=True) for room, feed in feeds])
+            await asyncio.gather(*[self.catch_up_late(room, feed) for room, feed in feeds])
             while not self.is_restored():
                 await self.catch_up_presence()
         except BackendUnavailable as error:
@@ -324,6 +327,8 @@ class RedisBackend(Backend):
             except BaseException:
                 self.close_room(room)
                 raise
+        if history is not None and (feed.position is None or self.away):
+            feed.late = True
 
     async def begin(self, room: str, feed: Feed) -> None:
         """Listen first, then ask where the room stands: nothing can be missed in between."""
@@ -350,25 +355,39 @@ class RedisBackend(Backend):
         if not self.away:
             self.call(name, tag, *args).add_done_callback(see_end)
 
-    async def catch_up(self, room: str, feed: Feed, *, late: bool = False) -> None:
+    async def catch_up(self, room: str, feed: Feed) -> None:
         """Fetch what is missing, until nothing is.
-
-        Args:
-            room: Where.
-            feed: How it is heard.
-            late: Those who are there may have come while the engine was away.
 
         Raises:
             BackendUnavailable: The engine is away.
         """
         while True:
-            blind = feed.position is None
-            now, shown, entries = await self.fetch(room, feed, feed.position, 0)
-            caught_up = feed.fill(now, shown, [entry for _, entry in entries])
-            if blind and late and shown:
-                self.node.lose_track(room)
-            if caught_up:
+            now, shown, entries = await self.fetch(room, feed, feed.position)
+            if feed.fill(now, shown, [entry for _, entry in entries]):
                 return
+
+    async def catch_up_late(self, room: str, feed: Feed) -> None:
+        """The same after an outage: first give those who came meanwhile what they have missed.
+
+        Raises:
+            BackendUnavailable: The engine is away.
+        """
+        if not feed.late or feed.history is None:
+            await self.catch_up(room, feed)
+            return
+        now, shown, entries = await self.fetch(room, feed, ALL)
+        here = feed.position or now
+        old = [(at, entry) for at, entry in entries if is_at_most(entry, here)]
+        if here.epoch != now.epoch:
+            old = []
+        feed.recorded = []
+        feed.fill(now, shown, [entry for _, entry in entries[len(old) :]])
+        feed.keep_tail(feed.history, [*old, *feed.recorded])
+        feed.recorded = None
+        if feed.behind:
+            await self.catch_up(room, feed)
+        feed.late = False
+        self.node.find_track(room)
 
     async def catch_up_alone(self, room: str, feed: Feed) -> None:
         """The same beside what goes on."""
@@ -378,7 +397,7 @@ class RedisBackend(Backend):
             logger.info("room %r is caught up with later: %s", room, error)
 
     async def fetch(
-        self, room: str, feed: Feed, known: Position | None, at_most: int
+        self, room: str, feed: Feed, known: Position | None
     ) -> tuple[Position, bool, list[tuple[float, Entry]]]:
         """Ask where a room stands, and what followed a position.
 
@@ -395,7 +414,6 @@ class RedisBackend(Backend):
             0 if history is None else round(history.seconds * 1000),
             None if known is None else known.epoch,
             None if known is None else known.offset,
-            at_most,
         )
         place = Position(epoch.decode(), int(offset))
         clock = feed.clock()
@@ -412,23 +430,46 @@ class RedisBackend(Backend):
         feed = self.feeds.get(room)
         return feed.position if feed is not None and feed.shown else None
 
-    async def recover(self, room: str, since: Position) -> list[Entry] | None:
+    async def recover(self, room: str, since: Sequence[Position]) -> list[Entry] | None:
         """All that was said after a position.
 
         Of those who come back together only the first one asks the engine; the others find the tail of
         the room here.
         """
-        feed = self.feeds.get(room)
-        if feed is None or feed.history is None or not feed.knows(since):
+        feed = self.feeds[room]
+        if feed.history is None:
             return None
+        try:
+            if self.away:
+                raise BackendUnavailable(self.away)
+            known = self.left_off(room, since)
+            if known is None or feed.is_ahead(known):
+                # NOTE: another node may have been a moment faster.
+                await self.catch_up(room, feed)
+                known = self.left_off(room, since)
+            if feed.tail is None and known is not None and known != feed.position:
+                if feed.reading is None:
+                    reading = self.read_tail(room, feed)
+                    feed.reading = asyncio.get_running_loop().create_task(reading)
+                await asyncio.wait({feed.reading})
+                if self.away:
+                    raise BackendUnavailable(self.away)
+        except BackendUnavailable:
+            feed.late = True
+            raise
+        return self.recall(room, since)
+
+    def recall(self, room: str, since: Sequence[Position]) -> list[Entry] | None:
+        """The same of what is here."""
+        feed, known = self.feeds[room], self.left_off(room, since)
+        if known is None or feed.position is None:
+            return None
+        if known == feed.position:
+            return []
         if feed.tail is None:
-            if feed.reading is None:
-                feed.reading = asyncio.get_running_loop().create_task(self.read_tail(room, feed))
-            await asyncio.wait({feed.reading})
-        if feed.tail is None or feed.position is None or not feed.knows(since):
             return None
         feed.tail_used = True
-        return feed.tail.last(feed.position.offset - since.offset, feed.clock())
+        return feed.tail.last(feed.position.offset - known.offset, feed.clock())
 
     async def read_tail(self, room: str, feed: Feed) -> None:
         """Fetch the last entries of a room, and keep them up to date from now on."""
@@ -438,9 +479,9 @@ class RedisBackend(Backend):
         feed.recorded = []
         try:
             before = Position(begun.epoch, max(0, begun.offset - history.messages))
-            now, _, entries = await self.fetch(room, feed, before, 0)
+            now, _, entries = await self.fetch(room, feed, before)
             if now.epoch == begun.epoch and feed.knows(begun):
-                fetched = [(at, e) for at, e in entries if e.position and e.position <= begun]
+                fetched = [(at, entry) for at, entry in entries if is_at_most(entry, begun)]
                 feed.keep_tail(history, [*fetched, *feed.recorded])
         except BackendUnavailable as error:
             logger.info("the history of room %r cannot be read: %s", room, error)
@@ -602,6 +643,11 @@ class RedisBackend(Backend):
     async def release(self, lease: Lease) -> None:
         """Give a lease back."""
         self.call_aside("release", NODES, lease.name, self.node_id)
+
+
+def is_at_most(entry: Entry, place: Position) -> bool:
+    """Whether an entry is not behind a place of its epoch."""
+    return entry.position is not None and entry.position.offset <= place.offset
 
 
 def check_fence(offset: int) -> None:

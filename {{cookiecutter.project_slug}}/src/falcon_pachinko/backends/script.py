@@ -12,8 +12,8 @@ tag, so that they and its channel are in one slot of a cluster:
   when that is to be (``g``) by which node (``n``).
 
 The nodes have ``<prefix>:{%nodes}:n``, a sorted set by the time at which each expires,
-``<prefix>:{%nodes}:r:<node>``, the rooms where a node has somebody, and ``<prefix>:{%nodes}:x:<node>`` for one
-that has been buried. Leases are ``<prefix>:{%nodes}:l:<name>``; the tokens count in the hash
+``<prefix>:{%nodes}:r:<node>``, the rooms where a node has somebody, ``<prefix>:{%nodes}:x:<node>`` while one is
+being buried, and ``<prefix>:{%nodes}:b``, when any of them was last heard. Leases are ``<prefix>:{%nodes}:l:<name>``; the tokens count in the hash
 ``<prefix>:{%nodes}:f``.
 
 Times are the engine's, in milliseconds: the clocks of the nodes need not agree.
@@ -138,7 +138,7 @@ end
 
 -- A node has the room open: what it needs exists, and this is what followed an offset, or all of an
 -- epoch that the node does not know. A node that is ahead of the engine has seen what the engine has lost.
-function does.open(base, epoch, messages, age, known_epoch, known_offset, at_most)
+function does.open(base, epoch, messages, age, known_epoch, known_offset)
   local meta, stream = base .. ':m', base .. ':s'
   local here = redis.call('HMGET', meta, 'e', 'o')
   local lost = here[1] and here[1] == known_epoch and tonumber(here[2]) < known_offset
@@ -153,7 +153,6 @@ function does.open(base, epoch, messages, age, known_epoch, known_offset, at_mos
   local offset = tonumber(here[2])
   if known_epoch then
     local from = here[1] == known_epoch and known_offset or 0
-    if at_most > 0 then from = math.max(from, offset - at_most) end
     if from < offset then
       for _, entry in ipairs(redis.call('XRANGE', stream, '(' .. text(from) .. '-1', '+')) do
         table.insert(entries, entry[1])
@@ -179,6 +178,7 @@ function does.close(base)
   local age = redis.call('HGET', base .. ':m', 'a')
   if age then
     redis.call('PEXPIRE', base .. ':m', age)
+    redis.call('PEXPIRE', base .. ':s', age)
   else
     redis.call('DEL', base .. ':m', base .. ':s')
   end
@@ -255,7 +255,8 @@ function does.members(base)
   return found
 end
 
--- Whether the engine knows the node (1), does not (0) or has had it buried (2), and who is to be buried now.
+-- Whether the engine knows the node (1), does not (0) or has had it buried (2), and who is to be buried now:
+-- nobody, where no node at all could be heard for a while, because then it was the engine that was away.
 function does.beat(base, node, expiry, claim)
   local known = redis.call('ZSCORE', nodes .. 'n', node) and 1 or 0
   if redis.call('DEL', nodes .. 'x:' .. node) == 1 then
@@ -263,18 +264,24 @@ function does.beat(base, node, expiry, claim)
     return {2}
   end
   redis.call('ZADD', nodes .. 'n', text(now + expiry), node)
+  local last = tonumber(redis.call('GET', nodes .. 'b') or now)
+  redis.call('SET', nodes .. 'b', text(now), 'PX', ROOM_TTL_MS)
   local answer = {known}
   for _, dead in ipairs(redis.call('ZRANGEBYSCORE', nodes .. 'n', '-inf', text(now))) do
-    redis.call('ZADD', nodes .. 'n', text(now + claim), dead)
-    redis.call('SET', nodes .. 'x:' .. dead, '1', 'PX', ROOM_TTL_MS)
-    table.insert(answer, dead)
+    if now - last > 2 * claim then
+      redis.call('ZADD', nodes .. 'n', text(now + expiry), dead)
+    else
+      redis.call('ZADD', nodes .. 'n', text(now + claim), dead)
+      redis.call('SET', nodes .. 'x:' .. dead, '1', 'PX', ROOM_TTL_MS)
+      table.insert(answer, dead)
+    end
   end
   return answer
 end
 
 function does.buried(base, node)
   redis.call('ZREM', nodes .. 'n', node)
-  redis.call('DEL', nodes .. 'r:' .. node)
+  redis.call('DEL', nodes .. 'r:' .. node, nodes .. 'x:' .. node)
   return 1
 end
 
