@@ -28,10 +28,11 @@ import httpx
 import pytest
 
 from falcon_pachinko import testing
+from falcon_pachinko.messages import ServerPosition
 from falcon_pachinko.testing import Running
 from falcon_pachinko.testing.contract import Declaration
 
-from {{ cookiecutter.package_name }} import app, auth, messages, settings
+from {{ cookiecutter.package_name }} import app, auth, settings
 from {{ cookiecutter.package_name }}.__main__ import WEBSOCKET_OPTIONS
 
 if TYPE_CHECKING:
@@ -56,8 +57,10 @@ class Client(testing.Client):
     users: Sequence[str] = ()
 
     async def expect(self, message_type: str, **payload: object) -> None:
-        """Assert what the next message is; so it also shows that nothing else came before."""
-        assert await self.receive() == {"type": message_type, "payload": payload}
+        """Assert what the next message is, wherever it stands; so nothing else came before."""
+        message = await self.receive()
+        message.pop("id", None)
+        assert message == {"type": message_type, "payload": payload}
 
 
 class Server:
@@ -166,6 +169,8 @@ class Server:
             assert state["payload"].keys() == {"users", "you"}
             assert state["payload"]["you"] == name
             client.users = state["payload"]["users"]
+            position = await client.receive()
+            assert position["type"] == "serverPosition"
             yield client
 
 
@@ -271,7 +276,7 @@ def join(chat: Running, open_client: OpenClient, websocket_path: str, room: str)
         token = auth.issue_token(auth.User(name), SECRET, 60)
         cookies = {auth.COOKIE_NAME: token}
         client = await open_client(chat, f"{websocket_path}/{room}", cookies=cookies, **options)
-        await client.receive_until(messages.ServerRoomState)
+        await client.receive_until(ServerPosition)
         return client
 
     return join

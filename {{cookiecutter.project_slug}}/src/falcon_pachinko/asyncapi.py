@@ -29,6 +29,14 @@ ENVELOPE = (
     'Both ways a message is JSON text of the form `{"type": "...", "payload": {...}}`. A payload that'
     " is not required may be missing."
 )
+POSITION = {
+    "type": "string",
+    "pattern": "^[0-9a-f]{16}:[0-9]+$",
+    "description": "The message's position in a room with history. A client that comes back gives the last one"
+    " that it has got as `since` in the URL's query, and gets what it missed. A direct or ephemeral message"
+    " has none.",
+    "examples": ["74f1c09d2be85a36:42"],
+}
 NOT_IN_A_KEY = re.compile(r"[^\w.-]", re.ASCII)
 
 
@@ -41,6 +49,7 @@ class Spoken:
         payload_type: What the payload is decoded to or encoded from; ``bytes`` for a binary message.
         required: Whether the payload may not be missing.
         summary: What the message is for.
+        has_position: Whether it may have its position in the room as ``id``.
         schema: The payload's, once those of all messages are known.
     """
 
@@ -48,6 +57,7 @@ class Spoken:
     payload_type: Any
     required: bool
     summary: str
+    has_position: bool = False
     schema: Any = None
 
 
@@ -171,7 +181,8 @@ def sent_of(contract: Contract) -> Iterator[Spoken]:
     """What clients are told, in the messages' own words."""
     for message_type, message_class in contract.sends.items():
         summary = first_paragraph(message_class)
-        yield Spoken(message_type, payload_struct(message_class), True, summary)
+        payload_type = payload_struct(message_class)
+        yield Spoken(message_type, payload_type, True, summary, contract.has_positions)
     if contract.sends_binary:
         yield Spoken("serverBinary", bytes, True, "")
 
@@ -244,13 +255,16 @@ def describe_message(spoken: Spoken) -> dict[str, Any]:
         ) from error
     if spoken.required or payload:
         example["payload"] = payload
+    properties = {"type": {"const": spoken.name}, "payload": spoken.schema}
+    if spoken.has_position:
+        properties["id"] = POSITION
     return {
         **message,
         "contentType": "application/json",
         "payload": {
             "type": "object",
             "required": ["type", "payload"] if spoken.required else ["type"],
-            "properties": {"type": {"const": spoken.name}, "payload": spoken.schema},
+            "properties": properties,
         },
         "examples": [{"payload": example}],
     }

@@ -20,7 +20,7 @@ from .close_codes import (
 from .errors import RegistrationError
 from .handlers import HandlerTable
 from .limits import Limits
-from .messages import Message, ServerError
+from .messages import Message, ServerError, ServerPosition
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,11 @@ class Contract:
     sends_binary: bool
     closes: dict[int, str]
 
+    @property
+    def has_positions(self) -> bool:
+        """Whether messages may have their position in the room."""
+        return ServerPosition in self.sends.values()
+
     @classmethod
     def of(cls, owner: Any) -> Contract:
         """Read the declaration of a ``WebSocketResource`` class.
@@ -52,7 +57,10 @@ class Contract:
                 messages of one type.
         """
         name = owner.__qualname__
-        sends, sends_binary = sent_messages(name, owner.sends)
+        declared = owner.sends
+        if owner.history is not None and isinstance(declared, (tuple, list)):
+            declared = (*declared, ServerPosition)
+        sends, sends_binary = sent_messages(name, declared)
         closes = closing_meanings(name, owner.closes, owner.limits)
         return cls(name, owner.handler_table(), sends, sends_binary, closes)
 

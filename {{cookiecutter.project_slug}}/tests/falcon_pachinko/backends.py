@@ -49,6 +49,10 @@ class Recorder:
         """What has been said in a room, as text."""
         return [entry.data.decode() for name, entry in self.entries if name == room]
 
+    def has_said(self, room: str, words: str) -> bool:
+        """Whether something is the last that has been said in a room."""
+        return self.said(room)[-1:] == [words]
+
     def positions(self, room: str) -> list[Position | None]:
         """The places of what has been said in a room."""
         return [entry.position for name, entry in self.entries if name == room]

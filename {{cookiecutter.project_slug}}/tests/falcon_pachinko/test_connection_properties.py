@@ -178,14 +178,14 @@ class World:
                 self.open(peer)
 
     def open(self, peer: Peer) -> None:
-        """Its own messages, then its broadcasts, then what it heard meanwhile."""
+        """Its own messages, then what it heard meanwhile, then its broadcasts."""
         if peer.overflown or peer.gone_early or peer.plan.decision != "accept":
             self.complaints.append(f"{peer!r} must not be accepted")
         peer.opened = True
         peer.expected += peer.own
+        peer.expected += peer.heard
         for room, text, exclude in peer.deferred:
             self.pass_on(room, text, exclude)
-        peer.expected += peer.heard
 
     def join(self, peer: Peer, room: str) -> None:
         self.catch_up()

@@ -146,6 +146,13 @@ export interface ServerNewMessage {
   text: string;
 }
 
+export interface ServerPosition {
+  /** Names this connection. A client that comes back gives it as `connection` in the URL's query, so that it is not given what it said to the others. */
+  connection: string;
+  /** Whether all that was missed has been sent before this. Where it is `false`, nothing of it has: fetch the state anew. It is left out on a first visit. */
+  recovered?: boolean;
+}
+
 export interface ServerRoomState {
   /** Each user once; the newcomer comes last. */
   users: Array<string>;
@@ -191,6 +198,8 @@ export type ClientMessages = {{ cookiecutter.resource_name }}ClientMessages;
 
 /** `{{ cookiecutter.websocket_path }}/{room_name}` */
 export interface {{ cookiecutter.resource_name }}ServerMessages {
+  /** Where a room with history stands, told to who joins it, and where messages may be missing. */
+  serverPosition: ServerPosition;
   /** The service says something to one user, such as a welcome. */
   serverSystemMessage: ServerSystemMessage;
   /** Who is in the room, told to each newcomer. */
