@@ -108,7 +108,7 @@ class Nodes:
         self.running.remove(recorder)
         await recorder.backend.stop()
 
-    def keys(self) -> list[str]:
+    def stored(self) -> list[str]:
         """What the engine holds of this cluster, without the list of nodes."""
         assert self.engine is not None
         keys = [key.removeprefix(f"{self.prefix}:") for key in self.engine.keys(f"{self.prefix}:*")]

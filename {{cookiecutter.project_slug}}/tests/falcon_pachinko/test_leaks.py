@@ -26,6 +26,8 @@ from falcon_pachinko import (
     handles_message,
     install,
 )
+from falcon_pachinko.backends.base import Timing
+from falcon_pachinko.backends.memory import MemoryBackend
 from falcon_pachinko.uvicorn import PushProtocol
 
 from .wires import PortableWire, PushWire, SteppedLoop, Wire
@@ -97,7 +99,7 @@ class Site:
     def __init__(self, way: str) -> None:
         self.way = way
         self.loop = SteppedLoop()
-        self.app: App = install(falcon.asgi.App())
+        self.app: App = install(falcon.asgi.App(), backend=MemoryBackend(Timing(grace_seconds=0)))
         self.app.add_websocket_route("/{name}", Hall, iter(range(sys.maxsize)))
         self.manager = self.app.ws_connection_manager
         self.config = uvicorn.Config(

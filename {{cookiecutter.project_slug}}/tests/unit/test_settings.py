@@ -48,6 +48,14 @@ def test_every_setting_has_a_default_that_works_for_development() -> None:
         "announcement_interval_seconds": 3600.0,
         "announcement_text": "System maintenance is scheduled for 2 AM UTC.",
         "graceful_shutdown_seconds": 20,
+        "workers": 1,
+        "backend_url": SecretStr(""),
+        "backend_prefix": settings.__name__.partition(".")[0],
+        "history_messages": 100,
+        "history_seconds": 300.0,
+        "presence_grace_seconds": 5.0,
+        "presence_heartbeat_seconds": 10.0,
+        "presence_expiry_seconds": 30.0,
     }
     assert not loaded.production
 

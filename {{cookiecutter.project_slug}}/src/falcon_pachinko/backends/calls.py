@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,6 +11,8 @@ from redis.exceptions import RedisError
 
 from ..errors import BackendUnavailable
 from .engine import FAILURES, Engine, Operation
+
+logger = logging.getLogger(__name__)
 
 # What one call holds at most: the engine does nothing else meanwhile (about 5 µs for each).
 OPERATIONS_PER_CALL = 256
@@ -98,7 +101,9 @@ class Calls:
                 del self.posted[:OPERATIONS_PER_CALL]
                 try:
                     results = await self.engine.call([call.operation for call in batch])
-                except FAILURES as error:
+                except Exception as error:
+                    if not isinstance(error, FAILURES):
+                        logger.exception("a call to the engine failed as none should")
                     reason = str(error) or type(error).__name__
                     # NOTE: what was posted meanwhile would only wait for the same.
                     batch += self.posted

@@ -106,9 +106,7 @@ class SingleEngine(Engine):
         """Send one call and read its answer."""
         # PERF: redis-py's client takes as long as all else here; its connection is what we need of it.
         assert self.connection is not None
-        await self.connection.send_command(
-            command, script, 0, self.prefix, "0", packed, check_health=False
-        )
+        await send(self.connection, command, script, 0, self.prefix, "0", packed)
         results: list[Any] = await self.connection.read_response(disconnect_on_error=False)
         return results
 
@@ -220,6 +218,19 @@ class ClusterEngine(Engine):
     async def close(self) -> None:
         """Close what is open."""
         await self.cluster.aclose()
+
+
+async def send(connection: AbstractConnection, *command: Any) -> None:
+    """Write a command.
+
+    Raises:
+        redis.exceptions.ConnectionError: The connection is broken; so with OSError.
+    """
+    try:
+        await connection.send_command(*command, check_health=False)
+    except RuntimeError as error:
+        # NOTE: uvloop says so where asyncio says nothing.
+        raise ConnectionBroken(str(error)) from None
 
 
 def make_engine(url: str, prefix: str, answer_seconds: float) -> Engine:

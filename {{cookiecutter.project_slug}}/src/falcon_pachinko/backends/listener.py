@@ -10,7 +10,7 @@ from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 
-from .engine import FAILURES, Engine
+from .engine import FAILURES, Engine, send
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,9 @@ class Listener:
         while True:
             try:
                 await self.listen()
-            except FAILURES as error:
+            except Exception as error:
+                if not isinstance(error, FAILURES):
+                    logger.exception("listening failed as it never should")
                 reason = str(error) or type(error).__name__
             if self.listening:
                 attempt = 0
@@ -194,7 +196,7 @@ class Listener:
     async def send(self, link: AbstractConnection, *command: str) -> None:
         """Write a command; its answer comes among the messages."""
         try:
-            await link.send_command(*command, check_health=False)
+            await send(link, *command)
         except FAILURES as error:
             self.restart(str(error) or type(error).__name__)
 

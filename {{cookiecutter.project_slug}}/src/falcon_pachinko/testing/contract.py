@@ -57,7 +57,8 @@ class Declaration:
             )
         try:
             # NOTE: in a room with history each message has its position.
-            if message.keys() - {"id"} != {"type", "payload"}:
+            positioned = {"id"} if self.contract.has_positions else set()
+            if message.keys() - positioned != {"type", "payload"}:
                 raise ValueError(f"it has {', '.join(message)} instead of type and payload")
             known = decode(ENCODER.encode(msgspec.convert(message["payload"], declared)))
             del known[declared.__struct_config__.tag_field]

@@ -1,0 +1,400 @@
+"""What many processes promise while their engine is away, and when one of them dies."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from falcon_pachinko import BackendUnavailable
+from falcon_pachinko.backends.base import LEASE, History, Lease, Position, Presence
+from falcon_pachinko.backends.redis import RedisBackend
+from falcon_pachinko.backends.script import CATCH_UP_MS
+from falcon_pachinko.errors import LeaseLost
+
+from .backends import HISTORY, TIMING, Nodes, Recorder, cluster, text, until, until_answer
+from .engines import Engine, running_engine
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    with running_engine() as engine:
+        yield engine
+
+
+@pytest.fixture
+async def nodes(engine: Engine) -> AsyncIterator[Nodes]:
+    async with cluster(engine) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+async def a(nodes: Nodes) -> Recorder:
+    return await nodes.start()
+
+
+@pytest.fixture
+async def b(a: Recorder, nodes: Nodes) -> Recorder:
+    return await nodes.start()
+
+
+def alice(connection: str) -> Presence:
+    return Presence(connection, "alice", text("alice came"), text("alice went"))
+
+
+async def back(*recorders: Recorder) -> None:
+    """Wait until the engine is back for all."""
+    await until(lambda: not any(recorder.backend.outage for recorder in recorders))
+
+
+async def die(nodes: Nodes, recorder: Recorder) -> None:
+    """Let a node end as kill -9 does: it says nothing to anybody."""
+    backend = recorder.backend
+    assert isinstance(backend, RedisBackend)
+    nodes.running.remove(recorder)
+    for task in tuple(backend.tasks):
+        task.cancel()
+    await asyncio.gather(*backend.tasks, return_exceptions=True)
+    for timer in backend.timers:
+        timer.cancel()
+    await backend.listener.stop()
+    await backend.engine.close()
+
+
+async def test_without_an_engine_a_publish_raises_and_the_node_says_why(
+    engine: Engine, a: Recorder
+) -> None:
+    await a.backend.open_room("room", HISTORY)
+    engine.kill()
+    await until(lambda: a.backend.outage != "")
+    with pytest.raises(BackendUnavailable) as raised:
+        await a.backend.publish("room", text("lost?"))
+    assert str(raised.value) == a.backend.outage
+    with pytest.raises(BackendUnavailable):
+        await a.backend.publish_direct(text("lost?"))
+    with pytest.raises(BackendUnavailable):
+        await a.backend.rooms("")
+    assert await a.backend.members("room") == []
+
+
+async def test_a_node_starts_without_an_engine_and_finds_it_later(
+    engine: Engine, nodes: Nodes
+) -> None:
+    engine.kill()
+    a = await nodes.start()
+    assert a.backend.outage
+    await a.backend.open_room("room", HISTORY)
+    assert await a.backend.enter("room", alice("c1")) is True
+    assert await a.backend.members("room") == ["alice"]
+    engine.restart()
+    await back(a)
+    assert await a.backend.members("room") == ["alice"]
+    await a.backend.publish("room", text("hello"))
+    await until(lambda: a.has_said("room", "hello"))
+    assert a.found == [("room", a.found[0][1])]
+    assert a.lost == []
+
+
+async def test_an_engine_that_stands_still_is_noticed_in_time_and_nothing_is_lost_silently(
+    engine: Engine, a: Recorder, b: Recorder
+) -> None:
+    await a.backend.open_room("room", HISTORY)
+    await b.backend.open_room("room", HISTORY)
+    loop = asyncio.get_running_loop()
+    engine.pause()
+    try:
+        begun = loop.time()
+        waiting = asyncio.create_task(until(lambda: bool(a.backend.outage and b.backend.outage)))
+        unsure = [
+            asyncio.ensure_future(a.backend.publish("room", text(f"unsure {n}"))) for n in range(3)
+        ]
+        outcomes = await asyncio.gather(*unsure, return_exceptions=True)
+        assert all(isinstance(outcome, BackendUnavailable) for outcome in outcomes)
+        await waiting
+        # NOTE: of its own, without traffic, a node looks four times within the time for an answer.
+        assert loop.time() - begun < 1.25 * TIMING.answer_seconds + 1.0
+    finally:
+        engine.resume()
+    await back(a, b)
+    await a.backend.publish("room", text("after"))
+    await until(lambda: a.has_said("room", "after") and b.has_said("room", "after"))
+    assert a.said("room") == b.said("room")
+    assert len(set(a.said("room"))) == len(a.said("room"))
+    assert a.lost == b.lost == []
+
+
+@pytest.mark.parametrize("kind", ["pubsub", "normal"])
+async def test_cut_connections_lose_and_double_nothing(
+    engine: Engine, a: Recorder, b: Recorder, kind: str
+) -> None:
+    for node in (a, b):
+        await node.backend.open_room("room", HISTORY)
+    said: list[str] = []
+    with engine.connect() as client:
+        for number in itertools.count():
+            try:
+                await a.backend.publish("room", text(str(number)))
+                said.append(str(number))
+            except BackendUnavailable:
+                await back(a)
+            if number % 50 == 20 and number < 200:
+                client.execute_command("CLIENT", "KILL", "TYPE", kind)
+            if number >= 300 and said[-1] == str(number):
+                break
+    await until(lambda: a.has_said("room", said[-1]) and b.has_said("room", said[-1]))
+    for node in (a, b):
+        heard = node.said("room")
+        assert set(said) <= set(heard)
+        assert heard == sorted(set(heard), key=int)
+        assert node.lost == []
+
+
+async def test_a_node_that_the_engine_drops_for_reading_too_slowly_catches_up(
+    engine: Engine, a: Recorder, b: Recorder
+) -> None:
+    for node in (a, b):
+        await node.backend.open_room("room", None)
+    engine.command("CONFIG", "SET", "client-output-buffer-limit", "pubsub 1 1 1")
+    for number in range(5):
+        try:
+            await a.backend.publish("room", text(str(number) + "x" * 100_000))
+        except BackendUnavailable:
+            await back(a)
+    engine.command("CONFIG", "SET", "client-output-buffer-limit", "pubsub 0 0 0")
+    await back(a, b)
+    await b.backend.publish("room", text("9"))
+    await until(lambda: a.has_said("room", "9") and b.has_said("room", "9"))
+    assert a.said("room") == b.said("room")
+    assert [words[0] for words in a.said("room")] == sorted({words[0] for words in a.said("room")})
+
+
+async def test_an_engine_that_lost_its_data_is_a_new_epoch_and_all_are_told(
+    engine: Engine, a: Recorder, b: Recorder
+) -> None:
+    for node, connection in ((a, "c1"), (b, "c2")):
+        await node.backend.open_room("room", HISTORY)
+        await node.backend.enter("room", alice(connection))
+    for number in range(3):
+        await a.backend.publish("room", text(str(number)))
+    await until(lambda: a.has_said("room", "2") and b.has_said("room", "2"))
+    before = b.backend.position("room")
+    assert before is not None
+    engine.restart()
+    await until(lambda: bool(a.lost and b.lost))
+    await back(a, b)
+    assert await a.backend.members("room") == ["alice"]
+    assert await b.backend.recover("room", [before]) is None
+    await a.backend.publish("room", text("again"))
+    await until(lambda: b.has_said("room", "again"))
+    now = b.backend.position("room")
+    assert now is not None
+    assert now.epoch != before.epoch
+    assert "alice went" not in b.said("room")
+
+
+async def test_an_engine_that_fell_back_behind_its_nodes_is_a_new_epoch_too(
+    engine: Engine, nodes: Nodes, a: Recorder
+) -> None:
+    await a.backend.open_room("room", HISTORY)
+    for number in range(5):
+        await a.backend.publish("room", text(str(number)))
+    await until(lambda: a.has_said("room", "4"))
+    engine.command("HSET", f"{nodes.prefix}:{{room}}:m", "o", 2)
+    engine.command("CLIENT", "KILL", "TYPE", "pubsub")
+    await until(lambda: len(a.lost) == 1)
+    await back(a)
+    await a.backend.publish("room", text("again"))
+    await until(lambda: a.has_said("room", "again"))
+
+
+async def test_what_can_not_be_fetched_any_more_is_told_and_the_rest_is_delivered(
+    engine: Engine, a: Recorder, b: Recorder
+) -> None:
+    await a.backend.open_room("room", HISTORY)
+    assert isinstance(a.backend, RedisBackend)
+    begun = a.backend.position("room")
+    assert begun is not None
+    channel = a.backend.engine.channel("{room}")
+    # NOTE: a node that does not hear the room, and does not know it.
+    await a.backend.listener.send(a.backend.listener.links[""], "SUBSCRIBE", "another")
+    a.backend.listener.ended[channel.encode()] = [lambda: None]
+    await a.backend.listener.send(a.backend.listener.links[""], "UNSUBSCRIBE", channel)
+    await until(lambda: not a.backend.listener.ended)  # type: ignore[attr-defined]
+    for number in range(400):
+        await b.backend.publish("room", text(str(number)))
+    engine.command("CLIENT", "KILL", "TYPE", "pubsub")
+    await until(lambda: a.has_said("room", "399"))
+    assert a.lost == [("room", Position(begun.epoch, 400 - 256))]
+    assert a.said("room") == [str(number) for number in range(400 - 256, 400)]
+
+
+async def test_who_comes_and_goes_meanwhile_is_made_up_for(
+    engine: Engine, a: Recorder, b: Recorder
+) -> None:
+    for node in (a, b):
+        await node.backend.open_room("room", HISTORY)
+    await a.backend.enter("room", Presence("c1", "alice", text("alice came"), text("alice went")))
+    await until(lambda: b.has_said("room", "alice came"))
+    engine.pause()
+    try:
+        await until(lambda: bool(a.backend.outage and b.backend.outage))
+        bob = Presence("c2", "bob", text("bob came"), text("bob went"))
+        assert await b.backend.enter("room", bob) is True
+        assert await a.backend.leave("room", alice("c1"), grace=False) is True
+    finally:
+        engine.resume()
+    await until(lambda: {"bob came", "alice went"} <= {*a.said("room")} & {*b.said("room")})
+    await back(a, b)
+    assert await a.backend.members("room") == ["bob"]
+    for node in (a, b):
+        assert node.said("room").count("alice went") == 1
+        assert node.said("room").count("bob came") == 1
+
+
+async def test_who_comes_back_meanwhile_is_told_what_was_missed_when_it_is_known(
+    engine: Engine, a: Recorder, b: Recorder
+) -> None:
+    await a.backend.open_room("room", HISTORY)
+    begun = a.backend.position("room")
+    assert begun is not None
+    await a.backend.publish("room", text("missed"))
+    engine.pause()
+    try:
+        await until(lambda: bool(a.backend.outage and b.backend.outage))
+        for node in (a, b):
+            await node.backend.open_room("room", HISTORY)
+        with pytest.raises(BackendUnavailable):
+            await a.backend.recover("room", [begun])
+    finally:
+        engine.resume()
+    await until(lambda: bool(a.found and b.found))
+    for node in (a, b):
+        missed = node.backend.recall("room", [begun])
+        assert [entry.data for entry in missed or ()] == [b"missed"]
+
+
+async def test_of_a_dead_node_s_users_another_one_tells_once(
+    nodes: Nodes, a: Recorder, b: Recorder
+) -> None:
+    c = await nodes.start()
+    for node in (a, b, c):
+        await node.backend.open_room("room", HISTORY)
+    await a.backend.enter("room", alice("c1"))
+    await a.backend.enter("room", Presence("c2", "bob", text("bob came"), text("bob went")))
+    await b.backend.enter("room", Presence("c3", "bob", text("bob came"), text("bob went")))
+    await die(nodes, a)
+    await until(lambda: b.has_said("room", "alice went") and c.has_said("room", "alice went"))
+    assert await c.backend.members("room") == ["bob"]
+    await until_answer(lambda: c.backend.rooms(""), ["room"])
+    await b.backend.publish("room", text("marker"))
+    await until(lambda: c.has_said("room", "marker"))
+    assert c.said("room").count("alice went") == 1
+    assert "bob went" not in c.said("room")
+
+
+async def test_a_node_that_stood_still_too_long_comes_back_with_its_users(
+    nodes: Nodes, a: Recorder, b: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for node in (a, b):
+        await node.backend.open_room("room", HISTORY)
+    await a.backend.enter("room", alice("c1"))
+    assert isinstance(a.backend, RedisBackend)
+    say_alive = a.backend.say_alive
+    still = asyncio.get_running_loop().create_future()
+    monkeypatch.setattr(a.backend, "say_alive", lambda: still)
+    await until(lambda: b.has_said("room", "alice went"))
+    assert await b.backend.members("room") == []
+    monkeypatch.setattr(a.backend, "say_alive", say_alive)
+    still.set_result([0])
+    await until(lambda: b.has_said("room", "alice came"))
+    await back(a)
+    assert await b.backend.members("room") == ["alice"]
+
+
+async def test_a_node_that_ends_in_order_hands_over_who_may_come_back(
+    nodes: Nodes, a: Recorder, b: Recorder
+) -> None:
+    for node in (a, b):
+        await node.backend.open_room("room", HISTORY)
+    await a.backend.enter("room", alice("c1"))
+    await a.backend.enter("room", Presence("c2", "bob", text("bob came"), text("bob went")))
+    for presence in (alice("c1"), Presence("c2", "bob", text("bob came"), text("bob went"))):
+        a.backend.leave("room", presence, grace=True)
+    a.backend.close_room("room")
+    await nodes.stop(a)
+    assert (
+        await b.backend.enter("room", Presence("c3", "bob", text("bob came"), text("bob went")))
+        is False
+    )
+    await until(lambda: b.has_said("room", "alice went"))
+    assert await b.backend.members("room") == ["bob"]
+    assert "bob went" not in b.said("room")
+
+
+async def test_nothing_is_left_in_the_engine(nodes: Nodes, a: Recorder, b: Recorder) -> None:
+    brief = History(messages=10, seconds=0.3)
+    for number in range(20):
+        node = a if number % 2 else b
+        await node.backend.open_room(f"room {number}", brief if number % 3 else None)
+        presence = Presence(f"c{number}", f"user {number}", None, text("went"))
+        await node.backend.enter(f"room {number}", presence)
+        await node.backend.publish(f"room {number}", text("something"))
+        await node.backend.leave(f"room {number}", presence, grace=True)
+        node.backend.close_room(f"room {number}")
+    engine = nodes.engine
+    assert engine is not None
+    # NOTE: a node that was cut off may still ask for what is said to a room; then it goes by itself.
+    await until(lambda: all(key.endswith(":s") for key in nodes.stored()))
+    for key in nodes.stored():
+        left_ms = engine.command("PTTL", f"{nodes.prefix}:{key}")
+        assert left_ms <= CATCH_UP_MS
+        assert left_ms != -1
+    assert engine.keys(f"{nodes.prefix}:{{%nodes}}:r:*") == []
+
+
+async def test_what_a_replaced_worker_says_is_refused(a: Recorder, b: Recorder) -> None:
+    for node in (a, b):
+        await node.backend.open_room("room", None)
+    soon = asyncio.get_running_loop().time() + 60
+    LEASE.set(Lease("announce", 2, soon))
+    await b.backend.publish("room", text("the new one"))
+    LEASE.set(Lease("announce", 1, soon))
+    with pytest.raises(LeaseLost):
+        await a.backend.publish("room", text("the old one"))
+    LEASE.set(Lease("announce", 3, 0.0))
+    with pytest.raises(LeaseLost, match="is over"):
+        await a.backend.publish("room", text("one whose time is over"))
+    LEASE.set(None)
+    await a.backend.publish("room", text("marker"))
+    await until(lambda: b.has_said("room", "marker"))
+    assert b.said("room") == ["the new one", "marker"]
+
+
+async def test_a_message_that_is_none_harms_nobody(
+    engine: Engine, nodes: Nodes, a: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    await a.backend.open_room("room", None)
+    for nonsense in ("", "x", "a:b:c\n\n", "{\n", "e:1:0\n{bad json\nx"):
+        engine.command("PUBLISH", f"{nodes.prefix}:{{room}}", nonsense)
+    await a.backend.publish("room", text("sense"))
+    await until(lambda: a.has_said("room", "sense"))
+    assert a.backend.outage == ""
+    assert "cannot be used" in caplog.text
+
+
+async def test_an_engine_without_memory_raises_and_says_why(engine: Engine, a: Recorder) -> None:
+    await a.backend.open_room("room", HISTORY)
+    engine.command("CONFIG", "SET", "maxmemory", 1)
+    with pytest.raises(BackendUnavailable, match="OOM"):
+        await a.backend.publish("room", text("too much"))
+    engine.command("CONFIG", "SET", "maxmemory", 0)
+    await back(a)
+    await a.backend.publish("room", text("enough"))
+    await until(lambda: a.has_said("room", "enough"))
+
+
+async def test_a_forgotten_script_is_sent_again(engine: Engine, a: Recorder) -> None:
+    await a.backend.open_room("room", HISTORY)
+    engine.command("SCRIPT", "FLUSH")
+    await a.backend.publish("room", text("hello"))
+    await until(lambda: a.has_said("room", "hello"))
