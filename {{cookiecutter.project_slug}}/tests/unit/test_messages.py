@@ -55,7 +55,9 @@ def test_no_message_is_missing_above() -> None:
     defined = {
         each
         for each in vars(messages).values()
-        if isinstance(each, type) and issubclass(each, Message) and each.__module__ == messages.__name__
+        if isinstance(each, type)
+        and issubclass(each, Message)
+        and each.__module__ == messages.__name__
     }
     assert {type(message) for message, _ in WIRE_FORMS} == defined
 

@@ -161,5 +161,6 @@ class Feed:
             entries: Each with the time when it was said.
         """
         self.tail = Tail(history)
+        self.tail_used = True
         for said_at, entry in entries:
             self.tail.add(entry, said_at)
