@@ -150,7 +150,8 @@ class MemoryBackend(Backend):
         found, known = self.known.get(room), self.left_off(room, since)
         if found is None or found.tail is None or known is None:
             return None
-        return found.tail.last(found.offset - known.offset, asyncio.get_running_loop().time())
+        now = Position(found.epoch, found.offset)
+        return found.tail.between(known, now, asyncio.get_running_loop().time())
 
     def enter(self, room: str, presence: Presence) -> Awaitable[bool]:
         """Keep that a connection is there, and tell the room of a user who comes."""

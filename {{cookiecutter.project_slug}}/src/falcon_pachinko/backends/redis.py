@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from ..errors import BackendUnavailable, LeaseLost
@@ -65,6 +65,8 @@ class RedisBackend(Backend):
         self.node: Node
         self.node_id = ""
         self.incarnation = ""
+        """What the engine knows the node by: another one each time when it has been forgotten."""
+        self.forgotten = False
         self.away = "it has not been started: the server has to run the lifespan"
         self.feeds: dict[str, Feed] = {}
         self.here: dict[str, dict[str, Presence]] = {}
@@ -164,19 +166,21 @@ class RedisBackend(Backend):
     async def restore(self) -> None:
         """Make up for an outage; whoever calls has begun to listen to all channels again."""
         try:
-            status, *dead = await self.say_alive()
-            for presences in self.here.values():
-                for presence in presences.values():
-                    # NOTE: of those who were buried the others have heard that they have gone; and where an
-                    #   engine has lost its data, whoever asked it meanwhile does not know of them.
-                    presence.known = presence.announced = presence.known and status == 1
-            if status == 2:
+            known, *dead = await self.say_alive()
+            if not known or self.forgotten:
+                # NOTE: under another name, because the old one may still be being buried. Of those who were
+                #   buried the others have heard that they have gone; and where an engine has lost its data,
+                #   whoever asked it meanwhile does not know of them.
+                self.forgotten = False
                 self.incarnation = f"{self.node_id}.{secrets.token_hex(4)}"
                 await self.say_alive()
-            feeds = list(self.feeds.items())
-            await asyncio.gather(*[self.catch_up_late(room, feed) for room, feed in feeds])
+                for presences in self.here.values():
+                    for presence in presences.values():
+                        presence.known = presence.announced = False
+            await self.catch_up_all(self.feeds)
             while not self.is_restored():
                 await self.catch_up_presence()
+                await self.catch_up_all([room for room, feed in self.feeds.items() if feed.late])
         except BackendUnavailable as error:
             raise ConnectionError(error.reason) from None
         if self.away and self.up.is_set():
@@ -187,9 +191,10 @@ class RedisBackend(Backend):
             self.run(self.bury(node.decode()))
 
     def is_restored(self) -> bool:
-        """Whether the engine knows of everybody who is here, and of nobody who is not."""
+        """Whether the engine knows of everybody who is here and of nobody else, and nobody waits for a place."""
         everybody_known = all(p.known for room in self.here.values() for p in room.values())
-        return everybody_known and not self.unsaid
+        nobody_waits = not any(feed.late for feed in self.feeds.values())
+        return everybody_known and nobody_waits and not self.unsaid
 
     async def catch_up_presence(self) -> None:
         """Tell the engine who has come and gone."""
@@ -226,8 +231,9 @@ class RedisBackend(Backend):
             if self.away:
                 continue
             try:
-                status, *dead = await self.say_alive()
-                if status != 1:
+                known, *dead = await self.say_alive()
+                if not known:
+                    self.forgotten = True
                     self.lose("it has forgotten this node")
                     continue
                 if loop.time() - self.kept_at >= KEEP_SECONDS:
@@ -366,8 +372,17 @@ class RedisBackend(Backend):
             if feed.fill(now, shown, [entry for _, entry in entries]):
                 return
 
+    async def catch_up_all(self, rooms: Iterable[str]) -> None:
+        """Fetch what is missing in some rooms.
+
+        Raises:
+            BackendUnavailable: The engine is away.
+        """
+        feeds = [(room, self.feeds[room]) for room in rooms]
+        await asyncio.gather(*[self.catch_up_late(room, feed) for room, feed in feeds])
+
     async def catch_up_late(self, room: str, feed: Feed) -> None:
-        """The same after an outage: first give those who came meanwhile what they have missed.
+        """The same after an outage: then give those who came meanwhile what they have missed.
 
         Raises:
             BackendUnavailable: The engine is away.
@@ -380,9 +395,9 @@ class RedisBackend(Backend):
         old = [(at, entry) for at, entry in entries if is_at_most(entry, here)]
         if here.epoch != now.epoch:
             old = []
-        feed.recorded = []
+        recorded = feed.recorded = []
         feed.fill(now, shown, [entry for _, entry in entries[len(old) :]])
-        feed.keep_tail(feed.history, [*old, *feed.recorded])
+        feed.keep_tail(feed.history, [*old, *recorded])
         feed.recorded = None
         if feed.behind:
             await self.catch_up(room, feed)
@@ -447,15 +462,18 @@ class RedisBackend(Backend):
                 # NOTE: another node may have been a moment faster.
                 await self.catch_up(room, feed)
                 known = self.left_off(room, since)
-            if feed.tail is None and known is not None and known != feed.position:
+            while feed.tail is None and known is not None and known != feed.position:
                 if feed.reading is None:
-                    reading = self.read_tail(room, feed)
+                    reading = self.read_tail(room, feed, feed.history)
                     feed.reading = asyncio.get_running_loop().create_task(reading)
                 await asyncio.wait({feed.reading})
                 if self.away:
                     raise BackendUnavailable(self.away)
-        except BackendUnavailable:
+                known = self.left_off(room, since)
+        except BackendUnavailable as error:
             feed.late = True
+            if not self.away:
+                self.lose(error.reason)
             raise
         return self.recall(room, since)
 
@@ -469,24 +487,27 @@ class RedisBackend(Backend):
         if feed.tail is None:
             return None
         feed.tail_used = True
-        return feed.tail.last(feed.position.offset - known.offset, feed.clock())
+        return feed.tail.between(known, feed.position, feed.clock())
 
-    async def read_tail(self, room: str, feed: Feed) -> None:
+    async def read_tail(self, room: str, feed: Feed, history: History) -> None:
         """Fetch the last entries of a room, and keep them up to date from now on."""
-        begun, history = feed.position, feed.history
+        begun = feed.position
         assert begun is not None
-        assert history is not None
-        feed.recorded = []
+        recorded: list[tuple[float, Entry]] = []
+        feed.recorded = recorded
         try:
             before = Position(begun.epoch, max(0, begun.offset - history.messages))
             now, _, entries = await self.fetch(room, feed, before)
-            if now.epoch == begun.epoch and feed.knows(begun):
+            # NOTE: after an outage the tail may have been made meanwhile, or the place is another one.
+            if feed.recorded is recorded and now.epoch == begun.epoch and feed.knows(begun):
                 fetched = [(at, entry) for at, entry in entries if is_at_most(entry, begun)]
-                feed.keep_tail(history, [*fetched, *feed.recorded])
+                feed.keep_tail(history, [*fetched, *recorded])
         except BackendUnavailable as error:
             logger.info("the history of room %r cannot be read: %s", room, error)
+            self.lose(error.reason)
         finally:
-            feed.recorded = None
+            if feed.recorded is recorded:
+                feed.recorded = None
             feed.reading = None
 
     # Presence.

@@ -255,14 +255,12 @@ function does.members(base)
   return found
 end
 
--- Whether the engine knows the node (1), does not (0) or has had it buried (2), and who is to be buried now:
--- nobody, where no node at all could be heard for a while, because then it was the engine that was away.
+-- Whether the engine knows the node (1), or does not (any more) because it lost its data or has it buried, and
+-- who is to be buried now: nobody, where no node at all could be heard for a while, because then it was the
+-- engine that was away.
 function does.beat(base, node, expiry, claim)
   local known = redis.call('ZSCORE', nodes .. 'n', node) and 1 or 0
-  if redis.call('DEL', nodes .. 'x:' .. node) == 1 then
-    redis.call('ZREM', nodes .. 'n', node)
-    return {2}
-  end
+  if redis.call('EXISTS', nodes .. 'x:' .. node) == 1 then return {0} end
   redis.call('ZADD', nodes .. 'n', text(now + expiry), node)
   local last = tonumber(redis.call('GET', nodes .. 'b') or now)
   redis.call('SET', nodes .. 'b', text(now), 'PX', ROOM_TTL_MS)
@@ -298,6 +296,7 @@ end
 
 function does.has(base, node, rooms)
   redis.call('SADD', nodes .. 'r:' .. node, unpack(rooms))
+  redis.call('PEXPIRE', nodes .. 'r:' .. node, ROOM_TTL_MS)
   return 1
 end
 

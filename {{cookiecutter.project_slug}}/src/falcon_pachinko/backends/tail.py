@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from itertools import islice
 
-from .base import Entry, History
+from .base import Entry, History, Position
 
 
 class Tail:
@@ -30,12 +30,21 @@ class Tail:
         """
         self.entries.append((said_at, entry))
 
-    def last(self, count: int, now: float) -> list[Entry] | None:
-        """The last entries, the oldest first; ``None`` where so many are not there, or are too old."""
+    def between(self, since: Position, now: Position, clock: float) -> list[Entry] | None:
+        """What followed one place up to another; ``None`` where that is not here as a whole, or too old.
+
+        Args:
+            since: A place of the same epoch, not behind ``now``.
+            now: Where the room stands.
+            clock: The time.
+        """
+        count = now.offset - since.offset
         if not 0 <= count <= len(self.entries):
             return None
         chosen = list(islice(self.entries, len(self.entries) - count, None))
-        if chosen and chosen[0][0] < now - self.history.seconds:
+        if not chosen:
+            return []
+        if chosen[0][0] < clock - self.history.seconds or chosen[-1][1].position != now:
             return None
         return [entry for _, entry in chosen]
 
