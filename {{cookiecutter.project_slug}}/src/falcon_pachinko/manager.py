@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Coroutine, Iterator
-from typing import Any
+from collections.abc import Collection, Iterator
 
 import msgspec
 from falcon import WebSocketDisconnected
@@ -14,6 +13,7 @@ from falcon import WebSocketDisconnected
 from .audience import Audience
 from .backends.base import EVERYBODY, Address, Backend, Entry, Presence
 from .backends.memory import MemoryBackend
+from .background import Background
 from .connection import Connection
 from .entries import addressed, close_entry, entry_of, outgoing_of, position_message
 from .errors import BackendUnavailable
@@ -44,7 +44,7 @@ class WebSocketConnectionManager:
         self.rooms: Rooms[Connection, Audience, Presence] = Rooms(Audience)
         self.unplaced: Rooms[Connection, Audience, Presence] = Rooms(Audience)
         """Those who came while the engine was away; before they hear a room they are told what they missed."""
-        self.closings: set[asyncio.Task[None]] = set()
+        self.background = Background()
         self.emptied: asyncio.Event | None = None
 
     def __iter__(self) -> Iterator[Connection]:
@@ -360,13 +360,7 @@ class WebSocketConnectionManager:
         """Close connections behind what was sent to them."""
         code, reason = entry.address.close_code, entry.data.decode()
         for connection in connections:
-            self.run(connection.close(code, reason))
-
-    def run(self, closing: Coroutine[Any, Any, None]) -> None:
-        """Let something happen soon."""
-        task = asyncio.get_running_loop().create_task(closing)
-        self.closings.add(task)
-        task.add_done_callback(self.closings.discard)
+            self.background.run(connection.close(code, reason))
 
 
 class Users:

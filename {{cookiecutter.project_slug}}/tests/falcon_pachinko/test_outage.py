@@ -52,11 +52,12 @@ async def die(nodes: Nodes, recorder: Recorder) -> None:
     backend = recorder.backend
     assert isinstance(backend, RedisBackend)
     nodes.running.remove(recorder)
-    for task in tuple(backend.tasks):
-        task.cancel()
-    await asyncio.gather(*backend.tasks, return_exceptions=True)
-    for timer in backend.timers:
-        timer.cancel()
+    for background in (
+        backend.background,
+        backend.presences.background,
+        backend.hearing.background,
+    ):
+        await background.end()
     await backend.listener.stop()
     await backend.engine.close()
 

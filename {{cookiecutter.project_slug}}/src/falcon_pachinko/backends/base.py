@@ -120,6 +120,11 @@ class Position(NamedTuple):
         return cls(epoch, int(offset))
 
 
+def left_off(here: Position | None, since: Sequence[Position]) -> Position | None:
+    """Which of some positions is in the epoch of a room that stands at ``here``; ``None`` where none is."""
+    return next((place for place in since if here and place.epoch == here.epoch), None)
+
+
 class Address(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whom an entry is for, and what is to be done; all members of a room get a text by default.
 
@@ -368,12 +373,6 @@ class Backend(ABC):
         Raises:
             BackendUnavailable: The engine is away: :meth:`Node.find_track` is called when :meth:`recall` knows.
         """
-
-    def left_off(self, room: str, since: Sequence[Position]) -> Position | None:
-        """Which of some positions is one of this room; ``None`` where none is."""
-        position = self.position(room)
-        known = (place for place in since if position and place.epoch == position.epoch)
-        return next(known, None)
 
     @abstractmethod
     def recall(self, room: str, since: Sequence[Position]) -> list[Entry] | None:

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from ..errors import BackendUnavailable
 from .engine import FAILURES, Engine, Operation
+from .script import NODES
 
 logger = logging.getLogger(__name__)
 
@@ -58,14 +59,18 @@ class Calls:
 
     While a call is under way, what is posted waits for the next one: under load more and more go together.
 
+    Attributes:
+        away: Why the engine is away; empty when it is not.
+
     Args:
         engine: Who does them.
-        lose: Called with the reason when the engine does not answer.
+        on_lost: Called with the reason each time when the engine does not answer.
     """
 
-    def __init__(self, engine: Engine, lose: Callable[[str], None]) -> None:
+    def __init__(self, engine: Engine, on_lost: Callable[[str], None]) -> None:
         self.engine = engine
-        self.lose = lose
+        self.on_lost = on_lost
+        self.away = ""
         self.posted: list[Call] = []
         self.idle: asyncio.Future[None] | None = None
 
@@ -87,6 +92,27 @@ class Calls:
         if self.idle is not None and not self.idle.done():
             self.idle.set_result(None)
         return future
+
+    def call(self, name: str, tag: str, *args: Any) -> asyncio.Future[Any]:
+        """Ask for an operation by its parts; otherwise like :meth:`post`."""
+        return self.post((name, tag, *args))
+
+    def call_aside(self, name: str, tag: str, *args: Any) -> None:
+        """Ask for an operation whose outcome nobody needs."""
+        if not self.away:
+            self.post((name, tag, *args), None, nothing)
+
+    def lose(self, reason: str) -> None:
+        """The engine is away from now on."""
+        if not self.away:
+            logger.error("the engine of the rooms is away: %s; trying on", reason)
+        self.away = reason
+        self.on_lost(reason)
+
+    async def wait_idle(self, seconds: float) -> None:
+        """Wait until all that is posted has been answered, so long at most."""
+        last = self.post(("living", NODES), None, nothing)
+        await asyncio.wait({last}, timeout=seconds)
 
     async def run(self) -> None:
         """Send what is posted until cancelled; then nobody is left waiting."""
@@ -118,3 +144,7 @@ class Calls:
         finally:
             for call in [*batch, *self.posted]:
                 call.fail("it has been stopped")
+
+
+def nothing() -> None:
+    """What becomes of an answer that nobody needs."""

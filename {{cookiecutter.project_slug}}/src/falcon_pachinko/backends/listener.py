@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 
+from ..background import Background
 from .engine import FAILURES, Engine, send
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Listener:
         self.on_down = on_down
         self.channels: dict[str, None] = {}
         self.links: dict[str, AbstractConnection] = {}
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.background = Background()
         self.waiting: dict[bytes, list[asyncio.Future[None]]] = {}
         self.ended: dict[bytes, list[Callable[[], None]]] = {}
         self.heard: set[str] = set()
@@ -79,7 +80,7 @@ class Listener:
         link = self.links.get(self.engine.home_of(channel))
         if link is not None:
             self.ended.setdefault(channel.encode(), []).append(then)
-            self.run_beside(self.send(link, self.engine.subscribe[1], channel))
+            self.background.run(self.send(link, self.engine.subscribe[1], channel))
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -190,7 +191,7 @@ class Listener:
                 await link.disconnect(nowait=True)
                 return self.links[home]
             self.links[home] = link
-            self.run_beside(self.read(home, link))
+            self.background.run(self.read(home, link))
         return link
 
     async def send(self, link: AbstractConnection, *command: str) -> None:
@@ -199,12 +200,6 @@ class Listener:
             await send(link, *command)
         except FAILURES as error:
             self.restart(str(error) or type(error).__name__)
-
-    def run_beside(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Let something run until it ends or the connections do."""
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
 
     async def read(self, home: str, link: AbstractConnection) -> None:
         """Take what comes on one connection until it breaks."""
@@ -245,10 +240,7 @@ class Listener:
         self.listening = False
         self.broken = None
         links, self.links = self.links, {}
-        tasks = list(self.tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.background.end()
         for link in links.values():
             await link.disconnect(nowait=True)
         self.ended.clear()

@@ -17,6 +17,7 @@ from .base import (
     Position,
     Presence,
     Timing,
+    left_off,
     users_of,
 )
 from .tail import Tail
@@ -147,7 +148,7 @@ class MemoryBackend(Backend):
 
     def recall(self, room: str, since: Sequence[Position]) -> list[Entry] | None:
         """The same."""
-        found, known = self.known.get(room), self.left_off(room, since)
+        found, known = self.known.get(room), left_off(self.position(room), since)
         if found is None or found.tail is None or known is None:
             return None
         now = Position(found.epoch, found.offset)

@@ -1,0 +1,260 @@
+"""How a node hears its rooms: what is said in them, what was missed, and what those who come back have missed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Iterable, Sequence
+
+from ..background import Background
+from ..errors import BackendUnavailable
+from .base import Entry, History, Node, Position, left_off
+from .calls import Calls
+from .engine import FAILURES
+from .feed import Feed
+from .listener import Listener
+from .script import room_of, tag_of
+
+logger = logging.getLogger(__name__)
+
+# What no epoch is called: all that there is follows it.
+ALL = Position("", 0)
+
+
+class Hearing:
+    """The rooms that a node has open.
+
+    Attributes:
+        node: Who is given what is said.
+
+    Args:
+        calls: The way to the engine.
+        listener: What listens to it.
+    """
+
+    node: Node
+
+    def __init__(self, calls: Calls, listener: Listener) -> None:
+        self.calls = calls
+        self.listener = listener
+        self.feeds: dict[str, Feed] = {}
+        self.background = Background()
+
+    @property
+    def late(self) -> list[str]:
+        """The rooms where somebody waits to be told what was missed in an outage."""
+        return [room for room, feed in self.feeds.items() if feed.late]
+
+    def hear(self, tag: str, data: bytes) -> None:
+        """Take what was said in a room."""
+        head, _, rest = data.partition(b"\n")
+        room = room_of(tag)
+        feed = self.feeds.get(room)
+        if feed is None:
+            return
+        entry = Entry.decode(rest)
+        if head != b"-":
+            epoch, offset, shown = head.split(b":")
+            entry.number(Position(epoch.decode(), int(offset)), shown == b"1")
+        if feed.hear(entry):
+            self.background.run(self.catch_up_alone(room, feed))
+
+    async def open_room(self, room: str, history: History | None) -> None:
+        """Begin to listen to a room, or wait until that has begun."""
+        loop = asyncio.get_running_loop()
+        feed = self.feeds.get(room)
+        if feed is None:
+            feed = Feed(
+                lambda entry: self.node.deliver(room, entry),
+                lambda: self.node.lose_track(room),
+                loop.time,
+            )
+            self.feeds[room] = feed
+        feed.holders += 1
+        if feed.opening is None or (history is not None and feed.history is None):
+            feed.history = history or feed.history
+            feed.opening = self.background.run(self.begin(room, feed))
+        if not feed.opening.done():
+            try:
+                await asyncio.wait({feed.opening})
+            except BaseException:
+                self.close_room(room)
+                raise
+        if history is not None and (feed.position is None or self.calls.away):
+            feed.late = True
+
+    async def begin(self, room: str, feed: Feed) -> None:
+        """Listen first, then ask where the room stands: nothing can be missed in between."""
+        try:
+            await self.listener.add(self.calls.engine.channel(tag_of(room)))
+            if self.listener.listening:
+                await self.catch_up(room, feed)
+        except (*FAILURES, BackendUnavailable) as error:
+            logger.info("room %r is opened later: %s", room, error)
+
+    def close_room(self, room: str) -> None:
+        """Listen to a room no more, if nobody else needs it."""
+        feed = self.feeds[room]
+        feed.holders -= 1
+        if feed.holders:
+            return
+        del self.feeds[room]
+        self.listener.remove(
+            self.calls.engine.channel(tag_of(room)),
+            lambda: self.calls.call_aside("close", tag_of(room)),
+        )
+
+    async def catch_up(self, room: str, feed: Feed) -> None:
+        """Fetch what is missing, until nothing is.
+
+        Raises:
+            BackendUnavailable: The engine is away.
+        """
+        while True:
+            now, shown, entries = await self.fetch(room, feed, feed.position)
+            if feed.fill(now, shown, [entry for _, entry in entries]):
+                return
+
+    async def catch_up_all(self, rooms: Iterable[str]) -> None:
+        """Fetch what is missing in some rooms.
+
+        Raises:
+            BackendUnavailable: The engine is away.
+        """
+        feeds = [(room, self.feeds[room]) for room in rooms]
+        await asyncio.gather(*[self.catch_up_late(room, feed) for room, feed in feeds])
+
+    async def catch_up_late(self, room: str, feed: Feed) -> None:
+        """The same after an outage: then give those who came meanwhile what they have missed.
+
+        Raises:
+            BackendUnavailable: The engine is away.
+        """
+        if not feed.late or feed.history is None:
+            await self.catch_up(room, feed)
+            return
+        begun = feed.position
+        recorded: list[tuple[float, Entry]] = []
+        feed.recorded = recorded
+        now, shown, entries = await self.fetch(room, feed, ALL)
+        known = begun or now
+        old = [(at, e) for at, e in entries if known.epoch == now.epoch and is_at_most(e, known)]
+        feed.fill(now, shown, [entry for _, entry in entries[len(old) :]])
+        feed.keep_tail(feed.history, [*old, *recorded])
+        feed.recorded = None
+        if feed.behind:
+            await self.catch_up(room, feed)
+        feed.late = False
+        self.node.find_track(room)
+
+    async def catch_up_alone(self, room: str, feed: Feed) -> None:
+        """The same beside what goes on."""
+        try:
+            await self.catch_up(room, feed)
+        except BackendUnavailable as error:
+            logger.info("room %r is caught up with later: %s", room, error)
+
+    async def fetch(
+        self, room: str, feed: Feed, known: Position | None
+    ) -> tuple[Position, bool, list[tuple[float, Entry]]]:
+        """Ask where a room stands, and what followed a position.
+
+        Returns:
+            The place of the last entry, whether clients are told places, and each entry with the time on
+            this process's clock at which it was said.
+        """
+        history = feed.history
+        epoch, offset, shown, now, flat = await self.calls.call(
+            "open",
+            tag_of(room),
+            secrets.token_hex(8),
+            0 if history is None else history.messages,
+            0 if history is None else round(history.seconds * 1000),
+            None if known is None else known.epoch,
+            None if known is None else known.offset,
+        )
+        place = Position(epoch.decode(), int(offset))
+        clock = feed.clock()
+        entries = []
+        for index in range(0, len(flat), 3):
+            entry = Entry.decode(flat[index + 2])
+            number = int(flat[index].partition(b"-")[0])
+            entry.number(Position(place.epoch, number), bool(shown))
+            entries.append((clock - (int(now) - int(flat[index + 1])) / 1000, entry))
+        return place, bool(shown), entries
+
+    def position(self, room: str) -> Position | None:
+        """The place of the last entry that was delivered here."""
+        feed = self.feeds.get(room)
+        return feed.position if feed is not None and feed.shown else None
+
+    async def recover(self, room: str, since: Sequence[Position]) -> list[Entry] | None:
+        """All that was said after a position.
+
+        Of those who come back together only the first one asks the engine; the others find the tail of
+        the room here.
+        """
+        feed = self.feeds[room]
+        if feed.history is None:
+            return None
+        try:
+            if self.calls.away:
+                raise BackendUnavailable(self.calls.away)
+            known = left_off(self.position(room), since)
+            if known is None or feed.is_ahead(known):
+                # NOTE: another node may have been a moment faster.
+                await self.catch_up(room, feed)
+                known = left_off(self.position(room), since)
+            while feed.tail is None and known is not None and known != feed.position:
+                if feed.reading is None:
+                    reading = self.read_tail(room, feed, feed.history)
+                    feed.reading = self.background.run(reading)
+                await asyncio.wait({feed.reading})
+                if self.calls.away:
+                    raise BackendUnavailable(self.calls.away)
+                known = left_off(self.position(room), since)
+        except BackendUnavailable as error:
+            feed.late = True
+            if not self.calls.away:
+                self.calls.lose(error.reason)
+            raise
+        return self.recall(room, since)
+
+    def recall(self, room: str, since: Sequence[Position]) -> list[Entry] | None:
+        """The same of what is here."""
+        feed, known = self.feeds[room], left_off(self.position(room), since)
+        if known is None or feed.position is None:
+            return None
+        if known == feed.position:
+            return []
+        if feed.tail is None:
+            return None
+        feed.tail_used = True
+        return feed.tail.between(known, feed.position, feed.clock())
+
+    async def read_tail(self, room: str, feed: Feed, history: History) -> None:
+        """Fetch the last entries of a room, and keep them up to date from now on."""
+        begun = feed.position
+        assert begun is not None
+        recorded: list[tuple[float, Entry]] = []
+        feed.recorded = recorded
+        try:
+            before = Position(begun.epoch, max(0, begun.offset - history.messages))
+            now, _, entries = await self.fetch(room, feed, before)
+            # NOTE: after an outage the tail may have been made meanwhile, or the place is another one.
+            if feed.recorded is recorded and now.epoch == begun.epoch and feed.knows(begun):
+                fetched = [(at, entry) for at, entry in entries if is_at_most(entry, begun)]
+                feed.keep_tail(history, [*fetched, *recorded])
+        except BackendUnavailable as error:
+            logger.info("the history of room %r cannot be read: %s", room, error)
+            self.calls.lose(error.reason)
+        finally:
+            if feed.recorded is recorded:
+                feed.recorded = None
+            feed.reading = None
+
+
+def is_at_most(entry: Entry, place: Position) -> bool:
+    """Whether an entry is not behind a place of its epoch."""
+    return entry.position is not None and entry.position.offset <= place.offset

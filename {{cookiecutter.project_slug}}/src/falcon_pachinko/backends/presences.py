@@ -1,0 +1,233 @@
+"""Who of a node is where, and what the engine knows of it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Awaitable
+from typing import Any
+
+from ..background import Background
+from ..errors import BackendUnavailable
+from .base import Answer, Presence, users_of
+from .calls import Calls
+from .script import NODES, raw, rooms_with_prefix, tag_of
+
+logger = logging.getLogger(__name__)
+
+# How many rooms one operation names; Lua's unpack takes some thousands.
+ROOMS_PER_OPERATION = 500
+
+# A stay is settled only once the engine's clock says that the time of grace is over.
+SETTLE_MARGIN_SECONDS = 0.02
+
+
+class Presences:
+    """The presences of a node's connections.
+
+    Attributes:
+        incarnation: What the engine knows the node by.
+
+    Args:
+        calls: The way to the engine.
+        grace_seconds: How long a user whose last connection has ended is still there.
+    """
+
+    incarnation: str
+
+    def __init__(self, calls: Calls, grace_seconds: float) -> None:
+        self.calls = calls
+        self.grace_seconds = grace_seconds
+        self.here: dict[str, dict[str, Presence]] = {}
+        """Who of this process is in a room, by connection."""
+        self.unsettled: dict[str, int] = {}
+        """How many stays of a room this node has to settle when their time of grace is over."""
+        self.unsaid: list[tuple[str, Presence, bool]] = []
+        """Who has left while the engine was away."""
+        self.emptied: set[str] = set()
+        """Where nobody is left, which the engine has not been told."""
+        self.background = Background()
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether the engine knows of everybody who is here, and of nobody else."""
+        everybody_known = all(p.known for room in self.here.values() for p in room.values())
+        return everybody_known and not self.unsaid and not self.emptied
+
+    def start_anew(self, incarnation: str) -> None:
+        """The engine knows the node by another name from now on, and nobody of it."""
+        self.incarnation = incarnation
+        for presences in self.here.values():
+            for presence in presences.values():
+                presence.known = presence.announced = False
+
+    def enter(self, room: str, presence: Presence) -> Awaitable[bool]:
+        """A connection is in the room now."""
+        others = self.here.setdefault(room, {})
+        if not others and room not in self.unsettled:
+            self.calls.call_aside("has", NODES, self.incarnation, [room])
+        others[presence.connection] = presence
+        if self.calls.away:
+            return Answer(self.is_alone(room, presence))
+        return self.tell_entered(room, presence)
+
+    def is_alone(self, room: str, presence: Presence) -> bool:
+        """Whether no other connection of the user is in the room here: what counts while the engine is away."""
+        others = self.here.get(room, {}).values()
+        return all(other.key != presence.key or other is presence for other in others)
+
+    def tell_entered(self, room: str, presence: Presence) -> asyncio.Future[bool]:
+        """Tell the engine that somebody is there."""
+
+        def know(first: int) -> bool:
+            presence.known = presence.announced = True
+            return first == 1
+
+        joined, left = presence.joined, presence.left
+        operation = (
+            "enter",
+            tag_of(room),
+            presence.key,
+            presence.connection,
+            self.incarnation,
+            None if joined is None or presence.announced else raw(joined.encode()),
+            None if left is None else raw(left.encode()),
+        )
+        return self.calls.post(operation, know, lambda: self.is_alone(room, presence))
+
+    def leave(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
+        """A connection is not in the room any more."""
+        others = self.here.get(room, {})
+        if others.pop(presence.connection, None) is None:
+            return Answer(False)
+        if self.calls.away:
+            self.unsaid.append((room, presence, grace))
+            self.left_by(room)
+            return Answer(not grace and self.is_alone(room, presence))
+        return self.tell_left(room, presence, grace)
+
+    def tell_left(self, room: str, presence: Presence, grace: bool) -> asyncio.Future[bool]:
+        """Tell the engine that somebody is not there any more, or keep it to be told later."""
+        ms = round(self.grace_seconds * 1000) if grace and presence.told else 0
+
+        def settle(gone: int) -> bool:
+            if gone == 2:
+                self.unsettled[room] = self.unsettled.get(room, 0) + 1
+                self.settle_later(room, presence.key)
+            self.left_by(room)
+            return gone == 1
+
+        def keep() -> bool:
+            self.unsaid.append((room, presence, grace))
+            return not grace and self.is_alone(room, presence)
+
+        operation = (
+            "leave",
+            tag_of(room),
+            presence.key,
+            presence.connection,
+            self.incarnation,
+            ms,
+        )
+        return self.calls.post(operation, settle, keep)
+
+    def settle_later(self, room: str, key: str) -> None:
+        """See whether a user has come back, when the time of grace is over."""
+        self.background.later(
+            self.grace_seconds + SETTLE_MARGIN_SECONDS,
+            lambda: self.background.run(self.settle(room, key)),
+        )
+
+    async def settle(self, room: str, key: str) -> None:
+        """End a stay whose time of grace is over."""
+        try:
+            if self.calls.away or await self.calls.call("settle", tag_of(room), key):
+                self.settle_later(room, key)
+                return
+        except BackendUnavailable:
+            self.settle_later(room, key)
+            return
+        self.unsettled[room] -= 1
+        if not self.unsettled[room]:
+            del self.unsettled[room]
+        self.left_by(room)
+
+    def left_by(self, room: str) -> None:
+        """Forget a room in which nobody of this node is, and nobody has to be settled."""
+        if room in self.here and not self.here[room]:
+            del self.here[room]
+        if room not in self.here and room not in self.unsettled:
+            self.emptied.add(room)
+            if not self.calls.away:
+                self.tell_emptied()
+
+    def tell_emptied(self) -> None:
+        """Tell the engine where nobody of this node is any more."""
+        rooms = [room for room in self.emptied if room not in self.here]
+        self.emptied.clear()
+        for start in range(0, len(rooms), ROOMS_PER_OPERATION):
+            chunk = rooms[start : start + ROOMS_PER_OPERATION]
+            operation = ("had", NODES, self.incarnation, chunk)
+            self.calls.post(operation, None, functools.partial(self.emptied.update, chunk))
+
+    async def present(self, room: str, user: str) -> bool:
+        """Whether a user is in a room."""
+        if not self.calls.away:
+            try:
+                return bool(await self.calls.call("present", tag_of(room), f"u{user}"))
+            except BackendUnavailable:
+                pass
+        return any(presence.user == user for presence in self.here.get(room, {}).values())
+
+    async def members(self, room: str) -> list[str]:
+        """The users in a room; while the engine is away, those who are here."""
+        if not self.calls.away:
+            try:
+                flat = await self.calls.call("members", tag_of(room))
+            except BackendUnavailable:
+                pass
+            else:
+                keys = zip(flat[::2], map(int, flat[1::2]), strict=True)
+                return users_of([key.decode() for key, _ in sorted(keys, key=lambda pair: pair[1])])
+        presences = self.here.get(room, {}).values()
+        return users_of(list(dict.fromkeys(presence.key for presence in presences)))
+
+    async def rooms(self, prefix: str) -> list[str]:
+        """The rooms of all living nodes."""
+        if self.calls.away:
+            raise BackendUnavailable(self.calls.away)
+        return await rooms_with_prefix(self.calls.call, prefix)
+
+    async def catch_up(self) -> None:
+        """Tell the engine who has come and gone."""
+        unsaid, self.unsaid = self.unsaid, []
+        told: list[Awaitable[Any]] = []
+        rooms = [*self.here, *self.unsettled]
+        for start in range(0, len(rooms), ROOMS_PER_OPERATION):
+            chunk = rooms[start : start + ROOMS_PER_OPERATION]
+            told.append(self.calls.call("has", NODES, self.incarnation, chunk))
+        for room, presence, grace in unsaid:
+            told.append(self.tell_left(room, presence, grace))
+        for room, presences in self.here.items():
+            for presence in presences.values():
+                if not presence.known:
+                    told.append(self.tell_entered(room, presence))
+        await asyncio.gather(*told)
+        self.tell_emptied()
+
+    async def bury(self, node: str) -> None:
+        """Tell the rooms of a dead node that its users have gone."""
+        try:
+            names = [name.decode() for name in await self.calls.call("rooms_of", NODES, node)]
+            later = await asyncio.gather(
+                *[self.calls.call("bury", tag_of(name), node) for name in names]
+            )
+            done = [name for name, wait in zip(names, later, strict=True) if not wait]
+            for start in range(0, len(done), ROOMS_PER_OPERATION):
+                chunk = done[start : start + ROOMS_PER_OPERATION]
+                await self.calls.call("had", NODES, node, chunk)
+            if len(done) == len(names):
+                await self.calls.call("buried", NODES, node)
+        except BackendUnavailable:
+            logger.info("node %s is buried later", node)
