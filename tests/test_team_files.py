@@ -1,6 +1,7 @@
 """What a team expects around the code: its linters find nothing, and it keeps what it promises."""
 
 import inspect
+import ipaddress
 import json
 import re
 import subprocess
@@ -179,20 +180,64 @@ def test_the_builder_gets_what_it_copies_and_nothing_private(project: Path) -> N
     assert all((project / name).exists() for name in names)
 
 
-def test_compose_starts_the_service_and_valkey_only_when_asked(project: Path) -> None:
+def test_compose_starts_one_process_and_more_only_when_asked(project: Path) -> None:
     services = load(project / "compose.yaml")["services"]
-    assert {name for name, service in services.items() if "profiles" not in service} == {"app"}
-    assert services["valkey"]["profiles"] == ["valkey"]
+    profiles = {name: service.get("profiles", []) for name, service in services.items()}
+    nodes = ["node1", "node2", "node3"]
+    assert profiles == {"app": [], "valkey": ["valkey", "cluster"]} | {
+        name: ["cluster"] for name in (*nodes, "nginx")
+    }
+    assert services["app"]["environment"]["APP_BACKEND_URL"] == "${APP_BACKEND_URL:-}"
+    for name, service in services.items():
+        assert re.fullmatch(r"\d+[mg]", service["mem_limit"]), name
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        ports = service.get("ports", [])
+        assert bool(ports) == (name in {"app", "nginx"}), "nobody passes nginx by"
+        assert all(port.startswith("127.0.0.1:") for port in ports)
+        assert (service.get("ulimits") == {"nofile": 65536}) == (name != "valkey"), name
+    # Each stands at a port of its own, so that both can be up.
+    assert len({port for name in services for port in services[name].get("ports", [])}) == 2
+
+
+def test_compose_has_an_engine_that_evicts_nothing(project: Path) -> None:
+    services = load(project / "compose.yaml")["services"]
     assert re.fullmatch(r"valkey/valkey:\d+-alpine", services["valkey"]["image"])
-    assert "ports" not in services["valkey"]
-    assert all(port.startswith("127.0.0.1:") for port in services["app"]["ports"])
-    assert services["app"]["ulimits"] == {"nofile": 65536}
     # Without -e it is content with an error.
     assert services["valkey"]["healthcheck"]["test"] == ["CMD", "valkey-cli", "-e", "ping"]
-    for service in services.values():
-        assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
-        assert service["read_only"] is True
-        assert service["cap_drop"] == ["ALL"]
+    command = services["valkey"]["command"]
+    assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
+    memory = int(command[command.index("--maxmemory") + 1].removesuffix("mb"))
+    assert memory < int(services["valkey"]["mem_limit"].removesuffix("m"))
+
+
+def test_nginx_stands_before_all_nodes_of_compose_and_no_others(project: Path) -> None:
+    compose = load(project / "compose.yaml")
+    services = compose["services"]
+    nodes = [service for name, service in services.items() if name.startswith("node")]
+    addresses = [node["networks"]["cluster"]["ipv4_address"] for node in nodes]
+    own = services["nginx"]["networks"]["cluster"]["ipv4_address"]
+    [pool] = compose["networks"]["cluster"]["ipam"]["config"]
+    hosts = [str(host) for host in ipaddress.ip_network(pool["subnet"]).hosts()]
+    # The first one is the gateway's.
+    assert {own, *addresses} < set(hosts[1:])
+    assert len({own, *addresses}) == len(nodes) + 1
+
+    configuration = (project / "deploy/nginx.conf").read_text("utf-8")
+    app_port = services["app"]["environment"]["APP_PORT"]
+    named = re.findall(r"^ +server ([\d.]+):(\d+) ", configuration, re.MULTILINE)
+    assert named == [(address, app_port) for address in addresses]
+    port = int(number(r"listen (\d+);", configuration))
+    assert services["nginx"]["ports"] == [f"127.0.0.1:${{CLUSTER_PORT:-8080}}:{port}"]
+    assert "./deploy/nginx.conf:/etc/nginx/nginx.conf:ro" in services["nginx"]["volumes"]
+    for node in nodes:
+        assert node["environment"] == services["app"]["environment"] | {
+            "APP_BACKEND_URL": "redis://valkey:6379",
+            "APP_TRUSTED_PROXIES": own,
+        }
+        assert node["stop_grace_period"] == services["app"]["stop_grace_period"]
+    for network in ("default", "cluster"):
+        assert all(network in node["networks"] for node in nodes), "the engine is on the first one"
 
 
 def test_who_stops_the_service_waits_for_its_orderly_end(project: Path) -> None:
@@ -230,13 +275,16 @@ def number(pattern: str, text: str) -> float:
 
 def test_the_pings_in_operations_are_those_of_the_server(project: Path) -> None:
     text = (project / "docs/operations.md").read_text("utf-8")
+    configuration = (project / "deploy/nginx.conf").read_text("utf-8")
     options = inspect.signature(uvicorn.run).parameters
     interval, answer = (options[f"ws_ping_{each}"].default for each in ("interval", "timeout"))
     assert "ws_ping" not in (project / "src/chat_service/__main__.py").read_text("utf-8")
     assert number(r"sends a ping\s+every (\d+) s", text) == interval
     assert number(r"no answer comes within (\d+) s", text) == answer
     assert number(r"idle timeout has to be longer\s+than (\d+) s", text) == interval + answer
-    assert number(r"proxy_read_timeout (\d+)s;", text) > interval + answer
+    for written in (text, configuration):
+        assert number(r"proxy_read_timeout (\d+)s;", written) > interval + answer
+        assert number(r"proxy_send_timeout (\d+)s;", written) > interval + answer
 
 
 def test_the_sizes_in_operations_were_measured(project: Path, root: Path) -> None:
