@@ -7,7 +7,7 @@ TEMPLATE := {{cookiecutter.project_slug}}
 BAKED := build/chat-service
 
 .DEFAULT_GOAL := help
-.PHONY: help install environment run test quick check format asyncapi manifest screenshots bench clean
+.PHONY: help install environment run test quick check format asyncapi manifest screenshots bench sizing clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -61,6 +61,9 @@ bench: ## compare the framework with its peers, in ten minutes, into bench/resul
 	@$(MAKE) --no-print-directory VENV=$(VENV) environment
 	@test -e $(VENV)/has-tools || { $(INSTALL) -e '.[bench]' && touch $(VENV)/has-tools; }
 	@$(RUN) bench --out bench/results
+
+sizing: install ## measure what tools/capacity.py and docs/scaling.md of a project count with, in a minute
+	@PYTHONPATH='$(TEMPLATE)/src' $(RUN) tools.sizing
 
 clean: ## remove what the other targets made
 	@rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

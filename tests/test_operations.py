@@ -13,7 +13,7 @@ import ssl
 import subprocess
 import time
 import urllib.parse
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -132,6 +132,12 @@ def documented(project: Path, language: str, document: str = "docs/operations.md
     text = (project / document).read_text("utf-8")
     [block] = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
     return str(block)
+
+
+def nginx_blocks(project: Path) -> list[str]:
+    """What the document on scaling says to put into the configuration, in its order."""
+    text = (project / "docs/scaling.md").read_text("utf-8")
+    return re.findall(r" *```nginx\n(.*?) *```", text, re.DOTALL)
 
 
 def replaced(text: str, *pairs: tuple[str, str]) -> str:
@@ -398,11 +404,11 @@ def nginx_before(
     ]
     text = replaced(
         text,
+        *changes,
         *addresses,
         ("listen 8080;", f"listen 127.0.0.1:{port};"),
         (" /tmp/", f" {folder}/"),
         (" /dev/stdout;", f" {folder}/access.log;"),
-        *changes,
     )
     configuration.write_text(text, "utf-8")
     # As the command of the image.
@@ -695,3 +701,83 @@ def test_nginx_asks_once_for_a_websocket_and_again_for_a_page(
                     asked.clear()
 
     asyncio.run(attempt())
+
+
+@contextlib.asynccontextmanager
+async def answering(names: list[str]) -> AsyncIterator[list[int]]:
+    """Servers that answer each request with their name, and their ports."""
+
+    def answers(name: str) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            body = name.encode()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            await writer.drain()
+            writer.close()
+
+        return answer
+
+    async with contextlib.AsyncExitStack() as servers:
+        yield [
+            (
+                await servers.enter_async_context(
+                    await asyncio.start_server(answers(name), "127.0.0.1", 0)
+                )
+            )
+            .sockets[0]
+            .getsockname()[1]
+            for name in names
+        ]
+
+
+@pytest.mark.timeout(BOUND_SECONDS)
+@pytest.mark.parametrize("way", ["each room on one node", "each room in one cluster"])
+def test_a_room_goes_to_one_place_where_the_document_says_so(
+    nginx: str,
+    way: str,
+    baked: Callable[..., Path],
+    free_port: Callable[[], int],
+    environment: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    project = baked()
+    hashed, split = nginx_blocks(project)
+    if way == "each room on one node":
+        changes = [("least_conn;", hashed)]
+    else:
+        # Two clusters: one of two nodes, one of a node.
+        first = "    upstream nodes {"
+        clusters = f"{split}    upstream cluster_b {{ server 10.213.86.13:8000; }}\n"
+        changes = [
+            (first, f"{clusters}    upstream cluster_a {{"),
+            ("        server 10.213.86.13:8000 max_fails=1 fail_timeout=10s;\n", ""),
+            ("proxy_pass http://nodes;", "proxy_pass http://$cluster;"),
+        ]
+    rooms = [f"/ws/chat/room-{number}" for number in range(60)]
+
+    async def attempt() -> dict[str, set[str]]:
+        places: dict[str, set[str]] = {room: set() for room in rooms}
+        async with answering(["node1", "node2", "node3"]) as ports:
+            with nginx_before(
+                ports,
+                *changes,
+                nginx=nginx,
+                project=project,
+                folder=tmp_path,
+                port=free_port(),
+                environment=environment,
+            ) as port:
+                for query in ("", "?since=0123456789abcdef:7", ""):
+                    for room in rooms:
+                        answer = await asyncio.to_thread(ask, port, "GET", room + query)
+                        assert answer.status == 200
+                        places[room].add(answer.body.decode())
+        return places
+
+    places = asyncio.run(attempt())
+    if way == "each room on one node":
+        assert all(len(nodes) == 1 for nodes in places.values())
+    else:
+        assert all(nodes == {"node3"} or "node3" not in nodes for nodes in places.values())
+        assert 15 <= sum(nodes == {"node3"} for nodes in places.values()) <= 45
+    assert set.union(*places.values()) == {"node1", "node2", "node3"}

@@ -1,11 +1,11 @@
 """How many nodes and engines a chat of a given size takes, and what is used up first.
 
-    python -m tools.capacity            # what docs/scaling.md of a project shows
+    python -m tools.capacity    # what docs/scaling.md of a project shows
 
-It is a calculation, not a measurement. `MEASURED` was measured, each on its own, with small numbers, on one
-machine (`python -m tools.sizing`, `make bench`). `ASSUMED` was not. What it leaves out: the network's own
-limits and delays, proxies and load balancers, TLS, databases, and costs that only show at a size that
-nobody here has run.
+It is a calculation, not a measurement. Each of `MEASURED` was measured on its own, with small numbers, on one
+machine: `make sizing`, and `make bench` for the first two and the connection. `ASSUMED` was not. What it leaves
+out: the network's own limits and delays, proxies and load balancers, TLS, databases, and costs that only
+show at a size that nobody here has run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ KIB, GIB = 1024, 1024**3
 
 
 class Measured(NamedTuple):
-    """CPU time and memory, with lone messages: many at once are cheaper, and nobody should count on them."""
+    """CPU time in microseconds, and memory. Between nodes and engine messages come together, as where there is
+    much to do; to a room they come alone."""
 
     delivery_us: float
     """A node, for a message to one of the members that it has."""
@@ -64,8 +65,8 @@ class Assumed(NamedTuple):
     """What the engine's protocol, channel and position add."""
     visit_minutes: float = 30.0
     """How long a client stays connected."""
-    history_messages: int = 100
-    history_seconds: float = 300.0
+    kept_messages: int = 256
+    """The engine keeps so many of each room, for nodes whose link was cut, if they were ever said there."""
 
 
 class Load(NamedTuple):
@@ -93,32 +94,36 @@ class Plan(NamedTuple):
     client_gbit: float
     engine_gbit: float
     shares: dict[str, float]
-    """The cores that each kind of work takes, without the reserve."""
+    """The cores of nodes that each kind of work takes, without the reserve: deliveries to clients, what clients say
+    (messages), what comes from the engine (copies), clients that come and go (visits)."""
     engine_cores: float
-
     nodes_by: str
+    """What the nodes are needed for: CPU or memory."""
     engines_by: str
 
     @property
     def bottleneck(self) -> str:
-        """What to look at first: the kind of work that takes the most cores."""
-        work = self.shares | {"the engine": self.engine_cores}
-        return max(work, key=lambda kind: work[kind])
+        """What to look at first: more nodes are easily had, a second engine is not."""
+        if self.engines > 1:
+            return f"the engine, by {self.engines_by}"
+        if self.nodes_by == "memory":
+            return "memory of the nodes"
+        return max(self.shares, key=lambda kind: self.shares[kind])
 
 
 MEASURED = Measured(
-    delivery_us=10.0,
-    receive_us=30.0,
-    publish_us=60.0,
-    arrival_us=25.0,
-    join_us=1000.0,
-    engine_publish_us=25.0,
-    engine_copy_us=4.0,
-    engine_join_us=100.0,
-    connection_kib=22.0,
-    engine_room_bytes=600.0,
-    engine_member_bytes=250.0,
-    engine_message_bytes=250.0,
+    delivery_us=10,
+    receive_us=30,
+    publish_us=24,
+    arrival_us=13,
+    join_us=1_594,
+    engine_publish_us=25,
+    engine_copy_us=1.4,
+    engine_join_us=373,
+    connection_kib=22,
+    engine_room_bytes=380,
+    engine_member_bytes=176,
+    engine_message_bytes=218,
 )
 ASSUMED = Assumed()
 LOADS = (
@@ -157,9 +162,9 @@ def plan(load: Load, measured: Measured = MEASURED, assumed: Assumed = ASSUMED) 
         spread = 1.0 if load.rooms_at_home else nodes_of_a_room(nodes, load.room_members)
         shares = {
             "deliveries": deliveries * measured.delivery_us / SECOND_US,
-            "what clients say": messages * (measured.receive_us + measured.publish_us) / SECOND_US,
-            "copies to nodes": messages * spread * measured.arrival_us / SECOND_US,
-            "comings and goings": joins * measured.join_us / SECOND_US,
+            "messages": messages * (measured.receive_us + measured.publish_us) / SECOND_US,
+            "copies": messages * spread * measured.arrival_us / SECOND_US,
+            "visits": joins * measured.join_us / SECOND_US,
         }
         by_cpu = sum(shares.values()) / assumed.busy
         wanted = math.ceil(max(by_memory, by_cpu))
@@ -169,11 +174,8 @@ def plan(load: Load, measured: Measured = MEASURED, assumed: Assumed = ASSUMED) 
     engine_us = messages * (measured.engine_publish_us + spread * measured.engine_copy_us)
     engine_cores = (engine_us + joins * measured.engine_join_us) / SECOND_US
     rooms = load.connections / load.room_members
-    kept = min(
-        assumed.history_messages, load.room_members / load.seconds_between * assumed.history_seconds
-    )
     engine_bytes = (
-        rooms * (measured.engine_room_bytes + kept * measured.engine_message_bytes)
+        rooms * (measured.engine_room_bytes + assumed.kept_messages * measured.engine_message_bytes)
         + load.connections * measured.engine_member_bytes
     )
     engine_gib = engine_bytes / GIB
@@ -203,11 +205,11 @@ def report(found: Plan) -> Iterator[str]:
         f"    {found.messages:,.0f} messages/s, {found.deliveries:,.0f} deliveries/s,"
         f" {found.client_gbit:.2f} Gbit/s to clients"
     )
-    shares = ", ".join(f"{cores:.1f} for {kind}" for kind, cores in found.shares.items())
-    yield f"    {found.nodes:,} nodes by {found.nodes_by}; cores: {shares}"
+    shares = ", ".join(f"{kind} {cores:.1f}" for kind, cores in found.shares.items())
+    yield f"    nodes: {found.nodes} by {found.nodes_by}; cores: {shares}"
     yield (
-        f"    {found.engines} engines by {found.engines_by}; {found.engine_cores:.1f} cores,"
-        f" {found.engine_gib:.2f} GiB, {found.engine_gbit:.2f} Gbit/s;"
+        f"    engines: {found.engines} by {found.engines_by}; {found.engine_cores:.1f} cores,"
+        f" {found.engine_gib:.1f} GiB, {found.engine_gbit:.2f} Gbit/s to nodes;"
         f" a message goes to {found.nodes_of_each_message:.1f} nodes"
     )
     yield f"    bottleneck: {found.bottleneck}"

@@ -1,0 +1,114 @@
+"""What the calculation says is shown as it is, rests on what was measured, and holds together."""
+
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tools import capacity
+from tools.capacity import ASSUMED, LOADS, MEASURED, Load, Plan, plan
+
+
+@pytest.fixture
+def document(baked: Callable[..., Path]) -> str:
+    return (baked() / "docs/scaling.md").read_text("utf-8")
+
+
+def number(pattern: str, text: str) -> float:
+    found = re.search(pattern, text)
+    assert found, pattern
+    return float(found[1].replace(",", ""))
+
+
+def test_the_document_shows_what_the_program_prints(root: Path, document: str) -> None:
+    printed = subprocess.run(
+        [sys.executable, "-B", "-m", "tools.capacity"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=50,
+    ).stdout
+    [shown] = re.findall(r"```text\n(.*?)```", document, re.DOTALL)
+    assert shown == printed
+
+
+def test_the_calculation_takes_the_figures_of_the_documents(
+    document: str, baked: Callable[..., Path]
+) -> None:
+    operations = (baked() / "docs/operations.md").read_text("utf-8")
+    for text, pattern, figure in (
+        (operations, r"one of 100 members of a room \| ([\d.]+) µs", MEASURED.delivery_us),
+        (operations, r"a client that is answered \| ([\d.]+) µs", MEASURED.receive_us),
+        (operations, r"an idle connection \| ([\d.]+) KiB", MEASURED.connection_kib),
+        (document, r"hands a message to the engine \|[^|]+\| ([\d.]+) µs", MEASURED.publish_us),
+        (document, r"takes a message from the engine \|[^|]+\| ([\d.]+) µs", MEASURED.arrival_us),
+        (document, r"publishes a message \|[^|]+\| ([\d.]+) µs", MEASURED.engine_publish_us),
+        (document, r"message goes to \|[^|]+\| ([\d.]+) µs", MEASURED.engine_copy_us),
+        (document, r"comes and goes \| ([\d,]+) µs", MEASURED.join_us),
+        (document, r"comes and goes \|[^|]+\| ([\d,]+) µs", MEASURED.engine_join_us),
+        (document, r"a room \| ([\d.]+) bytes", MEASURED.engine_room_bytes),
+        (document, r"a user in it \| ([\d.]+) bytes", MEASURED.engine_member_bytes),
+        (document, r"a message that it keeps \| ([\d.]+) bytes", MEASURED.engine_message_bytes),
+    ):
+        assert number(pattern, text) == figure, pattern
+
+
+def test_the_document_says_what_is_assumed(document: str) -> None:
+    assert f"used to {ASSUMED.busy:.0%}".replace("%", " %") in document
+    assert f"one core and {ASSUMED.node_gib:.0f} GiB" in document
+    assert f"an engine has {ASSUMED.engine_gib:.0f} GiB" in document
+    assert f"stays for {ASSUMED.visit_minutes:.0f} minutes" in document
+
+
+def test_a_room_is_on_as_many_nodes_as_throwing_its_members_shows() -> None:
+    chance = random.Random(6)
+    for nodes, members in ((3, 2), (10, 10), (40, 100)):
+        rooms = [len({chance.randrange(nodes) for _ in range(members)}) for _ in range(4_000)]
+        mean = sum(rooms) / len(rooms)
+        assert capacity.nodes_of_a_room(nodes, members) == pytest.approx(mean, rel=0.02)
+
+
+@pytest.mark.parametrize("load", LOADS, ids=lambda load: load.title)
+def test_what_is_planned_is_enough_and_not_too_much(load: Load) -> None:
+    found = plan(load)
+    needed = needed_nodes(found)
+    assert needed <= found.nodes < needed + 2
+    assert found.engine_cores <= found.engines * ASSUMED.busy
+    assert found.engine_gib <= found.engines * ASSUMED.engine_gib
+    assert 1 <= found.nodes_of_each_message <= found.nodes
+
+
+def needed_nodes(found: Plan) -> float:
+    memory = found.load.connections * MEASURED.connection_kib / (ASSUMED.node_gib * 1024**2)
+    return max(sum(found.shares.values()) / ASSUMED.busy, memory)
+
+
+def test_more_of_anything_takes_no_less() -> None:
+    load = LOADS[1]
+    base = plan(load)
+    for more in (
+        load._replace(connections=load.connections * 2),
+        load._replace(room_members=load.room_members * 2),
+        load._replace(seconds_between=load.seconds_between / 2),
+    ):
+        found = plan(more)
+        assert found.nodes >= base.nodes
+        assert found.engine_cores >= base.engine_cores
+        assert found.client_gbit > base.client_gbit
+    for field, cost in MEASURED._asdict().items():
+        dearer = plan(load, MEASURED._replace(**{field: cost * 100}))
+        grown = (dearer.nodes, dearer.engine_cores, dearer.engine_gib)
+        assert grown > (base.nodes, base.engine_cores, base.engine_gib), f"{field} does not count"
+
+
+def test_every_assumption_counts() -> None:
+    load = LOADS[2]
+    base = plan(load)
+    for field, value in ASSUMED._asdict().items():
+        other = plan(load, assumed=ASSUMED._replace(**{field: value / 100}))
+        assert other != base, f"{field} does not count"
