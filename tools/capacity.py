@@ -32,12 +32,16 @@ class Measured(NamedTuple):
     """A node, to take a message from the engine, before it delivers it."""
     join_us: float
     """A node, for a client that comes and goes: handshake, room, presence."""
+    join_member_us: float
+    """The same, more for each user who is in the room already: the client is told of all."""
     engine_publish_us: float
     """The engine, to number a message, keep it, and publish it."""
     engine_copy_us: float
     """The engine, for each node that a message goes to."""
     engine_join_us: float
     """The engine, for a client that comes and goes."""
+    engine_join_member_us: float
+    """The same, more for each user who is in the room already."""
     connection_kib: float
     """A node, for an idle connection."""
     engine_room_bytes: float
@@ -117,9 +121,11 @@ MEASURED = Measured(
     publish_us=24,
     arrival_us=13,
     join_us=1_594,
+    join_member_us=1,
     engine_publish_us=25,
     engine_copy_us=1.4,
     engine_join_us=373,
+    engine_join_member_us=1,
     connection_kib=22,
     engine_room_bytes=380,
     engine_member_bytes=176,
@@ -154,8 +160,12 @@ def plan(load: Load, measured: Measured = MEASURED, assumed: Assumed = ASSUMED) 
     Each node that joins makes messages go to more nodes, which takes nodes: so it is found step by step.
     """
     messages = load.connections / load.seconds_between
-    deliveries = messages * load.room_members
     joins = load.connections / (assumed.visit_minutes * 60)
+    # Of each visit the room is told twice.
+    said = messages + 2 * joins
+    deliveries = said * load.room_members
+    join_us = measured.join_us + load.room_members * measured.join_member_us
+    engine_join_us = measured.engine_join_us + load.room_members * measured.engine_join_member_us
     by_memory = load.connections * measured.connection_kib * KIB / (assumed.node_gib * GIB)
     nodes = 1
     while True:
@@ -163,16 +173,16 @@ def plan(load: Load, measured: Measured = MEASURED, assumed: Assumed = ASSUMED) 
         shares = {
             "deliveries": deliveries * measured.delivery_us / SECOND_US,
             "messages": messages * (measured.receive_us + measured.publish_us) / SECOND_US,
-            "copies": messages * spread * measured.arrival_us / SECOND_US,
-            "visits": joins * measured.join_us / SECOND_US,
+            "copies": said * spread * measured.arrival_us / SECOND_US,
+            "visits": joins * join_us / SECOND_US,
         }
         by_cpu = sum(shares.values()) / assumed.busy
         wanted = math.ceil(max(by_memory, by_cpu))
         if wanted <= nodes:
             break
         nodes += 1
-    engine_us = messages * (measured.engine_publish_us + spread * measured.engine_copy_us)
-    engine_cores = (engine_us + joins * measured.engine_join_us) / SECOND_US
+    engine_us = said * (measured.engine_publish_us + spread * measured.engine_copy_us)
+    engine_cores = (engine_us + joins * engine_join_us) / SECOND_US
     rooms = load.connections / load.room_members
     engine_bytes = (
         rooms * (measured.engine_room_bytes + assumed.kept_messages * measured.engine_message_bytes)
@@ -189,7 +199,7 @@ def plan(load: Load, measured: Measured = MEASURED, assumed: Assumed = ASSUMED) 
         engines=math.ceil(max(engines_by_cpu, engines_by_memory)),
         engine_gib=engine_gib,
         client_gbit=deliveries * (assumed.message_bytes + assumed.packet_bytes) * 8 / 1e9,
-        engine_gbit=messages * spread * (assumed.message_bytes + assumed.entry_bytes) * 8 / 1e9,
+        engine_gbit=said * spread * (assumed.message_bytes + assumed.entry_bytes) * 8 / 1e9,
         shares=shares,
         engine_cores=engine_cores,
         nodes_by="memory" if by_memory > by_cpu else "CPU",

@@ -30,7 +30,7 @@ import uvicorn
 import uvloop
 from falcon_pachinko import History, Message, WebSocketLike, WebSocketResource, install
 from falcon_pachinko.backends import backend_from_url
-from falcon_pachinko.backends.base import Backend, Entry, Presence
+from falcon_pachinko.backends.base import Backend, Entry, Presence, Timing
 from falcon_pachinko.uvicorn import PushProtocol
 from websockets.asyncio.client import connect
 
@@ -48,7 +48,10 @@ MESSAGES = 2_000
 MEMORY_ROOMS, MEMORY_MEMBERS, MEMORY_MESSAGES = 1_000, 10, 20
 VISITS = 300
 MICROSECONDS = 1e6
+PRESENT = (1, 201)
 HISTORY = History(messages=100, seconds=300.0)
+# So short that it is over while it is measured.
+TIMING = Timing(grace_seconds=0.1)
 # What the chat sends for a text of 110 bytes.
 TEXT = b'{"type":"serverNewMessage","payload":{"user":"Alice","text":"%s"}}' % (b"x" * 110)
 
@@ -65,15 +68,22 @@ class Left(Message, frozen=True):
     user: str
 
 
+class Present(Message, frozen=True):
+    """Who is there."""
+
+    users: list[str]
+
+
 class RoomResource(WebSocketResource):
     """A room like the chat's."""
 
     history = HISTORY
 
     async def on_connect(self, req: falcon.asgi.Request, ws: WebSocketLike, room: str) -> bool:
-        """Let everybody in, with the name that they give."""
+        """Let everybody in, with the name that they give, and tell who is there."""
         self.connection.user = user = req.get_param("user", required=True)
         await self.join_room(room, joined=Joined(user=user), left=Left(user=user))
+        await ws.send_media(Present(users=await self.manager.members(room)))
         return True
 
 
@@ -157,7 +167,7 @@ async def publish(url: str) -> None:
 
 def serve(url: str) -> None:
     """Serve a room like the chat's on a free port, which is printed."""
-    app = install(falcon.asgi.App(), backend=backend_from_url(url))
+    app = install(falcon.asgi.App(), backend=backend_from_url(url, timing=TIMING))
     app.add_websocket_route("/room/{room}", RoomResource)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         print(listening.getsockname()[1], flush=True)
@@ -294,29 +304,40 @@ async def measure_memory() -> dict[str, float]:
 
 
 async def measure_visits() -> dict[str, float]:
-    """CPU of a node and of the engine for a client that comes and goes."""
-    with engine() as server, child("serve", server.url) as process:
-        port = int(process.listen(WAIT_SECONDS))
-        url = f"ws://127.0.0.1:{port}/room/general?user="
-        costs = []
-        async with connect(f"{url}stays", proxy=None):
-            for turn in range(ROUNDS + 1):
-                before = cpu_seconds(process.pid), cpu_seconds(server.pid)
-                for visit in range(VISITS):
-                    async with connect(f"{url}guest-{turn}-{visit}", proxy=None) as socket_:
-                        async with asyncio.timeout(WAIT_SECONDS):
-                            await socket_.recv()
-                after = cpu_seconds(process.pid), cpu_seconds(server.pid)
-                costs.append(
-                    [
-                        (later - earlier) / VISITS * MICROSECONDS
-                        for earlier, later in zip(before, after, strict=True)
-                    ]
-                )
-    of_node, of_engine = zip(*costs[1:], strict=True)
+    """CPU of a node and of the engine for a client that comes and goes, and more for each user who is there."""
+    costs: dict[int, list[float]] = {}
+    for present in PRESENT:
+        with engine() as server, child("serve", server.url) as process:
+            url = f"ws://127.0.0.1:{int(process.listen(WAIT_SECONDS))}/room/general?user="
+            pids = (process.pid, server.pid)
+            rounds = []
+            async with node(server.url) as (backend, _):
+                await backend.open_room("general", HISTORY)
+                for number in range(present):
+                    name = f"user-{number}"
+                    await backend.enter("general", Presence(f"{backend.node_id}-{name}", name))
+                for turn in range(ROUNDS + 1):
+                    before = [cpu_seconds(pid) for pid in pids]
+                    for visit in range(VISITS):
+                        async with (
+                            asyncio.timeout(WAIT_SECONDS),
+                            connect(f"{url}guest-{turn}-{visit}", proxy=None) as client,
+                        ):
+                            await client.recv()
+                    took = zip(map(cpu_seconds, pids), before, strict=True)
+                    rounds.append([(after - earlier) / VISITS for after, earlier in took])
+            # The first round warms up.
+            of_each = zip(*rounds[1:], strict=True)
+            costs[present] = [statistics.median(each) * MICROSECONDS for each in of_each]
+    few, many = PRESENT
+    rises = [
+        (more - less) / (many - few) for less, more in zip(costs[few], costs[many], strict=True)
+    ]
     return {
-        "join_us": statistics.median(of_node),
-        "engine_join_us": statistics.median(of_engine),
+        "join_us": costs[few][0],
+        "join_member_us": rises[0],
+        "engine_join_us": costs[few][1],
+        "engine_join_member_us": rises[1],
     }
 
 
