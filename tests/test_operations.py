@@ -522,6 +522,25 @@ def asked_as_administrator(port: int, command: str) -> str:
 
 
 @pytest.mark.timeout(BOUND_SECONDS)
+def test_what_the_document_says_to_watch_is_there(engine: str, baked: Callable[..., Path]) -> None:
+    project = baked()
+    text = (project / "docs/scaling.md").read_text("utf-8")
+    section = text.partition("## What to watch")[2].partition("\n## ")[0]
+    [port] = re.findall(r":(\d+)$", engine)
+    known = re.findall(
+        r"^(\w+):", asked_as_administrator(int(port), "INFO everything"), re.MULTILINE
+    )
+    fields = set(re.findall(r"`(\w+_\w+)`", section)) - {"errorstat_OOM"}  # once there was one
+    assert {"used_memory", "evicted_keys"} <= fields
+    assert fields <= {*known, "maxmemory"}
+    framework = project / "src/falcon_pachinko/backends"
+    source = "".join(path.read_text("utf-8") for path in framework.glob("*.py"))
+    lines = re.findall(r"`(the engine [\w ]+)`", section)
+    assert len(lines) == 2
+    assert all(line in source for line in lines)
+
+
+@pytest.mark.timeout(BOUND_SECONDS)
 def test_three_nodes_behind_nginx_are_one_chat_and_outlive_one_of_them(
     nginx: str,
     engine: str,
