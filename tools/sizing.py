@@ -1,10 +1,10 @@
-"""Measures what `tools.capacity` calculates with, on this machine, in about a minute (``make sizing``).
+"""Measures what `tools.capacity` calculates with, on this machine, in about two minutes (``make sizing``).
 
 CPU time is user and system time of a whole process. Messages come alone (each waits for the one before, and
 shares no system call and no round trip with another one) and together (two nodes have eight on their way
 each, as it is where there is much to do). The engine is a real Valkey, from a wheel, on loopback. The nodes are
-processes with a real backend of the framework and without clients; only for comings and goings there are
-a server and a client. It needs Linux.
+processes with a real backend of the framework and without clients; only for rooms and visits there are
+servers and clients. It needs Linux.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import socket
 import statistics
@@ -25,14 +26,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 import falcon.asgi
+import msgspec
 import redis
 import uvicorn
 import uvloop
-from falcon_pachinko import History, Message, WebSocketLike, WebSocketResource, install
+from falcon_pachinko import (
+    History,
+    Limits,
+    Message,
+    WebSocketLike,
+    WebSocketResource,
+    handles_message,
+    install,
+)
 from falcon_pachinko.backends import backend_from_url
 from falcon_pachinko.backends.base import Backend, Entry, Presence, Timing
 from falcon_pachinko.uvicorn import PushProtocol
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 
 from bench.child import Child, python, start
 from bench.measure import cpu_seconds
@@ -47,6 +57,9 @@ ROOMS = 50
 MESSAGES = 2_000
 MEMORY_ROOMS, MEMORY_MEMBERS, MEMORY_MESSAGES = 1_000, 10, 20
 VISITS = 300
+# How many nodes a room is on; 0 is one process with its rooms in memory.
+ROOM_NODES = (0, 1, 2, 4)
+ROOM_MEMBERS, ROOM_MESSAGES = 100, 200
 MICROSECONDS = 1e6
 PRESENT = (1, 201)
 HISTORY = History(messages=100, seconds=300.0)
@@ -74,17 +87,38 @@ class Present(Message, frozen=True):
     users: list[str]
 
 
+class Say(msgspec.Struct, frozen=True):
+    """Payload of ``clientSendMessage``."""
+
+    text: str
+
+
+class NewMessage(Message, frozen=True):
+    """Somebody has said something."""
+
+    user: str
+    text: str
+
+
 class RoomResource(WebSocketResource):
-    """A room like the chat's."""
+    """A room like the chat's; nobody is told that it is too much."""
 
     history = HISTORY
+    limits = Limits(messages_per_second=1e6, message_burst=1_000_000)
 
     async def on_connect(self, req: falcon.asgi.Request, ws: WebSocketLike, room: str) -> bool:
         """Let everybody in, with the name that they give, and tell who is there."""
         self.connection.user = user = req.get_param("user", required=True)
         await self.join_room(room, joined=Joined(user=user), left=Left(user=user))
         await ws.send_media(Present(users=await self.manager.members(room)))
+        self.room = room
         return True
+
+    @handles_message("clientSendMessage")
+    async def say(self, ws: WebSocketLike, payload: Say) -> None:
+        """Say it to everybody in the room."""
+        message = NewMessage(user=str(self.connection.user), text=payload.text)
+        await self.broadcast_to_room(self.room, message)
 
 
 class Counter:
@@ -266,6 +300,45 @@ def measure_messages(publishers: int, at_once: int) -> dict[str, float]:
     }
 
 
+async def hear(client: ClientConnection) -> None:
+    """Wait until a member has heard the next message."""
+    while b"newMessage" not in await client.recv(decode=False):
+        pass
+
+
+async def talk(clients: list[ClientConnection]) -> None:
+    """Members say something by turns; each waits until all have heard the one before."""
+    said = json.dumps({"type": "clientSendMessage", "payload": {"text": "x" * 110}})
+    for number in range(ROOM_MESSAGES):
+        await clients[number % len(clients)].send(said)
+        async with asyncio.timeout(WAIT_SECONDS):
+            await asyncio.gather(*map(hear, clients))
+
+
+async def measure_rooms() -> dict[str, float]:
+    """CPU of all nodes together for each message to each of the members of a room, by the number of nodes."""
+    found = {}
+    for nodes in ROOM_NODES:
+        async with contextlib.AsyncExitStack() as stack:
+            url = stack.enter_context(engine()).url if nodes else ""
+            servers = [stack.enter_context(child("serve", url)) for _ in range(nodes or 1)]
+            ports = [int(each.listen(WAIT_SECONDS)) for each in servers]
+            clients = []
+            for member in range(ROOM_MEMBERS):
+                address = f"ws://127.0.0.1:{ports[member % len(ports)]}/room/general?user={member}"
+                clients.append(await stack.enter_async_context(connect(address, proxy=None)))
+            costs = []
+            for _ in range(ROUNDS + 1):
+                before = sum(cpu_seconds(each.pid) for each in servers)
+                await talk(clients)
+                took = sum(cpu_seconds(each.pid) for each in servers) - before
+                costs.append(took / ROOM_MESSAGES / ROOM_MEMBERS * MICROSECONDS)
+            name = f"{nodes}_nodes_us" if nodes else "in_memory_us"
+            # The first round warms up.
+            found[name] = statistics.median(costs[1:])
+    return found
+
+
 async def measure_memory() -> dict[str, float]:
     """What the engine holds for a room, for a user in it, and for a message that it keeps."""
     with engine() as server:
@@ -354,6 +427,7 @@ def main() -> None:
         case []:
             for mode, how in MODES.items():
                 show(f"messages {mode}", measure_messages(*how))
+            show("a message to each of a room of 100", asyncio.run(measure_rooms()))
             show("memory of the engine", asyncio.run(measure_memory()))
             show("a client that comes and goes", asyncio.run(measure_visits()))
         case ["listen", url]:
