@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tools import capacity
-from tools.capacity import ASSUMED, LOADS, MEASURED, Load, Plan, plan
+from tools.capacity import ALONE, ASSUMED, LOADS, MEASURED, Load, Plan, plan
 
 
 @pytest.fixture
@@ -49,8 +49,14 @@ def test_the_calculation_takes_the_figures_of_the_documents(
         (document, r"takes a message from the engine \|[^|]+\| ([\d.]+) µs", MEASURED.arrival_us),
         (document, r"publishes a message \|[^|]+\| ([\d.]+) µs", MEASURED.engine_publish_us),
         (document, r"message goes to \|[^|]+\| ([\d.]+) µs", MEASURED.engine_copy_us),
-        (document, r"comes and goes \| ([\d,]+) µs", MEASURED.join_us),
-        (document, r"comes and goes \|[^|]+\| ([\d,]+) µs", MEASURED.engine_join_us),
+        (document, r"in an empty room \| ([\d,]+) µs", MEASURED.join_us),
+        (document, r"in an empty room \|[^|]+\| ([\d,]+) µs", MEASURED.engine_join_us),
+        (document, r"each user who is there \| ([\d.]+) µs", MEASURED.join_member_us),
+        (document, r"each user who is there \|[^|]+\| ([\d.]+) µs", MEASURED.engine_join_member_us),
+        (document, r"hands a message to the engine \| ([\d.]+) µs", ALONE.publish_us),
+        (document, r"takes a message from the engine \| ([\d.]+) µs", ALONE.arrival_us),
+        (document, r"publishes a message \| ([\d.]+) µs", ALONE.engine_publish_us),
+        (document, r"message goes to \| ([\d.]+) µs", ALONE.engine_copy_us),
         (document, r"a room \| ([\d.]+) bytes", MEASURED.engine_room_bytes),
         (document, r"a user in it \| ([\d.]+) bytes", MEASURED.engine_member_bytes),
         (document, r"a message that it keeps \| ([\d.]+) bytes", MEASURED.engine_message_bytes),
@@ -58,7 +64,11 @@ def test_the_calculation_takes_the_figures_of_the_documents(
         assert number(pattern, text) == figure, pattern
 
 
-def test_the_document_says_what_is_assumed(document: str) -> None:
+def test_the_document_says_what_is_assumed(document: str, root: Path) -> None:
+    package = root / "{{cookiecutter.project_slug}}/src/falcon_pachinko"
+    script = (package / "backends/script.py").read_text("utf-8")
+    assert f"CATCH_UP_MESSAGES = {ASSUMED.kept_messages}\n" in script
+    assert f"the last {ASSUMED.kept_messages} messages" in document
     assert f"used to {ASSUMED.busy:.0%}".replace("%", " %") in document
     assert f"one core and {ASSUMED.node_gib:.0f} GiB" in document
     assert f"an engine has {ASSUMED.engine_gib:.0f} GiB" in document
