@@ -581,7 +581,10 @@ async def outlive(
     processes: list[subprocess.Popen[bytes]],
     stack: contextlib.ExitStack,
 ) -> None:
-    """Six people on three nodes talk; one node is killed; one of its people comes back, the other one does not."""
+    """Six people on three nodes talk while one node is killed, made anew, and another one is stopped.
+
+    Of the two people on the node that is killed one comes back, and the other one does not.
+    """
     people: list[Person] = []
     homes: dict[str, Node] = {}
     async with asyncio.timeout(BOUND_SECONDS / 2), contextlib.AsyncExitStack() as closing:
@@ -649,6 +652,24 @@ async def outlive(
             return home is nodes[killed]
 
         await until_true(found)
+        # A node that stops in order says why, and nobody sees its people go.
+        told_before = len(alice.heard_of("Bob"))
+        stopped = nodes.index(homes["Bob"])
+        processes[stopped].terminate()
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                bob.heard.append(json.loads(await bob.socket.recv()))
+        assert bob.socket.close_code == SERVICE_RESTART
+        await alice.say("While you were away.")
+        await alice.hear("serverNewMessage", text="While you were away.")
+        await asyncio.to_thread(processes[stopped].wait, WAIT_SECONDS)
+        assert await enter(bob) is not nodes[stopped]
+        assert bob.heard[-1]["payload"]["recovered"] is True
+        assert bob.texts[-1] == "While you were away."
+        await bob.say("Thanks.")
+        await alice.hear("serverNewMessage", text="Thanks.")
+        assert len(alice.heard_of("Bob")) == told_before
+
         ids = [each["id"] for each in bob.heard if "id" in each]
         offsets = [int(each.partition(":")[2]) for each in ids]
         assert offsets == sorted(offsets)
