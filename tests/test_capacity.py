@@ -64,11 +64,13 @@ def test_the_calculation_takes_the_figures_of_the_documents(
         assert number(pattern, text) == figure, pattern
 
 
-def test_the_document_says_what_is_assumed(document: str, root: Path) -> None:
+def test_the_document_says_what_is_assumed_and_follows(document: str, root: Path) -> None:
+    document = " ".join(document.split())
     package = root / "{{cookiecutter.project_slug}}/src/falcon_pachinko"
     script = (package / "backends/script.py").read_text("utf-8")
     assert f"CATCH_UP_MESSAGES = {ASSUMED.kept_messages}\n" in script
     assert f"the last {ASSUMED.kept_messages} messages" in document
+    assert f"a million take {plan(LOADS[2]).nodes} nodes about" in document
     assert f"used to {ASSUMED.busy:.0%}".replace("%", " %") in document
     assert f"one core and {ASSUMED.node_gib:.0f} GiB" in document
     assert f"an engine has {ASSUMED.engine_gib:.0f} GiB" in document
