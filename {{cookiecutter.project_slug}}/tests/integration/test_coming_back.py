@@ -9,7 +9,11 @@ from falcon_pachinko.testing import Running
 from falcon_pachinko.testing.fixtures import OpenClient
 
 from {{ cookiecutter.package_name }} import auth
-from {{ cookiecutter.package_name }}.messages import SendMessage, ServerNewMessage, ServerUserJoined
+from {{ cookiecutter.package_name }}.messages import (
+    SendMessage,
+    ServerNewMessage,
+    ServerUserJoined,
+)
 
 if TYPE_CHECKING:
     from ..conftest import Join

@@ -7,7 +7,13 @@ import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from redis.exceptions import RedisError
+from redis.exceptions import (
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+)
 
 from ..errors import BackendUnavailable
 from .engine import FAILURES, Engine, Operation
@@ -17,6 +23,11 @@ logger = logging.getLogger(__name__)
 
 # What one call holds at most: the engine does nothing else meanwhile (about 5 µs for each).
 OPERATIONS_PER_CALL = 256
+
+# What such an answer begins with, where redis-py has no class of its own for it.
+REFUSALS = frozenset(
+    {"OOM", "READONLY", "NOPERM", "MISCONF", "LOADING", "MASTERDOWN", "NOREPLICAS"}
+)
 
 Then = Callable[[Any], Any]
 Otherwise = Callable[[], Any]
@@ -140,10 +151,21 @@ class Calls:
                 else:
                     for call, result in zip(batch, results, strict=True):
                         call.succeed(result)
+                    refusals = [str(result) for result in results if is_refusal(result)]
+                    if refusals:
+                        self.lose(refusals[0])
                 batch = []
         finally:
             for call in [*batch, *self.posted]:
                 call.fail("it has been stopped")
+
+
+def is_refusal(result: Any) -> bool:
+    """Whether the engine answers that it cannot be worked with at all, and not only in one room."""
+    known = (OutOfMemoryError, ReadOnlyError, NoPermissionError, BusyLoadingError)
+    return isinstance(result, known) or (
+        isinstance(result, RedisError) and str(result).partition(" ")[0] in REFUSALS
+    )
 
 
 def nothing() -> None:

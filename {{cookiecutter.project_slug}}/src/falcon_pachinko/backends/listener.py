@@ -250,6 +250,7 @@ class Listener:
             for future in each:
                 if not future.done():
                     future.set_exception(ConnectionError("the engine has gone"))
+                    future.exception()  # asyncio would else complain where nobody waits any more
 
 
 def nothing() -> None:
