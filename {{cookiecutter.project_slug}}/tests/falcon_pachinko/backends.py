@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from falcon_pachinko.backends import backend_from_url
 from falcon_pachinko.backends.base import Address, Backend, Entry, History, Position, Timing
 
-from .engines import Engine
+from .engines import VALKEY, Engine, find_engine, free_port, running_engine
 
 T = TypeVar("T")
 
@@ -79,22 +83,60 @@ async def until_answer(ask: Callable[[], Awaitable[T]], expected: T) -> None:
             await asyncio.sleep(0.005)
 
 
+@contextlib.contextmanager
+def running_cluster() -> Iterator[str]:
+    """A cluster of three servers, by its URL."""
+    with contextlib.ExitStack() as stack:
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port")
+        buses = [free_port() for _ in range(3)]
+        engines = [stack.enter_context(running_engine(VALKEY, *options, str(bus))) for bus in buses]
+        slots = 16_384
+        for number, engine in enumerate(engines):
+            first, end = number * slots // 3, (number + 1) * slots // 3
+            engine.command("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
+            engine.command("CLUSTER", "MEET", "127.0.0.1", engines[0].port, buses[0])
+        deadline = time.monotonic() + WAIT_SECONDS
+        for engine in engines:
+            while "cluster_state:ok" not in str(engine.command("CLUSTER", "INFO")):
+                assert time.monotonic() < deadline, "the servers do not become a cluster"
+                time.sleep(0.01)
+        yield f"redis+cluster://127.0.0.1:{engines[0].port}"
+
+
+@contextlib.contextmanager
+def watched_by_sentinel(engine: Engine) -> Iterator[str]:
+    """A Sentinel that knows an engine as ``rooms``, by its URL."""
+    with tempfile.TemporaryDirectory() as folder:
+        conf = Path(folder) / "sentinel.conf"
+        port = free_port()
+        conf.write_text(
+            f"port {port}\nbind 127.0.0.1\nsentinel monitor rooms 127.0.0.1 {engine.port} 1\n",
+            encoding="utf-8",
+        )
+        program = find_engine(VALKEY)
+        process = subprocess.Popen(
+            [str(program), str(conf), "--sentinel"], stdout=subprocess.DEVNULL
+        )
+        try:
+            yield f"redis+sentinel://127.0.0.1:{port}/rooms/0"
+        finally:
+            process.terminate()
+            process.wait(WAIT_SECONDS)
+
+
 class Nodes:
     """Some nodes of one cluster; with the memory backend all of them are one."""
 
-    def __init__(self, engine: Engine | None, timing: Timing = TIMING) -> None:
+    def __init__(self, url: str, timing: Timing = TIMING, engine: Engine | None = None) -> None:
+        self.url = url
         self.engine = engine
         self.timing = timing
         self.prefix = next(prefixes)
         self.running: list[Recorder] = []
 
-    @property
-    def url(self) -> str:
-        return self.engine.url if self.engine is not None else ""
-
     async def start(self) -> Recorder:
         """One more node."""
-        if self.engine is None and self.running:
+        if not self.url and self.running:
             return self.running[0]
         backend = backend_from_url(self.url, prefix=self.prefix, timing=self.timing)
         recorder = Recorder(backend)
@@ -116,9 +158,11 @@ class Nodes:
 
 
 @contextlib.asynccontextmanager
-async def cluster(engine: Engine | None, timing: Timing = TIMING) -> AsyncIterator[Nodes]:
+async def cluster(
+    url: str, timing: Timing = TIMING, engine: Engine | None = None
+) -> AsyncIterator[Nodes]:
     """Nodes that end with the test."""
-    nodes = Nodes(engine, timing)
+    nodes = Nodes(url, timing, engine)
     try:
         yield nodes
     finally:

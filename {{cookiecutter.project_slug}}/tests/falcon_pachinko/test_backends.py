@@ -1,6 +1,7 @@
-"""The contract of backends, shown of each of them: memory, and Redis or Valkey with two nodes."""
+"""The contract of backends, shown of each of them: memory, and Redis or Valkey in every form with two nodes."""
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import AsyncIterator, Iterator
 
@@ -8,26 +9,45 @@ import pytest
 
 from falcon_pachinko.backends.base import Address, Entry, History, Lease, Position, Presence
 
-from .backends import HISTORY, Nodes, Recorder, cluster, text, until, until_answer
-from .engines import ENGINES, Engine, find_engine, running_engine
+from .backends import (
+    HISTORY,
+    Nodes,
+    Recorder,
+    cluster,
+    running_cluster,
+    text,
+    until,
+    until_answer,
+    watched_by_sentinel,
+)
+from .engines import ENGINES, find_engine, running_engine
 
-BACKENDS = ["memory", *ENGINES]
+BACKENDS = ["memory", *ENGINES, "socket", "cluster", "sentinel"]
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
-def engine(request: pytest.FixtureRequest) -> Iterator[Engine | None]:
-    if request.param == "memory":
-        yield None
-        return
-    if find_engine(request.param) is None:
-        pytest.skip(f"{request.param} is not installed")
-    with running_engine(request.param) as engine:
-        yield engine
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where the engine is; empty for memory."""
+    with contextlib.ExitStack() as stack:
+        if request.param == "memory":
+            yield ""
+        elif request.param == "cluster":
+            yield stack.enter_context(running_cluster())
+        elif request.param in ENGINES:
+            if find_engine(request.param) is None:
+                pytest.skip(f"{request.param} is not installed")
+            yield stack.enter_context(running_engine(request.param)).url
+        else:
+            engine = stack.enter_context(running_engine())
+            if request.param == "socket":
+                yield engine.socket_url
+            else:
+                yield stack.enter_context(watched_by_sentinel(engine))
 
 
 @pytest.fixture
-async def nodes(engine: Engine | None) -> AsyncIterator[Nodes]:
-    async with cluster(engine) as nodes:
+async def nodes(url: str) -> AsyncIterator[Nodes]:
+    async with cluster(url) as nodes:
         yield nodes
 
 

@@ -24,7 +24,7 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture
 async def nodes(engine: Engine) -> AsyncIterator[Nodes]:
-    async with cluster(engine) as nodes:
+    async with cluster(engine.url, engine=engine) as nodes:
         yield nodes
 
 

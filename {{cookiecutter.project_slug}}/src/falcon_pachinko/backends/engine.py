@@ -84,7 +84,7 @@ class SingleEngine(Engine):
 
     def __init__(self, url: str, prefix: str, answer_seconds: float) -> None:
         super().__init__(prefix, answer_seconds)
-        self.pool = make_pool(url, answer_seconds)
+        self.pool, self.sentinels = make_pool(url, answer_seconds)
         self.connection: AbstractConnection | None = None
 
     async def call(self, operations: Sequence[Operation]) -> list[Any]:
@@ -130,6 +130,8 @@ class SingleEngine(Engine):
     async def close(self) -> None:
         """Close what is open."""
         await self.let_go()
+        for sentinel in self.sentinels:
+            await sentinel.aclose()
 
 
 class ClusterEngine(Engine):
@@ -258,8 +260,8 @@ def make_engine(url: str, prefix: str, answer_seconds: float) -> Engine:
         ) from None
 
 
-def make_pool(url: str, connect_seconds: float) -> ConnectionPool:
-    """What makes connections to the server that a URL names.
+def make_pool(url: str, connect_seconds: float) -> tuple[ConnectionPool, list[Redis]]:
+    """What makes connections to the server that a URL names, and the Sentinels that are asked for it.
 
     Raises:
         ValueError: The URL names none.
@@ -270,12 +272,13 @@ def make_pool(url: str, connect_seconds: float) -> ConnectionPool:
         #   before Python 3.12, swallows a cancellation that comes with the end.
         "socket_timeout": None,
         "socket_connect_timeout": connect_seconds,
-        "socket_keepalive": True,
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         # NOTE: what is tried again may be said twice.
         "retry": Retry(NoBackoff(), 0),
     }
     parts = urlsplit(url)
+    if parts.scheme != "unix":
+        options["socket_keepalive"] = True
     if parts.scheme in ("redis+sentinel", "rediss+sentinel"):
         service, _, database = parts.path.strip("/").partition("/")
         if not service or not (database or "0").isdecimal():
@@ -297,9 +300,8 @@ def make_pool(url: str, connect_seconds: float) -> ConnectionPool:
             | {"socket_timeout": connect_seconds},
         )
         client: Redis = sentinel.master_for(service, db=int(database or "0"), **options)
-        found: ConnectionPool = client.connection_pool
-        return found
-    return ConnectionPool.from_url(url, **options)
+        return client.connection_pool, sentinel.sentinels
+    return ConnectionPool.from_url(url, **options), []
 
 
 async def connect(pool: ConnectionPool) -> AbstractConnection:

@@ -39,6 +39,8 @@ class Hearing:
         self.calls = calls
         self.listener = listener
         self.feeds: dict[str, Feed] = {}
+        self.unclosed: set[str] = set()
+        """Rooms that nobody needs here any more, which the engine has not been told."""
         self.background = Background()
 
     @property
@@ -100,10 +102,21 @@ class Hearing:
         if feed.holders:
             return
         del self.feeds[room]
-        self.listener.remove(
-            self.calls.engine.channel(tag_of(room)),
-            lambda: self.calls.call_aside("close", tag_of(room)),
-        )
+        self.unclosed.add(room)
+        channel = self.calls.engine.channel(tag_of(room))
+        self.listener.remove(channel, lambda: self.tell_closed(room))
+
+    def tell_closed(self, room: str) -> None:
+        """Let the engine forget a room to which nobody listens."""
+        self.unclosed.discard(room)
+        if room not in self.feeds:
+            operation = ("close", tag_of(room))
+            self.calls.post(operation, None, lambda: self.unclosed.add(room))
+
+    def close_rest(self) -> None:
+        """Say of which rooms that could not be said while the engine was away."""
+        for room in tuple(self.unclosed):
+            self.tell_closed(room)
 
     async def catch_up(self, room: str, feed: Feed) -> None:
         """Fetch what is missing, until nothing is.

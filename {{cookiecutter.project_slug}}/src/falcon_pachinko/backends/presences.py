@@ -157,14 +157,24 @@ class Presences:
         """Forget a room in which nobody of this node is, and nobody has to be settled."""
         if room in self.here and not self.here[room]:
             del self.here[room]
-        if room not in self.here and room not in self.unsettled:
+        if not self.needs(room):
             self.emptied.add(room)
             if not self.calls.away:
                 self.tell_emptied()
 
+    def needs(self, room: str) -> bool:
+        """Whether somebody of this node is in a room, or has to be settled there."""
+        return room in self.here or room in self.unsettled
+
+    async def check_rooms(self) -> None:
+        """See whether the engine believes that this node has somebody where it has nobody."""
+        names = await self.calls.call("rooms_of", NODES, self.incarnation)
+        self.emptied.update(name.decode() for name in names)
+        self.tell_emptied()
+
     def tell_emptied(self) -> None:
         """Tell the engine where nobody of this node is any more."""
-        rooms = [room for room in self.emptied if room not in self.here]
+        rooms = [room for room in self.emptied if not self.needs(room)]
         self.emptied.clear()
         for start in range(0, len(rooms), ROOMS_PER_OPERATION):
             chunk = rooms[start : start + ROOMS_PER_OPERATION]
@@ -214,7 +224,7 @@ class Presences:
                 if not presence.known:
                     told.append(self.tell_entered(room, presence))
         await asyncio.gather(*told)
-        self.tell_emptied()
+        await self.check_rooms()
 
     async def bury(self, node: str) -> None:
         """Tell the rooms of a dead node that its users have gone."""
@@ -223,6 +233,8 @@ class Presences:
             later = await asyncio.gather(
                 *[self.calls.call("bury", tag_of(name), node) for name in names]
             )
+            for name in names:
+                self.calls.call_aside("close", tag_of(name))
             done = [name for name, wait in zip(names, later, strict=True) if not wait]
             for start in range(0, len(done), ROOMS_PER_OPERATION):
                 chunk = done[start : start + ROOMS_PER_OPERATION]

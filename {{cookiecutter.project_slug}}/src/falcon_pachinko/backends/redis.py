@@ -112,9 +112,11 @@ class RedisBackend(Backend):
                 self.presences.start_anew(f"{self.node_id}.{secrets.token_hex(4)}")
                 await self.say_alive()
             await self.hearing.catch_up_all(self.hearing.feeds)
+            await self.presences.catch_up()
             while self.hearing.late or not self.presences.up_to_date:
                 await self.presences.catch_up()
                 await self.hearing.catch_up_all(self.hearing.late)
+            self.hearing.close_rest()
         except BackendUnavailable as error:
             raise ConnectionError(error.reason) from None
         if self.up.is_set():
@@ -157,6 +159,7 @@ class RedisBackend(Backend):
         asked = [self.calls.call("keep_rooms_of", NODES, self.presences.incarnation)]
         asked += [self.calls.call("keep", tag_of(room)) for room in self.hearing.feeds]
         await asyncio.gather(*asked)
+        await self.presences.check_rooms()
 
     def bury(self, dead: Sequence[bytes]) -> None:
         """Let the rooms of dead nodes be told that their users have gone."""
