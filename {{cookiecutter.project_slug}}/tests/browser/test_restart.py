@@ -7,11 +7,17 @@ import re
 import signal
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from falcon_pachinko.publisher import Publisher
+
+from {{ cookiecutter.package_name }} import app, messages
+
+from ..falcon_pachinko.engines import running_engine
 from .pages import (
     WAIT_SECONDS,
     composer,
@@ -91,7 +97,7 @@ def test_a_restart_is_told_and_what_was_written_meanwhile_is_sent(
     expect_connected(alice)
     expect_heard(alice, "before", "meanwhile")
     expect(waiting).to_be_hidden()
-    expect(notes(alice).filter(has_text="Connected again.")).to_have_count(1)
+    expect(notes(alice).filter(has_text="Some messages are missing here")).to_have_count(1)
     expect_connected(bob)
     for page in (alice, bob):
         expect(people(page)).to_have_count(2)
@@ -101,6 +107,48 @@ def test_a_restart_is_told_and_what_was_written_meanwhile_is_sent(
     expect(bob.locator("#messages .message .text").last).to_have_text("all of us")
     expect(alice.locator("#countdown")).to_be_empty()
     expect(alice.get_by_role("button", name="Try now")).to_be_hidden()
+
+
+def say_from_outside(url: str, room: str, *texts: str) -> None:
+    """Say something in a room without a server."""
+    with Publisher(url, prefix=app.__name__.partition(".")[0]) as publisher:
+        for text in texts:
+            message = messages.ServerNewMessage(user="Zoe", text=text)
+            publisher.broadcast_to_room(app.ROOM_PREFIX + room, message)
+
+
+def test_what_was_said_while_the_service_was_away_is_shown_once(
+    new_person: NewPerson,
+    serve: Callable[..., Server],
+    complaints: Complaints,
+    port: int,
+    room: str,
+) -> None:
+    complaints.allow(r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: ")
+    with running_engine() as engine:
+        variables = {
+            "APP_PORT": str(port),
+            "APP_BACKEND_URL": engine.url,
+            "APP_PRESENCE_HEARTBEAT_SECONDS": "1",
+        }
+        server = serve(**variables)
+        alice, bob = new_person("Alice", at=server), new_person("Bob", at=server)
+        say(alice, "before")
+        expect_heard(bob, "before")
+        lines = notes(alice).count()
+        end(server, signal.SIGKILL)
+        with ThreadPoolExecutor() as threads:  # Playwright has an event loop in this one.
+            threads.submit(say_from_outside, engine.url, room, "one", "two").result(WAIT_SECONDS)
+        for page in (alice, bob):
+            expect_waiting(page)
+        serve(**variables)
+        for page in (alice, bob):
+            expect_connected(page)
+            expect_heard(page, "before", "one", "two")
+        say(bob, "after")
+        for page in (alice, bob):
+            expect_heard(page, "before", "one", "two", "after")
+        assert notes(alice).count() == lines
 
 
 def test_a_person_does_not_have_to_wait_for_the_next_try(

@@ -552,6 +552,71 @@ export const scenarios = [
     equal([world.timers.size, world.onlineListeners.size], [0, 0], "timers and listeners left");
   }),
 
+  // --- Recovery ------------------------------------------------------------------------------------
+
+  played("who comes back says where it stands, and hears nothing twice", (world, connect) => {
+    const client = connect();
+    equal(new URL(world.urls.at(-1) ?? "").search, "", "the first try says nothing");
+    world.socket?.open();
+    /** @type {unknown[]} */
+    const heard = [];
+    client.on("said", (/** @type {any} */ { number }) => heard.push(number));
+    client.on("serverPosition", () => heard.push("position"));
+    client.onRecovery((/** @type {any} */ recovery) => heard.push(recovery));
+    const hear = (/** @type {string} */ type, /** @type {any} */ payload, /** @type {any} */ id) =>
+      world.socket?.receive({ type, payload, id });
+    hear("serverPosition", { connection: "c1" }, "e:4");
+    hear("said", { number: 5 }, "e:5");
+    hear("said", { number: 5 }, "e:5");
+    hear("said", { number: 3 }, "e:3");
+    hear("said", { number: "other" }, "f:1");
+    for (const id of [undefined, 7, "", "e", "e:", "e:x", ":1", null]) hear("said", { number: "no place" }, id);
+    equal(heard, ["position", 5, "other", ...Array(8).fill("no place")]);
+    world.socket?.end(1006);
+    client.retryNow();
+    const back = new URL(world.urls.at(-1) ?? "").searchParams;
+    equal([back.getAll("since"), back.getAll("connection")], [["e:5", "f:1"], ["c1"]]);
+    world.socket?.open();
+    heard.length = 0;
+    hear("said", { number: 5 }, "e:5");
+    hear("said", { number: 7 }, "e:7");
+    hear("serverPosition", { connection: "c2", recovered: true }, "e:8");
+    hear("said", { number: 9 }, "e:9");
+    equal(heard, [7, "position", { recovered: true }, 9]);
+    world.socket?.end(1006);
+    client.retryNow();
+    const again = new URL(world.urls.at(-1) ?? "").searchParams;
+    equal([again.getAll("since"), again.get("connection")], [["f:1", "e:9"], "c2"]);
+  }),
+
+  played("where something is lost, it goes on from where the server says", (world, connect) => {
+    const client = connect();
+    world.socket?.open();
+    /** @type {unknown[]} */
+    const heard = [];
+    client.on("said", (/** @type {any} */ { number }) => heard.push(number));
+    const stop = client.onRecovery((/** @type {any} */ { recovered }) => heard.push(recovered));
+    const hear = (/** @type {string} */ type, /** @type {any} */ payload, /** @type {string} */ id) =>
+      world.socket?.receive({ type, payload, id });
+    hear("said", { number: 20 }, "e:20");
+    hear("serverPosition", { connection: "c1", recovered: false }, "e:10");
+    hear("said", { number: 11 }, "e:11");
+    hear("serverPosition", { connection: "c1", recovered: false }, "new:0");
+    hear("said", { number: 1 }, "new:1");
+    equal(heard, [20, false, 11, false, 1]);
+    equal([stop(), stop()], [true, false]);
+    hear("serverPosition", { connection: "c1", recovered: false }, "new:1");
+    equal(heard.length, 5);
+    for (let number = 0; number < 20; number += 1) hear("said", { number }, `epoch${number}:1`);
+    hear("said", { number: "kept" }, "epoch4:2");
+    client.reconnect();
+    equal(client.state, "connecting");
+    const since = new URL(world.urls.at(-1) ?? "").searchParams.getAll("since");
+    equal([since.length, since[0], since.at(-1)], [16, "epoch5:1", "epoch4:2"]);
+    client.reconnect();
+    equal(client.state, "connecting", "it does nothing while it is not open");
+  }),
+
   // --- Queue ---------------------------------------------------------------------------------------
 
   played("what waits is bounded, and goes out in order before all that is new", (world, connect) => {

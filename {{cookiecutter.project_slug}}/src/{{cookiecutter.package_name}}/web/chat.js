@@ -35,6 +35,7 @@ const TYPING_EXPIRY_MS = 6_000; // Two repeats: one late or lost message does no
 const GROUP_WITHIN_MS = 5 * 60_000;
 const AT_BOTTOM_PX = 48;
 const SESSION_RETRY_MS = 3_000;
+const RESYNC_WITHIN_MS = 5_000; // At random: all pages of a room hear at once that something is lost.
 const AVATAR_TONES = 6;
 
 const PENDING_WORDS = {
@@ -94,12 +95,17 @@ let room = "";
 let conversationKey = "";
 let client = /** @type {ChatClient | null} */ (null);
 let wasOpen = false;
+/** Whether this connection is a later one, and has not been told yet what it missed. */
+let comesBack = false;
+/** Whether the room keeps what is said for those who come back. */
+let keepsHistory = false;
 let atBottom = true;
 let unreadMessages = 0;
 let lastTypingSentMs = -Infinity;
 let sentTyping = false;
 let idleTimer = 0;
 let countdownTimer = 0;
+let resyncTimer = 0;
 /** @type {Set<string>} */
 const people = new Set();
 /** Who types, with the timer that ends the indication. @type {Map<string, number>} */
@@ -244,6 +250,7 @@ function leaveRoom() {
   lastClient?.close();
   clearInterval(countdownTimer);
   clearTimeout(idleTimer);
+  clearTimeout(resyncTimer);
   sentTyping = false;
   forgetPeople();
 }
@@ -295,11 +302,11 @@ function openSide(open) {
 
 function openConnection() {
   const path = (document.body.dataset.websocketPath ?? "").replace(/\/$/, "");
-  wasOpen = false;
+  wasOpen = comesBack = keepsHistory = false;
   const opened = connectChat(`${path}/${encodeURIComponent(room)}`);
   client = opened;
   opened.onStatus((status) => client === opened && showStatus(status));
-  opened.on("serverSystemMessage", ({ text }) => addNote("system", text));
+  opened.on("serverSystemMessage", ({ text }) => comesBack || addNote("system", text)); // Welcomed already.
   opened.on("serverSystemAnnouncement", ({ text }) => addNote("announcement", text));
   opened.on("serverRoomState", receiveRoomState);
   opened.on("serverNewMessage", receiveMessage);
@@ -307,6 +314,8 @@ function openConnection() {
   opened.on("serverUserLeft", ({ user }) => receivePresence(user, false));
   opened.on("serverUserTyping", ({ user, isTyping }) => receiveTyping(user, isTyping));
   opened.on("serverError", receiveError);
+  opened.on("serverPosition", () => (keepsHistory = true));
+  opened.onRecovery(({ recovered }) => receiveRecovery(opened, recovered));
   showStatus(opened.status);
 }
 
@@ -332,13 +341,23 @@ function showStatus({ state, nextTryAtMs, code, reason }) {
   }
   if (state === "open") {
     for (const message of pendingMessages) if (message.state === "queued") setPendingState(message, "sent");
-    if (wasOpen) addNote("system", "Connected again. What was written meanwhile is not shown here.");
+    if (wasOpen && !keepsHistory) addNote("system", "Connected again. What was written meanwhile is not shown here.");
+    comesBack = wasOpen && keepsHistory;
     wasOpen = true;
   } else if (state !== "connecting") {
+    clearTimeout(resyncTimer);
     forgetPeople();
     for (const message of pendingMessages) if (message.state === "sent") setPendingState(message, "unconfirmed");
     if (state === "closed") receiveEnd(code, reason);
   }
+}
+
+/** @param {ChatClient} opened @param {boolean} recovered */
+function receiveRecovery(opened, recovered) {
+  if (!recovered) addNote("system", "Some messages are missing here: they are not kept any more.");
+  // Where nobody has come back, it is the server that has lost something, and who is there may be wrong too.
+  if (!recovered && !comesBack) resyncTimer = setTimeout(() => opened.reconnect(), Math.random() * RESYNC_WITHIN_MS);
+  comesBack = false;
 }
 
 /** @param {string} state @param {number | null} code */

@@ -98,6 +98,15 @@ export class RealtimeClient<Incoming extends object = ServerMessages, Outgoing e
   onStatus(listener: (status: ConnectionStatus) => void): () => boolean;
 
   /**
+   * Calls `listener` when the server says whether all that was missed has been sent: after a
+   * reconnection, and where the server itself has lost something. With `recovered: false` nothing of
+   * what was missed was sent, and what is shown may be out of date.
+   *
+   * @returns Ends the subscription.
+   */
+  onRecovery(listener: (recovery: { readonly recovered: boolean }) => void): () => boolean;
+
+  /**
    * Sends a message now, or keeps it for the next connection while there is none. What was kept goes
    * out first, in order, before the listeners of `onStatus` hear of `open`.
    *
@@ -110,6 +119,9 @@ export class RealtimeClient<Incoming extends object = ServerMessages, Outgoing e
 
   /** Ends the wait for the next try; without effect in any state but `waiting`. Needs no `this`. */
   readonly retryNow: () => void;
+
+  /** Begins another connection where the present one stands; without effect in any state but `open`. */
+  reconnect(): void;
 
   /**
    * Ends the connection for ever and forgets what is queued. No message is heard any more.

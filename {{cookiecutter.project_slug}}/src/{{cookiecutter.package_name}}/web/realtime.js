@@ -1,7 +1,8 @@
 /**
  * A WebSocket client that stays connected: JSON messages `{"type": ..., "payload": ...}`, a state
- * to show to people, and reconnection. It depends on nothing and runs in browsers and in Node, from
- * 22 on as it is, before with `--experimental-websocket`. It sends no heartbeat: the server pings.
+ * to show to people, reconnection, and recovery of what was missed meanwhile, as far as the server
+ * keeps it. It depends on nothing and runs in browsers and in Node, from 22 on as it is, before with
+ * `--experimental-websocket`. It sends no heartbeat: the server pings.
  *
  *     import { connect } from "./realtime.js";
  *
@@ -44,6 +45,12 @@ const TERMINAL_CODES = new Set([1002, 1003, 1007, 1008, 1009, 1010]);
 
 // 3000 + the HTTP status (Falcon's way): timeout, too early and too many requests are worth a retry.
 const RETRYABLE_CODES = new Set([3408, 3425, 3429]);
+
+// Where a room stands: the name of an unbroken numbering, and a number in it.
+const POSITION = /^([^:]+):(\d{1,15})$/;
+
+// One for each room that a connection may be in, and some that an engine has forgotten.
+const MAX_POSITIONS = 16;
 
 const ABNORMAL_CLOSURE = 1006;
 const SOCKET_OPEN = 1;
@@ -94,6 +101,11 @@ export class RealtimeClient {
   #listeners = new Map();
   /** @type {Set<(status: ConnectionStatus) => void>} */
   #statusListeners = new Set();
+  /** @type {Set<(recovery: { recovered: boolean }) => void>} */
+  #recoveryListeners = new Set();
+  /** @type {Map<string, number>} The last offset of each epoch, the one heard last at the end. */
+  #positions = new Map();
+  #connectionId = "";
   /** @type {string[]} */
   #queue = [];
   /** @type {ConnectionStatus} */
@@ -163,6 +175,20 @@ export class RealtimeClient {
   }
 
   /**
+   * Calls `listener` when the server says whether all that was missed has been sent: after a
+   * reconnection, and where the server itself has lost something. With `recovered: false` nothing of
+   * what was missed was sent, and what is shown may be out of date.
+   *
+   * @param {(recovery: { recovered: boolean }) => void} listener
+   * @returns {() => boolean} Ends the subscription.
+   */
+  onRecovery(listener) {
+    const inform = (/** @type {{ recovered: boolean }} */ recovery) => listener(recovery);
+    this.#recoveryListeners.add(inform);
+    return () => this.#recoveryListeners.delete(inform);
+  }
+
+  /**
    * Sends a message now, or keeps it for the next connection while there is none. What was kept goes
    * out first, in order, before the listeners of `onStatus` hear of `open`.
    *
@@ -194,6 +220,15 @@ export class RealtimeClient {
     this.#open();
   };
 
+  /** Begins another connection where the present one stands; without effect in any state but `open`. */
+  reconnect() {
+    const socket = this.#socket;
+    if (this.state !== "open" || !socket) return;
+    this.#socket = this.#openedAtMs = null;
+    socket.close();
+    this.#open();
+  }
+
   /**
    * Ends the connection for ever and forgets what is queued. No message is heard any more.
    *
@@ -215,7 +250,10 @@ export class RealtimeClient {
   }
 
   #open() {
-    const socket = new this.#WebSocketClass(this.#url.href);
+    const url = new URL(this.#url);
+    for (const [epoch, offset] of this.#positions) url.searchParams.append("since", `${epoch}:${offset}`);
+    if (this.#connectionId) url.searchParams.set("connection", this.#connectionId);
+    const socket = new this.#WebSocketClass(url.href);
     this.#socket = socket;
     const giveUp = () => this.#lose(socket, ABNORMAL_CLOSURE, "");
     this.#timer = setTimeout(giveUp, this.#options.connectTimeoutMs);
@@ -249,7 +287,28 @@ export class RealtimeClient {
       console.warn("A message from the server was ignored: it is not JSON with a type.");
       return;
     }
-    callEach(this.#listeners.get(message.type), message.payload ?? {});
+    const payload = message.payload ?? {};
+    if (!this.#place(message.id, message.type, payload)) return;
+    callEach(this.#listeners.get(message.type), payload);
+    if (message.type === "serverPosition" && typeof payload.recovered === "boolean") {
+      callEach(this.#recoveryListeners, { recovered: payload.recovered });
+    }
+  }
+
+  /** Notes where a message stands; whether it is news. @param {any} id @param {string} type @param {any} payload */
+  #place(id, type, payload) {
+    const [, epoch, digits] = (typeof id === "string" && POSITION.exec(id)) || [];
+    if (epoch === undefined) return true;
+    const offset = Number(digits);
+    if (type === "serverPosition") this.#connectionId = String(payload.connection ?? "");
+    else if (offset <= (this.#positions.get(epoch) ?? -1)) return false;
+    this.#positions.delete(epoch);
+    this.#positions.set(epoch, offset);
+    for (const oldest of this.#positions.keys()) {
+      if (this.#positions.size <= MAX_POSITIONS) break;
+      this.#positions.delete(oldest);
+    }
+    return true;
   }
 
   /** @param {WebSocket} socket @param {number} code @param {string} reason */
