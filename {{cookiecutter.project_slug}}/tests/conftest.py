@@ -55,6 +55,7 @@ class Client(testing.Client):
     """One connection to one room, as a browser's tab has it."""
 
     users: Sequence[str] = ()
+    connection: str = ""
 
     async def expect(self, message_type: str, **payload: object) -> None:
         """Assert what the next message is, wherever it stands; so nothing else came before."""
@@ -171,6 +172,7 @@ class Server:
             client.users = state["payload"]["users"]
             position = await client.receive()
             assert position["type"] == "serverPosition"
+            client.connection = position["payload"]["connection"]
             yield client
 
 

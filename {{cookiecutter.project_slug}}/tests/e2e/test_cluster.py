@@ -1,0 +1,153 @@
+"""Many processes of the service over one engine, and what says whether they are ready."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from {{ cookiecutter.package_name }} import app
+
+from ..falcon_pachinko.engines import Engine, running_engine
+
+if TYPE_CHECKING:
+    from ..conftest import Server
+
+WAIT_SECONDS = 20.0
+PACKAGE = app.__name__.partition(".")[0]
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    with running_engine() as engine:
+        yield engine
+
+
+async def readiness(server: Server) -> tuple[int, Any]:
+    """What the service says of itself."""
+    async with httpx.AsyncClient(trust_env=False, timeout=WAIT_SECONDS) as client:
+        response = await client.get(f"{server.url}/ready")
+    assert response.headers["cache-control"] == "no-store"
+    return response.status_code, response.json()
+
+
+async def until_ready(server: Server, status: int) -> Any:
+    """Ask again and again until the status is this one; whoever starts others listens after them."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while True:
+            with contextlib.suppress(httpx.ConnectError):
+                found, answer = await readiness(server)
+                if found == status:
+                    return answer
+            await asyncio.sleep(0.05)
+
+
+def command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the program with other arguments, to its end."""
+    environment = {"PYTHONPATH": str(Path(app.__file__).parents[1]), "PYTHONUTF8": "1"}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", PACKAGE, *arguments],
+        env={"PATH": os.environ["PATH"]} | environment | variables,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=WAIT_SECONDS,
+    )
+
+
+async def test_two_processes_are_one_chat(
+    serve: Callable[..., Server], engine: Engine, room: str
+) -> None:
+    one = serve(APP_BACKEND_URL=engine.url, APP_PRESENCE_GRACE_SECONDS="0.2")
+    two = serve(APP_BACKEND_URL=engine.url, APP_PRESENCE_GRACE_SECONDS="0.2")
+    async with one.join("Alice", room) as alice:
+        async with two.join("Bob", room) as bob:
+            assert bob.users == ["Alice", "Bob"]
+            await alice.expect("serverUserJoined", user="Bob")
+            await bob.send("clientSendMessage", {"text": "hello"})
+            for client in (alice, bob):
+                await client.expect("serverNewMessage", user="Bob", text="hello")
+        await alice.expect("serverUserLeft", user="Bob")
+    for server in (one, two):
+        assert await readiness(server) == (200, {"status": "ready"})
+
+
+async def test_several_processes_share_a_port_and_their_rooms(
+    serve: Callable[..., Server], engine: Engine, room: str
+) -> None:
+    server = serve(APP_BACKEND_URL=engine.url, APP_WORKERS="2")
+    await until_ready(server, 200)
+    async with server.join("Alice", room) as alice, server.join("Bob", room) as bob:
+        await alice.expect("serverUserJoined", user="Bob")
+        await bob.send("clientSendMessage", {"text": "hello"})
+        await alice.expect("serverNewMessage", user="Bob", text="hello")
+
+
+async def test_several_processes_without_an_engine_are_not_ready_and_say_so(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve(WEB_CONCURRENCY="2")
+    answer = await until_ready(server, 503)
+    assert "set APP_BACKEND_URL" in answer["reasons"][0]
+    assert "CRITICAL" in server.output()
+
+
+async def test_without_its_engine_the_service_lives_on_and_is_not_ready(
+    serve: Callable[..., Server], engine: Engine, room: str
+) -> None:
+    server = serve(APP_BACKEND_URL=engine.url)
+    async with server.join("Alice", room) as alice:
+        engine.kill()
+        answer = await until_ready(server, 503)
+        assert answer["status"] == "not ready"
+        assert answer["reasons"][0].startswith("the engine of the rooms is away: ")
+        await alice.send("clientSendMessage", {"text": "hello"})
+        error = await alice.receive()
+        assert error["payload"]["code"] == "unavailable"
+        async with httpx.AsyncClient(trust_env=False, timeout=WAIT_SECONDS) as client:
+            assert (await client.get(f"{server.url}/health")).status_code == 200
+        engine.restart()
+        await until_ready(server, 200)
+        await alice.expect("serverPosition", connection=alice.connection, recovered=False)
+        await alice.send("clientSendMessage", {"text": "again"})
+        await alice.expect("serverNewMessage", user="Alice", text="again")
+
+
+async def test_the_command_line_tells_all_rooms(
+    serve: Callable[..., Server], engine: Engine, room: str
+) -> None:
+    server = serve(APP_BACKEND_URL=engine.url)
+    async with server.join("Alice", room) as alice, server.join("Bob", "other") as bob:
+        done = await asyncio.to_thread(command, "announce", "Tea!", APP_BACKEND_URL=engine.url)
+        assert (done.returncode, done.stdout) == (0, "2 rooms have been told\n"), done.stderr
+        for client in (alice, bob):
+            await client.expect("serverSystemAnnouncement", text="Tea!")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "complaint"),
+    [
+        (["announce", "x"], {}, "No room has been told: a publisher needs the backend's URL"),
+        (["announce", "x"], {"APP_BACKEND_URL": "redis://127.0.0.1:1"}, "127.0.0.1:1"),
+        (["announce"], {}, "text"),
+        (["sing"], {}, "invalid choice: 'sing'"),
+        ([], {"APP_BACKEND_URL": "http://secret@x"}, "APP_BACKEND_URL"),
+        ([], {"APP_PRESENCE_EXPIRY_SECONDS": "5"}, "above heartbeat_seconds"),
+    ],
+    ids=["no engine", "away", "no text", "no such command", "bad URL", "bad times"],
+)
+async def test_what_cannot_be_done_is_said_in_a_sentence(
+    arguments: list[str], variables: dict[str, str], complaint: str
+) -> None:
+    done = await asyncio.to_thread(command, *arguments, **variables)
+    assert done.returncode != 0
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "secret" not in done.stderr
