@@ -108,11 +108,12 @@ class Room:
 
     async def connect(self) -> None:
         """Let all in."""
-        for member in self.members:
+        for number, member in enumerate(self.members):
+            port = self.plan.ports[number % len(self.plan.ports)]
             async with asyncio.timeout(CONNECT_SECONDS):
                 transport, _ = await ws_connect(
                     lambda member=member: member,
-                    f"ws://127.0.0.1:{self.plan.port}{self.path}",
+                    f"ws://127.0.0.1:{port}{self.path}",
                     websocket_handshake_timeout=CONNECT_SECONDS,
                     extra_headers=OFFER if self.plan.deflate else None,
                 )
@@ -201,9 +202,9 @@ async def connect_stalled(plan: Plan, path: str) -> socket.socket:
     key = base64.b64encode(os.urandom(16)).decode()
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            await loop.sock_connect(stalled, ("127.0.0.1", plan.port))
+            await loop.sock_connect(stalled, ("127.0.0.1", plan.ports[0]))
             request = (
-                f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{plan.port}\r\nUpgrade: websocket\r\n"
+                f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{plan.ports[0]}\r\nUpgrade: websocket\r\n"
                 f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
                 "Sec-WebSocket-Version: 13\r\n\r\n"
             )

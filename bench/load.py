@@ -35,8 +35,16 @@ class Client:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.empty_bytes = memory_bytes(plan.pid)
+        self.empty_bytes = sum(memory_bytes(pid) for pid in plan.pids)
         self.rooms: list[Room] = []
+
+    def server_seconds(self) -> float:
+        """CPU time of all processes of the server so far."""
+        return sum(cpu_seconds(pid) for pid in self.plan.pids)
+
+    def engine_seconds(self) -> float:
+        """CPU time of their engine so far."""
+        return cpu_seconds(self.plan.engine_pid) if self.plan.engine_pid else 0.0
 
     async def burst(self, order: Order) -> Outcome:
         """CPU time of the server per delivery, while each room speaks as fast as its members hear.
@@ -44,7 +52,8 @@ class Client:
         It begins and ends with nothing on its way.
         """
         delivered = -sum(room.got for room in self.rooms)
-        started, own, servers = time.perf_counter(), time.process_time(), cpu_seconds(self.plan.pid)
+        started, own, servers = time.perf_counter(), time.process_time(), self.server_seconds()
+        engine = self.engine_seconds()
         for room in self.rooms:
             room.goes_on = True
             room.complete()
@@ -52,24 +61,28 @@ class Client:
         for room in self.rooms:
             room.goes_on = False
         await wait_idle(self.rooms, ARRIVE_SECONDS)
-        servers, own = cpu_seconds(self.plan.pid) - servers, time.process_time() - own
+        servers, own = self.server_seconds() - servers, time.process_time() - own
+        engine = self.engine_seconds() - engine
         seconds = time.perf_counter() - started
         delivered += sum(room.got for room in self.rooms)
-        return {
+        outcome = {
             "cpu_us": servers / delivered * 1e6,
             "deliveries_per_second": delivered / seconds,
             "server_busy": servers / seconds,
             "client_busy": own / seconds,
         }
+        if self.plan.engine_pid:
+            outcome["engine_us"] = engine / delivered * 1e6
+        return outcome
 
     async def memory(self, order: Order) -> Outcome:
         """Memory of the server per connection, once it has nothing to do any more."""
-        before, busy = cpu_seconds(self.plan.pid), 1.0
+        before, busy = self.server_seconds(), 1.0
         while busy > IDLE_BUSY:
             await asyncio.sleep(SETTLED_SECONDS)
-            used = cpu_seconds(self.plan.pid)
+            used = self.server_seconds()
             before, busy = used, (used - before) / SETTLED_SECONDS
-        held = memory_bytes(self.plan.pid) - self.empty_bytes
+        held = sum(memory_bytes(pid) for pid in self.plan.pids) - self.empty_bytes
         return {"kib": held / self.plan.connections / 1024}
 
     async def paced(self, order: Order) -> Outcome:
@@ -98,14 +111,14 @@ class Client:
         for room in self.rooms:
             room.forget_counts()
             room.delays = array("d")
-        before = most = resident_bytes(self.plan.pid)
+        before = most = resident_bytes(self.plan.pids[0])
         own, started = time.process_time(), time.perf_counter()
         said = 0
         while (elapsed := time.perf_counter() - started) < order.seconds:
             while said < elapsed * order.messages_per_second:
                 self.rooms[said % len(self.rooms)].say(1)
                 said += 1
-            most = max(most, resident_bytes(self.plan.pid))
+            most = max(most, resident_bytes(self.plan.pids[0]))
             await asyncio.sleep(1 / order.messages_per_second)
         now = time.perf_counter()
         delays = [delay for room in self.rooms for delay in room.delays or ()]

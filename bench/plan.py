@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Dialect = Literal["plain", "socket.io"]
-Action = Literal["burst", "memory", "paced", "stall"]
+Action = Literal["burst", "memory", "paced", "stall", "trial"]
 
 # Figures by name; the name ends with the unit.
 Outcome = dict[str, float]
@@ -17,8 +17,10 @@ class Plan:
     """Whom a load client speaks to, and with how many connections.
 
     Attributes:
-        port: Where the server listens, on 127.0.0.1.
-        pid: Its process.
+        ports: Where the server listens, on 127.0.0.1; several where it is several processes, and then the
+            members of each room are on all of them.
+        pids: Its processes.
+        engine_pid: The engine that they share; 0 for none.
         path: Where a client connects; ``{room}`` becomes the room's name.
         dialect: What is spoken over WebSocket.
         message: What a sender says: a whole text message.
@@ -29,8 +31,9 @@ class Plan:
         silent: Whether nobody says anything, not even to see that all are there.
     """
 
-    port: int
-    pid: int
+    ports: tuple[int, ...]
+    pids: tuple[int, ...]
+    engine_pid: int
     path: str
     dialect: Dialect
     message: str

@@ -47,8 +47,9 @@ def carry_out(workload: Workload, servers: Sequence[Server], effort: Effort) -> 
                     outcomes[server.name].append(measure(workload, started[server.name], effort))
             continue
         with clients(workload, servers) as started:
+            warm_up = "trial" if workload.kind == "trial" else "burst"
             for client in started.values():
-                ask(client, Order(action="burst", seconds=effort.seconds))
+                ask(client, Order(action=warm_up, seconds=effort.seconds))
             for _ in range(effort.rounds):
                 for name, client in started.items():
                     outcomes[name].append(measure(workload, client, effort))
@@ -64,11 +65,16 @@ def clients(workload: Workload, servers: Sequence[Server]) -> Iterator[dict[str,
             if server.command not in processes:
                 child = stack.enter_context(server.start(deflate=workload.deflate))
                 processes[server.command] = child
-        ports = {key: int(child.listen(START_SECONDS)) for key, child in processes.items()}
+        lines = {key: json.loads(child.listen(START_SECONDS)) for key, child in processes.items()}
+        if workload.kind == "trial":
+            yield {server.name: processes[server.command] for server in servers}
+            return
         started = {}
         for server in servers:
-            pid, port = processes[server.command].pid, ports[server.command]
-            plan = dataclasses.asdict(plan_for(workload, server, pid, port))
+            said = lines[server.command]
+            if isinstance(said, int):
+                said = {"ports": [said], "pids": [processes[server.command].pid], "engine_pid": 0}
+            plan = dataclasses.asdict(plan_for(workload, server, **said))
             command = python("-m", "bench.load", json.dumps(plan))
             name = f"the load client of {server.name}"
             client = stack.enter_context(start(name, command, ROOT, environment()))
@@ -78,13 +84,16 @@ def clients(workload: Workload, servers: Sequence[Server]) -> Iterator[dict[str,
         yield started
 
 
-def plan_for(workload: Workload, server: Server, pid: int, port: int) -> Plan:
+def plan_for(
+    workload: Workload, server: Server, ports: Sequence[int], pids: Sequence[int], engine_pid: int
+) -> Plan:
     """What the load client of a server is to do."""
     size = workload.text_bytes - len(server.message) + len("TEXT")
     text = (WORDS * workload.text_bytes)[:size]
     return Plan(
-        port=port,
-        pid=pid,
+        ports=tuple(ports),
+        pids=tuple(pids),
+        engine_pid=engine_pid,
         path=workload.path or server.path,
         dialect=server.dialect,
         message=server.message.replace("TEXT", text),
@@ -101,6 +110,11 @@ def measure(workload: Workload, client: Child, effort: Effort) -> Outcome:
     seconds = effort.seconds * workload.seconds
     if workload.kind == "cpu":
         return ask(client, Order(action="burst", seconds=seconds))
+    if workload.kind == "trial":
+        return ask(client, Order(action="trial", seconds=seconds))
+    if workload.kind == "paced":
+        pace = workload.messages_per_second
+        return ask(client, Order(action="paced", seconds=seconds, messages_per_second=pace))
     if workload.kind == "memory":
         return ask(client, Order(action="memory"))
     if workload.kind == "latency":

@@ -14,6 +14,7 @@ from .workloads import Workload
 COLUMNS = {
     "cpu": [
         ("CPU µs", "cpu_us", "{:.2f}"),
+        ("engine µs", "engine_us", "{:.2f}"),
         ("deliveries/s", "deliveries_per_second", "{:,.0f}"),
         ("server busy", "server_busy", "{:.0%}"),
         ("client busy", "client_busy", "{:.0%}"),
@@ -24,6 +25,19 @@ COLUMNS = {
         ("p50 ms", "p50_ms", "{:.2f}"),
         ("p99 ms", "p99_ms", "{:.2f}"),
         ("client busy", "client_busy", "{:.0%}"),
+    ],
+    "paced": [
+        ("p50 ms", "p50_ms", "{:.2f}"),
+        ("p99 ms", "p99_ms", "{:.2f}"),
+        ("client busy", "client_busy", "{:.0%}"),
+    ],
+    "trial": [
+        ("CPU µs", "cpu_us", "{:.1f}"),
+        ("messages/s", "messages_per_second", "{:,.0f}"),
+        ("p99 ms alone", "p99_alone_ms", "{:.2f}"),
+        ("p99 ms", "p99_ms", "{:.2f}"),
+        ("whole", "whole", "{:.1%}"),
+        ("seconds", "seconds", "{:.2f}"),
     ],
     "stall": [
         ("p99 ms alone", "p99_alone_ms", "{:.2f}"),
@@ -52,14 +66,16 @@ def workload_table(
     workload: Workload, outcomes: Outcomes, servers: Sequence[Server]
 ) -> Iterator[str]:
     """A line for each server."""
-    columns = COLUMNS[workload.kind]
+    known = {figure for rounds in outcomes.values() for outcome in rounds for figure in outcome}
+    columns = [column for column in COLUMNS[workload.kind] if column[1] in known]
     titles = {server.name: server.title for server in servers}
     compared = workload.kind in MAIN_FIGURE
     rows = [["", *(head for head, _, _ in columns), *["of the reference"] * compared]]
     for name, rounds in outcomes.items():
         row = [titles[name]]
         for _, figure, form in columns:
-            row.append(form.format(statistics.median(outcome[figure] for outcome in rounds)))
+            values = [outcome[figure] for outcome in rounds if figure in outcome]
+            row.append(form.format(statistics.median(values)) if values else "")
         if compared:
             taken = ratios(workload, outcomes, name)
             row.append(spread(taken) if taken else "")

@@ -9,7 +9,7 @@ from typing import Literal
 # What ratios are taken against.
 REFERENCE = "bare"
 
-Kind = Literal["cpu", "memory", "latency", "stall"]
+Kind = Literal["cpu", "memory", "latency", "paced", "stall", "trial"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,17 @@ class Workload:
 
 
 # They take part only where they are named.
-GUESTS = ("portable-beside", "bare-beside")
+GUESTS = (
+    "portable-beside",
+    "bare-beside",
+    "push-one-node",
+    "push-two-nodes",
+    "socketio-two-nodes",
+    "channels-two-nodes",
+    "joined",
+    "awaited",
+    "recovery",
+)
 OURS = ("push", "bare", "portable")
 
 WORKLOADS = (
@@ -118,5 +128,44 @@ WORKLOADS = (
         messages_per_second=200,
         seconds=10,
         starts=2,
+    ),
+    Workload(
+        name="two-processes",
+        title="rooms of 100, 600 connections, over an engine",
+        servers=(
+            "push",
+            "push-one-node",
+            "push-two-nodes",
+            "socketio-two-nodes",
+            "channels-two-nodes",
+        ),
+        reference="push",
+        room_members=100,
+    ),
+    Workload(
+        name="engine-latency",
+        title="one room of 100, 100 messages a second",
+        kind="paced",
+        servers=("push", "push-one-node"),
+        reference="push",
+        room_members=100,
+        connections=100,
+        messages_per_second=100,
+        seconds=5,
+    ),
+    Workload(
+        name="publishing",
+        title="32 broadcasts in one turn of the event loop",
+        kind="trial",
+        servers=("joined", "awaited"),
+        reference="awaited",
+    ),
+    Workload(
+        name="recovery",
+        title="1,000 clients come back at once, each has missed 100 messages",
+        kind="trial",
+        servers=("recovery",),
+        reference="recovery",
+        seconds=5,
     ),
 )

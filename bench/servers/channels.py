@@ -1,14 +1,20 @@
-"""Django Channels with its layer in memory, as its tutorial writes a chat."""
+"""Django Channels as its tutorial writes a chat, with its layer in memory or in Redis."""
 
 import json
+import os
 from typing import Any
 
 import django
 from django.conf import settings
 
+layer = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+if url := os.environ.get("BENCH_BACKEND_URL"):
+    # NOTE: by default it drops what is more than 100 messages behind.
+    config = {"hosts": [url], "capacity": 100_000}
+    layer = {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": config}
 settings.configure(
     SECRET_KEY="not a secret: this serves nobody but the load client",
-    CHANNEL_LAYERS={"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}},
+    CHANNEL_LAYERS={"default": layer},
 )
 django.setup()
 

@@ -1,8 +1,11 @@
 """The framework, as its document tells a user to write it: a room, and an echo with a typed payload."""
 
+import os
+
 import falcon.asgi
 import msgspec
 from falcon_pachinko import (
+    History,
     Limits,
     Message,
     WebSocketLike,
@@ -10,6 +13,7 @@ from falcon_pachinko import (
     handles_message,
     install,
 )
+from falcon_pachinko.backends import backend_from_url
 
 
 class Post(msgspec.Struct, frozen=True):
@@ -41,6 +45,10 @@ class RoomResource(WebSocketResource):
         await self.broadcast_to_room(self.room, Said(text=payload.text))
 
 
+class KeptRoomResource(RoomResource):
+    history = History(messages=200, seconds=60.0)
+
+
 class EchoResource(WebSocketResource):
     limits = LIMITS
 
@@ -49,6 +57,7 @@ class EchoResource(WebSocketResource):
         await ws.send_media(Said(text=payload.text))
 
 
-app = install(falcon.asgi.App())
+app = install(falcon.asgi.App(), backend=backend_from_url(os.environ.get("BENCH_BACKEND_URL", "")))
 app.add_websocket_route("/room/{room}", RoomResource)
+app.add_websocket_route("/kept/{room}", KeptRoomResource)
 app.add_websocket_route("/echo", EchoResource)

@@ -1,11 +1,15 @@
-"""python-socketio with its rooms."""
+"""python-socketio with its rooms, and with its manager for Redis where there is one."""
 
+import os
 from typing import Any
 from urllib.parse import parse_qs
 
 import socketio
 
-server = socketio.AsyncServer(async_mode="asgi")
+url = os.environ.get("BENCH_BACKEND_URL")
+server = socketio.AsyncServer(
+    async_mode="asgi", client_manager=socketio.AsyncRedisManager(url) if url else None
+)
 
 
 @server.event

@@ -217,9 +217,9 @@ async def test_what_can_not_be_fetched_any_more_is_told_and_the_rest_is_delivere
     assert begun is not None
     channel = a.backend.engine.channel("{room}")
     # NOTE: a node that does not hear the room, and does not know it.
-    await a.backend.listener.send(a.backend.listener.links[""], "SUBSCRIBE", "another")
+    a.backend.listener.send(a.backend.listener.links[""], "SUBSCRIBE", "another")
     a.backend.listener.ended[channel.encode()] = [lambda: None]
-    await a.backend.listener.send(a.backend.listener.links[""], "UNSUBSCRIBE", channel)
+    a.backend.listener.send(a.backend.listener.links[""], "UNSUBSCRIBE", channel)
     await until(lambda: not a.backend.listener.ended)  # type: ignore[attr-defined]
     for number in range(400):
         await b.backend.publish("room", text(str(number)))

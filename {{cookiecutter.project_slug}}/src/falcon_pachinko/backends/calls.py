@@ -12,7 +12,6 @@ from redis.exceptions import (
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
-    RedisError,
 )
 
 from ..errors import BackendUnavailable
@@ -24,7 +23,7 @@ logger = logging.getLogger(__name__)
 # What one call holds at most: the engine does nothing else meanwhile (about 5 µs for each).
 OPERATIONS_PER_CALL = 256
 
-# What such an answer begins with, where redis-py has no class of its own for it.
+# What such an answer begins with, unless redis-py has taken that off and made a class of it.
 REFUSALS = frozenset(
     {"OOM", "READONLY", "NOPERM", "MISCONF", "LOADING", "MASTERDOWN", "NOREPLICAS"}
 )
@@ -43,7 +42,7 @@ class Call(NamedTuple):
 
     def succeed(self, result: Any) -> None:
         """Take the engine's answer, even where nobody waits any more."""
-        if isinstance(result, RedisError):
+        if isinstance(result, Exception):
             self.fail(str(result))
             return
         try:
@@ -164,7 +163,8 @@ def is_refusal(result: Any) -> bool:
     """Whether the engine answers that it cannot be worked with at all, and not only in one room."""
     known = (OutOfMemoryError, ReadOnlyError, NoPermissionError, BusyLoadingError)
     return isinstance(result, known) or (
-        isinstance(result, RedisError) and str(result).partition(" ")[0] in REFUSALS
+        isinstance(result, Exception)
+        and str(result).removeprefix("ERR ").partition(" ")[0] in REFUSALS
     )
 
 

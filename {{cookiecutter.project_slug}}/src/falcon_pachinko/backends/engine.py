@@ -15,12 +15,13 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as ConnectionBroken
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as NoAnswer
 from redis.maint_notifications import MaintNotificationsConfig
 
 from ..errors import RegistrationError
 from .script import ENCODE, LUA, SHA
+from .wire import Wire
 
 logger = logging.getLogger(__name__)
 
@@ -85,36 +86,48 @@ class SingleEngine(Engine):
     def __init__(self, url: str, prefix: str, answer_seconds: float) -> None:
         super().__init__(prefix, answer_seconds)
         self.pool, self.sentinels = make_pool(url, answer_seconds)
-        self.connection: AbstractConnection | None = None
+        self.wire: Wire | None = None
+        self.answer: asyncio.Future[Any] | None = None
 
     async def call(self, operations: Sequence[Operation]) -> list[Any]:
         """Do operations, one call after the other on one connection."""
-        packed = ENCODE(operations)
+        rest = (0, self.prefix, "0", ENCODE(operations))
         try:
             async with asyncio.timeout(self.answer_seconds):
-                if self.connection is None:
-                    self.connection = await connect(self.pool)
-                try:
-                    return await self.ask("EVALSHA", SHA, packed)
-                except NoScriptError:
-                    return await self.ask("EVAL", LUA, packed)
+                if self.wire is None:
+                    connection = await connect(self.pool)
+                    self.wire = Wire(connection, self.take_answer, self.lose)
+                answer = await self.ask(self.wire, "EVALSHA", SHA, *rest)
+                if isinstance(answer, Exception) and str(answer).startswith("NOSCRIPT"):
+                    answer = await self.ask(self.wire, "EVAL", LUA, *rest)
+                if isinstance(answer, Exception):
+                    raise ResponseError(str(answer))
         except BaseException:
             await self.let_go()
             raise
-
-    async def ask(self, command: str, script: str, packed: bytes) -> list[Any]:
-        """Send one call and read its answer."""
-        # PERF: redis-py's client takes as long as all else here; its connection is what we need of it.
-        assert self.connection is not None
-        await send(self.connection, command, script, 0, self.prefix, "0", packed)
-        results: list[Any] = await self.connection.read_response(disconnect_on_error=False)
+        results: list[Any] = answer
         return results
+
+    def ask(self, wire: Wire, *command: str | bytes | int) -> asyncio.Future[Any]:
+        """Write a command; its answer is the next one that comes."""
+        self.answer = asyncio.get_running_loop().create_future()
+        wire.send(*command)
+        return self.answer
+
+    def take_answer(self, answer: Any) -> None:
+        """Give the answer to who waits for it."""
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_result(answer)
+
+    def lose(self, error: Exception) -> None:
+        """Tell who waits for an answer that there will be none."""
+        self.take_answer(error)
 
     async def let_go(self) -> None:
         """Close the connection: an answer may still be on its way."""
-        connection, self.connection = self.connection, None
-        if connection is not None:
-            await connection.disconnect(nowait=True)
+        wire, self.wire = self.wire, None
+        if wire is not None:
+            await wire.close()
 
     async def look_around(self) -> None:
         """Sentinels are asked with each new connection; a server is where it is."""
@@ -220,19 +233,6 @@ class ClusterEngine(Engine):
     async def close(self) -> None:
         """Close what is open."""
         await self.cluster.aclose()
-
-
-async def send(connection: AbstractConnection, *command: Any) -> None:
-    """Write a command.
-
-    Raises:
-        redis.exceptions.ConnectionError: The connection is broken; so with OSError.
-    """
-    try:
-        await connection.send_command(*command, check_health=False)
-    except RuntimeError as error:
-        # NOTE: uvloop says so where asyncio says nothing.
-        raise ConnectionBroken(str(error)) from None
 
 
 def make_engine(url: str, prefix: str, answer_seconds: float) -> Engine:

@@ -131,6 +131,9 @@ class Feed:
                 self.take(entry)
         waiting, self.waiting = self.waiting, []
         for entry in waiting:
+            # NOTE: what an engine said before it lost its data belongs to nothing that is there now.
+            if entry.position is not None and entry.position.epoch != now.epoch:
+                continue
             if self.behind:
                 self.waiting.append(entry)
             else:

@@ -8,10 +8,8 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from redis.asyncio.connection import AbstractConnection
-
-from ..background import Background
-from .engine import FAILURES, Engine, send
+from .engine import FAILURES, Engine
+from .wire import Wire
 
 logger = logging.getLogger(__name__)
 
@@ -24,9 +22,6 @@ LOOKS = 4
 
 # How many channels one command names.
 CHANNELS_PER_COMMAND = 500
-
-# How many messages are taken before others get their turn.
-MESSAGES_PER_TURN = 64
 
 
 class Listener:
@@ -54,8 +49,7 @@ class Listener:
         self.on_up = on_up
         self.on_down = on_down
         self.channels: dict[str, None] = {}
-        self.links: dict[str, AbstractConnection] = {}
-        self.background = Background()
+        self.links: dict[str, Wire] = {}
         self.waiting: dict[bytes, list[asyncio.Future[None]]] = {}
         self.ended: dict[bytes, list[Callable[[], None]]] = {}
         self.heard: set[str] = set()
@@ -80,7 +74,7 @@ class Listener:
         link = self.links.get(self.engine.home_of(channel))
         if link is not None:
             self.ended.setdefault(channel.encode(), []).append(then)
-            self.background.run(self.send(link, self.engine.subscribe[1], channel))
+            self.send(link, self.engine.subscribe[1], channel)
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -123,7 +117,7 @@ class Listener:
                     if silent[home] >= LOOKS - 1:
                         raise TimeoutError("it does not answer")
                     if silent[home]:
-                        await self.send(link, "PING")
+                        self.send(link, "PING")
                 self.heard.clear()
             self.broken.result()
         finally:
@@ -159,9 +153,7 @@ class Listener:
             await self.begin(missing)
         for channel in begun - self.channels.keys():
             self.ended.setdefault(channel.encode(), []).append(nothing)
-            await self.send(
-                self.links[self.engine.home_of(channel)], self.engine.subscribe[1], channel
-            )
+            self.send(self.links[self.engine.home_of(channel)], self.engine.subscribe[1], channel)
 
     async def begin(self, channels: Iterable[str]) -> None:
         """Listen to channels, and wait until the engine has said so."""
@@ -178,45 +170,49 @@ class Listener:
                 answers.append(answer)
             for start in range(0, len(names), CHANNELS_PER_COMMAND):
                 chunk = names[start : start + CHANNELS_PER_COMMAND]
-                await self.send(link, self.engine.subscribe[0], *chunk)
+                self.send(link, self.engine.subscribe[0], *chunk)
         if answers:
             await asyncio.gather(*answers)
 
-    async def link_to(self, home: str) -> AbstractConnection:
+    async def link_to(self, home: str) -> Wire:
         """The connection to a server, made when it is first needed."""
         link = self.links.get(home)
         if link is None:
-            link = await self.engine.open_link(home)
+            connection = await self.engine.open_link(home)
             if home in self.links:
-                await link.disconnect(nowait=True)
+                await connection.disconnect(nowait=True)
                 return self.links[home]
+            link = Wire(connection, lambda answer: self.hear(home, answer), self.lose)
             self.links[home] = link
-            self.background.run(self.read(home, link))
         return link
 
-    async def send(self, link: AbstractConnection, *command: str) -> None:
+    def send(self, link: Wire, *command: str) -> None:
         """Write a command; its answer comes among the messages."""
         try:
-            await send(link, *command)
+            link.send(*command)
         except FAILURES as error:
-            self.restart(str(error) or type(error).__name__)
+            self.lose(error)
 
-    async def read(self, home: str, link: AbstractConnection) -> None:
-        """Take what comes on one connection until it breaks."""
-        count = 0
+    def lose(self, error: Exception) -> None:
+        """A connection has broken."""
+        self.restart(str(error) or type(error).__name__)
+
+    def hear(self, home: str, answer: Any) -> None:
+        """Take what comes on one connection."""
+        self.heard.add(home)
         try:
-            while True:
-                answer = await link.read_response(timeout=float("inf"), disconnect_on_error=False)
-                self.heard.add(home)
-                self.take(answer)
-                count += 1
-                if count % MESSAGES_PER_TURN == 0:
-                    await asyncio.sleep(0)
+            self.take(answer)
         except FAILURES as error:
-            self.restart(str(error) or type(error).__name__)
+            self.lose(error)
 
     def take(self, answer: list[Any]) -> None:
-        """Take one message, or the answer to a command."""
+        """Take one message, or the answer to a command.
+
+        Raises:
+            ConnectionError: It says that listening cannot go on like this.
+        """
+        if isinstance(answer, Exception):
+            raise ConnectionError(str(answer))
         kind = answer[0]
         if kind in (b"message", b"smessage"):
             try:
@@ -240,9 +236,8 @@ class Listener:
         self.listening = False
         self.broken = None
         links, self.links = self.links, {}
-        await self.background.end()
         for link in links.values():
-            await link.disconnect(nowait=True)
+            await link.close()
         self.ended.clear()
         self.heard.clear()
         waiting, self.waiting = self.waiting, {}

