@@ -1,0 +1,341 @@
+"""Let people use three nodes over one engine while all that can break breaks; then nothing may be wrong.
+
+python -m tests.falcon_pachinko.chaos --minutes 5 --seed 1
+
+The seed gives the same faults and the same decisions again. What is wrong is printed with the part of the
+record that shows it, and the process ends with status 1.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import random
+import re
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+from falcon_pachinko import BackendUnavailable
+from falcon_pachinko.publisher import AsyncPublisher
+
+from .chaos_program import PREFIX
+from .cluster import Cluster, Fault, Patience, plan, running_cluster, wait_until
+from .crowd import Person, World
+from .engines import ENGINES, VALKEY, running_engine
+from .invariants import (
+    Publish,
+    Record,
+    Violation,
+    check,
+    wrong_last_edges,
+    wrong_members,
+)
+
+CLIENTS = 150
+CLIENTS_PER_ROOM = 8
+PUBLISHERS = 2
+EMPTY_ROOMS = 5
+ROUND_SECONDS = 40.0
+SETTLE_SECONDS = 20.0
+SHOWN_VIOLATIONS = 20
+# An engine that is empty for a moment, or a node that has just come back, is made up for in this time.
+CALM_SECONDS = 10.0
+
+
+class Chaos:
+    """One run.
+
+    Attributes:
+        violations: What is wrong.
+    """
+
+    def __init__(self, cluster: Cluster, seed: int, clients: int) -> None:
+        self.cluster = cluster
+        self.seed = seed
+        patience = cluster.patience
+        self.record = Record(
+            pages=[],
+            troubles=cluster.troubles,
+            history_messages=patience.history_messages,
+            history_seconds=patience.history_seconds,
+            grace_seconds=patience.grace_seconds,
+            expiry_seconds=patience.expiry_seconds,
+        )
+        ports = [node.port for node in cluster.nodes]
+        rooms = max(2, clients // CLIENTS_PER_ROOM)
+        self.world = World(seed, ports, rooms, self.record)
+        self.people = [Person(self.world, number) for number in range(clients)]
+        self.violations: list[Violation] = []
+        self.said = 0
+        self.begun = time.monotonic()
+
+    async def run(self, seconds: float) -> None:
+        """Make rounds of faults with a calm after each, and let everybody go at the end."""
+        fresh = await self.numbers()
+        idle = shapes(self.keys())
+        dice = random.Random(f"faults of {self.seed}")
+        async with asyncio.TaskGroup() as group:
+            lives = [group.create_task(person.live()) for person in self.people]
+            try:
+                rounds = max(1, round(seconds / ROUND_SECONDS))
+                for _ in range(rounds):
+                    self.world.enter("busy")
+                    await self.make_round(plan(dice, seconds / rounds))
+                    self.world.enter("calm")
+                    await self.settle()
+                self.world.enter("over")
+                async with asyncio.timeout(SETTLE_SECONDS):
+                    await asyncio.gather(*lives)
+                await self.see_idle(fresh, idle)
+            finally:
+                for life in lives:
+                    life.cancel()
+
+    async def make_round(self, faults: list[Fault]) -> None:
+        """Make faults, and publish from outside meanwhile."""
+        begun = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            speaking = [group.create_task(self.speak(number)) for number in range(PUBLISHERS)]
+            async with asyncio.TaskGroup() as harm:
+                for fault in faults:
+                    harm.create_task(self.harm(fault, begun))
+            for task in speaking:
+                task.cancel()
+
+    async def harm(self, fault: Fault, begun: float) -> None:
+        """Make one fault when its time has come."""
+        await asyncio.sleep(begun + fault.at - time.monotonic())
+        self.tell(f"{fault.kind}, node {fault.node}, {fault.seconds:.1f} s")
+        await self.cluster.make(fault)
+
+    async def speak(self, number: int) -> None:
+        """Publish from outside, to rooms with and without people in them, now and then much at once."""
+        dice = random.Random(f"publisher {number} of {self.seed}")
+        async with self.publisher() as publisher:
+            while True:
+                await asyncio.sleep(dice.uniform(0.02, 0.3))
+                rooms = self.living_rooms() or ["room-0"]
+                if dice.random() < 0.1:
+                    room = f"room-{10**6 + dice.randrange(EMPTY_ROOMS)}"
+                else:
+                    room = dice.choice(rooms)
+                count, filler = (40, "x" * 2000) if dice.random() < 0.05 else (1, "")
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(count):
+                        group.create_task(
+                            self.publish(publisher, f"outside-{number}", room, filler)
+                        )
+
+    def publisher(self) -> AsyncPublisher:
+        return AsyncPublisher(self.cluster.engine.url, prefix=PREFIX)
+
+    async def publish(
+        self, publisher: AsyncPublisher, who: str, room: str, filler: str = ""
+    ) -> str:
+        """Say something from outside; the outcome."""
+        self.said += 1
+        key = f"{who}#{self.said}"
+        payload = {"key": key, "room": room, "who": who, "user": "", "without": ""}
+        begun, outcome = time.monotonic(), "cut off"
+        try:
+            message = {"type": "said", "payload": payload | {"filler": filler}}
+            await publisher.broadcast_to_room(room, message)
+            outcome = "accepted"
+        except BackendUnavailable:
+            outcome = "refused"
+        finally:
+            ended = time.monotonic()
+            self.record.publishes.append(
+                Publish(key, room, who, "", "", False, begun, ended, outcome)
+            )
+        return outcome
+
+    async def settle(self) -> None:
+        """Wait until everybody is there again, speak once in each room, and look."""
+        async with self.watching("I5"):
+            await wait_until(self.is_served, "all nodes say that the engine is there")
+            await wait_until(self.is_calm, f"all people are in their rooms, but not {self.lost}")
+        async with self.watching("I3"):
+            await self.say_all()
+        living = self.living()
+        told: dict[int, Any] = {}
+
+        async def members_known() -> bool:
+            for node in self.cluster.nodes:
+                told[node.number] = await node.ask("/presence") or {}
+            return not wrong_members(living, told)
+
+        with contextlib.suppress(TimeoutError):
+            await wait_until(members_known, "members", CALM_SECONDS)
+        self.violations += wrong_members(living, told)
+        await self.see_keys(living)
+        self.see_farewells(living)
+
+    async def say_all(self) -> None:
+        """Let everybody who is there speak, then one from outside; all in the room have to hear it."""
+        speakers = [person for person in self.people if person.browser and person.socket]
+        outcomes = await asyncio.gather(
+            *(person.browser.say(person.socket, "") for person in speakers)  # type: ignore[union-attr, arg-type]
+        )
+        if refused := Counter(outcomes) - Counter({"accepted": len(outcomes)}):
+            self.violations.append(Violation("I3", f"of what was said in a calm were {refused}"))
+        async with self.publisher() as publisher:
+            rooms = self.living_rooms()
+            outcomes = [await self.publish(publisher, "outside-last", room) for room in rooms]
+            last = {publish.room: publish.key for publish in self.record.publishes[-len(rooms) :]}
+        if set(outcomes) - {"accepted"}:
+            self.violations.append(Violation("I3", f"from outside, in a calm: {Counter(outcomes)}"))
+        deaf: list[str] = []
+
+        async def all_heard() -> bool:
+            deaf[:] = [
+                f"{browser.page.name} in {room}"
+                for person in self.people
+                if (browser := person.browser) is not None
+                for room in browser.page.rooms
+                if last[room] not in browser.keys_seen
+            ]
+            return not deaf
+
+        try:
+            await wait_until(all_heard, "all hear what is said", CALM_SECONDS)
+        except TimeoutError:
+            sentence = f"{len(deaf)} pages are deaf in a calm: {deaf[:20]}"
+            self.violations.append(Violation("I1", sentence))
+
+    async def see_keys(self, living: dict[str, set[str]]) -> None:
+        """Wait until the engine has keys of living rooms only."""
+        others: set[str] = set()
+
+        async def only_theirs() -> bool:
+            keys = await asyncio.to_thread(self.keys)
+            rooms = {key: re.search(r"room-\d+", key) for key in keys}
+            others.clear()
+            others.update(key for key, room in rooms.items() if room and room[0] not in living)
+            return not others
+
+        # Rooms that nobody is in any more keep their history for its time.
+        seconds = self.cluster.patience.history_seconds + CALM_SECONDS
+        with contextlib.suppress(TimeoutError):
+            await wait_until(only_theirs, "keys", seconds)
+        if others:
+            sentence = f"the engine has {len(others)} keys of rooms in which nobody is"
+            self.violations.append(Violation("I4", sentence, tuple(sorted(others)[:20])))
+
+    def see_farewells(self, living: dict[str, set[str]]) -> None:
+        """Look whether those who are there were told who else is."""
+        pages = [person.browser.page for person in self.people if person.browser]
+        self.violations += wrong_last_edges(pages, self.record, living)
+
+    async def see_idle(self, fresh: dict[int, Any], idle: set[str]) -> None:
+        """Wait until nothing is left of all those who have gone."""
+        left: list[str] = []
+
+        async def all_gone() -> bool:
+            left[:] = sorted(shapes(await asyncio.to_thread(self.keys)) - idle)
+            numbers = await self.numbers()
+            for node, had in fresh.items():
+                has = numbers[node] or {"connections": "?", "tasks": 10**6}
+                if has["connections"] or has["tasks"] > had["tasks"]:
+                    left.append(f"node {node} has {has}, and had {had} before anybody came")
+            return not left
+
+        seconds = self.cluster.patience.history_seconds + CALM_SECONDS
+        with contextlib.suppress(TimeoutError):
+            await wait_until(all_gone, "idle", seconds)
+        if left:
+            sentence = f"{len(left)} things are left though everybody has gone"
+            keys = tuple(self.keys()[:20])
+            self.violations.append(Violation("I4", sentence, (*left[:20], *keys)))
+
+    async def is_served(self) -> bool:
+        numbers = await self.numbers()
+        return all(one is not None and not one["outage"] for one in numbers.values())
+
+    async def is_calm(self) -> bool:
+        return all(person.resting for person in self.people)
+
+    @property
+    def lost(self) -> str:
+        pages = [person.browser.page.name for person in self.people if person.browser]
+        return f"{len(pages)} pages"
+
+    def living(self) -> dict[str, set[str]]:
+        """Who is where, as they know it themselves."""
+        rooms: dict[str, set[str]] = {}
+        for person in self.people:
+            if person.browser is not None:
+                for room in person.browser.page.rooms:
+                    rooms.setdefault(room, set()).add(person.browser.page.user)
+        return rooms
+
+    def living_rooms(self) -> list[str]:
+        return sorted(self.living())
+
+    def keys(self) -> list[str]:
+        return self.cluster.engine.keys(f"*{PREFIX}*")
+
+    async def numbers(self) -> dict[int, Any]:
+        nodes = self.cluster.nodes
+        answers = await asyncio.gather(*(node.ask("/numbers") for node in nodes))
+        return {node.number: answer for node, answer in zip(nodes, answers, strict=True)}
+
+    @contextlib.asynccontextmanager
+    async def watching(self, invariant: str) -> Any:
+        """Take a wait that ended at its bound for a violation."""
+        try:
+            yield
+        except TimeoutError as error:
+            self.violations.append(Violation(invariant, str(error)))
+
+    def tell(self, what: str) -> None:
+        print(f"{time.monotonic() - self.begun:7.2f} {what}", flush=True)
+
+
+def shapes(keys: list[str]) -> set[str]:
+    """The names of keys without what differs from one life of a node to the next."""
+    return {re.sub(r"[0-9a-f]{8,}", "*", key) for key in keys}
+
+
+async def run(engine_name: str, seconds: float, seed: int, clients: int) -> list[Violation]:
+    """Run from the first start to the last stop; what is wrong."""
+    with running_engine(engine_name) as engine:
+        async with running_cluster(engine, Patience()) as cluster:
+            chaos = Chaos(cluster, seed, clients)
+            await chaos.run(seconds)
+            chaos.tell("checking")
+        found = chaos.violations + check(chaos.record)
+        found += [
+            Violation("I0", sentence) for node in cluster.nodes for sentence in node.complaints()
+        ]
+    events: Counter[str] = Counter()
+    for page in chaos.record.pages:
+        for event in page.events:
+            recovered = getattr(event, "recovered", "")
+            events[f"{type(event).__name__} {recovered}".strip()] += 1
+    outcomes = Counter(publish.outcome for publish in chaos.record.publishes)
+    print(f"{len(chaos.record.pages)} pages: {dict(events)}; publishes: {dict(outcomes)}")
+    return found
+
+
+def main() -> None:
+    """Run, and exit with all that is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--clients", type=int, default=CLIENTS)
+    parser.add_argument("--engine", choices=ENGINES, default=VALKEY)
+    options: Any = parser.parse_args()
+    print(f"chaos for {options.minutes:g} minutes with --seed {options.seed}", flush=True)
+    seconds = options.minutes * 60
+    found = asyncio.run(run(options.engine, seconds, options.seed, options.clients))
+    if found:
+        shown = [str(violation) for violation in found[:SHOWN_VIOLATIONS]]
+        kinds = Counter(violation.invariant for violation in found)
+        sys.exit("\n\n".join([*shown, f"--seed {options.seed}: {len(found)} wrong, {dict(kinds)}"]))
+    print(f"--seed {options.seed}: nothing is wrong")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""One node of the cluster that is harmed: python chaos_program.py --url redis://... --port 8000 ..."""
+
+import argparse
+import asyncio
+import socket
+from typing import Any
+
+import falcon.asgi
+import uvicorn
+
+from falcon_pachinko import (
+    BackendUnavailable,
+    History,
+    WebSocketLike,
+    WebSocketResource,
+    handles_message,
+    install,
+)
+from falcon_pachinko.backends import backend_from_url
+from falcon_pachinko.backends.base import Timing
+from falcon_pachinko.uvicorn import PushProtocol
+
+PREFIX = "chaos"
+
+
+class Room(WebSocketResource):
+    """A page is in a room, or in more, and speaks there."""
+
+    async def on_connect(
+        self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, **params: Any
+    ) -> bool:
+        self.connection.user = user = req.get_param("user", required=True)
+        self.rooms = req.get_param_as_list("room", required=True)
+        for room in self.rooms:
+            payload = {"room": room, "user": user}
+            joined, left = ({"type": what, "payload": payload} for what in ("joined", "left"))
+            await self.join_room(room, joined=joined, left=left)
+        return True
+
+    @handles_message("say")
+    async def say(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+        ephemeral = payload["ephemeral"]
+        await self.broadcast_to_room(
+            payload["room"],
+            {"type": "typing" if ephemeral else "said", "payload": payload},
+            exclude_self=payload["without"] == "self",
+            exclude_user=payload["without"] == "user",
+            ephemeral=ephemeral,
+        )
+        await ws.send_media({"type": "spoken", "payload": {"key": payload["key"]}})
+
+    @handles_message("leave")
+    async def leave(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+        for room in self.rooms:
+            await self.leave_room(room)
+        await ws.send_media({"type": "alone"})
+
+
+class Numbers:
+    """What a node has."""
+
+    def __init__(self, app: Any) -> None:
+        self.manager = app.ws_connection_manager
+
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        resp.media = {
+            "outage": self.manager.backend.outage,
+            "connections": len(self.manager),
+            "tasks": len(asyncio.all_tasks()),
+        }
+
+
+class Presence:
+    """Who is where, as this node knows it."""
+
+    def __init__(self, app: Any) -> None:
+        self.manager = app.ws_connection_manager
+
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        try:
+            rooms = await self.manager.get_rooms_by_prefix("room-")
+            resp.media = {room: await self.manager.members(room) for room in rooms}
+        except BackendUnavailable as error:
+            raise falcon.HTTPServiceUnavailable(description=str(error)) from error
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    for name in ("grace", "heartbeat", "expiry", "answer", "history"):
+        parser.add_argument(f"--{name}-seconds", type=float, required=True)
+    parser.add_argument("--history-messages", type=int, required=True)
+    options: Any = parser.parse_args()
+    timing = Timing(
+        grace_seconds=options.grace_seconds,
+        heartbeat_seconds=options.heartbeat_seconds,
+        expiry_seconds=options.expiry_seconds,
+        answer_seconds=options.answer_seconds,
+    )
+    Room.history = History(messages=options.history_messages, seconds=options.history_seconds)
+    backend = backend_from_url(options.url, prefix=PREFIX, timing=timing)
+    app = install(falcon.asgi.App(), backend=backend)
+    app.add_route("/numbers", Numbers(app))
+    app.add_route("/presence", Presence(app))
+    app.add_websocket_route("/ws", Room)
+    config = uvicorn.Config(
+        app,
+        lifespan="on",
+        log_level="info",
+        access_log=False,
+        timeout_graceful_shutdown=10,
+        ws=PushProtocol,
+        ws_per_message_deflate=False,
+    )
+    with socket.create_server(("127.0.0.1", options.port), backlog=1024) as listener:
+        uvicorn.Server(config).run([listener])
+
+
+if __name__ == "__main__":
+    main()
