@@ -38,7 +38,7 @@ PUBLISHERS = 2
 EMPTY_ROOMS = 5
 ROUND_SECONDS = 40.0
 SETTLE_SECONDS = 20.0
-SHOWN_VIOLATIONS = 20
+SHOWN_ALIKE = 2
 # An engine that is empty for a moment, or a node that has just come back, is made up for in this time.
 CALM_SECONDS = 10.0
 
@@ -306,9 +306,7 @@ async def run(engine_name: str, seconds: float, seed: int, clients: int) -> list
             await chaos.run(seconds)
             chaos.tell("checking")
         found = chaos.violations + check(chaos.record)
-        found += [
-            Violation("I0", sentence) for node in cluster.nodes for sentence in node.complaints()
-        ]
+    found += [Violation("I0", sentence) for sentence in cluster.complaints]
     events: Counter[str] = Counter()
     for page in chaos.record.pages:
         for event in page.events:
@@ -331,9 +329,15 @@ def main() -> None:
     seconds = options.minutes * 60
     found = asyncio.run(run(options.engine, seconds, options.seed, options.clients))
     if found:
-        shown = [str(violation) for violation in found[:SHOWN_VIOLATIONS]]
-        kinds = Counter(violation.invariant for violation in found)
-        sys.exit("\n\n".join([*shown, f"--seed {options.seed}: {len(found)} wrong, {dict(kinds)}"]))
+        kinds: dict[tuple[str, ...], list[Violation]] = {}
+        for violation in found:
+            words = re.sub(r"\S*\d\S*", "", violation.sentence).split()[:6]
+            kinds.setdefault((violation.invariant, *words), []).append(violation)
+        shown = [
+            "\n\n".join([*map(str, alike[:SHOWN_ALIKE]), f"({len(alike)} like this)"])
+            for alike in kinds.values()
+        ]
+        sys.exit("\n\n".join([*shown, f"--seed {options.seed}: {len(found)} things are wrong"]))
     print(f"--seed {options.seed}: nothing is wrong")
 
 

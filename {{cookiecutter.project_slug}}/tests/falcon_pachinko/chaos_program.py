@@ -108,7 +108,7 @@ def main() -> None:
     config = uvicorn.Config(
         app,
         lifespan="on",
-        log_level="info",
+        log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=10,
         ws=PushProtocol,

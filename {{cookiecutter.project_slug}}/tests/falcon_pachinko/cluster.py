@@ -213,6 +213,7 @@ class Cluster:
         engine: The engine.
         nodes: The nodes.
         troubles: What has happened.
+        complaints: What was wrong with the ends of the nodes and with what they have logged.
     """
 
     def __init__(self, engine: Engine, patience: Patience, folder: Path) -> None:
@@ -222,6 +223,7 @@ class Cluster:
             ClusterNode(number, Wire(engine.port), patience, folder) for number in range(NODES)
         ]
         self.troubles: list[Trouble] = []
+        self.complaints: list[str] = []
         self.engine_lock = asyncio.Lock()
         self.node_locks = [asyncio.Lock() for _ in self.nodes]
         self.wire_locks = [asyncio.Lock() for _ in self.nodes]
@@ -374,7 +376,10 @@ def plan(dice: random.Random, seconds: float) -> list[Fault]:
 
 @contextlib.asynccontextmanager
 async def running_cluster(engine: Engine, patience: Patience) -> AsyncIterator[Cluster]:
-    """A cluster for the length of an ``async with``; each node is told to stop, and killed if it does not."""
+    """A cluster for the length of an ``async with``; each node is told to stop, and killed if it does not.
+
+    Afterwards its ``complaints`` are known.
+    """
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         cluster = Cluster(engine, patience, Path(folder))
         async with contextlib.AsyncExitStack() as stack:
@@ -387,6 +392,7 @@ async def running_cluster(engine: Engine, patience: Patience) -> AsyncIterator[C
                 yield cluster
             finally:
                 await asyncio.gather(*(node.end(signal.SIGTERM) for node in cluster.nodes))
+                cluster.complaints = [line for node in cluster.nodes for line in node.complaints()]
 
 
 def fetch(url: str) -> Any:

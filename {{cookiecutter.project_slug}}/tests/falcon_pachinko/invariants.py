@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 SHOWN_EVENTS = 12
 # How much later than a server a client may know of something.
 MARGIN_SECONDS = 1.0
+# How long a node may need to notice that the engine is there again.
+BACK_SECONDS = 3.0
 NUMBERED = ("said", "joined", "left")
 EXPECTED_CODES = {1000, 1001, 1005, 1006, 1012}
 
@@ -246,6 +248,8 @@ def follow(page: Page, record: Record) -> tuple[list[Segment], list[Violation]]:
     found: list[Violation] = []
     seen: set[tuple[str, int]] = set()
     since: Mapping[str, int] = {}
+    node = 0
+    positioned: set[str] = set()
 
     def complain(invariant: str, sentence: str, place: int) -> None:
         found.append(Violation(invariant, f"{page.name} {sentence}", excerpt(page, place)))
@@ -254,10 +258,13 @@ def follow(page: Page, record: Record) -> tuple[list[Segment], list[Violation]]:
         if isinstance(event, Left):
             break
         if isinstance(event, Opened):
-            since = event.since
+            since, node = event.since, event.node
+            positioned.clear()
         elif isinstance(event, Positioned):
             segment = open_segments.get(event.epoch)
             name = f"{event.epoch}:{event.offset}"
+            joining = event.epoch not in positioned
+            positioned.add(event.epoch)
             if event.recovered:
                 if segment is None:
                     complain("I1", f"recovered {name}, of which it knew nothing", place)
@@ -271,8 +278,9 @@ def follow(page: Page, record: Record) -> tuple[list[Segment], list[Violation]]:
             elif event.recovered is False and segment is not None:
                 missed = event.offset - segment.end
                 away = event.at - segment.ended
+                kept = away < record.history_seconds * 0.7
                 few = missed <= record.history_messages * 0.9
-                if few and away < record.history_seconds * 0.7:
+                if few and kept and not (joining and was_away(record, node, event.at)):
                     complain(
                         "I1",
                         f"was not given the {missed} messages up to {name} though it was away"
@@ -301,6 +309,14 @@ def follow(page: Page, record: Record) -> tuple[list[Segment], list[Violation]]:
         elif isinstance(event, Got) and event.type in NUMBERED:
             complain("I1", f"got {event.type} without a position", place)
     return segments, found
+
+
+def was_away(record: Record, node: int, at: float) -> bool:
+    """Whether the engine was away for a node, or may not have been there again for long."""
+    return any(
+        trouble.node in (None, node) and trouble.begun <= at <= trouble.ended + BACK_SECONDS
+        for trouble in record.troubles
+    )
 
 
 def differences(segments: list[Segment]) -> list[Violation]:
@@ -354,9 +370,13 @@ def gaps(segments: list[Segment]) -> list[Violation]:
 def wrong_exclusions(segments: list[Segment]) -> list[Violation]:
     """Who saw what it was to be left out of."""
     return [
-        Violation("I1", f"{segment.page.name} saw what it is excluded from", (str(got),))
+        Violation(
+            "I1",
+            f"{segment.page.name} saw what it is excluded from",
+            excerpt(segment.page, place_of(segment, offset)),
+        )
         for segment in segments
-        for got in segment.messages.values()
+        for offset, got in segment.messages.items()
         if excluded(segment.page, got)
     ]
 
