@@ -13,7 +13,7 @@ from cookiecutter.main import cookiecutter
 
 TARGETS = {
     "template": "help install run test quick check format asyncapi manifest screenshots bench clean",
-    "project": "help install run test browser soak check format asyncapi clean",
+    "project": "help install run test browser soak chaos check format asyncapi clean",
 }
 
 

@@ -12,7 +12,6 @@ import contextlib
 import random
 import re
 import sys
-import time
 from collections import Counter
 from typing import Any
 
@@ -20,10 +19,12 @@ from falcon_pachinko import BackendUnavailable
 from falcon_pachinko.publisher import AsyncPublisher
 
 from .chaos_program import PREFIX
-from .cluster import Cluster, Fault, Patience, plan, running_cluster, wait_until
+from .cluster import Cluster, Fault, Patience, now, plan, running_cluster, wait_until
 from .crowd import Person, World
 from .engines import ENGINES, VALKEY, running_engine
 from .invariants import (
+    Got,
+    Positioned,
     Publish,
     Record,
     Violation,
@@ -32,12 +33,18 @@ from .invariants import (
     wrong_members,
 )
 
-CLIENTS = 150
+CLIENTS = 300
 CLIENTS_PER_ROOM = 8
 PUBLISHERS = 2
+BURST_MESSAGES = 40
+# Above what the engine keeps for a client without counting it.
+FILLER_BYTES = 40_000
 EMPTY_ROOMS = 5
 ROUND_SECONDS = 40.0
 SETTLE_SECONDS = 20.0
+RECOVERED = {None: "placed", True: "recovered", False: "not recovered"}
+# What a run has to have seen.
+SHOWN = ("recovered", "not recovered", "joined", "left", "accepted", "refused")
 SHOWN_ALIKE = 2
 # An engine that is empty for a moment, or a node that has just come back, is made up for in this time.
 CALM_SECONDS = 10.0
@@ -68,7 +75,6 @@ class Chaos:
         self.people = [Person(self.world, number) for number in range(clients)]
         self.violations: list[Violation] = []
         self.said = 0
-        self.begun = time.monotonic()
 
     async def run(self, seconds: float) -> None:
         """Make rounds of faults with a calm after each, and let everybody go at the end."""
@@ -94,7 +100,7 @@ class Chaos:
 
     async def make_round(self, faults: list[Fault]) -> None:
         """Make faults, and publish from outside meanwhile."""
-        begun = time.monotonic()
+        begun = now()
         async with asyncio.TaskGroup() as group:
             speaking = [group.create_task(self.speak(number)) for number in range(PUBLISHERS)]
             async with asyncio.TaskGroup() as harm:
@@ -105,7 +111,7 @@ class Chaos:
 
     async def harm(self, fault: Fault, begun: float) -> None:
         """Make one fault when its time has come."""
-        await asyncio.sleep(begun + fault.at - time.monotonic())
+        await asyncio.sleep(begun + fault.at - now())
         self.tell(f"{fault.kind}, node {fault.node}, {fault.seconds:.1f} s")
         await self.cluster.make(fault)
 
@@ -120,7 +126,9 @@ class Chaos:
                     room = f"room-{10**6 + dice.randrange(EMPTY_ROOMS)}"
                 else:
                     room = dice.choice(rooms)
-                count, filler = (40, "x" * 2000) if dice.random() < 0.05 else (1, "")
+                count, filler = (BURST_MESSAGES, "") if dice.random() < 0.05 else (1, "")
+                if self.cluster.narrow:
+                    filler = "x" * FILLER_BYTES
                 async with asyncio.TaskGroup() as group:
                     for _ in range(count):
                         group.create_task(
@@ -137,15 +145,18 @@ class Chaos:
         self.said += 1
         key = f"{who}#{self.said}"
         payload = {"key": key, "room": room, "who": who, "user": "", "without": ""}
-        begun, outcome = time.monotonic(), "cut off"
+        begun, outcome = now(), "raised"
         try:
             message = {"type": "said", "payload": payload | {"filler": filler}}
             await publisher.broadcast_to_room(room, message)
             outcome = "accepted"
         except BackendUnavailable:
             outcome = "refused"
+        except Exception as error:
+            sentence = f"publishing from outside raised {error!r}"
+            self.violations.append(Violation("I3", sentence))
         finally:
-            ended = time.monotonic()
+            ended = now()
             self.record.publishes.append(
                 Publish(key, room, who, "", "", False, begun, ended, outcome)
             )
@@ -290,7 +301,7 @@ class Chaos:
             self.violations.append(Violation(invariant, str(error)))
 
     def tell(self, what: str) -> None:
-        print(f"{time.monotonic() - self.begun:7.2f} {what}", flush=True)
+        print(f"{now():7.2f} {what}", flush=True)
 
 
 def shapes(keys: list[str]) -> set[str]:
@@ -307,14 +318,27 @@ async def run(engine_name: str, seconds: float, seed: int, clients: int) -> list
             chaos.tell("checking")
         found = chaos.violations + check(chaos.record)
     found += [Violation("I0", sentence) for sentence in cluster.complaints]
-    events: Counter[str] = Counter()
-    for page in chaos.record.pages:
-        for event in page.events:
-            recovered = getattr(event, "recovered", "")
-            events[f"{type(event).__name__} {recovered}".strip()] += 1
-    outcomes = Counter(publish.outcome for publish in chaos.record.publishes)
-    print(f"{len(chaos.record.pages)} pages: {dict(events)}; publishes: {dict(outcomes)}")
+    counts = count_events(chaos.record)
+    print(f"{len(chaos.record.pages)} pages: {dict(counts)}")
+    found += [
+        Violation("I0", f"nothing was {what}: this run shows nothing")
+        for what in SHOWN
+        if not counts[what]
+    ]
     return found
+
+
+def count_events(record: Record) -> Counter[str]:
+    """What there was of each kind."""
+    counts: Counter[str] = Counter()
+    for page in record.pages:
+        for event in page.events:
+            if isinstance(event, Positioned):
+                counts[RECOVERED[event.recovered]] += 1
+            else:
+                counts[event.type if isinstance(event, Got) else type(event).__name__.lower()] += 1
+    counts.update(publish.outcome for publish in record.publishes)
+    return counts
 
 
 def main() -> None:

@@ -27,8 +27,18 @@ WAIT_SECONDS = 20.0
 STEP_SECONDS = 0.02
 CHUNK_BYTES = 64 * 1024
 LOG_BYTES = 4000
+# With an answer within 1 s: it is looked for four times in that time.
+NOTICE_SECONDS = 2.5
 # What a server puts back after it was asked for less: the defaults of Redis and Valkey.
 BUFFERS = "pubsub 33554432 8388608 60"
+
+
+BEGUN = time.monotonic()
+
+
+def now() -> float:
+    """Seconds since the run has begun."""
+    return time.monotonic() - BEGUN
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +223,7 @@ class Cluster:
         engine: The engine.
         nodes: The nodes.
         troubles: What has happened.
+        narrow: Whether the engine lets go of a subscriber who is not as fast as what is said.
         complaints: What was wrong with the ends of the nodes and with what they have logged.
     """
 
@@ -224,6 +235,7 @@ class Cluster:
         ]
         self.troubles: list[Trouble] = []
         self.complaints: list[str] = []
+        self.narrow = False
         self.engine_lock = asyncio.Lock()
         self.node_locks = [asyncio.Lock() for _ in self.nodes]
         self.wire_locks = [asyncio.Lock() for _ in self.nodes]
@@ -231,13 +243,13 @@ class Cluster:
     @contextlib.contextmanager
     def trouble(self, kind: str, node: int | None = None) -> Any:
         """Record what happens while the ``with`` lasts; that it begins is recorded at once."""
-        begun = time.monotonic()
+        begun = now()
         place = len(self.troubles)
         self.troubles.append(Trouble(kind, node, begun, float("inf")))
         try:
             yield
         finally:
-            self.troubles[place] = Trouble(kind, node, begun, time.monotonic())
+            self.troubles[place] = Trouble(kind, node, begun, now())
 
     async def make(self, fault: Fault) -> None:
         """Let something happen, from its beginning to its end."""
@@ -282,9 +294,11 @@ class Cluster:
         async with self.engine_lock:
             with self.trouble("narrow buffers"):
                 await self.command("CONFIG", "SET", name, "pubsub 1024 1024 1")
+                self.narrow = True
                 try:
                     await asyncio.sleep(fault.seconds)
                 finally:
+                    self.narrow = False
                     await self.command("CONFIG", "SET", name, BUFFERS)
 
     async def pause_engine(self, fault: Fault) -> None:
@@ -324,8 +338,20 @@ class Cluster:
                     wire.to_node.clear()
                 try:
                     await asyncio.sleep(fault.seconds)
+                    await self.see_noticed(fault)
                 finally:
                     wire.heal()
+
+    async def see_noticed(self, fault: Fault) -> None:
+        """Complain where a node does not know yet that nothing comes through."""
+        node = self.nodes[fault.node]
+        if fault.seconds < NOTICE_SECONDS or self.node_locks[fault.node].locked():
+            return  # it was not given the time, or is dead or paused itself
+        numbers = await node.ask("/numbers")
+        if numbers is not None and not numbers["outage"]:
+            self.complaints.append(
+                f"node {fault.node} has not noticed a {fault.kind} within {fault.seconds:.1f} s"
+            )
 
     async def command(self, *words: str) -> None:
         await asyncio.to_thread(self.engine.command, *words)
@@ -392,7 +418,7 @@ async def running_cluster(engine: Engine, patience: Patience) -> AsyncIterator[C
                 yield cluster
             finally:
                 await asyncio.gather(*(node.end(signal.SIGTERM) for node in cluster.nodes))
-                cluster.complaints = [line for node in cluster.nodes for line in node.complaints()]
+                cluster.complaints += [line for node in cluster.nodes for line in node.complaints()]
 
 
 def fetch(url: str) -> Any:

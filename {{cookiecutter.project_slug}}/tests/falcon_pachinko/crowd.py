@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import json
 import random
-import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -15,6 +14,7 @@ from urllib.parse import urlencode
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 
+from .cluster import now
 from .invariants import Closed, Got, Left, Opened, Page, Positioned, Publish, Record
 
 ANSWER_SECONDS = 15.0
@@ -103,25 +103,25 @@ class Browser:
             for answer in self.answers.values():
                 if not answer.done():
                     answer.set_result("cut off")
-            at = self.closing_at if self.closing_at is not None else time.monotonic()
+            at = self.closing_at if self.closing_at is not None else now()
             self.page.events.append(Closed(at, socket.close_code or 1006))
 
     def take(self, message: Mapping[str, Any]) -> None:
         """Record a message."""
-        now = time.monotonic()
+        at = now()
         kind, payload = message["type"], message.get("payload", {})
         epoch, _, digits = message.get("id", "").partition(":")
         offset = int(digits) if digits else 0
         if kind == "serverPosition":
             recovered = payload.get("recovered")
-            self.page.events.append(Positioned(now, epoch, offset, recovered))
+            self.page.events.append(Positioned(at, epoch, offset, recovered))
             self.known[epoch] = offset
             self.connection = payload["connection"]
             self.told_epochs.add(epoch)
             if len(self.told_epochs) >= len(self.page.rooms):
                 self.placed.set()
             return
-        self.page.events.append(Got(now, kind, payload, epoch, offset))
+        self.page.events.append(Got(at, kind, payload, epoch, offset))
         if epoch and offset > self.known.get(epoch, 0):
             self.known[epoch] = offset
         if kind == "said":
@@ -155,7 +155,7 @@ class Browser:
             "ephemeral": ephemeral,
         }
         answer = self.answers[key] = asyncio.get_running_loop().create_future()
-        begun, outcome = time.monotonic(), "cut off"
+        begun, outcome = now(), "cut off"
         try:
             with contextlib.suppress(ConnectionClosed):
                 await socket.send(json.dumps({"type": "say", "payload": message}))
@@ -165,14 +165,14 @@ class Browser:
             outcome = "unanswered"
         finally:
             del self.answers[key]
-            ended = time.monotonic()
+            ended = now()
             publish = (key, room, page.name, page.user, without, ephemeral, begun, ended, outcome)
             self.record.publishes.append(Publish(*publish))
         return outcome
 
     async def end(self, socket: ClientConnection, dice: random.Random) -> None:
         """End the connection in order or without a word."""
-        self.closing_at = time.monotonic()
+        self.closing_at = now()
         if dice.random() < 0.5:
             socket.transport.abort()
         else:
@@ -252,7 +252,7 @@ class Person:
                     failures = 0
                     browser.told_epochs.clear()
                     browser.closing_at = None
-                    browser.page.events.append(Opened(time.monotonic(), node, since))
+                    browser.page.events.append(Opened(now(), node, since))
                     self.socket = socket
                     try:
                         how = await self.talk(browser, socket)
@@ -326,7 +326,7 @@ class Person:
 
     async def leave(self, browser: Browser, socket: ClientConnection) -> None:
         """Leave the rooms before the connection ends."""
-        browser.page.events.append(Left(time.monotonic()))
+        browser.page.events.append(Left(now()))
         with contextlib.suppress(TimeoutError, ConnectionClosed):
             await socket.send('{"type": "leave"}')
             async with asyncio.timeout(CLOSE_SECONDS):

@@ -665,5 +665,13 @@ def excerpt(page: Page, place: int) -> tuple[str, ...]:
     start = max(0, place - SHOWN_EVENTS)
     shown = page.events[start : place + SHOWN_EVENTS // 2]
     return tuple(
-        f"{'->' if start + number == place else '  '} {event}" for number, event in enumerate(shown)
+        f"{'->' if start + number == place else '  '} {brief(event)}"
+        for number, event in enumerate(shown)
     )
+
+
+def brief(event: Event) -> str:
+    """An event on one line."""
+    fields = {name: getattr(event, name) for name in event.__slots__}
+    at = fields.pop("at")
+    return f"{at:8.3f} {type(event).__name__} {fields}"

@@ -306,4 +306,4 @@ def test_a_violation_shows_the_part_of_the_record_in_which_it_is() -> None:
     lines = str(found).splitlines()
     assert lines[0] == "I1: Alice/1 got key 50 twice"
     assert len(lines) < 25
-    assert any("->" in line and "offset=100" in line for line in lines)
+    assert any("->" in line and "'offset': 100" in line for line in lines)
