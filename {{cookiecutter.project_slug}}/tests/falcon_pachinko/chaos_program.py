@@ -2,7 +2,9 @@
 
 import argparse
 import asyncio
+import signal
 import socket
+import sys
 from typing import Any
 
 import falcon.asgi
@@ -84,6 +86,20 @@ class Presence:
             raise falcon.HTTPServiceUnavailable(description=str(error)) from error
 
 
+class Server(uvicorn.Server):
+    """uvicorn's, which says on SIGUSR1 where its tasks are."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, print_tasks)
+        await super().startup(sockets)
+
+
+def print_tasks() -> None:
+    """Print where all tasks wait."""
+    for task in asyncio.all_tasks():
+        task.print_stack(file=sys.stderr)
+
+
 def main() -> None:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -115,7 +131,7 @@ def main() -> None:
         ws_per_message_deflate=False,
     )
     with socket.create_server(("127.0.0.1", options.port), backlog=1024) as listener:
-        uvicorn.Server(config).run([listener])
+        Server(config).run([listener])
 
 
 if __name__ == "__main__":

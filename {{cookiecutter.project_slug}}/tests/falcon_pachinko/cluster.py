@@ -6,6 +6,8 @@ import json
 import os
 import random
 import signal
+import socket
+import struct
 import sys
 import tempfile
 import time
@@ -25,8 +27,9 @@ SOURCE = Path(falcon_pachinko.__file__).parent.parent
 NODES = 3
 WAIT_SECONDS = 20.0
 STEP_SECONDS = 0.02
+STOP_SECONDS = 5.0
 CHUNK_BYTES = 64 * 1024
-LOG_BYTES = 4000
+LOG_BYTES = 10_000
 # With an answer within 1 s: it is looked for four times in that time.
 NOTICE_SECONDS = 2.5
 # What a server puts back after it was asked for less: the defaults of Redis and Valkey.
@@ -80,6 +83,7 @@ class Wire:
         self.to_node = asyncio.Event()
         self.heal()
         self.writers: set[asyncio.StreamWriter] = set()
+        self.carrying: set[asyncio.Task[Any]] = set()
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
@@ -91,6 +95,8 @@ class Wire:
             self.heal()
             server.close()
             self.cut()
+            if self.carrying:
+                await asyncio.wait(self.carrying)
 
     def heal(self) -> None:
         """Carry both ways, first what was held back."""
@@ -100,10 +106,16 @@ class Wire:
     def cut(self) -> None:
         """End all connections with a reset."""
         for writer in self.writers:
+            plug = writer.get_extra_info("socket")
+            plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection to its end; where the engine does not listen, end it at once."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.carrying.add(task)
+        task.add_done_callback(self.carrying.discard)
         self.writers.add(writer)
         try:
             with contextlib.suppress(OSError):
@@ -143,7 +155,7 @@ class ClusterNode:
         self.wire = wire
         self.port = free_port()
         self.log = folder / f"node-{number}.log"
-        self.statuses: list[int] = []
+        self.bad_ends: list[str] = []
         options = {"url": f"redis://127.0.0.1:{wire.port}/0", "port": self.port}
         options |= {name: getattr(patience, name) for name in Patience.__slots__}
         words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
@@ -188,13 +200,20 @@ class ClusterNode:
             return
         process.send_signal(signal.SIGCONT)
         process.send_signal(number)
+        begun = now()
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 status = await process.wait()
         except TimeoutError:
+            process.send_signal(signal.SIGUSR1)  # it says where it hangs
+            await asyncio.sleep(1.0)
             process.kill()
             status = await process.wait()
-        self.statuses.append(status)
+        if number not in (-status, signal.SIGTERM if status == 0 else None):
+            self.bad_ends.append(f"node {self.number} ended with {status} after {number.name}")
+        if now() - begun > STOP_SECONDS:
+            took = f"took {now() - begun:.1f} s from {begun:.1f} on to end"
+            self.bad_ends.append(f"node {self.number} {took}:\n{self.read_log()}")
 
     def read_log(self) -> str:
         """The end of what it has logged."""
@@ -202,12 +221,7 @@ class ClusterNode:
 
     def complaints(self) -> list[str]:
         """What was wrong with its ends and with what it has logged, in sentences."""
-        expected = {0, -signal.SIGTERM, -signal.SIGKILL}
-        found = [
-            f"node {self.number} ended with status {status}"
-            for status in self.statuses
-            if status not in expected
-        ]
+        found = list(self.bad_ends)
         log = self.log.read_text(errors="replace")
         for sign in ("Traceback", "never retrieved", "was destroyed but"):
             if (place := log.find(sign)) >= 0:
