@@ -29,6 +29,7 @@ from .invariants import (
     Record,
     Violation,
     check,
+    excerpt,
     wrong_last_edges,
     wrong_members,
 )
@@ -41,7 +42,6 @@ BURST_MESSAGES = 40
 FILLER_BYTES = 40_000
 EMPTY_ROOMS = 5
 ROUND_SECONDS = 40.0
-SETTLE_SECONDS = 20.0
 # What a room keeps for nodes that were cut off expires by itself in this time.
 LEFTOVER_SECONDS = 60.0
 RECOVERED = {None: "placed", True: "recovered", False: "not recovered"}
@@ -93,8 +93,8 @@ class Chaos:
                     self.world.enter("calm")
                     await self.settle()
                 self.world.enter("over")
-                async with asyncio.timeout(SETTLE_SECONDS):
-                    await asyncio.gather(*lives)
+                async with self.watching("I5"):
+                    await wait_until(self.is_over, "all people have gone")
                 await self.see_idle(fresh, idle)
             finally:
                 for life in lives:
@@ -168,7 +168,13 @@ class Chaos:
         """Wait until everybody is there again, speak once in each room, and look."""
         async with self.watching("I5"):
             await wait_until(self.is_served, "all nodes say that the engine is there")
-            await wait_until(self.is_calm, f"all people are in their rooms, but not {self.lost}")
+        try:
+            await wait_until(self.is_calm, "all people are in their rooms")
+        except TimeoutError as error:
+            lost = [person.browser.page for person in self.restless() if person.browser]
+            sentence = f"{error}, but not {[page.name for page in lost]}"
+            shown = [line for page in lost[:2] for line in excerpt(page, len(page.events))]
+            self.violations.append(Violation("I5", sentence, tuple(shown)))
         async with self.watching("I3"):
             await self.say_all()
         living = self.living()
@@ -266,12 +272,14 @@ class Chaos:
         return all(one is not None and not one["outage"] for one in numbers.values())
 
     async def is_calm(self) -> bool:
-        return all(person.resting for person in self.people)
+        return not self.restless()
 
-    @property
-    def lost(self) -> str:
-        pages = [person.browser.page.name for person in self.people if person.browser]
-        return f"{len(pages)} pages"
+    async def is_over(self) -> bool:
+        return all(person.over for person in self.people)
+
+    def restless(self) -> list[Person]:
+        """Who is neither away nor told where its rooms stand."""
+        return [person for person in self.people if not person.resting]
 
     def living(self) -> dict[str, set[str]]:
         """Who is where, as they know it themselves."""

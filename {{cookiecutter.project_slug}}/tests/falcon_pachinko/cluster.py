@@ -106,6 +106,8 @@ class Wire:
     def cut(self) -> None:
         """End all connections with a reset."""
         for writer in self.writers:
+            if writer.is_closing():
+                continue
             plug = writer.get_extra_info("socket")
             plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()

@@ -23,6 +23,7 @@ CLOSE_SECONDS = 1.0
 THINKING_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 1.0
 BURST_MESSAGES = 5
+LOOK_SECONDS = 0.2
 # Of the people: who shares a user with another one, is in two rooms, or never goes by themselves.
 TWINS, IN_TWO_ROOMS, FAITHFUL = 5, 6, 5
 VISITS_PER_ROOM = 2
@@ -185,7 +186,8 @@ class Person:
     Attributes:
         browser: The page that is open; ``None`` for one who is away.
         socket: Its connection, if it has one.
-        resting: Whether nothing is under way, so that a calm can be told.
+        resting: Whether nothing is under way.
+        over: Whether it has gone for good.
     """
 
     def __init__(self, world: World, number: int) -> None:
@@ -198,6 +200,7 @@ class Person:
         self.browser: Browser | None = None
         self.socket: ClientConnection | None = None
         self.resting = False
+        self.over = False
         self.visits = 0
         self.loads = 0
         self.absence_seconds = 0.0
@@ -224,6 +227,7 @@ class Person:
                 self.visits += 1
                 await self.be_away()
         self.browser = None
+        self.over = True
 
     async def be_away(self) -> None:
         """Wait before the next visit, which does not begin in a calm."""
@@ -288,7 +292,10 @@ class Person:
     async def act(self, browser: Browser, socket: ClientConnection) -> str:
         """Do one thing after the other, until one of them ends the connection."""
         dice = self.dice
-        await browser.placed.wait()
+        while not browser.placed.is_set() and self.world.phase != "over":
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await browser.placed.wait()
         while True:
             if self.world.phase == "calm":
                 self.resting = True
