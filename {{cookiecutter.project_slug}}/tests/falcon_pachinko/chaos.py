@@ -46,7 +46,7 @@ ROUND_SECONDS = 40.0
 LEFTOVER_SECONDS = 60.0
 RECOVERED = {None: "placed", True: "recovered", False: "not recovered"}
 # What a run has to have seen.
-SHOWN = ("recovered", "not recovered", "joined", "left", "accepted", "refused")
+SHOWN = ("recovered", "joined", "left", "accepted", "refused")
 SHOWN_ALIKE = 2
 # An engine that is empty for a moment, or a node that has just come back, is made up for in this time.
 CALM_SECONDS = 10.0
@@ -147,7 +147,7 @@ class Chaos:
         self.said += 1
         key = f"{who}#{self.said}"
         payload = {"key": key, "room": room, "who": who, "user": "", "without": ""}
-        begun, outcome = now(), "raised"
+        begun, outcome = now(), "cut off"
         try:
             message = {"type": "said", "payload": payload | {"filler": filler}}
             await publisher.broadcast_to_room(room, message)
@@ -155,6 +155,7 @@ class Chaos:
         except BackendUnavailable:
             outcome = "refused"
         except Exception as error:
+            outcome = "refused"
             sentence = f"publishing from outside raised {error!r}"
             self.violations.append(Violation("I3", sentence))
         finally:
