@@ -15,6 +15,8 @@ import sys
 from collections import Counter
 from typing import Any
 
+import redis
+
 from falcon_pachinko import BackendUnavailable
 from falcon_pachinko.publisher import AsyncPublisher
 
@@ -45,6 +47,7 @@ ROUND_SECONDS = 40.0
 # What a room keeps for nodes that were cut off expires by itself in this time.
 LEFTOVER_SECONDS = 60.0
 RECOVERED = {None: "placed", True: "recovered", False: "not recovered"}
+SHOWN_KEYS = 10
 # What a run has to have seen.
 SHOWN = ("recovered", "joined", "left", "accepted", "refused")
 SHOWN_ALIKE = 2
@@ -266,7 +269,19 @@ class Chaos:
             await wait_until(all_gone, "idle", seconds)
         if left:
             sentence = f"{len(left)} things are left though everybody has gone"
-            self.violations.append(Violation("I4", sentence, tuple(left[:20])))
+            shown = await asyncio.to_thread(self.show, await asyncio.to_thread(self.keys))
+            self.violations.append(Violation("I4", sentence, (*left[:20], *shown)))
+
+    def show(self, keys: list[str]) -> list[str]:
+        """What is in some keys, for people."""
+        readers = {b"hash": "HGETALL", b"set": "SMEMBERS", b"string": "GET"}
+        shown = []
+        with redis.Redis.from_url(self.cluster.engine.url) as client:
+            for key in keys[:SHOWN_KEYS]:
+                reader = readers.get(client.execute_command("TYPE", key))
+                content = client.execute_command(reader, key) if reader else "..."
+                shown.append(f"{key}, {client.pttl(key)} ms: {content}")
+        return shown
 
     async def is_served(self) -> bool:
         numbers = await self.numbers()
