@@ -82,6 +82,7 @@ class Browser:
         self.said = 0
         self.keys_seen: set[str] = set()
         self.closing_at: float | None = None
+        self.leaving = False
         self.alone = asyncio.Event()
 
     def url(self, port: int) -> str:
@@ -263,6 +264,8 @@ class Person:
                     finally:
                         self.socket = None
                         self.resting = False
+            if how == "lost" and browser.leaving:
+                how = "depart"  # the connection ended before it had left
             if how != "lost":
                 return how
             longest = min(LONGEST_PAUSE_SECONDS, 0.1 * 2**failures)
@@ -333,6 +336,7 @@ class Person:
 
     async def leave(self, browser: Browser, socket: ClientConnection) -> None:
         """Leave the rooms before the connection ends."""
+        browser.leaving = True
         browser.page.events.append(Left(now()))
         with contextlib.suppress(TimeoutError, ConnectionClosed):
             await socket.send('{"type": "leave"}')
