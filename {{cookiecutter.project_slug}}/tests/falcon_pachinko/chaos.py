@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import random
 import re
+import signal
 import sys
 from collections import Counter
 from typing import Any
@@ -170,8 +171,16 @@ class Chaos:
 
     async def settle(self) -> None:
         """Wait until everybody is there again, speak once in each room, and look."""
-        async with self.watching("I5"):
+        try:
             await wait_until(self.is_served, "all nodes say that the engine is there")
+        except TimeoutError as error:
+            reasons = [f"{number}: {said}" for number, said in (await self.numbers()).items()]
+            for node in self.cluster.nodes:
+                node.send(signal.SIGUSR1)  # they say where they hang
+            await asyncio.sleep(1.0)
+            logs = [node.read_log() for node in self.cluster.nodes]
+            logs.append(self.cluster.engine.read_log())
+            self.violations.append(Violation("I5", str(error), (*reasons, *logs)))
         try:
             await wait_until(self.is_calm, "all people are in their rooms")
         except TimeoutError as error:

@@ -5,6 +5,7 @@ import asyncio
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 import falcon.asgi
@@ -95,9 +96,16 @@ class Server(uvicorn.Server):
 
 
 def print_tasks() -> None:
-    """Print where all tasks wait."""
+    """Print where the tasks wait that are not of one connection alone."""
     for task in asyncio.all_tasks():
-        task.print_stack(file=sys.stderr)
+        places: list[str] = []
+        inner: Any = task.get_coro()
+        while (frame := getattr(inner, "cr_frame", None)) is not None:
+            code = frame.f_code
+            places.append(f"{Path(code.co_filename).name}:{frame.f_lineno} {code.co_qualname}")
+            inner = getattr(inner, "cr_await", None)
+        if not any("run_asgi" in place or "Resource.listen" in place for place in places):
+            print(task.get_name(), " > ".join(places), file=sys.stderr, flush=True)
 
 
 def main() -> None:
