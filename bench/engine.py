@@ -50,12 +50,9 @@ def running() -> Iterator[Engine]:
     program = next(path for folder in folders for path in Path(folder).rglob("valkey-server"))
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
+        options = f"--port {port} --bind 127.0.0.1 --appendonly no --dir {folder}".split()
         process = subprocess.Popen(
-            [
-                str(program),
-                *f"--port {port} --bind 127.0.0.1 --appendonly no --dir {folder}".split(),
-            ]
-            + ["--save", ""],
+            [str(program), *options, "--save", ""],
             stdout=subprocess.DEVNULL,
             preexec_fn=die_with_parent,
         )

@@ -47,9 +47,9 @@ def carry_out(workload: Workload, servers: Sequence[Server], effort: Effort) -> 
                     outcomes[server.name].append(measure(workload, started[server.name], effort))
             continue
         with clients(workload, servers) as started:
-            warm_up = "trial" if workload.kind == "trial" else "burst"
             for client in started.values():
-                ask(client, Order(action=warm_up, seconds=effort.seconds))
+                warm_up = Order(action="burst", seconds=effort.seconds)
+                ask(client, warm_up)
             for _ in range(effort.rounds):
                 for name, client in started.items():
                     outcomes[name].append(measure(workload, client, effort))

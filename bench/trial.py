@@ -10,11 +10,12 @@ import contextlib
 import json
 import os
 import resource
-import subprocess
 import sys
 import time
 from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
 
 import redis.asyncio
 import uvloop
@@ -22,7 +23,7 @@ from falcon_pachinko import WebSocketConnectionManager
 from falcon_pachinko.backends import backend_from_url
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
-from .child import python
+from .child import python, start
 from .engine import URL_VARIABLE, Engine, running
 from .plan import Order, Outcome
 
@@ -35,6 +36,7 @@ MISSED = 100
 LIVE_MEMBERS, LIVE_PER_SECOND = 50, 50
 WAIT_SECONDS = 30
 
+L = TypeVar("L", bound="Listener")
 Measure = Callable[[Order], Awaitable[Outcome]]
 
 
@@ -91,85 +93,103 @@ async def publishing(order: Order, publish: Callable[[int], Awaitable[None]]) ->
 
 
 class Listener(WSListener):
-    """A connection to a room with history."""
+    """A connection to a room with history, which counts the bytes that mean something."""
 
     transport: WSTransport
 
-    def __init__(self, delays: array[float] | None = None) -> None:
-        self.delays = delays
-        self.offsets: list[int] = []
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+        self.position: dict[str, Any] = {}
         self.placed = asyncio.get_running_loop().create_future()
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.transport = transport
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        data = frame.get_payload_as_bytes()
+        if data.startswith(b'{"type":"serverPosition"'):
+            self.position = json.loads(data)
+            self.placed.set_result(None)
+        else:
+            self.frames.append(data)
+
+
+class Talker(Listener):
+    """A connection that takes note of how long what is said takes."""
+
+    def __init__(self, delays: array[float]) -> None:
+        super().__init__()
+        self.delays = delays
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         message = json.loads(frame.get_payload_as_bytes())
-        if message["type"] == "serverPosition":
-            self.placed.set_result((message["id"], message["payload"].get("recovered")))
-            return
-        self.offsets.append(int(message["id"].partition(":")[2]))
-        if self.delays is not None:
+        if message["type"] == "said":
             self.delays.append(time.perf_counter() - float(message["payload"]["text"]))
+
+
+async def talk(port: int) -> None:
+    """Live traffic, in a process of its own: on each line that is read it tells the p99 since the last one."""
+    delays = array("d")
+    members = [await connect(port, "/kept/live", Talker(delays)) for _ in range(LIVE_MEMBERS)]
+    lines = await read_lines()
+    next_line = asyncio.ensure_future(lines.readline())
+    print("{}", flush=True)
+    while True:
+        say(members[0], str(time.perf_counter()))
+        done, _ = await asyncio.wait({next_line}, timeout=1 / LIVE_PER_SECOND)
+        if done:
+            if not next_line.result():
+                return
+            print(json.dumps(1_000 * sorted(delays)[len(delays) * 99 // 100]), flush=True)
+            del delays[:]
+            next_line = asyncio.ensure_future(lines.readline())
 
 
 @contextlib.asynccontextmanager
 async def recovery(engine: Engine) -> AsyncIterator[Measure]:
     """A thousand who missed a hundred messages come back at once; others go on talking."""
-    node = subprocess.Popen(
-        python("-m", "bench.asgi", "bench.servers.ours:app", "--push"),
-        env=os.environ | {URL_VARIABLE: engine.url},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert node.stdout is not None
-        port = int(node.stdout.readline())
-        delays = array("d")
-        live = [await connect(port, "/kept/live", Listener(delays)) for _ in range(LIVE_MEMBERS)]
-
-        async def talk(until: asyncio.Event) -> None:
-            while not until.is_set():
-                say(live[0], str(time.perf_counter()))
-                await asyncio.sleep(1 / LIVE_PER_SECOND)
-
-        async def p99_ms(during: Callable[[], Awaitable[None]]) -> float:
-            del delays[:]
-            over = asyncio.Event()
-            talking = asyncio.create_task(talk(over))
-            await during()
-            over.set()
-            await talking
-            return 1_000 * sorted(delays)[len(delays) * 99 // 100]
-
+    command = python("-m", "bench.asgi", "bench.servers.ours:app", "--push")
+    environment = os.environ | {URL_VARIABLE: engine.url}
+    with contextlib.ExitStack() as stack:
+        node = stack.enter_context(start("the node", command, Path(), environment))
+        port = int(node.listen(WAIT_SECONDS))
+        command = python("-m", "bench.trial", "talk", str(port))
+        talker = stack.enter_context(start("the talker", command, Path(), environment))
+        talker.listen(WAIT_SECONDS)
         rounds = 0
+
+        async def p99_ms() -> float:
+            talker.tell("")
+            return float(await asyncio.to_thread(talker.listen, WAIT_SECONDS))
 
         async def measure(order: Order) -> Outcome:
             nonlocal rounds
             rounds += 1
             path = f"/kept/room{rounds}"
             speaker = await connect(port, path, Listener())
-            since, _ = await speaker.placed
+            await speaker.placed
             for number in range(MISSED):
                 say(speaker, str(number))
-            await until(lambda: len(speaker.offsets) == MISSED)
-            whole = 0
-
-            async def come_back() -> None:
-                nonlocal whole
-                back = [
-                    connect(port, f"{path}?since={since}", Listener()) for _ in range(COMING_BACK)
-                ]
-                for client in await asyncio.gather(*back):
-                    _, recovered = await asyncio.wait_for(client.placed, WAIT_SECONDS)
-                    whole += bool(recovered and client.offsets == speaker.offsets)
-                    client.transport.disconnect(False)
-
-            before_ms = await p99_ms(lambda: asyncio.sleep(order.seconds))
+            await until(lambda: len(speaker.frames) == MISSED)
+            await p99_ms()
+            await asyncio.sleep(order.seconds)
+            before_ms = await p99_ms()
             started = time.perf_counter()
-            during_ms = await p99_ms(come_back)
+            back = f"{path}?since={speaker.position['id']}"
+            clients = await asyncio.gather(
+                *[connect(port, back, Listener()) for _ in range(COMING_BACK)]
+            )
+            async with asyncio.timeout(WAIT_SECONDS):
+                for client in clients:
+                    await client.placed
             seconds = time.perf_counter() - started
-            speaker.transport.disconnect(False)
+            during_ms = await p99_ms()
+            whole = sum(
+                client.position["payload"]["recovered"] and client.frames == speaker.frames
+                for client in clients
+            )
+            for client in (*clients, speaker):
+                client.transport.disconnect(False)
             return {
                 "p99_alone_ms": before_ms,
                 "p99_ms": during_ms,
@@ -179,12 +199,9 @@ async def recovery(engine: Engine) -> AsyncIterator[Measure]:
             }
 
         yield measure
-    finally:
-        node.kill()
-        node.wait()
 
 
-async def connect(port: int, path: str, listener: Listener) -> Listener:
+async def connect(port: int, path: str, listener: L) -> L:
     """Connect to a room."""
     url = f"ws://127.0.0.1:{port}{path}"
     await ws_connect(lambda: listener, url, websocket_handshake_timeout=WAIT_SECONDS)
@@ -200,8 +217,16 @@ def say(listener: Listener, text: str) -> None:
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until something is so."""
     async with asyncio.timeout(WAIT_SECONDS):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.005)
+
+
+async def read_lines() -> asyncio.StreamReader:
+    """What is read from the standard input."""
+    lines = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    return lines
 
 
 TRIALS = {"joined": joined, "awaited": awaited, "recovery": recovery}
@@ -209,9 +234,7 @@ TRIALS = {"joined": joined, "awaited": awaited, "recovery": recovery}
 
 async def follow(name: str) -> None:
     """Carry out orders."""
-    loop = asyncio.get_running_loop()
-    orders = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
+    orders = await read_lines()
     with running() as engine:
         async with TRIALS[name](engine) as measure:
             print("{}", flush=True)
@@ -223,7 +246,8 @@ def main() -> None:
     """Let as many connect as the operating system allows."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    uvloop.run(follow(sys.argv[1]))
+    name, *rest = sys.argv[1:]
+    uvloop.run(talk(int(rest[0])) if name == "talk" else follow(name))
 
 
 if __name__ == "__main__":

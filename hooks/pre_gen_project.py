@@ -18,7 +18,7 @@ DISTRIBUTIONS = frozenset(
     """
     annotated-types anyio ast-serialize attrs certifi cfgv click distlib execnet falcon falcon-pachinko
     filelock granian greenlet h11 h2 identify iniconfig librt nodeenv python-discovery
-    hatchling hpack httpcore httptools httpx hypercorn hyperframe hypothesis idna jsonschema
+    hatchling hiredis hpack httpcore httptools httpx hypercorn hyperframe hypothesis idna jsonschema
     jsonschema-specifications msgspec mypy mypy-extensions packaging pathspec pip platformdirs
     playwright pluggy pre-commit pre-commit-hooks priority pydantic pydantic-core pydantic-settings
     pyee pygments pyjwt pytest pytest-asyncio pytest-timeout pytest-xdist python-dotenv pyyaml redis

@@ -12,7 +12,7 @@ import pytest
 from cookiecutter.main import cookiecutter
 
 TARGETS = {
-    "template": "help install run test quick check format asyncapi manifest screenshots bench clean",
+    "template": "help install run test quick check format asyncapi manifest screenshots bench sizing clean",
     "project": "help install run test browser soak chaos check format asyncapi clean",
 }
 

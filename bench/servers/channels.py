@@ -7,7 +7,7 @@ from typing import Any
 import django
 from django.conf import settings
 
-layer = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+layer: dict[str, Any] = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
 if url := os.environ.get("BENCH_BACKEND_URL"):
     # NOTE: by default it drops what is more than 100 messages behind.
     config = {"hosts": [url], "capacity": 100_000}

@@ -98,6 +98,7 @@ class Listener:
         """Give up on the present connections, and begin anew."""
         if self.broken is not None and not self.broken.done():
             self.broken.set_exception(ConnectionError(reason))
+            self.broken.exception()  # asyncio would else complain where nobody waits for it any more
 
     async def listen(self) -> None:
         """Listen until something breaks; that is raised."""
@@ -123,8 +124,6 @@ class Listener:
         finally:
             up.cancel()
             await asyncio.wait({up})
-            if self.broken.done():
-                self.broken.exception()  # asyncio would else complain that nobody has seen it
 
     async def up(self) -> None:
         """Make up for what was missed; where that fails, begin anew."""
