@@ -9,6 +9,7 @@ the same.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from .close_codes import ABNORMAL_CLOSURE, INVALID_TEXT
 from .inbox import Event, Message, is_full, look
 from .limits import DEFAULT_LIMITS
+from .loops import PerLoop
 from .outbox import PUSH_EXTENSION, OnFailure, Send
 from .push import PushOutbox
 
@@ -64,6 +66,16 @@ class PushProtocol(WebSocketsSansIOProtocol):
                 "receive": self.receive,
                 "send": self.send,
             }
+
+    async def run_asgi(self) -> None:
+        """Let the application have the connection, when it is its turn."""
+        await NEWCOMERS.of(self.loop).wait_turn()
+        await super().run_asgi()
+
+    def send_500_response(self) -> None:
+        """Say that nobody has answered the handshake, unless the client has hung up before."""
+        if not self.conn.eof_sent:
+            super().send_500_response()
 
     def make_outbox(self, send: Send, on_failure: OnFailure) -> PushOutbox:
         """The outbox of this connection's only client."""
@@ -149,6 +161,42 @@ class PushProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
         if self.outbox is not None:
             self.outbox.lose()
+
+
+class Newcomers:
+    """Connections that are to be made: one begins in each turn of the event loop, in the order in which they came.
+
+    After a restart all clients come back at once. To begin with all of them together would keep those who are there
+    already waiting until all are in; like this they wait for one at a time, and nobody is in later.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.waiting: deque[asyncio.Future[None]] = deque()
+        self.taken = False
+
+    async def wait_turn(self) -> None:
+        """Wait for a turn of the event loop in which nobody else begins; usually that is this one."""
+        if not self.taken:
+            self.taken = True
+            self.loop.call_soon(self.next_turn)
+            return
+        turn = self.loop.create_future()
+        self.waiting.append(turn)
+        await turn
+
+    def next_turn(self) -> None:
+        """Let the next one begin who has not given up."""
+        while self.waiting:
+            turn = self.waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                self.loop.call_soon(self.next_turn)
+                return
+        self.taken = False
+
+
+NEWCOMERS = PerLoop(Newcomers)
 
 
 class PushInbox:

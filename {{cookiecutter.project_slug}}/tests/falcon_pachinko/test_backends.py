@@ -22,6 +22,8 @@ from .backends import (
 )
 from .engines import ENGINES, find_engine, running_engine
 
+pytestmark = pytest.mark.engine
+
 BACKENDS = ["memory", *ENGINES, "socket", "cluster", "sentinel"]
 
 

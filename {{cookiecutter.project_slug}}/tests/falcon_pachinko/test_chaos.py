@@ -17,6 +17,8 @@ from .crowd import Person, World
 from .engines import VALKEY, find_engine, free_port, running_engine
 from .invariants import Got, Page, Positioned, Record
 
+pytestmark = pytest.mark.engine
+
 PROJECT = Path(__file__).parents[2]
 SOURCE = Path(falcon_pachinko.__file__).parent.parent
 SECONDS = 100

@@ -28,6 +28,8 @@ from falcon_pachinko.workers import WorkerController
 from .backends import TIMING, WAIT_SECONDS, prefixes, until
 from .engines import Engine, running_engine
 
+pytestmark = pytest.mark.engine
+
 
 class Hall(WebSocketResource):
     """One room for all, where everybody may say everything."""

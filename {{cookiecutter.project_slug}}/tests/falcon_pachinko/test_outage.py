@@ -15,6 +15,8 @@ from falcon_pachinko.errors import LeaseLost
 from .backends import HISTORY, TIMING, Nodes, Recorder, cluster, text, until, until_answer
 from .engines import Engine, running_engine
 
+pytestmark = pytest.mark.engine
+
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
