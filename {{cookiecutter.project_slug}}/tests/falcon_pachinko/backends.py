@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -16,7 +18,7 @@ from typing import TypeVar
 from falcon_pachinko.backends import backend_from_url
 from falcon_pachinko.backends.base import Address, Backend, Entry, History, Position, Timing
 
-from .engines import VALKEY, Engine, find_engine, free_port, running_engine
+from .engines import REDIS, VALKEY, Engine, find_engine, free_port, running_engine
 
 T = TypeVar("T")
 
@@ -118,10 +120,61 @@ def watched_by_sentinel(engine: Engine) -> Iterator[str]:
             [str(program), str(conf), "--sentinel"], stdout=subprocess.DEVNULL
         )
         try:
+            wait_listening(port, process)
             yield f"redis+sentinel://127.0.0.1:{port}/rooms/0"
         finally:
             process.terminate()
             process.wait(WAIT_SECONDS)
+
+
+@contextlib.contextmanager
+def running_with_tls() -> Iterator[str]:
+    """A server that speaks TLS only, by its URL.
+
+    Raises:
+        FileNotFoundError: There is no redis-server (the wheel's Valkey has no TLS), or no openssl.
+    """
+    program, openssl = find_engine(REDIS), shutil.which("openssl")
+    if program is None or openssl is None:
+        raise FileNotFoundError("redis-server and openssl are needed")
+    with tempfile.TemporaryDirectory() as folder:
+        key, certificate = Path(folder) / "key.pem", Path(folder) / "certificate.pem"
+        made = [
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+        ]
+        names = ["subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+        subprocess.run([openssl, *made, *names], check=True, capture_output=True, timeout=60)
+        port = free_port()
+        options = f"--port 0 --tls-port {port} --bind 127.0.0.1 --tls-auth-clients no".split()
+        files = ["--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--dir", folder]
+        process = subprocess.Popen(
+            [str(program), *options, *files, "--save", ""], stdout=subprocess.DEVNULL
+        )
+        try:
+            wait_listening(port, process)
+            yield f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}"
+        finally:
+            process.terminate()
+            process.wait(WAIT_SECONDS)
+
+
+def wait_listening(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a server takes connections."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.01)
+    raise AssertionError("the server does not start")
 
 
 class Nodes:

@@ -15,6 +15,7 @@ from .backends import (
     Recorder,
     cluster,
     running_cluster,
+    running_with_tls,
     text,
     until,
     until_answer,
@@ -24,7 +25,7 @@ from .engines import ENGINES, find_engine, running_engine
 
 pytestmark = pytest.mark.engine
 
-BACKENDS = ["memory", *ENGINES, "socket", "cluster", "sentinel"]
+BACKENDS = ["memory", *ENGINES, "socket", "tls", "cluster", "sentinel"]
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -35,6 +36,11 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
             yield ""
         elif request.param == "cluster":
             yield stack.enter_context(running_cluster())
+        elif request.param == "tls":
+            try:
+                yield stack.enter_context(running_with_tls())
+            except FileNotFoundError as error:
+                pytest.skip(str(error))
         elif request.param in ENGINES:
             if find_engine(request.param) is None:
                 pytest.skip(f"{request.param} is not installed")
