@@ -17,7 +17,7 @@ import pytest
 from pytest_cookies.plugin import Cookies, Result
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMAND_SECONDS = 450
+COMMAND_SECONDS = 800
 LENDING_SECONDS = 240
 VARIABLES = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 

@@ -36,7 +36,9 @@ class Background:
         for timer in self.timers:
             timer.cancel()
         self.timers.clear()
-        tasks = list(self.tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while self.tasks:
+            for task in self.tasks:
+                task.cancel()
+            # NOTE: asyncio.wait_for, which redis-py's cluster client uses, swallows a cancellation now and then
+            #   before Python 3.12 (https://github.com/python/cpython/issues/86296).
+            await asyncio.wait(self.tasks, timeout=1.0)

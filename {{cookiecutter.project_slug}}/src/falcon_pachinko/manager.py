@@ -295,7 +295,8 @@ class WebSocketConnectionManager:
         if position is not None:
             logger.warning("messages of room %r are missing: its clients are told so", room)
             for connection in self.rooms.members(room):
-                connection.deliver(position_message(connection.id, position, recovered=False))
+                if connection.history is not None:
+                    connection.deliver(position_message(connection.id, position, recovered=False))
 
     def find_track(self, room: str) -> None:
         """Tell those who came while the engine was away what they missed, and where the room stands."""

@@ -58,7 +58,7 @@ class Settings(BaseSettings):
         default=1, gt=0, validation_alias=AliasChoices("app_workers", "web_concurrency")
     )
     backend_url: SecretStr = SecretStr("")
-    backend_prefix: str = Field(default=__name__.partition(".")[0], pattern=r"^[\w.-]{1,50}$")
+    backend_prefix: str = Field(default=__name__.partition(".")[0], pattern=r"^[\w.-]{1,200}$")
     history_messages: int = Field(default=100, ge=0)
     history_seconds: float = Field(default=300.0, gt=0)
     presence_grace_seconds: float = Field(default=5.0, ge=0)
