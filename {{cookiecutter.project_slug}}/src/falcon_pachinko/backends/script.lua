@@ -33,6 +33,26 @@ local function publish(base, data, ephemeral, fence, token)
   return offset
 end
 
+local operations = cmsgpack.unpack(ARGV[3])
+
+local function each(function_of)
+  local results = {}
+  for i, op in ipairs(operations) do
+    local done, result = pcall(function_of(op[1]), prefix .. op[2], unpack(op, 3, 12))
+    if done or type(result) == 'table' then
+      results[i] = result
+    else
+      results[i] = redis.error_reply('ERR ' .. tostring(result))
+    end
+  end
+  return results
+end
+
+-- What only publishes, and that is most, does without all the rest.
+local publishes = true
+for _, op in ipairs(operations) do publishes = publishes and op[1] == 'publish' end
+if publishes then return each(function() return publish end) end
+
 local function keep(base)
   local age = tonumber(redis.call('HGET', base .. ':m', 'a') or 0)
   redis.call('PEXPIRE', base .. ':m', text(math.max(age, ROOM_TTL_MS)))
@@ -56,9 +76,7 @@ end
 
 local does, entered = {}, 0
 
-function does.publish(base, data, ephemeral, fence, token)
-  return publish(base, data, ephemeral, fence, token)
-end
+does.publish = publish
 
 function does.say(base, data)
   return say(base, data)
@@ -266,15 +284,4 @@ function does.release(base, name, holder)
   return 1
 end
 
-local results = {}
-for i, op in ipairs(cmsgpack.unpack(ARGV[3])) do
-  local done, result = pcall(does[op[1]], prefix .. op[2], unpack(op, 3, 12))
-  if done then
-    results[i] = result
-  elseif type(result) == 'table' then
-    results[i] = result
-  else
-    results[i] = redis.error_reply('ERR ' .. tostring(result))
-  end
-end
-return results
+return each(function(name) return does[name] end)
