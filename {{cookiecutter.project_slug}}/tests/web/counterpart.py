@@ -7,7 +7,8 @@ is refused, the second is closed with 1012, the third and all later ones are ans
   ``close`` ``{"code", "reason"}``, ``abort``, ``raw`` ``{"text"}`` (sends this text), ``binary``,
   ``ping`` (answers ``pong`` when the client has answered), ``release`` ``{"name"}`` (a ``deaf``
   connection reads from now on), ``report`` ``{"name", "open"}`` (waits until so many connections of
-  that name are open, then answers with how many there were, and with all that they have sent);
+  that name are open, then answers with how many there were, the query of each one's URL, and all that
+  they have sent);
 - ``close:CODE``: closed right after it has opened; ``abort``: cut off then, without a word;
 - ``garbage``: sent what is no WebSocket frame;
 - ``deaf``: nothing is read until it is released;
@@ -41,7 +42,7 @@ class Name:
     """All connections of one name."""
 
     def __init__(self) -> None:
-        self.connections = 0
+        self.queries: list[str] = []
         self.open = 0
         self.received: list[Any] = []
         self.released = asyncio.Event()
@@ -65,8 +66,8 @@ class Counterpart:
             return self.file(url.path)
         name = self.names[url.path]
         steps = parse_qs(url.query).get("steps", ["echo"])[0].split(",")
-        step = self.steps[ws] = steps[min(name.connections, len(steps) - 1)]
-        name.connections += 1
+        step = self.steps[ws] = steps[min(len(name.queries), len(steps) - 1)]
+        name.queries.append(url.query)
         name.open += 1
         watcher = asyncio.create_task(self.watch(ws, name))
         self.watchers.add(watcher)
@@ -136,7 +137,11 @@ class Counterpart:
             name = self.names[payload["name"]]
             async with name.changed:
                 await name.changed.wait_for(lambda: name.open == payload["open"])
-            report = {"connections": name.connections, "received": name.received}
+            report = {
+                "connections": len(name.queries),
+                "queries": name.queries,
+                "received": name.received,
+            }
             await ws.send(json.dumps({"type": "report", "payload": report}))
         else:
             await ws.send(json.dumps({"type": "echo", "payload": message}))

@@ -143,7 +143,7 @@ async function talking({ realtime, url }, steps, options, action) {
  * @param {Context} context
  * @param {string} name
  * @param {number} open
- * @returns {Promise<{ connections: number, received: any[] }>}
+ * @returns {Promise<{ connections: number, queries: string[], received: any[] }>}
  */
 async function report(context, name, open) {
   /** @type {any} */
@@ -836,6 +836,43 @@ export const scenarios = [
         client.send("hello");
         equal((await next(client, "echo")).type, "hello");
         equal((await report(context, name, 1)).connections, 3, "connections");
+      }),
+  },
+
+  {
+    name: "who was cut off says in its URL where it stood, and hears nothing twice",
+    run: (context) =>
+      talking(context, "echo,refuse,echo", QUICK, async (client, name) => {
+        /** @type {unknown[]} */
+        const heard = [];
+        client.on("said", (/** @type {any} */ { text }) => heard.push(text));
+        client.onRecovery((/** @type {any} */ { recovered }) => heard.push(recovered));
+        const order = (/** @type {string} */ type, /** @type {object} */ payload, /** @type {string} */ id) =>
+          client.send("raw", { text: JSON.stringify({ type, payload, id }) });
+        order("serverPosition", { connection: "first" }, "a:1");
+        order("said", { text: "one" }, "a:2");
+        order("said", { text: "other room" }, "b:7");
+        order("end", {}, "");
+        await next(client, "end");
+        client.send("abort");
+        await reach(client, "waiting");
+        await reach(client, "open");
+        order("said", { text: "one" }, "a:2");
+        order("said", { text: "two" }, "a:3");
+        order("serverPosition", { connection: "second", recovered: true }, "a:3");
+        order("said", { text: "two" }, "a:3");
+        order("said", { text: "three" }, "a:4");
+        order("serverPosition", { connection: "second", recovered: false }, "c:0");
+        order("end", {}, "");
+        await next(client, "end");
+        equal(heard, ["one", "other room", "two", true, "three", false]);
+        const [first, ...later] = (await report(context, name, 1)).queries;
+        equal(first, "steps=echo,refuse,echo", "the first try says nothing");
+        equal(later.length, 2, "connections after the first");
+        for (const query of later) {
+          const said = [...new URLSearchParams(query)].map((pair) => pair.join("="));
+          equal(said, ["steps=echo,refuse,echo", "since=a:2", "since=b:7", "connection=first"]);
+        }
       }),
   },
 

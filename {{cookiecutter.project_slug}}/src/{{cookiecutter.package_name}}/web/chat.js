@@ -344,19 +344,23 @@ function showStatus({ state, nextTryAtMs, code, reason }) {
     if (wasOpen && !keepsHistory) addNote("system", "Connected again. What was written meanwhile is not shown here.");
     comesBack = wasOpen && keepsHistory;
     wasOpen = true;
-  } else if (state !== "connecting") {
-    clearTimeout(resyncTimer);
-    forgetPeople();
-    for (const message of pendingMessages) if (message.state === "sent") setPendingState(message, "unconfirmed");
-    if (state === "closed") receiveEnd(code, reason);
+    return;
   }
+  clearTimeout(resyncTimer);
+  // What was sent before the page itself connects anew may have been lost as well.
+  for (const message of pendingMessages) if (message.state === "sent") setPendingState(message, "unconfirmed");
+  if (state !== "connecting") forgetPeople();
+  if (state === "closed") receiveEnd(code, reason);
 }
 
 /** @param {ChatClient} opened @param {boolean} recovered */
 function receiveRecovery(opened, recovered) {
   if (!recovered) addNote("system", "Some messages are missing here: they are not kept any more.");
-  // Where nobody has come back, it is the server that has lost something, and who is there may be wrong too.
-  if (!recovered && !comesBack) resyncTimer = setTimeout(() => opened.reconnect(), Math.random() * RESYNC_WITHIN_MS);
+  if (!recovered && !comesBack) {
+    // It is the server that has lost something, so who is there may be wrong too.
+    clearTimeout(resyncTimer);
+    resyncTimer = setTimeout(() => opened.reconnect(), Math.random() * RESYNC_WITHIN_MS);
+  }
   comesBack = false;
 }
 
