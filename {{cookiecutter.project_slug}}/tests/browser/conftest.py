@@ -4,9 +4,10 @@ They run by themselves, with ``make browser`` or ``python -m pytest tests/browse
 API keeps an event loop running, in which no asyncio test can run. Where there is no browser they are
 skipped, or fail with ``REQUIRE_BROWSER=1`` in the environment.
 
-- ``server``, ``serve``, ``room``: from ``tests/conftest.py``; the service in a process of its own.
+- ``serve``, ``room``: from ``tests/conftest.py``. ``server``: the service in a process of its own; unlike
+  those that ``serve`` starts it waits ``GRACE_SECONDS`` only before it says that somebody has left.
 - ``new_person("Alice", room)``: somebody in a window of their own, signed in and connected, as a
-  Playwright ``Page``. ``at=`` names another server than the shared one; what else is given goes to
+  Playwright ``Page``. ``at=`` names another server than the shared one, or a line to one (``line.py``); what else is given goes to
   Playwright's ``new_context``, such as ``color_scheme="dark"``.
 - ``new_window(at=..., **options)``: a window (a ``BrowserContext``) of a stranger; ``goto("/docs")`` and
   the like work in its pages.
@@ -44,10 +45,11 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
+from ..conftest import Server, running
 from .pages import WAIT_SECONDS, enter
 
 if TYPE_CHECKING:
-    from ..conftest import Server
+    from .line import Line
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 BROWSER_OF_MACOS = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
@@ -65,6 +67,9 @@ addEventListener("securitypolicyviolation", (event) => {
   console.error(`Content-Security-Policy: ${event.violatedDirective} forbids ${event.blockedURI}`);
 });
 """
+
+# Long enough for who comes back at once, and no test has to wait long for a "left".
+GRACE_SECONDS = 0.5
 
 NewWindow = Callable[..., BrowserContext]
 NewPerson = Callable[..., Page]
@@ -135,6 +140,15 @@ def refuse(variable: str, reason: str) -> NoReturn:
 
 
 @pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, websocket_path: str) -> Iterator[Server]:
+    """One service that many tests share, each with rooms of its own."""
+    variables = {"APP_PRESENCE_GRACE_SECONDS": str(GRACE_SECONDS)}
+    with running(tmp_path_factory.mktemp("server"), websocket_path, (), variables) as server:
+        server.wait_serving()
+        yield server
+
+
+@pytest.fixture(scope="session")
 def executable() -> str:
     """The browser's path."""
     found = find_browser()
@@ -199,7 +213,7 @@ def new_window(
     windows: list[BrowserContext] = []
 
     def new_window(
-        *, at: Server | None = None, of: Browser | None = None, **options: Any
+        *, at: Server | Line | None = None, of: Browser | None = None, **options: Any
     ) -> BrowserContext:
         address = (at or server).url
         window = (of or browser).new_context(base_url=address, locale="en-GB", **options)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import Page, expect
 
+from falcon_pachinko import Message
 from falcon_pachinko.publisher import Publisher
 
 from {{ cookiecutter.package_name }} import app, messages
@@ -109,12 +110,16 @@ def test_a_restart_is_told_and_what_was_written_meanwhile_is_sent(
     expect(alice.get_by_role("button", name="Try now")).to_be_hidden()
 
 
-def say_from_outside(url: str, room: str, *texts: str) -> None:
-    """Say something in a room without a server."""
-    with Publisher(url, prefix=app.__name__.partition(".")[0]) as publisher:
-        for text in texts:
-            message = messages.ServerNewMessage(user="Zoe", text=text)
-            publisher.broadcast_to_room(app.ROOM_PREFIX + room, message)
+def tell_from_outside(url: str, room: str, *told: Message) -> None:
+    """Tell a room something through the engine alone."""
+
+    def tell() -> None:
+        with Publisher(url, prefix=app.__name__.partition(".")[0]) as publisher:
+            for message in told:
+                publisher.broadcast_to_room(app.ROOM_PREFIX + room, message)
+
+    with ThreadPoolExecutor() as threads:  # Playwright has an event loop in this one.
+        threads.submit(tell).result(WAIT_SECONDS)
 
 
 def test_what_was_said_while_the_service_was_away_is_shown_once(
@@ -137,8 +142,8 @@ def test_what_was_said_while_the_service_was_away_is_shown_once(
         expect_heard(bob, "before")
         lines = notes(alice).count()
         end(server, signal.SIGKILL)
-        with ThreadPoolExecutor() as threads:  # Playwright has an event loop in this one.
-            threads.submit(say_from_outside, engine.url, room, "one", "two").result(WAIT_SECONDS)
+        said = [messages.ServerNewMessage(user="Zoe", text=text) for text in ("one", "two")]
+        tell_from_outside(engine.url, room, *said)
         for page in (alice, bob):
             expect_waiting(page)
         serve(**variables)
