@@ -21,6 +21,8 @@ from ..falcon_pachinko.engines import Engine, running_engine
 if TYPE_CHECKING:
     from ..conftest import Server
 
+pytestmark = pytest.mark.engine
+
 WAIT_SECONDS = 20.0
 PACKAGE = app.__name__.partition(".")[0]
 
