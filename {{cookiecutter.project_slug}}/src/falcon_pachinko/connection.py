@@ -28,6 +28,8 @@ from .outbox import AnyOutbox, Event, Outbox, Send
 
 logger = logging.getLogger(__name__)
 
+AcceptHandshake = Callable[[str | None, Iterable[tuple[str, str]]], Awaitable[None]]
+
 
 class State(enum.Enum):
     """Where a connection is in its life."""
@@ -106,7 +108,7 @@ class Connection:
         self.visible = False
         self.finished = False
         self.accept_options: tuple[str | None, tuple[tuple[str, str], ...]] = (None, ())
-        self.accept_handshake: Callable[[str | None, Iterable[tuple[str, str]]], Awaitable[None]]
+        self.accept_handshake: AcceptHandshake | None = None
         self.handshake_answered = False
         self.inbox: AnyInbox
         self.outbox: AnyOutbox
@@ -261,6 +263,7 @@ class Connection:
         finally:
             self.finish(self.close_code)
             self.outbox.stop()
+            self.accept_handshake = None
 
     # What Falcon calls.
 
@@ -286,6 +289,7 @@ class Connection:
     async def answer_handshake(self) -> None:
         """Accept, unless a middleware has done so already."""
         if not self.handshake_answered:
+            assert self.accept_handshake is not None
             await self.accept_handshake(*self.accept_options)
 
     def give_up(self, error: Exception) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from .limits import DEFAULT_LIMITS, Limits
 from .loops import PerLoop
 from .messages import size_bytes_of
+from .outbox import ignore
 
 Event = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -176,6 +177,7 @@ class Inbox:
 
     def close(self) -> None:
         """Read no more."""
+        self.on_disconnect = ignore
         if self.overseer is not None:
             self.overseer.inboxes.discard(self)
         if self.ahead is not None:

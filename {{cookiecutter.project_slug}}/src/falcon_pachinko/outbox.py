@@ -184,5 +184,10 @@ class Outbox:
     def stop(self) -> None:
         """Give up on what waits and on what the server has begun to take."""
         self.clear()
+        self.on_failure = ignore
         if self.drainer is not None:
             self.drainer.cancel()
+
+
+def ignore(_: object) -> None:
+    """Nobody wants to know any more: what takes the place of a callback frees whom it called."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from .errors import OutboxFull
 from .limits import DEFAULT_LIMITS
 from .messages import EVENT, Outgoing
-from .outbox import Backlog, OnFailure, Send
+from .outbox import Backlog, OnFailure, Send, ignore
 from .suspension import Suspended, begin
 from .turn import MAX_JOINED_BYTES, TURNS, Turn, join_frames
 
@@ -187,6 +187,7 @@ class PushOutbox:
         """Give up on what waits; what the transport still holds has ``close_seconds`` to leave."""
         self.close()
         self.clear()
+        self.on_failure = ignore
         if self.waiting:
             self.transport.abort()
         elif self.transport.get_write_buffer_size():

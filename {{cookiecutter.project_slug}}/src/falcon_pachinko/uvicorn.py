@@ -9,7 +9,6 @@ the same.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,7 +17,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from .close_codes import ABNORMAL_CLOSURE, INVALID_TEXT
 from .inbox import Event, Message, is_full, look
 from .limits import DEFAULT_LIMITS
-from .loops import PerLoop
+from .newcomers import Newcomer
 from .outbox import PUSH_EXTENSION, OnFailure, Send
 from .push import PushOutbox
 
@@ -27,10 +26,12 @@ NEEDED = (
     "close_sent",
     "conn",
     "curr_msg_data_type",
+    "disconnected",
     "frames",
     "handle_parser_exception",
     "keepalive_timeout",
     "loop",
+    "on_task_complete",
     "pending_ping_payload",
     "ping_timeout",
     "pong_timer",
@@ -43,7 +44,7 @@ NEEDED = (
 )
 
 
-class PushProtocol(WebSocketsSansIOProtocol):
+class PushSansIOProtocol(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket protocol on websockets' sans-I/O layer, with a way past its queue and its ``send``.
 
     Where uvicorn's class is not the one that it knows, it offers nothing and is that class.
@@ -51,6 +52,7 @@ class PushProtocol(WebSocketsSansIOProtocol):
 
     inbox: PushInbox | None = None
     outbox: PushOutbox | None = None
+    finished = False
 
     def handle_connect(self, event: Any) -> None:
         """Offer both ways; the application's task begins in a later turn of the event loop."""
@@ -66,11 +68,6 @@ class PushProtocol(WebSocketsSansIOProtocol):
                 "receive": self.receive,
                 "send": self.send,
             }
-
-    async def run_asgi(self) -> None:
-        """Let the application have the connection, when it is its turn."""
-        await NEWCOMERS.of(self.loop).wait_turn()
-        await super().run_asgi()
 
     def send_500_response(self) -> None:
         """Say that nobody has answered the handshake, unless the client has hung up before."""
@@ -161,42 +158,26 @@ class PushProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
         if self.outbox is not None:
             self.outbox.lose()
+        self.let_go()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """The application is done with the connection."""
+        super().on_task_complete(task)
+        self.finished = True
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Free all of a connection that has ended: what holds each other waits for the collector, which is slow."""
+        if self.inbox is not None and self.finished and self.disconnected:
+            self.scope["extensions"].clear()
+            self.inbox = self.outbox = None
+            self.queue = asyncio.Queue()
 
 
-class Newcomers:
-    """Connections that are to be made: one begins in each turn of the event loop, in the order in which they came.
+class PushProtocol(Newcomer):
+    """What uvicorn gets as ``ws=PushProtocol``: a client that waits for its turn, and then has the fast way."""
 
-    After a restart all clients come back at once. To begin with all of them together would keep those who are there
-    already waiting until all are in; like this they wait for one at a time, and nobody is in later.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.waiting: deque[asyncio.Future[None]] = deque()
-        self.taken = False
-
-    async def wait_turn(self) -> None:
-        """Wait for a turn of the event loop in which nobody else begins; usually that is this one."""
-        if not self.taken:
-            self.taken = True
-            self.loop.call_soon(self.next_turn)
-            return
-        turn = self.loop.create_future()
-        self.waiting.append(turn)
-        await turn
-
-    def next_turn(self) -> None:
-        """Let the next one begin who has not given up."""
-        while self.waiting:
-            turn = self.waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                self.loop.call_soon(self.next_turn)
-                return
-        self.taken = False
-
-
-NEWCOMERS = PerLoop(Newcomers)
+    protocol_class = PushSansIOProtocol
 
 
 class PushInbox:
@@ -209,7 +190,7 @@ class PushInbox:
 
     __slots__ = ("events", "interrupted", "limits", "on_disconnect", "protocol", "waiter")
 
-    def __init__(self, protocol: PushProtocol) -> None:
+    def __init__(self, protocol: PushSansIOProtocol) -> None:
         self.protocol = protocol
         self.events: list[Message | Event] = []
         self.limits = DEFAULT_LIMITS
@@ -318,3 +299,4 @@ class PushInbox:
         """Read no more: what still comes is dropped."""
         self.interrupted = True
         self.events.clear()
+        self.on_disconnect = None

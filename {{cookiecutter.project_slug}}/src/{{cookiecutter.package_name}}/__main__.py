@@ -10,6 +10,7 @@ from typing import Any
 import uvicorn
 
 from falcon_pachinko import App, PachinkoError
+from falcon_pachinko.collector import spare_the_living
 from falcon_pachinko.publisher import Publisher
 from falcon_pachinko.uvicorn import PushProtocol
 
@@ -33,7 +34,7 @@ WEBSOCKET_OPTIONS: dict[str, Any] = {
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl+C, then end in order."""
-    set_up_logging(settings)
+    set_up_process(settings)
     several = settings.workers > 1
     uvicorn.run(
         # NOTE: each of several processes makes the application for itself.
@@ -54,12 +55,13 @@ def serve(settings: Settings) -> None:
 def make_app() -> App:
     """The application of one of several processes."""
     settings = load_settings()
-    set_up_logging(settings)
+    set_up_process(settings)
     return create_app(settings)
 
 
-def set_up_logging(settings: Settings) -> None:
-    """Let the log tell what the framework and the service have to say."""
+def set_up_process(settings: Settings) -> None:
+    """Let the log tell what the framework and the service have to say, and the collector hold up nobody."""
+    spare_the_living()
     # NOTE: only uvicorn knows the level "trace".
     level = settings.log_level.upper().replace("TRACE", "DEBUG")
     logging.basicConfig(level=level, format="%(levelname)s:     %(name)s - %(message)s")

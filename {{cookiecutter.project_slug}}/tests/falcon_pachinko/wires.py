@@ -1,7 +1,7 @@
 """Clients without a network and a clock that never waits, so that a test decides about every turn.
 
 :class:`PortableWire` speaks raw ASGI, as any server does. :class:`PushWire` feeds bytes to a real
-``PushProtocol`` of uvicorn through a transport that lives in memory.
+``PushSansIOProtocol`` of uvicorn through a transport that lives in memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from falcon_pachinko import App
-from falcon_pachinko.uvicorn import PushProtocol
+from falcon_pachinko.uvicorn import PushSansIOProtocol
 
 
 class SteppedSelector(selectors.SelectSelector):
@@ -320,7 +320,7 @@ class WireTransport(asyncio.Transport):
             self.loop.call_soon(self.wire.protocol.connection_lost, error)
 
 
-class ObservedProtocol(PushProtocol):
+class ObservedProtocol(PushSansIOProtocol):
     """The protocol under test; it tells when it has taken ``accept``."""
 
     wire: PushWire
@@ -332,7 +332,7 @@ class ObservedProtocol(PushProtocol):
 
 
 class PushWire(Wire):
-    """A real ``PushProtocol``, and a client of the library ``websockets`` that speaks bytes with it.
+    """A real ``PushSansIOProtocol``, and a client of the library ``websockets`` that speaks bytes with it.
 
     Args:
         config: Of uvicorn, for the application.
