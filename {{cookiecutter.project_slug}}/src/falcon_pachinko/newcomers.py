@@ -1,8 +1,8 @@
-"""Those who come: one client's handshake is read in each turn of the event loop, in the order in which they came.
+"""Those who come at once: one handshake is read in every third turn of the event loop, in the order in which they came.
 
 After a restart all clients come back at once. To begin with all of them together would keep those who are there
-already waiting until all are in; like this they wait for one at a time, and nobody is in later. Measured with 1,000
-who come back at once: the slowest 1 % of live messages wait 8 ms instead of 100.
+already waiting until all are in; like this they wait for one at a time. As turns in which nothing is to be done take
+no time, nobody is in later.
 """
 
 from __future__ import annotations
@@ -12,6 +12,12 @@ from collections import deque
 from typing import Any, ClassVar, cast
 
 from .loops import PerLoop
+
+# What a beginning sets off (answers of the engine, what the client has missed) has its turns before the next one
+# begins, and so has a live message on its way. Measured while 1,000 come back with 100 missed messages each: the
+# slowest 1 % of live messages take 10 ms with a beginning in each turn, 7 with every second, 5.5 with every third, and
+# no less with more. All at once: 100 ms.
+TURNS_EACH = 3
 
 
 class Newcomer(asyncio.Protocol):
@@ -68,17 +74,24 @@ class Newcomer(asyncio.Protocol):
 
 
 class Newcomers:
-    """Who waits for a turn."""
+    """Who waits to begin."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.waiting: deque[Newcomer] = deque()
 
     def add(self, newcomer: Newcomer) -> None:
-        """Let one more wait: for the next turn, if nobody else does."""
+        """Let one more wait: for the next turn only, if nobody else does."""
         self.waiting.append(newcomer)
         if len(self.waiting) == 1:
             self.loop.call_soon(self.begin_next)
+
+    def pass_turns(self, turns: int) -> None:
+        """Let the next one begin when so many turns have passed."""
+        if turns > 1:
+            self.loop.call_soon(self.pass_turns, turns - 1)
+        else:
+            self.begin_next()
 
     def begin_next(self) -> None:
         """Let the next one begin who is still there."""
@@ -86,7 +99,7 @@ class Newcomers:
         while newcomer.transport.is_closing() and self.waiting:
             newcomer = self.waiting.popleft()
         if self.waiting:
-            self.loop.call_soon(self.begin_next)
+            self.loop.call_soon(self.pass_turns, TURNS_EACH)
         if not newcomer.transport.is_closing():
             newcomer.begin()
 

@@ -1,13 +1,14 @@
 """Those who come at once begin one after the other, and keep nobody waiting for all of them."""
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import falcon.asgi
 from uvicorn.server import ServerState
 
 from falcon_pachinko import WebSocketLike, WebSocketResource, install
-from falcon_pachinko.newcomers import Newcomer
+from falcon_pachinko.newcomers import TURNS_EACH, Newcomer
 from falcon_pachinko.testing import serve
 from falcon_pachinko.uvicorn import PushProtocol
 
@@ -48,7 +49,7 @@ class Door(WebSocketResource):
         return True
 
 
-async def test_of_those_who_come_at_once_one_begins_in_each_turn() -> None:
+async def test_of_those_who_come_at_once_one_begins_in_every_third_turn() -> None:
     turns = Turns()
     begun: dict[str, int] = {}
     app = install(falcon.asgi.App())
@@ -62,7 +63,8 @@ async def test_of_those_who_come_at_once_one_begins_in_each_turn() -> None:
             writer.close()
         turns.stopped = True
     assert len(begun) == AT_ONCE
-    assert len(set(begun.values())) == AT_ONCE
+    turns_of_each = sorted(begun.values())
+    assert all(later - earlier >= TURNS_EACH for earlier, later in pairwise(turns_of_each))
 
 
 class FakeTransport(asyncio.Transport):
@@ -132,20 +134,26 @@ class Site:
         return newcomer, transport
 
 
+async def pass_turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 async def test_each_begins_in_its_turn_in_the_order_in_which_they_came() -> None:
     site = Site()
     transports = [site.come(b"%d" % number)[1] for number in range(4)]
     assert not site.begun
     assert not any(transport.reading for transport in transports)
     assert len(site.state.connections) == 4
+    await pass_turns(1)
     for number in range(4):
-        await asyncio.sleep(0)
         assert site.begun == [b"%d" % earlier for earlier in range(number + 1)]
         assert transports[number].reading
         assert isinstance(transports[number].protocol, Guest)
+        await pass_turns(TURNS_EACH)
     assert not site.state.connections
     site.come(b"later")
-    await asyncio.sleep(0)
+    await pass_turns(1)
     assert site.begun[4:] == [b"later"]
 
 
@@ -155,15 +163,14 @@ async def test_who_gives_up_takes_nobody_s_turn() -> None:
     for newcomer, transport in come[1:3]:
         transport.close()
         newcomer.connection_lost(None)
-    for _ in range(2):
-        await asyncio.sleep(0)
+    await pass_turns(1 + TURNS_EACH)
     assert site.begun == [b"0", b"3"]
     newcomer, transport = site.come(b"alone")
     transport.close()
     newcomer.connection_lost(None)
-    await asyncio.sleep(0)
+    await pass_turns(1)
     site.come(b"last")
-    await asyncio.sleep(0)
+    await pass_turns(1)
     assert site.begun[2:] == [b"last"]
     assert not site.state.connections
 
@@ -175,7 +182,7 @@ async def test_who_waits_while_the_server_stops_is_closed() -> None:
         connection.shutdown()
     assert transport.closing
     newcomer.connection_lost(None)
-    await asyncio.sleep(0)
+    await pass_turns(1)
     assert not site.begun
     assert not site.state.connections
 
@@ -186,8 +193,7 @@ async def test_a_handshake_that_cannot_be_read_ends_only_its_own_connection() ->
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     _, bad = site.come(b"bad")
     _, good = site.come(b"good")
-    for _ in range(2):
-        await asyncio.sleep(0)
+    await pass_turns(1 + TURNS_EACH)
     assert bad.closing
     assert [str(complaint["exception"]) for complaint in complaints] == ["this is no handshake"]
     assert not good.closing
