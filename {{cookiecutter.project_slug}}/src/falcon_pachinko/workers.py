@@ -116,6 +116,15 @@ class HasBackend(Protocol):
     backend: Backend
 
 
+def lease_of(worker: Worker) -> str:
+    """What the lease of a worker is called: in all processes alike, and unlike that of any other one."""
+    function: Any = worker
+    while isinstance(function, functools.partial):
+        function = function.func
+    module = getattr(function, "__module__", "")
+    return f"{module}.{getattr(function, '__qualname__', repr(function))}"
+
+
 async def run_with(lease: Lease, backend: Backend, worker: Worker, context: dict[str, Any]) -> bool:
     """Run a worker as long as its lease is held; whether it has returned."""
     LEASE.set(lease)
@@ -188,6 +197,7 @@ class WorkerController:
         self.restart = restart
         self.manager = manager
         self.tasks: set[asyncio.Task[None]] = set()
+        self.alone: list[str] = []
 
     async def start(self, *workers: Worker, once_per_cluster: bool = False, **context: Any) -> None:
         """Start workers; each is called with the whole context as keyword arguments.
@@ -202,8 +212,8 @@ class WorkerController:
             context: What the workers are called with.
 
         Raises:
-            RegistrationError: A worker is no coroutine function or does not take this context, or there is
-                no manager; then none of them has been started.
+            RegistrationError: A worker is no coroutine function or does not take this context, is to run
+                once per cluster twice, or there is no manager; then none of them has been started.
         """
         if once_per_cluster and self.manager is None:
             raise RegistrationError(
@@ -222,6 +232,16 @@ class WorkerController:
                 raise RegistrationError(
                     f"worker {name} does not take this context: {error}"
                 ) from error
+        if once_per_cluster:
+            leases = [lease_of(worker) for worker in workers]
+            known = [*self.alone, *leases]
+            twice = [lease for lease in leases if known.count(lease) > 1]
+            if twice:
+                raise RegistrationError(
+                    f"worker {twice[0]} is started twice: once per cluster it has one lease, so only one"
+                    " of them would run; write a function for each"
+                )
+            self.alone += leases
         for worker, name in zip(workers, names, strict=True):
             if once_per_cluster:
                 worker = functools.partial(self.run_alone, name, worker)
@@ -234,9 +254,10 @@ class WorkerController:
         assert self.manager is not None
         backend = self.manager.backend
         pause_seconds = min(MAX_PAUSE_SECONDS, backend.timing.heartbeat_seconds)
+        done = False
         while True:
             try:
-                lease = await backend.acquire(name)
+                lease = await backend.acquire(lease_of(worker))
             except BackendUnavailable as error:
                 logger.info("worker %s waits for the engine: %s", name, error)
                 await asyncio.sleep(pause_seconds)
@@ -245,7 +266,8 @@ class WorkerController:
                 await asyncio.sleep(min(max(lease, MIN_PAUSE_SECONDS), pause_seconds))
                 continue
             try:
-                if await run_with(lease, backend, worker, context):
+                done = done or await run_with(lease, backend, worker, context)
+                if done:
                     # NOTE: as long as this process holds the lease, no other one does the work again.
                     await hold(lease, backend)
             finally:
@@ -258,6 +280,7 @@ class WorkerController:
         One that has not ended by then is logged; where it goes on until the event loop ends, the process
         ends without it, with status 1.
         """
+        self.alone.clear()
         if not self.tasks:
             return
         tasks = set(self.tasks)

@@ -1,6 +1,7 @@
 """The same API in one process and in two that share an engine, as clients see it."""
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -19,7 +20,9 @@ from falcon_pachinko import (
     install,
 )
 from falcon_pachinko.backends import backend_from_url
-from falcon_pachinko.backends.base import Timing
+from falcon_pachinko.backends.base import Position, Timing
+from falcon_pachinko.entries import entry_of, outgoing_of
+from falcon_pachinko.messages import Outgoing
 from falcon_pachinko.publisher import AsyncPublisher, Publisher
 from falcon_pachinko.testing import Client, Served, serve
 from falcon_pachinko.uvicorn import PushProtocol
@@ -464,6 +467,34 @@ async def test_once_per_cluster_needs_to_know_the_cluster() -> None:
 
     with pytest.raises(RegistrationError, match="needs the manager"):
         await WorkerController().start(work, once_per_cluster=True)
+
+
+async def test_once_per_cluster_is_for_each_worker_once() -> None:
+    async def work() -> None:
+        await asyncio.Event().wait()
+
+    controller = WorkerController(manager=WebSocketConnectionManager())
+    with pytest.raises(RegistrationError, match="started twice"):
+        await controller.start(work, functools.partial(work), once_per_cluster=True)
+    await controller.start(work, once_per_cluster=True)
+    with pytest.raises(RegistrationError, match="started twice"):
+        await controller.start(work, once_per_cluster=True)
+    await controller.stop()
+    await controller.start(work, once_per_cluster=True)
+    await controller.stop()
+
+
+def test_binary_messages_carry_no_position() -> None:
+    data = b"\x00{}"
+    entry = entry_of(Outgoing.of_bytes(data))
+    entry.number(Position("epoch", 1), shown=True)
+    assert outgoing_of(entry).data == data
+
+
+async def test_a_publisher_is_used_while_it_is_open() -> None:
+    publisher = AsyncPublisher("redis://127.0.0.1:1")
+    with pytest.raises(RuntimeError, match="async with AsyncPublisher"):
+        await publisher.broadcast_to_room("room", "nobody hears it")
 
 
 @pytest.mark.parametrize(

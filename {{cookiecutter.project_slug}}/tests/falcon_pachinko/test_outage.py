@@ -5,6 +5,7 @@ import itertools
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import redis
 
 from falcon_pachinko import BackendUnavailable
 from falcon_pachinko.backends.base import LEASE, History, Lease, Position, Presence
@@ -12,7 +13,17 @@ from falcon_pachinko.backends.redis import RedisBackend
 from falcon_pachinko.backends.script import CATCH_UP_MS
 from falcon_pachinko.errors import LeaseLost
 
-from .backends import HISTORY, TIMING, Nodes, Recorder, cluster, text, until, until_answer
+from .backends import (
+    HISTORY,
+    TIMING,
+    Nodes,
+    Recorder,
+    cluster,
+    running_cluster,
+    text,
+    until,
+    until_answer,
+)
 from .engines import Engine, running_engine
 
 pytestmark = pytest.mark.engine
@@ -404,3 +415,113 @@ async def test_a_forgotten_script_is_sent_again(engine: Engine, a: Recorder) -> 
     engine.command("SCRIPT", "FLUSH")
     await a.backend.publish("room", text("hello"))
     await until(lambda: a.has_said("room", "hello"))
+
+
+async def test_a_room_that_is_opened_while_a_node_begins_to_listen_again_is_heard(
+    engine: Engine, a: Recorder
+) -> None:
+    rooms = (f"room{number}" for number in itertools.count())
+    loop = asyncio.get_running_loop()
+    opened = []
+    for _ in range(8):
+        engine.command("CLIENT", "KILL", "TYPE", "pubsub")
+        until_then = loop.time() + 0.15
+        while loop.time() < until_then:
+            opened.append(next(rooms))
+            await a.backend.open_room(opened[-1], None)
+            await asyncio.sleep(0.002)
+    await back(a)
+    for room in opened:
+        await a.backend.publish(room, text("heard"))
+    await until(lambda: all(a.has_said(room, "heard") for room in opened))
+
+
+async def test_a_node_with_many_who_come_and_go_gets_out_of_an_outage(
+    engine: Engine, a: Recorder
+) -> None:
+    for number in range(300):
+        await a.backend.open_room(f"room{number}", None)
+    going_on = True
+
+    async def come_and_go() -> None:
+        for number in itertools.count():
+            if not going_on:
+                return
+            presence = alice(f"c{number}")
+            asked = a.backend.enter(f"room{number % 300}", presence)
+            await asyncio.sleep(0)
+            await asked
+            await a.backend.leave(f"room{number % 300}", presence, grace=False)
+
+    coming = asyncio.create_task(come_and_go())
+    engine.command("CLIENT", "KILL", "TYPE", "pubsub")
+    await until(lambda: a.backend.outage != "")
+    await back(a)
+    going_on = False
+    await coming
+    nothing: list[str] = []
+    await until_answer(lambda: a.backend.rooms(""), nothing)
+
+
+async def test_a_failover_that_lost_messages_is_noticed_though_somebody_joined_meanwhile(
+    engine: Engine, a: Recorder
+) -> None:
+    backend = a.backend
+    assert isinstance(backend, RedisBackend)
+    await backend.open_room("room", HISTORY)
+    for number in range(5):
+        await backend.publish("room", text(f"{number}"))
+    await until(lambda: a.has_said("room", "4"))
+    begun = backend.position("room")
+    assert begun is not None
+    engine.pause()
+    try:
+        await until(lambda: backend.outage != "")
+        await backend.open_room("room", HISTORY)
+    finally:
+        engine.resume()
+        # What a replica had that was two messages behind.
+        engine.command("HSET", f"{backend.engine.prefix}:{{room}}:m", "o", 3)
+        engine.command("XTRIM", f"{backend.engine.prefix}:{{room}}:s", "MINID", "99")
+    await back(a)
+    await until(lambda: bool(a.lost))
+    position = backend.position("room")
+    assert position is not None
+    assert position.epoch != begun.epoch
+    await backend.publish("room", text("heard"))
+    await until(lambda: a.has_said("room", "heard"))
+
+
+async def test_what_is_not_utf_8_is_an_error_of_who_says_it_and_of_nobody_else(
+    engine: Engine, a: Recorder
+) -> None:
+    await a.backend.open_room("room", HISTORY)
+    said = [
+        asyncio.ensure_future(a.backend.publish("room", text("heard"))),
+        asyncio.ensure_future(a.backend.publish("\ud800", text("unsayable"))),
+        asyncio.ensure_future(a.backend.publish("room", text("heard too"))),
+    ]
+    outcomes = await asyncio.gather(*said, return_exceptions=True)
+    assert not any(isinstance(outcome, BaseException) for outcome in outcomes[::2])
+    assert isinstance(outcomes[1], UnicodeEncodeError)
+    await until(lambda: a.said("room") == ["heard", "heard too"])
+    assert a.backend.outage == ""
+
+
+async def test_a_node_of_a_cluster_comes_back_with_all_its_rooms() -> None:
+    with running_cluster() as url:
+        async with cluster(url) as nodes:
+            a = await nodes.start()
+            rooms = [f"room{number}" for number in range(30)]
+            for room in rooms:
+                await a.backend.open_room(room, HISTORY)
+            with redis.RedisCluster.from_url(url.replace("+cluster", "")) as client:
+                killed = client.execute_command(
+                    "CLIENT KILL", "TYPE", "pubsub", target_nodes=redis.RedisCluster.ALL_NODES
+                )
+            assert killed
+            await until(lambda: a.backend.outage != "")
+            await back(a)
+            for room in rooms:
+                await a.backend.publish(room, text("heard"))
+            await until(lambda: all(a.has_said(room, "heard") for room in rooms))

@@ -204,7 +204,7 @@ class Presence:
         left: What the room is told when the user has gone.
     """
 
-    __slots__ = ("announced", "connection", "joined", "known", "left", "user")
+    __slots__ = ("announced", "connection", "joined", "known", "left", "said", "user")
 
     def __init__(
         self,
@@ -219,6 +219,8 @@ class Presence:
         self.left = left
         self.known = False
         """Whether the engine has it."""
+        self.said = False
+        """Whether the engine has been told, whatever it has answered."""
         self.announced = False
         """Whether the room has been told, if it had to be."""
 

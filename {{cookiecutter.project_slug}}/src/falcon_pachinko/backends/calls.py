@@ -16,7 +16,7 @@ from redis.exceptions import (
 
 from ..errors import BackendUnavailable
 from .engine import FAILURES, Engine, Operation
-from .script import NODES
+from .script import ENCODE, NODES
 
 logger = logging.getLogger(__name__)
 
@@ -137,6 +137,8 @@ class Calls:
                 del self.posted[:OPERATIONS_PER_CALL]
                 try:
                     results = await self.engine.call([call.operation for call in batch])
+                except UnicodeEncodeError:
+                    self.refuse(batch)
                 except Exception as error:
                     if not isinstance(error, FAILURES):
                         logger.exception("a call to the engine failed as none should")
@@ -157,6 +159,19 @@ class Calls:
         finally:
             for call in [*batch, *self.posted]:
                 call.fail("it has been stopped")
+
+    def refuse(self, batch: list[Call]) -> None:
+        """Give those their error who say what cannot be written as UTF-8; the others go first in the next call."""
+        good = []
+        for call in batch:
+            try:
+                ENCODE([call.operation])
+            except UnicodeEncodeError as error:
+                if not call.future.done():
+                    call.future.set_exception(error)
+            else:
+                good.append(call)
+        self.posted[:0] = good
 
 
 def is_refusal(result: Any) -> bool:

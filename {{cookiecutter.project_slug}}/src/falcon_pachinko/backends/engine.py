@@ -15,7 +15,12 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as ConnectionBroken
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import (
+    NoScriptError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import TimeoutError as NoAnswer
 from redis.maint_notifications import MaintNotificationsConfig
 
@@ -28,7 +33,14 @@ logger = logging.getLogger(__name__)
 DEFAULT_SENTINEL_PORT = 26379
 
 # What says that the engine cannot be reached, whichever layer finds out.
-FAILURES = (RedisError, OSError, TimeoutError, NoAnswer, ConnectionBroken)
+FAILURES = (
+    RedisError,
+    RedisClusterException,
+    OSError,
+    TimeoutError,
+    NoAnswer,
+    ConnectionBroken,
+)
 
 Operation = Sequence[Any]
 
@@ -190,15 +202,20 @@ class ClusterEngine(Engine):
                     self.ask(tag, [operations[index] for index in indexes])
                     for tag, indexes in phase.items()
                 ]
-                answers = await asyncio.gather(*asked)
+                # NOTE: all of them end before the first failure is told, or one could come after what follows.
+                answers = await asyncio.gather(*asked, return_exceptions=True)
                 for indexes, answer in zip(phase.values(), answers, strict=True):
+                    if isinstance(answer, BaseException):
+                        raise answer
                     for index, result in zip(indexes, answer, strict=True):
                         results[index] = result
         return results
 
     async def ask(self, tag: str, operations: Sequence[Operation]) -> list[Any]:
         """Call the script on the server that has a room."""
-        rest = (1, self.channel(tag), self.prefix, "1", ENCODE(operations))
+        # NOTE: a server whose slot is on its way to another one answers by the keys that are named.
+        keys = [f"{self.channel(tag)}:{key}" for key in ("m", "s", "p")]
+        rest: tuple[Any, ...] = (len(keys), *keys, self.prefix, "1", ENCODE(operations))
         try:
             results: list[Any] = await self.cluster.execute_command("EVALSHA", SHA, *rest)
         except NoScriptError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ..background import Background
 from ..errors import BackendUnavailable
@@ -18,9 +18,6 @@ from .script import room_of, tag_of
 
 logger = logging.getLogger(__name__)
 
-# What no epoch is called: all that there is follows it.
-ALL = Position("", 0)
-
 
 class Hearing:
     """The rooms that a node has open.
@@ -31,13 +28,15 @@ class Hearing:
     Args:
         calls: The way to the engine.
         listener: What listens to it.
+        on_lost: Called with a room of which the engine may know nothing any more.
     """
 
     node: Node
 
-    def __init__(self, calls: Calls, listener: Listener) -> None:
+    def __init__(self, calls: Calls, listener: Listener, on_lost: Callable[[str], None]) -> None:
         self.calls = calls
         self.listener = listener
+        self.on_lost = on_lost
         self.feeds: dict[str, Feed] = {}
         self.unclosed: set[str] = set()
         """Rooms that nobody needs here any more, which the engine has not been told."""
@@ -47,6 +46,11 @@ class Hearing:
     def late(self) -> list[str]:
         """The rooms where somebody waits to be told what was missed in an outage."""
         return [room for room, feed in self.feeds.items() if feed.late]
+
+    def lose_track(self, room: str) -> None:
+        """The engine has lost what was said in a room, and perhaps who is there."""
+        self.on_lost(room)
+        self.node.lose_track(room)
 
     def hear(self, tag: str, data: bytes) -> None:
         """Take what was said in a room."""
@@ -69,7 +73,7 @@ class Hearing:
         if feed is None:
             feed = Feed(
                 lambda entry: self.node.deliver(room, entry),
-                lambda: self.node.lose_track(room),
+                lambda: self.lose_track(room),
                 loop.time,
             )
             self.feeds[room] = feed
@@ -93,7 +97,7 @@ class Hearing:
             if self.listener.listening:
                 await self.catch_up(room, feed)
         except (*FAILURES, BackendUnavailable) as error:
-            logger.info("room %r is opened later: %s", room, error)
+            self.lose(room, str(error) or type(error).__name__)
 
     def close_room(self, room: str) -> None:
         """Listen to a room no more, if nobody else needs it."""
@@ -150,7 +154,7 @@ class Hearing:
         begun = feed.position
         recorded: list[tuple[float, Entry]] = []
         feed.recorded = recorded
-        now, shown, entries = await self.fetch(room, feed, ALL)
+        now, shown, entries = await self.fetch(room, feed, begun, everything=True)
         known = begun or now
         old = [(at, e) for at, e in entries if known.epoch == now.epoch and is_at_most(e, known)]
         feed.fill(now, shown, [entry for _, entry in entries[len(old) :]])
@@ -161,17 +165,44 @@ class Hearing:
         feed.late = False
         self.node.find_track(room)
 
+    def forget_waiting(self) -> None:
+        """What was heard before a fetch that is still to be made is in it, if the engine has it at all."""
+        for feed in self.feeds.values():
+            feed.waiting.clear()
+
+    def catch_up_later(self) -> None:
+        """Give those beside what goes on who came while the rest was being caught up with."""
+        for room in self.late:
+            feed = self.feeds[room]
+            # NOTE: whoever comes back meanwhile waits for it, as for the tail that it makes.
+            feed.reading = self.background.run(self.catch_up_beside(room, feed))
+
+    async def catch_up_beside(self, room: str, feed: Feed) -> None:
+        """Catch up with one of them."""
+        try:
+            await self.catch_up_late(room, feed)
+        except BackendUnavailable as error:
+            self.lose(room, error.reason)
+        finally:
+            feed.reading = None
+
     async def catch_up_alone(self, room: str, feed: Feed) -> None:
         """The same beside what goes on."""
         try:
             await self.catch_up(room, feed)
         except BackendUnavailable as error:
-            logger.info("room %r is caught up with later: %s", room, error)
+            self.lose(room, error.reason)
+
+    def lose(self, room: str, reason: str) -> None:
+        """Nothing can be fetched: begin anew with all rooms, so that this one does not stay deaf."""
+        logger.info("room %r is caught up with later: %s", room, reason)
+        if not self.calls.away:
+            self.calls.lose(reason)
 
     async def fetch(
-        self, room: str, feed: Feed, known: Position | None
+        self, room: str, feed: Feed, known: Position | None, *, everything: bool = False
     ) -> tuple[Position, bool, list[tuple[float, Entry]]]:
-        """Ask where a room stands, and what followed a position.
+        """Ask where a room stands, and what followed a position, or everything that there is.
 
         Returns:
             The place of the last entry, whether clients are told places, and each entry with the time on
@@ -186,6 +217,7 @@ class Hearing:
             0 if history is None else round(history.seconds * 1000),
             None if known is None else known.epoch,
             None if known is None else known.offset,
+            everything,
         )
         place = Position(epoch.decode(), int(offset))
         clock = feed.clock()

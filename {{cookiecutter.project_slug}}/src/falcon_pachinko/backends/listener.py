@@ -20,7 +20,7 @@ CAP_SECONDS = 5.0
 # A silent connection is looked at so often within the time that the engine has to answer.
 LOOKS = 4
 
-# How many channels one command names.
+# How many channels one command names; in a cluster those of one command have to be in one slot.
 CHANNELS_PER_COMMAND = 500
 
 
@@ -55,6 +55,7 @@ class Listener:
         self.heard: set[str] = set()
         self.broken: asyncio.Future[None] | None = None
         self.listening = False
+        self.restored = False
 
     async def add(self, channel: str) -> None:
         """Listen to one more channel; where the engine is away, from its return on.
@@ -86,7 +87,7 @@ class Listener:
                 if not isinstance(error, FAILURES):
                     logger.exception("listening failed as it never should")
                 reason = str(error) or type(error).__name__
-            if self.listening:
+            if self.restored:
                 attempt = 0
             await self.stop()
             self.on_down(reason)
@@ -107,7 +108,6 @@ class Listener:
         async with asyncio.timeout(2 * self.engine.answer_seconds):
             await self.engine.look_around()
             await self.race(self.begin_all())
-        self.listening = True
         up = loop.create_task(self.up())
         try:
             silent: dict[str, int] = {}
@@ -129,8 +129,12 @@ class Listener:
         """Make up for what was missed; where that fails, begin anew."""
         try:
             await self.on_up()
-        except FAILURES as error:
+        except Exception as error:
+            if not isinstance(error, FAILURES):
+                logger.exception("making up for an outage failed as it never should")
             self.restart(str(error) or type(error).__name__)
+        else:
+            self.restored = True
 
     async def race(self, waits_for: Awaitable[None]) -> None:
         """Wait for something, or for the break of a connection."""
@@ -145,7 +149,7 @@ class Listener:
             task.cancel()
 
     async def begin_all(self) -> None:
-        """Listen to all channels, also to those that are added meanwhile."""
+        """Listen to all channels, also to those that are added meanwhile: from its end on each by itself."""
         begun: set[str] = set()
         while missing := self.channels.keys() - begun:
             begun |= missing
@@ -153,6 +157,8 @@ class Listener:
         for channel in begun - self.channels.keys():
             self.ended.setdefault(channel.encode(), []).append(nothing)
             self.send(self.links[self.engine.home_of(channel)], self.engine.subscribe[1], channel)
+        # NOTE: in the same turn as the last look at what is missing, or a channel would be left out.
+        self.listening = True
 
     async def begin(self, channels: Iterable[str]) -> None:
         """Listen to channels, and wait until the engine has said so."""
@@ -167,8 +173,9 @@ class Listener:
                 answer = loop.create_future()
                 self.waiting.setdefault(name.encode(), []).append(answer)
                 answers.append(answer)
-            for start in range(0, len(names), CHANNELS_PER_COMMAND):
-                chunk = names[start : start + CHANNELS_PER_COMMAND]
+            at_once = 1 if self.engine.sharded else CHANNELS_PER_COMMAND
+            for start in range(0, len(names), at_once):
+                chunk = names[start : start + at_once]
                 self.send(link, self.engine.subscribe[0], *chunk)
         if answers:
             await asyncio.gather(*answers)
@@ -232,7 +239,7 @@ class Listener:
 
     async def stop(self) -> None:
         """Listen no more."""
-        self.listening = False
+        self.listening = self.restored = False
         self.broken = None
         links, self.links = self.links, {}
         for link in links.values():

@@ -113,9 +113,10 @@ class MemoryBackend(Backend):
 
     def close_room(self, room: str) -> None:
         """Forget the room once nobody is there and its history is too old."""
-        found = self.known[room]
-        found.holders -= 1
-        self.clean(room, found)
+        found = self.known.get(room)
+        if found is not None:  # None once it has been stopped
+            found.holders -= 1
+            self.clean(room, found)
 
     def clean(self, name: str, room: MemoryRoom) -> None:
         """Forget what nobody needs any more, now or later."""

@@ -6,7 +6,6 @@ import asyncio
 import functools
 import logging
 from collections.abc import Awaitable
-from typing import Any
 
 from ..background import Background
 from ..errors import BackendUnavailable
@@ -49,18 +48,19 @@ class Presences:
         """Where nobody is left, which the engine has not been told."""
         self.background = Background()
 
-    @property
-    def up_to_date(self) -> bool:
-        """Whether the engine knows of everybody who is here, and of nobody else."""
-        everybody_known = all(p.known for room in self.here.values() for p in room.values())
-        return everybody_known and not self.unsaid and not self.emptied
-
     def start_anew(self, incarnation: str) -> None:
         """The engine knows the node by another name from now on, and nobody of it."""
         self.incarnation = incarnation
         for presences in self.here.values():
             for presence in presences.values():
                 presence.known = presence.announced = False
+
+    def enter_again(self, room: str) -> None:
+        """The engine may have lost who is in a room."""
+        for presence in self.here.get(room, {}).values():
+            presence.known = presence.announced = False
+            if not self.calls.away:
+                self.tell_entered(room, presence)
 
     def enter(self, room: str, presence: Presence) -> Awaitable[bool]:
         """A connection is in the room now."""
@@ -85,6 +85,7 @@ class Presences:
             return first == 1
 
         joined, left = presence.joined, presence.left
+        presence.said = True
         operation = (
             "enter",
             tag_of(room),
@@ -99,10 +100,12 @@ class Presences:
     def leave(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
         """A connection is not in the room any more."""
         others = self.here.get(room, {})
-        if others.pop(presence.connection, None) is None:
+        entered = others.pop(presence.connection, None)
+        if entered is None:
             return Answer(False)
         if self.calls.away:
-            self.unsaid.append((room, presence, grace))
+            if entered.said:
+                self.unsaid.append((room, presence, grace))
             self.left_by(room)
             return Answer(not grace and self.is_alone(room, presence))
         return self.tell_left(room, presence, grace)
@@ -210,21 +213,35 @@ class Presences:
         return await rooms_with_prefix(self.calls.call, prefix)
 
     async def catch_up(self) -> None:
-        """Tell the engine who has come and gone."""
-        unsaid, self.unsaid = self.unsaid, []
-        told: list[Awaitable[Any]] = []
+        """Tell the engine who has come and gone, and wait until it knows."""
+        told = []
         rooms = [*self.here, *self.unsettled]
         for start in range(0, len(rooms), ROOMS_PER_OPERATION):
             chunk = rooms[start : start + ROOMS_PER_OPERATION]
             told.append(self.calls.call("has", NODES, self.incarnation, chunk))
-        for room, presence, grace in unsaid:
-            told.append(self.tell_left(room, presence, grace))
+        await asyncio.gather(*told, *self.tell_unsaid())
+        await self.check_rooms()
+
+    def tell_rest(self) -> None:
+        """Tell it who has done so since :meth:`catch_up`, without waiting."""
+        unknown = [
+            room for room, of in self.here.items() if not all(each.known for each in of.values())
+        ]
+        for start in range(0, len(unknown), ROOMS_PER_OPERATION):
+            chunk = unknown[start : start + ROOMS_PER_OPERATION]
+            self.calls.call_aside("has", NODES, self.incarnation, chunk)
+        self.tell_unsaid()
+        self.tell_emptied()
+
+    def tell_unsaid(self) -> list[asyncio.Future[bool]]:
+        """Tell the engine who has left while it was away, and who is there of whom it does not know."""
+        unsaid, self.unsaid = self.unsaid, []
+        told = [self.tell_left(*each) for each in unsaid]
         for room, presences in self.here.items():
             for presence in presences.values():
                 if not presence.known:
                     told.append(self.tell_entered(room, presence))
-        await asyncio.gather(*told)
-        await self.check_rooms()
+        return told
 
     async def bury(self, node: str) -> None:
         """Tell the rooms of a dead node that its users have gone."""

@@ -46,8 +46,8 @@ class RedisBackend(Backend):
         self.calls = Calls(self.engine, lambda reason: self.listener.restart(reason))
         self.calls.away = "it has not been started: the server has to run the lifespan"
         self.listener = Listener(self.engine, self.hear, self.restore, self.calls.lose)
-        self.hearing = Hearing(self.calls, self.listener)
         self.presences = Presences(self.calls, self.timing.grace_seconds)
+        self.hearing = Hearing(self.calls, self.listener, self.presences.enter_again)
         self.background = Background()
         self.node_id = ""
         self.forgotten = False
@@ -111,18 +111,20 @@ class RedisBackend(Backend):
                 self.forgotten = False
                 self.presences.start_anew(f"{self.node_id}.{secrets.token_hex(4)}")
                 await self.say_alive()
+            self.hearing.forget_waiting()
             await self.hearing.catch_up_all(self.hearing.feeds)
             await self.presences.catch_up()
-            while self.hearing.late or not self.presences.up_to_date:
-                await self.presences.catch_up()
-                await self.hearing.catch_up_all(self.hearing.late)
-            self.hearing.close_rest()
         except BackendUnavailable as error:
             raise ConnectionError(error.reason) from None
         if self.up.is_set():
             logger.warning("the engine of the rooms is back")
         self.calls.away = ""
         self.up.set()
+        # NOTE: a node with many clients is never done with those who come and go meanwhile. What is posted here
+        #   stands before all that they do from now on.
+        self.presences.tell_rest()
+        self.hearing.catch_up_later()
+        self.hearing.close_rest()
         self.bury(dead)
 
     def say_alive(self) -> asyncio.Future[list[Any]]:

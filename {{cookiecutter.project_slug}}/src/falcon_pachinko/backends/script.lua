@@ -84,7 +84,7 @@ end
 
 -- A node has the room open: what it needs exists, and this is what followed an offset, or all of an
 -- epoch that the node does not know. A node that is ahead of the engine has seen what the engine has lost.
-function does.open(base, epoch, messages, age, known_epoch, known_offset)
+function does.open(base, epoch, messages, age, known_epoch, known_offset, everything)
   local meta, stream = base .. ':m', base .. ':s'
   local here = redis.call('HMGET', meta, 'e', 'o')
   local lost = here[1] and here[1] == known_epoch and tonumber(here[2]) < known_offset
@@ -97,8 +97,8 @@ function does.open(base, epoch, messages, age, known_epoch, known_offset)
   keep(base)
   local entries = {}
   local offset = tonumber(here[2])
-  if known_epoch then
-    local from = here[1] == known_epoch and known_offset or 0
+  if known_epoch or everything then
+    local from = not everything and here[1] == known_epoch and known_offset or 0
     if from < offset then
       for _, entry in ipairs(redis.call('XRANGE', stream, '(' .. text(from) .. '-1', '+')) do
         table.insert(entries, entry[1])
