@@ -76,7 +76,7 @@ WORKLOADS = (
     Workload(
         name="beside",
         title="rooms of 100, 600 connections, in the same process",
-        servers=GUESTS,
+        servers=("bare-beside", "portable-beside"),
         reference="bare-beside",
         room_members=100,
     ),

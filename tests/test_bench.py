@@ -81,6 +81,34 @@ def test_one_who_reads_nothing_stops_the_bare_loop_and_not_ours(
     assert bare["p99_ms"] > ours["p99_ms"]
 
 
+@pytest.mark.timeout(150)
+def test_what_runs_with_an_engine_and_what_shares_a_process_is_measured_too(
+    root: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    taking_part = {
+        "beside": ["bare-beside", "portable-beside"],
+        "two-processes": ["push", "push-one-node", "push-two-nodes"],
+        "engine-latency": ["push", "push-one-node"],
+        "publishing": ["joined", "awaited"],
+        "recovery": ["recovery"],
+    }
+    servers = {server for names in taking_part.values() for server in names}
+    finished = bench(
+        root,
+        environment,
+        *("--only", ",".join(taking_part), "--servers", ",".join(servers), "--connections", "20"),
+        *("--starts", "1", "--rounds", "1", "--seconds", "0.05", "--out", str(tmp_path)),
+    )
+    assert finished.returncode == 0, finished.stderr
+    workloads = json.loads((tmp_path / "latest.json").read_text("utf-8"))["workloads"]
+    assert {name: list(workload["servers"]) for name, workload in workloads.items()} == taking_part
+    for workload in workloads.values():
+        for server in workload["servers"].values():
+            medians = server["medians"]
+            assert medians.get("p99_ms", medians.get("cpu_us", 0)) > 0
+    assert workloads["recovery"]["servers"]["recovery"]["medians"]["whole"] == 1.0
+
+
 def test_who_cannot_take_part_is_left_out_in_a_line(
     root: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
