@@ -5,7 +5,8 @@ members of the room. What every backend promises, and one test suite shows of al
 
 - **Publish.** All nodes deliver what is published to a room in one order, the publishing node too: it
   never delivers its own first. A publish either arrives at every node that has members, raises
-  :class:`~falcon_pachinko.errors.BackendUnavailable`, or both; it never vanishes without a word.
+  :class:`~falcon_pachinko.errors.BackendUnavailable`, or both; it never vanishes without a word, nor is
+  it taken up by the engine when ``answer_seconds`` have gone by.
 - **Membership.** From the return of :meth:`Backend.open_room` on, until :meth:`Backend.close_room`, a
   node is given what is said in a room.
 - **History.** A room whose members declare a :class:`History` keeps its last messages, each with its

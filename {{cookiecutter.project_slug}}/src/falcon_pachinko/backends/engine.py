@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +18,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as ConnectionBroken
 from redis.exceptions import (
+    NoPermissionError,
     NoScriptError,
     RedisClusterException,
     RedisError,
@@ -31,6 +34,9 @@ from .wire import Wire
 logger = logging.getLogger(__name__)
 
 DEFAULT_SENTINEL_PORT = 26379
+
+# What INFO says of a server: another one after each start.
+RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 
 # What says that the engine cannot be reached, whichever layer finds out.
 FAILURES = (
@@ -62,6 +68,8 @@ class Engine(ABC):
     def __init__(self, prefix: str, answer_seconds: float) -> None:
         self.prefix = prefix
         self.answer_seconds = answer_seconds
+        self.ahead_ms: dict[str, float] = {}
+        """By how much the clock of a server is ahead of the event loop's, at least."""
 
     def channel(self, tag: str) -> str:
         """The channel of a room or of nodes, by its hash tag and what may follow."""
@@ -72,7 +80,42 @@ class Engine(ABC):
         """Do operations in their order and return their results; what failed is an exception among them.
 
         Raises:
-            redis.exceptions.RedisError: They may have been done or not; so with OSError and TimeoutError.
+            redis.exceptions.RedisError: They may have been done or not, and will not be done any more; so
+                with OSError and TimeoutError.
+        """
+
+    async def do_until(self, until: float, tag: str, operations: Sequence[Operation]) -> list[Any]:
+        """Let the server of a room do operations, unless they come to it later than ``until``.
+
+        A network or a server that stood still may go on with them when the node has given them up, has come
+        back and has said the contrary. What the server's clock shows is learnt from each answer; the first
+        time, and where that clock has been set, from one that says no more than the time.
+
+        Raises:
+            redis.exceptions.RedisError: See :meth:`call`.
+        """
+        loop = asyncio.get_running_loop()
+        packed = ENCODE(operations)
+        while True:
+            server = self.home_of(self.channel(tag))
+            ahead_ms = self.ahead_ms.get(server)
+            until_ms = 0 if ahead_ms is None else round(until * 1000 + ahead_ms)
+            *results, now = await self.evaluate(tag, packed, until_ms)
+            self.ahead_ms[server] = now - loop.time() * 1000
+            if results:
+                return results
+
+    @abstractmethod
+    async def evaluate(self, tag: str, packed: bytes, until_ms: int) -> list[Any]:
+        """Call the script on the server that has a room.
+
+        Args:
+            tag: The room's hash tag.
+            packed: The operations.
+            until_ms: The time of that server after which it is to do nothing.
+
+        Raises:
+            redis.exceptions.RedisError: See :meth:`call`.
         """
 
     @abstractmethod
@@ -103,27 +146,34 @@ class SingleEngine(Engine):
 
     async def call(self, operations: Sequence[Operation]) -> list[Any]:
         """Do operations, one call after the other on one connection."""
-        rest = (0, self.prefix, "0", ENCODE(operations))
+        until = asyncio.get_running_loop().time() + self.answer_seconds
         try:
-            async with asyncio.timeout(self.answer_seconds):
+            async with asyncio.timeout_at(until):
                 if self.wire is None:
                     connection = await connect(self.pool)
                     self.wire = Wire(connection, self.take_answer, self.lose)
-                answer = await self.ask(self.wire, "EVALSHA", SHA, *rest)
-                if isinstance(answer, Exception) and str(answer).startswith("NOSCRIPT"):
-                    answer = await self.ask(self.wire, "EVAL", LUA, *rest)
-                if isinstance(answer, Exception):
-                    raise ResponseError(str(answer))
+                    self.ahead_ms.clear()
+                return await self.do_until(until, "", operations)
         except BaseException:
             await self.let_go()
             raise
+
+    async def evaluate(self, tag: str, packed: bytes, until_ms: int) -> list[Any]:
+        """Call the script."""
+        rest = (0, self.prefix, "0", packed, until_ms)
+        answer = await self.ask("EVALSHA", SHA, *rest)
+        if isinstance(answer, Exception) and str(answer).startswith("NOSCRIPT"):
+            answer = await self.ask("EVAL", LUA, *rest)
+        if isinstance(answer, Exception):
+            raise ResponseError(str(answer))
         results: list[Any] = answer
         return results
 
-    def ask(self, wire: Wire, *command: str | bytes | int) -> asyncio.Future[Any]:
+    def ask(self, *command: str | bytes | int) -> asyncio.Future[Any]:
         """Write a command; its answer is the next one that comes."""
+        assert self.wire is not None
         self.answer = asyncio.get_running_loop().create_future()
-        wire.send(*command)
+        self.wire.send(*command)
         return self.answer
 
     def take_answer(self, answer: Any) -> None:
@@ -196,10 +246,11 @@ class ClusterEngine(Engine):
             if not phases or about_nodes is not ("{%nodes}" in phases[-1]):
                 phases.append({})
             phases[-1].setdefault(key, []).append(index)
-        async with asyncio.timeout(self.answer_seconds):
+        until = asyncio.get_running_loop().time() + self.answer_seconds
+        async with asyncio.timeout_at(until):
             for phase in phases:
                 asked = [
-                    self.ask(tag, [operations[index] for index in indexes])
+                    self.do_until(until, tag, [operations[index] for index in indexes])
                     for tag, indexes in phase.items()
                 ]
                 # NOTE: all of them end before the first failure is told, or one could come after what follows.
@@ -211,11 +262,11 @@ class ClusterEngine(Engine):
                         results[index] = result
         return results
 
-    async def ask(self, tag: str, operations: Sequence[Operation]) -> list[Any]:
+    async def evaluate(self, tag: str, packed: bytes, until_ms: int) -> list[Any]:
         """Call the script on the server that has a room."""
         # NOTE: a server whose slot is on its way to another one answers by the keys that are named.
         keys = [f"{self.channel(tag)}:{key}" for key in ("m", "s", "p")]
-        rest: tuple[Any, ...] = (len(keys), *keys, self.prefix, "1", ENCODE(operations))
+        rest: tuple[Any, ...] = (len(keys), *keys, self.prefix, "1", packed, until_ms)
         try:
             results: list[Any] = await self.cluster.execute_command("EVALSHA", SHA, *rest)
         except NoScriptError:
@@ -224,8 +275,9 @@ class ClusterEngine(Engine):
 
     async def look_around(self) -> None:
         """Ask for the slots anew."""
-        await self.cluster.aclose()
-        self.cluster = self.make_cluster()
+        # NOTE: first another one: a closed client opens itself anew for whoever calls it meanwhile.
+        old, self.cluster = self.cluster, self.make_cluster()
+        await old.aclose()
         await self.cluster.initialize()
 
     def home_of(self, channel: str) -> str:
@@ -330,6 +382,19 @@ async def connect(pool: ConnectionPool) -> AbstractConnection:
         await connection.disconnect(nowait=True)
         raise
     return connection
+
+
+async def run_of(connection: AbstractConnection) -> bytes:
+    """What tells a server from all others, and from itself after a start; a new one each time if it may not be asked."""
+    try:
+        await connection.send_command("INFO", "server")
+        run = RUN_ID.search(await connection.read_response())
+    except NoPermissionError:
+        return secrets.token_bytes()
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+    return run[1] if run else secrets.token_bytes()
 
 
 def read_place(place: str) -> tuple[str, int]:

@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from .engine import FAILURES, Engine
+from .engine import FAILURES, Engine, run_of
 from .wire import Wire
 
 logger = logging.getLogger(__name__)
@@ -53,6 +53,8 @@ class Listener:
         self.waiting: dict[bytes, list[asyncio.Future[None]]] = {}
         self.ended: dict[bytes, list[Callable[[], None]]] = {}
         self.heard: set[str] = set()
+        self.runs: set[bytes] = set()
+        """Which servers are listened to."""
         self.broken: asyncio.Future[None] | None = None
         self.listening = False
         self.restored = False
@@ -185,6 +187,7 @@ class Listener:
         link = self.links.get(home)
         if link is None:
             connection = await self.engine.open_link(home)
+            self.runs.add(await run_of(connection))
             if home in self.links:
                 await connection.disconnect(nowait=True)
                 return self.links[home]
@@ -246,6 +249,7 @@ class Listener:
             await link.close()
         self.ended.clear()
         self.heard.clear()
+        self.runs.clear()
         waiting, self.waiting = self.waiting, {}
         for each in waiting.values():
             for future in each:

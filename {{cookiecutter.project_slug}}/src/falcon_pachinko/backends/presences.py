@@ -212,15 +212,36 @@ class Presences:
             raise BackendUnavailable(self.calls.away)
         return await rooms_with_prefix(self.calls.call, prefix)
 
-    async def catch_up(self) -> None:
-        """Tell the engine who has come and gone, and wait until it knows."""
+    async def catch_up(self, *, in_doubt: bool) -> None:
+        """Tell the engine who has come and gone, and wait until it knows.
+
+        Args:
+            in_doubt: Whether it may have lost what it knew.
+        """
         told = []
         rooms = [*self.here, *self.unsettled]
         for start in range(0, len(rooms), ROOMS_PER_OPERATION):
             chunk = rooms[start : start + ROOMS_PER_OPERATION]
             told.append(self.calls.call("has", NODES, self.incarnation, chunk))
         await asyncio.gather(*told, *self.tell_unsaid())
+        if in_doubt:
+            names = await self.calls.call("rooms_of", NODES, self.incarnation)
+            known = {*self.here, *self.unsettled, *(name.decode() for name in names)}
+            await asyncio.gather(*[self.compare(room) for room in known])
         await self.check_rooms()
+
+    def compare(self, room: str) -> asyncio.Future[None]:
+        """Let the engine know all of this node who are in a room, and nobody else of it."""
+
+        def enter_missing(answer: tuple[int, list[bytes]]) -> None:
+            here = self.here.get(room, {})
+            for connection in answer[1]:
+                presence = here.get(connection.decode())
+                if presence is not None:
+                    self.tell_entered(room, presence)
+
+        living = list(self.here.get(room, ()))
+        return self.calls.post(("bury", tag_of(room), self.incarnation, living), enter_missing)
 
     def tell_rest(self) -> None:
         """Tell it who has done so since :meth:`catch_up`, without waiting."""
@@ -247,12 +268,12 @@ class Presences:
         """Tell the rooms of a dead node that its users have gone."""
         try:
             names = [name.decode() for name in await self.calls.call("rooms_of", NODES, node)]
-            later = await asyncio.gather(
-                *[self.calls.call("bury", tag_of(name), node) for name in names]
+            answers = await asyncio.gather(
+                *[self.calls.call("bury", tag_of(name), node, []) for name in names]
             )
             for name in names:
                 self.calls.call_aside("close", tag_of(name))
-            done = [name for name, wait in zip(names, later, strict=True) if not wait]
+            done = [name for name, (later, _) in zip(names, answers, strict=True) if not later]
             for start in range(0, len(done), ROOMS_PER_OPERATION):
                 chunk = done[start : start + ROOMS_PER_OPERATION]
                 await self.calls.call("had", NODES, node, chunk)

@@ -51,6 +51,7 @@ class RedisBackend(Backend):
         self.background = Background()
         self.node_id = ""
         self.forgotten = False
+        self.runs: set[bytes] = set()
         self.kept_at = 0.0
         self.up: asyncio.Event
 
@@ -113,7 +114,10 @@ class RedisBackend(Backend):
                 await self.say_alive()
             self.hearing.forget_waiting()
             await self.hearing.catch_up_all(self.hearing.feeds)
-            await self.presences.catch_up()
+            # NOTE: a server that has begun anew or has taken another one's place may lack what was said last.
+            runs = self.listener.runs.copy()
+            await self.presences.catch_up(in_doubt=not runs <= self.runs)
+            self.runs = runs
         except BackendUnavailable as error:
             raise ConnectionError(error.reason) from None
         if self.up.is_set():

@@ -3,6 +3,10 @@
 local prefix, sharded = ARGV[1] .. ':', ARGV[2] == '1'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- Nobody waits for it any more: what was held up on its way must not undo what was said after it.
+if now > tonumber(ARGV[4]) then return {now} end
+
 local nodes = prefix .. '{%nodes}:'
 
 local function text(number) return string.format('%.0f', number) end
@@ -45,6 +49,7 @@ local function each(function_of)
       results[i] = redis.error_reply('ERR ' .. tostring(result))
     end
   end
+  results[#operations + 1] = now
   return results
 end
 
@@ -168,13 +173,17 @@ function does.settle(base, key)
   return stay and stay.g and stay.g > now and 1 or 0
 end
 
--- A node is dead: its connections are not there any more. Whether something of it has to be settled later.
-function does.bury(base, node)
-  local all, later = redis.call('HGETALL', base .. ':p'), 0
+-- A node's connections are not there any more but for the living ones: none of a dead node. Whether something
+-- of it has to be settled later, and which of the living ones are not there.
+function does.bury(base, node, living)
+  local all, later, missing = redis.call('HGETALL', base .. ':p'), 0, {}
+  for _, connection in ipairs(living) do missing[connection] = true end
   for i = 1, #all, 2 do
     local key, stay, changed = all[i], cmsgpack.unpack(all[i + 1]), false
     for connection, of in pairs(stay.c) do
-      if of == node then
+      if missing[connection] then
+        missing[connection] = nil
+      elseif of == node then
         stay.c[connection] = nil
         changed = true
       end
@@ -185,7 +194,9 @@ function does.bury(base, node)
       set(base, key, stay)
     end
   end
-  return later
+  local names = {}
+  for connection in pairs(missing) do table.insert(names, connection) end
+  return {later, names}
 end
 
 function does.present(base, key)

@@ -1,7 +1,8 @@
 """What the engine does for the nodes, in Lua: many operations in one call, each as a whole.
 
-The script is given operations as msgpack and answers with one result for each, so that all that comes
-together in a turn of the event loop shares one round trip. A room has three keys with the room as hash
+The script is given operations as msgpack and the time until which somebody waits for them. It answers with one
+result for each and the time, so that all that comes together in a turn of the event loop shares one round trip;
+after that time it does nothing, and answers with the time alone. A room has three keys with the room as hash
 tag, so that they and its channel are in one slot of a cluster:
 
 - ``<prefix>:{<room>}:m``, a hash: ``e`` epoch, ``o`` offset, ``n`` and ``a`` the history's messages and
