@@ -53,6 +53,7 @@ MODES = {"alone": (1, 1), "together": (2, 8)}
 ROOMS = 50
 MESSAGES = 2_000
 MEMORY_ROOMS, MEMORY_MEMBERS, MEMORY_MESSAGES = 1_000, 10, 20
+CHANNELS = 20_000
 VISITS = 200
 # How many nodes a room is on; 0 is one process with its rooms in memory.
 ROOM_NODES = (0, 1, 2, 4)
@@ -317,18 +318,30 @@ async def measure_rooms() -> dict[str, float]:
     return found
 
 
+def measure_subscription(client: redis.Redis) -> float:
+    """What the engine holds for a channel that is listened to; of that it says no more than how much is used."""
+    listening = client.pubsub()  # type: ignore[no-untyped-call]
+    used: list[int] = []
+    for channels in (["first"], [f"pachinko:{{{room(number)}}}" for number in range(CHANNELS)]):
+        listening.subscribe(*channels)
+        for _ in channels:
+            listening.get_message(timeout=WAIT_SECONDS)
+        used.append(client.info("memory")["used_memory"])
+    listening.close()
+    return (used[1] - used[0]) / CHANNELS
+
+
 async def measure_memory() -> dict[str, float]:
     """What the engine holds for a room, for a user in it, and for a message that it keeps."""
     with engine() as server:
-        held = []
+        subscription = measure_subscription(server.client)
+        held: list[int] = []
 
         def look() -> None:
-            held.append(server.client.info("memory")["used_memory"])
+            names = server.client.scan_iter(count=1_000)
+            held.append(sum(server.client.memory_usage(name, samples=0) or 0 for name in names))
 
         async with node(server.url) as (backend, _):
-            # The script, the connections and the node are there before.
-            await backend.open_room("first", HISTORY)
-            await backend.publish("first", Entry(TEXT))
             look()
             for number in range(MEMORY_ROOMS):
                 await backend.open_room(room(number), HISTORY)
@@ -348,7 +361,7 @@ async def measure_memory() -> dict[str, float]:
             look()
     rooms, members, messages = (later - earlier for earlier, later in itertools.pairwise(held))
     return {
-        "engine_room_bytes": rooms / MEMORY_ROOMS,
+        "engine_room_bytes": rooms / MEMORY_ROOMS + subscription,
         "engine_member_bytes": members / MEMORY_ROOMS / MEMORY_MEMBERS,
         "engine_message_bytes": messages / MEMORY_ROOMS / MEMORY_MESSAGES,
     }
