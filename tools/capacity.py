@@ -118,21 +118,21 @@ class Plan(NamedTuple):
 MEASURED = Measured(
     delivery_us=10,
     receive_us=30,
-    publish_us=19,
-    arrival_us=13,
-    join_us=2_233,
-    join_member_us=0.8,
-    engine_publish_us=16,
-    engine_copy_us=1.5,
-    engine_join_us=796,
-    engine_join_member_us=2.4,
+    publish_us=15,
+    arrival_us=7.3,
+    join_us=1_916,
+    join_member_us=1.5,
+    engine_publish_us=20,
+    engine_copy_us=1.1,
+    engine_join_us=840,
+    engine_join_member_us=2.9,
     connection_kib=22,
-    engine_room_bytes=381,
-    engine_member_bytes=177,
+    engine_room_bytes=424,
+    engine_member_bytes=182,
     engine_message_bytes=218,
 )
 # Each message waits for the one before: so dear it can be.
-ALONE = MEASURED._replace(publish_us=108, arrival_us=57, engine_publish_us=100, engine_copy_us=8.1)
+ALONE = MEASURED._replace(publish_us=88, arrival_us=40, engine_publish_us=98, engine_copy_us=6.9)
 ASSUMED = Assumed()
 LOADS = (
     Load("10,000 clients in rooms of 100, each says something once a minute", 10_000, 100, 60),
