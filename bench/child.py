@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -60,7 +62,7 @@ class Child:
 def start(
     name: str, command: Sequence[str], folder: Path, environment: Mapping[str, str]
 ) -> Iterator[Child]:
-    """Start a process in a folder; it is killed at the end of the block."""
+    """Start a process in a folder; it is killed at the end of the block, and so are those that it has started so."""
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             command,
@@ -71,6 +73,7 @@ def start(
             stderr=errors,
             text=True,
             bufsize=1,
+            preexec_fn=die_with_parent,
         )
         try:
             yield Child(name, process, errors)
@@ -78,6 +81,11 @@ def start(
             # NOTE: some servers wait for ever for clients that are gone; a goodbye matters to nobody.
             process.kill()
             process.communicate(timeout=END_SECONDS)
+
+
+def die_with_parent() -> None:
+    """Linux: a parent that is killed cannot end its children."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def python(*arguments: str) -> list[str]:

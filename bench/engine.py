@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import importlib.util
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from .child import python
+from .child import die_with_parent, python
 
 START_SECONDS = 30
 PORTS = range(18_000, 30_000)
@@ -33,11 +30,6 @@ class Engine(NamedTuple):
     pid: int
 
 
-def die_with_parent() -> None:
-    """Linux: a parent that is killed cannot end its children."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
 @contextlib.contextmanager
 def running() -> Iterator[Engine]:
     """Start a Valkey on a free port of loopback that keeps nothing on a disk.
@@ -49,27 +41,26 @@ def running() -> Iterator[Engine]:
     folders = [] if found is None else found.submodule_search_locations or []
     program = next(path for folder in folders for path in Path(folder).rglob("valkey-server"))
     deadline = time.monotonic() + START_SECONDS
-    with tempfile.TemporaryDirectory() as folder:
-        while True:
-            port = free_port()
-            options = f"--port {port} --bind 127.0.0.1 --appendonly no --dir {folder}".split()
-            process = subprocess.Popen(
-                [str(program), *options, "--save", ""],
-                stdout=subprocess.DEVNULL,
-                preexec_fn=die_with_parent,
-            )
-            try:
-                # NOTE: where another one has taken the port in between, that one answers, and ours ends.
-                while process.poll() is None and not answers(port, process.pid):
-                    if time.monotonic() > deadline:
-                        raise RuntimeError("the engine does not start")
-                    time.sleep(0.01)
-                if process.poll() is None:
-                    yield Engine(f"redis://127.0.0.1:{port}/0", process.pid)
-                    return
-            finally:
-                process.kill()
-                process.wait()
+    while True:
+        port = free_port()
+        options = f"--port {port} --bind 127.0.0.1 --appendonly no".split()
+        process = subprocess.Popen(
+            [str(program), *options, "--save", ""],
+            stdout=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,
+        )
+        try:
+            # NOTE: where another one has taken the port in between, that one answers, and ours ends.
+            while process.poll() is None and not answers(port, process.pid):
+                if time.monotonic() > deadline:
+                    raise RuntimeError("the engine does not start")
+                time.sleep(0.01)
+            if process.poll() is None:
+                yield Engine(f"redis://127.0.0.1:{port}/0", process.pid)
+                return
+        finally:
+            process.kill()
+            process.wait()
 
 
 def answers(port: int, pid: int) -> bool:
