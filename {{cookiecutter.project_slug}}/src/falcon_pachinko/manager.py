@@ -185,7 +185,10 @@ class WebSocketConnectionManager:
             connection.id,
             connection.user,
             None if joined is None else entry_of(joined, (connection.id,)),
-            None if left is None else entry_of(left),
+            # NOTE: nor is a user told so who comes back later and is given what was said meanwhile.
+            None
+            if left is None
+            else entry_of(left, (), [connection.user] if connection.user else ()),
         )
         await self.backend.open_room(room, connection.history)
         try:

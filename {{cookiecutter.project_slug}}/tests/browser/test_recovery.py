@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Page, expect
+
+from falcon_pachinko.publisher import Publisher
 
 from {{ cookiecutter.package_name }} import messages
 
@@ -21,12 +24,20 @@ if TYPE_CHECKING:
 
 MISSING = "Some messages are missing here: they are not kept any more."
 
+WAIT_SECONDS = 15.0
+
 # No test takes so long: who is away is not gone.
 LONG_GRACE_SECONDS = "300"
 
 
 def welcome(name: str, room: str) -> str:
     return f"Welcome {name} to room '{room}'!"
+
+
+def send_away(url: str, user: str) -> None:
+    """Close all connections of a user, from outside."""
+    with Publisher(url, prefix=messages.__name__.partition(".")[0]) as publisher:
+        publisher.disconnect_user(user, 4403)
 
 
 def expect_noted(page: Page, *noted: str) -> None:
@@ -168,3 +179,45 @@ def test_who_is_here_does_not_come_and_who_is_not_does_not_go(
         expect_heard(alice, "the last one")
         expect_noted(alice, welcome("Alice", room), "Zoe joined", "Zoe left")
         expect(people(alice).locator("bdi")).to_have_text(["Alice"])
+
+
+def test_who_has_gone_for_the_others_comes_back_to_all_of_them(
+    new_person: NewPerson, serve: Callable[..., Server], complaints: Complaints, room: str
+) -> None:
+    complaints.allow(r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: ")
+    server = serve(APP_PRESENCE_GRACE_SECONDS="0.2")
+    with line_to(server.url) as line:
+        alice, bob = new_person("Alice", at=line), new_person("Bob", at=server)
+        say(bob, "before")
+        expect_heard(alice, "before")
+        line.cut()
+        expect_noted(bob, welcome("Bob", room), "Alice left")
+        say(bob, "missed")
+        line.mend()
+        expect_connected(alice)
+        expect_heard(alice, "before", "missed")
+        for page in (alice, bob):
+            expect(people(page)).to_have_count(2)
+        expect_noted(alice, welcome("Alice", room), "Bob joined")
+        expect_noted(bob, welcome("Bob", room), "Alice left", "Alice joined")
+
+
+def test_who_was_sent_away_and_connects_again_is_told_that_something_may_be_missing(
+    new_person: NewPerson, serve: Callable[..., Server], room: str
+) -> None:
+    with running_engine() as engine:
+        server = serve(APP_BACKEND_URL=engine.url)
+        alice = new_person("Alice", at=server)
+        say(alice, "before")
+        expect_heard(alice, "before")
+        with ThreadPoolExecutor() as elsewhere:  # where no event loop runs
+            elsewhere.submit(send_away, engine.url, "Alice").result(WAIT_SECONDS)
+        alice.get_by_role("button", name="Connect again").click()
+        expect_connected(alice)
+        expect_noted(
+            alice,
+            welcome("Alice", room),
+            "You may not enter this room.",
+            "Connected again. What was written meanwhile is not shown here.",
+            welcome("Alice", room),
+        )

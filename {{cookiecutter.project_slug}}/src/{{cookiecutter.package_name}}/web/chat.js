@@ -94,6 +94,7 @@ let room = "";
 /** Which person and room the list of messages belongs to. */
 let conversationKey = "";
 let client = /** @type {ChatClient | null} */ (null);
+/** Whether there has been a connection since the list of messages begins. */
 let wasOpen = false;
 /** Whether this connection is a later one, and has not been told yet what it missed. */
 let comesBack = false;
@@ -302,7 +303,7 @@ function openSide(open) {
 
 function openConnection() {
   const path = (document.body.dataset.websocketPath ?? "").replace(/\/$/, "");
-  wasOpen = comesBack = keepsHistory = false;
+  comesBack = keepsHistory = false;
   const opened = connectChat(`${path}/${encodeURIComponent(room)}`);
   client = opened;
   opened.onStatus((status) => client === opened && showStatus(status));
@@ -600,6 +601,7 @@ function addEntry(entry) {
 
 function forgetConversation() {
   conversationKey = "";
+  wasOpen = false;
   page.messages.replaceChildren();
   page.pending.replaceChildren();
   page.pending.hidden = true;
