@@ -71,14 +71,20 @@ def announce(settings: Settings, text: str) -> None:
     """Tell every room of all processes something.
 
     Raises:
-        PachinkoError: They cannot be reached.
+        SystemExit: They cannot be reached; it says how many have been told.
     """
     url = settings.backend_url.get_secret_value()
-    with Publisher(url, prefix=settings.backend_prefix) as publisher:
-        rooms = publisher.get_rooms_by_prefix(ROOM_PREFIX)
-        for room in rooms:
-            publisher.broadcast_to_room(room, ServerSystemAnnouncement(text=text))
-    print(f"{len(rooms)} rooms have been told")
+    told, rooms = 0, []
+    try:
+        with Publisher(url, prefix=settings.backend_prefix) as publisher:
+            rooms = publisher.get_rooms_by_prefix(ROOM_PREFIX)
+            for room in rooms:
+                publisher.broadcast_to_room(room, ServerSystemAnnouncement(text=text))
+                told += 1
+    except PachinkoError as error:
+        count = f"{told} of {len(rooms)} rooms have" if told else "No room has"
+        sys.exit(f"{count} been told: {error}")
+    print(f"{told} rooms have been told")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -93,10 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     settings = load_settings()
     if given.command == "announce":
-        try:
-            announce(settings, given.text)
-        except PachinkoError as error:
-            sys.exit(f"No room has been told: {error}")
+        announce(settings, given.text)
     else:
         serve(settings)
 

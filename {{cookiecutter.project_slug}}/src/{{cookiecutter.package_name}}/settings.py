@@ -38,6 +38,7 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
+        populate_by_name=True,
     )
 
     environment: Literal["development", "test", "production"] = "development"
@@ -60,10 +61,10 @@ class Settings(BaseSettings):
     backend_url: SecretStr = SecretStr("")
     backend_prefix: str = Field(default=__name__.partition(".")[0], pattern=r"^[\w.-]{1,200}$")
     history_messages: int = Field(default=100, ge=0)
-    history_seconds: float = Field(default=300.0, gt=0)
-    presence_grace_seconds: float = Field(default=5.0, ge=0)
-    presence_heartbeat_seconds: float = Field(default=10.0, gt=0)
-    presence_expiry_seconds: float = Field(default=30.0, gt=0)
+    history_seconds: float = Field(default=300.0, gt=0, allow_inf_nan=False)
+    presence_grace_seconds: float = Field(default=5.0, ge=0, allow_inf_nan=False)
+    presence_heartbeat_seconds: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    presence_expiry_seconds: float = Field(default=30.0, gt=0, allow_inf_nan=False)
 
     @property
     def production(self) -> bool:
@@ -135,11 +136,15 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def check_backend(self) -> Settings:
-        """A backend that cannot be reached in any way is a mistake of writing, found before the start."""
+        """A URL that leads nowhere, and times that do not fit each other, are found before the start."""
+        try:
+            _ = self.timing
+        except RegistrationError as error:
+            raise ValueError(f"APP_PRESENCE_EXPIRY_SECONDS: {error}") from None
         try:
             self.make_backend()
         except RegistrationError as error:
-            raise ValueError(f"APP_BACKEND_URL or a time of presence: {error}") from None
+            raise ValueError(f"APP_BACKEND_URL: {error}") from None
         return self
 
     @model_validator(mode="after")
@@ -169,7 +174,9 @@ def load_settings() -> Settings:
     except ValidationError as error:
         lines = []
         for problem in error.errors(include_url=False, include_context=False):
-            name = f"{ENV_PREFIX}{problem['loc'][0]}".upper() if problem["loc"] else ""
+            name = str(problem["loc"][0]).upper() if problem["loc"] else ""
+            if name and not name.startswith(ENV_PREFIX):
+                name = ENV_PREFIX + name
             given = f" (it is {problem['input']!r})" if name and name != "APP_SECRET" else ""
             reason = problem["msg"].removeprefix("Value error, ")
             lines.append(f"{name}: {reason}{given}" if name else reason)

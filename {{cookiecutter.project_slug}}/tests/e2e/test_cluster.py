@@ -90,15 +90,22 @@ async def test_several_processes_share_a_port_and_their_rooms(
         await alice.expect("serverUserJoined", user="Bob")
         await bob.send("clientSendMessage", {"text": "hello"})
         await alice.expect("serverNewMessage", user="Bob", text="hello")
+    async with asyncio.timeout(WAIT_SECONDS):
+        while server.output().count("Started server process") < 2:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.05)
 
 
+@pytest.mark.parametrize("command", ["ours", "uvicorn's"])
 async def test_several_processes_without_an_engine_are_not_ready_and_say_so(
-    serve: Callable[..., Server],
+    serve: Callable[..., Server], command: str
 ) -> None:
-    server = serve(WEB_CONCURRENCY="2")
+    if command == "ours":
+        server = serve(WEB_CONCURRENCY="2")
+    else:
+        server = serve("-m", "uvicorn", f"{PACKAGE}.asgi:app", "--port", "0", "--workers", "2")
     answer = await until_ready(server, 503)
     assert "set APP_BACKEND_URL" in answer["reasons"][0]
-    assert "CRITICAL" in server.output()
+    assert "2 processes serve, and each has rooms of its own" in server.output()
 
 
 async def test_without_its_engine_the_service_lives_on_and_is_not_ready(
@@ -141,9 +148,15 @@ async def test_the_command_line_tells_all_rooms(
         (["announce"], {}, "text"),
         (["sing"], {}, "invalid choice: 'sing'"),
         ([], {"APP_BACKEND_URL": "http://secret@x"}, "APP_BACKEND_URL"),
-        ([], {"APP_PRESENCE_EXPIRY_SECONDS": "5"}, "above heartbeat_seconds"),
+        ([], {"APP_BACKEND_URL": "redis://:secret#word@x"}, "APP_BACKEND_URL"),
+        ([], {"APP_BACKEND_URL": "redis://x?secret=1"}, "APP_BACKEND_URL"),
+        ([], {"APP_PRESENCE_EXPIRY_SECONDS": "5"}, "EXPIRY_SECONDS: expiry_seconds"),
+        ([], {"APP_PRESENCE_GRACE_SECONDS": "inf"}, "APP_PRESENCE_GRACE_SECONDS: "),
+        ([], {"APP_HISTORY_SECONDS": "inf"}, "APP_HISTORY_SECONDS: "),
+        ([], {"APP_HISTORY_MESSAGES": "-1"}, "APP_HISTORY_MESSAGES: "),
+        ([], {"APP_WORKERS": "0"}, "  APP_WORKERS: "),
+        ([], {"APP_BACKEND_PREFIX": "a b"}, "APP_BACKEND_PREFIX: "),
     ],
-    ids=["no engine", "away", "no text", "no such command", "bad URL", "bad times"],
 )
 async def test_what_cannot_be_done_is_said_in_a_sentence(
     arguments: list[str], variables: dict[str, str], complaint: str

@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from falcon_pachinko import History
+from falcon_pachinko.backends.base import Timing
+from falcon_pachinko.backends.redis import RedisBackend
+
 from {{ cookiecutter.package_name }} import settings
 
 if TYPE_CHECKING:
@@ -84,6 +88,25 @@ def test_variables_that_are_not_ours_are_ignored(
     monkeypatch.setenv("PORT", "http")
     monkeypatch.setenv("APP_SOMETHING", "1")
     assert settings.load_settings().port == 8000
+
+
+def test_what_is_set_for_many_processes_is_what_they_get(make_settings: MakeSettings) -> None:
+    loaded = make_settings(
+        backend_url="redis://127.0.0.1:1",
+        backend_prefix="other",
+        history_messages=7,
+        history_seconds=8,
+        presence_grace_seconds=1,
+        presence_heartbeat_seconds=2,
+        presence_expiry_seconds=9,
+        workers=3,
+    )
+    assert loaded.history == History(messages=7, seconds=8.0)
+    backend = loaded.make_backend()
+    assert isinstance(backend, RedisBackend)
+    assert backend.engine.prefix == "other"
+    assert backend.timing == Timing(grace_seconds=1, heartbeat_seconds=2, expiry_seconds=9)
+    assert loaded.workers == 3
 
 
 def test_settings_cannot_be_changed(make_settings: MakeSettings) -> None:

@@ -141,6 +141,7 @@ class SingleEngine(Engine):
     def __init__(self, url: str, prefix: str, answer_seconds: float) -> None:
         super().__init__(prefix, answer_seconds)
         self.pool, self.sentinels = make_pool(url, answer_seconds)
+        self.pool.make_connection()  # type: ignore[no-untyped-call]  # options that nobody knows show here
         self.wire: Wire | None = None
         self.answer: asyncio.Future[Any] | None = None
 
@@ -317,15 +318,17 @@ def make_engine(url: str, prefix: str, answer_seconds: float) -> Engine:
     Raises:
         RegistrationError: The URL names none.
     """
-    scheme = urlsplit(url).scheme
+    # NOTE: what is wrong is not quoted: where a password is not percent-encoded, any part may be one of it.
+    scheme = url.partition(":")[0]
     try:
         if scheme in ("redis+cluster", "rediss+cluster"):
             return ClusterEngine(url.replace("+cluster", "", 1), prefix, answer_seconds)
         return SingleEngine(url, prefix, answer_seconds)
-    except ValueError as error:
+    except (ValueError, TypeError, RedisClusterException):
         raise RegistrationError(
-            f"the backend's URL with {scheme!r} cannot be used: {error}; write it like"
-            " redis://127.0.0.1:6379/0"
+            f"the backend's URL with {scheme[:20]!r} cannot be used: write it like redis://127.0.0.1:6379/0,"
+            " redis+cluster://10.0.0.5:6379 or redis+sentinel://10.0.0.5:26379,10.0.0.6:26379/service/0, with"
+            " a password in percent-encoding, and with no options that redis-py does not know"
         ) from None
 
 
