@@ -195,6 +195,7 @@ async def recovery(engine: Engine) -> AsyncIterator[Measure]:
                 "p99_ms": during_ms,
                 "p99_ratio": during_ms / before_ms,
                 "whole": whole / COMING_BACK,
+                "incomplete": float(COMING_BACK - whole),
                 "seconds": seconds,
             }
 
