@@ -62,7 +62,7 @@ bench: ## compare the framework with its peers, in ten minutes, into bench/resul
 	@test -e $(VENV)/has-tools || { $(INSTALL) -e '.[bench]' && touch $(VENV)/has-tools; }
 	@$(RUN) bench --out bench/results
 
-sizing: install ## measure what tools/capacity.py and docs/scaling.md of a project count with, in a minute
+sizing: install ## measure what tools/capacity.py and docs/scaling.md of a project count with, in two minutes
 	@PYTHONPATH='$(TEMPLATE)/src' $(RUN) tools.sizing
 
 clean: ## remove what the other targets made

@@ -541,6 +541,45 @@ def test_what_the_document_says_to_watch_is_there(engine: str, baked: Callable[.
 
 
 @pytest.mark.timeout(BOUND_SECONDS)
+def test_a_script_as_documented_speaks_to_a_room(
+    engine: str,
+    baked: Callable[..., Path],
+    lent_python: Path,
+    free_port: Callable[[], int],
+    environment: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    project = baked()
+    script = tmp_path / "script.py"
+    script.write_text(documented(project, "python", "docs/scaling.md"), "utf-8")
+    here = environment | {
+        "PYTHONPATH": str(project / "src"),
+        "APP_BACKEND_URL": engine,
+        **CLUSTER_SETTINGS,
+    }
+    node = Node(0, free_port(), [str(lent_python), "-u", "-m", "chat_service"], tmp_path, here)
+
+    async def hear() -> None:
+        alice, mallory = Person("Alice", node.port), Person("Mallory", node.port)
+        async with asyncio.timeout(BOUND_SECONDS / 2):
+            for person in (alice, mallory):
+                await person.enter()
+            program = await asyncio.create_subprocess_exec(
+                str(lent_python), str(script), cwd=tmp_path, env=here
+            )
+            assert await program.wait() == 0
+            await alice.hear("serverSystemAnnouncement", text="Tea is ready.")
+            with pytest.raises(ConnectionClosed) as closed:
+                await mallory.hear("never")
+            assert closed.value.rcvd is not None
+            assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4403, "spam")
+            await alice.socket.close()
+
+    with node.runs():
+        asyncio.run(hear())
+
+
+@pytest.mark.timeout(BOUND_SECONDS)
 def test_three_nodes_behind_nginx_are_one_chat_and_outlive_one_of_them(
     nginx: str,
     engine: str,
@@ -571,7 +610,9 @@ def test_three_nodes_behind_nginx_are_one_chat_and_outlive_one_of_them(
                 environment=environment,
             )
         )
-        assert ask(port, "GET", "/ready").status == 200
+        # Reasons are for those who run it: the nodes are asked themselves.
+        assert ask(port, "GET", "/ready").status == 404
+        assert ask(port, "GET", "/health").status == 200
         asyncio.run(outlive(port, nodes, processes, stack))
 
 

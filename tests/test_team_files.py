@@ -324,6 +324,8 @@ def test_the_documents_name_what_exists(repository: Path) -> None:
     example = (repository / ".env.example").read_text("utf-8")
     settings = set(re.findall(r"^(APP_\w+)=", example, re.MULTILINE))
     assert set(re.findall(r"APP_[A-Z_]*[A-Z]", text)) <= settings
+    readme = (repository / "README.md").read_text("utf-8")
+    assert set(re.findall(r"^\| `(APP_\w+)` \|", readme, re.MULTILINE)) == settings
     [package] = [path.parent for path in repository.glob("src/*/app.py")]
     architecture = (repository / "docs/architecture.md").read_text("utf-8")
     table = architecture.partition("| what | where |")[2].partition("\n\n")[0]
