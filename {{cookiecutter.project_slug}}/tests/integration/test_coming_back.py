@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import pytest
 
 from falcon_pachinko.messages import ServerPosition
-from falcon_pachinko.testing import Running
+from falcon_pachinko.testing import Client, Running
 from falcon_pachinko.testing.fixtures import OpenClient, RunApp
 
 from {{ cookiecutter.package_name }} import app, auth
@@ -23,6 +24,23 @@ if TYPE_CHECKING:
     from ..conftest import Join, MakeSettings
 
 
+Come = Callable[..., Awaitable[Client]]
+
+
+@pytest.fixture
+def come(
+    chat: Running, open_client: OpenClient, websocket_path: str, room: str, secret: str
+) -> Come:
+    """Connect to the room as somebody, with a query; nothing has been read yet."""
+
+    async def come(name: str, query: str = "") -> Client:
+        token = auth.issue_token(auth.User(name), secret, lifetime_seconds=60)
+        cookies = {auth.COOKIE_NAME: token}
+        return await open_client(chat, f"{websocket_path}/{room}{query}", cookies=cookies)
+
+    return come
+
+
 async def test_a_second_tab_and_a_reload_in_time_are_silent(join: Join) -> None:
     bob, alice = await join("Bob"), await join("Alice")
     await bob.receive(ServerUserJoined)
@@ -36,14 +54,7 @@ async def test_a_second_tab_and_a_reload_in_time_are_silent(join: Join) -> None:
     ]
 
 
-async def test_who_comes_back_is_given_what_it_missed(
-    join: Join,
-    chat: Running,
-    open_client: OpenClient,
-    websocket_path: str,
-    room: str,
-    secret: str,
-) -> None:
+async def test_who_comes_back_is_given_what_it_missed(join: Join, come: Come) -> None:
     alice, bob = await join("Alice"), await join("Bob")
     await alice.receive(ServerUserJoined)
     await alice.send("clientSendMessage", SendMessage(text="heard"))
@@ -52,12 +63,7 @@ async def test_who_comes_back_is_given_what_it_missed(
     for text in ("one", "two"):
         await alice.send("clientSendMessage", SendMessage(text=text))
         await alice.receive_until(ServerNewMessage)
-    token = auth.issue_token(auth.User("Bob"), secret, lifetime_seconds=60)
-    back = await open_client(
-        chat,
-        f"{websocket_path}/{room}?since={heard['id']}",
-        cookies={auth.COOKIE_NAME: token},
-    )
+    back = await come("Bob", f"?since={heard['id']}")
     missed = await back.receive_until(ServerPosition)
     said = [each["payload"] for each in missed[:-1] if each["type"] == "serverNewMessage"]
     assert said == [{"user": "Alice", "text": "one"}, {"user": "Alice", "text": "two"}]
@@ -73,13 +79,7 @@ class TestWithoutGrace:
         return await run_app(application, **WEBSOCKET_OPTIONS)
 
     async def test_who_comes_back_is_not_told_of_their_own_end(
-        self,
-        join: Join,
-        chat: Running,
-        open_client: OpenClient,
-        websocket_path: str,
-        room: str,
-        secret: str,
+        self, join: Join, come: Come
     ) -> None:
         alice, bob = await join("Alice"), await join("Bob")
         await alice.receive(ServerUserJoined)
@@ -87,12 +87,7 @@ class TestWithoutGrace:
         heard = await bob.receive()
         bob.vanish()
         await alice.receive_until(ServerUserLeft)
-        token = auth.issue_token(auth.User("Bob"), secret, lifetime_seconds=60)
-        back = await open_client(
-            chat,
-            f"{websocket_path}/{room}?since={heard['id']}",
-            cookies={auth.COOKIE_NAME: token},
-        )
+        back = await come("Bob", f"?since={heard['id']}")
         missed = await back.receive_until(ServerPosition)
         assert missed[-1].recovered is True
         assert "serverUserLeft" not in {each["type"] for each in missed[:-1]}
@@ -106,13 +101,8 @@ class TestWithoutHistory:
         application = app.create_app(make_settings(history_messages=0))
         return await run_app(application, **WEBSOCKET_OPTIONS)
 
-    async def test_messages_have_no_position(
-        self, chat: Running, open_client: OpenClient, websocket_path: str, room: str, secret: str
-    ) -> None:
-        token = auth.issue_token(auth.User("Alice"), secret, lifetime_seconds=60)
-        alice = await open_client(
-            chat, f"{websocket_path}/{room}", cookies={auth.COOKIE_NAME: token}
-        )
+    async def test_messages_have_no_position(self, come: Come) -> None:
+        alice = await come("Alice")
         await alice.send("clientSendMessage", SendMessage(text="not kept"))
         said = (await alice.receive_until("serverNewMessage"))[-1]
         assert "id" not in said
