@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import msgspec
 from falcon import WebSocketDisconnected
 
 from .audience import Audience
-from .backends.base import EVERYBODY, Address, Backend, Entry, Presence
+from .backends.base import EVERYBODY, Address, Backend, Entry, Position, Presence
 from .backends.memory import MemoryBackend
 from .background import Background
 from .connection import Connection
@@ -190,9 +190,10 @@ class WebSocketConnectionManager:
             if left is None
             else entry_of(left, (), [connection.user] if connection.user else ()),
         )
+        since = connection.since
         await self.backend.open_room(room, connection.history)
         try:
-            missed, is_placed = await self.missed(connection, room), True
+            missed, is_placed = await self.missed(connection, room, since), True
         except BackendUnavailable:
             missed, is_placed = None, False
         except BaseException:
@@ -206,7 +207,7 @@ class WebSocketConnectionManager:
             return False
         (self.rooms if is_placed else self.unplaced).join(connection, room, presence)
         if is_placed:
-            self.tell_position(connection, room, missed)
+            self.tell_position(connection, room, since, missed)
         if connection.visible:
             return await self.backend.enter(room, presence)
         self.newcomers[connection.id] = connection
@@ -310,17 +311,19 @@ class WebSocketConnectionManager:
         for connection in self.unplaced.members(room):
             entries = self.backend.recall(room, connection.since)
             self.rooms.join(connection, room, self.unplaced.leave(connection, room))
-            self.tell_position(connection, room, fitting(connection, entries))
+            self.tell_position(connection, room, connection.since, fitting(connection, entries))
             self.forget_since(connection)
 
     def forget_since(self, connection: Connection) -> None:
         """Where a client left off counts for the rooms of ``on_connect``; in those of later it was not."""
-        if not self.unplaced.rooms_of(connection):
+        if connection.visible and not self.unplaced.rooms_of(connection):
             connection.since = ()
 
     # The steps of all these.
 
-    async def missed(self, connection: Connection, room: str) -> list[Outgoing] | None:
+    async def missed(
+        self, connection: Connection, room: str, since: Sequence[Position]
+    ) -> list[Outgoing] | None:
         """What a client that has come back has missed; ``None`` where it cannot be had as a whole.
 
         Raises:
@@ -330,9 +333,9 @@ class WebSocketConnectionManager:
             return None
         if self.backend.position(room) is None:
             raise BackendUnavailable("nobody knows where the room stands")
-        if not connection.since:
+        if not since:
             return None
-        return fitting(connection, await self.backend.recover(room, connection.since))
+        return fitting(connection, await self.backend.recover(room, since))
 
     def has(self, connection: Connection, room: str) -> bool:
         """Whether a connection is in a room."""
@@ -348,7 +351,11 @@ class WebSocketConnectionManager:
         return (self.rooms if placed else self.unplaced).leave(connection, room)
 
     def tell_position(
-        self, connection: Connection, room: str, missed: list[Outgoing] | None
+        self,
+        connection: Connection,
+        room: str,
+        since: Sequence[Position],
+        missed: list[Outgoing] | None,
     ) -> None:
         """Give a client what it has missed, and where a room with history stands."""
         position = self.backend.position(room)
@@ -356,7 +363,7 @@ class WebSocketConnectionManager:
             return
         for outgoing in missed or ():
             connection.deliver(outgoing)
-        recovered = missed is not None if connection.since else msgspec.UNSET
+        recovered = missed is not None if since else msgspec.UNSET
         connection.deliver(position_message(connection.id, position, recovered))
 
     def excluded_by(self, address: Address) -> list[Connection]:

@@ -341,6 +341,56 @@ async def test_one_may_join_while_the_engine_is_away_and_hears_all_afterwards(tw
     assert names == {"bob came", "carol came"}
 
 
+async def test_an_outage_that_ends_between_two_joins_takes_nothing_from_who_comes_back(
+    one_engine: Engine,
+) -> None:
+    is_in_first, may_go_on = asyncio.Event(), asyncio.Event()
+
+    class Flat(WebSocketResource):
+        history = History(messages=50, seconds=60.0)
+
+        async def on_connect(
+            self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, **params: Any
+        ) -> bool:
+            await self.join_room("hall")
+            is_in_first.set()
+            await may_go_on.wait()
+            await self.join_room("kitchen")
+            return True
+
+    backend = backend_from_url(one_engine.url, prefix=next(prefixes), timing=TIMING)
+    app = install(falcon.asgi.App(), backend=backend)
+    app.add_websocket_route("/flat", Flat)
+    async with serve(app, ws=PushProtocol) as served:
+        may_go_on.set()
+        async with served.connect("/flat") as alice:
+            known = [(await alice.receive())["id"] for _ in range(2)]
+            for room in ("hall", "kitchen"):
+                await app.ws_connection_manager.broadcast_to_room(room, said(room=room))
+            missed = [await alice.receive() for _ in range(2)]
+            is_in_first.clear()
+            may_go_on.clear()
+
+            async def come_back() -> list[Any]:
+                query = "&".join(f"since={place}" for place in known)
+                async with served.connect(f"/flat?{query}") as back:
+                    return [await back.receive() for _ in range(4)]
+
+            one_engine.pause()
+            try:
+                await until(lambda: backend.outage != "")
+                coming = asyncio.create_task(come_back())
+                await asyncio.wait_for(is_in_first.wait(), WAIT_SECONDS)
+            finally:
+                one_engine.resume()
+            await until(lambda: backend.outage == "")
+            may_go_on.set()
+            told = await coming
+    assert told[::2] == missed
+    assert [place["id"] for place in told[1::2]] == [message["id"] for message in missed]
+    assert [place["payload"]["recovered"] for place in told[1::2]] == [True, True]
+
+
 # From outside.
 
 
