@@ -176,10 +176,10 @@ def environment_of(home: Path, shared: Path) -> dict[str, str]:
     inherited: dict[str, Any] = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("APP_", "MAKE", "PYTEST", "COOKIECUTTER", "XDG_"))
+        if not name.startswith(("APP_", "MAKE", "PYTEST", "PYTHON", "COOKIECUTTER", "XDG_"))
         # A hook of git, or a rebase, would have the tests commit into this very repository.
         and (not name.startswith("GIT_") or name.startswith("GIT_SSL_"))
-        and name not in {"MFLAGS", "PORT", "PYTHON_IN_USE", "PYTHONPATH", "VIRTUAL_ENV"}
+        and name not in {"MFLAGS", "PORT", "VIRTUAL_ENV"}
     }
     identity = {
         f"GIT_{who}_{what}": value
@@ -188,7 +188,8 @@ def environment_of(home: Path, shared: Path) -> dict[str, str]:
     }
     own = {
         "HOME": str(home),
-        "PIP_CACHE_DIR": str(shared / "pip"),  # what one test has fetched, others need not
-        "PYTHONDONTWRITEBYTECODE": "1",
+        # What one test has fetched, or checked, others need not; mypy's cannot be used by two at once.
+        "PIP_CACHE_DIR": str(shared / "pip"),
+        "MYPY_CACHE_DIR": str(shared / f"mypy-{os.environ.get('PYTEST_XDIST_WORKER')}"),
     }
     return inherited | identity | own

@@ -20,7 +20,7 @@ def bench(
     root: Path, environment: dict[str, str], *arguments: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "bench", *arguments],
+        [sys.executable, "-B", "-m", "bench", *arguments],
         cwd=root,
         env=environment,
         capture_output=True,

@@ -174,14 +174,13 @@ def test_a_combination_gives_a_clean_project(
 def test_the_first_commit_of_every_combination_passes_its_hooks_which_change_nothing(
     baked: Callable[..., Path], run: Callable[..., str], tmp_path: Path
 ) -> None:
-    # What the hooks need is installed once; what mypy knows of it is kept too.
-    shared = {"PRE_COMMIT_HOME": tmp_path / "hooks", "MYPY_CACHE_DIR": tmp_path / "mypy"}
+    hooks = tmp_path / "hooks"  # what they need is installed once
     pre_commit = (sys.executable, "-m", "pre_commit", "run", "--all-files")
     for answers in COMBINATIONS:
         project = baked(**answers)
         run(project, "git", "init", "--quiet")
         run(project, "git", "add", "--all")
-        printed = run(project, *pre_commit, **shared)
+        printed = run(project, *pre_commit, PRE_COMMIT_HOME=hooks)
         assert printed.count("Passed") == HOOKS, printed
         assert run(project, "git", "diff", "--name-only") == ""
         assert ".env" not in run(project, "git", "ls-files").splitlines()
