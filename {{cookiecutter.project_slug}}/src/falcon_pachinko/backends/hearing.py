@@ -94,10 +94,14 @@ class Hearing:
         """Listen first, then ask where the room stands: nothing can be missed in between."""
         try:
             await self.listener.add(self.calls.engine.channel(tag_of(room)))
-            if self.listener.listening:
-                await self.catch_up(room, feed)
-        except (*FAILURES, BackendUnavailable) as error:
-            self.lose(room, str(error) or type(error).__name__)
+        except FAILURES as error:
+            reason = str(error) or type(error).__name__
+            self.lose(room, reason)
+            # NOTE: also where the node is just coming back: it would be deaf to this room.
+            self.listener.restart(reason)
+            return
+        if self.listener.listening:
+            await self.catch_up_alone(room, feed)
 
     def close_room(self, room: str) -> None:
         """Listen to a room no more, if nobody else needs it."""
@@ -130,7 +134,8 @@ class Hearing:
         """
         while True:
             now, shown, entries = await self.fetch(room, feed, feed.position)
-            if feed.fill(now, shown, [entry for _, entry in entries]):
+            # NOTE: a room that was closed and opened again meanwhile has another feed, which fetches for itself.
+            if self.feeds.get(room) is not feed or feed.fill(now, shown, [e for _, e in entries]):
                 return
 
     async def catch_up_all(self, rooms: Iterable[str]) -> None:
@@ -155,6 +160,8 @@ class Hearing:
         recorded: list[tuple[float, Entry]] = []
         feed.recorded = recorded
         now, shown, entries = await self.fetch(room, feed, begun, everything=True)
+        if self.feeds.get(room) is not feed:
+            return
         known = begun or now
         old = [(at, e) for at, e in entries if known.epoch == now.epoch and is_at_most(e, known)]
         feed.fill(now, shown, [entry for _, entry in entries[len(old) :]])

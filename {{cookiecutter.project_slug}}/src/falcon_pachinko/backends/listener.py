@@ -229,9 +229,13 @@ class Listener:
             except Exception:
                 logger.exception("what came on %r cannot be used", answer[1])
         elif kind in (b"subscribe", b"ssubscribe"):
-            for waiting in self.waiting.pop(answer[1], ()):
-                if not waiting.done():
-                    waiting.set_result(None)
+            waiting = self.waiting.get(answer[1])
+            if waiting:
+                first = waiting.pop(0)
+                if not first.done():
+                    first.set_result(None)
+                if not waiting:
+                    del self.waiting[answer[1]]
         elif kind in (b"unsubscribe", b"sunsubscribe"):
             asked = self.ended.get(answer[1])
             if not asked:
