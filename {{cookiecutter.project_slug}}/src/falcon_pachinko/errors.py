@@ -106,3 +106,10 @@ class Reject(PachinkoError):
         super().__init__(code, reason)
         self.code = check_close_code(code)
         self.reason = reason
+
+
+def reason_of(failure: BaseException) -> str:
+    """Why the engine does not answer, for people; a timeout says nothing itself."""
+    if isinstance(failure, TimeoutError) and not str(failure):
+        return "it does not answer"
+    return str(failure) or type(failure).__name__

@@ -11,7 +11,7 @@ from .backends import extra_is_missing
 from .backends.base import ANSWER_SECONDS, Entry
 from .backends.script import NODES, raw, rooms_with_prefix, tag_of
 from .entries import addressed, close_entry, entry_of
-from .errors import BackendUnavailable, RegistrationError
+from .errors import BackendUnavailable, RegistrationError, reason_of
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ class AsyncPublisher:
         except BaseException as error:
             await self.close()
             if isinstance(error, self.failures):
-                raise BackendUnavailable(str(error) or type(error).__name__) from None
+                raise BackendUnavailable(reason_of(error)) from None
             raise
         return self
 

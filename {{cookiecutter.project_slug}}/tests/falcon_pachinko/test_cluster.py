@@ -430,7 +430,7 @@ async def test_a_publisher_needs_no_event_loop(two: Cluster) -> None:
     assert (await alice.wait_closed())[0] == 4002
 
 
-async def test_a_publisher_says_what_is_wrong() -> None:
+async def test_a_publisher_says_what_is_wrong(one_engine: Engine) -> None:
     with pytest.raises(RegistrationError, match="needs the backend's URL"):
         Publisher("")
     with pytest.raises(RegistrationError, match="redis://"):
@@ -439,6 +439,12 @@ async def test_a_publisher_says_what_is_wrong() -> None:
     with pytest.raises(BackendUnavailable) as raised:
         await away.__aenter__()
     assert "127.0.0.1:1" in str(raised.value)
+    one_engine.pause()
+    try:
+        with pytest.raises(BackendUnavailable, match=r"^it does not answer$"):
+            await AsyncPublisher(one_engine.url, answer_seconds=0.5).__aenter__()
+    finally:
+        one_engine.resume()
     with pytest.raises(RuntimeError, match="event loop"):
         Publisher("redis://127.0.0.1:1").__enter__()
 

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 
 from ..background import Background
-from ..errors import BackendUnavailable
+from ..errors import BackendUnavailable, reason_of
 from .base import Entry, History, Node, Position, left_off
 from .calls import Calls
 from .engine import FAILURES
@@ -95,7 +95,7 @@ class Hearing:
         try:
             await self.listener.add(self.calls.engine.channel(tag_of(room)))
         except FAILURES as error:
-            reason = str(error) or type(error).__name__
+            reason = reason_of(error)
             self.lose(room, reason)
             # NOTE: also where the node is just coming back: it would be deaf to this room.
             self.listener.restart(reason)

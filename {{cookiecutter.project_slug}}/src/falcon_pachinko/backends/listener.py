@@ -8,6 +8,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from ..errors import reason_of
 from .engine import FAILURES, Engine, run_of
 from .wire import Wire
 
@@ -88,7 +89,7 @@ class Listener:
             except Exception as error:
                 if not isinstance(error, FAILURES):
                     logger.exception("listening failed as it never should")
-                reason = str(error) or type(error).__name__
+                reason = reason_of(error)
             if self.restored:
                 attempt = 0
             await self.stop()
@@ -118,7 +119,7 @@ class Listener:
                 for home, link in self.links.items():
                     silent[home] = 0 if home in self.heard else silent.get(home, 0) + 1
                     if silent[home] >= LOOKS - 1:
-                        raise TimeoutError("it does not answer")
+                        raise TimeoutError
                     if silent[home]:
                         self.send(link, "PING")
                 self.heard.clear()
@@ -134,7 +135,7 @@ class Listener:
         except Exception as error:
             if not isinstance(error, FAILURES):
                 logger.exception("making up for an outage failed as it never should")
-            self.restart(str(error) or type(error).__name__)
+            self.restart(reason_of(error))
         else:
             self.restored = True
 
@@ -204,7 +205,7 @@ class Listener:
 
     def lose(self, error: Exception) -> None:
         """A connection has broken."""
-        self.restart(str(error) or type(error).__name__)
+        self.restart(reason_of(error))
 
     def hear(self, home: str, answer: Any) -> None:
         """Take what comes on one connection."""
