@@ -129,6 +129,13 @@ class Connection:
         return self.state is CLOSED
 
     @property
+    def backlog(self) -> tuple[int, int]:
+        """How many messages wait to be accepted or for the client, and how many bytes they have."""
+        if self.held is not None:
+            return self.held.count, self.held.size_bytes
+        return len(self.outbox.backlog.messages), self.outbox.backlog.size_bytes
+
+    @property
     def limits(self) -> Limits:
         """The bounds in force."""
         return self.outbox.limits

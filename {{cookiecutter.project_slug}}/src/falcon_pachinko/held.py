@@ -25,6 +25,11 @@ class Held:
         self.heard: list[Outgoing] = []
         self.size_bytes = 0
 
+    @property
+    def count(self) -> int:
+        """How many messages and broadcasts are held."""
+        return len(self.own) + len(self.deferred) + len(self.heard)
+
     def add(self, outgoing: Outgoing, messages: list[Outgoing], limits: Limits) -> None:
         """Hold one more message in ``own`` or ``heard``.
 
@@ -47,7 +52,7 @@ class Held:
 
     def check(self, limits: Limits) -> None:
         """Raise OutboxFull when more is held than may wait for one client."""
-        count = len(self.own) + len(self.deferred) + len(self.heard)
+        count = self.count
         if count > limits.outbox_messages or self.size_bytes > limits.outbox_bytes:
             raise OutboxFull(
                 f"{count} messages with {self.size_bytes} bytes wait for on_connect to accept: the"

@@ -174,9 +174,11 @@ class WebSocketConnectionManager:
         Raises:
             InvalidRoomName: A room cannot have this name.
             TypeError: A message holds something that JSON cannot.
+            ValueError: The connection's user is not valid Unicode text.
             falcon.WebSocketDisconnected: The connection's life is over.
         """
         check_room_name(room)
+        check_user(connection.user)
         if connection.finished:
             raise WebSocketDisconnected(connection.close_code)
         if self.has(connection, room):
@@ -411,6 +413,18 @@ class Users:
         return tuple(self.connections.get(user, ()))
 
 
+def check_user(user: str | None) -> None:
+    """Refuse a user of whom no engine can be told, before anything is done.
+
+    Raises:
+        ValueError: It is one.
+    """
+    try:
+        (user or "").encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"user {user!r} is not valid Unicode text") from None
+
+
 def fitting(connection: Connection, entries: list[Entry] | None) -> list[Outgoing] | None:
     """What a client gets of what it has missed; ``None`` where that is not there or too much."""
     if entries is None:
@@ -420,10 +434,11 @@ def fitting(connection: Connection, entries: list[Entry] | None) -> list[Outgoin
         for entry in entries
         if entry.is_for(connection.previous_id, connection.user)
     ]
-    # NOTE: half of what may wait for a client, or it would be given up for what it is given.
-    limits = connection.limits
-    fits = sum(each.size_bytes for each in found) <= limits.outbox_bytes // 2
-    return found if fits and len(found) <= limits.outbox_messages // 2 else None
+    # NOTE: half of what may wait for a client, or it would be given up for what it is given, in all its rooms together.
+    limits, (count, size_bytes) = connection.limits, connection.backlog
+    size_bytes += sum(each.size_bytes for each in found)
+    fits = size_bytes <= limits.outbox_bytes // 2
+    return found if fits and count + len(found) <= limits.outbox_messages // 2 else None
 
 
 def ids_of(connections: Collection[Connection]) -> tuple[str, ...]:

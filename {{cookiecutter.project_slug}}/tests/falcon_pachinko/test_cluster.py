@@ -12,6 +12,7 @@ import pytest
 from falcon_pachinko import (
     BackendUnavailable,
     History,
+    Limits,
     RegistrationError,
     WebSocketConnectionManager,
     WebSocketLike,
@@ -278,6 +279,53 @@ async def test_what_is_too_large_for_one_client_is_not_given_in_part(cluster: Cl
         await alice.receive()
     back = await cluster.join(0, f"/hall/bob?since={known}")
     assert (await back.receive())["payload"]["recovered"] is False
+
+
+async def test_what_many_rooms_give_one_client_together_is_bounded_too() -> None:
+    rooms = [f"room {number}" for number in range(4)]
+
+    class Everywhere(WebSocketResource):
+        limits = Limits(outbox_messages=50)
+        history = History(messages=50, seconds=60.0)
+
+        async def on_connect(
+            self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, **params: Any
+        ) -> bool:
+            for room in rooms:
+                await self.join_room(room)
+            return True
+
+    app = install(falcon.asgi.App())
+    app.add_websocket_route("/everywhere", Everywhere)
+    async with serve(app, ws=PushProtocol) as served:
+        async with served.connect("/everywhere") as alice:
+            known = [(await alice.receive())["id"] for _ in rooms]
+            for room in rooms:
+                for _ in range(20):
+                    await app.ws_connection_manager.broadcast_to_room(room, said())
+                    await alice.receive()
+        query = "&".join(f"since={place}" for place in known)
+        async with served.connect(f"/everywhere?{query}") as back:
+            told = [await back.receive() for _ in range(20 + len(rooms))]
+    given = [message["payload"].get("recovered") for message in told]
+    assert given == [None] * 20 + [True, False, False, False]
+
+
+async def test_a_user_of_whom_no_engine_can_be_told_harms_nobody(two: Cluster) -> None:
+    manager = two.manager(0)
+    assert two.engine is not None
+    two.engine.pause()
+    try:
+        await until(lambda: manager.backend.outage != "")
+        alice = await two.join(0, "/hall/alice")
+        connection = next(iter(manager))
+        connection.user = "\ud800"
+        with pytest.raises(ValueError, match="not valid Unicode"):
+            await manager.join_room(connection, "kitchen")
+    finally:
+        two.engine.resume()
+    assert "connection" in (await alice.receive())["payload"]
+    await until(lambda: manager.backend.outage == "")
 
 
 async def test_authorisation_is_asked_again_of_who_comes_back(one_engine: Engine) -> None:

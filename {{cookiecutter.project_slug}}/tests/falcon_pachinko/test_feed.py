@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from falcon_pachinko.backends.base import Entry, Position
+from falcon_pachinko.backends.base import Entry, History, Position
 from falcon_pachinko.backends.feed import Feed
 
 
@@ -67,6 +67,24 @@ def test_of_what_can_not_be_had_any_more_the_members_are_told() -> None:
     ears.feed.hear(said(9))
     assert ears.feed.fill(Position("e", 9), True, after(7, 9))
     assert ears.given == ["lost", 7, 8, 9]
+
+
+def test_a_tail_that_is_fetched_has_no_gap_though_one_is_found_meanwhile() -> None:
+    ears = Ears()
+    feed = ears.feed
+    feed.fill(Position("e", 5), True, [])
+    feed.recorded = recorded = list[tuple[float, Entry]]()
+    feed.hear(said(6))
+    feed.fill(Position("e", 30), True, after(20, 30))
+    assert ears.given[:2] == [6, "lost"]
+    fetched = [(0.0, entry) for entry in after(1, 5)]
+    feed.keep_tail(History(messages=50, seconds=60.0), [*fetched, *recorded])
+    assert feed.tail is not None
+    for since in range(30):
+        missed = feed.tail.between(Position("e", since), Position("e", 30), 0.0)
+        places = None if missed is None else [entry.position for entry in missed]
+        expected = [Position("e", offset) for offset in range(since + 1, 31)]
+        assert places == (expected if since >= 19 else None)
 
 
 def test_an_epoch_that_is_over_is_forgotten() -> None:

@@ -1,14 +1,17 @@
 """What many processes promise while their engine is away, and when one of them dies."""
 
 import asyncio
+import contextlib
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 import pytest
 import redis
 
 from falcon_pachinko import BackendUnavailable
 from falcon_pachinko.backends.base import LEASE, History, Lease, Position, Presence
+from falcon_pachinko.backends.engine import Operation, SingleEngine
 from falcon_pachinko.backends.redis import RedisBackend
 from falcon_pachinko.backends.script import CATCH_UP_MS
 from falcon_pachinko.errors import LeaseLost
@@ -75,6 +78,27 @@ async def die(nodes: Nodes, recorder: Recorder) -> None:
         await background.end()
     await backend.listener.stop()
     await backend.engine.close()
+
+
+@contextlib.asynccontextmanager
+async def cut_off(recorder: Recorder) -> AsyncIterator[None]:
+    """The connection on which a node listens breaks, and is not made again before the end."""
+    backend, may_return = recorder.backend, asyncio.Event()
+    assert isinstance(backend, RedisBackend)
+    listener, engine = backend.listener, backend.engine
+    look_around = engine.look_around
+
+    async def wait() -> None:
+        await may_return.wait()
+        await look_around()
+
+    engine.look_around = wait  # type: ignore[method-assign]
+    listener.restart("it is cut off")
+    await until(lambda: backend.outage != "")
+    yield
+    engine.look_around = look_around  # type: ignore[method-assign]
+    may_return.set()
+    await back(recorder)
 
 
 async def test_without_an_engine_a_publish_raises_and_the_node_says_why(
@@ -279,6 +303,113 @@ async def test_what_can_not_be_fetched_any_more_is_told_and_the_rest_is_delivere
     assert a.said("room") == [str(number) for number in range(400 - 256, 400)]
 
 
+async def test_what_is_said_last_in_a_room_reaches_a_node_that_was_cut_off(
+    nodes: Nodes, a: Recorder, b: Recorder
+) -> None:
+    for node, connection in ((a, alice("c1")), (b, Presence("c2", "bob"))):
+        await node.backend.open_room("room", None)
+        await node.backend.enter("room", connection)
+    async with cut_off(b):
+        await a.backend.publish("room", text("last words"))
+        await a.backend.leave("room", alice("c1"), grace=False)
+        a.backend.close_room("room")
+        assert isinstance(a.backend, RedisBackend)
+        await until(lambda: not a.backend.listener.ended)  # type: ignore[attr-defined]
+        await a.backend.members("room")  # by now the engine has been told that the room is closed
+    await until(lambda: "last words" in b.said("room"))
+    b.backend.close_room("room")
+    await b.backend.leave("room", Presence("c2", "bob"), grace=False)
+    await until(lambda: all(not key.endswith(":p") for key in nodes.stored()))
+
+
+async def test_a_room_that_the_engine_has_lost_alone_is_begun_anew(
+    engine: Engine, nodes: Nodes, a: Recorder
+) -> None:
+    await a.backend.open_room("room", HISTORY)
+    begun = a.backend.position("room")
+    assert begun is not None
+    await a.backend.publish("room", text("lost"))
+    await until(lambda: a.has_said("room", "lost"))
+    engine.command("DEL", f"{nodes.prefix}:{{room}}:m", f"{nodes.prefix}:{{room}}:s")
+    assert await asyncio.wait_for(a.backend.recover("room", [begun]), WAIT_SECONDS) is None
+    assert [room for room, _ in a.lost] == ["room"]
+    await a.backend.publish("room", text("again"))
+    await until(lambda: a.has_said("room", "again"))
+
+
+async def test_a_node_that_was_cut_off_for_long_says_again_who_is_there(
+    engine: Engine, nodes: Nodes, a: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("falcon_pachinko.backends.redis.KEEP_SECONDS", 0.1)
+    await a.backend.open_room("room", HISTORY)
+    await a.backend.enter("room", alice("c1"))
+    async with cut_off(a):
+        # NOTE: what the engine does by itself, minutes later.
+        engine.command("DEL", f"{nodes.prefix}:{{room}}:p")
+        await asyncio.sleep(0.2)
+    assert await a.backend.members("room") == ["alice"]
+
+
+async def test_a_leave_of_which_nobody_knows_the_answer_is_settled_under_a_new_name_too(
+    engine: Engine, nodes: Nodes, a: Recorder, b: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for node in (a, b):
+        await node.backend.open_room("room", HISTORY)
+    await a.backend.enter("room", alice("c1"))
+    backend = a.backend
+    assert isinstance(backend, RedisBackend)
+    call = backend.engine.call
+
+    async def lose_the_answer(operations: Sequence[Operation]) -> list[object]:
+        await call(operations)
+        monkeypatch.undo()
+        # NOTE: nor does the engine know any node any more, so that nobody buries the old name.
+        for key in engine.keys(f"{nodes.prefix}:{{%nodes}}:*"):
+            engine.command("DEL", key)
+        raise ConnectionError("the answer is lost")
+
+    monkeypatch.setattr(backend.engine, "call", lose_the_answer)
+    await backend.leave("room", alice("c1"), grace=True)
+    await back(a)
+    gone: list[str] = []
+    await until_answer(lambda: b.backend.members("room"), gone)
+    await until(lambda: b.said("room").count("alice went") == 1)
+
+
+async def test_who_has_left_in_an_outage_is_buried_with_the_new_name_of_the_node(
+    nodes: Nodes, a: Recorder, b: Recorder
+) -> None:
+    for node in (a, b):
+        await node.backend.open_room("room", HISTORY)
+    await a.backend.enter("room", alice("c1"))
+    backend = a.backend
+    assert isinstance(backend, RedisBackend)
+    async with cut_off(a):
+        backend.forgotten = True
+        await backend.leave("room", alice("c1"), grace=True)
+    await until(lambda: backend.presences.unsettled == {"room": 1})
+    await die(nodes, a)
+    gone: list[str] = []
+    await until_answer(lambda: b.backend.members("room"), gone)
+    await until(lambda: b.said("room").count("alice went") == 1)
+
+
+async def test_a_server_that_is_a_replica_now_is_left(engine: Engine, a: Recorder) -> None:
+    backend = a.backend
+    assert isinstance(backend, RedisBackend)
+    assert isinstance(backend.engine, SingleEngine)
+    await backend.open_room("room", HISTORY)
+    with running_engine() as other:
+        engine.command("REPLICAOF", "127.0.0.1", other.port)
+        # NOTE: the name of the server leads to the other one now.
+        backend.engine.pool.connection_kwargs["port"] = other.port
+        with pytest.raises(BackendUnavailable):
+            await backend.publish("room", text("refused"))
+        await back(a)
+        await backend.publish("room", text("heard"))
+        await until(lambda: a.has_said("room", "heard"))
+
+
 async def test_who_comes_and_goes_meanwhile_is_made_up_for(
     engine: Engine, a: Recorder, b: Recorder
 ) -> None:
@@ -425,6 +556,25 @@ async def test_nothing_is_left_in_the_engine(nodes: Nodes, a: Recorder, b: Recor
     assert engine.keys(f"{nodes.prefix}:{{%nodes}}:r:*") == []
 
 
+async def test_a_worker_is_not_refused_where_the_engine_has_forgotten_its_tokens(
+    engine: Engine, nodes: Nodes, a: Recorder
+) -> None:
+    await a.backend.open_room("room", HISTORY)
+    lease_key, tokens = (f"{nodes.prefix}:{{%nodes}}:{name}" for name in ("l:worker", "f"))
+    for forgotten in ((lease_key,), (lease_key, tokens), ()):
+        lease = await a.backend.acquire("worker")
+        assert isinstance(lease, Lease)
+        reset = LEASE.set(lease)
+        try:
+            await a.backend.publish("room", text(str(lease.token)))
+        finally:
+            LEASE.reset(reset)
+        for key in forgotten:
+            engine.command("DEL", key)
+    await until(lambda: len(a.said("room")) == 3)
+    assert a.said("room") == sorted(a.said("room"), key=int)
+
+
 async def test_what_a_replaced_worker_says_is_refused(a: Recorder, b: Recorder) -> None:
     for node in (a, b):
         await node.backend.open_room("room", None)
@@ -516,6 +666,55 @@ async def test_what_was_to_be_fetched_for_those_who_have_gone_is_not_given_to_wh
         await b.backend.publish("room", text(str(number)))
     await until(lambda: a.has_said("room", "4") and fetching.done())
     assert a.said("room") == ["0", "1", "2", "3", "4"]
+
+
+async def test_a_room_that_is_closed_while_it_is_opened_leaves_nothing(
+    nodes: Nodes, a: Recorder
+) -> None:
+    for number in range(50):
+        opening = asyncio.ensure_future(a.backend.open_room(f"room{number}", None))
+        for _ in range(number % 12):
+            await asyncio.sleep(0)
+        opening.cancel()
+        await asyncio.wait({opening})
+        if not opening.cancelled():
+            a.backend.close_room(f"room{number}")
+    await a.backend.open_room("last", None)
+    await until(lambda: nodes.stored() == ["{last}:m"])
+
+
+async def test_what_two_ask_for_at_once_is_not_taken_for_a_gap(a: Recorder, b: Recorder) -> None:
+    backend = a.backend
+    assert isinstance(backend, RedisBackend)
+    hearing, listener = backend.hearing, backend.listener
+    fetch, hear, may_answer = hearing.fetch, listener.on_message, asyncio.Event()
+    answers: list[Any] = []
+    heard: list[tuple[bytes, bytes]] = []
+
+    async def answer_late(*given: Any, **named: Any) -> Any:
+        answer = await fetch(*given, **named)
+        answers.append(answer)
+        await may_answer.wait()
+        return answer
+
+    hearing.fetch = answer_late  # type: ignore[method-assign]
+    listener.on_message = lambda *message: heard.append(message)
+    first = asyncio.create_task(backend.open_room("room", None))
+    await until(lambda: len(answers) == 1)
+    await b.backend.open_room("room", None)
+    await b.backend.publish("room", text("0"))
+    second = asyncio.create_task(backend.open_room("room", HISTORY))
+    await until(lambda: len(answers) == 2 and bool(heard))
+    hearing.fetch = fetch  # type: ignore[method-assign]
+    may_answer.set()
+    await asyncio.gather(first, second)
+    listener.on_message = hear
+    for message in heard:
+        hear(*message)
+    await b.backend.publish("room", text("1"))
+    await until(lambda: a.has_said("room", "1"))
+    assert a.said("room") == ["0", "1"]
+    assert a.lost == []
 
 
 async def test_a_node_with_many_who_come_and_go_gets_out_of_an_outage(

@@ -154,6 +154,8 @@ class Calls:
                         call.succeed(result)
                     refusals = [str(result) for result in results if is_refusal(result)]
                     if refusals:
+                        # NOTE: a server that was in charge may be a replica now.
+                        await self.engine.let_go()
                         self.lose(refusals[0])
                 batch = []
         finally:

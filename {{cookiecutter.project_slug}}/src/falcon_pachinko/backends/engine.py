@@ -119,6 +119,10 @@ class Engine(ABC):
         """
 
     @abstractmethod
+    async def let_go(self) -> None:
+        """Make the next call over another connection."""
+
+    @abstractmethod
     async def look_around(self) -> None:
         """Find out anew where everything is."""
 
@@ -187,7 +191,7 @@ class SingleEngine(Engine):
         self.take_answer(error)
 
     async def let_go(self) -> None:
-        """Close the connection: an answer may still be on its way."""
+        """Close the connection: an answer may still be on its way, or its name mean another server now."""
         wire, self.wire = self.wire, None
         if wire is not None:
             await wire.close()
@@ -273,6 +277,9 @@ class ClusterEngine(Engine):
         except NoScriptError:
             results = await self.cluster.execute_command("EVAL", LUA, *rest)
         return results
+
+    async def let_go(self) -> None:
+        """There are many connections; :meth:`look_around` makes all of them anew."""
 
     async def look_around(self) -> None:
         """Ask for the slots anew."""

@@ -123,6 +123,8 @@ class Feed:
         elif here.epoch != now.epoch or first.offset > here.offset:
             # NOTE: what is left of the gap comes behind the word that there is one.
             self.tail = None
+            if self.recorded is not None:
+                self.recorded.clear()
             self.position = first
             self.lose_track()
         self.behind = False

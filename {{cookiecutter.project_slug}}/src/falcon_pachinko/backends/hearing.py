@@ -100,7 +100,7 @@ class Hearing:
             # NOTE: also where the node is just coming back: it would be deaf to this room.
             self.listener.restart(reason)
             return
-        if self.listener.listening:
+        if self.listener.listening and self.is_open(room, feed):
             await self.catch_up_alone(room, feed)
 
     def close_room(self, room: str) -> None:
@@ -132,10 +132,12 @@ class Hearing:
         Raises:
             BackendUnavailable: The engine is away.
         """
-        while True:
-            now, shown, entries = await self.fetch(room, feed, feed.position)
-            # NOTE: a room that was closed and opened again meanwhile has another feed, which fetches for itself.
-            if self.feeds.get(room) is not feed or feed.fill(now, shown, [e for _, e in entries]):
+        while self.is_open(room, feed):
+            known = feed.position
+            now, shown, entries = await self.fetch(room, feed, known)
+            if known is None and feed.position is not None:
+                continue  # another fetch was faster, and this one's place is of no use
+            if self.is_open(room, feed) and feed.fill(now, shown, [entry for _, entry in entries]):
                 return
 
     async def catch_up_all(self, rooms: Iterable[str]) -> None:
@@ -160,7 +162,7 @@ class Hearing:
         recorded: list[tuple[float, Entry]] = []
         feed.recorded = recorded
         now, shown, entries = await self.fetch(room, feed, begun, everything=True)
-        if self.feeds.get(room) is not feed:
+        if not self.is_open(room, feed):
             return
         known = begun or now
         old = [(at, e) for at, e in entries if known.epoch == now.epoch and is_at_most(e, known)]
@@ -169,8 +171,13 @@ class Hearing:
         feed.recorded = None
         if feed.behind:
             await self.catch_up(room, feed)
-        feed.late = False
-        self.node.find_track(room)
+        if self.is_open(room, feed):
+            feed.late = False
+            self.node.find_track(room)
+
+    def is_open(self, room: str, feed: Feed) -> bool:
+        """Whether a feed is still that of a room: one that is closed and opened again has another."""
+        return self.feeds.get(room) is feed
 
     def forget_waiting(self) -> None:
         """What was heard before a fetch that is still to be made is in it, if the engine has it at all."""
@@ -298,6 +305,8 @@ class Hearing:
             if feed.recorded is recorded and now.epoch == begun.epoch and feed.knows(begun):
                 fetched = [(at, entry) for at, entry in entries if is_at_most(entry, begun)]
                 feed.keep_tail(history, [*fetched, *recorded])
+            elif now.epoch != begun.epoch or now.offset < begun.offset:
+                await self.catch_up(room, feed)
         except BackendUnavailable as error:
             logger.info("the history of room %r cannot be read: %s", room, error)
             self.calls.lose(error.reason)

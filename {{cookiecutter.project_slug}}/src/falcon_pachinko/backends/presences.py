@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 from ..background import Background
 from ..errors import BackendUnavailable
 from .base import Answer, Presence, users_of
-from .calls import Calls
+from .calls import Calls, nothing
 from .script import NODES, raw, rooms_with_prefix, tag_of
 
 logger = logging.getLogger(__name__)
@@ -116,6 +116,9 @@ class Presences:
 
         def settle(gone: int) -> bool:
             if gone == 2:
+                if room not in self.unsettled:
+                    # NOTE: the node may have another name since it said so, and not be quite back.
+                    self.calls.post(("has", NODES, self.incarnation, [room]), None, nothing)
                 self.unsettled[room] = self.unsettled.get(room, 0) + 1
                 self.settle_later(room, presence.key)
             self.left_by(room)

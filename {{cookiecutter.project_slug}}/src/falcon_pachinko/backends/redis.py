@@ -52,7 +52,7 @@ class RedisBackend(Backend):
         self.node_id = ""
         self.forgotten = False
         self.runs: set[bytes] = set()
-        self.kept_at = 0.0
+        self.kept_at = self.heard_at = 0.0
         self.up: asyncio.Event
 
     @property
@@ -115,9 +115,11 @@ class RedisBackend(Backend):
             self.hearing.forget_waiting()
             await self.hearing.catch_up_all(self.hearing.feeds)
             # NOTE: a server that has begun anew or has taken another one's place may lack what was said last.
-            runs = self.listener.runs.copy()
-            await self.presences.catch_up(in_doubt=not runs <= self.runs)
-            self.runs = runs
+            #   What nobody has kept for long enough, it may have let go.
+            runs, now = self.listener.runs.copy(), asyncio.get_running_loop().time()
+            in_doubt = not runs <= self.runs or now - self.heard_at > KEEP_SECONDS
+            await self.presences.catch_up(in_doubt=in_doubt)
+            self.runs, self.heard_at = runs, now
         except BackendUnavailable as error:
             raise ConnectionError(error.reason) from None
         if self.up.is_set():
@@ -149,6 +151,7 @@ class RedisBackend(Backend):
                     self.forgotten = True
                     self.calls.lose("it has forgotten this node")
                     continue
+                self.heard_at = asyncio.get_running_loop().time()
                 await self.keep_rooms()
             except BackendUnavailable:
                 continue

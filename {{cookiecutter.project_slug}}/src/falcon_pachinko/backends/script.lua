@@ -122,11 +122,17 @@ function does.keep(base)
   return 1
 end
 
--- A node needs the room no more: with the last one goes what nobody can ask for again.
+-- A node needs the room no more: with the last one goes what nobody can ask for again. Where somebody is there
+-- all the same, their node is cut off just now, and will ask.
 function does.close(base)
   local heard = redis.call('PUBSUB', sharded and 'SHARDNUMSUB' or 'NUMSUB', base)
   if heard[2] > 0 then return 0 end
   local age = redis.call('HGET', base .. ':m', 'a')
+  if not age then
+    for _, stay in ipairs(redis.call('HVALS', base .. ':p')) do
+      if next(cmsgpack.unpack(stay).c) then age = CATCH_UP_MS end
+    end
+  end
   if age then
     redis.call('PEXPIRE', base .. ':m', age)
     redis.call('PEXPIRE', base .. ':s', age)
@@ -152,7 +158,13 @@ end
 function does.leave(base, key, connection, node, grace)
   local stay = get(base, key)
   if not stay then return 0 end
-  if not stay.c[connection] then return stay.n == node and 2 or 0 end
+  if not stay.c[connection] then
+    -- Asked for the second time, perhaps under another name: whoever asks settles it.
+    if not stay.g or next(stay.c) then return 0 end
+    stay.n = node
+    set(base, key, stay)
+    return 2
+  end
   stay.c[connection] = nil
   if next(stay.c) then
     set(base, key, stay)
@@ -278,7 +290,10 @@ end
 function does.acquire(base, name, holder, ms)
   local lease = nodes .. 'l:' .. name
   if redis.call('SET', lease, holder, 'NX', 'PX', text(ms)) then
-    return redis.call('HINCRBY', nodes .. 'f', name, 1)
+    -- Higher than the last one, also where that has been lost.
+    local token = math.max(tonumber(redis.call('HGET', nodes .. 'f', name) or 0) + 1, now)
+    redis.call('HSET', nodes .. 'f', name, text(token))
+    return token
   end
   return -redis.call('PTTL', lease)
 end

@@ -44,7 +44,10 @@ class Tail:
         chosen = list(islice(self.entries, len(self.entries) - count, None))
         if not chosen:
             return []
-        if chosen[0][0] < clock - self.history.seconds or chosen[-1][1].position != now:
+        ends = (Position(since.epoch, since.offset + 1), now)
+        if (chosen[0][1].position, chosen[-1][1].position) != ends:
+            return None
+        if chosen[0][0] < clock - self.history.seconds:
             return None
         return [entry for _, entry in chosen]
 
