@@ -493,6 +493,33 @@ async def test_a_node_that_stood_still_too_long_comes_back_with_its_users(
     assert await b.backend.members("room") == ["alice"]
 
 
+async def test_a_node_whose_word_of_being_forgotten_is_lost_comes_back_with_its_users(
+    engine: Engine, nodes: Nodes, a: Recorder, b: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for node in (a, b):
+        await node.backend.open_room("room", HISTORY)
+    await a.backend.enter("room", alice("c1"))
+    backend = a.backend
+    assert isinstance(backend, RedisBackend)
+    call, was_lost = backend.engine.call, asyncio.Event()
+
+    async def lose_the_answer(operations: Sequence[Operation]) -> list[object]:
+        answer = await call(operations)
+        if any(operation[0] == "beat" for operation in operations):
+            monkeypatch.undo()
+            was_lost.set()
+            raise ConnectionError("the answer is lost")
+        return answer
+
+    monkeypatch.setattr(backend.engine, "call", lose_the_answer)
+    # NOTE: what another node does once it takes this one for dead.
+    await b.backend.presences.bury(backend.presences.incarnation)  # type: ignore[attr-defined]
+    await asyncio.wait_for(was_lost.wait(), WAIT_SECONDS)
+    await until(lambda: backend.outage != "")
+    await back(a)
+    await until_answer(lambda: b.backend.members("room"), ["alice"])
+
+
 async def test_what_a_dead_node_said_and_the_network_brings_late_is_not_done(
     engine: Engine, nodes: Nodes, b: Recorder
 ) -> None:

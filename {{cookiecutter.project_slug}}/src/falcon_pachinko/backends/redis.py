@@ -111,7 +111,7 @@ class RedisBackend(Backend):
                 #   whoever asked it meanwhile does not know of them.
                 self.forgotten = False
                 self.presences.start_anew(f"{self.node_id}.{secrets.token_hex(4)}")
-                await self.say_alive()
+                _, *dead = await self.say_alive(anew=True)
             self.hearing.forget_waiting()
             await self.hearing.catch_up_all(self.hearing.feeds)
             # NOTE: a server that has begun anew or has taken another one's place may lack what was said last.
@@ -133,11 +133,12 @@ class RedisBackend(Backend):
         self.hearing.close_rest()
         self.bury(dead)
 
-    def say_alive(self) -> asyncio.Future[list[Any]]:
-        """Renew the node's lease."""
+    def say_alive(self, *, anew: bool = False) -> asyncio.Future[list[Any]]:
+        """Renew the node's lease, or begin one under a name that the engine has never known."""
         expiry_ms = round(self.timing.expiry_seconds * 1000)
         heartbeat_ms = round(self.timing.heartbeat_seconds * 1000)
-        return self.calls.call("beat", NODES, self.presences.incarnation, expiry_ms, heartbeat_ms)
+        incarnation = self.presences.incarnation
+        return self.calls.call("beat", NODES, incarnation, expiry_ms, heartbeat_ms, anew)
 
     async def beat(self) -> None:
         """Say again and again that this node lives, and bury those who do not say so any more."""

@@ -224,16 +224,16 @@ function does.members(base)
   return found
 end
 
--- Whether the engine knows the node (1), or does not (any more) because it lost its data or has it buried, and
--- who is to be buried now: nobody, where no node at all could be heard for a while, because then it was the
+-- Whether the engine knows the node (1), or does not (any more) because it lost its data or has it buried: then it
+-- is not known by saying so once more, because the answer may be lost, but anew only. And who is to be buried now: nobody, where no node at all could be heard for a while, because then it was the
 -- engine that was away.
-function does.beat(base, node, expiry, claim)
-  local known = redis.call('ZSCORE', nodes .. 'n', node) and 1 or 0
-  if redis.call('EXISTS', nodes .. 'x:' .. node) == 1 then return {0} end
+function does.beat(base, node, expiry, claim, anew)
+  local known = anew or redis.call('ZSCORE', nodes .. 'n', node)
+  if not known or redis.call('EXISTS', nodes .. 'x:' .. node) == 1 then return {0} end
   redis.call('ZADD', nodes .. 'n', text(now + expiry), node)
   local last = tonumber(redis.call('GET', nodes .. 'b') or now)
   redis.call('SET', nodes .. 'b', text(now), 'PX', ROOM_TTL_MS)
-  local answer = {known}
+  local answer = {1}
   for _, dead in ipairs(redis.call('ZRANGEBYSCORE', nodes .. 'n', '-inf', text(now))) do
     if now - last > 2 * claim then
       redis.call('ZADD', nodes .. 'n', text(now + expiry), dead)
