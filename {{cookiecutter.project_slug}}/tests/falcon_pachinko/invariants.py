@@ -455,7 +455,9 @@ def false_farewells(record: Record, segments: list[Segment]) -> list[Violation]:
     """Where users were said to have gone more often than they can have.
 
     Somebody may have gone when no page of theirs was in the room for more than half of the grace time (a
-    server sees that time longer than a client), when rooms were left, and when a node was away for long.
+    server sees that time longer than a client), when rooms were left, and when a node was away for long. Nobody
+    knows of those on a node that is away, nor of anybody before the nodes are back where an engine has begun empty:
+    whoever of the same user goes meanwhile may be the last one.
     """
     told: dict[tuple[str, str], dict[tuple[str, int], Got]] = defaultdict(dict)
     for segment in segments:
@@ -493,11 +495,29 @@ def possible_ends(record: Record, stays: list[Stay]) -> tuple[int, list[str]]:
             and trouble.begun < stay.end
             and trouble.ended > stay.begun
         ]
+        reasons += [
+            f"gone at {stay.end:.2f} while nobody knew of node {other.node}"
+            for other in stays
+            if other.begun <= stay.end < other.end and is_unknown(record, other.node, stay.end)
+        ][:1]
         if stay.end > until:
             until, patience = stay.end, 0.0 if stay.left else record.grace_seconds / 2
     if stays and until < float("inf"):
         reasons.append(f"away from {until:.2f} on")
     return sum(not reason.startswith(" ") for reason in reasons), reasons
+
+
+def is_unknown(record: Record, node: int, at: float) -> bool:
+    """Whether the others may not have known of those on a node, at a time or within the grace time after it."""
+    return any(
+        trouble.begun <= at + record.grace_seconds
+        and at <= trouble.ended + BACK_SECONDS
+        and (
+            trouble.kind == "restart engine"
+            or (trouble.node == node and trouble.ended - trouble.begun > record.expiry_seconds / 2)
+        )
+        for trouble in record.troubles
+    )
 
 
 def lost_publishes(record: Record, segments: list[Segment]) -> list[Violation]:

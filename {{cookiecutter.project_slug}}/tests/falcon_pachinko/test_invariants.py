@@ -307,3 +307,26 @@ def test_a_violation_shows_the_part_of_the_record_in_which_it_is() -> None:
     assert lines[0] == "I1: Alice/1 got key 50 twice"
     assert len(lines) < 25
     assert any("->" in line and "'offset': 100" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "times"),
+    [(Trouble("pause", 0, 0.5, 4.0), 2), (Trouble("restart engine", None, 0.5, 1.5), 1)],
+    ids=["with a node", "where an engine began empty"],
+)
+def test_a_user_may_be_said_to_have_gone_of_whose_other_page_nobody_knows(
+    trouble: Trouble, times: int
+) -> None:
+    other = Page("Carol/2", "Carol", (ROOM,), [Opened(1.0, 1), Closed(2.0, 1000)])
+    edges = [
+        edge("left", 1),
+        edge("joined", 2),
+        edge("left", 3),
+        edge("joined", 4),
+        edge("left", 5),
+    ]
+    pages = page("Carol"), other
+    assert broken(page("Alice", *edges[: 2 * times]), *pages, troubles=(trouble,)) == []
+    (found,) = broken(page("Alice", *edges[: 2 * times + 1]), *pages, troubles=(trouble,))
+    assert found.endswith(f"{times + 1} times, but can have gone {times} times only")
+    assert broken(page("Alice", *edges[:1]), *pages)[0].endswith("can have gone 0 times only")
