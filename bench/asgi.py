@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("--deflate", action="store_true", help="agree to permessage-deflate")
     options = parser.parse_args()
     if options.push:
-        from falcon_pachinko.collector import spare_the_living
+        from falcon_pachinko.uvicorn.gc_tuning import spare_the_living
         from falcon_pachinko.uvicorn import PushProtocol
 
         spare_the_living()

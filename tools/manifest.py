@@ -4,7 +4,7 @@ import re
 import sys
 from pathlib import Path
 
-from falcon_pachinko import manifest
+from falcon_pachinko.support import manifest
 
 VERSION = re.compile(r'^__version__ = "(.+)"$', re.MULTILINE)
 

@@ -6,8 +6,9 @@
 Workers are in ``falcon_pachinko.workers``, what joins many processes in ``falcon_pachinko.backends``.
 """
 
+from .app import App, install
 from .backends.base import History
-from .connection import Connection
+from .connection.connection import Connection
 from .errors import (
     BackendUnavailable,
     InvalidPayload,
@@ -19,12 +20,11 @@ from .errors import (
     Reject,
 )
 from .handlers import handles_binary, handles_message
-from .install import App, install
 from .limits import Limits
-from .manager import WebSocketConnectionManager
 from .messages import Message, ServerError
-from .protocols import WebSocketLike
 from .resource import WebSocketResource
+from .rooms.manager import WebSocketConnectionManager
+from .types import WebSocketLike
 
 __version__ = "0.1.0"
 

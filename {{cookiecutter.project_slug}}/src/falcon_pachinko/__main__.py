@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import manifest
 from .scaffold import command as scaffold
+from .support import manifest
 
 
 def verify(given: argparse.Namespace) -> int:

@@ -13,7 +13,6 @@ import msgspec
 from falcon import WebSocketDisconnected
 
 from .backends.base import History
-from .bucket import TokenBucket
 from .close_codes import (
     ABNORMAL_CLOSURE,
     FORBIDDEN,
@@ -24,15 +23,16 @@ from .close_codes import (
     close_code_of,
     is_disconnect,
 )
-from .connection import Connection
-from .deadline import run_to_end
-from .entries import entry_of
+from .connection.connection import Connection
+from .connection.rate_limit import TokenBucket
+from .connection.shield import run_to_end
 from .errors import BackendUnavailable, InvalidPayload, MessageError, Reject
 from .handlers import HandlerTable
 from .limits import DEFAULT_LIMITS, Limits
-from .manager import WebSocketConnectionManager
 from .messages import Message, ServerError, size_bytes_of
-from .protocols import WebSocketLike
+from .publication import entry_of
+from .rooms.manager import WebSocketConnectionManager
+from .types import WebSocketLike
 
 logger = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from typing import Any, get_type_hints
 import falcon.asgi
 
 from .backends.base import History, Position
-from .connection import Connection
+from .connection.connection import Connection
 from .contract import Contract
 from .errors import RegistrationError
 from .handlers import HandlerTable
 from .limits import Limits
-from .manager import WebSocketConnectionManager
 from .resource import WebSocketResource
+from .rooms.manager import WebSocketConnectionManager
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 import uvicorn
 
 from falcon_pachinko import App, PachinkoError
-from falcon_pachinko.collector import spare_the_living
+from falcon_pachinko.uvicorn.gc_tuning import spare_the_living
 from falcon_pachinko.publisher import Publisher
 from falcon_pachinko.uvicorn import PushProtocol
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from falcon_pachinko import App, asyncapi
+from falcon_pachinko import App
+from falcon_pachinko.schema import asyncapi
 
 from .auth import COOKIE_NAME
 from .settings import Settings

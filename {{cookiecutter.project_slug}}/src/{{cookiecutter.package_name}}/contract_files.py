@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from falcon_pachinko import typescript
+from falcon_pachinko.schema import typescript
 
 from .app import create_app
 from .contract import describe

@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from falcon_pachinko import History, RegistrationError
 from falcon_pachinko.backends import backend_from_url
 from falcon_pachinko.backends.base import Backend, Timing
-from falcon_pachinko.install import ORIGIN
+from falcon_pachinko.app import ORIGIN
 
 ENV_PREFIX = "APP_"
 DEVELOPMENT_SECRET = "for-development-only-this-secret-is-known-to-everybody"

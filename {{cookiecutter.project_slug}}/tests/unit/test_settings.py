@@ -11,7 +11,7 @@ from pydantic import SecretStr, ValidationError
 
 from falcon_pachinko import History
 from falcon_pachinko.backends.base import Timing
-from falcon_pachinko.backends.redis import RedisBackend
+from falcon_pachinko.backends.redis.backend import RedisBackend
 
 from {{ cookiecutter.package_name }} import settings
 

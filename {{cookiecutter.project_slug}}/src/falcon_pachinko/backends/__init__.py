@@ -26,7 +26,7 @@ def backend_from_url(
 
         return MemoryBackend(timing)
     try:
-        from .redis import RedisBackend
+        from .redis.backend import RedisBackend
     except ModuleNotFoundError as error:
         raise extra_is_missing(error) from None
     return RedisBackend(url, prefix=prefix, timing=timing)

@@ -20,7 +20,7 @@ from .base import (
     left_off,
     users_of,
 )
-from .tail import Tail
+from .buffer import Tail
 
 NOTHING = Answer(None)
 ONE_NODE = Answer(1)

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 from falcon.routing import CompiledRouter
 
+from ..app import App
 from ..contract import Contract
-from ..install import App
 from ..messages import ENCODER
 from .envelope import decode, shown, type_of
 

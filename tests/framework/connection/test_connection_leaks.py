@@ -1,0 +1,214 @@
+"""Whoever comes and goes, however often, leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import math
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import falcon.asgi
+import pytest
+import uvicorn
+
+from falcon_pachinko import (
+    App,
+    Connection,
+    Limits,
+    WebSocketLike,
+    WebSocketResource,
+    handles_message,
+    install,
+)
+from falcon_pachinko.backends.base import Timing
+from falcon_pachinko.backends.memory import MemoryBackend
+from falcon_pachinko.uvicorn import PushProtocol
+
+from ..support.wires import PortableWire, PushWire, SteppedLoop, Wire
+
+HOPS = 100_000
+HOPS_PER_MESSAGE = 1_000
+VISITS = 10_000
+
+# Far below one thing for each cycle. Allocated blocks are counted by the interpreter as a whole, so
+# they vary a little.
+MAY_GROW_OBJECTS = 50
+MAY_GROW_BLOCKS = 1_000
+
+BYE = 4001
+
+
+class Hall(WebSocketResource):
+    """Lets visitors in, who move from room to room."""
+
+    limits = Limits(messages_per_second=math.inf)
+
+    def __init__(self, visits: Iterator[int]) -> None:
+        self.visit = next(visits)
+
+    async def on_connect(
+        self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, name: str, **params: Any
+    ) -> bool:
+        assert isinstance(ws, Connection)
+        ws.user = name
+        await self.join_room("hall", joined=name)
+        await self.join_room(f"visit {self.visit}")
+        return not name.startswith("unwelcome")
+
+    async def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:
+        await self.broadcast_to_room(f"visit {self.visit}", "left")
+
+    @handles_message("hop")
+    async def hop(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+        for number in range(HOPS_PER_MESSAGE):
+            room = f"room {payload['number']}.{number}"
+            await self.join_room(room)
+            if number % 100 == 0:
+                await self.broadcast_to_room(room, "here")
+            await self.leave_room(room)
+
+    @handles_message("leave")
+    async def leave(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+        await ws.close(BYE)
+
+
+@dataclass
+class Count:
+    """Everything that could have been left behind.
+
+    Attributes:
+        known: The numbers of tasks and of connections, and the rooms.
+        kinds: How many objects of each type there are.
+        blocks: How many blocks of memory the interpreter has given out.
+    """
+
+    known: tuple[int, int, list[str]]
+    kinds: Counter[type]
+    blocks: int
+
+
+class Site:
+    """An application in this process, to which visitors come on one of the ways."""
+
+    def __init__(self, way: str) -> None:
+        self.way = way
+        self.loop = SteppedLoop()
+        self.app: App = install(falcon.asgi.App(), backend=MemoryBackend(Timing(grace_seconds=0)))
+        self.app.add_websocket_route("/{name}", Hall, iter(range(sys.maxsize)))
+        self.manager = self.app.ws_connection_manager
+        self.config = uvicorn.Config(
+            self.app, ws=PushProtocol, ws_ping_interval=None, log_config=None, lifespan="off"
+        )
+        self.config.load()
+
+    async def come(self, name: str) -> Wire:
+        """Let a client connect, and wait until the server has answered."""
+        wire: Wire
+        if self.way == "push":
+            wire = PushWire(self.app, f"/{name}", lambda: None, config=self.config)
+        else:
+            wire = PortableWire(self.app, f"/{name}", lambda: None)
+        wire.connect()
+        await self.loop.settle()
+        return wire
+
+    async def count(self) -> Count:
+        """Count, once no timer is left that was set for somebody who is gone."""
+        await asyncio.sleep(2 * Hall.limits.stall_seconds)
+        gc.collect()
+        rooms = await self.manager.get_rooms_by_prefix("")
+        return Count(
+            (len(asyncio.all_tasks()), len(self.manager), rooms),
+            # NOTE: their names would be blocks that the next count finds, as many as there are types.
+            Counter(map(type, gc.get_objects())),
+            sys.getallocatedblocks(),
+        )
+
+    async def end(self) -> None:
+        """End whoever is still there."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def check(self, cycle: Callable[[int], Awaitable[None]], cycles: int) -> None:
+        """Run a cycle again and again: everything is as it was before.
+
+        What is made once, on first use, is made during a tenth as many cycles.
+        """
+
+        async def run() -> tuple[Count, Count]:
+            for number in range(cycles // 10):
+                await cycle(number)
+            await self.count()
+            before = await self.count()
+            for number in range(cycles // 10, cycles + cycles // 10):
+                await cycle(number)
+            return before, await self.count()
+
+        before, after = self.loop.run_until_complete(run())
+        assert after.known == before.known
+        grown = after.kinds - before.kinds
+        assert sum(grown.values()) <= MAY_GROW_OBJECTS, grown.most_common(10)
+        assert after.blocks - before.blocks <= MAY_GROW_BLOCKS
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_logged() -> Iterator[None]:
+    """pytest would keep each record."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.fixture(params=["portable", "push"])
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    site = Site(request.param)
+    try:
+        yield site
+    finally:
+        site.loop.run_until_complete(site.end())
+        site.loop.close()
+
+
+def test_nothing_is_left_of_those_who_join_and_leave(site: Site) -> None:
+    async def hop(number: int) -> None:
+        wire.say(json.dumps({"type": "hop", "payload": {"number": number}}))
+        await site.loop.settle()
+        hops.update(wire.received)
+        wire.received.clear()
+
+    hops: Counter[str] = Counter()
+    wire = site.loop.run_until_complete(site.come("Alice"))
+    site.check(hop, HOPS // HOPS_PER_MESSAGE)
+    assert hops["here"] == 11 * HOPS // 1000
+
+
+def test_nothing_is_left_of_those_who_come_and_go(site: Site) -> None:
+    ends: list[tuple[str, Callable[[Wire], object]]] = [
+        ("Bob", lambda wire: wire.close(1000)),
+        ("Bob", lambda wire: wire.vanish()),
+        ("Bob", lambda wire: wire.say('{"type": "leave"}')),
+        ("Bob", lambda wire: wire.task.cancel()),
+        ("unwelcome", lambda wire: None),
+    ]
+
+    async def visit(number: int) -> None:
+        name, end = ends[number % len(ends)]
+        wire = await site.come(name)
+        end(wire)
+        await site.loop.settle()
+        assert wire.task.done()
+        heard.update(host.received)
+        host.received.clear()
+
+    heard: Counter[str] = Counter()
+    host = site.loop.run_until_complete(site.come("Alice"))
+    site.check(visit, VISITS)
+    assert heard["Bob"] == 11 * VISITS // 10 * 4 // 5

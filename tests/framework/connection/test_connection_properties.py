@@ -1,0 +1,825 @@
+"""Whatever happens in whatever order: what a connection is promised holds, on both ways out."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import logging
+import math
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import falcon.asgi
+import msgspec
+import pytest
+import uvicorn
+from falcon import WebSocketDisconnected
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from falcon_pachinko import (
+    Connection,
+    Limits,
+    Reject,
+    WebSocketLike,
+    WebSocketResource,
+    handles_message,
+    install,
+)
+from falcon_pachinko.uvicorn import PushProtocol
+
+from ..support.wires import PortableWire, PushWire, SteppedLoop, Wire
+
+LIMITS = Limits(
+    on_connect_seconds=10,
+    on_disconnect_seconds=10,
+    close_seconds=5,
+    stall_seconds=60,
+    outbox_messages=6,
+    inbox_messages=3,
+    messages_per_second=math.inf,
+)
+ROOMS = ("red", "green", "blue")
+USERS = (None, "Alice", "Bob")
+
+# To make a failure small takes up to five minutes.
+pytestmark = pytest.mark.timeout(400)
+
+MAX_PEERS = 6
+
+# Longer than every bound above, one after the other.
+FOR_EVER_SECONDS = 600.0
+
+CRASHED, REJECTED, SLOW_READER, CANCELLED = 1011, 4403, 4008, 1012
+
+
+OWN_ENDS = ("closed itself", "was rejected", "crashed")
+
+
+class PlannedCrash(Exception):
+    """What the resource under test raises."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What ``on_connect`` and ``on_disconnect`` of one connection do.
+
+    Attributes:
+        joins: The rooms that it joins.
+        own: How many messages it sends to its own client.
+        announces: The rooms to which it says something, and whether to itself too.
+        waits: Whether it waits, before it decides, until it is let go on.
+        decision: ``accept``, ``refuse``, ``crash`` or ``reject``.
+        goodbye_seconds: How long its goodbye takes.
+    """
+
+    joins: list[str]
+    own: int
+    announces: list[tuple[str, bool]]
+    waits: bool
+    decision: str
+    goodbye_seconds: float
+
+
+class Peer:
+    """One connection and what is known of it: what it must get, and what has happened to it.
+
+    Attributes:
+        own: Messages of ``on_connect`` to itself.
+        deferred: Broadcasts of ``on_connect``: the room, the text, who is left out.
+        heard: What rooms said before it was accepted.
+        expected: What has been sent to it since then, in order.
+        certain: How many of these must arrive although we have closed.
+        causes: What has ended it, with the close code that belongs to it.
+        sent: The numbers of the client's messages, as they left.
+        handled: The same, as handlers saw them.
+    """
+
+    wire: Wire
+    ws: Connection | None = None
+    decided = False
+    opened = False
+    overflown = False
+    certain: int | None = None
+    last_order: int | None = None
+    ever_stalled = False
+    send_failed = False
+    obeying = False
+    stalled_its_handler = False
+    gone_early = False
+    busy_since: float | None = None
+    goodbye_began: float | None = None
+    goodbye_ended: float | None = None
+
+    def __init__(self, name: str, user: str | None, plan: Plan) -> None:
+        self.name = name
+        self.user = user
+        self.plan = plan
+        self.go_on = asyncio.Event()
+        if not plan.waits:
+            self.go_on.set()
+        self.own: list[str] = []
+        self.deferred: list[tuple[str, str, Peer | None]] = []
+        self.heard: list[str] = []
+        self.expected: list[str] = []
+        self.causes: list[tuple[str, int]] = []
+        self.goodbyes: list[int] = []
+        self.sent: list[int] = []
+        self.handled: list[int] = []
+
+    def __repr__(self) -> str:
+        return f"<{self.name} on {type(self.wire).__name__} after {self.causes}>"
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait for the client inside the application."""
+        return len(self.expected) - len(self.wire.received) - self.wire.in_flight
+
+    @property
+    def over(self) -> bool:
+        """Whether the framework has to have forgotten it, once nothing can run any more."""
+        refused = self.decided and not self.opened
+        return self.goodbye_ended is not None or refused or self.wire.task.done()
+
+    def hear(self, text: str) -> None:
+        """Something is sent to it."""
+        if self.opened:
+            self.expected.append(text)
+        else:
+            self.heard.append(text)
+            held = len(self.own) + len(self.deferred) + len(self.heard)
+            self.overflown = self.overflown or held > LIMITS.outbox_messages
+
+
+class World:
+    """A plain model of rooms beside the real ones."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.peers: dict[str, Peer] = {}
+        self.rooms: dict[str, list[Peer]] = {room: [] for room in ROOMS}
+        self.accepted: list[Peer] = []
+        self.texts = 0
+        self.complaints: list[str] = []
+
+    def make_text(self) -> str:
+        """A text that no other message has."""
+        self.texts += 1
+        return str(self.texts)
+
+    def catch_up(self) -> None:
+        """Take note of who has been accepted since the last event: what was held back came to light."""
+        for peer in self.accepted:
+            if peer.ws is not None and peer.ws.visible and not peer.opened:
+                self.open(peer)
+
+    def open(self, peer: Peer) -> None:
+        """Its own messages, then what it heard meanwhile, then its broadcasts."""
+        if peer.overflown or peer.gone_early or peer.plan.decision != "accept":
+            self.complaints.append(f"{peer!r} must not be accepted")
+        peer.opened = True
+        peer.expected += peer.own
+        peer.expected += peer.heard
+        for room, text, exclude in peer.deferred:
+            self.pass_on(room, text, exclude)
+
+    def join(self, peer: Peer, room: str) -> None:
+        self.catch_up()
+        if peer not in self.rooms[room]:
+            self.rooms[room].append(peer)
+
+    def leave(self, peer: Peer, room: str) -> None:
+        self.catch_up()
+        if peer in self.rooms[room]:
+            self.rooms[room].remove(peer)
+
+    def say(self, room: str, exclude: Peer | None = None) -> str:
+        """Something is said to a room now."""
+        self.catch_up()
+        text = self.make_text()
+        self.pass_on(room, text, exclude)
+        return text
+
+    def pass_on(self, room: str, text: str, exclude: Peer | None) -> None:
+        """Everybody in the room has to get it."""
+        for peer in self.rooms[room]:
+            if peer is not exclude:
+                peer.hear(text)
+
+    def close(self, peer: Peer, cause: str, code: int) -> None:
+        """We close it: what was sent before still arrives."""
+        self.catch_up()
+        if peer.opened and peer.certain is None:
+            peer.certain = len(peer.expected)
+        peer.causes.append((cause, code))
+
+
+class Order(msgspec.Struct):
+    """What a client tells its handler to do."""
+
+    number: int
+    room: str = ROOMS[0]
+    exclude_self: bool = False
+    count: int = 1
+    target: str = ""
+    seconds: float = 0.0
+
+
+class Obeying(WebSocketResource):
+    """Does what the plan and the client say, and tells the model in the same step."""
+
+    limits = LIMITS
+    peer: Peer
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    async def on_connect(
+        self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, name: str, **params: Any
+    ) -> bool:
+        assert isinstance(ws, Connection)
+        self.peer = peer = self.world.peers[name]
+        peer.ws = ws
+        ws.user = peer.user
+        try:
+            for room in peer.plan.joins:
+                self.world.join(peer, room)
+                await self.join_room(room)
+            for _ in range(peer.plan.own):
+                peer.own.append(self.world.make_text())
+                await ws.send_text(peer.own[-1])
+            for room, exclude_self in peer.plan.announces:
+                text = self.world.make_text()
+                peer.deferred.append((room, text, peer if exclude_self else None))
+                await self.broadcast_to_room(room, text, exclude_self)
+            await peer.go_on.wait()
+        except asyncio.CancelledError:
+            peer.causes.append(("on_connect was cancelled", 0))
+            raise
+        finally:
+            peer.decided = True
+        if peer.plan.decision == "crash":
+            raise PlannedCrash
+        if peer.plan.decision == "reject":
+            raise Reject(REJECTED, "as planned")
+        return peer.plan.decision == "accept"
+
+    async def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:
+        peer = self.peer
+        self.world.catch_up()
+        peer.goodbyes.append(close_code)
+        peer.goodbye_began = self.world.loop.time()
+        for room, members in self.world.rooms.items():
+            if peer in members:
+                text = self.world.say(room, peer)
+                await self.broadcast_to_room(room, text, exclude_self=True)
+        try:
+            await asyncio.sleep(peer.plan.goodbye_seconds)
+        finally:
+            peer.goodbye_ended = self.world.loop.time()
+            if peer.certain is None:
+                peer.certain = len(peer.expected)
+
+    async def broadcast_to_room(
+        self, room: str, message: object, exclude_self: bool = False, **options: Any
+    ) -> None:
+        # NOTE: of two that are accepted in one turn, whose broadcasts come first is seen only here.
+        self.world.catch_up()
+        await super().broadcast_to_room(room, message, exclude_self, **options)
+
+    @contextmanager
+    def obeying(self, order: Order) -> Iterator[None]:
+        """While an order is carried out."""
+        self.peer.handled.append(order.number)
+        self.peer.obeying = True
+        try:
+            yield
+        finally:
+            self.peer.obeying = False
+
+    @handles_message("join")
+    async def join(self, ws: WebSocketLike, order: Order) -> None:
+        with self.obeying(order):
+            self.world.join(self.peer, order.room)
+            await self.join_room(order.room)
+
+    @handles_message("leave")
+    async def leave(self, ws: WebSocketLike, order: Order) -> None:
+        with self.obeying(order):
+            self.world.leave(self.peer, order.room)
+            await self.leave_room(order.room)
+
+    @handles_message("say")
+    async def say(self, ws: WebSocketLike, order: Order) -> None:
+        with self.obeying(order):
+            for _ in range(order.count):
+                text = self.world.say(order.room, self.peer if order.exclude_self else None)
+                await self.broadcast_to_room(order.room, text, order.exclude_self)
+
+    @handles_message("echo")
+    async def echo(self, ws: WebSocketLike, order: Order) -> None:
+        with self.obeying(order):
+            await self.answer(ws, order.count)
+
+    async def answer(self, ws: WebSocketLike, count: int) -> None:
+        """Send so many messages to the own client."""
+        peer = self.peer
+        for number in range(count):
+            self.world.catch_up()
+            text = self.world.make_text()
+            peer.expected.append(text)
+            peer.busy_since = self.world.loop.time()
+            try:
+                if number % 2:
+                    await ws.send_text(text)
+                else:
+                    await ws.send_data(text.encode())
+            except WebSocketDisconnected:
+                peer.expected.remove(text)
+                peer.send_failed = True
+                raise
+            finally:
+                seconds = self.world.loop.time() - peer.busy_since
+                peer.stalled_its_handler |= seconds >= LIMITS.stall_seconds
+                peer.busy_since = None
+
+    @handles_message("nap")
+    async def nap(self, ws: WebSocketLike, order: Order) -> None:
+        with self.obeying(order):
+            await asyncio.sleep(order.seconds)
+
+    @handles_message("close")
+    async def close(self, ws: WebSocketLike, order: Order) -> None:
+        with self.obeying(order):
+            await self.answer(ws, order.count)
+            self.peer.last_order = order.number
+            self.world.close(self.peer, "closed itself", 4001)
+            await ws.close(4001)
+
+    @handles_message("kick")
+    async def kick(self, ws: WebSocketLike, order: Order) -> None:
+        with self.obeying(order):
+            target = self.world.peers.get(order.target)
+            for connection in self.manager:
+                if target is not None and connection is target.ws:
+                    self.world.close(target, "was kicked", 4002)
+                    await connection.close(4002)
+
+    @handles_message("reject")
+    async def reject(self, ws: WebSocketLike, order: Order) -> None:
+        with self.obeying(order):
+            self.peer.last_order = order.number
+            self.world.close(self.peer, "was rejected", REJECTED)
+            raise Reject(REJECTED, "as told")
+
+    @handles_message("crash")
+    async def crash(self, ws: WebSocketLike, order: Order) -> None:
+        with self.obeying(order):
+            self.peer.last_order = order.number
+            self.peer.causes.append(("crashed", CRASHED))
+            raise PlannedCrash
+
+
+class Records(logging.Handler):
+    """What is logged as worth a warning."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+PLANS = st.builds(
+    Plan,
+    joins=st.lists(st.sampled_from(ROOMS), max_size=2),
+    own=st.integers(0, 2),
+    announces=st.lists(st.tuples(st.sampled_from(ROOMS), st.booleans()), max_size=1),
+    waits=st.sampled_from([False, False, True]),
+    decision=st.sampled_from(["accept"] * 5 + ["refuse", "crash", "reject"]),
+    goodbye_seconds=st.sampled_from([0.0, 0.0, 0.0, 3.0, 20.0]),
+)
+KINDS = ["join", "leave", "say", "say", "say", "echo", "echo", "nap"]
+ENDING_KINDS = ["close", "close", "kick", "reject", "crash"]
+ORDERS = st.lists(
+    st.tuples(
+        st.sampled_from(KINDS + ENDING_KINDS),
+        st.sampled_from(ROOMS),
+        st.booleans(),
+        st.integers(1, 3),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+# After an action: so many turns of the event loop, or all that there are.
+TURNS = st.sampled_from([None, None, None, 0, 1, 2, 3, 5])
+
+
+def ending_by_clients(machine: Connections) -> None:
+    for peer in machine.present():
+        if not peer.wire.gone:
+            peer.causes.append(("the client closed", 1000))
+            machine.perform(functools.partial(peer.wire.close, 1000), 0)
+
+
+def ending_by_server(machine: Connections) -> None:
+    for peer in machine.present():
+        if peer.opened and peer.ws in set(machine.manager):
+            assert peer.ws is not None
+            machine.world.close(peer, "the server stopped", 1001)
+            machine.perform(functools.partial(machine.start, peer.ws.close(1001)), 0)
+
+
+# One of the connections whose task still runs; one of those that nothing has ended yet.
+PRESENT = st.runner().flatmap(lambda machine: st.sampled_from(machine.present()))
+OPEN = st.runner().flatmap(lambda machine: st.sampled_from(machine.open_ones()))
+
+
+def somebody_is_there(machine: Connections) -> bool:
+    return bool(machine.present())
+
+
+def somebody_is_open(machine: Connections) -> bool:
+    return bool(machine.open_ones())
+
+
+def there_is_room(machine: Connections) -> bool:
+    return len(machine.present()) < MAX_PEERS
+
+
+class Connections(RuleBasedStateMachine):
+    """Clients come, speak, stall and go while the server speaks, closes and cancels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = SteppedLoop()
+        self.world = World(self.loop)
+        self.app = install(falcon.asgi.App())
+        self.app.add_websocket_route("/{name}", Obeying, self.world)
+        self.manager = self.app.ws_connection_manager
+        self.tasks: list[asyncio.Task[None]] = []
+        self.records = Records()
+        logging.getLogger().addHandler(self.records)
+
+    def make_wire(self, peer: Peer, extra: int) -> Wire:
+        raise NotImplementedError
+
+    def present(self) -> list[Peer]:
+        """The connections whose task still runs."""
+        return [peer for peer in self.world.peers.values() if not peer.wire.task.done()]
+
+    def open_ones(self) -> list[Peer]:
+        """The connections that are open, as far as anybody can know."""
+        return [peer for peer in self.present() if peer.opened and not peer.causes]
+
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Let something go on beside what follows."""
+        self.tasks.append(self.loop.create_task(coroutine))
+
+    def perform(self, action: Callable[[], object], turns: int | None) -> None:
+        """Do something inside the event loop and let it go on; look at everything once it is quiet."""
+
+        async def act() -> None:
+            result = action()
+            if isinstance(result, Coroutine):
+                await result
+            if turns is None:
+                await self.loop.settle()
+                self.world.catch_up()
+                self.forget()
+                await self.check()
+            else:
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+
+        self.loop.run_until_complete(act())
+
+    @precondition(there_is_room)
+    @rule(
+        user=st.sampled_from(USERS),
+        plan=PLANS,
+        extra=st.integers(0, 3),
+        hears=st.integers(0, LIMITS.outbox_messages),
+        then=st.sampled_from(["waits", "goes on", "vanishes"]),
+        turns=TURNS,
+    )
+    def connect(
+        self,
+        user: str | None,
+        plan: Plan,
+        extra: int,
+        hears: int,
+        then: str,
+        turns: int | None,
+    ) -> None:
+        """Somebody comes, and may have to wait while a room speaks."""
+        peer = Peer(f"peer{len(self.world.peers)}", user, plan)
+        self.world.peers[peer.name] = peer
+        peer.wire = self.make_wire(peer, extra)
+        self.perform(peer.wire.connect, turns)
+        if plan.waits:
+            self.tell_room((*plan.joins, ROOMS[0])[0], hears, turns)
+            if then == "vanishes":
+                self.client_vanishes(peer, None)
+            if then != "waits":
+                self.perform(peer.go_on.set, turns)
+
+    @precondition(somebody_is_there)
+    @rule(peer=PRESENT, turns=TURNS)
+    def go_on(self, peer: Peer, turns: int | None) -> None:
+        self.perform(peer.go_on.set, turns)
+
+    @precondition(somebody_is_open)
+    @rule(
+        peer=OPEN,
+        orders=ORDERS,
+        other=PRESENT,
+        seconds=st.sampled_from([0.0, 1.0, 30.0]),
+        turns=TURNS,
+    )
+    def order(
+        self,
+        peer: Peer,
+        orders: list[tuple[str, str, bool, int]],
+        other: Peer,
+        seconds: float,
+        turns: int | None,
+    ) -> None:
+        texts = []
+        for kind, room, exclude_self, count in orders:
+            number = len(peer.sent)
+            peer.sent.append(number)
+            payload = Order(number, room, exclude_self, count, other.name, seconds)
+            texts.append(json.dumps({"type": kind, "payload": msgspec.to_builtins(payload)}))
+        self.perform(lambda: peer.wire.say(*texts), turns)
+
+    @precondition(somebody_is_open)
+    @rule(peer=OPEN, orders=ORDERS, other=PRESENT)
+    def order_while_busy(
+        self, peer: Peer, orders: list[tuple[str, str, bool, int]], other: Peer
+    ) -> None:
+        """What comes behind a slow handler is read ahead."""
+        nap = ("nap", ROOMS[0], False, 1)
+        self.order(peer, [nap], peer, 1.0, None)
+        self.order(peer, orders, other, 1.0, None)
+        self.let_time_pass(0.75)
+
+    @precondition(somebody_is_open)
+    @rule(
+        room=st.sampled_from(ROOMS),
+        count=st.integers(1, LIMITS.outbox_messages + 2),
+        turns=TURNS,
+    )
+    def tell_room(self, room: str, count: int, turns: int | None) -> None:
+        async def tell() -> None:
+            for _ in range(count):
+                text = self.world.say(room)
+                await self.manager.broadcast_to_room(room, text)
+
+        self.perform(tell, turns)
+
+    @precondition(somebody_is_open)
+    @rule(turns=TURNS)
+    def tell_all(self, turns: int | None) -> None:
+        async def tell() -> None:
+            self.world.catch_up()
+            text = self.world.make_text()
+            for peer in self.world.peers.values():
+                if peer.opened:
+                    peer.expected.append(text)
+            await self.manager.broadcast_to_all(text)
+
+        self.perform(tell, turns)
+
+    @precondition(somebody_is_open)
+    @rule(peer=OPEN, turns=TURNS)
+    def stall(self, peer: Peer, turns: int | None) -> None:
+        if peer.opened and not peer.wire.gone:
+            peer.ever_stalled = True
+            self.perform(peer.wire.stall, turns)
+
+    @precondition(somebody_is_open)
+    @rule(peer=OPEN, beyond=st.integers(0, 1), resumes=st.booleans())
+    def fill(self, peer: Peer, beyond: int, resumes: bool) -> None:
+        """As much as may wait for a client that does not read, or one message more."""
+        assert peer.ws is not None
+        self.stall(peer, None)
+        while not peer.waiting and not peer.ws.closed:
+            self.tell(peer, 1)
+        if peer.ws.closed:
+            return
+        self.tell(peer, LIMITS.outbox_messages - peer.waiting + beyond)
+        assert peer.ws.closed is (beyond == 1), peer
+        if resumes:
+            self.perform(peer.wire.resume, None)
+
+    @precondition(somebody_is_open)
+    @rule(peer=OPEN, seconds=st.sampled_from([59.0, 61.0, None]))
+    def stall_the_handler(self, peer: Peer, seconds: float | None) -> None:
+        """A client that takes nothing holds its own handler no longer than the limit."""
+        self.stall(peer, None)
+        while not (peer.waiting or peer.obeying or peer.causes):
+            self.order(peer, [("echo", ROOMS[0], False, 1)], peer, 0.0, None)
+        if seconds is None:
+            self.client_vanishes(peer, None)
+        else:
+            self.let_time_pass(seconds)
+
+    def tell(self, peer: Peer, count: int) -> None:
+        """Send messages to one connection."""
+
+        async def tell() -> None:
+            assert peer.ws is not None
+            for _ in range(count):
+                text = self.world.make_text()
+                peer.expected.append(text)
+                await self.manager.send_to_connection(peer.ws.id, text)
+
+        self.perform(tell, None)
+
+    @precondition(somebody_is_there)
+    @rule(peer=PRESENT, turns=TURNS)
+    def resume(self, peer: Peer, turns: int | None) -> None:
+        if peer.wire.stalled:
+            self.perform(peer.wire.resume, turns)
+
+    @precondition(somebody_is_open)
+    @rule(peer=OPEN, code=st.sampled_from([1000, 1001, 4999]), turns=TURNS)
+    def client_closes(self, peer: Peer, code: int, turns: int | None) -> None:
+        if peer.wire.opened and not peer.wire.gone:
+            peer.causes.append(("the client closed", code))
+            self.perform(lambda: peer.wire.close(code), turns)
+
+    @precondition(somebody_is_there)
+    @rule(peer=PRESENT, turns=TURNS)
+    def client_vanishes(self, peer: Peer, turns: int | None) -> None:
+        if not peer.wire.gone:
+            peer.causes.append(("the client vanished", 0))
+            self.perform(peer.wire.vanish, turns)
+
+    @precondition(somebody_is_there)
+    @rule(peer=PRESENT, turns=TURNS)
+    def cancel(self, peer: Peer, turns: int | None) -> None:
+        cause = ("the task was cancelled", CANCELLED)
+        if peer.causes.count(cause) < 2:
+            peer.causes.append(cause)
+            self.perform(peer.wire.task.cancel, turns)
+
+    @precondition(somebody_is_open)
+    @rule(seconds=st.sampled_from([0.5, 6.0, 11.0, 61.0]))
+    def let_time_pass(self, seconds: float) -> None:
+        self.perform(lambda: asyncio.sleep(seconds), None)
+
+    def forget(self) -> None:
+        """The framework has forgotten these, so nothing reaches them any more."""
+        for peer in self.world.peers.values():
+            if peer.over:
+                for room in ROOMS:
+                    self.world.leave(peer, room)
+
+    async def check(self) -> None:
+        """What has to be true whenever nothing can run."""
+        assert not self.world.complaints
+        assert not self.loop.failures
+        for room, members in self.world.rooms.items():
+            real = [connection.id for connection in self.manager.rooms.members(room)]
+            assert real == [peer.ws.id for peer in members if peer.ws is not None]
+            users = [peer.user for peer in members if peer.opened and peer.user is not None]
+            assert await self.manager.members(room) == list(dict.fromkeys(users))
+        seen = [room for room in ROOMS if any(peer.opened for peer in self.world.rooms[room])]
+        assert await self.manager.get_rooms_by_prefix("") == sorted(seen)
+        alive = [peer for peer in self.world.peers.values() if peer.opened and not peer.over]
+        assert len(self.manager) == len(alive)
+        for peer in self.world.peers.values():
+            self.check_peer(peer)
+
+    def check_peer(self, peer: Peer) -> None:
+        """What has to be true of one connection whenever nothing can run."""
+        wire = peer.wire
+        assert wire.breaches == [], peer
+        if peer.overflown and not peer.opened and not peer.causes:
+            peer.causes.append(("overflow in on_connect", 0))
+        peer.gone_early = wire.gone and not peer.opened
+        if peer.busy_since is not None:
+            assert "the client vanished" not in dict(peer.causes), peer
+            assert self.loop.time() <= peer.busy_since + LIMITS.stall_seconds, peer
+        if peer.ws is not None and peer.opened and not peer.causes and peer.ws.closed:
+            too_many = peer.waiting > LIMITS.outbox_messages
+            assert peer.ws.close_code == SLOW_READER, peer
+            assert too_many or peer.stalled_its_handler, peer
+            peer.causes.append(("reads too slowly", SLOW_READER))
+        may_open = peer.plan.decision == "accept" and not peer.causes
+        assert peer.opened or not (may_open and peer.go_on.is_set()), peer
+        assert peer.handled == peer.sent[: len(peer.handled)], peer
+        assert wire.received == peer.expected[: len(wire.received)], peer
+        assert len(peer.goodbyes) <= peer.opened, peer
+        if peer.opened and not peer.causes:
+            assert peer.goodbyes == [], peer
+            assert peer.waiting <= LIMITS.outbox_messages, peer
+            assert peer.obeying or peer.handled == peer.sent, peer
+            if not wire.stalled:
+                assert wire.received == peer.expected, peer
+
+    def check_end(self, peer: Peer) -> None:
+        """What has to be true of one connection when everything is over."""
+        assert peer.wire.task.done(), peer
+        assert len(peer.goodbyes) == peer.opened, peer
+        if peer.goodbye_began is not None:
+            seconds = min(peer.plan.goodbye_seconds, LIMITS.on_disconnect_seconds)
+            assert peer.goodbye_ended == peer.goodbye_began + seconds, peer
+        if peer.last_order is not None and peer.causes[0][0] in OWN_ENDS:
+            assert peer.handled[-1] == peer.last_order, f"{peer!r} obeyed after its end"
+        if not peer.opened or len(peer.causes) != 1:
+            return
+        ((cause, code),) = peer.causes
+        by_client = cause.startswith("the client")
+        codes = {code} if code else {1005, 1006}
+        if peer.ever_stalled:
+            codes.add(SLOW_READER)
+        assert set(peer.goodbyes) <= codes, f"{peer!r} got {peer.goodbyes}"
+        if peer.goodbyes == [code] and by_client and not peer.send_failed:
+            assert peer.handled == peer.sent, peer
+        if not by_client and cause != "the task was cancelled" and not peer.ever_stalled:
+            assert peer.certain is not None, peer
+            assert len(peer.wire.received) >= peer.certain, peer
+            assert peer.wire.close_code == code, peer
+
+    def check_log(self) -> None:
+        """Nothing but what was planned has been logged."""
+        for record in self.records.records:
+            error = record.exc_info[1] if record.exc_info else None
+            planned = isinstance(error, (PlannedCrash, asyncio.CancelledError, TimeoutError)) or (
+                error is None and " took more than " in record.getMessage()
+            )
+            assert planned, record.getMessage()
+
+    @initialize(ending=st.sampled_from([ending_by_clients, ending_by_server]))
+    def choose_ending(self, ending: Callable[[Connections], None]) -> None:
+        self.ending = ending
+
+    def teardown(self) -> None:
+        """Everybody goes; nothing may be left, whoever does not read and whatever still waits."""
+        try:
+            self.perform(lambda: None, None)
+            self.ending(self)
+            self.perform(lambda: asyncio.sleep(FOR_EVER_SECONDS), None)
+            for peer in self.world.peers.values():
+                self.check_end(peer)
+            assert (len(self.manager), self.manager.rooms.members_by_room) == (0, {})
+            assert self.manager.rooms.rooms_by_member == {}
+            assert not asyncio.all_tasks(self.loop)
+            assert not [task for task in self.tasks if task.exception()]
+            self.check_log()
+        finally:
+            logging.getLogger().removeHandler(self.records)
+            self.loop.close()
+
+
+class PortableConnections(Connections):
+    def make_wire(self, peer: Peer, extra: int) -> Wire:
+        return PortableWire(
+            self.app,
+            f"/{peer.name}",
+            lambda: self.world.accepted.append(peer),
+            accept_turns=extra % 3,
+            tells_of_loss=extra < 3,
+        )
+
+
+class PushConnections(Connections):
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = uvicorn.Config(
+            self.app, ws=PushProtocol, ws_ping_interval=None, log_config=None, lifespan="off"
+        )
+        self.config.load()
+
+    def make_wire(self, peer: Peer, extra: int) -> Wire:
+        return PushWire(
+            self.app,
+            f"/{peer.name}",
+            lambda: self.world.accepted.append(peer),
+            config=self.config,
+            deflate=extra == 1,
+            high_water_bytes=40 if extra == 2 else 0,
+        )
+
+
+# The same examples each time, and none of them is kept on disk.
+SETTINGS = settings(
+    max_examples=80,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=True,
+    report_multiple_bugs=False,
+)
+TestPortableConnections = PortableConnections.TestCase
+TestPortableConnections.settings = SETTINGS
+TestPushConnections = PushConnections.TestCase
+TestPushConnections.settings = SETTINGS

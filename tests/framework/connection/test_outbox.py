@@ -1,0 +1,199 @@
+"""Both ways out keep one contract: order, an exact bound, and waits that end."""
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from falcon_pachinko import Limits
+from falcon_pachinko.connection.outbox import AnyOutbox, Event, Outbox
+from falcon_pachinko.errors import OutboxFull
+from falcon_pachinko.messages import Outgoing
+from falcon_pachinko.uvicorn.outbox import PushOutbox
+
+WAIT_SECONDS = 5.0
+CLOSE = {"type": "websocket.close", "code": 4001, "reason": ""}
+
+
+class Way:
+    """A way out to a client whose reading a test controls."""
+
+    def __init__(self) -> None:
+        self.arrived: list[str] = []
+        self.failures: list[Exception] = []
+        self.outbox: AnyOutbox
+
+    def block(self) -> None:
+        """The client stops reading; what has been given to the server already still arrives."""
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        """The client reads again."""
+        raise NotImplementedError
+
+    async def settle(self) -> None:
+        """Let the turn of the event loop end, and what waits arrive."""
+        await asyncio.wait_for(self.outbox.wait_drained(), WAIT_SECONDS)
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+
+class PortableWay(Way):
+    def __init__(self) -> None:
+        super().__init__()
+        self.room = asyncio.Event()
+        self.room.set()
+        self.outbox = Outbox(self.send, self.failures.append)
+
+    async def send(self, event: Event) -> None:
+        await self.room.wait()
+        self.arrived.append(event.get("text") or str(event["code"]))
+
+    def block(self) -> None:
+        self.room.clear()
+        self.outbox.write(Outgoing.of_text("in flight"))
+
+    def resume(self) -> None:
+        self.room.set()
+
+
+class PushWay(Way):
+    def __init__(self) -> None:
+        super().__init__()
+        transport: Any = SimpleNamespace(
+            write=self.write,
+            abort=lambda: None,
+            is_closing=lambda: False,
+            get_write_buffer_size=lambda: 0,
+        )
+        loop = asyncio.get_running_loop()
+        self.outbox: PushOutbox = PushOutbox(loop, transport, self.send, self.failures.append)
+
+    def write(self, frames: bytes) -> None:
+        while frames:
+            size = frames[1]
+            self.arrived.append(frames[2 : 2 + size].decode())
+            frames = frames[2 + size :]
+
+    async def send(self, event: Event) -> None:
+        self.arrived.append(str(event["code"]))
+
+    def block(self) -> None:
+        self.outbox.write(Outgoing.of_text("in flight"))
+        self.outbox.turn.end()
+        self.outbox.pause()
+
+    def resume(self) -> None:
+        self.outbox.resume()
+
+
+@pytest.fixture(params=[PortableWay, PushWay])
+async def way(request: pytest.FixtureRequest) -> Way:
+    made: Callable[[], Way] = request.param
+    return made()
+
+
+async def test_what_need_not_wait_does_not(way: Way) -> None:
+    way.outbox.limits = Limits(outbox_messages=1)
+    for text in ("one", "two", "three"):
+        way.outbox.write(Outgoing.of_text(text))
+    assert not way.outbox.waiting
+    await way.settle()
+    assert way.arrived == ["one", "two", "three"]
+
+
+async def test_what_waits_keeps_its_order_and_the_close_its_place(way: Way) -> None:
+    way.outbox.write(Outgoing.of_text("before"))
+    way.block()
+    for text in ("one", "two"):
+        way.outbox.write(Outgoing.of_text(text))
+    way.outbox.write(Outgoing.of_event(CLOSE))
+    assert way.outbox.waiting
+    way.resume()
+    await way.settle()
+    assert way.arrived == ["before", "in flight", "one", "two", "4001"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "fits"),
+    [(Limits(outbox_messages=3), 3), (Limits(outbox_bytes=30), 3), (Limits(outbox_bytes=29), 2)],
+)
+async def test_the_bound_is_exact_to_one_message(way: Way, limits: Limits, fits: int) -> None:
+    way.outbox.limits = limits
+    way.block()
+    for _ in range(fits):
+        way.outbox.write(Outgoing.of_text("x" * 10))
+    await asyncio.sleep(0)
+    assert way.failures == []
+    way.outbox.write(Outgoing.of_text("x" * 10))
+    await asyncio.sleep(0)
+    assert [type(failure) for failure in way.failures] == [OutboxFull]
+    way.outbox.stop()
+
+
+async def test_room_that_has_become_free_can_be_used_again(way: Way) -> None:
+    way.outbox.limits = Limits(outbox_messages=2)
+    for number in range(3):
+        way.block()
+        way.outbox.write(Outgoing.of_text(f"{number}a"))
+        way.outbox.write(Outgoing.of_text(f"{number}b"))
+        way.resume()
+        await way.settle()
+    assert [text for text in way.arrived if text != "in flight"] == [
+        f"{number}{letter}" for number in range(3) for letter in "ab"
+    ]
+
+
+async def test_a_wait_ends_when_the_client_reads_or_at_its_bound(way: Way) -> None:
+    way.block()
+    way.outbox.write(Outgoing.of_text("x"))
+    await asyncio.wait_for(way.outbox.wait_drained(0.01), WAIT_SECONDS)
+    assert way.outbox.waiting
+    waiting = asyncio.create_task(way.outbox.wait_drained())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    way.resume()
+    await asyncio.wait_for(waiting, WAIT_SECONDS)
+    assert way.arrived == ["in flight", "x"]
+
+
+async def test_a_wait_that_is_cancelled_disturbs_nothing(way: Way) -> None:
+    way.block()
+    way.outbox.write(Outgoing.of_text("x"))
+    waiting = asyncio.create_task(way.outbox.wait_drained())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    way.resume()
+    await way.settle()
+    assert way.arrived == ["in flight", "x"]
+
+
+async def test_what_is_cleared_does_not_arrive_and_a_close_after_it_does(way: Way) -> None:
+    way.block()
+    way.outbox.write(Outgoing.of_text("dropped"))
+    way.outbox.clear()
+    way.outbox.write(Outgoing.of_event(CLOSE))
+    way.resume()
+    await way.settle()
+    assert way.arrived == ["in flight", "4001"]
+
+
+@pytest.mark.parametrize(
+    ("size", "header"),
+    [
+        (0, b"\x81\x00"),
+        (125, b"\x81\x7d"),
+        (126, b"\x81\x7e\x00\x7e"),
+        (65_535, b"\x81\x7e\xff\xff"),
+        (65_536, b"\x81\x7f\x00\x00\x00\x00\x00\x01\x00\x00"),
+    ],
+)
+def test_a_frame_has_the_header_of_its_size(size: int, header: bytes) -> None:
+    assert Outgoing.of_text("x" * size).make_frame() == header + b"x" * size
+
+
+def test_a_binary_frame_says_so() -> None:
+    assert Outgoing.of_bytes(b"\xff").make_frame() == b"\x82\x01\xff"

@@ -1,0 +1,106 @@
+"""The bookkeeping of rooms, checked against a plain model."""
+
+from collections import defaultdict
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+
+from falcon_pachinko.errors import InvalidRoomName
+from falcon_pachinko.rooms.membership import Rooms, check_room_name
+
+
+class Person:
+    pass
+
+
+def empty_rooms() -> Rooms[Person, tuple[Person, ...], str]:
+    return Rooms(tuple)
+
+
+@pytest.mark.parametrize("room", ["a", "Ä" * 100, "x" * 200, "with space", "{}", "ROOM", "💬"])
+def test_a_room_name_may_be_any_visible_text(room: str) -> None:
+    assert check_room_name(room) == room
+
+
+@pytest.mark.parametrize(
+    "room", ["", "x" * 201, "Ä" * 101, "a\nb", "\x00", "\x7f", "\x85", "\ud800", None, 5, b"a"]
+)
+def test_a_name_that_no_room_can_have_is_refused(room: str) -> None:
+    with pytest.raises(InvalidRoomName, match="room name"):
+        check_room_name(room)
+
+
+def test_names_that_differ_in_case_are_two_rooms() -> None:
+    rooms = empty_rooms()
+    rooms.join(Person(), "Room", "")
+    assert rooms.members("room") == ()
+
+
+def test_what_was_remembered_is_given_back_at_the_end() -> None:
+    rooms = empty_rooms()
+    person = Person()
+    rooms.join(person, "room", "a note")
+    assert rooms.has(person, "room")
+    assert rooms.leave(person, "room") == "a note"
+    assert not rooms.has(person, "room")
+    with pytest.raises(KeyError):
+        rooms.leave(person, "room")
+
+
+def test_an_audience_is_made_anew_only_where_something_has_changed() -> None:
+    rooms = empty_rooms()
+    one, two = Person(), Person()
+    rooms.join(one, "a", "")
+    rooms.join(two, "b", "")
+    a, b = rooms.audience("a"), rooms.audience("b")
+    rooms.renew(one)
+    assert rooms.audience("a") is not a
+    assert rooms.audience("b") is b
+
+
+class RoomsAgainstAModel(RuleBasedStateMachine):
+    people = Bundle("people")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rooms = empty_rooms()
+        self.model: dict[str, dict[Person, str]] = defaultdict(dict)
+
+    @rule(target=people)
+    def come(self) -> Person:
+        return Person()
+
+    @rule(person=people, room=st.sampled_from("abc"), note=st.text(max_size=1))
+    def join(self, person: Person, room: str, note: str) -> None:
+        self.rooms.join(person, room, note)
+        self.model[room][person] = note
+
+    @rule(person=people, room=st.sampled_from("abc"))
+    def leave(self, person: Person, room: str) -> None:
+        assert self.rooms.has(person, room) is (person in self.model[room])
+        if person in self.model[room]:
+            assert self.rooms.leave(person, room) == self.model[room].pop(person)
+
+    @rule(person=people)
+    def renew(self, person: Person) -> None:
+        self.rooms.renew(person)
+
+    @invariant()
+    def agrees_with_the_model(self) -> None:
+        for room in "abc":
+            members = self.model[room]
+            assert self.rooms.members(room) == tuple(members)
+            assert (self.rooms.audience(room) or ()) == tuple(members)
+            for person, note in members.items():
+                assert self.rooms.rooms_of(person)[room] == note
+
+    @invariant()
+    def keeps_nothing_of_empty_rooms(self) -> None:
+        occupied = {room for room, members in self.model.items() if members}
+        assert set(self.rooms.members_by_room) == occupied
+        assert set(self.rooms.audiences) <= occupied
+        assert all(self.rooms.rooms_by_member.values())
+
+
+TestRoomsAgainstAModel = RoomsAgainstAModel.TestCase

@@ -1,0 +1,330 @@
+"""The AsyncAPI document says what the routed resources understand and send."""
+
+import datetime
+import enum
+import functools
+from typing import Annotated, Any, Literal
+
+import falcon.asgi
+import msgspec
+import pytest
+
+from falcon_pachinko import (
+    App,
+    Limits,
+    Message,
+    RegistrationError,
+    WebSocketLike,
+    WebSocketResource,
+    handles_binary,
+    handles_message,
+    install,
+)
+from falcon_pachinko.schema.asyncapi import describe
+
+from .asyncapi_rules import as_json, problems_of
+
+INFO = {"title": "Tests", "version": "1.2.3"}
+SERVERS = {"development": {"host": "127.0.0.1:8000", "protocol": "ws"}}
+SCHEMES = {"bearer": {"type": "http", "scheme": "bearer"}}
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    GREEN = "green"
+
+
+class Leaf(msgspec.Struct, tag="leaf"):
+    size: Annotated[int, msgspec.Meta(gt=4, multiple_of=3)]
+
+
+class Tree(msgspec.Struct, tag="tree"):
+    branches: list["Tree | Leaf"]
+
+
+class Order(msgspec.Struct, rename="camel"):
+    """Payload of ``order it/now``: all that msgspec can say."""
+
+    first_name: Annotated[str, msgspec.Meta(min_length=2, max_length=3, description="A ``name``.")]
+    tree: Tree | Leaf
+    at: datetime.datetime
+    pair: tuple[int, str]
+    colour: Colour
+    word: Literal["x", "y"]
+    perhaps: int | None
+    code: Annotated[str, msgspec.Meta(pattern="^a+$", examples=["aaa"])]
+    ratio: Annotated[float, msgspec.Meta(lt=0.5)]
+    counts: dict[str, int]
+    note: str = "none"
+
+
+class Told(Message, frozen=True):
+    """Something has
+    happened.
+
+    More about it, for who reads the source.
+    """
+
+    is_done: bool
+    leaf: Leaf
+    times: list[datetime.date] = msgspec.field(default_factory=list)
+
+
+class Room(WebSocketResource):
+    """One room.
+
+    What only the source needs to say.
+    """
+
+    sends = (Told, bytes)
+    closes = {4404: "there is no such room"}  # noqa: RUF012 - as people write it
+    limits = Limits(max_message_bytes=1000)
+
+    async def on_connect(
+        self,
+        req: falcon.asgi.Request,
+        ws: WebSocketLike,
+        room: Annotated[str, msgspec.Meta(description="Its name.", examples=["general"])],
+        number: int,
+    ) -> bool:
+        return True
+
+    @handles_message("order it/now")
+    async def order(self, ws: WebSocketLike, payload: Order) -> None:
+        """Order something, ``now``."""
+
+    @handles_message("any")
+    async def any(self, ws: WebSocketLike, payload: dict[str, Any]) -> None: ...
+
+    @handles_message("leaf")
+    async def leaf(self, ws: WebSocketLike, payload: Leaf) -> None: ...
+
+    @handles_binary
+    async def data(self, ws: WebSocketLike, data: bytes) -> None:
+        """Upload something."""
+
+
+def document_of(*routes: tuple[str, Any], schemes: dict[str, Any] = SCHEMES) -> dict[str, Any]:
+    app = install(falcon.asgi.App())
+    for template, resource in routes:
+        app.add_websocket_route(template, resource)
+    return describe_app(app, schemes)
+
+
+def describe_app(app: App, schemes: dict[str, Any] = SCHEMES) -> dict[str, Any]:
+    document = describe(app, info=INFO, servers=SERVERS, security_schemes=schemes)
+    assert as_json(document) == document
+    assert problems_of(document) == []
+    return document
+
+
+def test_it_is_valid_with_all_that_a_payload_can_be() -> None:
+    document = document_of(("/rooms/{room}/{number:int}", Room))
+    assert document["asyncapi"] == "3.0.0"
+    assert document["info"] == INFO
+    assert document["servers"]["development"]["security"] == [
+        {"$ref": "#/components/securitySchemes/bearer"}
+    ]
+
+
+def test_the_rules_see_what_is_wrong() -> None:
+    document = document_of(("/rooms/{room}/{number:int}", Room))
+    document["channels"]["room"]["adress"] = "/rooms"
+    document["operations"]["sendRoom"]["channel"]["$ref"] = "#/channels/hall"
+    document["components"]["messages"]["told"]["examples"][0]["payload"]["type"] = "tolled"
+    problems = "\n".join(problems_of(document))
+    assert "$.channels.room: " in problems
+    assert "nothing is at #/channels/hall" in problems
+    assert "example of told: 'told' was expected" in problems
+
+
+def test_a_route_is_a_channel_with_its_parameters_and_its_close_codes() -> None:
+    channel = document_of(("/rooms/{room}/{number:int}", Room))["channels"]["room"]
+    assert channel["address"] == "/rooms/{room}/{number}"
+    assert channel["title"] == "Room"
+    assert channel["description"].startswith("One room. Both ways")
+    assert channel["parameters"] == {
+        "room": {"description": "Its name.", "examples": ["general"]},
+        "number": {},
+    }
+    assert channel["servers"] == [{"$ref": "#/servers/development"}]
+    codes = channel["x-close-codes"]
+    assert list(codes) == ["1009", "1011", "1012", "4008", "4029", "4404"]
+    assert codes["4404"] == "there is no such room"
+    assert codes["1009"] == "a message is larger than 1,000 bytes"
+
+
+def test_there_is_an_operation_each_way() -> None:
+    operations = document_of(("/rooms/{room}/{number}", Room))["operations"]
+    named = {
+        (name, each["action"]): [ref["$ref"].rpartition("/")[2] for ref in each["messages"]]
+        for name, each in operations.items()
+    }
+    assert named == {
+        ("receiveRoom", "receive"): ["order_it_now", "any", "leaf", "clientBinary"],
+        ("sendRoom", "send"): ["told", "serverError", "serverBinary"],
+    }
+
+
+def test_a_message_is_described_as_it_is_on_the_wire() -> None:
+    document = document_of(("/rooms/{room}/{number}", Room))
+    messages, schemas = document["components"]["messages"], document["components"]["schemas"]
+    assert messages["told"] == {
+        "name": "told",
+        "summary": "Something has happened.",
+        "contentType": "application/json",
+        "payload": {
+            "type": "object",
+            "required": ["type", "payload"],
+            "properties": {
+                "type": {"const": "told"},
+                "payload": {"$ref": "#/components/schemas/Told"},
+            },
+        },
+        "examples": [
+            {
+                "payload": {
+                    "type": "told",
+                    "payload": {"isDone": True, "leaf": {"type": "leaf", "size": 6}},
+                }
+            }
+        ],
+    }
+    assert list(schemas["Told"]["properties"]) == ["isDone", "leaf", "times"]
+    assert schemas["Told"]["required"] == ["isDone", "leaf"]
+    order = messages["order_it_now"]
+    assert (order["name"], order["summary"]) == ("order it/now", "Order something, `now`.")
+    assert schemas["Order"]["properties"]["firstName"] == {
+        "type": "string",
+        "minLength": 2,
+        "maxLength": 3,
+        "description": "A `name`.",
+    }
+    assert schemas["Order"]["properties"]["pair"]["items"] == [
+        {"type": "integer"},
+        {"type": "string"},
+    ]
+    assert "discriminator" not in schemas["Order"]["properties"]["tree"]
+
+
+def test_a_payload_that_may_be_missing_is_not_required() -> None:
+    message = document_of(("/rooms/{room}/{number}", Room))["components"]["messages"]["any"]
+    assert message["payload"]["required"] == ["type"]
+    assert message["examples"] == [{"payload": {"type": "any"}}]
+
+
+def test_binary_messages_have_no_envelope() -> None:
+    messages = document_of(("/rooms/{room}/{number}", Room))["components"]["messages"]
+    assert messages["clientBinary"] == {
+        "name": "clientBinary",
+        "summary": "Upload something.",
+        "contentType": "application/octet-stream",
+        "payload": {"type": "string", "format": "binary"},
+    }
+    assert messages["serverBinary"]["contentType"] == "application/octet-stream"
+
+
+def test_messages_have_the_words_of_their_payload_where_the_handler_has_none() -> None:
+    class Plain(WebSocketResource):
+        @handles_message("order")
+        async def order(self, ws: WebSocketLike, payload: Order) -> None: ...
+
+    summary = document_of(("/", Plain))["components"]["messages"]["order"]["summary"]
+    assert summary == "Payload of `order it/now`: all that msgspec can say."
+
+
+def test_channels_share_what_they_agree_on_and_nothing_else() -> None:
+    class Hall(WebSocketResource):
+        @handles_message("leaf")
+        async def leaf(self, ws: WebSocketLike, payload: Tree) -> None: ...
+
+    document = document_of(
+        ("/rooms/{room}/{number}", Room), ("/more/{room}/{number}", Room), ("/halls", Hall)
+    )
+    assert list(document["channels"]) == ["room", "room2", "hall"]
+    assert list(document["components"]["messages"]) == [
+        "order_it_now",
+        "any",
+        "leaf",
+        "clientBinary",
+        "told",
+        "serverError",
+        "serverBinary",
+        "hall.leaf",
+    ]
+    assert list(document["channels"]["hall"]["messages"]) == ["hall.leaf", "serverError"]
+
+
+class Part(Message, frozen=True):
+    size: int
+
+
+class Whole(Message, frozen=True):
+    part: Part
+
+
+def test_a_message_may_stand_inside_another_one() -> None:
+    class Builder(WebSocketResource):
+        sends = (Whole, Part)
+
+    components = document_of(("/", Builder))["components"]
+    [inside] = [name for name in components["schemas"] if name.endswith("test_asyncapi.Part")]
+    assert components["schemas"]["Whole"]["properties"]["part"]["$ref"].endswith(f"/{inside}")
+    assert components["schemas"][inside]["required"] == ["type", "size"]
+    payload = components["messages"]["part"]["payload"]["properties"]["payload"]["$ref"]
+    assert components["schemas"][payload.rpartition("/")[2]]["required"] == ["size"]
+
+
+def test_two_classes_of_one_name_are_refused() -> None:
+    def make() -> type[msgspec.Struct]:
+        return msgspec.defstruct("Same", [("x", int)], module="tests")
+
+    async def first(self: Any, ws: WebSocketLike, payload: Any) -> None: ...
+
+    async def second(self: Any, ws: WebSocketLike, payload: Any) -> None: ...
+
+    first.__annotations__["payload"], second.__annotations__["payload"] = make(), make()
+    handlers = {"first": handles_message("a")(first), "second": handles_message("b")(second)}
+    with pytest.raises(RegistrationError, match="two classes have the module and the name of"):
+        document_of(("/", type("Twice", (WebSocketResource,), handlers)))
+
+
+def test_a_resource_that_says_nothing_still_sends_errors() -> None:
+    class Quiet(WebSocketResource):
+        pass
+
+    document = document_of(("/", Quiet), schemes={})
+    assert list(document["operations"]) == ["sendQuiet"]
+    assert "security" not in document["servers"]["development"]
+
+
+def make_room(*args: Any) -> Room:
+    return Room()
+
+
+def make_anything(*args: Any):  # type: ignore[no-untyped-def]
+    return Room()
+
+
+@pytest.mark.parametrize(
+    "factory", [make_room, functools.partial(Room), functools.partial(make_room)]
+)
+def test_a_factory_that_names_its_class_is_described_like_the_class(factory: Any) -> None:
+    assert document_of(("/{room}/{number}", factory)) == document_of(("/{room}/{number}", Room))
+
+
+def test_a_factory_that_does_not_is_refused_with_the_way_out() -> None:
+    with pytest.raises(RegistrationError, match=r"annotate it with the resource's class"):
+        document_of(("/", make_anything))
+
+
+def test_a_pattern_needs_an_example() -> None:
+    class Coded(msgspec.Struct):
+        code: Annotated[str, msgspec.Meta(pattern="^[0-9]+$")]
+
+    class Codes(WebSocketResource):
+        @handles_message("enter")
+        async def enter(self, ws: WebSocketLike, payload: Coded) -> None: ...
+
+    with pytest.raises(RegistrationError, match=r"'enter' needs an example: .*examples=\["):
+        document_of(("/", Codes))

@@ -1,0 +1,157 @@
+"""The types for TypeScript say what the document says."""
+
+import textwrap
+from typing import Annotated, Any, Literal
+
+import falcon.asgi
+import msgspec
+
+from falcon_pachinko import (
+    Message,
+    WebSocketLike,
+    WebSocketResource,
+    handles_binary,
+    handles_message,
+    install,
+)
+from falcon_pachinko.schema.asyncapi import describe
+from falcon_pachinko.schema.typescript import message_types
+
+
+class Leaf(msgspec.Struct, tag="leaf"):
+    size: int
+
+
+class Move(msgspec.Struct, rename="kebab"):
+    """Go somewhere */ or not."""
+
+    how_far: Annotated[float, msgspec.Meta(description="In metres.")]
+    to: Literal["left", "right"]
+    parts: list[Leaf | None]
+    pair: tuple[int, str]
+    names: dict[str, bool]
+    anything: Any
+    perhaps: str = ""
+
+
+class Nothing(msgspec.Struct):
+    pass
+
+
+class Pair(msgspec.Struct, array_like=True):
+    first: int
+    second: str = ""
+
+
+class ConnectionState(msgspec.Struct):
+    pair: Pair
+
+
+class Moved(Message, frozen=True):
+    """Somebody has moved."""
+
+    by_whom: str
+
+
+class Board(WebSocketResource):
+    sends = (Moved, bytes)
+
+    @handles_message("move now")
+    async def move(self, ws: WebSocketLike, payload: Move) -> None:
+        """Move."""
+
+    @handles_message("rest")
+    async def rest(self, ws: WebSocketLike, payload: Nothing) -> None: ...
+
+    @handles_message("any")
+    async def any(self, ws: WebSocketLike, payload: dict[str, Any]) -> None: ...
+
+    @handles_message("state")
+    async def state(self, ws: WebSocketLike, payload: ConnectionState) -> None: ...
+
+    @handles_binary
+    async def data(self, ws: WebSocketLike, data: bytes) -> None: ...
+
+
+class Lobby(WebSocketResource):
+    pass
+
+
+def types_of(**routes: type[WebSocketResource]) -> str:
+    app = install(falcon.asgi.App())
+    for path, resource in routes.items():
+        app.add_websocket_route(f"/{path}", resource)
+    info = {"title": "Tests", "version": "1"}
+    return message_types(describe(app, info=info, servers={}, security_schemes={}))
+
+
+def test_every_kind_of_schema_has_its_type() -> None:
+    types = types_of(board=Board)
+    assert (
+        textwrap.dedent(
+            """\
+        /** Go somewhere *\\/ or not. */
+        export interface Move {
+          /** In metres. */
+          "how-far": number;
+          to: "left" | "right";
+          parts: Array<Leaf | null>;
+          pair: [number, string];
+          names: Record<string, boolean>;
+          anything: unknown;
+          perhaps?: string;
+        }
+        """
+        )
+        in types
+    )
+    assert 'export interface Leaf {\n  type: "leaf";\n  size: number;\n}\n' in types
+    assert "export type Nothing = Record<string, never>;\n" in types
+
+
+def test_what_may_be_left_out_of_an_array_is_optional() -> None:
+    assert "export type Pair = [number, (string)?];\n" in types_of(board=Board)
+
+
+def test_a_name_that_is_taken_is_changed() -> None:
+    assert "export interface ConnectionState_ {\n  pair: Pair;\n}\n" in types_of(board=Board)
+
+
+def test_each_side_of_a_channel_has_its_messages() -> None:
+    types = types_of(board=Board)
+    assert (
+        textwrap.dedent(
+            """\
+        /** `/board` */
+        export interface BoardClientMessages {
+          /** Move. */
+          "move now": Move;
+          rest: Nothing;
+          any: Record<string, unknown>;
+          state: ConnectionState_;
+        }
+
+        export type ClientMessages = BoardClientMessages;
+
+        /** `/board` */
+        export interface BoardServerMessages {
+          /** Somebody has moved. */
+          moved: Moved;
+        """
+        )
+        in types
+    )
+    assert types.endswith("export type ServerMessages = BoardServerMessages;\n")
+
+
+def test_several_channels_are_joined() -> None:
+    types = types_of(board=Board, lobby=Lobby)
+    assert "export type ClientMessages = BoardClientMessages & LobbyClientMessages;\n" in types
+    assert "export interface LobbyClientMessages {\n}\n" in types
+
+
+def test_without_a_channel_there_is_nothing_to_say() -> None:
+    assert types_of() == (
+        "export type ClientMessages = Record<string, never>;\n\n"
+        "export type ServerMessages = Record<string, never>;\n"
+    )

@@ -1,0 +1,114 @@
+"""Nobody waits for the garbage collector: a connection that ends is freed without it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import falcon.asgi
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
+
+from falcon_pachinko import WebSocketLike, WebSocketResource, handles_message, install
+from falcon_pachinko.testing import serve
+from falcon_pachinko.uvicorn import PushProtocol
+
+WAIT_SECONDS = 15
+VISITS = 5
+OURS = ("falcon.", "falcon_pachinko.", "uvicorn.")
+
+SPARED = """
+import gc
+from falcon_pachinko.uvicorn.gc_tuning import spare_the_living
+young, middle, _ = gc.get_threshold()
+spare_the_living()
+assert gc.isenabled()
+assert gc.get_threshold() == (young, middle, 1_000), gc.get_threshold()
+assert gc.get_freeze_count() > 1_000, gc.get_freeze_count()
+"""
+
+
+class Room(WebSocketResource):
+    """A room; whoever is not welcome is not let in."""
+
+    async def on_connect(
+        self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, name: str, **params: Any
+    ) -> bool:
+        await self.join_room("room", joined=name)
+        return name != "unwelcome"
+
+    async def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:
+        await self.broadcast_to_room("room", "left")
+
+    @handles_message("leave")
+    async def leave(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+        await ws.close(4001)
+
+
+async def close(client: ClientConnection) -> None:
+    await client.close()
+
+
+async def vanish(client: ClientConnection) -> None:
+    client.transport.abort()
+
+
+async def ask_to_be_closed(client: ClientConnection) -> None:
+    await client.send('{"type": "leave"}')
+
+
+ENDS = {"close": close, "vanish": vanish, "closed": ask_to_be_closed}
+
+
+@contextmanager
+def no_collections() -> Iterator[list[object]]:
+    """What the collector finds at the end, which until then does nothing."""
+    found: list[object] = []
+    gc.collect()
+    gc.disable()
+    try:
+        yield found
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        found += gc.garbage
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
+@pytest.mark.parametrize("end", [*ENDS, "unwelcome"])
+async def test_who_comes_and_goes_is_freed_at_once(end: str) -> None:
+    app = install(falcon.asgi.App())
+    app.add_websocket_route("/{name}", Room)
+    manager = app.ws_connection_manager
+    async with asyncio.timeout(WAIT_SECONDS), serve(app, ws=PushProtocol) as served:
+        state = served.server.server_state
+
+        async def visit() -> None:
+            try:
+                client = await connect(served.ws_url(f"/{end}"), proxy=None)
+                await ENDS[end](client)
+                await client.wait_closed()
+            except InvalidStatus:
+                assert end == "unwelcome"
+            while state.tasks or state.connections or len(manager):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0)
+
+        await visit()
+        with no_collections() as found:
+            for _ in range(VISITS):
+                await visit()
+    left = Counter(f"{type(o).__module__}.{type(o).__qualname__}" for o in found)
+    assert not {kind: number for kind, number in left.items() if kind.startswith(OURS)}
+
+
+def test_full_collections_are_made_rare() -> None:
+    subprocess.run([sys.executable, "-c", SPARED], check=True, timeout=WAIT_SECONDS)

@@ -1,0 +1,200 @@
+"""Those who come at once begin one after the other, and keep nobody waiting for all of them."""
+
+import asyncio
+from itertools import pairwise
+from typing import Any
+
+import falcon.asgi
+from uvicorn.server import ServerState
+
+from falcon_pachinko import WebSocketLike, WebSocketResource, install
+from falcon_pachinko.testing import serve
+from falcon_pachinko.uvicorn import PushProtocol
+from falcon_pachinko.uvicorn.handshake_queue import TURNS_EACH, Newcomer
+
+WAIT_SECONDS = 15
+AT_ONCE = 30
+HANDSHAKE = (
+    "GET /{name} HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+class Turns:
+    """Counts the turns of the event loop."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.number = 0
+        self.stopped = False
+        self.count()
+
+    def count(self) -> None:
+        if not self.stopped:
+            self.number += 1
+            self.loop.call_soon(self.count)
+
+
+class Door(WebSocketResource):
+    """Notes in which turn each client's ``on_connect`` begins."""
+
+    def __init__(self, turns: Turns, begun: dict[str, int]) -> None:
+        self.turns = turns
+        self.begun = begun
+
+    async def on_connect(
+        self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, name: str, **params: Any
+    ) -> bool:
+        self.begun[name] = self.turns.number
+        return True
+
+
+async def test_of_those_who_come_at_once_one_begins_in_every_third_turn() -> None:
+    turns = Turns()
+    begun: dict[str, int] = {}
+    app = install(falcon.asgi.App())
+    app.add_websocket_route("/{name}", Door, turns, begun)
+    async with asyncio.timeout(WAIT_SECONDS), serve(app, ws=PushProtocol) as served:
+        lines = [await asyncio.open_connection("127.0.0.1", served.port) for _ in range(AT_ONCE)]
+        for number, (_, writer) in enumerate(lines):
+            writer.write(HANDSHAKE.format(name=f"client{number}").encode())
+        for reader, writer in lines:
+            assert await reader.readline() == b"HTTP/1.1 101 Switching Protocols\r\n"
+            writer.close()
+        turns.stopped = True
+    assert len(begun) == AT_ONCE
+    turns_of_each = sorted(begun.values())
+    assert all(later - earlier >= TURNS_EACH for earlier, later in pairwise(turns_of_each))
+
+
+class FakeTransport(asyncio.Transport):
+    """A transport that has nobody at its other end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reading = True
+        self.closing = False
+        self.protocol: asyncio.BaseProtocol = asyncio.Protocol()  # of HTTP
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self.protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def close(self) -> None:
+        self.closing = True
+
+    abort = close
+
+
+class Guest(asyncio.Protocol):
+    """What takes a newcomer's place; a handshake that it cannot read makes it fail."""
+
+    begun: list[bytes]
+
+    def data_received(self, data: bytes) -> None:
+        if data == b"bad":
+            raise ValueError("this is no handshake")
+        self.begun.append(data)
+
+
+class Site:
+    """A server to which clients come."""
+
+    def __init__(self) -> None:
+        begun: list[bytes] = []
+
+        class GuestHere(Guest):
+            def __init__(self, **given: Any) -> None:
+                self.begun = begun
+
+        class NewcomerHere(Newcomer):
+            protocol_class = GuestHere
+
+        self.protocol_class = NewcomerHere
+        self.begun = begun
+        self.state = ServerState()
+
+    def come(self, handshake: bytes) -> tuple[Newcomer, FakeTransport]:
+        transport = FakeTransport()
+        newcomer = self.protocol_class(config=None, server_state=self.state, app_state={})
+        newcomer.connection_made(transport)
+        newcomer.data_received(handshake)
+        transport.set_protocol(newcomer)
+        return newcomer, transport
+
+
+async def pass_turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_each_begins_in_its_turn_in_the_order_in_which_they_came() -> None:
+    site = Site()
+    transports = [site.come(b"%d" % number)[1] for number in range(4)]
+    assert not site.begun
+    assert not any(transport.reading for transport in transports)
+    assert len(site.state.connections) == 4
+    await pass_turns(1)
+    for number in range(4):
+        assert site.begun == [b"%d" % earlier for earlier in range(number + 1)]
+        assert transports[number].reading
+        assert isinstance(transports[number].protocol, Guest)
+        await pass_turns(TURNS_EACH)
+    assert not site.state.connections
+    site.come(b"later")
+    await pass_turns(1)
+    assert site.begun[4:] == [b"later"]
+
+
+async def test_who_gives_up_takes_nobody_s_turn() -> None:
+    site = Site()
+    come = [site.come(b"%d" % number) for number in range(4)]
+    for newcomer, transport in come[1:3]:
+        transport.close()
+        newcomer.connection_lost(None)
+    await pass_turns(1 + TURNS_EACH)
+    assert site.begun == [b"0", b"3"]
+    newcomer, transport = site.come(b"alone")
+    transport.close()
+    newcomer.connection_lost(None)
+    await pass_turns(1)
+    site.come(b"last")
+    await pass_turns(1)
+    assert site.begun[2:] == [b"last"]
+    assert not site.state.connections
+
+
+async def test_who_waits_while_the_server_stops_is_closed() -> None:
+    site = Site()
+    newcomer, transport = site.come(b"late")
+    for connection in list(site.state.connections):
+        connection.shutdown()
+    assert transport.closing
+    newcomer.connection_lost(None)
+    await pass_turns(1)
+    assert not site.begun
+    assert not site.state.connections
+
+
+async def test_a_handshake_that_cannot_be_read_ends_only_its_own_connection() -> None:
+    site = Site()
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    _, bad = site.come(b"bad")
+    _, good = site.come(b"good")
+    await pass_turns(1 + TURNS_EACH)
+    assert bad.closing
+    assert [str(complaint["exception"]) for complaint in complaints] == ["this is no handshake"]
+    assert not good.closing
+    assert site.begun == [b"good"]

@@ -1,0 +1,60 @@
+"""What is said before a connection is accepted."""
+
+from __future__ import annotations
+
+from ..backends.base import Entry
+from ..errors import OutboxFull
+from ..limits import Limits
+from ..messages import Outgoing
+
+
+class Held:
+    """The transaction of ``on_connect``: held back until it accepts, dropped if it does not.
+
+    Attributes:
+        own: Messages of ``on_connect`` to its own client.
+        heard: What joined rooms and other connections said meanwhile.
+        deferred: Its broadcasts: the room, what is said there, and whether that is ephemeral.
+    """
+
+    __slots__ = ("deferred", "heard", "own", "size_bytes")
+
+    def __init__(self) -> None:
+        self.own: list[Outgoing] = []
+        self.deferred: list[tuple[str, Entry, bool]] = []
+        self.heard: list[Outgoing] = []
+        self.size_bytes = 0
+
+    @property
+    def count(self) -> int:
+        """How many messages and broadcasts are held."""
+        return len(self.own) + len(self.deferred) + len(self.heard)
+
+    def add(self, outgoing: Outgoing, messages: list[Outgoing], limits: Limits) -> None:
+        """Hold one more message in ``own`` or ``heard``.
+
+        Raises:
+            OutboxFull: More is held than may wait for one client.
+        """
+        messages.append(outgoing)
+        self.size_bytes += outgoing.size_bytes
+        self.check(limits)
+
+    def defer(self, room: str, entry: Entry, ephemeral: bool, limits: Limits) -> None:
+        """Put off one more broadcast.
+
+        Raises:
+            OutboxFull: More is held than may wait for one client.
+        """
+        self.deferred.append((room, entry, ephemeral))
+        self.size_bytes += len(entry.data)
+        self.check(limits)
+
+    def check(self, limits: Limits) -> None:
+        """Raise OutboxFull when more is held than may wait for one client."""
+        count = self.count
+        if count > limits.outbox_messages or self.size_bytes > limits.outbox_bytes:
+            raise OutboxFull(
+                f"{count} messages with {self.size_bytes} bytes wait for on_connect to accept: the"
+                f" limits are {limits.outbox_messages} and {limits.outbox_bytes}; send fewer there"
+            )

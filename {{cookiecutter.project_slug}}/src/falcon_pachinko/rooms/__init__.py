@@ -1,0 +1,1 @@
+"""Rooms: members, fan-out, and the manager that applications call."""

@@ -1,0 +1,1 @@
+"""Documents generated from an application's routes: AsyncAPI, JSON Schema, TypeScript types."""

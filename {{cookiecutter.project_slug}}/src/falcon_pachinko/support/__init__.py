@@ -1,0 +1,1 @@
+"""Helpers without knowledge of WebSockets: tasks, loop-local objects, checksums of the vendored files."""
