@@ -14,10 +14,10 @@ def main() -> None:
     parser.add_argument("--deflate", action="store_true", help="agree to permessage-deflate")
     options = parser.parse_args()
     if options.push:
-        from falcon_pachinko.uvicorn.gc_tuning import spare_the_living
+        from falcon_pachinko.uvicorn.gc_tuning import freeze_startup_objects
         from falcon_pachinko.uvicorn import PushProtocol
 
-        spare_the_living()
+        freeze_startup_objects()
     config = uvicorn.Config(
         options.app,
         loop="uvloop",

@@ -52,7 +52,7 @@ async def joined(engine: Engine) -> AsyncIterator[Measure]:
     WebSocketConnectionManager(other)
     await other.start()
     for room in rooms:
-        await other.open_room(room, None)
+        await other.subscribe(room, None)
     await other.stop()
     message = {"type": "said", "payload": {"text": TEXT}}
 

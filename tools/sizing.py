@@ -36,7 +36,8 @@ from falcon_pachinko import (
     install,
 )
 from falcon_pachinko.backends import backend_from_url
-from falcon_pachinko.backends.base import Backend, Entry, Presence, Timing
+from falcon_pachinko.backends.base import Backend, Presence, Timing
+from falcon_pachinko.publication import Publication
 from falcon_pachinko.uvicorn import PushProtocol
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -107,7 +108,7 @@ class RoomResource(WebSocketResource):
     async def on_connect(self, req: falcon.asgi.Request, ws: WebSocketLike, room: str) -> bool:
         """Let everybody in, with the name that they give, and tell who is there."""
         self.connection.user = user = req.get_param("user", required=True)
-        await self.join_room(room, joined=Joined(user=user), left=Left(user=user))
+        await self.join_room(room, join_message=Joined(user=user), leave_message=Left(user=user))
         await ws.send_media(Present(users=await self.manager.members(room)))
         self.room = room
         return True
@@ -126,19 +127,19 @@ class Counter:
         self.given = 0
         self.changed = asyncio.Event()
 
-    def deliver(self, room: str, entry: Entry) -> None:
+    def deliver(self, room: str, entry: Publication) -> None:
         """Count it."""
         self.given += 1
         self.changed.set()
 
-    def deliver_direct(self, entry: Entry) -> None:
+    def deliver_direct(self, entry: Publication) -> None:
         """Nobody is here."""
 
-    def lose_track(self, room: str) -> None:
+    def on_history_lost(self, room: str) -> None:
         """Nothing gets lost on one machine."""
         raise AssertionError(f"something was lost in {room}")
 
-    def find_track(self, room: str) -> None:
+    def on_resync(self, room: str) -> None:
         """Nobody waits for it."""
 
     async def wait_until(self, count: int) -> None:
@@ -175,7 +176,7 @@ async def listen(url: str) -> None:
     """Be a node with members in all rooms: for each line with a number wait until so many have come."""
     async with node(url) as (backend, counter):
         for number in range(ROOMS):
-            await backend.open_room(room(number), HISTORY)
+            await backend.subscribe(room(number), HISTORY)
         print("ready", flush=True)
         total = 0
         while line := await told():
@@ -192,7 +193,7 @@ async def publish(url: str) -> None:
             count, at_once = map(int, line.split())
             for number in range(0, count, at_once):
                 said = [
-                    backend.publish(room(each % ROOMS), Entry(TEXT))
+                    backend.publish(room(each % ROOMS), Publication.of_encoded(TEXT))
                     for each in range(number, number + at_once)
                 ]
                 for each in said:
@@ -344,12 +345,12 @@ async def measure_memory() -> dict[str, float]:
         async with node(server.url) as (backend, _):
             look()
             for number in range(MEMORY_ROOMS):
-                await backend.open_room(room(number), HISTORY)
+                await backend.subscribe(room(number), HISTORY)
             look()
             for number in range(MEMORY_ROOMS):
                 for member in range(MEMORY_MEMBERS):
                     name = f"user-{number}-{member}"
-                    left = Entry(
+                    left = Publication.of_encoded(
                         b'{"type":"serverUserLeft","payload":{"user":"%s"}}' % name.encode()
                     )
                     connection = f"{backend.node_id}-{name}"
@@ -357,7 +358,7 @@ async def measure_memory() -> dict[str, float]:
             look()
             for number in range(MEMORY_ROOMS):
                 for _ in range(MEMORY_MESSAGES):
-                    await backend.publish(room(number), Entry(TEXT))
+                    await backend.publish(room(number), Publication.of_encoded(TEXT))
             look()
     rooms, members, messages = (later - earlier for earlier, later in itertools.pairwise(held))
     return {
@@ -376,7 +377,7 @@ async def measure_visits() -> dict[str, float]:
             pids = (process.pid, server.pid)
             rounds = []
             async with node(server.url) as (backend, _):
-                await backend.open_room("general", HISTORY)
+                await backend.subscribe("general", HISTORY)
                 for number in range(present):
                     name = f"user-{number}"
                     await backend.enter("general", Presence(f"{backend.node_id}-{name}", name))

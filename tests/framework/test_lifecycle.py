@@ -575,7 +575,7 @@ async def test_a_second_tab_has_not_come_and_a_refused_one_was_never_there(world
 
     async def announce(self: Lobby, req: falcon.asgi.Request, ws: WebSocketLike) -> bool:
         self.connection.user = "bob"
-        await self.join_room("lobby", joined="bob came")
+        await self.join_room("lobby", join_message="bob came")
         return True
 
     async def announce_slowly(self: Lobby, req: falcon.asgi.Request, ws: WebSocketLike) -> bool:

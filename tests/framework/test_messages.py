@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from falcon_pachinko import Message, ServerError
-from falcon_pachinko.messages import Outgoing
+from falcon_pachinko.publication import Publication
 
 
 class Say(msgspec.Struct):
@@ -36,11 +36,11 @@ class Nested(Message, tag='nested "type"', tag_field="kind", frozen=True):
     inner=st.dictionaries(st.sampled_from(["a", "}", "type"]), st.integers(-5, 5)),
 )
 def test_an_envelope_holds_the_fields_as_they_are(text: str, inner: dict[str, int]) -> None:
-    assert json.loads(Outgoing(Nested(first=text, second=inner)).data) == {
+    assert json.loads(Publication(Nested(first=text, second=inner)).data) == {
         "type": 'nested "type"',
         "payload": {"first": text, "second": inner},
     }
-    assert Outgoing(Empty()).data == b'{"type":"empty","payload":{}}'
+    assert Publication(Empty()).data == b'{"type":"empty","payload":{}}'
 
 
 def test_a_message_that_is_no_object_is_refused() -> None:
@@ -48,7 +48,7 @@ def test_a_message_that_is_no_object_is_refused() -> None:
         number: int
 
     with pytest.raises(TypeError, match="Row is array_like"):
-        Outgoing(Row(number=1))
+        Publication(Row(number=1))
 
 
 class Renamed(Message, tag="other", frozen=True):
@@ -72,11 +72,11 @@ class Renamed(Message, tag="other", frozen=True):
     ],
 )
 def test_a_message_is_encoded_to_its_envelope(message: Any, wire: Any) -> None:
-    outgoing = Outgoing(message)
+    outgoing = Publication(message)
     assert json.loads(outgoing.event["text"]) == wire
     assert outgoing.size_bytes == len(outgoing.event["text"].encode())
 
 
 def test_what_json_cannot_hold_is_refused() -> None:
     with pytest.raises(TypeError, match="object"):
-        Outgoing({"type": "x", "payload": object()})
+        Publication({"type": "x", "payload": object()})

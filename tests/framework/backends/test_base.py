@@ -9,7 +9,9 @@ from typing import NoReturn
 
 import pytest
 
-from falcon_pachinko.backends.base import Address, Entry, History, Lease, Position, Presence
+from falcon_pachinko.backends.base import Lease, Presence
+from falcon_pachinko.history import History, Position
+from falcon_pachinko.publication import Header, Publication
 
 from ..support.backends import (
     HISTORY,
@@ -86,7 +88,7 @@ def alice(connection: str, *, told: bool = True) -> Presence:
 
 async def test_all_nodes_deliver_a_room_in_one_order(a: Recorder, b: Recorder) -> None:
     for node in {id(a): a, id(b): b}.values():
-        await node.backend.open_room("room", HISTORY)
+        await node.backend.subscribe("room", HISTORY)
     said = [(a if n % 2 else b).backend.publish("room", text(str(n))) for n in range(50)]
     for one in said:
         await one
@@ -101,7 +103,7 @@ async def test_all_nodes_deliver_a_room_in_one_order(a: Recorder, b: Recorder) -
 
 
 async def test_one_node_s_words_keep_their_order(a: Recorder, b: Recorder) -> None:
-    await b.backend.open_room("room", None)
+    await b.backend.subscribe("room", None)
     told = [a.backend.publish("room", text(str(n)), ephemeral=n % 3 == 0) for n in range(600)]
     for each in told:
         await each
@@ -125,7 +127,7 @@ async def test_rooms_are_apart_and_any_name_will_do(a: Recorder, b: Recorder) ->
         "x" * 200,
     ]
     for name in names:
-        await b.backend.open_room(name, HISTORY)
+        await b.backend.subscribe(name, HISTORY)
     for name in names:
         await a.backend.publish(name, text(name))
     await until(lambda: len(b.entries) == len(names))
@@ -134,29 +136,29 @@ async def test_rooms_are_apart_and_any_name_will_do(a: Recorder, b: Recorder) ->
 
 
 async def test_what_is_said_is_carried_as_it_is(a: Recorder, b: Recorder) -> None:
-    await b.backend.open_room("room", None)
+    await b.backend.subscribe("room", None)
     everything = bytes(range(256)) * 100
-    address = Address(
-        binary=True, without=("c1", "c2"), without_users=("a\nb", "ü"), close_code=4000
+    address = Header(
+        binary=True, exclude_connections=("c1", "c2"), exclude_users=("a\nb", "ü"), close_code=4000
     )
-    await a.backend.publish("room", Entry(everything, address))
+    await a.backend.publish("room", Publication.of_encoded(everything, header=address))
     await until(lambda: len(b.entries) == 1)
     [(_, entry)] = b.entries
     assert entry.data == everything
-    assert entry.address == address
+    assert entry.header == address
     assert not entry.is_for("c1", None)
     assert not entry.is_for("c9", "a\nb")
     assert entry.is_for("c9", None)
 
 
 async def test_nobody_is_given_a_room_that_is_closed(a: Recorder, b: Recorder) -> None:
-    await b.backend.open_room("room", None)
-    await b.backend.open_room("room", None)
-    b.backend.close_room("room")
+    await b.backend.subscribe("room", None)
+    await b.backend.subscribe("room", None)
+    b.backend.unsubscribe("room")
     await a.backend.publish("room", text("one"))
     await until(lambda: b.said("room") == ["one"])
-    b.backend.close_room("room")
-    await b.backend.open_room("other", None)
+    b.backend.unsubscribe("room")
+    await b.backend.subscribe("other", None)
     await a.backend.publish("other", text("marker"))
     await until(lambda: b.said("other") == ["marker"])
     assert b.backend.position("room") is None
@@ -164,31 +166,31 @@ async def test_nobody_is_given_a_room_that_is_closed(a: Recorder, b: Recorder) -
 
 async def test_a_room_can_be_left_and_joined_at_once(a: Recorder, b: Recorder) -> None:
     for number in range(50):
-        await b.backend.open_room("room", HISTORY)
+        await b.backend.subscribe("room", HISTORY)
         await a.backend.publish("room", text(str(number)))
         await until(functools.partial(b.has_said, "room", str(number)))
-        b.backend.close_room("room")
+        b.backend.unsubscribe("room")
     assert b.said("room") == [str(number) for number in range(50)]
 
 
 async def test_a_direct_word_reaches_all_nodes(a: Recorder, b: Recorder) -> None:
-    address = Address(user="alice")
+    address = Header(user="alice")
     assert await a.backend.publish_direct(text("hi", address)) == len({id(a), id(b)})
     await until(lambda: len(a.direct) == len(b.direct) == 1)
     assert a.direct[0].data == b.direct[0].data == b"hi"
-    assert a.direct[0].address == b.direct[0].address == address
+    assert a.direct[0].header == b.direct[0].header == address
 
 
 # History.
 
 
 async def test_what_was_missed_is_given_in_order(a: Recorder, b: Recorder) -> None:
-    await a.backend.open_room("room", HISTORY)
+    await a.backend.subscribe("room", HISTORY)
     begun = a.backend.position("room")
     assert begun is not None
     for number in range(10):
         await a.backend.publish("room", text(str(number)))
-    await b.backend.open_room("room", HISTORY)
+    await b.backend.subscribe("room", HISTORY)
     for since in range(10):
         missed = await b.backend.recover("room", [Position(begun.epoch, since)])
         assert missed is not None
@@ -205,19 +207,19 @@ async def test_what_was_missed_is_given_in_order(a: Recorder, b: Recorder) -> No
 async def test_of_a_position_that_nobody_knows_nothing_is_given(
     a: Recorder, since: Position
 ) -> None:
-    await a.backend.open_room("room", HISTORY)
+    await a.backend.subscribe("room", HISTORY)
     await a.backend.publish("room", text("something"))
     await until(lambda: len(a.entries) == 1)
     assert await a.backend.recover("room", [since]) is None
 
 
 async def test_what_is_not_kept_is_never_given_in_part(a: Recorder, b: Recorder) -> None:
-    await a.backend.open_room("room", HISTORY)
+    await a.backend.subscribe("room", HISTORY)
     begun = a.backend.position("room")
     assert begun is not None
     for number in range(12):
         await a.backend.publish("room", text(str(number)))
-    await b.backend.open_room("room", HISTORY)
+    await b.backend.subscribe("room", HISTORY)
     assert await b.backend.recover("room", [begun]) is None  # 12 are more than 10
     assert await b.backend.recover("room", [Position(begun.epoch, 1)]) is None
     assert len(await b.backend.recover("room", [Position(begun.epoch, 2)]) or ()) == 10
@@ -225,7 +227,7 @@ async def test_what_is_not_kept_is_never_given_in_part(a: Recorder, b: Recorder)
 
 
 async def test_what_is_too_old_is_not_given(a: Recorder) -> None:
-    await a.backend.open_room("room", History(messages=10, seconds=0.05))
+    await a.backend.subscribe("room", History(messages=10, seconds=0.05))
     begun = a.backend.position("room")
     assert begun is not None
     await a.backend.publish("room", text("old"))
@@ -235,34 +237,34 @@ async def test_what_is_too_old_is_not_given(a: Recorder) -> None:
 
 
 async def test_a_room_without_history_has_no_positions(a: Recorder, b: Recorder) -> None:
-    await a.backend.open_room("room", None)
+    await a.backend.subscribe("room", None)
     await b.backend.publish("room", text("one"))
     await until(lambda: len(a.entries) == 1)
     assert a.backend.position("room") is None
-    assert not a.entries[0][1].shown
+    assert not a.entries[0][1].shows_position
 
 
 async def test_an_ephemeral_word_is_heard_and_not_kept(a: Recorder, b: Recorder) -> None:
-    await b.backend.open_room("room", HISTORY)
+    await b.backend.subscribe("room", HISTORY)
     begun = b.backend.position("room")
     assert begun is not None
     for words, ephemeral in (("one", False), ("typing", True), ("two", False)):
         await a.backend.publish("room", text(words), ephemeral=ephemeral)
     await until(lambda: len(b.entries) == 3)
     assert b.said("room") == ["one", "typing", "two"]
-    assert [entry.shown for _, entry in b.entries] == [True, False, True]
+    assert [entry.shows_position for _, entry in b.entries] == [True, False, True]
     missed = await b.backend.recover("room", [begun])
     assert [entry.data for entry in missed or ()] == [b"one", b"two"]
 
 
 async def test_history_outlives_the_last_member_for_its_time(a: Recorder, b: Recorder) -> None:
-    await a.backend.open_room("room", HISTORY)
+    await a.backend.subscribe("room", HISTORY)
     begun = a.backend.position("room")
     assert begun is not None
     await a.backend.publish("room", text("one"))
-    a.backend.close_room("room")
+    a.backend.unsubscribe("room")
     await b.backend.publish("room", text("two"))
-    await b.backend.open_room("room", HISTORY)
+    await b.backend.subscribe("room", HISTORY)
     missed = await b.backend.recover("room", [begun])
     assert [entry.data for entry in missed or ()] == [b"one", b"two"]
 
@@ -270,7 +272,7 @@ async def test_history_outlives_the_last_member_for_its_time(a: Recorder, b: Rec
 async def test_those_who_come_back_together_are_all_given_the_same(
     a: Recorder, b: Recorder
 ) -> None:
-    await b.backend.open_room("room", HISTORY)
+    await b.backend.subscribe("room", HISTORY)
     begun = b.backend.position("room")
     assert begun is not None
     said = 0
@@ -301,7 +303,7 @@ async def test_the_first_and_the_last_connection_of_a_user_are_edges(
     a: Recorder, b: Recorder
 ) -> None:
     for node in {id(a): a, id(b): b}.values():
-        await node.backend.open_room("room", None)
+        await node.backend.subscribe("room", None)
     one, two = alice("c1"), alice("c2")
     assert await a.backend.enter("room", one) is True
     assert await a.backend.enter("room", one) is False
@@ -319,8 +321,8 @@ async def test_the_first_and_the_last_connection_of_a_user_are_edges(
 
 
 async def test_who_comes_back_in_time_has_not_gone(a: Recorder, b: Recorder) -> None:
-    await a.backend.open_room("room", None)
-    await b.backend.open_room("room", None)
+    await a.backend.subscribe("room", None)
+    await b.backend.subscribe("room", None)
     await a.backend.enter("room", alice("c1"))
     assert await a.backend.leave("room", alice("c1"), grace=True) is False
     assert await b.backend.members("room") == ["alice"]
@@ -332,7 +334,7 @@ async def test_who_comes_back_in_time_has_not_gone(a: Recorder, b: Recorder) -> 
 
 
 async def test_of_whom_nobody_is_told_there_is_no_time_of_grace(a: Recorder) -> None:
-    await a.backend.open_room("room", None)
+    await a.backend.subscribe("room", None)
     await a.backend.enter("room", alice("c1", told=False))
     assert await a.backend.leave("room", alice("c1", told=False), grace=True) is True
     assert await a.backend.members("room") == []
@@ -340,7 +342,7 @@ async def test_of_whom_nobody_is_told_there_is_no_time_of_grace(a: Recorder) -> 
 
 async def test_members_come_in_the_order_in_which_they_came(a: Recorder, b: Recorder) -> None:
     for node in {id(a): a, id(b): b}.values():
-        await node.backend.open_room("room", None)
+        await node.backend.subscribe("room", None)
     users = [f"user {number}" for number in range(20, 0, -1)]
     for number, user in enumerate(users):
         node = a if number % 2 else b
@@ -351,7 +353,7 @@ async def test_members_come_in_the_order_in_which_they_came(a: Recorder, b: Reco
 
 
 async def test_who_has_no_name_is_somebody_of_its_own(a: Recorder) -> None:
-    await a.backend.open_room("room", None)
+    await a.backend.subscribe("room", None)
     one, two = Presence("c1", None, text("came")), Presence("c2", None, text("came"))
     assert await a.backend.enter("room", one) is True
     assert await a.backend.enter("room", two) is True
@@ -362,9 +364,9 @@ async def test_who_has_no_name_is_somebody_of_its_own(a: Recorder) -> None:
 
 async def test_rooms_are_those_with_somebody_in_them(a: Recorder, b: Recorder) -> None:
     for node, room in ((a, "chat:a"), (b, "chat:b"), (b, "other")):
-        await node.backend.open_room(room, None)
+        await node.backend.subscribe(room, None)
         await node.backend.enter(room, Presence(room, "alice"))
-    await a.backend.open_room("chat:empty", None)
+    await a.backend.subscribe("chat:empty", None)
     assert await a.backend.rooms("chat:") == await b.backend.rooms("chat:") == ["chat:a", "chat:b"]
     assert await a.backend.rooms("") == ["chat:a", "chat:b", "other"]
     await b.backend.leave("chat:b", Presence("chat:b", "alice"), grace=False)

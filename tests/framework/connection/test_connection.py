@@ -18,7 +18,7 @@ from falcon_pachinko import (
     handles_message,
     install,
 )
-from falcon_pachinko.messages import Outgoing
+from falcon_pachinko.publication import Publication
 from falcon_pachinko.testing import connect
 
 from ..support.servers import SERVERS
@@ -232,10 +232,10 @@ async def test_a_client_that_takes_one_message_after_the_other_is_not_stalled() 
     connection.limits = Limits(stall_seconds=0.2)
     await connection.open()
     for _ in range(3):
-        connection.deliver(Outgoing({"type": "said"}))
+        connection.deliver(Publication({"type": "said"}))
     own = asyncio.create_task(connection.send_text("own"))
     for _ in range(60):
-        connection.deliver(Outgoing({"type": "said"}))  # there is always one more that waits
+        connection.deliver(Publication({"type": "said"}))  # there is always one more that waits
         await asyncio.sleep(0.0095)
     assert not connection.closed
     assert own.done()

@@ -57,7 +57,7 @@ class Hall(WebSocketResource):
     ) -> bool:
         assert isinstance(ws, Connection)
         ws.user = name
-        await self.join_room("hall", joined=name)
+        await self.join_room("hall", join_message=name)
         await self.join_room(f"visit {self.visit}")
         return not name.startswith("unwelcome")
 

@@ -10,7 +10,7 @@ import pytest
 from falcon_pachinko import Limits
 from falcon_pachinko.connection.outbox import AnyOutbox, Event, Outbox
 from falcon_pachinko.errors import OutboxFull
-from falcon_pachinko.messages import Outgoing
+from falcon_pachinko.publication import Publication
 from falcon_pachinko.uvicorn.outbox import PushOutbox
 
 WAIT_SECONDS = 5.0
@@ -53,7 +53,7 @@ class PortableWay(Way):
 
     def block(self) -> None:
         self.room.clear()
-        self.outbox.write(Outgoing.of_text("in flight"))
+        self.outbox.write(Publication.of_text("in flight"))
 
     def resume(self) -> None:
         self.room.set()
@@ -81,7 +81,7 @@ class PushWay(Way):
         self.arrived.append(str(event["code"]))
 
     def block(self) -> None:
-        self.outbox.write(Outgoing.of_text("in flight"))
+        self.outbox.write(Publication.of_text("in flight"))
         self.outbox.turn.end()
         self.outbox.pause()
 
@@ -98,18 +98,18 @@ async def way(request: pytest.FixtureRequest) -> Way:
 async def test_what_need_not_wait_does_not(way: Way) -> None:
     way.outbox.limits = Limits(outbox_messages=1)
     for text in ("one", "two", "three"):
-        way.outbox.write(Outgoing.of_text(text))
+        way.outbox.write(Publication.of_text(text))
     assert not way.outbox.waiting
     await way.settle()
     assert way.arrived == ["one", "two", "three"]
 
 
 async def test_what_waits_keeps_its_order_and_the_close_its_place(way: Way) -> None:
-    way.outbox.write(Outgoing.of_text("before"))
+    way.outbox.write(Publication.of_text("before"))
     way.block()
     for text in ("one", "two"):
-        way.outbox.write(Outgoing.of_text(text))
-    way.outbox.write(Outgoing.of_event(CLOSE))
+        way.outbox.write(Publication.of_text(text))
+    way.outbox.write(Publication.of_event(CLOSE))
     assert way.outbox.waiting
     way.resume()
     await way.settle()
@@ -124,10 +124,10 @@ async def test_the_bound_is_exact_to_one_message(way: Way, limits: Limits, fits:
     way.outbox.limits = limits
     way.block()
     for _ in range(fits):
-        way.outbox.write(Outgoing.of_text("x" * 10))
+        way.outbox.write(Publication.of_text("x" * 10))
     await asyncio.sleep(0)
     assert way.failures == []
-    way.outbox.write(Outgoing.of_text("x" * 10))
+    way.outbox.write(Publication.of_text("x" * 10))
     await asyncio.sleep(0)
     assert [type(failure) for failure in way.failures] == [OutboxFull]
     way.outbox.stop()
@@ -137,8 +137,8 @@ async def test_room_that_has_become_free_can_be_used_again(way: Way) -> None:
     way.outbox.limits = Limits(outbox_messages=2)
     for number in range(3):
         way.block()
-        way.outbox.write(Outgoing.of_text(f"{number}a"))
-        way.outbox.write(Outgoing.of_text(f"{number}b"))
+        way.outbox.write(Publication.of_text(f"{number}a"))
+        way.outbox.write(Publication.of_text(f"{number}b"))
         way.resume()
         await way.settle()
     assert [text for text in way.arrived if text != "in flight"] == [
@@ -148,7 +148,7 @@ async def test_room_that_has_become_free_can_be_used_again(way: Way) -> None:
 
 async def test_a_wait_ends_when_the_client_reads_or_at_its_bound(way: Way) -> None:
     way.block()
-    way.outbox.write(Outgoing.of_text("x"))
+    way.outbox.write(Publication.of_text("x"))
     await asyncio.wait_for(way.outbox.wait_drained(0.01), WAIT_SECONDS)
     assert way.outbox.waiting
     waiting = asyncio.create_task(way.outbox.wait_drained())
@@ -161,7 +161,7 @@ async def test_a_wait_ends_when_the_client_reads_or_at_its_bound(way: Way) -> No
 
 async def test_a_wait_that_is_cancelled_disturbs_nothing(way: Way) -> None:
     way.block()
-    way.outbox.write(Outgoing.of_text("x"))
+    way.outbox.write(Publication.of_text("x"))
     waiting = asyncio.create_task(way.outbox.wait_drained())
     await asyncio.sleep(0)
     waiting.cancel()
@@ -173,9 +173,9 @@ async def test_a_wait_that_is_cancelled_disturbs_nothing(way: Way) -> None:
 
 async def test_what_is_cleared_does_not_arrive_and_a_close_after_it_does(way: Way) -> None:
     way.block()
-    way.outbox.write(Outgoing.of_text("dropped"))
+    way.outbox.write(Publication.of_text("dropped"))
     way.outbox.clear()
-    way.outbox.write(Outgoing.of_event(CLOSE))
+    way.outbox.write(Publication.of_event(CLOSE))
     way.resume()
     await way.settle()
     assert way.arrived == ["in flight", "4001"]
@@ -192,8 +192,8 @@ async def test_what_is_cleared_does_not_arrive_and_a_close_after_it_does(way: Wa
     ],
 )
 def test_a_frame_has_the_header_of_its_size(size: int, header: bytes) -> None:
-    assert Outgoing.of_text("x" * size).make_frame() == header + b"x" * size
+    assert Publication.of_text("x" * size).make_frame() == header + b"x" * size
 
 
 def test_a_binary_frame_says_so() -> None:
-    assert Outgoing.of_bytes(b"\xff").make_frame() == b"\x82\x01\xff"
+    assert Publication.of_bytes(b"\xff").make_frame() == b"\x82\x01\xff"

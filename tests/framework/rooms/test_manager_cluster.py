@@ -21,9 +21,9 @@ from falcon_pachinko import (
     install,
 )
 from falcon_pachinko.backends import backend_from_url
-from falcon_pachinko.backends.base import Position, Timing
-from falcon_pachinko.messages import Outgoing
-from falcon_pachinko.publication import entry_of, outgoing_of
+from falcon_pachinko.backends.base import Timing
+from falcon_pachinko.history import Position
+from falcon_pachinko.publication import Publication
 from falcon_pachinko.publisher import AsyncPublisher, Publisher
 from falcon_pachinko.testing import Client, Served, serve
 from falcon_pachinko.uvicorn import PushProtocol
@@ -44,7 +44,7 @@ class Hall(WebSocketResource):
         self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, name: str, **params: Any
     ) -> bool:
         self.connection.user = name
-        await self.join_room("hall", joined=f"{name} came", left=f"{name} went")
+        await self.join_room("hall", join_message=f"{name} came", leave_message=f"{name} went")
         return True
 
     @handles_message("say")
@@ -489,7 +489,7 @@ async def test_a_publisher_says_what_is_wrong(one_engine: Engine) -> None:
     assert "127.0.0.1:1" in str(raised.value)
     one_engine.pause()
     try:
-        with pytest.raises(BackendUnavailable, match=r"^it does not answer$"):
+        with pytest.raises(BackendUnavailable, match=r"^no response in time$"):
             await AsyncPublisher(one_engine.url, answer_seconds=0.5).__aenter__()
     finally:
         one_engine.resume()
@@ -590,9 +590,9 @@ async def test_once_per_cluster_is_for_each_worker_once() -> None:
 
 def test_binary_messages_carry_no_position() -> None:
     data = b"\x00{}"
-    entry = entry_of(Outgoing.of_bytes(data))
+    entry = Publication.to_room(Publication.of_bytes(data))
     entry.number(Position("epoch", 1), shown=True)
-    assert outgoing_of(entry).data == data
+    assert entry.body == data
 
 
 async def test_a_publisher_is_used_while_it_is_open() -> None:

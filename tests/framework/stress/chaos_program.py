@@ -37,7 +37,7 @@ class Room(WebSocketResource):
         for room in self.rooms:
             payload = {"room": room, "user": user}
             joined, left = ({"type": what, "payload": payload} for what in ("joined", "left"))
-            await self.join_room(room, joined=joined, left=left)
+            await self.join_room(room, join_message=joined, leave_message=left)
         return True
 
     @handles_message("say")

@@ -33,7 +33,7 @@ class Room(WebSocketResource):
         self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, **params: Any
     ) -> bool:
         self.connection.user = f"user {random.randrange(50)}"
-        await self.join_room("all", joined="came", left="went")
+        await self.join_room("all", join_message="came", leave_message="went")
         await self.join_room(self.somewhere())
         await asyncio.sleep(random.random() * 0.02)
         return random.random() < 0.9

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from falcon_pachinko.backends import backend_from_url
-from falcon_pachinko.backends.base import Address, Backend, Entry, History, Position, Timing
+from falcon_pachinko.backends.base import Backend, Timing
+from falcon_pachinko.history import History, Position
+from falcon_pachinko.publication import Header, Publication
 
 from .redis_servers import REDIS, VALKEY, Engine, find_engine, free_port, running_engine
 
@@ -34,21 +36,21 @@ class Recorder:
     """A node that writes down what its backend gives it."""
 
     backend: Backend
-    entries: list[tuple[str, Entry]] = field(default_factory=list)
-    direct: list[Entry] = field(default_factory=list)
+    entries: list[tuple[str, Publication]] = field(default_factory=list)
+    direct: list[Publication] = field(default_factory=list)
     lost: list[tuple[str, Position | None]] = field(default_factory=list)
     found: list[tuple[str, Position | None]] = field(default_factory=list)
 
-    def deliver(self, room: str, entry: Entry) -> None:
+    def deliver(self, room: str, entry: Publication) -> None:
         self.entries.append((room, entry))
 
-    def deliver_direct(self, entry: Entry) -> None:
+    def deliver_direct(self, entry: Publication) -> None:
         self.direct.append(entry)
 
-    def lose_track(self, room: str) -> None:
+    def on_history_lost(self, room: str) -> None:
         self.lost.append((room, self.backend.position(room)))
 
-    def find_track(self, room: str) -> None:
+    def on_resync(self, room: str) -> None:
         self.found.append((room, self.backend.position(room)))
 
     def said(self, room: str) -> list[str]:
@@ -64,9 +66,13 @@ class Recorder:
         return [entry.position for name, entry in self.entries if name == room]
 
 
-def text(words: str, address: Address | None = None) -> Entry:
+def text(words: str, address: Header | None = None) -> Publication:
     """Something to say."""
-    return Entry(words.encode(), address) if address else Entry(words.encode())
+    return (
+        Publication.of_encoded(words.encode(), header=address)
+        if address
+        else Publication.of_encoded(words.encode())
+    )
 
 
 async def until(condition: Callable[[], bool]) -> None:

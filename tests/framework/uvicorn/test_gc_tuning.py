@@ -26,9 +26,9 @@ OURS = ("falcon.", "falcon_pachinko.", "uvicorn.")
 
 SPARED = """
 import gc
-from falcon_pachinko.uvicorn.gc_tuning import spare_the_living
+from falcon_pachinko.uvicorn.gc_tuning import freeze_startup_objects
 young, middle, _ = gc.get_threshold()
-spare_the_living()
+freeze_startup_objects()
 assert gc.isenabled()
 assert gc.get_threshold() == (young, middle, 1_000), gc.get_threshold()
 assert gc.get_freeze_count() > 1_000, gc.get_freeze_count()
@@ -41,7 +41,7 @@ class Room(WebSocketResource):
     async def on_connect(
         self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, name: str, **params: Any
     ) -> bool:
-        await self.join_room("room", joined=name)
+        await self.join_room("room", join_message=name)
         return name != "unwelcome"
 
     async def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:

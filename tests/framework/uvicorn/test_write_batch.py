@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from falcon_pachinko.connection.outbox import Event
-from falcon_pachinko.messages import Outgoing
+from falcon_pachinko.publication import Publication
 from falcon_pachinko.uvicorn.outbox import PushGroup, PushOutbox
 from falcon_pachinko.uvicorn.write_batch import MAX_JOINED_BYTES, Turn
 
@@ -59,8 +59,8 @@ class Clients:
         return PushGroup(self.turn, tuple(self.outboxes[member] for member in members))
 
 
-def texts(*values: object) -> list[Outgoing]:
-    return [Outgoing.of_text(str(value)) for value in values]
+def texts(*values: object) -> list[Publication]:
+    return [Publication.of_text(str(value)) for value in values]
 
 
 def test_many_messages_to_one_room_are_one_write_for_each_member() -> None:

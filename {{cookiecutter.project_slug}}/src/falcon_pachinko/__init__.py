@@ -3,14 +3,15 @@
     app = falcon_pachinko.install(falcon.asgi.App())
     app.add_websocket_route("/ws/chat/{room_name}", ChatRoomResource)
 
-Workers are in ``falcon_pachinko.workers``, what joins many processes in ``falcon_pachinko.backends``.
+Workers are in ``falcon_pachinko.workers``, backends in ``falcon_pachinko.backends``,
+the uvicorn protocol in ``falcon_pachinko.uvicorn``.
 """
 
 from .app import App, install
-from .backends.base import History
 from .connection.connection import Connection
 from .errors import (
     BackendUnavailable,
+    ConfigurationError,
     InvalidPayload,
     InvalidRoomName,
     MessageError,
@@ -20,6 +21,7 @@ from .errors import (
     Reject,
 )
 from .handlers import handles_binary, handles_message
+from .history import History
 from .limits import Limits
 from .messages import Message, ServerError
 from .resource import WebSocketResource
@@ -31,6 +33,7 @@ __version__ = "0.1.0"
 __all__ = [
     "App",
     "BackendUnavailable",
+    "ConfigurationError",
     "Connection",
     "History",
     "InvalidPayload",

@@ -1,15 +1,16 @@
-"""Every error that the framework raises.
+"""All exceptions of the framework.
 
 PachinkoError
-├── RegistrationError       (TypeError)   the program is wrong: found when it is built
-├── InvalidRoomName         (ValueError)  a name that no room can have
-├── InvalidPayload          (ValueError)  a known message type with a payload that does not fit
-├── OutboxFull                            on_connect has sent more than may wait
-├── CannotScaffold                        a new resource that cannot be written as it was asked for
-├── MessageError                          a handler's answer to one message: the connection lives
-│   └── BackendUnavailable                the engine behind the rooms is away: what was said may be lost
-├── LeaseLost                             a worker goes on though another one has taken its place
-└── Reject                                a refusal that the client can see: a close code and a reason
+├── ConfigurationError      (ValueError)  a URL, a missing extra or a timing that cannot work
+├── RegistrationError       (TypeError)   a route or a handler that cannot work, found at start-up
+├── InvalidRoomName         (ValueError)  not a valid room name
+├── InvalidPayload          (ValueError)  a payload that does not match the handler's type
+├── OutboxFull                            on_connect has sent more than the outbox holds
+├── CannotScaffold                        a resource that cannot be generated as requested
+├── MessageError                          a handler's error reply; the connection stays open
+│   └── BackendUnavailable                Redis does not respond; the message may be lost
+├── LeaseLost                             another worker has taken over this worker's lease
+└── Reject                                a refusal with a close code that the client can see
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ from .close_codes import check_close_code
 
 
 class PachinkoError(Exception):
-    """The root of all errors of this package."""
+    """The base class of all exceptions of this package."""
+
+
+class ConfigurationError(PachinkoError, ValueError):
+    """A setting cannot work: a URL, a missing optional dependency, or a timing."""
 
 
 class RegistrationError(PachinkoError, TypeError):
@@ -26,16 +31,16 @@ class RegistrationError(PachinkoError, TypeError):
 
 
 class InvalidRoomName(PachinkoError, ValueError):
-    """A room name that breaks the rule: 1 to 200 bytes of UTF-8 without control characters."""
+    """A room name is not 1 to 200 bytes of UTF-8 without control characters."""
 
 
 class InvalidPayload(PachinkoError, ValueError):
-    """The payload of a known message type does not fit what its handler declares.
+    """The payload of a known message type does not match its handler's annotation.
 
     Attributes:
         message_type: The type of the message.
-        field: Where in the payload, as a path like ``text`` or ``items[0].name``; empty for the payload itself.
-        reason: What was expected.
+        field: The path of the invalid value, such as ``text`` or ``items[0].name``; empty for the payload itself.
+        reason: The expected value.
     """
 
     def __init__(self, message_type: str, field: str, reason: str) -> None:
@@ -46,7 +51,7 @@ class InvalidPayload(PachinkoError, ValueError):
 
 
 class OutboxFull(PachinkoError):
-    """``on_connect`` has sent more than the limits let wait for one client."""
+    """``on_connect`` has sent more messages than the limits allow to be pending."""
 
 
 class CannotScaffold(PachinkoError):
@@ -54,11 +59,11 @@ class CannotScaffold(PachinkoError):
 
 
 class MessageError(PachinkoError):
-    """Raise it in a handler to answer one message with ``serverError``; the connection lives on.
+    """An error reply: raised by a handler, it is sent as ``serverError``; the connection stays open.
 
     Args:
-        text: A sentence for people. It goes over the wire as it is.
-        code: A word for programs.
+        text: A sentence for the user, sent unchanged.
+        code: An identifier for programs.
     """
 
     def __init__(self, text: str, *, code: str = "messageError") -> None:
@@ -68,12 +73,13 @@ class MessageError(PachinkoError):
 
 
 class BackendUnavailable(MessageError):
-    """The engine behind the rooms does not answer: what was said may not have arrived.
+    """Redis does not respond: the message may not have arrived.
 
-    A handler that lets it out has its client told so, with the code ``unavailable``; the connection lives on.
+    Raised out of a handler, it is sent as ``serverError`` with the code ``unavailable``; the connection
+    stays open.
 
     Args:
-        reason: Why, for the log.
+        reason: The cause, for the log.
     """
 
     def __init__(self, reason: str) -> None:
@@ -85,21 +91,21 @@ class BackendUnavailable(MessageError):
 
 
 class LeaseLost(PachinkoError):
-    """A worker that runs once per cluster has lost its lease, and another one may run in its place."""
+    """The lease of a worker that runs once per cluster has expired; another node may run it."""
 
 
 class Reject(PachinkoError):
-    """Raise it to close the connection so that the client sees why.
+    """A refusal that the client can see: raise it to close the connection with a code and a reason.
 
-    In ``on_connect`` the handshake is accepted first, because a browser is not told why a handshake
-    failed: to it a plain refusal looks like a broken network (close code 1006).
+    In ``on_connect`` the handshake is accepted first, because browsers report every refused handshake
+    as close code 1006, like a network failure.
 
     Args:
         code: A close code; 4000 to 4999 are free for applications (RFC 6455 section 7.4.2).
-        reason: A sentence for people; what goes beyond 123 bytes of UTF-8 is cut off.
+        reason: A sentence for the user, truncated to 123 bytes of UTF-8.
 
     Raises:
-        ValueError: The code is not one that an endpoint may send.
+        ValueError: An endpoint may not send the code.
     """
 
     def __init__(self, code: int, reason: str = "") -> None:
@@ -108,8 +114,8 @@ class Reject(PachinkoError):
         self.reason = reason
 
 
-def reason_of(failure: BaseException) -> str:
-    """Why the engine does not answer, for people; a timeout says nothing itself."""
+def failure_reason(failure: BaseException) -> str:
+    """Return the reason of a failed call to Redis; a TimeoutError has no text of its own."""
     if isinstance(failure, TimeoutError) and not str(failure):
-        return "it does not answer"
+        return "no response in time"
     return str(failure) or type(failure).__name__

@@ -5,15 +5,11 @@ The envelope both ways is ``{"type": "...", "payload": {...}}``. Nothing here wa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
 ENCODER = msgspec.json.Encoder()
-
-# RFC 6455 section 5.2; an EVENT is no frame: the server itself knows what to do with it.
-EVENT, TEXT, BINARY = 0x0, 0x1, 0x2
 
 
 def message_type_of(class_name: str) -> str:
@@ -81,98 +77,15 @@ class ServerPosition(Message, frozen=True):
     ] = msgspec.UNSET
 
 
-class Outgoing:
-    """One message on its way out, encoded once for everybody who gets it.
-
-    Attributes:
-        size_bytes: How much of a bound it takes.
-        frame: The finished WebSocket frame (RFC 6455 section 5.2), once somebody has asked for it.
+def encode(message: object) -> bytes:
+    """Encode a :class:`Message` with its envelope, or any other object as it is.
 
     Raises:
-        TypeError: The message holds something that JSON cannot.
-        UnicodeEncodeError: A text in it has half a character (a lone surrogate).
+        TypeError: JSON cannot represent it.
+        UnicodeEncodeError: A text in it contains a lone surrogate.
     """
-
-    __slots__ = ("asgi_event", "data", "frame", "opcode", "size_bytes")
-
-    def __init__(self, message: object) -> None:
-        data = ENCODER.encode(message)
-        if isinstance(message, Message):
-            data = enclose(type(message), data)
-        # PERF: what fill() does, without the call.
-        self.opcode = TEXT
-        self.data = data
-        self.size_bytes = len(data)
-        self.frame: bytes | None = None
-        self.asgi_event: Mapping[str, Any] | None = None
-
-    def fill(self, opcode: int, data: bytes) -> None:
-        """Set what every message has."""
-        self.opcode = opcode
-        self.data = data
-        self.size_bytes = len(data)
-        self.frame = None
-        self.asgi_event = None
-
-    @classmethod
-    def of(cls, message: object) -> Outgoing:
-        """A message that may have been encoded already."""
-        return message if isinstance(message, Outgoing) else cls(message)
-
-    @classmethod
-    def of_encoded(cls, data: bytes, opcode: int = TEXT) -> Outgoing:
-        """What has been encoded already."""
-        self = cls.__new__(cls)
-        self.fill(opcode, data)
-        return self
-
-    @classmethod
-    def of_text(cls, text: str) -> Outgoing:
-        """A text message that is not JSON, or is JSON already."""
-        return cls.of_encoded(text.encode())
-
-    @classmethod
-    def of_bytes(cls, data: bytes) -> Outgoing:
-        """A binary message."""
-        return cls.of_encoded(data, BINARY)
-
-    @classmethod
-    def of_event(cls, event: Mapping[str, Any]) -> Outgoing:
-        """An ASGI event such as a close, which keeps its place among the messages."""
-        self = cls.__new__(cls)
-        self.fill(EVENT, b"")
-        self.asgi_event = event
-        return self
-
-    @property
-    def event(self) -> Mapping[str, Any]:
-        """The message as an ASGI event."""
-        if self.asgi_event is None:
-            if self.opcode == TEXT:
-                self.asgi_event = {"type": "websocket.send", "text": self.data.decode()}
-            else:
-                self.asgi_event = {"type": "websocket.send", "bytes": self.data}
-        return self.asgi_event
-
-    def make_frame(self) -> bytes:
-        """Build the frame: final, not masked, not compressed."""
-        first, size = 0x80 | self.opcode, self.size_bytes
-        if size < 126:
-            header = bytes((first, size))
-        elif size < 65_536:
-            header = bytes((first, 126)) + size.to_bytes(2, "big")
-        else:
-            header = bytes((first, 127)) + size.to_bytes(8, "big")
-        self.frame = frame = header + self.data
-        return frame
-
-
-def with_id(data: bytes, position: object) -> bytes:
-    """An encoded message with its position as ``id``; one that is no JSON object has no place for it."""
-    if not data.endswith(b"}"):
-        return data
-    comma = b"," if len(data) > len(b"{}") else b""
-    return b'%b%b"id":"%b"}' % (data[:-1], comma, str(position).encode())
+    data = ENCODER.encode(message)
+    return enclose(type(message), data) if isinstance(message, Message) else data
 
 
 envelope_heads: dict[type[Message], tuple[bytes, int]] = {}

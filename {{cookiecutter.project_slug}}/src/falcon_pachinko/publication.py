@@ -1,76 +1,244 @@
-"""Between messages and what backends carry."""
+"""A publication: one message on its way to clients, encoded once."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import msgspec
 
-from .backends.base import EVERYBODY, Address, Entry, Position
 from .close_codes import check_close_code
-from .messages import BINARY, TEXT, Outgoing, ServerPosition, with_id
+from .history import Position
+from .messages import ServerPosition, encode
+
+# RFC 6455 section 5.2. An EVENT has no frame: it is an ASGI event that the server interprets.
+EVENT, TEXT, BINARY = 0x0, 0x1, 0x2
 
 
-def entry_of(
-    message: object, without: tuple[str, ...] = (), without_users: Collection[str] = ()
-) -> Entry:
-    """What a backend carries of a message.
+class Header(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    # The encoded names, so that nodes of both versions understand each other during an update.
+    rename={"exclude_connections": "without", "exclude_users": "without_users"},
+):
+    """The recipients of a publication and its kind; by default a text for all members of a room.
+
+    Attributes:
+        binary: Send a binary message.
+        exclude_connections: Ids of connections that do not receive it.
+        exclude_users: Users who do not receive it.
+        user: The only user who receives it.
+        connection: The id of the only connection that receives it.
+        close_code: If not zero, close the recipients with this code; the data is the reason.
+    """
+
+    binary: bool = False
+    exclude_connections: tuple[str, ...] = ()
+    exclude_users: tuple[str, ...] = ()
+    user: str | None = None
+    connection: str | None = None
+    close_code: int = 0
+
+
+DEFAULT_HEADER = Header()
+ENCODE_HEADER = msgspec.json.Encoder().encode
+DECODE_HEADER = msgspec.json.Decoder(Header).decode
+
+
+class Publication:
+    """One message, from the handler to the sockets: encoded once, its frame and its event cached.
 
     Args:
-        message: A :class:`~falcon_pachinko.messages.Message` or anything that JSON can hold.
-        without: The ids of connections that do not get it.
-        without_users: Users who do not get it.
+        message: A :class:`~falcon_pachinko.messages.Message` or any object that JSON can represent.
+
+    Attributes:
+        data: The encoded message as it was published.
+        body: The payload of the frame: the data, with the position as ``id`` where clients get it.
+        opcode: ``TEXT``, ``BINARY`` or ``EVENT``.
+        size_bytes: The size of the body, which counts towards the bounds of an outbox.
+        frame: The finished WebSocket frame (RFC 6455 section 5.2) once it has been built.
+        header: The recipients.
+        position: The position in the room; ``None`` for a message without one.
+        shows_position: Whether clients get the position.
 
     Raises:
-        TypeError: It holds something that JSON cannot, or a text stands for many users.
+        TypeError: JSON cannot represent the message.
+        UnicodeEncodeError: A text in it contains a lone surrogate.
     """
-    if isinstance(without_users, str):
-        raise TypeError(f"exclude_users is {without_users!r}: give a list of users")
-    outgoing = Outgoing.of(message)
-    address = EVERYBODY
-    if without or without_users or outgoing.opcode == BINARY:
-        address = Address(
-            binary=outgoing.opcode == BINARY,
-            without=without,
-            without_users=tuple(without_users),
-        )
-    entry = Entry(outgoing.data, address)
-    entry.outgoing = outgoing
-    return entry
+
+    __slots__ = (
+        "asgi_event",
+        "body",
+        "data",
+        "frame",
+        "header",
+        "opcode",
+        "position",
+        "shows_position",
+        "size_bytes",
+    )
+
+    def __init__(self, message: object) -> None:
+        self.opcode = TEXT
+        self.data = self.body = data = encode(message)
+        self.size_bytes = len(data)
+        self.frame: bytes | None = None
+        self.asgi_event: Mapping[str, Any] | None = None
+        self.header = DEFAULT_HEADER
+        self.position: Position | None = None
+        self.shows_position = False
+
+    @classmethod
+    def of_encoded(
+        cls, data: bytes, opcode: int = TEXT, header: Header = DEFAULT_HEADER
+    ) -> Publication:
+        """Make a publication of encoded data."""
+        self = cls.__new__(cls)
+        self.opcode = opcode
+        self.data = self.body = data
+        self.size_bytes = len(data)
+        self.frame = None
+        self.asgi_event = None
+        self.header = header
+        self.position = None
+        self.shows_position = False
+        return self
+
+    @classmethod
+    def of_text(cls, text: str) -> Publication:
+        """Make a text message that is sent as it is."""
+        return cls.of_encoded(text.encode())
+
+    @classmethod
+    def of_bytes(cls, data: bytes) -> Publication:
+        """Make a binary message."""
+        return cls.of_encoded(data, BINARY)
+
+    @classmethod
+    def of_event(cls, event: Mapping[str, Any]) -> Publication:
+        """Wrap an ASGI event such as a close, which keeps its place among the messages."""
+        self = cls.of_encoded(b"", EVENT)
+        self.asgi_event = event
+        return self
+
+    @classmethod
+    def to_room(
+        cls,
+        message: object,
+        exclude_connections: tuple[str, ...] = (),
+        exclude_users: Collection[str] = (),
+    ) -> Publication:
+        """Make a message for the members of a room.
+
+        Raises:
+            TypeError: JSON cannot represent it, or ``exclude_users`` is a text.
+        """
+        if isinstance(exclude_users, str):
+            raise TypeError(f"exclude_users is {exclude_users!r}: give a list of users")
+        if isinstance(message, Publication):
+            self = cls.of_encoded(message.data, message.opcode)
+        else:
+            self = cls(message)
+        binary = self.opcode == BINARY
+        if exclude_connections or exclude_users or binary:
+            self.header = Header(
+                binary=binary,
+                exclude_connections=exclude_connections,
+                exclude_users=tuple(exclude_users),
+            )
+        return self
+
+    @classmethod
+    def direct(
+        cls,
+        message: object,
+        *,
+        user: str | None = None,
+        connection: str | None = None,
+    ) -> Publication:
+        """Make a message for one user or one connection.
+
+        Raises:
+            TypeError: JSON cannot represent it.
+        """
+        self = cls.to_room(message)
+        self.header = msgspec.structs.replace(self.header, user=user, connection=connection)
+        return self
+
+    @classmethod
+    def close(cls, code: int, reason: str, *, user: str | None = None) -> Publication:
+        """Make a command that closes the members of a room, or all connections of one user.
+
+        Raises:
+            ValueError: An endpoint may not send the code.
+        """
+        header = Header(close_code=check_close_code(code), user=user)
+        return cls.of_encoded(reason.encode(errors="replace"), header=header)
+
+    @property
+    def event(self) -> Mapping[str, Any]:
+        """The message as an ASGI event."""
+        if self.asgi_event is None:
+            if self.opcode == TEXT:
+                self.asgi_event = {"type": "websocket.send", "text": self.body.decode()}
+            else:
+                self.asgi_event = {"type": "websocket.send", "bytes": self.body}
+        return self.asgi_event
+
+    def make_frame(self) -> bytes:
+        """Build the frame: final, not masked, not compressed."""
+        first, size = 0x80 | self.opcode, self.size_bytes
+        if size < 126:
+            header = bytes((first, size))
+        elif size < 65_536:
+            header = bytes((first, 126)) + size.to_bytes(2, "big")
+        else:
+            header = bytes((first, 127)) + size.to_bytes(8, "big")
+        self.frame = frame = header + self.body
+        return frame
+
+    def number(self, position: Position, *, shown: bool) -> None:
+        """Assign the position; if ``shown``, clients get it as ``id``."""
+        self.position = position
+        self.shows_position = shown
+        if shown and self.opcode == TEXT:
+            self.body = with_id(self.data, position)
+            self.size_bytes = len(self.body)
+            self.frame = self.asgi_event = None
+
+    def encode(self) -> bytes:
+        """Encode for another process: the header as JSON (empty for the default), a line feed, the data."""
+        head = b"" if self.header is DEFAULT_HEADER else ENCODE_HEADER(self.header)
+        return head + b"\n" + self.data
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> Publication:
+        """Decode the result of :meth:`encode`."""
+        head, _, data = encoded.partition(b"\n")
+        if not head:
+            return cls.of_encoded(data)
+        header = DECODE_HEADER(head)
+        return cls.of_encoded(data, BINARY if header.binary else TEXT, header)
+
+    def is_for(self, connection_id: str, user: str | None) -> bool:
+        """Return whether a member of the room receives it."""
+        header = self.header
+        return connection_id not in header.exclude_connections and user not in header.exclude_users
 
 
-def addressed(entry: Entry, *, user: str | None = None, connection: str | None = None) -> Entry:
-    """The same for a user or a connection only."""
-    address = msgspec.structs.replace(entry.address, user=user, connection=connection)
-    made = Entry(entry.data, address)
-    made.outgoing = entry.outgoing
-    return made
-
-
-def close_entry(code: int, reason: str) -> Entry:
-    """An order to close.
-
-    Raises:
-        ValueError: The code is not one that an endpoint may send.
-    """
-    return Entry(reason.encode(errors="replace"), Address(close_code=check_close_code(code)))
-
-
-def outgoing_of(entry: Entry) -> Outgoing:
-    """What goes to clients, made once for all of them."""
-    outgoing = entry.outgoing
-    if not isinstance(outgoing, Outgoing):
-        binary = entry.address.binary
-        named = entry.shown and not binary
-        data = with_id(entry.data, entry.position) if named else entry.data
-        outgoing = Outgoing.of_encoded(data, BINARY if binary else TEXT)
-        entry.outgoing = outgoing
-    return outgoing
+def with_id(data: bytes, position: Position) -> bytes:
+    """Add a position as ``id`` to an encoded JSON object; other JSON values stay as they are."""
+    if not data.endswith(b"}"):
+        return data
+    comma = b"," if len(data) > len(b"{}") else b""
+    return b'%b%b"id":"%b"}' % (data[:-1], comma, str(position).encode())
 
 
 def position_message(
     connection_id: str, position: Position, recovered: bool | msgspec.UnsetType
-) -> Outgoing:
-    """Where a room stands, for one client."""
-    message = Outgoing(ServerPosition(connection=connection_id, recovered=recovered))
-    return Outgoing.of_encoded(with_id(message.data, position))
+) -> Publication:
+    """Make the ``serverPosition`` message of one client in a room."""
+    publication = Publication(ServerPosition(connection=connection_id, recovered=recovered))
+    publication.number(position, shown=True)
+    return publication

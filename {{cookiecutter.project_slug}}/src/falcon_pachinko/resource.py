@@ -12,7 +12,6 @@ import falcon.asgi
 import msgspec
 from falcon import WebSocketDisconnected
 
-from .backends.base import History
 from .close_codes import (
     ABNORMAL_CLOSURE,
     FORBIDDEN,
@@ -28,9 +27,10 @@ from .connection.rate_limit import TokenBucket
 from .connection.shield import run_to_end
 from .errors import BackendUnavailable, InvalidPayload, MessageError, Reject
 from .handlers import HandlerTable
+from .history import History
 from .limits import DEFAULT_LIMITS, Limits
 from .messages import Message, ServerError, size_bytes_of
-from .publication import entry_of
+from .publication import Publication
 from .rooms.manager import WebSocketConnectionManager
 from .types import WebSocketLike
 
@@ -104,9 +104,13 @@ class WebSocketResource:
             ws, ServerError(code="invalidPayload", error=text, field=error.field or msgspec.UNSET)
         )
 
-    async def join_room(self, room: str, *, joined: object = None, left: object = None) -> bool:
+    async def join_room(
+        self, room: str, *, join_message: object = None, leave_message: object = None
+    ) -> bool:
         """Join a room; see :meth:`WebSocketConnectionManager.join_room`."""
-        return await self.manager.join_room(self.connection, room, joined=joined, left=left)
+        return await self.manager.join_room(
+            self.connection, room, join_message=join_message, leave_message=leave_message
+        )
 
     async def leave_room(self, room: str) -> bool:
         """Leave a room; see :meth:`WebSocketConnectionManager.leave_room`."""
@@ -138,7 +142,7 @@ class WebSocketResource:
         """
         ws = self.connection
         users = () if ws.user is None or not exclude_user else (ws.user,)
-        entry = entry_of(message, (ws.id,) if exclude_self else (), users)
+        entry = Publication.to_room(message, (ws.id,) if exclude_self else (), users)
         if ws.held is not None:
             ws.held.defer(room, entry, ephemeral, ws.limits)
         else:

@@ -11,11 +11,11 @@ from typing import Any, get_type_hints
 
 import falcon.asgi
 
-from .backends.base import History, Position
 from .connection.connection import Connection
 from .contract import Contract
 from .errors import RegistrationError
 from .handlers import HandlerTable
+from .history import History, Position
 from .limits import Limits
 from .resource import WebSocketResource
 from .rooms.manager import WebSocketConnectionManager

@@ -1,4 +1,4 @@
-"""Background workers that live as long as the application."""
+"""TaskSet workers that live as long as the application."""
 
 from __future__ import annotations
 

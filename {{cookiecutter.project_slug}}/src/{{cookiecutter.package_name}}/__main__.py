@@ -10,7 +10,7 @@ from typing import Any
 import uvicorn
 
 from falcon_pachinko import App, PachinkoError
-from falcon_pachinko.uvicorn.gc_tuning import spare_the_living
+from falcon_pachinko.uvicorn.gc_tuning import freeze_startup_objects
 from falcon_pachinko.publisher import Publisher
 from falcon_pachinko.uvicorn import PushProtocol
 
@@ -61,7 +61,7 @@ def make_app() -> App:
 
 def set_up_process(settings: Settings) -> None:
     """Let the log tell what the framework and the service have to say, and the collector hold up nobody."""
-    spare_the_living()
+    freeze_startup_objects()
     # NOTE: only uvicorn knows the level "trace".
     level = settings.log_level.upper().replace("TRACE", "DEBUG")
     logging.basicConfig(level=level, format="%(levelname)s:     %(name)s - %(message)s")

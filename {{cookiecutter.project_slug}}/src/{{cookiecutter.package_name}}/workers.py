@@ -1,4 +1,4 @@
-"""Background workers; :func:`.app.create_app` starts them with the service."""
+"""TaskSet workers; :func:`.app.create_app` starts them with the service."""
 
 from __future__ import annotations
 

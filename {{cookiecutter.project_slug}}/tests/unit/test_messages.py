@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from falcon_pachinko import Message
-from falcon_pachinko.messages import Outgoing
+from falcon_pachinko.publication import Publication
 
 from {{ cookiecutter.package_name }} import messages
 
@@ -48,7 +48,7 @@ WIRE_FORMS = [
 def test_a_message_is_sent_with_its_type_and_its_payload(
     message: Message, wire_form: dict[str, object]
 ) -> None:
-    assert json.loads(Outgoing(message).event["text"]) == wire_form
+    assert json.loads(Publication(message).event["text"]) == wire_form
 
 
 def test_no_message_is_missing_above() -> None:

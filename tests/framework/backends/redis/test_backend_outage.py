@@ -10,11 +10,12 @@ import pytest
 import redis
 
 from falcon_pachinko import BackendUnavailable
-from falcon_pachinko.backends.base import LEASE, History, Lease, Position, Presence
+from falcon_pachinko.backends.base import LEASE, Lease, Presence
 from falcon_pachinko.backends.redis.backend import RedisBackend
 from falcon_pachinko.backends.redis.client import Operation, SingleEngine
 from falcon_pachinko.backends.redis.script import CATCH_UP_MS
 from falcon_pachinko.errors import LeaseLost
+from falcon_pachinko.history import History, Position
 
 from ...support.backends import (
     HISTORY,
@@ -75,7 +76,7 @@ async def die(nodes: Nodes, recorder: Recorder) -> None:
         backend.presences.background,
         backend.hearing.background,
     ):
-        await background.end()
+        await background.aclose()
     await backend.listener.stop()
     await backend.engine.close()
 
@@ -104,7 +105,7 @@ async def cut_off(recorder: Recorder) -> AsyncIterator[None]:
 async def test_without_an_engine_a_publish_raises_and_the_node_says_why(
     engine: Engine, a: Recorder
 ) -> None:
-    await a.backend.open_room("room", HISTORY)
+    await a.backend.subscribe("room", HISTORY)
     engine.kill()
     await until(lambda: a.backend.outage != "")
     with pytest.raises(BackendUnavailable) as raised:
@@ -123,7 +124,7 @@ async def test_a_node_starts_without_an_engine_and_finds_it_later(
     engine.kill()
     a = await nodes.start()
     assert a.backend.outage
-    await a.backend.open_room("room", HISTORY)
+    await a.backend.subscribe("room", HISTORY)
     assert await a.backend.enter("room", alice("c1")) is True
     assert await a.backend.members("room") == ["alice"]
     engine.restart()
@@ -138,8 +139,8 @@ async def test_a_node_starts_without_an_engine_and_finds_it_later(
 async def test_an_engine_that_stands_still_is_noticed_in_time_and_nothing_is_lost_silently(
     engine: Engine, a: Recorder, b: Recorder
 ) -> None:
-    await a.backend.open_room("room", HISTORY)
-    await b.backend.open_room("room", HISTORY)
+    await a.backend.subscribe("room", HISTORY)
+    await b.backend.subscribe("room", HISTORY)
     loop = asyncio.get_running_loop()
     engine.pause()
     try:
@@ -166,7 +167,7 @@ async def test_an_engine_that_stands_still_is_noticed_in_time_and_nothing_is_los
 async def test_a_clock_of_the_engine_that_is_set_loses_nothing(a: Recorder) -> None:
     backend = a.backend
     assert isinstance(backend, RedisBackend)
-    await backend.open_room("room", HISTORY)
+    await backend.subscribe("room", HISTORY)
     for number, hours in enumerate((1, -1)):
         (server,) = backend.engine.ahead_ms
         backend.engine.ahead_ms[server] += hours * 3_600_000
@@ -180,7 +181,7 @@ async def test_cut_connections_lose_and_double_nothing(
     engine: Engine, a: Recorder, b: Recorder, kind: str
 ) -> None:
     for node in (a, b):
-        await node.backend.open_room("room", HISTORY)
+        await node.backend.subscribe("room", HISTORY)
     said: list[str] = []
     with engine.connect() as client:
         for number in itertools.count():
@@ -205,7 +206,7 @@ async def test_a_node_that_the_engine_drops_for_reading_too_slowly_catches_up(
     engine: Engine, a: Recorder, b: Recorder
 ) -> None:
     for node in (a, b):
-        await node.backend.open_room("room", None)
+        await node.backend.subscribe("room", None)
     engine.command("CONFIG", "SET", "client-output-buffer-limit", "pubsub 1 1 1")
     for number in range(5):
         try:
@@ -224,7 +225,7 @@ async def test_an_engine_that_lost_its_data_is_a_new_epoch_and_all_are_told(
     engine: Engine, a: Recorder, b: Recorder
 ) -> None:
     for node, connection in ((a, "c1"), (b, "c2")):
-        await node.backend.open_room("room", HISTORY)
+        await node.backend.subscribe("room", HISTORY)
         await node.backend.enter("room", alice(connection))
     for number in range(3):
         await a.backend.publish("room", text(str(number)))
@@ -247,7 +248,7 @@ async def test_an_engine_that_lost_its_data_is_a_new_epoch_and_all_are_told(
 async def test_an_engine_that_fell_back_behind_its_nodes_is_a_new_epoch_too(
     engine: Engine, nodes: Nodes, a: Recorder
 ) -> None:
-    await a.backend.open_room("room", HISTORY)
+    await a.backend.subscribe("room", HISTORY)
     for number in range(5):
         await a.backend.publish("room", text(str(number)))
     await until(lambda: a.has_said("room", "4"))
@@ -264,7 +265,7 @@ async def test_who_came_and_went_is_made_up_for_where_the_engine_lost_its_last_m
 ) -> None:
     for node in (a, b):
         for room in ("room", "other"):
-            await node.backend.open_room(room, None)
+            await node.backend.subscribe(room, None)
     # NOTE: without words, which would be numbered: their loss is noticed by that.
     alice, bob, dora, eve = (Presence(name, name) for name in ("alice", "bob", "dora", "eve"))
     for room in ("room", "other"):
@@ -276,7 +277,7 @@ async def test_who_came_and_went_is_made_up_for_where_the_engine_lost_its_last_m
     await a.backend.enter("room", eve)
     for room in ("room", "other"):
         await a.backend.leave(room, alice, grace=False)
-    a.backend.close_room("other")
+    a.backend.unsubscribe("other")
     engine.restart()
     await until_answer(lambda: b.backend.members("room"), ["bob", "dora", "eve"])
     await until_answer(lambda: b.backend.members("other"), ["dora"])
@@ -285,7 +286,7 @@ async def test_who_came_and_went_is_made_up_for_where_the_engine_lost_its_last_m
 async def test_what_can_not_be_fetched_any_more_is_told_and_the_rest_is_delivered(
     engine: Engine, a: Recorder, b: Recorder
 ) -> None:
-    await a.backend.open_room("room", HISTORY)
+    await a.backend.subscribe("room", HISTORY)
     assert isinstance(a.backend, RedisBackend)
     begun = a.backend.position("room")
     assert begun is not None
@@ -307,17 +308,17 @@ async def test_what_is_said_last_in_a_room_reaches_a_node_that_was_cut_off(
     nodes: Nodes, a: Recorder, b: Recorder
 ) -> None:
     for node, connection in ((a, alice("c1")), (b, Presence("c2", "bob"))):
-        await node.backend.open_room("room", None)
+        await node.backend.subscribe("room", None)
         await node.backend.enter("room", connection)
     async with cut_off(b):
         await a.backend.publish("room", text("last words"))
         await a.backend.leave("room", alice("c1"), grace=False)
-        a.backend.close_room("room")
+        a.backend.unsubscribe("room")
         assert isinstance(a.backend, RedisBackend)
         await until(lambda: not a.backend.listener.ended)  # type: ignore[attr-defined]
         await a.backend.members("room")  # by now the engine has been told that the room is closed
     await until(lambda: "last words" in b.said("room"))
-    b.backend.close_room("room")
+    b.backend.unsubscribe("room")
     await b.backend.leave("room", Presence("c2", "bob"), grace=False)
     await until(lambda: all(not key.endswith(":p") for key in nodes.stored()))
 
@@ -325,7 +326,7 @@ async def test_what_is_said_last_in_a_room_reaches_a_node_that_was_cut_off(
 async def test_a_room_that_the_engine_has_lost_alone_is_begun_anew(
     engine: Engine, nodes: Nodes, a: Recorder
 ) -> None:
-    await a.backend.open_room("room", HISTORY)
+    await a.backend.subscribe("room", HISTORY)
     begun = a.backend.position("room")
     assert begun is not None
     await a.backend.publish("room", text("lost"))
@@ -341,7 +342,7 @@ async def test_a_node_that_was_cut_off_for_long_says_again_who_is_there(
     engine: Engine, nodes: Nodes, a: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("falcon_pachinko.backends.redis.backend.KEEP_SECONDS", 0.1)
-    await a.backend.open_room("room", HISTORY)
+    await a.backend.subscribe("room", HISTORY)
     await a.backend.enter("room", alice("c1"))
     async with cut_off(a):
         # NOTE: what the engine does by itself, minutes later.
@@ -354,7 +355,7 @@ async def test_a_leave_of_which_nobody_knows_the_answer_is_settled_under_a_new_n
     engine: Engine, nodes: Nodes, a: Recorder, b: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for node in (a, b):
-        await node.backend.open_room("room", HISTORY)
+        await node.backend.subscribe("room", HISTORY)
     await a.backend.enter("room", alice("c1"))
     backend = a.backend
     assert isinstance(backend, RedisBackend)
@@ -380,7 +381,7 @@ async def test_who_has_left_in_an_outage_is_buried_with_the_new_name_of_the_node
     nodes: Nodes, a: Recorder, b: Recorder
 ) -> None:
     for node in (a, b):
-        await node.backend.open_room("room", HISTORY)
+        await node.backend.subscribe("room", HISTORY)
     await a.backend.enter("room", alice("c1"))
     backend = a.backend
     assert isinstance(backend, RedisBackend)
@@ -398,7 +399,7 @@ async def test_a_server_that_is_a_replica_now_is_left(engine: Engine, a: Recorde
     backend = a.backend
     assert isinstance(backend, RedisBackend)
     assert isinstance(backend.engine, SingleEngine)
-    await backend.open_room("room", HISTORY)
+    await backend.subscribe("room", HISTORY)
     with running_engine() as other:
         engine.command("REPLICAOF", "127.0.0.1", other.port)
         # NOTE: the name of the server leads to the other one now.
@@ -414,7 +415,7 @@ async def test_who_comes_and_goes_meanwhile_is_made_up_for(
     engine: Engine, a: Recorder, b: Recorder
 ) -> None:
     for node in (a, b):
-        await node.backend.open_room("room", HISTORY)
+        await node.backend.subscribe("room", HISTORY)
     await a.backend.enter("room", Presence("c1", "alice", text("alice came"), text("alice went")))
     await until(lambda: b.has_said("room", "alice came"))
     engine.pause()
@@ -436,7 +437,7 @@ async def test_who_comes_and_goes_meanwhile_is_made_up_for(
 async def test_who_comes_back_meanwhile_is_told_what_was_missed_when_it_is_known(
     engine: Engine, a: Recorder, b: Recorder
 ) -> None:
-    await a.backend.open_room("room", HISTORY)
+    await a.backend.subscribe("room", HISTORY)
     begun = a.backend.position("room")
     assert begun is not None
     await a.backend.publish("room", text("missed"))
@@ -444,14 +445,14 @@ async def test_who_comes_back_meanwhile_is_told_what_was_missed_when_it_is_known
     try:
         await until(lambda: bool(a.backend.outage and b.backend.outage))
         for node in (a, b):
-            await node.backend.open_room("room", HISTORY)
+            await node.backend.subscribe("room", HISTORY)
         with pytest.raises(BackendUnavailable):
             await a.backend.recover("room", [begun])
     finally:
         engine.resume()
     await until(lambda: bool(a.found and b.found))
     for node in (a, b):
-        missed = node.backend.recall("room", [begun])
+        missed = node.backend.recover_local("room", [begun])
         assert [entry.data for entry in missed or ()] == [b"missed"]
 
 
@@ -460,7 +461,7 @@ async def test_of_a_dead_node_s_users_another_one_tells_once(
 ) -> None:
     c = await nodes.start()
     for node in (a, b, c):
-        await node.backend.open_room("room", HISTORY)
+        await node.backend.subscribe("room", HISTORY)
     await a.backend.enter("room", alice("c1"))
     await a.backend.enter("room", Presence("c2", "bob", text("bob came"), text("bob went")))
     await b.backend.enter("room", Presence("c3", "bob", text("bob came"), text("bob went")))
@@ -478,7 +479,7 @@ async def test_a_node_that_stood_still_too_long_comes_back_with_its_users(
     nodes: Nodes, a: Recorder, b: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for node in (a, b):
-        await node.backend.open_room("room", HISTORY)
+        await node.backend.subscribe("room", HISTORY)
     await a.backend.enter("room", alice("c1"))
     assert isinstance(a.backend, RedisBackend)
     say_alive = a.backend.say_alive
@@ -497,7 +498,7 @@ async def test_a_node_whose_word_of_being_forgotten_is_lost_comes_back_with_its_
     engine: Engine, nodes: Nodes, a: Recorder, b: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for node in (a, b):
-        await node.backend.open_room("room", HISTORY)
+        await node.backend.subscribe("room", HISTORY)
     await a.backend.enter("room", alice("c1"))
     backend = a.backend
     assert isinstance(backend, RedisBackend)
@@ -528,7 +529,7 @@ async def test_what_a_dead_node_said_and_the_network_brings_late_is_not_done(
         others.prefix = nodes.prefix
         a = await others.start()
         for node in (a, b):
-            await node.backend.open_room("room", HISTORY)
+            await node.backend.subscribe("room", HISTORY)
         await a.backend.enter("room", Presence("c1", "bob", text("bob came"), text("bob went")))
         await b.backend.enter("room", Presence("c2", "carol"))
         wire.to_engine.clear()
@@ -546,12 +547,12 @@ async def test_a_node_that_ends_in_order_hands_over_who_may_come_back(
     nodes: Nodes, a: Recorder, b: Recorder
 ) -> None:
     for node in (a, b):
-        await node.backend.open_room("room", HISTORY)
+        await node.backend.subscribe("room", HISTORY)
     await a.backend.enter("room", alice("c1"))
     await a.backend.enter("room", Presence("c2", "bob", text("bob came"), text("bob went")))
     for presence in (alice("c1"), Presence("c2", "bob", text("bob came"), text("bob went"))):
         a.backend.leave("room", presence, grace=True)
-    a.backend.close_room("room")
+    a.backend.unsubscribe("room")
     await nodes.stop(a)
     assert (
         await b.backend.enter("room", Presence("c3", "bob", text("bob came"), text("bob went")))
@@ -566,12 +567,12 @@ async def test_nothing_is_left_in_the_engine(nodes: Nodes, a: Recorder, b: Recor
     brief = History(messages=10, seconds=0.3)
     for number in range(20):
         node = a if number % 2 else b
-        await node.backend.open_room(f"room {number}", brief if number % 3 else None)
+        await node.backend.subscribe(f"room {number}", brief if number % 3 else None)
         presence = Presence(f"c{number}", f"user {number}", None, text("went"))
         await node.backend.enter(f"room {number}", presence)
         await node.backend.publish(f"room {number}", text("something"))
         await node.backend.leave(f"room {number}", presence, grace=True)
-        node.backend.close_room(f"room {number}")
+        node.backend.unsubscribe(f"room {number}")
     engine = nodes.engine
     assert engine is not None
     # NOTE: a node that was cut off may still ask for what is said to a room; then it goes by itself.
@@ -586,7 +587,7 @@ async def test_nothing_is_left_in_the_engine(nodes: Nodes, a: Recorder, b: Recor
 async def test_a_worker_is_not_refused_where_the_engine_has_forgotten_its_tokens(
     engine: Engine, nodes: Nodes, a: Recorder
 ) -> None:
-    await a.backend.open_room("room", HISTORY)
+    await a.backend.subscribe("room", HISTORY)
     lease_key, tokens = (f"{nodes.prefix}:{{%nodes}}:{name}" for name in ("l:worker", "f"))
     for forgotten in ((lease_key,), (lease_key, tokens), ()):
         lease = await a.backend.acquire("worker")
@@ -604,7 +605,7 @@ async def test_a_worker_is_not_refused_where_the_engine_has_forgotten_its_tokens
 
 async def test_what_a_replaced_worker_says_is_refused(a: Recorder, b: Recorder) -> None:
     for node in (a, b):
-        await node.backend.open_room("room", None)
+        await node.backend.subscribe("room", None)
     soon = asyncio.get_running_loop().time() + 60
     LEASE.set(Lease("announce", 2, soon))
     await b.backend.publish("room", text("the new one"))
@@ -623,7 +624,7 @@ async def test_what_a_replaced_worker_says_is_refused(a: Recorder, b: Recorder) 
 async def test_a_message_that_is_none_harms_nobody(
     engine: Engine, nodes: Nodes, a: Recorder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await a.backend.open_room("room", None)
+    await a.backend.subscribe("room", None)
     for nonsense in ("", "x", "a:b:c\n\n", "{\n", "e:1:0\n{bad json\nx"):
         engine.command("PUBLISH", f"{nodes.prefix}:{{room}}", nonsense)
     await a.backend.publish("room", text("sense"))
@@ -633,7 +634,7 @@ async def test_a_message_that_is_none_harms_nobody(
 
 
 async def test_an_engine_without_memory_raises_and_says_why(engine: Engine, a: Recorder) -> None:
-    await a.backend.open_room("room", HISTORY)
+    await a.backend.subscribe("room", HISTORY)
     engine.command("CONFIG", "SET", "maxmemory", 1)
     with pytest.raises(BackendUnavailable, match="maxmemory"):
         await a.backend.publish("room", text("too much"))
@@ -647,7 +648,7 @@ async def test_an_engine_without_memory_raises_and_says_why(engine: Engine, a: R
 
 
 async def test_a_forgotten_script_is_sent_again(engine: Engine, a: Recorder) -> None:
-    await a.backend.open_room("room", HISTORY)
+    await a.backend.subscribe("room", HISTORY)
     engine.command("SCRIPT", "FLUSH")
     await a.backend.publish("room", text("hello"))
     await until(lambda: a.has_said("room", "hello"))
@@ -664,7 +665,7 @@ async def test_a_room_that_is_opened_while_a_node_begins_to_listen_again_is_hear
         until_then = loop.time() + 0.15
         while loop.time() < until_then:
             opened.append(next(rooms))
-            await a.backend.open_room(opened[-1], None)
+            await a.backend.subscribe(opened[-1], None)
             await asyncio.sleep(0.002)
     await back(a)
     for room in opened:
@@ -676,19 +677,19 @@ async def test_what_was_to_be_fetched_for_those_who_have_gone_is_not_given_to_wh
     a: Recorder, b: Recorder
 ) -> None:
     assert isinstance(a.backend, RedisBackend)
-    await a.backend.open_room("room", HISTORY)
+    await a.backend.subscribe("room", HISTORY)
     begun = a.backend.position("room")
     assert begun is not None
     # NOTE: more is missing than there is: it is asked for again and again.
     early = text("early")
-    early.number(Position(begun.epoch, begun.offset + 6), True)
+    early.number(Position(begun.epoch, begun.offset + 6), shown=True)
     assert a.backend.hearing.feeds["room"].hear(early)
     fetching = asyncio.create_task(
         a.backend.hearing.catch_up_alone("room", a.backend.hearing.feeds["room"])
     )
     await asyncio.sleep(0)
-    a.backend.close_room("room")
-    await a.backend.open_room("room", HISTORY)
+    a.backend.unsubscribe("room")
+    await a.backend.subscribe("room", HISTORY)
     for number in range(5):
         await b.backend.publish("room", text(str(number)))
     await until(lambda: a.has_said("room", "4") and fetching.done())
@@ -699,14 +700,14 @@ async def test_a_room_that_is_closed_while_it_is_opened_leaves_nothing(
     nodes: Nodes, a: Recorder
 ) -> None:
     for number in range(50):
-        opening = asyncio.ensure_future(a.backend.open_room(f"room{number}", None))
+        opening = asyncio.ensure_future(a.backend.subscribe(f"room{number}", None))
         for _ in range(number % 12):
             await asyncio.sleep(0)
         opening.cancel()
         await asyncio.wait({opening})
         if not opening.cancelled():
-            a.backend.close_room(f"room{number}")
-    await a.backend.open_room("last", None)
+            a.backend.unsubscribe(f"room{number}")
+    await a.backend.subscribe("last", None)
     await until(lambda: nodes.stored() == ["{last}:m"])
 
 
@@ -726,11 +727,11 @@ async def test_what_two_ask_for_at_once_is_not_taken_for_a_gap(a: Recorder, b: R
 
     hearing.fetch = answer_late  # type: ignore[method-assign]
     listener.on_message = lambda *message: heard.append(message)
-    first = asyncio.create_task(backend.open_room("room", None))
+    first = asyncio.create_task(backend.subscribe("room", None))
     await until(lambda: len(answers) == 1)
-    await b.backend.open_room("room", None)
+    await b.backend.subscribe("room", None)
     await b.backend.publish("room", text("0"))
-    second = asyncio.create_task(backend.open_room("room", HISTORY))
+    second = asyncio.create_task(backend.subscribe("room", HISTORY))
     await until(lambda: len(answers) == 2 and bool(heard))
     hearing.fetch = fetch  # type: ignore[method-assign]
     may_answer.set()
@@ -748,7 +749,7 @@ async def test_a_node_with_many_who_come_and_go_gets_out_of_an_outage(
     engine: Engine, a: Recorder
 ) -> None:
     for number in range(300):
-        await a.backend.open_room(f"room{number}", None)
+        await a.backend.subscribe(f"room{number}", None)
     going_on = True
 
     async def come_and_go() -> None:
@@ -776,7 +777,7 @@ async def test_a_failover_that_lost_messages_is_noticed_though_somebody_joined_m
 ) -> None:
     backend = a.backend
     assert isinstance(backend, RedisBackend)
-    await backend.open_room("room", HISTORY)
+    await backend.subscribe("room", HISTORY)
     for number in range(5):
         await backend.publish("room", text(f"{number}"))
     await until(lambda: a.has_said("room", "4"))
@@ -785,7 +786,7 @@ async def test_a_failover_that_lost_messages_is_noticed_though_somebody_joined_m
     engine.pause()
     try:
         await until(lambda: backend.outage != "")
-        await backend.open_room("room", HISTORY)
+        await backend.subscribe("room", HISTORY)
     finally:
         engine.resume()
         # What a replica had that was two messages behind.
@@ -803,7 +804,7 @@ async def test_a_failover_that_lost_messages_is_noticed_though_somebody_joined_m
 async def test_what_is_not_utf_8_is_an_error_of_who_says_it_and_of_nobody_else(
     engine: Engine, a: Recorder
 ) -> None:
-    await a.backend.open_room("room", HISTORY)
+    await a.backend.subscribe("room", HISTORY)
     said = [
         asyncio.ensure_future(a.backend.publish("room", text("heard"))),
         asyncio.ensure_future(a.backend.publish("\ud800", text("unsayable"))),
@@ -822,7 +823,7 @@ async def test_a_node_of_a_cluster_comes_back_with_all_its_rooms() -> None:
             a = await nodes.start()
             rooms = [f"room{number}" for number in range(30)]
             for room in rooms:
-                await a.backend.open_room(room, HISTORY)
+                await a.backend.subscribe(room, HISTORY)
             with redis.RedisCluster.from_url(url.replace("+cluster", "")) as client:
                 killed = client.execute_command(
                     "CLIENT KILL", "TYPE", "pubsub", target_nodes=redis.RedisCluster.ALL_NODES
@@ -861,7 +862,7 @@ async def test_a_room_whose_server_cannot_be_reached_as_a_node_comes_back_is_hea
             monkeypatch.setattr(engine, "open_link", refuse)
             rooms = [f"room{number}" for number in range(30)]
             for room in rooms:
-                await backend.open_room(room, HISTORY)
+                await backend.subscribe(room, HISTORY)
             monkeypatch.setattr(engine, "open_link", open_link)
             may_come_back.set()
             await back(a)

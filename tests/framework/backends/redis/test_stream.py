@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from falcon_pachinko.backends.base import Entry, History, Position
 from falcon_pachinko.backends.redis.stream import Feed
+from falcon_pachinko.history import History, Position
+from falcon_pachinko.publication import Publication
 
 
 class Ears:
@@ -12,22 +13,22 @@ class Ears:
 
     def __init__(self) -> None:
         self.given: list[int | str] = []
-        self.feed = Feed(self.deliver, self.lose_track, lambda: 0.0)
+        self.feed = Feed(self.deliver, self.on_history_lost, lambda: 0.0)
 
-    def deliver(self, entry: Entry) -> None:
+    def deliver(self, entry: Publication) -> None:
         self.given.append(entry.position.offset if entry.position else "typing")
 
-    def lose_track(self) -> None:
+    def on_history_lost(self) -> None:
         self.given.append("lost")
 
 
-def said(offset: int, epoch: str = "e") -> Entry:
-    entry = Entry(b"")
+def said(offset: int, epoch: str = "e") -> Publication:
+    entry = Publication.of_encoded(b"")
     entry.number(Position(epoch, offset), shown=True)
     return entry
 
 
-def after(first: int, last: int, epoch: str = "e") -> list[Entry]:
+def after(first: int, last: int, epoch: str = "e") -> list[Publication]:
     return [said(offset, epoch) for offset in range(first, last + 1)]
 
 
@@ -44,7 +45,7 @@ def test_a_gap_is_fetched_and_nothing_comes_twice() -> None:
     ears.feed.fill(Position("e", 0), True, [])
     ears.feed.hear(said(1))
     assert ears.feed.hear(said(4)) is True
-    assert ears.feed.hear(Entry(b"typing")) is False
+    assert ears.feed.hear(Publication.of_encoded(b"typing")) is False
     assert ears.feed.hear(said(5)) is False
     assert ears.feed.fill(Position("e", 4), True, after(2, 4))
     assert ears.given == [1, 2, 3, 4, "typing", 5]
@@ -73,7 +74,7 @@ def test_a_tail_that_is_fetched_has_no_gap_though_one_is_found_meanwhile() -> No
     ears = Ears()
     feed = ears.feed
     feed.fill(Position("e", 5), True, [])
-    feed.recorded = recorded = list[tuple[float, Entry]]()
+    feed.recorded = recorded = list[tuple[float, Publication]]()
     feed.hear(said(6))
     feed.fill(Position("e", 30), True, after(20, 30))
     assert ears.given[:2] == [6, "lost"]

@@ -7,7 +7,7 @@ members of the room. What every backend promises, and one test suite shows of al
   never delivers its own first. A publish either arrives at every node that has members, raises
   :class:`~falcon_pachinko.errors.BackendUnavailable`, or both; it never vanishes without a word, nor is
   it taken up by the engine when ``answer_seconds`` have gone by.
-- **Membership.** From the return of :meth:`Backend.open_room` on, until :meth:`Backend.close_room`, a
+- **Membership.** From the return of :meth:`Backend.subscribe` on, until :meth:`Backend.unsubscribe`, a
   node is given what is said in a room.
 - **History.** A room whose members declare a :class:`History` keeps its last messages, each with its
   :class:`Position`. :meth:`Backend.recover` gives all that followed a position, in order, without a gap, or
@@ -17,7 +17,7 @@ members of the room. What every backend promises, and one test suite shows of al
   exactly once in the cluster. When a node dies, another one tells of its users' end.
 - **Outage.** While the engine is away, connections stay, joining works and is made up for, publishing
   raises, and :attr:`Backend.outage` says why. Afterwards each node is given what it missed; where
-  that cannot be had any more, it is told so (:meth:`Node.lose_track`).
+  that cannot be had any more, it is told so (:meth:`Node.on_history_lost`).
 - **Leases.** Of all who ask for a lease of one name, one holds it, with a token that is higher than any
   before it.
 """
@@ -29,34 +29,15 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Generator, Sequence
 from dataclasses import dataclass, fields
-from typing import Generic, NamedTuple, Protocol, TypeVar
-
-import msgspec
+from typing import Generic, Protocol, TypeVar
 
 from ..errors import RegistrationError
+from ..history import History, Position
+from ..publication import Publication
 
 T = TypeVar("T")
 
 ANSWER_SECONDS = 4.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class History:
-    """How much of what was said in a room is kept, for clients that come back.
-
-    Attributes:
-        messages: How many at most.
-        seconds: How old at most.
-
-    Raises:
-        RegistrationError: One of them is no number above zero.
-    """
-
-    messages: int = 100
-    seconds: float = 300.0
-
-    def __post_init__(self) -> None:
-        check_above_zero(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +69,7 @@ class Timing:
             )
 
 
-def check_above_zero(given: History | Timing, besides: str = "") -> None:
+def check_above_zero(given: Timing, besides: str = "") -> None:
     """Refuse a field that is no finite number above zero; ``besides`` may be zero."""
     for field in fields(given):
         value = getattr(given, field.name)
@@ -97,127 +78,37 @@ def check_above_zero(given: History | Timing, besides: str = "") -> None:
             raise RegistrationError(f"{field.name} is {value!r}: it must be a number above zero")
 
 
-class Position(NamedTuple):
-    """A place in what is said in a room, on the wire ``epoch:offset``.
-
-    Attributes:
-        epoch: Names one unbroken numbering: when an engine has lost its data, a new one begins.
-        offset: Counts up from 1, without a gap.
-    """
-
-    epoch: str
-    offset: int
-
-    def __str__(self) -> str:
-        return f"{self.epoch}:{self.offset}"
-
-    @classmethod
-    def parse(cls, text: str) -> Position | None:
-        """Read one that a client has sent; ``None`` where it is none."""
-        epoch, _, offset = text.partition(":")
-        # NOTE: a number of more digits is not one of ours, and slow to read.
-        if not (epoch and len(text) <= 64 and offset.isascii() and offset.isdecimal()):
-            return None
-        return cls(epoch, int(offset))
-
-
-def left_off(here: Position | None, since: Sequence[Position]) -> Position | None:
-    """Which of some positions is in the epoch of a room that stands at ``here``; ``None`` where none is."""
-    return next((place for place in since if here and place.epoch == here.epoch), None)
-
-
-class Address(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Whom an entry is for, and what is to be done; all members of a room get a text by default.
-
-    Attributes:
-        binary: It is a binary message.
-        without: Connections that do not get it, by id.
-        without_users: Users who do not get it.
-        user: Only this user's connections.
-        connection: Only this connection.
-        close_code: It is no message: close with this code, and the data is the reason.
-    """
-
-    binary: bool = False
-    without: tuple[str, ...] = ()
-    without_users: tuple[str, ...] = ()
-    user: str | None = None
-    connection: str | None = None
-    close_code: int = 0
-
-
-EVERYBODY = Address()
-ENCODE_ADDRESS = msgspec.json.Encoder().encode
-DECODE_ADDRESS = msgspec.json.Decoder(Address).decode
-
-
-class Entry:
-    """One thing said to a room or directly, encoded once.
-
-    Attributes:
-        data: The text in UTF-8, the binary message, or the reason of a close.
-        address: Whom it is for.
-        position: Its place in the room; ``None`` for what has none.
-        shown: Whether clients are told the position.
-        outgoing: What the node makes of it; each node makes that once.
-    """
-
-    __slots__ = ("address", "data", "outgoing", "position", "shown")
-
-    def __init__(self, data: bytes, address: Address = EVERYBODY) -> None:
-        self.data = data
-        self.address = address
-        self.position: Position | None = None
-        self.shown = False
-        self.outgoing: object = None
-
-    def number(self, position: Position, shown: bool) -> None:
-        """Give it its place."""
-        self.position = position
-        self.shown = shown
-        if shown:
-            self.outgoing = None
-
-    def encode(self) -> bytes:
-        """What goes to another process: the address as JSON, empty for everybody, a line's end, the data."""
-        head = b"" if self.address is EVERYBODY else ENCODE_ADDRESS(self.address)
-        return head + b"\n" + self.data
-
-    @classmethod
-    def decode(cls, encoded: bytes) -> Entry:
-        """Read what :meth:`encode` has written."""
-        head, _, data = encoded.partition(b"\n")
-        return cls(data, DECODE_ADDRESS(head) if head else EVERYBODY)
-
-    def is_for(self, connection_id: str, user: str | None) -> bool:
-        """Whether a member of the room gets it."""
-        address = self.address
-        return connection_id not in address.without and user not in address.without_users
-
-
 class Presence:
     """That a connection is in a room.
 
     Attributes:
         connection: The connection's id.
         user: Whose it is; ``None`` counts as somebody of its own.
-        joined: What the room is told when the user comes.
-        left: What the room is told when the user has gone.
+        join_message: What the room is told when the user comes.
+        leave_message: What the room is told when the user has gone.
     """
 
-    __slots__ = ("announced", "connection", "joined", "known", "left", "said", "user")
+    __slots__ = (
+        "announced",
+        "connection",
+        "join_message",
+        "known",
+        "leave_message",
+        "said",
+        "user",
+    )
 
     def __init__(
         self,
         connection: str,
         user: str | None,
-        joined: Entry | None = None,
-        left: Entry | None = None,
+        join_message: Publication | None = None,
+        leave_message: Publication | None = None,
     ) -> None:
         self.connection = connection
         self.user = user
-        self.joined = joined
-        self.left = left
+        self.join_message = join_message
+        self.leave_message = leave_message
         self.known = False
         """Whether the engine has it."""
         self.said = False
@@ -233,7 +124,7 @@ class Presence:
     @property
     def told(self) -> bool:
         """Whether the room is told that the user comes or goes."""
-        return self.joined is not None or self.left is not None
+        return self.join_message is not None or self.leave_message is not None
 
 
 def users_of(keys: list[str]) -> list[str]:
@@ -279,16 +170,16 @@ LEASE: contextvars.ContextVar[Lease | None] = contextvars.ContextVar("lease", de
 class Node(Protocol):
     """What a backend knows of the process that it serves. Nothing here waits or raises."""
 
-    def deliver(self, room: str, entry: Entry) -> None:
+    def deliver(self, room: str, entry: Publication) -> None:
         """Give an entry to the members of a room who are here."""
 
-    def deliver_direct(self, entry: Entry) -> None:
+    def deliver_direct(self, entry: Publication) -> None:
         """Give an entry to those whom its address names, or to everybody."""
 
-    def lose_track(self, room: str) -> None:
+    def on_history_lost(self, room: str) -> None:
         """Tell the members who are here that something is missing before what comes next."""
 
-    def find_track(self, room: str) -> None:
+    def on_resync(self, room: str) -> None:
         """Tell those who came while the engine was away what they missed, before something is delivered."""
 
 
@@ -324,7 +215,7 @@ class Backend(ABC):
         """End, when all connections have ended."""
 
     @abstractmethod
-    def publish(self, room: str, entry: Entry, *, ephemeral: bool = False) -> Awaitable[None]:
+    def publish(self, room: str, entry: Publication, *, ephemeral: bool = False) -> Awaitable[None]:
         """Say something to a room.
 
         Args:
@@ -338,7 +229,7 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def publish_direct(self, entry: Entry) -> Awaitable[int]:
+    def publish_direct(self, entry: Publication) -> Awaitable[int]:
         """Say something to a user, a connection or everybody, wherever they are; at most once.
 
         Returns:
@@ -349,22 +240,22 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    async def open_room(self, room: str, history: History | None) -> None:
-        """Be given what is said in a room from now on; each call is taken back by one of ``close_room``.
+    async def subscribe(self, room: str, history: History | None) -> None:
+        """Be given what is said in a room from now on; each call is taken back by one of ``unsubscribe``.
 
         It does not raise for an outage: then the room is made up for afterwards.
         """
 
     @abstractmethod
-    def close_room(self, room: str) -> None:
-        """Take back one :meth:`open_room`."""
+    def unsubscribe(self, room: str) -> None:
+        """Take back one :meth:`subscribe`."""
 
     @abstractmethod
     def position(self, room: str) -> Position | None:
         """The place of the last entry that this node was given; ``None`` for a room without history."""
 
     @abstractmethod
-    async def recover(self, room: str, since: Sequence[Position]) -> list[Entry] | None:
+    async def recover(self, room: str, since: Sequence[Position]) -> list[Publication] | None:
         """All that was said after a position up to :meth:`position`, in order; ``None`` where that is not there.
 
         Args:
@@ -374,11 +265,11 @@ class Backend(ABC):
         Between this return and what the caller does next without waiting, nothing is delivered.
 
         Raises:
-            BackendUnavailable: The engine is away: :meth:`Node.find_track` is called when :meth:`recall` knows.
+            BackendUnavailable: The engine is away: :meth:`Node.on_resync` is called when :meth:`recover_local` knows.
         """
 
     @abstractmethod
-    def recall(self, room: str, since: Sequence[Position]) -> list[Entry] | None:
+    def recover_local(self, room: str, since: Sequence[Position]) -> list[Publication] | None:
         """The same of what this process knows by itself."""
 
     @abstractmethod

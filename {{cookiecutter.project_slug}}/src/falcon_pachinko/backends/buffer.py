@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from itertools import islice
 
-from .base import Entry, History, Position
+from ..history import History, Position
+from ..publication import Publication
 
 
 class Tail:
@@ -19,9 +20,9 @@ class Tail:
 
     def __init__(self, history: History) -> None:
         self.history = history
-        self.entries: deque[tuple[float, Entry]] = deque(maxlen=history.messages)
+        self.entries: deque[tuple[float, Publication]] = deque(maxlen=history.messages)
 
-    def add(self, entry: Entry, said_at: float) -> None:
+    def add(self, entry: Publication, said_at: float) -> None:
         """Add the next one.
 
         Args:
@@ -30,7 +31,7 @@ class Tail:
         """
         self.entries.append((said_at, entry))
 
-    def between(self, since: Position, now: Position, clock: float) -> list[Entry] | None:
+    def between(self, since: Position, now: Position, clock: float) -> list[Publication] | None:
         """What followed one place up to another; ``None`` where that is not here as a whole, or too old.
 
         Args:

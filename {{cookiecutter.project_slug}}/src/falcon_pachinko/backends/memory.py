@@ -7,19 +7,9 @@ import math
 import secrets
 from collections.abc import Awaitable, Sequence
 
-from .base import (
-    Answer,
-    Backend,
-    Entry,
-    History,
-    Lease,
-    Node,
-    Position,
-    Presence,
-    Timing,
-    left_off,
-    users_of,
-)
+from ..history import History, Position, last_known
+from ..publication import Publication
+from .base import Answer, Backend, Lease, Node, Presence, Timing, users_of
 from .buffer import Tail
 
 NOTHING = Answer(None)
@@ -33,7 +23,7 @@ class Stay:
 
     def __init__(self) -> None:
         self.connections: set[str] = set()
-        self.left: Entry | None = None
+        self.left: Publication | None = None
         self.going: asyncio.TimerHandle | None = None
 
     def keep(self) -> None:
@@ -86,7 +76,7 @@ class MemoryBackend(Backend):
                 stay.keep()
         self.known.clear()
 
-    def publish(self, room: str, entry: Entry, *, ephemeral: bool = False) -> Awaitable[None]:
+    def publish(self, room: str, entry: Publication, *, ephemeral: bool = False) -> Awaitable[None]:
         """Deliver at once, and keep it where the room has a history."""
         found = self.known.get(room)
         if found is not None and found.tail is not None and not ephemeral:
@@ -96,12 +86,12 @@ class MemoryBackend(Backend):
         self.node.deliver(room, entry)
         return NOTHING
 
-    def publish_direct(self, entry: Entry) -> Awaitable[int]:
+    def publish_direct(self, entry: Publication) -> Awaitable[int]:
         """Deliver at once."""
         self.node.deliver_direct(entry)
         return ONE_NODE
 
-    async def open_room(self, room: str, history: History | None) -> None:
+    async def subscribe(self, room: str, history: History | None) -> None:
         """Keep the room, and its history if it has one."""
         found = self.known.setdefault(room, MemoryRoom())
         found.holders += 1
@@ -111,7 +101,7 @@ class MemoryBackend(Backend):
         if history is not None and (found.tail is None or found.tail.history != history):
             found.tail = Tail(history)
 
-    def close_room(self, room: str) -> None:
+    def unsubscribe(self, room: str) -> None:
         """Forget the room once nobody is there and its history is too old."""
         found = self.known.get(room)
         if found is not None:  # None once it has been stopped
@@ -143,13 +133,13 @@ class MemoryBackend(Backend):
             return None
         return Position(found.epoch, found.offset)
 
-    async def recover(self, room: str, since: Sequence[Position]) -> list[Entry] | None:
+    async def recover(self, room: str, since: Sequence[Position]) -> list[Publication] | None:
         """All that was said after a position."""
-        return self.recall(room, since)
+        return self.recover_local(room, since)
 
-    def recall(self, room: str, since: Sequence[Position]) -> list[Entry] | None:
+    def recover_local(self, room: str, since: Sequence[Position]) -> list[Publication] | None:
         """The same."""
-        found, known = self.known.get(room), left_off(self.position(room), since)
+        found, known = self.known.get(room), last_known(self.position(room), since)
         if found is None or found.tail is None or known is None:
             return None
         now = Position(found.epoch, found.offset)
@@ -164,9 +154,9 @@ class MemoryBackend(Backend):
             stay = found.stays[presence.key] = Stay()
         stay.keep()
         stay.connections.add(presence.connection)
-        stay.left = presence.left or stay.left
-        if first and presence.joined is not None:
-            self.publish(room, presence.joined)
+        stay.left = presence.leave_message or stay.left
+        if first and presence.join_message is not None:
+            self.publish(room, presence.join_message)
         return Answer(first)
 
     def leave(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:

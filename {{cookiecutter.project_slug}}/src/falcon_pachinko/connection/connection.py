@@ -11,7 +11,6 @@ from typing import Any
 
 from falcon import WebSocketDisconnected
 
-from ..backends.base import History, Position
 from ..close_codes import (
     NO_STATUS_RECEIVED,
     NORMAL_CLOSURE,
@@ -20,8 +19,9 @@ from ..close_codes import (
     shorten_close_reason,
 )
 from ..errors import OutboxFull
+from ..history import History, Position
 from ..limits import Limits
-from ..messages import Outgoing
+from ..publication import Publication
 from .inbox import AnyInbox, Inbox, Receive
 from .outbox import AnyOutbox, Event, Outbox, Send
 from .transaction import Held
@@ -160,15 +160,15 @@ class Connection:
             OutboxFull: ``on_connect`` has sent more than may wait.
             TypeError: The message holds something that JSON cannot.
         """
-        return self.send(Outgoing(media))
+        return self.send(Publication(media))
 
     def send_text(self, payload: str) -> Coroutine[Any, Any, None]:
         """Send a text as it is; otherwise like :meth:`send_media`."""
-        return self.send(Outgoing.of_text(payload))
+        return self.send(Publication.of_text(payload))
 
     def send_data(self, payload: bytes) -> Coroutine[Any, Any, None]:
         """Send a binary message; otherwise like :meth:`send_media`."""
-        return self.send(Outgoing.of_bytes(bytes(payload)))
+        return self.send(Publication.of_bytes(bytes(payload)))
 
     async def accept(
         self, subprotocol: str | None = None, headers: Iterable[tuple[str, str]] = ()
@@ -203,10 +203,10 @@ class Connection:
 
     # What the resource and the manager call.
 
-    async def send(self, outgoing: Outgoing) -> None:
+    async def send(self, publication: Publication) -> None:
         """Send a message of this connection's own handlers: see :meth:`send_media`."""
         if self.state is OPEN:
-            self.outbox.write(outgoing)
+            self.outbox.write(publication)
             if self.outbox.waiting:
                 # NOTE: what the room says meanwhile waits too, so a client that takes one message after
                 #   the other may never be done; only one that took nothing is given up.
@@ -215,17 +215,17 @@ class Connection:
                 if not in_time and self.outbox.backlog.taken == taken:
                     self.abandon(SLOW_READER, f"took nothing for {self.limits.stall_seconds} s")
         elif self.held is not None:
-            self.held.add(outgoing, self.held.own, self.limits)
+            self.held.add(publication, self.held.own, self.limits)
         else:
             raise WebSocketDisconnected(self.close_code)
 
-    def deliver(self, outgoing: Outgoing) -> None:
+    def deliver(self, publication: Publication) -> None:
         """Send a message of a room or of another connection: never waits, never raises."""
         if self.state is OPEN:
-            self.outbox.write(outgoing)
+            self.outbox.write(publication)
         elif self.held is not None:
             try:
-                self.held.add(outgoing, self.held.heard, self.limits)
+                self.held.add(publication, self.held.heard, self.limits)
             except OutboxFull as error:
                 self.give_up(error)
 
@@ -242,8 +242,8 @@ class Connection:
         self.held = None
         self.state = OPEN
         self.visible = True
-        for outgoing in held.own:
-            self.outbox.write(outgoing)
+        for publication in held.own:
+            self.outbox.write(publication)
         return held
 
     async def reject(self, code: int, reason: str) -> None:
@@ -259,7 +259,7 @@ class Connection:
         logger.info("%r is closed with %d: %s", self, code, reason)
         self.finish(code)
         self.outbox.clear()
-        self.outbox.write(Outgoing.of_event(close_event(code, reason)))
+        self.outbox.write(Publication.of_event(close_event(code, reason)))
         self.interrupt()
 
     async def end(self) -> None:
@@ -284,11 +284,13 @@ class Connection:
             raise WebSocketDisconnected(self.close_code)
         if kind == "websocket.send":
             text = event.get("text")
-            outgoing = Outgoing.of_bytes(event["bytes"]) if text is None else Outgoing.of_text(text)
+            publication = (
+                Publication.of_bytes(event["bytes"]) if text is None else Publication.of_text(text)
+            )
         else:
             self.handshake_answered = True
-            outgoing = Outgoing.of_event(event)
-        self.outbox.write(outgoing)
+            publication = Publication.of_event(event)
+        self.outbox.write(publication)
         await self.outbox.wait_drained()
 
     # The steps of all these.
@@ -318,7 +320,7 @@ class Connection:
         if self.closed:
             return
         self.finish(event["code"])
-        self.outbox.write(Outgoing.of_event(event))
+        self.outbox.write(Publication.of_event(event))
         self.interrupt()
         await self.outbox.wait_drained(self.limits.close_seconds)
 

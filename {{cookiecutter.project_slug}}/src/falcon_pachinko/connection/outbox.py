@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ..errors import OutboxFull
 from ..limits import DEFAULT_LIMITS, Limits
-from ..messages import EVENT, Outgoing
+from ..publication import EVENT, Publication
 from .eager import Suspended, begin
 
 # The server offers a faster way in and out under this name in scope["extensions"].
@@ -29,7 +29,7 @@ class AnyOutbox(Protocol):
     waiting: bool
     """Whether the server makes us wait."""
 
-    def write(self, outgoing: Outgoing) -> None:
+    def write(self, publication: Publication) -> None:
         """Give a message to the server, or let it wait behind those that wait already.
 
         It never raises. Where the client cannot take the message, ``on_failure`` is called, perhaps
@@ -64,27 +64,27 @@ class Backlog:
     __slots__ = ("messages", "size_bytes", "taken")
 
     def __init__(self) -> None:
-        self.messages: list[Outgoing] = []
+        self.messages: list[Publication] = []
         self.size_bytes = 0
         self.taken = 0
 
-    def add(self, outgoing: Outgoing, limits: Limits) -> None:
+    def add(self, publication: Publication, limits: Limits) -> None:
         """Let one more wait.
 
         Raises:
             OutboxFull: More waits than may.
         """
-        self.messages.append(outgoing)
-        self.size_bytes += outgoing.size_bytes
+        self.messages.append(publication)
+        self.size_bytes += publication.size_bytes
         if len(self.messages) > limits.outbox_messages or self.size_bytes > limits.outbox_bytes:
             raise OutboxFull(f"{len(self.messages)} messages with {self.size_bytes} bytes wait")
 
-    def pop(self) -> Outgoing:
+    def pop(self) -> Publication:
         """Take the one that has waited longest."""
-        outgoing = self.messages.pop(0)
-        self.size_bytes -= outgoing.size_bytes
+        publication = self.messages.pop(0)
+        self.size_bytes -= publication.size_bytes
         self.taken += 1
-        return outgoing
+        return publication
 
     def clear(self) -> None:
         """Drop all."""
@@ -127,19 +127,19 @@ class Outbox:
         self.waiting = False
         self.closed = False
 
-    def write(self, outgoing: Outgoing) -> None:
+    def write(self, publication: Publication) -> None:
         """Give a message to the server, or let it wait behind those that wait already."""
-        if self.closed and outgoing.opcode != EVENT:
+        if self.closed and publication.opcode != EVENT:
             return
         try:
             if self.waiting:
-                self.backlog.add(outgoing, self.limits)
+                self.backlog.add(publication, self.limits)
             elif self.wrapped:
-                self.backlog.add(outgoing, self.limits)
+                self.backlog.add(publication, self.limits)
                 self.drain_behind(None)
             else:
                 # PERF: the property is a call, and all but the first member find the event made.
-                event = outgoing.asgi_event or outgoing.event
+                event = publication.asgi_event or publication.event
                 suspended = self.context.run(begin, self.send(event))
                 if suspended is not None:
                     self.drain_behind(suspended)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ..backends.base import Entry
 from ..errors import OutboxFull
 from ..limits import Limits
-from ..messages import Outgoing
+from ..publication import Publication
 
 
 class Held:
@@ -20,9 +19,9 @@ class Held:
     __slots__ = ("deferred", "heard", "own", "size_bytes")
 
     def __init__(self) -> None:
-        self.own: list[Outgoing] = []
-        self.deferred: list[tuple[str, Entry, bool]] = []
-        self.heard: list[Outgoing] = []
+        self.own: list[Publication] = []
+        self.deferred: list[tuple[str, Publication, bool]] = []
+        self.heard: list[Publication] = []
         self.size_bytes = 0
 
     @property
@@ -30,24 +29,24 @@ class Held:
         """How many messages and broadcasts are held."""
         return len(self.own) + len(self.deferred) + len(self.heard)
 
-    def add(self, outgoing: Outgoing, messages: list[Outgoing], limits: Limits) -> None:
+    def add(self, publication: Publication, messages: list[Publication], limits: Limits) -> None:
         """Hold one more message in ``own`` or ``heard``.
 
         Raises:
             OutboxFull: More is held than may wait for one client.
         """
-        messages.append(outgoing)
-        self.size_bytes += outgoing.size_bytes
+        messages.append(publication)
+        self.size_bytes += publication.size_bytes
         self.check(limits)
 
-    def defer(self, room: str, entry: Entry, ephemeral: bool, limits: Limits) -> None:
+    def defer(self, room: str, entry: Publication, ephemeral: bool, limits: Limits) -> None:
         """Put off one more broadcast.
 
         Raises:
             OutboxFull: More is held than may wait for one client.
         """
         self.deferred.append((room, entry, ephemeral))
-        self.size_bytes += len(entry.data)
+        self.size_bytes += entry.size_bytes
         self.check(limits)
 
     def check(self, limits: Limits) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 from ..connection.connection import CONNECTING, Connection
 from ..connection.outbox import AnyOutbox
-from ..messages import Outgoing
+from ..publication import Publication
 from ..uvicorn.outbox import PushGroup, PushOutbox
 
 
@@ -36,14 +36,14 @@ class Audience:
                 self.outboxes.append(outbox)
         self.pushed = PushGroup(pushed[0].turn, tuple(pushed)) if pushed else None
 
-    def send(self, outgoing: Outgoing, exclude: Collection[Connection] = ()) -> None:
+    def send(self, publication: Publication, exclude: Collection[Connection] = ()) -> None:
         """Deliver a message to each connection that is not excluded and not closed."""
         excluded = [connection.outbox for connection in exclude]
         if self.pushed is not None:
-            self.pushed.turn.post(self.pushed, outgoing, excluded)
+            self.pushed.turn.post(self.pushed, publication, excluded)
         for outbox in self.outboxes:
             if outbox not in excluded:
-                outbox.write(outgoing)
+                outbox.write(publication)
         for connection in self.newcomers:
             if connection not in exclude:
-                connection.deliver(outgoing)
+                connection.deliver(publication)

@@ -10,13 +10,13 @@ from collections.abc import Collection, Iterator, Sequence
 import msgspec
 from falcon import WebSocketDisconnected
 
-from ..backends.base import EVERYBODY, Address, Backend, Entry, Position, Presence
+from ..backends.base import Backend, Presence
 from ..backends.memory import MemoryBackend
 from ..connection.connection import Connection
 from ..errors import BackendUnavailable
-from ..messages import Outgoing
-from ..publication import addressed, close_entry, entry_of, outgoing_of, position_message
-from ..support.tasks import Background
+from ..history import Position
+from ..publication import DEFAULT_HEADER, Header, Publication, position_message
+from ..support.tasks import TaskSet
 from .fanout import Audience
 from .membership import Rooms, check_room_name
 
@@ -44,7 +44,7 @@ class WebSocketConnectionManager:
         self.rooms: Rooms[Connection, Audience, Presence] = Rooms(Audience)
         self.unplaced: Rooms[Connection, Audience, Presence] = Rooms(Audience)
         """Those who came while the engine was away; before they hear a room they are told what they missed."""
-        self.background = Background()
+        self.background = TaskSet()
         self.emptied: asyncio.Event | None = None
 
     def __iter__(self) -> Iterator[Connection]:
@@ -78,14 +78,14 @@ class WebSocketConnectionManager:
             LeaseLost: A worker that another one has replaced has said it.
             TypeError: The message holds something that JSON cannot; nobody got it.
         """
-        entry = entry_of(message, ids_of(exclude), exclude_users)
+        entry = Publication.to_room(message, ids_of(exclude), exclude_users)
         await self.backend.publish(room, entry, ephemeral=ephemeral)
 
     async def broadcast_to_all(
         self, message: object, *, exclude: Collection[Connection] = ()
     ) -> None:
         """Send a message to all connections, at most once; otherwise like :meth:`broadcast_to_room`."""
-        await self.backend.publish_direct(entry_of(message, ids_of(exclude)))
+        await self.backend.publish_direct(Publication.to_room(message, ids_of(exclude)))
 
     async def send_to_user(self, user: str, message: object) -> None:
         """Send a message to all connections of a user, at most once.
@@ -94,7 +94,7 @@ class WebSocketConnectionManager:
             BackendUnavailable: The engine is away; it may not have arrived.
             TypeError: The message holds something that JSON cannot.
         """
-        await self.backend.publish_direct(addressed(entry_of(message), user=user))
+        await self.backend.publish_direct(Publication.direct(message, user=user))
 
     async def send_to_connection(self, connection_id: str, message: object) -> bool:
         """Send a message to one connection by its id, at most once.
@@ -107,7 +107,7 @@ class WebSocketConnectionManager:
             BackendUnavailable: It is none of this process, and the engine is away.
             TypeError: The message holds something that JSON cannot.
         """
-        entry = addressed(entry_of(message), connection=connection_id)
+        entry = Publication.direct(message, connection=connection_id)
         connection = self.connections.get(connection_id)
         if connection is not None and not connection.closed:
             self.deliver_direct(entry)
@@ -128,11 +128,11 @@ class WebSocketConnectionManager:
             BackendUnavailable: The engine is away; they may still be open.
             ValueError: The code is not one that an endpoint may send.
         """
-        await self.backend.publish_direct(addressed(close_entry(code, reason), user=user))
+        await self.backend.publish_direct(Publication.close(code, reason, user=user))
 
     async def close_room(self, room: str, code: int = 1000, reason: str = "") -> None:
         """Close all connections that are in a room; otherwise like :meth:`disconnect_user`."""
-        await self.backend.publish(room, close_entry(code, reason), ephemeral=True)
+        await self.backend.publish(room, Publication.close(code, reason), ephemeral=True)
 
     async def get_rooms_by_prefix(self, prefix: str) -> list[str]:
         """The names of all rooms that begin with the prefix and have somebody in them, sorted.
@@ -154,17 +154,17 @@ class WebSocketConnectionManager:
         connection: Connection,
         room: str,
         *,
-        joined: object = None,
-        left: object = None,
+        join_message: object = None,
+        leave_message: object = None,
     ) -> bool:
         """Put a connection into a room.
 
         Args:
             connection: Whose user counts as the one who comes.
             room: Need not be there before.
-            joined: What the others in the room are told when the user comes: with the first connection, and
+            join_message: What the others in the room are told when the user comes: with the first connection, and
                 not before ``on_connect`` has accepted it.
-            left: What they are told when the user has gone: at once after :meth:`leave_room`; when the last
+            leave_message: What they are told when the user has gone: at once after :meth:`leave_room`; when the last
                 connection has just ended, after the backend's ``grace_seconds`` without another one. It is
                 told even if this process dies.
 
@@ -186,24 +186,26 @@ class WebSocketConnectionManager:
         presence = Presence(
             connection.id,
             connection.user,
-            None if joined is None else entry_of(joined, (connection.id,)),
+            None if join_message is None else Publication.to_room(join_message, (connection.id,)),
             # NOTE: nor is a user told so who comes back later and is given what was said meanwhile.
             None
-            if left is None
-            else entry_of(left, (), [connection.user] if connection.user else ()),
+            if leave_message is None
+            else Publication.to_room(
+                leave_message, (), [connection.user] if connection.user else ()
+            ),
         )
         since = connection.since
-        await self.backend.open_room(room, connection.history)
+        await self.backend.subscribe(room, connection.history)
         try:
             missed, is_placed = await self.missed(connection, room, since), True
         except BackendUnavailable:
             missed, is_placed = None, False
         except BaseException:
-            self.backend.close_room(room)
+            self.backend.unsubscribe(room)
             raise
         # NOTE: from there to the position nothing waits, or something would be said in between.
         if connection.finished or self.has(connection, room):
-            self.backend.close_room(room)
+            self.backend.unsubscribe(room)
             if connection.finished:
                 raise WebSocketDisconnected(connection.close_code)
             return False
@@ -225,7 +227,7 @@ class WebSocketConnectionManager:
             return False
         presence = self.take_out(connection, room)
         gone = self.backend.leave(room, presence, grace=False) if connection.visible else None
-        self.backend.close_room(room)
+        self.backend.unsubscribe(room)
         return gone is not None and await gone
 
     # What resources call.
@@ -255,7 +257,7 @@ class WebSocketConnectionManager:
             presence = self.take_out(connection, room)
             if connection.visible:
                 self.backend.leave(room, presence, grace=True)
-            self.backend.close_room(room)
+            self.backend.unsubscribe(room)
         if self.emptied is not None and not self.connections:
             self.emptied.set()
 
@@ -269,37 +271,37 @@ class WebSocketConnectionManager:
 
     # What the backend calls.
 
-    def deliver(self, room: str, entry: Entry) -> None:
+    def deliver(self, room: str, entry: Publication) -> None:
         """Give an entry to the members of a room who are here."""
         audience = self.rooms.audience(room)
         if audience is None:
             return
-        if entry.address.close_code:
+        if entry.header.close_code:
             self.close_each(self.rooms.members(room), entry)
-        elif entry.address is EVERYBODY:
-            audience.send(outgoing_of(entry))
+        elif entry.header is DEFAULT_HEADER:
+            audience.send(entry)
         else:
-            audience.send(outgoing_of(entry), self.excluded_by(entry.address))
+            audience.send(entry, self.excluded_by(entry.header))
 
-    def deliver_direct(self, entry: Entry) -> None:
+    def deliver_direct(self, entry: Publication) -> None:
         """Give an entry to those whom its address names, or to everybody."""
-        address = entry.address
+        header = entry.header
         named: tuple[Connection, ...]
-        if address.connection is not None:
-            named = tuple(c for c in [self.connections.get(address.connection)] if c is not None)
-        elif address.user is not None:
-            named = self.users.connections_of(address.user)
-            if address.close_code:
+        if header.connection is not None:
+            named = tuple(c for c in [self.connections.get(header.connection)] if c is not None)
+        elif header.user is not None:
+            named = self.users.connections_of(header.user)
+            if header.close_code:
                 # NOTE: whoever is about to be let in is to be closed too.
-                named += tuple(c for c in self.newcomers.values() if c.user == address.user)
+                named += tuple(c for c in self.newcomers.values() if c.user == header.user)
         else:
             named = tuple(self)
-        if address.close_code:
+        if header.close_code:
             self.close_each(named, entry)
         else:
-            Audience(named).send(outgoing_of(entry), self.excluded_by(address))
+            Audience(named).send(entry, self.excluded_by(header))
 
-    def lose_track(self, room: str) -> None:
+    def on_history_lost(self, room: str) -> None:
         """Tell the members who are here where the room stands, and that something is missing before that."""
         position = self.backend.position(room)
         if position is not None:
@@ -308,10 +310,10 @@ class WebSocketConnectionManager:
                 if connection.history is not None:
                     connection.deliver(position_message(connection.id, position, recovered=False))
 
-    def find_track(self, room: str) -> None:
+    def on_resync(self, room: str) -> None:
         """Tell those who came while the engine was away what they missed, and where the room stands."""
         for connection in self.unplaced.members(room):
-            entries = self.backend.recall(room, connection.since)
+            entries = self.backend.recover_local(room, connection.since)
             self.rooms.join(connection, room, self.unplaced.leave(connection, room))
             self.tell_position(connection, room, connection.since, fitting(connection, entries))
             self.forget_since(connection)
@@ -325,7 +327,7 @@ class WebSocketConnectionManager:
 
     async def missed(
         self, connection: Connection, room: str, since: Sequence[Position]
-    ) -> list[Outgoing] | None:
+    ) -> list[Publication] | None:
         """What a client that has come back has missed; ``None`` where it cannot be had as a whole.
 
         Raises:
@@ -357,7 +359,7 @@ class WebSocketConnectionManager:
         connection: Connection,
         room: str,
         since: Sequence[Position],
-        missed: list[Outgoing] | None,
+        missed: list[Publication] | None,
     ) -> None:
         """Give a client what it has missed, and where a room with history stands."""
         position = self.backend.position(room)
@@ -368,22 +370,24 @@ class WebSocketConnectionManager:
         recovered = missed is not None if since else msgspec.UNSET
         connection.deliver(position_message(connection.id, position, recovered))
 
-    def excluded_by(self, address: Address) -> list[Connection]:
+    def excluded_by(self, header: Header) -> list[Connection]:
         """The connections of this process that do not get something."""
-        if not (address.without or address.without_users):
+        if not (header.exclude_connections or header.exclude_users):
             return []
-        found = [self.connections.get(id) or self.newcomers.get(id) for id in address.without]
+        found = [
+            self.connections.get(id) or self.newcomers.get(id) for id in header.exclude_connections
+        ]
         excluded = [connection for connection in found if connection is not None]
-        for user in address.without_users:
+        for user in header.exclude_users:
             excluded += self.users.connections_of(user)
             excluded += [c for c in self.newcomers.values() if c.user == user]
         return excluded
 
-    def close_each(self, connections: Collection[Connection], entry: Entry) -> None:
+    def close_each(self, connections: Collection[Connection], entry: Publication) -> None:
         """Close connections behind what was sent to them."""
-        code, reason = entry.address.close_code, entry.data.decode()
+        code, reason = entry.header.close_code, entry.data.decode()
         for connection in connections:
-            self.background.run(connection.close(code, reason))
+            self.background.create_task(connection.close(code, reason))
 
 
 class Users:
@@ -425,15 +429,11 @@ def check_user(user: str | None) -> None:
         raise ValueError(f"user {user!r} is not valid Unicode text") from None
 
 
-def fitting(connection: Connection, entries: list[Entry] | None) -> list[Outgoing] | None:
+def fitting(connection: Connection, entries: list[Publication] | None) -> list[Publication] | None:
     """What a client gets of what it has missed; ``None`` where that is not there or too much."""
     if entries is None:
         return None
-    found = [
-        outgoing_of(entry)
-        for entry in entries
-        if entry.is_for(connection.previous_id, connection.user)
-    ]
+    found = [entry for entry in entries if entry.is_for(connection.previous_id, connection.user)]
     # NOTE: half of what may wait for a client, or it would be given up for what it is given, in all its rooms together.
     limits, (count, size_bytes) = connection.limits, connection.backlog
     size_bytes += sum(each.size_bytes for each in found)

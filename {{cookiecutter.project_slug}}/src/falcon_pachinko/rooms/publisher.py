@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from ..backends import extra_is_missing
-from ..backends.base import ANSWER_SECONDS, Entry
+from ..backends.base import ANSWER_SECONDS
 from ..backends.redis.script import NODES, raw, rooms_with_prefix, tag_of
-from ..errors import BackendUnavailable, RegistrationError, reason_of
-from ..publication import addressed, close_entry, entry_of
+from ..errors import BackendUnavailable, RegistrationError, failure_reason
+from ..publication import Publication
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ class AsyncPublisher:
         except BaseException as error:
             await self.close()
             if isinstance(error, self.failures):
-                raise BackendUnavailable(reason_of(error)) from None
+                raise BackendUnavailable(failure_reason(error)) from None
             raise
         return self
 
@@ -103,15 +103,15 @@ class AsyncPublisher:
             BackendUnavailable: The engine is away; it may not have arrived.
             TypeError: The message holds something that JSON cannot.
         """
-        await self.publish(room, entry_of(message, (), exclude_users), ephemeral)
+        await self.publish(room, Publication.to_room(message, (), exclude_users), ephemeral)
 
     async def broadcast_to_all(self, message: object) -> None:
         """Send a message to all connections, at most once; otherwise like :meth:`broadcast_to_room`."""
-        await self.call("say", f"{NODES}:all", raw(entry_of(message).encode()))
+        await self.call("say", f"{NODES}:all", raw(Publication.to_room(message).encode()))
 
     async def send_to_user(self, user: str, message: object) -> None:
         """Send a message to all connections of a user, at most once; otherwise the same."""
-        entry = addressed(entry_of(message), user=user)
+        entry = Publication.direct(message, user=user)
         await self.call("say", f"{NODES}:all", raw(entry.encode()))
 
     async def disconnect_user(self, user: str, code: int = 1000, reason: str = "") -> None:
@@ -121,12 +121,12 @@ class AsyncPublisher:
             BackendUnavailable: The engine is away; they may still be open.
             ValueError: The code is not one that an endpoint may send.
         """
-        entry = addressed(close_entry(code, reason), user=user)
+        entry = Publication.close(code, reason, user=user)
         await self.call("say", f"{NODES}:all", raw(entry.encode()))
 
     async def close_room(self, room: str, code: int = 1000, reason: str = "") -> None:
         """Close all connections that are in a room; otherwise like :meth:`disconnect_user`."""
-        await self.publish(room, close_entry(code, reason), ephemeral=True)
+        await self.publish(room, Publication.close(code, reason), ephemeral=True)
 
     async def get_rooms_by_prefix(self, prefix: str) -> list[str]:
         """The names of all rooms that begin with the prefix and have somebody in them, sorted.
@@ -136,7 +136,7 @@ class AsyncPublisher:
         """
         return await rooms_with_prefix(self.call, prefix)
 
-    async def publish(self, room: str, entry: Entry, ephemeral: bool) -> None:
+    async def publish(self, room: str, entry: Publication, ephemeral: bool) -> None:
         """Say something to a room."""
         await self.call("publish", tag_of(room), raw(entry.encode()), ephemeral, None, None)
 

@@ -1,4 +1,4 @@
-"""What runs beside, and ends with whoever has begun it."""
+"""Tasks and timers that end with their owner."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 
-class Background:
-    """Tasks and timers of one owner."""
+class TaskSet:
+    """The background tasks and timers of one owner."""
 
     def __init__(self) -> None:
         self.tasks: set[asyncio.Task[None]] = set()
         self.timers: set[asyncio.TimerHandle] = set()
 
-    def run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Let something run; an event loop keeps no task alive by itself."""
+    def create_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a task and keep a reference to it, which an event loop does not."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
 
-    def later(self, seconds: float, function: Callable[[], object]) -> None:
-        """Call something later."""
+    def call_later(self, seconds: float, function: Callable[[], object]) -> None:
+        """Call a function after a delay."""
 
         def call() -> None:
             self.timers.discard(timer)
@@ -31,14 +31,14 @@ class Background:
         timer = asyncio.get_running_loop().call_later(seconds, call)
         self.timers.add(timer)
 
-    async def end(self) -> None:
-        """Cancel all, and wait until the tasks have ended."""
+    async def aclose(self) -> None:
+        """Cancel all timers and tasks, and wait until the tasks have ended."""
         for timer in self.timers:
             timer.cancel()
         self.timers.clear()
         while self.tasks:
             for task in self.tasks:
                 task.cancel()
-            # NOTE: asyncio.wait_for, which redis-py's cluster client uses, swallows a cancellation now and then
-            #   before Python 3.12 (https://github.com/python/cpython/issues/86296).
+            # NOTE: before Python 3.12, asyncio.wait_for (used by redis-py's cluster client) sometimes
+            #   swallows a cancellation (https://github.com/python/cpython/issues/86296): cancel again.
             await asyncio.wait(self.tasks, timeout=1.0)

@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..messages import ENCODER, Message, Outgoing
+from ..messages import ENCODER, Message
+from ..messages import encode as encode_message
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ def encode(message: object, payload: object = None) -> str:
     if isinstance(message, msgspec.Struct) and not has_type(type(message)):
         name = type(message).__name__
         raise TypeError(f'{name} names no type: send a Message, or send("type", {name}(...))')
-    return Outgoing(message).data.decode()
+    return encode_message(message).decode()
 
 
 def decode(data: str | bytes) -> Any:

@@ -9,7 +9,7 @@ from ..connection.eager import Suspended, begin
 from ..connection.outbox import Backlog, OnFailure, Send, ignore
 from ..errors import OutboxFull
 from ..limits import DEFAULT_LIMITS
-from ..messages import EVENT, Outgoing
+from ..publication import EVENT, Publication
 from .write_batch import MAX_JOINED_BYTES, TURNS, Turn, join_frames
 
 
@@ -66,18 +66,18 @@ class PushOutbox:
         """This one."""
         return (self,)
 
-    def write(self, outgoing: Outgoing) -> None:
+    def write(self, publication: Publication) -> None:
         """Let a message out at the end of this turn, or behind those that wait already."""
-        if outgoing.opcode != EVENT:
-            self.turn.post(self, outgoing)
+        if publication.opcode != EVENT:
+            self.turn.post(self, publication)
             return
         self.turn.end()
         if self.backlog.messages:
-            self.backlog.messages.append(outgoing)
+            self.backlog.messages.append(publication)
         else:
-            self.send_event(outgoing)
+            self.send_event(publication)
 
-    def put(self, messages: list[Outgoing], data: bytes) -> None:
+    def put(self, messages: list[Publication], data: bytes) -> None:
         """Write messages whose frames are joined already, or let them wait."""
         if self.write_now is not None:
             try:
@@ -85,21 +85,21 @@ class PushOutbox:
             except Exception as error:
                 self.on_failure(error)
             return
-        for outgoing in messages:
+        for publication in messages:
             if self.closed:
                 return
             try:
-                self.backlog.add(outgoing, self.limits)
+                self.backlog.add(publication, self.limits)
             except OutboxFull as error:
                 self.on_failure(error)
 
-    def send_event(self, outgoing: Outgoing) -> None:
+    def send_event(self, publication: Publication) -> None:
         """Let uvicorn answer the handshake or close: it keeps the state of the connection."""
         if self.transport.is_closing():  # uvicorn would not say so
             self.on_failure(ConnectionResetError("the client is gone"))
             return
         try:
-            suspended = begin(self.send(outgoing.event))
+            suspended = begin(self.send(publication.event))
         except Exception as error:
             self.on_failure(error)
             return
@@ -137,7 +137,7 @@ class PushOutbox:
         if self.backlog.messages[0].opcode == EVENT:
             self.send_event(self.backlog.pop())
             return
-        messages: list[Outgoing] = []
+        messages: list[Publication] = []
         size_bytes = 0
         while self.backlog.messages and size_bytes < MAX_JOINED_BYTES:
             if self.backlog.messages[0].opcode == EVENT:
@@ -213,7 +213,7 @@ class PushGroup:
         self.writers: tuple[Callable[[bytes], None], ...] = ()
         """The write functions of all, or nothing where one of them has to wait."""
 
-    def put(self, messages: list[Outgoing], data: bytes) -> None:
+    def put(self, messages: list[Publication], data: bytes) -> None:
         """Write messages to all."""
         if self.changes != self.turn.changes:
             writers = [outbox.write_now for outbox in self.outboxes]

@@ -8,7 +8,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Protocol
 
-from ..messages import Outgoing
+from ..publication import Publication
 from ..support.loop_local import PerLoop
 
 # PERF: what is this large gains nothing by being joined with more.
@@ -22,11 +22,11 @@ class Target(Protocol):
     def outboxes(self) -> Collection[Target]:
         """Where messages go."""
 
-    def put(self, messages: list[Outgoing], data: bytes) -> None:
+    def put(self, messages: list[Publication], data: bytes) -> None:
         """Write messages, whose frames are joined already, or let them wait."""
 
 
-Post = tuple[Target, Outgoing, Collection[object]]
+Post = tuple[Target, Publication, Collection[object]]
 
 
 class Turn:
@@ -45,18 +45,20 @@ class Turn:
         self.size_bytes = 0
         self.changes = 0
 
-    def post(self, target: Target, outgoing: Outgoing, excluded: Collection[object] = ()) -> None:
+    def post(
+        self, target: Target, publication: Publication, excluded: Collection[object] = ()
+    ) -> None:
         """Let a message out at the end of this turn.
 
         Args:
             target: Who gets it.
-            outgoing: No event.
+            publication: No event.
             excluded: Outboxes of the target that do not get it.
         """
         if not self.posts:
             self.loop.call_soon(self.end)
-        self.posts.append((target, outgoing, excluded))
-        self.size_bytes += len(outgoing.frame or outgoing.make_frame())
+        self.posts.append((target, publication, excluded))
+        self.size_bytes += len(publication.frame or publication.make_frame())
         if self.size_bytes > MAX_JOINED_BYTES:
             self.end()
 
@@ -72,26 +74,26 @@ class Turn:
             if any(excluded for _, _, excluded in run):
                 write_each(run)
             else:
-                messages = [outgoing for _, outgoing, _ in run]
+                messages = [publication for _, publication, _ in run]
                 target.put(messages, join_frames(messages))
 
 
 def write_each(posts: list[Post]) -> None:
     """Write messages to whomever each is for, all of one client at once."""
-    messages_of: dict[Target, list[Outgoing]] = {}
-    for target, outgoing, excluded in posts:
+    messages_of: dict[Target, list[Publication]] = {}
+    for target, publication, excluded in posts:
         for outbox in target.outboxes:
             if outbox not in excluded:
-                messages_of.setdefault(outbox, []).append(outgoing)
+                messages_of.setdefault(outbox, []).append(publication)
     for outbox, messages in messages_of.items():
         outbox.put(messages, join_frames(messages))
 
 
-def join_frames(messages: list[Outgoing]) -> bytes:
+def join_frames(messages: list[Publication]) -> bytes:
     """The finished frames of messages, one behind the other."""
     if len(messages) == 1:
         return messages[0].frame or messages[0].make_frame()
-    return b"".join([outgoing.frame or outgoing.make_frame() for outgoing in messages])
+    return b"".join([publication.frame or publication.make_frame() for publication in messages])
 
 
 TURNS = PerLoop(Turn)

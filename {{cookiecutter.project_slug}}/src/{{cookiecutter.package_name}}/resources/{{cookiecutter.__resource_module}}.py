@@ -62,8 +62,8 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
         try:
             await self.join_room(
                 self.room,
-                joined=ServerUserJoined(user=user.name),
-                left=ServerUserLeft(user=user.name),
+                join_message=ServerUserJoined(user=user.name),
+                leave_message=ServerUserLeft(user=user.name),
             )
         except InvalidRoomName:
             reason = "no room can have this name: it is too long or has control characters"

@@ -9,8 +9,10 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from ...errors import BackendUnavailable, LeaseLost
-from ...support.tasks import Background
-from ..base import LEASE, Backend, Entry, History, Lease, Node, Position, Presence, Timing
+from ...history import History, Position
+from ...publication import Publication
+from ...support.tasks import TaskSet
+from ..base import LEASE, Backend, Lease, Node, Presence, Timing
 from .client import make_engine
 from .pipeline import Calls
 from .presence import Presences
@@ -48,7 +50,7 @@ class RedisBackend(Backend):
         self.listener = Listener(self.engine, self.hear, self.restore, self.calls.lose)
         self.presences = Presences(self.calls, self.timing.grace_seconds)
         self.hearing = Hearing(self.calls, self.listener, self.presences.enter_again)
-        self.background = Background()
+        self.background = TaskSet()
         self.node_id = ""
         self.forgotten = False
         self.runs: set[bytes] = set()
@@ -79,9 +81,9 @@ class RedisBackend(Backend):
         self.calls.away = "it has not answered yet"
         for tag in (f"{NODES}:all", f"{NODES}:to:{self.node_id}"):
             self.listener.channels[self.engine.channel(tag)] = None
-        self.background.run(self.calls.run())
-        self.background.run(self.listener.run())
-        self.background.run(self.beat())
+        self.background.create_task(self.calls.run())
+        self.background.create_task(self.listener.run())
+        self.background.create_task(self.beat())
         try:
             async with asyncio.timeout(self.timing.answer_seconds):
                 await self.up.wait()
@@ -95,9 +97,9 @@ class RedisBackend(Backend):
             self.calls.call_aside("depart", NODES, self.presences.incarnation, patience_ms)
             await self.calls.wait_idle(self.timing.answer_seconds)
         self.calls.away = "it has been stopped"
-        await self.presences.background.end()
-        await self.hearing.background.end()
-        await self.background.end()
+        await self.presences.background.aclose()
+        await self.hearing.background.aclose()
+        await self.background.aclose()
         await self.listener.stop()
         await self.engine.close()
 
@@ -174,11 +176,11 @@ class RedisBackend(Backend):
     def bury(self, dead: Sequence[bytes]) -> None:
         """Let the rooms of dead nodes be told that their users have gone."""
         for node in dead:
-            self.background.run(self.presences.bury(node.decode()))
+            self.background.create_task(self.presences.bury(node.decode()))
 
     # What is said.
 
-    def publish(self, room: str, entry: Entry, *, ephemeral: bool = False) -> Awaitable[None]:
+    def publish(self, room: str, entry: Publication, *, ephemeral: bool = False) -> Awaitable[None]:
         """Say something to a room."""
         if self.outage:
             raise BackendUnavailable(self.outage)
@@ -193,11 +195,11 @@ class RedisBackend(Backend):
             ("publish", tag_of(room), raw(entry.encode()), ephemeral, fence, token), check_fence
         )
 
-    def publish_direct(self, entry: Entry) -> Awaitable[int]:
+    def publish_direct(self, entry: Publication) -> Awaitable[int]:
         """Say something to a user, a connection or everybody."""
         if self.outage:
             raise BackendUnavailable(self.outage)
-        connection = entry.address.connection
+        connection = entry.header.connection
         # NOTE: the id of a node is what the ids of its connections begin with.
         where = "all" if connection is None else f"to:{connection[: len(self.node_id)]}"
         return self.calls.call("say", f"{NODES}:{where}", raw(entry.encode()))
@@ -206,31 +208,31 @@ class RedisBackend(Backend):
         """Take what comes from the engine."""
         tag = channel.decode()[len(self.engine.prefix) + 1 :]
         if tag.startswith(NODES):
-            self.node.deliver_direct(Entry.decode(data))
+            self.node.deliver_direct(Publication.decode(data))
         else:
             self.hearing.hear(tag, data)
 
     # Rooms and presence.
 
-    async def open_room(self, room: str, history: History | None) -> None:
+    async def subscribe(self, room: str, history: History | None) -> None:
         """Begin to listen to a room, or wait until that has begun."""
-        await self.hearing.open_room(room, history)
+        await self.hearing.subscribe(room, history)
 
-    def close_room(self, room: str) -> None:
+    def unsubscribe(self, room: str) -> None:
         """Listen to a room no more, if nobody else needs it."""
-        self.hearing.close_room(room)
+        self.hearing.unsubscribe(room)
 
     def position(self, room: str) -> Position | None:
         """The place of the last entry that was delivered here."""
         return self.hearing.position(room)
 
-    async def recover(self, room: str, since: Sequence[Position]) -> list[Entry] | None:
+    async def recover(self, room: str, since: Sequence[Position]) -> list[Publication] | None:
         """All that was said after a position."""
         return await self.hearing.recover(room, since)
 
-    def recall(self, room: str, since: Sequence[Position]) -> list[Entry] | None:
+    def recover_local(self, room: str, since: Sequence[Position]) -> list[Publication] | None:
         """The same of what is here."""
-        return self.hearing.recall(room, since)
+        return self.hearing.recover_local(room, since)
 
     def enter(self, room: str, presence: Presence) -> Awaitable[bool]:
         """A connection is in the room now."""

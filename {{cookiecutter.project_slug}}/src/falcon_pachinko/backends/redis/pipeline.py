@@ -14,7 +14,7 @@ from redis.exceptions import (
     ReadOnlyError,
 )
 
-from ...errors import BackendUnavailable, reason_of
+from ...errors import BackendUnavailable, failure_reason
 from .client import FAILURES, Engine, Operation
 from .script import ENCODE, NODES
 
@@ -142,7 +142,7 @@ class Calls:
                 except Exception as error:
                     if not isinstance(error, FAILURES):
                         logger.exception("a call to the engine failed as none should")
-                    reason = reason_of(error)
+                    reason = failure_reason(error)
                     # NOTE: what was posted meanwhile would only wait for the same.
                     batch += self.posted
                     self.posted.clear()

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable
 
 from ...errors import BackendUnavailable
-from ...support.tasks import Background
+from ...support.tasks import TaskSet
 from ..base import Answer, Presence, users_of
 from .pipeline import Calls, nothing
 from .script import NODES, raw, rooms_with_prefix, tag_of
@@ -46,7 +46,7 @@ class Presences:
         """Who has left while the engine was away."""
         self.emptied: set[str] = set()
         """Where nobody is left, which the engine has not been told."""
-        self.background = Background()
+        self.background = TaskSet()
 
     def start_anew(self, incarnation: str) -> None:
         """The engine knows the node by another name from now on, and nobody of it."""
@@ -84,7 +84,7 @@ class Presences:
             presence.known = presence.announced = True
             return first == 1
 
-        joined, left = presence.joined, presence.left
+        joined, left = presence.join_message, presence.leave_message
         presence.said = True
         operation = (
             "enter",
@@ -140,9 +140,9 @@ class Presences:
 
     def settle_later(self, room: str, key: str) -> None:
         """See whether a user has come back, when the time of grace is over."""
-        self.background.later(
+        self.background.call_later(
             self.grace_seconds + SETTLE_MARGIN_SECONDS,
-            lambda: self.background.run(self.settle(room, key)),
+            lambda: self.background.create_task(self.settle(room, key)),
         )
 
     async def settle(self, room: str, key: str) -> None:

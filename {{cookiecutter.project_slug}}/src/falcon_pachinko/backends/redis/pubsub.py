@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from ...errors import reason_of
+from ...errors import failure_reason
 from .client import FAILURES, Engine, run_of
 from .resp import Wire
 
@@ -89,7 +89,7 @@ class Listener:
             except Exception as error:
                 if not isinstance(error, FAILURES):
                     logger.exception("listening failed as it never should")
-                reason = reason_of(error)
+                reason = failure_reason(error)
             if self.restored:
                 attempt = 0
             await self.stop()
@@ -135,7 +135,7 @@ class Listener:
         except Exception as error:
             if not isinstance(error, FAILURES):
                 logger.exception("making up for an outage failed as it never should")
-            self.restart(reason_of(error))
+            self.restart(failure_reason(error))
         else:
             self.restored = True
 
@@ -205,7 +205,7 @@ class Listener:
 
     def lose(self, error: Exception) -> None:
         """A connection has broken."""
-        self.restart(reason_of(error))
+        self.restart(failure_reason(error))
 
     def hear(self, home: str, answer: Any) -> None:
         """Take what comes on one connection."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from ..base import Entry, History, Position
+from ...history import History, Position
+from ...publication import Publication
 from ..buffer import Tail
 
 # What is heard while something is missing; more than this and it is fetched again instead.
@@ -32,7 +33,7 @@ class Feed:
 
     Args:
         deliver: Takes entries in their order.
-        lose_track: Called where something is missing that cannot be had any more; the position is the
+        on_history_lost: Called where something is missing that cannot be had any more; the position is the
             one to go on from.
         clock: Tells the time in seconds, never going back.
     """
@@ -44,7 +45,7 @@ class Feed:
         "history",
         "holders",
         "late",
-        "lose_track",
+        "on_history_lost",
         "opening",
         "position",
         "reading",
@@ -57,12 +58,12 @@ class Feed:
 
     def __init__(
         self,
-        deliver: Callable[[Entry], None],
-        lose_track: Callable[[], None],
+        deliver: Callable[[Publication], None],
+        on_history_lost: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
         self.deliver = deliver
-        self.lose_track = lose_track
+        self.on_history_lost = on_history_lost
         self.clock = clock
         self.holders = 0
         self.history: History | None = None
@@ -70,14 +71,14 @@ class Feed:
         self.shown = False
         self.behind = True
         self.late = False
-        self.waiting: list[Entry] = []
+        self.waiting: list[Publication] = []
         self.opening: asyncio.Task[None] | None = None
         self.tail: Tail | None = None
         self.tail_used = False
         self.reading: asyncio.Task[None] | None = None
-        self.recorded: list[tuple[float, Entry]] | None = None
+        self.recorded: list[tuple[float, Publication]] | None = None
 
-    def hear(self, entry: Entry) -> bool:
+    def hear(self, entry: Publication) -> bool:
         """Take an entry that comes live; whether something before it has to be fetched."""
         if self.behind:
             if len(self.waiting) < MAX_WAITING:
@@ -85,7 +86,7 @@ class Feed:
             return False
         return not self.take(entry)
 
-    def take(self, entry: Entry) -> bool:
+    def take(self, entry: Publication) -> bool:
         """Deliver the next entry, or one that is delivered already; ``False`` if it has to wait."""
         place, here = entry.position, self.position
         if place is not None:
@@ -103,7 +104,7 @@ class Feed:
         self.deliver(entry)
         return True
 
-    def fill(self, now: Position, shown: bool, fetched: Iterable[Entry]) -> bool:
+    def fill(self, now: Position, shown: bool, fetched: Iterable[Publication]) -> bool:
         """Deliver what was missing, then what has waited for it.
 
         Args:
@@ -126,7 +127,7 @@ class Feed:
             if self.recorded is not None:
                 self.recorded.clear()
             self.position = first
-            self.lose_track()
+            self.on_history_lost()
         self.behind = False
         if here is not None:
             for entry in entries:
@@ -158,7 +159,7 @@ class Feed:
             self.tail = None
         self.tail_used = False
 
-    def keep_tail(self, history: History, entries: Iterable[tuple[float, Entry]]) -> None:
+    def keep_tail(self, history: History, entries: Iterable[tuple[float, Publication]]) -> None:
         """Keep the last entries from now on, beginning with some that end at :attr:`position`.
 
         Args:

@@ -7,9 +7,11 @@ import logging
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 
-from ...errors import BackendUnavailable, reason_of
-from ...support.tasks import Background
-from ..base import Entry, History, Node, Position, left_off
+from ...errors import BackendUnavailable, failure_reason
+from ...history import History, Position, last_known
+from ...publication import Publication
+from ...support.tasks import TaskSet
+from ..base import Node
 from .client import FAILURES
 from .pipeline import Calls
 from .pubsub import Listener
@@ -40,17 +42,17 @@ class Hearing:
         self.feeds: dict[str, Feed] = {}
         self.unclosed: set[str] = set()
         """Rooms that nobody needs here any more, which the engine has not been told."""
-        self.background = Background()
+        self.background = TaskSet()
 
     @property
     def late(self) -> list[str]:
         """The rooms where somebody waits to be told what was missed in an outage."""
         return [room for room, feed in self.feeds.items() if feed.late]
 
-    def lose_track(self, room: str) -> None:
+    def on_history_lost(self, room: str) -> None:
         """The engine has lost what was said in a room, and perhaps who is there."""
         self.on_lost(room)
-        self.node.lose_track(room)
+        self.node.on_history_lost(room)
 
     def hear(self, tag: str, data: bytes) -> None:
         """Take what was said in a room."""
@@ -59,33 +61,33 @@ class Hearing:
         feed = self.feeds.get(room)
         if feed is None:
             return
-        entry = Entry.decode(rest)
+        entry = Publication.decode(rest)
         if head != b"-":
             epoch, offset, shown = head.split(b":")
-            entry.number(Position(epoch.decode(), int(offset)), shown == b"1")
+            entry.number(Position(epoch.decode(), int(offset)), shown=shown == b"1")
         if feed.hear(entry):
-            self.background.run(self.catch_up_alone(room, feed))
+            self.background.create_task(self.catch_up_alone(room, feed))
 
-    async def open_room(self, room: str, history: History | None) -> None:
+    async def subscribe(self, room: str, history: History | None) -> None:
         """Begin to listen to a room, or wait until that has begun."""
         loop = asyncio.get_running_loop()
         feed = self.feeds.get(room)
         if feed is None:
             feed = Feed(
                 lambda entry: self.node.deliver(room, entry),
-                lambda: self.lose_track(room),
+                lambda: self.on_history_lost(room),
                 loop.time,
             )
             self.feeds[room] = feed
         feed.holders += 1
         if feed.opening is None or (history is not None and feed.history is None):
             feed.history = history or feed.history
-            feed.opening = self.background.run(self.begin(room, feed))
+            feed.opening = self.background.create_task(self.begin(room, feed))
         if not feed.opening.done():
             try:
                 await asyncio.wait({feed.opening})
             except BaseException:
-                self.close_room(room)
+                self.unsubscribe(room)
                 raise
         if history is not None and (feed.position is None or self.calls.away):
             feed.late = True
@@ -95,7 +97,7 @@ class Hearing:
         try:
             await self.listener.add(self.calls.engine.channel(tag_of(room)))
         except FAILURES as error:
-            reason = reason_of(error)
+            reason = failure_reason(error)
             self.lose(room, reason)
             # NOTE: also where the node is just coming back: it would be deaf to this room.
             self.listener.restart(reason)
@@ -103,7 +105,7 @@ class Hearing:
         if self.listener.listening and self.is_open(room, feed):
             await self.catch_up_alone(room, feed)
 
-    def close_room(self, room: str) -> None:
+    def unsubscribe(self, room: str) -> None:
         """Listen to a room no more, if nobody else needs it."""
         feed = self.feeds[room]
         feed.holders -= 1
@@ -159,7 +161,7 @@ class Hearing:
             await self.catch_up(room, feed)
             return
         begun = feed.position
-        recorded: list[tuple[float, Entry]] = []
+        recorded: list[tuple[float, Publication]] = []
         feed.recorded = recorded
         now, shown, entries = await self.fetch(room, feed, begun, everything=True)
         if not self.is_open(room, feed):
@@ -173,7 +175,7 @@ class Hearing:
             await self.catch_up(room, feed)
         if self.is_open(room, feed):
             feed.late = False
-            self.node.find_track(room)
+            self.node.on_resync(room)
 
     def is_open(self, room: str, feed: Feed) -> bool:
         """Whether a feed is still that of a room: one that is closed and opened again has another."""
@@ -189,7 +191,7 @@ class Hearing:
         for room in self.late:
             feed = self.feeds[room]
             # NOTE: whoever comes back meanwhile waits for it, as for the tail that it makes.
-            feed.reading = self.background.run(self.catch_up_beside(room, feed))
+            feed.reading = self.background.create_task(self.catch_up_beside(room, feed))
 
     async def catch_up_beside(self, room: str, feed: Feed) -> None:
         """Catch up with one of them."""
@@ -215,7 +217,7 @@ class Hearing:
 
     async def fetch(
         self, room: str, feed: Feed, known: Position | None, *, everything: bool = False
-    ) -> tuple[Position, bool, list[tuple[float, Entry]]]:
+    ) -> tuple[Position, bool, list[tuple[float, Publication]]]:
         """Ask where a room stands, and what followed a position, or everything that there is.
 
         Returns:
@@ -237,9 +239,9 @@ class Hearing:
         clock = feed.clock()
         entries = []
         for index in range(0, len(flat), 3):
-            entry = Entry.decode(flat[index + 2])
+            entry = Publication.decode(flat[index + 2])
             number = int(flat[index].partition(b"-")[0])
-            entry.number(Position(place.epoch, number), bool(shown))
+            entry.number(Position(place.epoch, number), shown=bool(shown))
             entries.append((clock - (int(now) - int(flat[index + 1])) / 1000, entry))
         return place, bool(shown), entries
 
@@ -248,7 +250,7 @@ class Hearing:
         feed = self.feeds.get(room)
         return feed.position if feed is not None and feed.shown else None
 
-    async def recover(self, room: str, since: Sequence[Position]) -> list[Entry] | None:
+    async def recover(self, room: str, since: Sequence[Position]) -> list[Publication] | None:
         """All that was said after a position.
 
         Of those who come back together only the first one asks the engine; the others find the tail of
@@ -260,29 +262,29 @@ class Hearing:
         try:
             if self.calls.away:
                 raise BackendUnavailable(self.calls.away)
-            known = left_off(self.position(room), since)
+            known = last_known(self.position(room), since)
             if known is None or feed.is_ahead(known):
                 # NOTE: another node may have been a moment faster.
                 await self.catch_up(room, feed)
-                known = left_off(self.position(room), since)
+                known = last_known(self.position(room), since)
             while feed.tail is None and known is not None and known != feed.position:
                 if feed.reading is None:
                     reading = self.read_tail(room, feed, feed.history)
-                    feed.reading = self.background.run(reading)
+                    feed.reading = self.background.create_task(reading)
                 await asyncio.wait({feed.reading})
                 if self.calls.away:
                     raise BackendUnavailable(self.calls.away)
-                known = left_off(self.position(room), since)
+                known = last_known(self.position(room), since)
         except BackendUnavailable as error:
             feed.late = True
             if not self.calls.away:
                 self.calls.lose(error.reason)
             raise
-        return self.recall(room, since)
+        return self.recover_local(room, since)
 
-    def recall(self, room: str, since: Sequence[Position]) -> list[Entry] | None:
+    def recover_local(self, room: str, since: Sequence[Position]) -> list[Publication] | None:
         """The same of what is here."""
-        feed, known = self.feeds[room], left_off(self.position(room), since)
+        feed, known = self.feeds[room], last_known(self.position(room), since)
         if known is None or feed.position is None:
             return None
         if known == feed.position:
@@ -296,7 +298,7 @@ class Hearing:
         """Fetch the last entries of a room, and keep them up to date from now on."""
         begun = feed.position
         assert begun is not None
-        recorded: list[tuple[float, Entry]] = []
+        recorded: list[tuple[float, Publication]] = []
         feed.recorded = recorded
         try:
             before = Position(begun.epoch, max(0, begun.offset - history.messages))
@@ -316,6 +318,6 @@ class Hearing:
             feed.reading = None
 
 
-def is_at_most(entry: Entry, place: Position) -> bool:
+def is_at_most(entry: Publication, place: Position) -> bool:
     """Whether an entry is not behind a place of its epoch."""
     return entry.position is not None and entry.position.offset <= place.offset

@@ -1,0 +1,67 @@
+"""The history of a room: how much of it is kept, and positions in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .errors import RegistrationError
+
+# Longer than any position that a server sends; a client's longer text is not parsed.
+MAX_POSITION_CHARACTERS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """How much of a room's messages is kept for reconnecting clients.
+
+    Attributes:
+        messages: The maximum number of messages.
+        seconds: The maximum age of a message.
+
+    Raises:
+        RegistrationError: A value is not a finite number above zero.
+    """
+
+    messages: int = 100
+    seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        for name in ("messages", "seconds"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not 0 < value < math.inf:
+                raise RegistrationError(f"{name} is {value!r}: it must be a number above zero")
+
+
+class Position(NamedTuple):
+    """A position in a room's history, ``epoch:offset`` on the wire.
+
+    Attributes:
+        epoch: The name of one uninterrupted numbering. A backend that has lost its data begins a new epoch.
+        offset: The number of the message: 1 for the first one, without gaps.
+    """
+
+    epoch: str
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}:{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> Position | None:
+        """Parse a client's text; return ``None`` if it is not a position."""
+        epoch, _, offset = text.partition(":")
+        # SECURITY: int() of a long text is slow (CVE-2020-10735).
+        fits = len(text) <= MAX_POSITION_CHARACTERS
+        if not (epoch and fits and offset.isascii() and offset.isdecimal()):
+            return None
+        return cls(epoch, int(offset))
+
+
+def last_known(current: Position | None, since: Sequence[Position]) -> Position | None:
+    """Return the first of a client's positions that is in the room's current epoch, if any."""
+    if current is None:
+        return None
+    return next((position for position in since if position.epoch == current.epoch), None)
