@@ -108,12 +108,12 @@ class BadHandler(Room):
 
 
 class TakesOurPlace(Room):
-    @handles_message("disconnect")
-    async def disconnect(self, ws: WebSocketLike, payload: Any) -> None: ...  # type: ignore[override]
+    @handles_message("manager")
+    async def manager(self, ws: WebSocketLike, payload: Any) -> None: ...  # type: ignore[override]
 
 
-class TakesOurTable(Room):
-    table = "poker"  # type: ignore[assignment]
+class TakesOurConnection(Room):
+    connection = "bus"  # type: ignore[assignment]
 
 
 class NoLimits(Room):
@@ -128,14 +128,14 @@ class NotAResource:
     ("template", "resource", "problem"),
     [
         ("/r/{name}", Room(), "neither a class nor a callable"),
-        ("/r/{name}", NotAResource, "no WebSocketResource"),
+        ("/r/{name}", NotAResource, "not a WebSocketResource"),
         ("/r/{name}", NoCoroutine, "on_disconnect must be a coroutine function"),
         ("/r/{name}", NoLimits, "write limits = Limits(...)"),
         ("/r/{name}", NeedsArgument, "missing a required argument: 'history'"),
         ("/r/{name}", BadHandler, "it takes (self, ws, payload)"),
-        ("/r/{name}", TakesOurPlace, "disconnect would take the place of the framework's own"),
-        ("/r/{name}", TakesOurTable, "table would take the place of the framework's own"),
-        ("/r/{name}", functools.partial(TakesOurTable), "table would take the place"),
+        ("/r/{name}", TakesOurPlace, "manager would replace an attribute of the framework"),
+        ("/r/{name}", TakesOurConnection, "connection would replace an attribute of the framework"),
+        ("/r/{name}", functools.partial(TakesOurConnection), "connection would replace"),
         ("/r/{name}", dict, "no signature found"),
         ("/r", Room, "cannot be called with the fields of '/r' (none)"),
     ],
@@ -159,7 +159,7 @@ async def test_a_callable_that_returns_something_else_is_an_internal_error(
         with pytest.raises(Exception, match="403"):
             async with connect(served.ws_url("/r/x")):
                 pass
-    assert "a WebSocketResource is needed" in caplog.text
+    assert "it must return a WebSocketResource" in caplog.text
 
 
 async def test_lifespans_are_entered_in_order_and_left_in_reverse(app: App) -> None:

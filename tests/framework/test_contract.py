@@ -9,6 +9,7 @@ from falcon_pachinko import (
     Limits,
     Message,
     RegistrationError,
+    RouteConfig,
     ServerError,
     WebSocketResource,
     install,
@@ -32,8 +33,12 @@ def resource_with(**attributes: Any) -> type[WebSocketResource]:
     return type("Room", (WebSocketResource,), attributes)
 
 
+def contract_of(resource_class: type[WebSocketResource]) -> Contract:
+    return Contract.of(resource_class, RouteConfig().for_class(resource_class))
+
+
 def test_the_framework_s_own_words_belong_to_every_contract() -> None:
-    contract = Contract.of(resource_with(limits=Limits(max_message_bytes=5)))
+    contract = contract_of(resource_with(limits=Limits(max_message_bytes=5)))
     assert contract.sends == {"serverError": ServerError}
     assert not contract.sends_binary
     assert contract.closes[1009] == "a message is larger than 5 bytes"
@@ -41,7 +46,7 @@ def test_the_framework_s_own_words_belong_to_every_contract() -> None:
 
 
 def test_a_resource_adds_its_own() -> None:
-    contract = Contract.of(
+    contract = contract_of(
         resource_with(sends=(Said, bytes, Said), closes={4001: "over", 1012: "later"})
     )
     assert contract.sends == {"said": Said, "serverError": ServerError}
@@ -58,7 +63,7 @@ def test_a_resource_adds_its_own() -> None:
         ({"sends": (dict,)}, r"Room\.sends has <class 'dict'>"),
         ({"sends": (Message,)}, r"Room\.sends has .*Message"),
         ({"sends": (Row,)}, r"Row, which is array_like"),
-        ({"sends": (Said, SaidToo)}, r"Said and SaidToo, both of the type 'said'"),
+        ({"sends": (Said, SaidToo)}, r"Said and SaidToo, both of type 'said'"),
         ({"closes": {99: "what?"}}, r"Room\.closes is \{99: .*close code 99 cannot be sent"),
         ({"closes": [4001]}, r"Room\.closes is \[4001\]: write closes = \{4401:"),
     ],

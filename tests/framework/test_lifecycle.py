@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import falcon
@@ -27,7 +28,7 @@ from falcon_pachinko import (
     handles_message,
     install,
 )
-from falcon_pachinko.connection.outbox import Outbox
+from falcon_pachinko.connection.outbox import ASGIOutbox
 from falcon_pachinko.testing import Client, connect, serve
 from falcon_pachinko.uvicorn import PushProtocol
 
@@ -131,6 +132,11 @@ class World:
         client.pause_reading()
         return client
 
+    def set_limits(self, monkeypatch: pytest.MonkeyPatch, limits: Limits) -> None:
+        """Give the lobby's route other limits."""
+        (route,) = self.app.ws_routes
+        monkeypatch.setattr(route, "config", replace(route.config, limits=limits))
+
     async def wait_until(self, condition: Callable[[], bool]) -> None:
         """Let the loop run until something has become true."""
         async with asyncio.timeout(WAIT_SECONDS):
@@ -139,7 +145,7 @@ class World:
 
     def rooms(self) -> dict[str, Any]:
         """The members of every room, invisible ones too."""
-        return self.manager.rooms.members_by_room
+        return self.manager._registry.synced.members_by_room
 
 
 @pytest.fixture(params=SERVERS)
@@ -292,7 +298,7 @@ async def test_a_refusal_undoes_everything_and_nobody_has_seen_anything(
         return await ending(self, req, ws)
 
     world.steps["bob"] = join_and
-    monkeypatch.setattr(Lobby, "limits", Limits(on_connect_seconds=BEFORE_TIMEOUT_SECONDS))
+    world.set_limits(monkeypatch, Limits(on_connect_seconds=BEFORE_TIMEOUT_SECONDS))
     alice = await world.join("alice")
     with pytest.raises(InvalidStatus) as refused:
         await world.join("bob")
@@ -418,7 +424,7 @@ async def test_a_binary_message_reaches_its_handler(world: World) -> None:
             '{"type": "say", "payload": {"text": 5}}',
             {
                 "code": "invalidPayload",
-                "error": "say has a bad payload in 'text': Expected `str`, got `int`.",
+                "error": "say has an invalid payload in 'text': Expected `str`, got `int`.",
                 "field": "text",
             },
         ),
@@ -426,7 +432,7 @@ async def test_a_binary_message_reaches_its_handler(world: World) -> None:
             '{"type": "say"}',
             {
                 "code": "invalidPayload",
-                "error": "say has a bad payload: Object missing required field `payload`.",
+                "error": "say has an invalid payload: Object missing required field `payload`.",
             },
         ),
         (
@@ -530,7 +536,7 @@ async def test_a_goodbye_that_hangs_is_cut_off(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(Lobby, "on_disconnect", hang)
-    monkeypatch.setattr(Lobby, "limits", Limits(on_disconnect_seconds=BEFORE_TIMEOUT_SECONDS))
+    world.set_limits(monkeypatch, Limits(on_disconnect_seconds=BEFORE_TIMEOUT_SECONDS))
     bob = await world.join("bob")
     await bob.close()
     await world.wait_until(lambda: world.rooms() == {} and len(world.manager) == 0)
@@ -660,7 +666,7 @@ async def test_a_kicked_client_that_stalls_its_own_handler_leaves_too(world: Wor
 
     bob = await world.connect_stalled(Streaming)
     await bob.send("stream")
-    await world.wait_until(lambda: any(c.outbox.waiting for c in world.manager))
+    await world.wait_until(lambda: any(c._outbox.waiting for c in world.manager))
     (connection,) = world.manager
     await asyncio.wait_for(connection.close(4001), WAIT_SECONDS)
     await world.wait_until(lambda: world.record == [("bob", 4001)])
@@ -720,7 +726,7 @@ async def test_a_client_that_stops_reading_is_closed_and_nobody_else_notices(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     limits = Limits(outbox_bytes=200_000, close_seconds=BEFORE_TIMEOUT_SECONDS)
-    monkeypatch.setattr(Lobby, "limits", limits)
+    world.set_limits(monkeypatch, limits)
     caplog.set_level(logging.INFO, logger="falcon_pachinko")
     alice = await world.join("alice")
     bob = await world.join("bob", small_buffer=True)
@@ -753,7 +759,7 @@ async def test_a_handler_cannot_outrun_its_own_client(world: World) -> None:
 
     bob = await world.connect_stalled(Streaming)
     await bob.send("stream")
-    await world.wait_until(lambda: any(c.outbox.waiting for c in world.manager))
+    await world.wait_until(lambda: any(c._outbox.waiting for c in world.manager))
     assert len(world.record) < total
     bob.resume_reading()
     assert [int(await bob.receive_raw()) for _ in range(total)] == list(range(total))
@@ -762,7 +768,9 @@ async def test_a_handler_cannot_outrun_its_own_client(world: World) -> None:
 async def test_a_server_without_the_known_protocol_class_still_serves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(falcon_pachinko.uvicorn.protocol, "NEEDED", ("gone in a later version",))
+    monkeypatch.setattr(
+        falcon_pachinko.uvicorn.protocol, "REQUIRED_ATTRIBUTES", ("gone in a later version",)
+    )
     record: list[Any] = []
     app = install(falcon.asgi.App())
     app.add_websocket_route("/lobby/{name}", Lobby, record, steps={})
@@ -773,7 +781,7 @@ async def test_a_server_without_the_known_protocol_class_still_serves(
         await bob.send("burst")
         assert len([await bob.receive() for _ in range(100)]) == 100
         (connection,) = app.ws_connection_manager
-        assert isinstance(connection.outbox, Outbox)
+        assert isinstance(connection._outbox, ASGIOutbox)
 
 
 async def test_each_connection_has_a_resource_of_its_own(world: World) -> None:

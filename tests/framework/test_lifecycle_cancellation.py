@@ -96,7 +96,7 @@ async def test_at_every_await_a_cancellation_ends_in_order(times: int) -> None:
         await asyncio.wait_for(asyncio.wait({task}), WAIT_SECONDS)
         assert task.cancelled() is not ended_by_itself
         assert len(goodbyes) <= accepted, "a goodbye without a welcome, or two of them"
-        rooms = app.ws_connection_manager.rooms
+        rooms = app.ws_connection_manager._registry.synced
         assert (rooms.members_by_room, rooms.rooms_by_member, goodbyes[1:]) == ({}, {}, [])
         assert len(app.ws_connection_manager) == 0
         if ended_by_itself:

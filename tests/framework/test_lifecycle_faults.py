@@ -56,7 +56,7 @@ class World:
 
     async def wait_members(self, *names: str) -> None:
         """Wait until these are in the room, and nobody else, seen or unseen."""
-        rooms = self.manager.rooms
+        rooms = self.manager._registry.synced
         async with asyncio.timeout(WAIT_SECONDS):
             while [c.user for c in rooms.rooms_by_member] != list(names):  # noqa: ASYNC110 (no event tells)
                 await asyncio.sleep(0.001)

@@ -104,7 +104,7 @@ class World:
 
     def is_empty(self) -> bool:
         """Whether nobody is in a room, seen or unseen."""
-        return not self.manager.rooms.rooms_by_member
+        return not self.manager._registry.synced.rooms_by_member
 
 
 class SilentClient:
@@ -151,7 +151,7 @@ async def test_a_client_that_vanishes_right_before_the_accept_was_never_there(wa
         await world.wait_until(lambda: len(world.manager) == 1)
         bob = SilentClient(world.served.port, "bob")
         await asyncio.wait_for(left.wait(), WAIT_SECONDS)
-        await world.wait_until(lambda: len(world.manager.rooms.rooms_by_member) == 1)
+        await world.wait_until(lambda: len(world.manager._registry.synced.rooms_by_member) == 1)
         await world.manager.broadcast_to_room("room", "marker")
         assert await alice.receive() == "marker"
     assert world.goodbyes == ["alice"]

@@ -1,173 +1,145 @@
-"""Imports go down only, and the public names are the listed ones."""
+"""The layering rule of the framework, its cycles, and its public names.
+
+The rule is written in the documentation of the framework, and read from there.
+"""
 
 import ast
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import falcon_pachinko
 
 PACKAGE = Path(falcon_pachinko.__file__).parent
+RULE = PACKAGE.parents[1] / "docs" / "framework" / "architecture.md"
 
-FLOORS = [
-    {"backends/base", "close_codes", "errors", "protocols", "limits"},
-    {
-        "backends/feed",
-        "backends/script",
-        "backends/tail",
-        "background",
-        "bucket",
-        "contract",
-        "deadline",
-        "entries",
-        "examples",
-        "handlers",
-        "held",
-        "collector",
-        "loops",
-        "manifest",
-        "messages",
-        "rooms",
-        "schemas",
-        "suspension",
-    },
-    {
-        "audience",
-        "backends/calls",
-        "backends/engine",
-        "backends/hearing",
-        "backends/listener",
-        "backends/memory",
-        "backends/presences",
-        "backends/redis",
-        "backends/wire",
-        "connection",
-        "inbox",
-        "outbox",
-        "newcomers",
-        "push",
-        "turn",
-        "uvicorn",
-        "workers",
-    },
-    {"backends/__init__", "manager", "publisher", "resource"},
-    {"asyncapi", "install", "routing", "typescript"},
-    {"__init__", "__main__"},
-]
-# Within a floor, these may import these.
-NEIGHBOURS = {
-    ("asyncapi", "install"),
-    ("asyncapi", "routing"),
-    ("backends/calls", "backends/engine"),
-    ("backends/feed", "backends/tail"),
-    ("backends/listener", "backends/engine"),
-    ("backends/engine", "backends/wire"),
-    ("backends/listener", "backends/wire"),
-    ("backends/hearing", "backends/calls"),
-    ("backends/hearing", "backends/engine"),
-    ("backends/hearing", "backends/listener"),
-    ("backends/presences", "backends/calls"),
-    ("backends/redis", "backends/calls"),
-    ("backends/redis", "backends/hearing"),
-    ("backends/redis", "backends/presences"),
-    ("backends/redis", "backends/engine"),
-    ("backends/redis", "backends/listener"),
-    ("backends/base", "errors"),
-    ("entries", "messages"),
-    ("publisher", "backends/__init__"),
-    ("audience", "connection"),
-    ("audience", "outbox"),
-    ("audience", "push"),
-    ("connection", "inbox"),
-    ("connection", "outbox"),
-    ("contract", "handlers"),
-    ("contract", "messages"),
-    ("errors", "close_codes"),
-    ("held", "messages"),
-    ("inbox", "outbox"),
-    ("install", "routing"),
-    ("resource", "manager"),
-    ("push", "outbox"),
-    ("push", "turn"),
-    ("uvicorn", "inbox"),
-    ("uvicorn", "outbox"),
-    ("uvicorn", "newcomers"),
-    ("uvicorn", "push"),
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    .removesuffix("__init__")
+    .rstrip("."): path
+    for path in PACKAGE.rglob("*.py")
 }
 
 
-def imported_modules(path: Path) -> set[str]:
-    """The modules of this package that a file imports, those for type checking too."""
-    found = set()
-    inside = path.parent == PACKAGE / "backends"
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def layers() -> list[set[str]]:
+    """Return the layers from the lowest to the highest."""
+    found = re.search(r"```layers\n(.*?)```", RULE.read_text("utf-8"), re.DOTALL)
+    assert found is not None, f"{RULE} contains no rule"
+    return [set(re.split(r",\s*", line)) for line in reversed(found[1].strip().splitlines())]
+
+
+def unit_of(module: str) -> str:
+    """Return the unit of the rule: a package or a single module."""
+    return module.partition(".")[0]
+
+
+def imports_of(module: str) -> Iterator[str]:
+    """Yield the modules of the package that a module imports."""
+    path = MODULES[module]
+    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
-            names = [node.module] if node.module else [alias.name for alias in node.names]
-            for name in names:
-                first, _, rest = name.partition(".")
-                if inside and node.level == 1:
-                    found.add(f"backends/{first}")
-                elif first == "backends":
-                    found.add(f"backends/{rest or '__init__'}")
-                else:
-                    found.add(first)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE.name):
-            found.add("an absolute import of the package itself")
-    return found
+            base = package[: len(package) - node.level + 1]
+            base += node.module.split(".") if node.module else []
+            for alias in node.names:
+                name = ".".join([*base, alias.name])
+                yield name if name in MODULES else ".".join(base)
+        elif isinstance(node, ast.ImportFrom):
+            assert not (node.module or "").startswith("falcon_pachinko"), (
+                f"{module}: relative imports"
+            )
 
 
-def name_of(path: Path) -> str:
-    """A module as it stands in FLOORS."""
-    return path.relative_to(PACKAGE).with_suffix("").as_posix()
+def test_imports_only_point_down() -> None:
+    rule = layers()
+    level_of = {unit: level for level, units in enumerate(rule) for unit in units}
+    free = {"", "__main__", "publisher", "scaffold", "uvicorn"}  # see the next tests
+    assert {unit_of(module) for module in MODULES} == level_of.keys() | free
+    for module in MODULES:
+        for imported in imports_of(module):
+            if unit_of(module) in free:
+                continue
+            assert unit_of(imported) in level_of, f"{module} imports {imported}"
+            upward = level_of[unit_of(imported)] > level_of[unit_of(module)]
+            assert not upward, f"{module} imports {imported}"
 
 
-def modules() -> list[Path]:
-    """All that serves: not what tests or writes code."""
-    return [*PACKAGE.glob("*.py"), *(PACKAGE / "backends").glob("*.py")]
+def test_the_accelerator_is_imported_by_nothing_and_imports_connection_and_below() -> None:
+    rule = layers()
+    allowed = {"uvicorn"}.union(
+        *rule[: next(i for i, units in enumerate(rule) if "connection" in units) + 1]
+    )
+    for module in MODULES:
+        units = {unit_of(imported) for imported in imports_of(module)}
+        if unit_of(module) == "uvicorn":
+            assert units <= allowed, module
+        else:
+            assert "uvicorn" not in units, module
 
 
-def test_imports_go_down_only() -> None:
-    floor_of = {module: number for number, floor in enumerate(FLOORS) for module in floor}
-    floor_of["scaffold"] = 0  # it needs nothing but errors, see below
-    for path in modules():
-        name = name_of(path)
-        for module in imported_modules(path):
-            down = floor_of[module] < floor_of[name]
-            assert down or (name, module) in NEIGHBOURS, f"{name} imports {module}"
+def test_of_the_redis_backend_only_backend_is_imported_from_outside() -> None:
+    for module in MODULES:
+        if not module.startswith("backends.redis"):
+            for imported in imports_of(module):
+                inside = imported.startswith("backends.redis")
+                assert not inside or imported == "backends.redis.backend", f"{module}: {imported}"
 
 
-def test_what_writes_code_stands_beside_what_serves() -> None:
-    writers = list((PACKAGE / "scaffold").glob("*.py"))
-    for path in writers:
-        assert imported_modules(path) <= {each.stem for each in writers} | {"errors"}, path.name
-    importers = [path.stem for path in PACKAGE.glob("*.py") if "scaffold" in imported_modules(path)]
-    assert importers == ["__main__"]
+def test_the_scaffold_imports_errors_only_and_is_imported_by_main_only() -> None:
+    for module in MODULES:
+        units = {unit_of(imported) for imported in imports_of(module)}
+        if unit_of(module) == "scaffold":
+            assert units <= {"scaffold", "errors"}, module
+        elif module != "__main__":
+            assert "scaffold" not in units, module
 
 
-def test_every_module_has_its_floor() -> None:
-    assert {name_of(path) for path in modules()} == set().union(*FLOORS)
+def test_imports_have_no_cycle() -> None:
+    graph = {module: set(imports_of(module)) - {module} for module in MODULES}
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join([*path, module])
+        if module not in done:
+            for imported in sorted(graph.get(module, ())):
+                visit(imported, (*path, module))
+            done.add(module)
+
+    for module in sorted(graph):
+        visit(module, ())
 
 
-def test_the_pure_floor_waits_for_nothing() -> None:
+def test_plain_modules_wait_for_nothing() -> None:
     for module in (
-        "backends/feed",
-        "backends/tail",
-        "bucket",
+        "backends.buffer",
+        "backends.redis.stream",
+        "connection.rate_limit",
+        "connection.transaction",
         "contract",
-        "entries",
-        "examples",
         "handlers",
-        "held",
+        "history",
         "messages",
-        "rooms",
-        "schemas",
+        "publication",
+        "rooms.membership",
+        "schema.examples",
+        "schema.json_schema",
     ):
-        tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+        tree = ast.parse(MODULES[module].read_text("utf-8"))
         assert not [node for node in ast.walk(tree) if isinstance(node, ast.Await)], module
+
+
+def test_no_function_is_longer_than_65_lines() -> None:
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert (node.end_lineno or 0) - node.lineno < 65, f"{module}.{node.name}"
 
 
 def test_the_public_names_are_the_listed_ones() -> None:
     assert sorted(falcon_pachinko.__all__) == [
         "App",
         "BackendUnavailable",
+        "ConfigurationError",
         "Connection",
         "History",
         "InvalidPayload",
@@ -179,6 +151,7 @@ def test_the_public_names_are_the_listed_ones() -> None:
         "PachinkoError",
         "RegistrationError",
         "Reject",
+        "RouteConfig",
         "ServerError",
         "WebSocketConnectionManager",
         "WebSocketLike",

@@ -13,6 +13,7 @@ from falcon_pachinko import (
     App,
     Connection,
     Limits,
+    RouteConfig,
     WebSocketLike,
     WebSocketResource,
     handles_message,
@@ -137,7 +138,7 @@ async def test_a_close_does_not_pass_the_accept(
     await asyncio.wait_for(server.task, WAIT_SECONDS)
     assert server.sent == ["websocket.accept", "websocket.close"]
     assert goodbyes == []  # it was never there
-    assert app.ws_connection_manager.rooms.members_by_room == {}
+    assert app.ws_connection_manager._registry.synced.members_by_room == {}
 
 
 async def test_falcons_error_handlers_know_that_the_handshake_was_accepted() -> None:
@@ -224,23 +225,26 @@ async def test_a_client_that_takes_one_message_after_the_other_is_not_stalled() 
         async def send(self, event: Event) -> None:
             await asyncio.sleep(0.01)
 
-    async def accept(*_: Any) -> None:
-        await connection.forward({"type": "websocket.accept"})
+    class Unaccepted:
+        unaccepted = True
+
+        async def accept(self, *_: Any) -> None:
+            await connection._forward({"type": "websocket.accept"})
 
     connection = Connection(asyncio.Queue[Event]().get, Slow().send)
-    connection.accept_handshake = accept
-    connection.limits = Limits(stall_seconds=0.2)
-    await connection.open()
+    connection._websocket = Unaccepted()  # type: ignore[assignment]
+    connection._configure(RouteConfig(limits=Limits(stall_seconds=0.2)))
+    await connection._open()
     for _ in range(3):
-        connection.deliver(Publication({"type": "said"}))
+        connection._deliver(Publication({"type": "said"}))
     own = asyncio.create_task(connection.send_text("own"))
     for _ in range(60):
-        connection.deliver(Publication({"type": "said"}))  # there is always one more that waits
+        connection._deliver(Publication({"type": "said"}))  # there is always one more that waits
         await asyncio.sleep(0.0095)
     assert not connection.closed
     assert own.done()
     await asyncio.wait_for(connection.close(), WAIT_SECONDS)
-    await connection.end()
+    await connection.aclose()
 
 
 @pytest.mark.parametrize("server", ["push", "uvicorn"])

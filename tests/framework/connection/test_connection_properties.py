@@ -30,6 +30,7 @@ from falcon_pachinko import (
     handles_message,
     install,
 )
+from falcon_pachinko.rooms.registry import ConnectionRegistry
 from falcon_pachinko.uvicorn import PushProtocol
 
 from ..support.wires import PortableWire, PushWire, SteppedLoop, Wire
@@ -163,6 +164,7 @@ class World:
         self.peers: dict[str, Peer] = {}
         self.rooms: dict[str, list[Peer]] = {room: [] for room in ROOMS}
         self.accepted: list[Peer] = []
+        self.visible: set[str] = set()
         self.texts = 0
         self.complaints: list[str] = []
 
@@ -174,7 +176,7 @@ class World:
     def catch_up(self) -> None:
         """Take note of who has been accepted since the last event: what was held back came to light."""
         for peer in self.accepted:
-            if peer.ws is not None and peer.ws.visible and not peer.opened:
+            if peer.ws is not None and peer.ws.id in self.visible and not peer.opened:
                 self.open(peer)
 
     def open(self, peer: Peer) -> None:
@@ -463,9 +465,20 @@ class Connections(RuleBasedStateMachine):
         self.app = install(falcon.asgi.App())
         self.app.add_websocket_route("/{name}", Obeying, self.world)
         self.manager = self.app.ws_connection_manager
+        self.record_accepts(self.manager._registry)
         self.tasks: list[asyncio.Task[None]] = []
         self.records = Records()
         logging.getLogger().addHandler(self.records)
+
+    def record_accepts(self, registry: ConnectionRegistry) -> None:
+        """Note the connections that become visible to others."""
+        add = registry.add
+
+        def record_and_add(connection: Connection) -> Coroutine[Any, Any, None]:
+            self.world.visible.add(connection.id)
+            return add(connection)
+
+        registry.add = record_and_add  # type: ignore[method-assign]
 
     def make_wire(self, peer: Peer, extra: int) -> Wire:
         raise NotImplementedError
@@ -688,7 +701,7 @@ class Connections(RuleBasedStateMachine):
         assert not self.world.complaints
         assert not self.loop.failures
         for room, members in self.world.rooms.items():
-            real = [connection.id for connection in self.manager.rooms.members(room)]
+            real = [connection.id for connection in self.manager._registry.synced.members(room)]
             assert real == [peer.ws.id for peer in members if peer.ws is not None]
             users = [peer.user for peer in members if peer.opened and peer.user is not None]
             assert await self.manager.members(room) == list(dict.fromkeys(users))
@@ -771,8 +784,8 @@ class Connections(RuleBasedStateMachine):
             self.perform(lambda: asyncio.sleep(FOR_EVER_SECONDS), None)
             for peer in self.world.peers.values():
                 self.check_end(peer)
-            assert (len(self.manager), self.manager.rooms.members_by_room) == (0, {})
-            assert self.manager.rooms.rooms_by_member == {}
+            assert (len(self.manager), self.manager._registry.synced.members_by_room) == (0, {})
+            assert self.manager._registry.synced.rooms_by_member == {}
             assert not asyncio.all_tasks(self.loop)
             assert not [task for task in self.tasks if task.exception()]
             self.check_log()

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from falcon_pachinko.connection.eager import begin
+from falcon_pachinko.connection.eager import run_eagerly
 
 
 async def test_what_does_not_wait_is_done_at_once() -> None:
@@ -14,7 +14,7 @@ async def test_what_does_not_wait_is_done_at_once() -> None:
     async def quick() -> None:
         done.append(True)
 
-    assert begin(quick()) is None
+    assert run_eagerly(quick()) is None
     assert done == [True]
 
 
@@ -23,7 +23,7 @@ async def test_what_is_raised_at_once_is_raised_at_once() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        begin(fails())
+        run_eagerly(fails())
 
 
 async def test_what_waits_goes_on_in_another_task() -> None:
@@ -38,7 +38,7 @@ async def test_what_waits_goes_on_in_another_task() -> None:
         await two.wait()
         steps.append("two")
 
-    suspended = begin(slow())
+    suspended = run_eagerly(slow())
     assert suspended is not None
     assert steps == ["begun"]
 
@@ -64,7 +64,7 @@ async def test_a_failure_of_what_it_waits_for_reaches_it() -> None:
             await asyncio.sleep(0)
             raise KeyError("afterwards") from None
 
-    suspended = begin(slow())
+    suspended = run_eagerly(slow())
     assert suspended is not None
     future.set_exception(ZeroDivisionError())
     with pytest.raises(KeyError, match="afterwards"):
@@ -82,7 +82,7 @@ async def test_a_cancellation_reaches_it() -> None:
             cancelled.append(True)
             raise
 
-    suspended = begin(slow())
+    suspended = run_eagerly(slow())
     assert suspended is not None
 
     async def finish() -> None:
@@ -119,7 +119,7 @@ class BareAwaitable:
 
 async def test_an_awaitable_that_is_only_an_iterator_works_too() -> None:
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    suspended = begin(cast(Any, BareAwaitable(future)))
+    suspended = run_eagerly(cast(Any, BareAwaitable(future)))
     assert suspended is not None
     asyncio.get_running_loop().call_soon(future.set_result, None)
     await asyncio.wait_for(asyncio.ensure_future(suspended), 5)
@@ -127,7 +127,7 @@ async def test_an_awaitable_that_is_only_an_iterator_works_too() -> None:
 
 async def test_what_is_no_coroutine_works_too() -> None:
     future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    suspended = begin(future)
+    suspended = run_eagerly(future)
     assert suspended is not None
     future.set_result(5)
     await suspended

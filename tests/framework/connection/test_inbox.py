@@ -171,7 +171,7 @@ async def test_back_pressure_is_not_mistaken_for_silence_on_the_push_protocol() 
         await asyncio.sleep(6 * PING_SECONDS)
         assert not sending.done(), "nothing held the client back"
         (connection,) = app.ws_connection_manager
-        assert connection.inbox.full
+        assert connection._inbox.full
         world.open_gate.set()
         await asyncio.wait_for(sending, WAIT_SECONDS)
         await world.wait_until(lambda: len(world.record) == 1001)
@@ -208,7 +208,7 @@ async def test_what_is_read_ahead_is_bounded(world: World) -> None:
     sending = asyncio.create_task(flood(client))
     await world.wait_until(lambda: len(world.app.ws_connection_manager) == 1)
     (connection,) = world.app.ws_connection_manager
-    await world.wait_until(lambda: connection.inbox.full)
+    await world.wait_until(lambda: connection._inbox.full)
     await asyncio.sleep(2 * PING_SECONDS)
     assert not sending.done()
     world.open_gate.set()

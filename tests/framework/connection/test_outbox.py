@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from falcon_pachinko import Limits
-from falcon_pachinko.connection.outbox import AnyOutbox, Event, Outbox
+from falcon_pachinko.connection.inbox import Event
+from falcon_pachinko.connection.outbox import ASGIOutbox, Outbox
 from falcon_pachinko.errors import OutboxFull
 from falcon_pachinko.publication import Publication
 from falcon_pachinko.uvicorn.outbox import PushOutbox
@@ -23,7 +24,7 @@ class Way:
     def __init__(self) -> None:
         self.arrived: list[str] = []
         self.failures: list[Exception] = []
-        self.outbox: AnyOutbox
+        self.outbox: Outbox
 
     def block(self) -> None:
         """The client stops reading; what has been given to the server already still arrives."""
@@ -45,7 +46,7 @@ class PortableWay(Way):
         super().__init__()
         self.room = asyncio.Event()
         self.room.set()
-        self.outbox = Outbox(self.send, self.failures.append)
+        self.outbox = ASGIOutbox(self.send, self.failures.append)
 
     async def send(self, event: Event) -> None:
         await self.room.wait()
@@ -82,7 +83,7 @@ class PushWay(Way):
 
     def block(self) -> None:
         self.outbox.write(Publication.of_text("in flight"))
-        self.outbox.turn.end()
+        self.outbox.batch.flush()
         self.outbox.pause()
 
     def resume(self) -> None:
@@ -130,7 +131,7 @@ async def test_the_bound_is_exact_to_one_message(way: Way, limits: Limits, fits:
     way.outbox.write(Publication.of_text("x" * 10))
     await asyncio.sleep(0)
     assert [type(failure) for failure in way.failures] == [OutboxFull]
-    way.outbox.stop()
+    way.outbox.abort()
 
 
 async def test_room_that_has_become_free_can_be_used_again(way: Way) -> None:
@@ -174,7 +175,7 @@ async def test_a_wait_that_is_cancelled_disturbs_nothing(way: Way) -> None:
 async def test_what_is_cleared_does_not_arrive_and_a_close_after_it_does(way: Way) -> None:
     way.block()
     way.outbox.write(Publication.of_text("dropped"))
-    way.outbox.clear()
+    way.outbox.discard()
     way.outbox.write(Publication.of_event(CLOSE))
     way.resume()
     await way.settle()

@@ -4,7 +4,7 @@ import asyncio
 import functools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, ClassVar
 
 import falcon.asgi
 import pytest
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.engine
 class Hall(WebSocketResource):
     """One room for all, where everybody may say everything."""
 
-    history: History | None = History(messages=50, seconds=60.0)
+    history: ClassVar[History | None] = History(messages=50, seconds=60.0)
 
     async def on_connect(
         self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, name: str, **params: Any

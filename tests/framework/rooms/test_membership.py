@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from falcon_pachinko.errors import InvalidRoomName
-from falcon_pachinko.rooms.membership import Rooms, check_room_name
+from falcon_pachinko.rooms.membership import Membership, check_room_name
 
 
 class Person:
     pass
 
 
-def empty_rooms() -> Rooms[Person, tuple[Person, ...], str]:
-    return Rooms(tuple)
+def empty_rooms() -> Membership[Person, str]:
+    return Membership()
 
 
 @pytest.mark.parametrize("room", ["a", "Ä" * 100, "x" * 200, "with space", "{}", "ROOM", "💬"])
@@ -48,17 +48,6 @@ def test_what_was_remembered_is_given_back_at_the_end() -> None:
         rooms.leave(person, "room")
 
 
-def test_an_audience_is_made_anew_only_where_something_has_changed() -> None:
-    rooms = empty_rooms()
-    one, two = Person(), Person()
-    rooms.join(one, "a", "")
-    rooms.join(two, "b", "")
-    a, b = rooms.audience("a"), rooms.audience("b")
-    rooms.renew(one)
-    assert rooms.audience("a") is not a
-    assert rooms.audience("b") is b
-
-
 class RoomsAgainstAModel(RuleBasedStateMachine):
     people = Bundle("people")
 
@@ -82,16 +71,12 @@ class RoomsAgainstAModel(RuleBasedStateMachine):
         if person in self.model[room]:
             assert self.rooms.leave(person, room) == self.model[room].pop(person)
 
-    @rule(person=people)
-    def renew(self, person: Person) -> None:
-        self.rooms.renew(person)
-
     @invariant()
     def agrees_with_the_model(self) -> None:
         for room in "abc":
             members = self.model[room]
             assert self.rooms.members(room) == tuple(members)
-            assert (self.rooms.audience(room) or ()) == tuple(members)
+            assert tuple(self.rooms.members_by_room.get(room, ())) == tuple(members)
             for person, note in members.items():
                 assert self.rooms.rooms_of(person)[room] == note
 
@@ -99,7 +84,6 @@ class RoomsAgainstAModel(RuleBasedStateMachine):
     def keeps_nothing_of_empty_rooms(self) -> None:
         occupied = {room for room, members in self.model.items() if members}
         assert set(self.rooms.members_by_room) == occupied
-        assert set(self.rooms.audiences) <= occupied
         assert all(self.rooms.rooms_by_member.values())
 
 

@@ -73,7 +73,7 @@ class Numbers:
         manager = app.ws_connection_manager
         resp.media = {
             "connections": len(manager),
-            "rooms": len(manager.rooms.members_by_room),
+            "rooms": len(manager._registry.synced.members_by_room),
             "tasks": len(asyncio.all_tasks()),
             "objects": len(gc.get_objects()),
             "memory_bytes": resident_bytes(),

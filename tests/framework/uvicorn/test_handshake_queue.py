@@ -10,7 +10,7 @@ from uvicorn.server import ServerState
 from falcon_pachinko import WebSocketLike, WebSocketResource, install
 from falcon_pachinko.testing import serve
 from falcon_pachinko.uvicorn import PushProtocol
-from falcon_pachinko.uvicorn.handshake_queue import TURNS_EACH, Newcomer
+from falcon_pachinko.uvicorn.handshake_queue import ITERATIONS_PER_HANDSHAKE, PendingHandshake
 
 WAIT_SECONDS = 15
 AT_ONCE = 30
@@ -64,7 +64,9 @@ async def test_of_those_who_come_at_once_one_begins_in_every_third_turn() -> Non
         turns.stopped = True
     assert len(begun) == AT_ONCE
     turns_of_each = sorted(begun.values())
-    assert all(later - earlier >= TURNS_EACH for earlier, later in pairwise(turns_of_each))
+    assert all(
+        later - earlier >= ITERATIONS_PER_HANDSHAKE for earlier, later in pairwise(turns_of_each)
+    )
 
 
 class FakeTransport(asyncio.Transport):
@@ -118,14 +120,14 @@ class Site:
             def __init__(self, **given: Any) -> None:
                 self.begun = begun
 
-        class NewcomerHere(Newcomer):
+        class PendingHandshakeHere(PendingHandshake):
             protocol_class = GuestHere
 
-        self.protocol_class = NewcomerHere
+        self.protocol_class = PendingHandshakeHere
         self.begun = begun
         self.state = ServerState()
 
-    def come(self, handshake: bytes) -> tuple[Newcomer, FakeTransport]:
+    def come(self, handshake: bytes) -> tuple[PendingHandshake, FakeTransport]:
         transport = FakeTransport()
         newcomer = self.protocol_class(config=None, server_state=self.state, app_state={})
         newcomer.connection_made(transport)
@@ -150,7 +152,7 @@ async def test_each_begins_in_its_turn_in_the_order_in_which_they_came() -> None
         assert site.begun == [b"%d" % earlier for earlier in range(number + 1)]
         assert transports[number].reading
         assert isinstance(transports[number].protocol, Guest)
-        await pass_turns(TURNS_EACH)
+        await pass_turns(ITERATIONS_PER_HANDSHAKE)
     assert not site.state.connections
     site.come(b"later")
     await pass_turns(1)
@@ -163,7 +165,7 @@ async def test_who_gives_up_takes_nobody_s_turn() -> None:
     for newcomer, transport in come[1:3]:
         transport.close()
         newcomer.connection_lost(None)
-    await pass_turns(1 + TURNS_EACH)
+    await pass_turns(1 + ITERATIONS_PER_HANDSHAKE)
     assert site.begun == [b"0", b"3"]
     newcomer, transport = site.come(b"alone")
     transport.close()
@@ -193,7 +195,7 @@ async def test_a_handshake_that_cannot_be_read_ends_only_its_own_connection() ->
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     _, bad = site.come(b"bad")
     _, good = site.come(b"good")
-    await pass_turns(1 + TURNS_EACH)
+    await pass_turns(1 + ITERATIONS_PER_HANDSHAKE)
     assert bad.closing
     assert [str(complaint["exception"]) for complaint in complaints] == ["this is no handshake"]
     assert not good.closing

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from falcon_pachinko.connection.outbox import Event
+from falcon_pachinko.connection.inbox import Event
 from falcon_pachinko.publication import Publication
 from falcon_pachinko.uvicorn.outbox import PushGroup, PushOutbox
-from falcon_pachinko.uvicorn.write_batch import MAX_JOINED_BYTES, Turn
+from falcon_pachinko.uvicorn.write_batch import MAX_JOINED_BYTES, WriteBatch
 
 
 class Transport:
@@ -43,20 +43,20 @@ class Clients:
         loop: Any = asyncio.new_event_loop()
         loop.close()
         loop.call_soon = lambda callback: None
-        self.turn = Turn(loop)
+        self.batch = WriteBatch(loop)
         self.transports = [Transport() for _ in range(count)]
         self.failures: list[list[Exception]] = [[] for _ in range(count)]
         self.outboxes = []
         for transport, failures in zip(self.transports, self.failures, strict=True):
             outbox = PushOutbox(loop, transport, self.send, failures.append)  # type: ignore[arg-type]
-            outbox.turn = self.turn
+            outbox.batch = self.batch
             self.outboxes.append(outbox)
 
     def send(self, event: Event) -> Awaitable[None]:
         raise AssertionError("no event is sent")
 
     def group(self, *members: int) -> PushGroup:
-        return PushGroup(self.turn, tuple(self.outboxes[member] for member in members))
+        return PushGroup(tuple(self.outboxes[member] for member in members))
 
 
 def texts(*values: object) -> list[Publication]:
@@ -67,9 +67,9 @@ def test_many_messages_to_one_room_are_one_write_for_each_member() -> None:
     clients = Clients(3)
     room = clients.group(0, 1, 2)
     for outgoing in texts(*range(8)):
-        clients.turn.post(room, outgoing)
+        clients.batch.add(room, outgoing)
     assert clients.transports[0].writes == []
-    clients.turn.end()
+    clients.batch.flush()
     first, *others = [transport.writes for transport in clients.transports]
     assert len(first) == 1
     assert all(writes[0] is first[0] for writes in others), "joined more than once"
@@ -80,9 +80,9 @@ def test_an_answer_to_each_message_does_not_split_the_writes() -> None:
     room = clients.group(0, 1, 2)
     for number in range(4):
         said, answer = texts(f"said {number}", f"answer {number}")
-        clients.turn.post(room, said)
+        clients.batch.add(room, said)
         clients.outboxes[0].write(answer)
-    clients.turn.end()
+    clients.batch.flush()
     assert [len(transport.writes) for transport in clients.transports] == [1, 1, 1]
     assert clients.transports[0].texts() == [
         f"{word} {number}" for number in range(4) for word in ("said", "answer")
@@ -95,8 +95,8 @@ def test_a_broken_transport_costs_the_others_nothing(broken: int) -> None:
     room = clients.group(0, 1, 2)
     clients.transports[broken].broken = True
     (outgoing,) = texts("hello")
-    clients.turn.post(room, outgoing)
-    clients.turn.end()
+    clients.batch.add(room, outgoing)
+    clients.batch.flush()
     for number in range(3):
         assert len(clients.failures[number]) == (number == broken)
         assert clients.transports[number].texts() == ([] if number == broken else ["hello"])
@@ -105,7 +105,7 @@ def test_a_broken_transport_costs_the_others_nothing(broken: int) -> None:
 def test_much_in_one_turn_is_written_before_its_end() -> None:
     clients = Clients(1)
     for outgoing in texts(*["x" * 100] * 1000):
-        clients.turn.post(clients.outboxes[0], outgoing)
+        clients.batch.add(clients.outboxes[0], outgoing)
     assert clients.transports[0].writes
     assert max(map(len, clients.transports[0].writes)) <= MAX_JOINED_BYTES + 102
 
@@ -135,7 +135,7 @@ def test_everybody_gets_what_is_meant_for_them_in_the_order_of_posting(posts: li
             clients.outboxes[target].write(outgoing)
             expected[target].append(str(number))
         else:
-            clients.turn.post(
+            clients.batch.add(
                 groups[target], outgoing, [clients.outboxes[member] for member in excluded]
             )
             for member, outbox in enumerate(clients.outboxes):
@@ -147,8 +147,8 @@ def test_everybody_gets_what_is_meant_for_them_in_the_order_of_posting(posts: li
             case ["resume", member]:
                 clients.outboxes[int(member)].resume()
             case ["end"]:
-                clients.turn.end()
-    clients.turn.end()
+                clients.batch.flush()
+    clients.batch.flush()
     for outbox in clients.outboxes:
         outbox.resume()
     assert [transport.texts() for transport in clients.transports] == expected

@@ -26,6 +26,7 @@ from .limits import Limits
 from .messages import Message, ServerError
 from .resource import WebSocketResource
 from .rooms.manager import WebSocketConnectionManager
+from .route_config import RouteConfig
 from .types import WebSocketLike
 
 __version__ = "0.1.0"
@@ -45,6 +46,7 @@ __all__ = [
     "PachinkoError",
     "RegistrationError",
     "Reject",
+    "RouteConfig",
     "ServerError",
     "WebSocketConnectionManager",
     "WebSocketLike",

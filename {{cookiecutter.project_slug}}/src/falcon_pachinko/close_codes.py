@@ -1,6 +1,8 @@
-"""Why a WebSocket connection has ended (RFC 6455 section 7.4)."""
+"""WebSocket close codes (RFC 6455 section 7.4)."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from falcon import HTTPError, HTTPStatus, WebSocketDisconnected
 from falcon.asgi.ws import http_status_to_ws_code
@@ -16,18 +18,18 @@ FORBIDDEN = http_status_to_ws_code(403)
 SLOW_READER = 4008
 TOO_MANY_MESSAGES = 4029
 
-# RFC 6455 section 7.4.1 and the IANA registry: what an endpoint may send, below the ranges for applications.
+# The codes that an endpoint may send, below the application ranges (RFC 6455 section 7.4.1, IANA registry).
 SENDABLE = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
 
-# RFC 6455 section 5.5: a control frame carries 125 bytes at most, and a close frame spends two on its code.
+# A control frame carries at most 125 bytes, two of which are a close frame's code (RFC 6455 section 5.5).
 MAX_REASON_BYTES = 123
 
 
 def check_close_code(code: int) -> int:
-    """Return the code if an endpoint may send it.
+    """Return a code that an endpoint may send.
 
     Raises:
-        ValueError: It may not.
+        ValueError: An endpoint may not send it.
     """
     if code in SENDABLE or 3000 <= code <= 4999:
         return code
@@ -37,19 +39,24 @@ def check_close_code(code: int) -> int:
 
 
 def shorten_close_reason(reason: str) -> str:
-    """Cut the reason to what fits into a close frame, between two characters."""
+    """Truncate a reason to the size of a close frame, at a character boundary."""
     return reason.encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")
 
 
+def close_event(code: int, reason: str) -> dict[str, Any]:
+    """Make the ASGI event that closes a connection."""
+    return {"type": "websocket.close", "code": code, "reason": shorten_close_reason(reason)}
+
+
 def is_disconnect(error: Exception) -> bool:
-    """Whether an exception only says that the client is gone; a TaskGroup puts it into a group."""
+    """Return whether an exception only reports a disconnect; a TaskGroup wraps it in a group."""
     if isinstance(error, ExceptionGroup):
         return error.split(WebSocketDisconnected)[1] is None
     return isinstance(error, WebSocketDisconnected)
 
 
 def close_code_of(error: Exception) -> int:
-    """The code that Falcon's own error handlers close with."""
+    """Return the code with which Falcon's error handlers close."""
     if isinstance(error, (HTTPError, HTTPStatus)):
         return http_status_to_ws_code(error.status_code)
     return INTERNAL_ERROR

@@ -1,7 +1,4 @@
-"""The contract of a resource: what its clients may say, what they are told, and why it closes.
-
-Nothing here waits or knows a socket.
-"""
+"""The contract of a route: the messages that it handles, the messages that it sends, its close codes."""
 
 from __future__ import annotations
 
@@ -21,20 +18,19 @@ from .errors import RegistrationError
 from .handlers import HandlerTable
 from .limits import Limits
 from .messages import Message, ServerError, ServerPosition
+from .route_config import RouteConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """What one resource class declares, checked.
+    """The checked declarations of a resource class on a route.
 
     Attributes:
-        name: The class's own.
-        handlers: What clients may say.
-        sends: What clients are told: each message's class by its type, the framework's ``ServerError``
-            among them.
-        sends_binary: Whether they may get binary messages too.
-        closes: Why the connection may be closed: a sentence for people by its code, the framework's
-            own ones among them.
+        name: The name of the class.
+        handlers: The messages that it handles.
+        sends: The classes of the messages that it sends by their type, including the framework's.
+        sends_binary: Whether it sends binary messages.
+        closes: The meaning of each close code, including the framework's.
     """
 
     name: str
@@ -45,28 +41,27 @@ class Contract:
 
     @property
     def has_positions(self) -> bool:
-        """Whether messages may have their position in the room."""
+        """Whether messages may carry their position in the room."""
         return ServerPosition in self.sends.values()
 
     @classmethod
-    def of(cls, owner: Any) -> Contract:
-        """Read the declaration of a ``WebSocketResource`` class.
+    def of(cls, owner: Any, config: RouteConfig) -> Contract:
+        """Read the declarations of a ``WebSocketResource`` class on a route.
 
         Raises:
-            RegistrationError: It declares something that is no message or no close code, or two
-                messages of one type.
+            RegistrationError: A declaration is not a message or not a close code, or two messages have
+                the same type.
         """
-        name = owner.__qualname__
-        declared = owner.sends
-        if owner.history is not None and isinstance(declared, (tuple, list)):
+        name, declared = owner.__qualname__, owner.sends
+        if config.history is not None and isinstance(declared, (tuple, list)):
             declared = (*declared, ServerPosition)
         sends, sends_binary = sent_messages(name, declared)
-        closes = closing_meanings(name, owner.closes, owner.limits)
-        return cls(name, owner.handler_table(), sends, sends_binary, closes)
+        closes = close_meanings(name, owner.closes, config.limits)
+        return cls(name, HandlerTable.of(owner), sends, sends_binary, closes)
 
 
 def sent_messages(name: str, declared: Any) -> tuple[dict[str, type[Message]], bool]:
-    """The declared messages by their types, and whether ``bytes`` is declared."""
+    """Return the declared messages by type, and whether ``bytes`` is declared."""
     if not isinstance(declared, (tuple, list)):
         raise RegistrationError(f"{name}.sends is {declared!r}: write sends = (FirstMessage, ...)")
     found: dict[str, type[Message]] = {}
@@ -84,21 +79,21 @@ def sent_messages(name: str, declared: Any) -> tuple[dict[str, type[Message]], b
         message_type = str(each.__struct_config__.tag)
         if message_type in found:
             raise RegistrationError(
-                f"{name}.sends has {found[message_type].__qualname__} and {each.__qualname__}, both of the"
-                f" type {message_type!r}: give one another name or tag"
+                f"{name}.sends has {found[message_type].__qualname__} and {each.__qualname__}, both of"
+                f" type {message_type!r}: give one of them another name or tag"
             )
         found[message_type] = each
     return found, bytes in declared
 
 
-def closing_meanings(name: str, declared: Any, limits: Limits) -> dict[int, str]:
-    """The meaning of each close code, the lowest first."""
+def close_meanings(name: str, declared: Any, limits: Limits) -> dict[int, str]:
+    """Return the meaning of each close code, in ascending order."""
     meanings = {
         MESSAGE_TOO_BIG: f"a message is larger than {limits.max_message_bytes:,} bytes",
-        INTERNAL_ERROR: "the server has failed",
-        SERVICE_RESTART: "the server stops",
+        INTERNAL_ERROR: "internal server error",
+        SERVICE_RESTART: "the server is restarting or shutting down",
         SLOW_READER: "the client reads too slowly",
-        TOO_MANY_MESSAGES: "the client goes on to send too many messages, though it was told so",
+        TOO_MANY_MESSAGES: "the client keeps sending too many messages after an error reply",
     }
     try:
         for code, meaning in dict(declared).items():
@@ -111,7 +106,7 @@ def closing_meanings(name: str, declared: Any, limits: Limits) -> dict[int, str]
 
 
 def first_paragraph(documented: object) -> str:
-    """What the docstring of a class or function says first, on one line; empty where it has none of its own."""
+    """Return the first paragraph of an object's own docstring on one line; empty without one."""
     text = getattr(documented, "__doc__", None)
     return (
         " ".join(inspect.cleandoc(text).partition("\n\n")[0].split()).replace("``", "`")

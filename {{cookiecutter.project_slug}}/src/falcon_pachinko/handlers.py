@@ -1,6 +1,6 @@
-"""Handlers: what comes in indexes a table, compiled once per class.
+"""Message handlers: a table per resource class, indexed by the message type.
 
-Nothing here waits or knows a socket.
+Plain code without sockets or waiting.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Handler = Callable[..., Awaitable[None]]
 
 
 def handles_message(message_type: str) -> Callable[[Function], Function]:
-    """Make a method of a resource the handler of one message type.
+    """Mark a method of a resource as the handler of one message type.
 
-    The method is ``async def name(self, ws, payload)``. The annotation of ``payload`` says what is
-    accepted: ``dict`` (or none) takes any object; a ``msgspec.Struct`` is decoded and validated in the
-    same pass as the message. A missing payload counts as ``{}`` where nothing is required.
+    The method is ``async def name(self, ws, payload)``. The annotation of ``payload`` is its type: ``dict``
+    (or none) accepts any object; a ``msgspec.Struct`` is decoded and validated in the same pass as the
+    message. A missing payload counts as ``{}`` if no field is required.
 
     Raises:
-        RegistrationError: The type is not a text with at least one character.
+        RegistrationError: The type is not a text, or empty.
     """
     if not isinstance(message_type, str) or not message_type:
         raise RegistrationError(
@@ -42,19 +42,26 @@ def handles_message(message_type: str) -> Callable[[Function], Function]:
 
 
 def handles_binary(function: Function) -> Function:
-    """Make ``async def name(self, ws, data: bytes)`` the handler of all binary messages of a resource."""
+    """Mark ``async def name(self, ws, data: bytes)`` as the handler of a resource's binary messages."""
     function.__handles_binary__ = True  # type: ignore[attr-defined]
     return function
 
 
 class HandlerTable:
-    """What the wire can reach in one resource class: its marked methods, and nothing else.
+    """The marked methods of a resource class: the only methods that a message can reach.
 
-    Compiled once per class. An overridden method keeps the mark that it has in the base class.
+    An overridden method keeps the mark of the base class.
+
+    Attributes:
+        decoder: Decodes a text to one of the envelopes; raises for a text that matches none.
+        envelopes: The handler by the envelope's class.
+        binary: The handler of binary messages.
+        by_type: The handlers by message type.
+        payload_types: The annotations of the payloads by message type.
 
     Raises:
-        RegistrationError: A handler is no coroutine function, has a wrong signature or an annotation
-            that cannot be decoded, or two handlers claim the same messages.
+        RegistrationError: A handler is not a coroutine function, has a wrong signature or an annotation
+            that cannot be decoded, or two handlers have the same message type.
     """
 
     def __init__(self, owner: type) -> None:
@@ -88,31 +95,39 @@ class HandlerTable:
                 f"{owner.__qualname__}: a payload annotation cannot be decoded: {error}"
             ) from error
 
-    def decode(self, text: str) -> tuple[Handler, Any] | None:
-        """Find the handler of a message and its payload; ``None`` where there is none for it.
+    @classmethod
+    def of(cls, owner: type) -> HandlerTable:
+        """Return the table of a resource class, compiled at the first call.
 
         Raises:
-            InvalidPayload: The type is known and the payload does not fit.
+            RegistrationError: As for the constructor.
         """
-        try:
-            envelope = self.decoder.decode(text)
-        except (ValueError, RecursionError) as error:
-            # PERF: a second look at the type is paid for by bad messages only.
-            if (message_type := type_of(text)) not in self.by_type:
-                return None
+        table = vars(owner).get("_handler_table")
+        if not isinstance(table, cls):
+            table = cls(owner)
+            owner._handler_table = table  # type: ignore[attr-defined]
+        return table
+
+    def check_payload(self, text: str, error: Exception) -> None:
+        """Raise InvalidPayload for a text that :attr:`decoder` has refused, if its type has a handler.
+
+        Raises:
+            InvalidPayload: The type is known and the payload does not match.
+        """
+        message_type = type_of(text)
+        if message_type in self.by_type:
             reason, field = explain(error)
             raise InvalidPayload(message_type, field, reason) from None
-        return self.envelopes[type(envelope)], envelope.payload
 
 
 class Head(msgspec.Struct):
-    """As much of an envelope as tells its type."""
+    """The type of an envelope."""
 
     type: str
 
 
 class Nothing(msgspec.Struct, tag_field="type", tag=""):
-    """Keeps the union from being empty; no handler has the empty type."""
+    """A member that keeps the union from being empty; no handler has the empty type."""
 
     payload: msgspec.UnsetType
 
@@ -121,7 +136,7 @@ HEAD_DECODER = msgspec.json.Decoder(Head)
 
 
 def type_of(text: str) -> str:
-    """The type that a message names; empty where it names none."""
+    """Return the type of a message; empty if it has none."""
     try:
         return HEAD_DECODER.decode(text).type
     except (ValueError, RecursionError):
@@ -129,13 +144,13 @@ def type_of(text: str) -> str:
 
 
 def explain(error: Exception) -> tuple[str, str]:
-    """What was expected, and where in the payload."""
+    """Return the expected value and the path in the payload."""
     reason, _, path = str(error).partition(" - at `$")
     return reason, path.removesuffix("`").removeprefix(".payload").removeprefix(".")
 
 
 def marked_methods(owner: type) -> Iterator[tuple[Handler, tuple[str, ...], bool]]:
-    """The handlers of a class in the order of definition, each as the class itself would call it."""
+    """Yield the handlers of a class in the order of definition, with their types and the binary mark."""
     marks: dict[str, tuple[tuple[str, ...], bool]] = {}
     for base in reversed(owner.__mro__):
         for name, value in vars(base).items():
@@ -146,12 +161,12 @@ def marked_methods(owner: type) -> Iterator[tuple[Handler, tuple[str, ...], bool
             if any(found):
                 marks[name] = found
     for name, (message_types, binary) in marks.items():
-        if (handler := getattr(owner, name)) is not None:  # None in a subclass takes it away
+        if (handler := getattr(owner, name)) is not None:  # None in a subclass removes the handler
             yield handler, message_types, binary
 
 
 def payload_parameter(handler: Handler) -> Any:
-    """Check the signature ``(self, ws, payload)`` and return the payload's annotation."""
+    """Check the signature ``(self, ws, payload)`` and return the annotation of the payload."""
     if not inspect.iscoroutinefunction(handler):
         raise RegistrationError(
             f"{handler.__qualname__} must be a coroutine function: write 'async def'"
@@ -161,7 +176,7 @@ def payload_parameter(handler: Handler) -> Any:
         bound = signature.bind(None, None, None)
     except TypeError as error:
         raise RegistrationError(
-            f"{handler.__qualname__}{signature} cannot be called as handler: it takes (self, ws, payload)"
+            f"{handler.__qualname__}{signature} cannot be called as a handler: it takes (self, ws, payload)"
         ) from error
     try:
         hints = get_type_hints(handler, include_extras=True)
@@ -174,7 +189,7 @@ def payload_parameter(handler: Handler) -> Any:
 
 
 def envelope_struct(message_type: str, payload_type: Any) -> type[msgspec.Struct]:
-    """The struct of one whole message. A payload in which nothing is required may also be missing."""
+    """Make the struct of a message; a payload without required fields may be missing."""
     payload: tuple[Any, ...] = ("payload", payload_type)
     if may_be_missing(payload_type):
         payload = (*payload, msgspec.field(default_factory=payload_type))
@@ -182,7 +197,7 @@ def envelope_struct(message_type: str, payload_type: Any) -> type[msgspec.Struct
 
 
 def may_be_missing(payload_type: Any) -> bool:
-    """Whether a missing payload counts as ``{}``: that is a dict, or a struct without required fields."""
+    """Return whether a missing payload counts as ``{}``: a dict, or a struct without required fields."""
     return get_origin(payload_type) is dict or (
         isinstance(payload_type, type)
         and issubclass(payload_type, msgspec.Struct)
@@ -191,5 +206,5 @@ def may_be_missing(payload_type: Any) -> bool:
 
 
 def union_of(types: Iterable[type]) -> Any:
-    """One type for the decoder; where there is no handler, one that a stranger's message cannot fit."""
+    """Return one type for the decoder; without handlers, one that no message matches."""
     return functools.reduce(operator.or_, types, Nothing)

@@ -7,26 +7,27 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds of one connection; a resource class may set its own as ``limits``.
+    """The bounds of one connection; a resource class may set its own as ``limits``.
 
     Attributes:
-        on_connect_seconds: How long ``on_connect`` may take; after that the connection is refused.
-        on_disconnect_seconds: How long ``on_disconnect`` may take; after that it is cancelled and logged.
-        close_seconds: How long a close waits for messages that are still on their way to a slow client.
-        stall_seconds: How long a handler that sends to its own client waits until all that was sent
-            has left; after that the client is closed with 4008.
-        outbox_bytes: How much may wait for one client; beyond it the client is closed with 4008.
-        outbox_messages: How many messages may wait for one client; beyond it the same.
-        max_message_bytes: How large a message of the client may be (a text in UTF-8); a larger one
-            closes the connection with 1009. The server has a bound of its own, which counts where it is lower.
-        messages_per_second: How many messages a client may send in the long run; ``math.inf`` for any
-            number. One above it is answered with ``serverError`` and not handled.
-        message_burst: How many it may send at once. Who is that many in debt is closed with 4029.
-        inbox_bytes: How much is read ahead of a busy handler; then the client has to wait.
-        inbox_messages: How many messages are read ahead; beyond it the same.
+        on_connect_seconds: The timeout of ``on_connect``; then the connection is refused.
+        on_disconnect_seconds: The timeout of ``on_disconnect``; then it is cancelled and logged.
+        close_seconds: The time that a close waits for pending messages to a slow client.
+        stall_seconds: The time that a handler that sends to its own client waits for pending messages; if
+            the client has read nothing meanwhile, it is closed with 4008.
+        outbox_bytes: The maximum size of pending messages; above it the client is closed with 4008.
+        outbox_messages: The maximum number of pending messages; above it likewise.
+        max_message_bytes: The maximum size of an inbound message (a text in UTF-8); a larger one closes the
+            connection with 1009. The server has a bound of its own, which applies if it is lower.
+        messages_per_second: The sustained rate of inbound messages; ``math.inf`` for no bound. A message
+            above the rate is answered with ``serverError`` and not handled.
+        message_burst: The number of messages accepted at once. After as many messages above the rate the
+            client is closed with 4029.
+        inbox_bytes: The maximum size of messages read ahead of a busy handler; then reading is paused.
+        inbox_messages: The maximum number of messages read ahead; then likewise.
 
     Raises:
-        ValueError: A bound is no number above zero.
+        ValueError: A bound is not a number above zero.
     """
 
     on_connect_seconds: float = 10.0

@@ -1,4 +1,4 @@
-"""Between Falcon's router and a resource: one object per route, one fresh resource per connection."""
+"""Routes: Falcon's router calls one object per route, which creates a resource per connection."""
 
 from __future__ import annotations
 
@@ -14,42 +14,39 @@ import falcon.asgi
 from .connection.connection import Connection
 from .contract import Contract
 from .errors import RegistrationError
-from .handlers import HandlerTable
-from .history import History, Position
-from .limits import Limits
+from .history import Position
+from .lifecycle import Lifecycle
 from .resource import WebSocketResource
 from .rooms.manager import WebSocketConnectionManager
+from .route_config import RouteConfig
 
 logger = logging.getLogger(__name__)
 
 ResourceFactory = Callable[..., WebSocketResource]
 
-# What a resource class may not define: the framework calls or sets it on each resource.
-RESERVED = frozenset(
-    {
-        "connect",
-        "connection",
-        "disconnect",
-        "handler_table",
-        "hold_off",
-        "listen",
-        "live",
-        "manager",
-        "table",
-    }
-)
+# Attributes that the framework sets on each resource; a class may not define them.
+RESERVED_ATTRIBUTES = frozenset({"connection", "manager"})
 
-# The connection stands under this name in the scope.
+# The key of the connection in the scope.
 CONNECTION_KEY = "falcon_pachinko.connection"
-# More rooms than a connection has that comes back; each costs a look.
+# SECURITY: each position of a reconnecting client costs a lookup per room.
 MAX_POSITIONS = 64
-NOWHERE = Position("", 0)
-# RFC 6570 as Falcon reads it: a field may name its converter, as in {number:int}.
+UNKNOWN_POSITION = Position("", 0)
+# RFC 6570 as Falcon parses it: a field may have a converter, as in {number:int}.
 TEMPLATE_FIELD = re.compile(r"{\s*(\w+)[^}]*}")
 
 
 class WebSocketRoute:
-    """What Falcon calls for each connection to one URI template."""
+    """The object that Falcon calls for each connection to one URI template.
+
+    Args:
+        uri_template: The URI template.
+        factory: Makes a resource.
+        args: The arguments of the factory.
+        kwargs: The keyword arguments of the factory.
+        manager: The connection manager.
+        config: The configuration.
+    """
 
     def __init__(
         self,
@@ -58,75 +55,93 @@ class WebSocketRoute:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         manager: WebSocketConnectionManager,
-        allowed_origins: Collection[str],
+        config: RouteConfig,
     ) -> None:
         self.uri_template = uri_template
         self.factory = factory
         self.args = args
         self.kwargs = kwargs
         self.manager = manager
-        self.allowed_origins = allowed_origins
+        self.config = config
 
     @property
     def resource_class(self) -> type[WebSocketResource]:
-        """What class the factory says that its resources are of.
+        """The class of the factory's resources.
 
         Raises:
-            RegistrationError: It does not say so.
+            RegistrationError: The factory does not declare it.
         """
-        factory: Any = self.factory
-        if isinstance(factory, functools.partial):
-            factory = factory.func
-        if not isinstance(factory, type):
-            try:
-                factory = get_type_hints(factory).get("return")
-            except NameError:
-                factory = None
-        if isinstance(factory, type) and issubclass(factory, WebSocketResource):
-            return factory
+        declared = declared_class(self.factory)
+        if declared is not None and issubclass(declared, WebSocketResource):
+            return declared
         raise RegistrationError(
-            f"{self.factory!r} for {self.uri_template!r} does not say what it returns: annotate it"
+            f"{self.factory!r} for {self.uri_template!r} does not declare its return type: annotate it"
             " with the resource's class, as in '-> ChatRoomResource'"
         )
+
+    @property
+    def contract(self) -> Contract:
+        """The messages and close codes of this route.
+
+        Raises:
+            RegistrationError: The factory does not declare the resource's class.
+        """
+        return Contract.of(self.resource_class, self.config)
 
     async def on_websocket(
         self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket, **params: Any
     ) -> None:
-        """Make a resource and let it live the connection's life."""
+        """Create a resource and run the life of the connection."""
         connection: Connection = req.scope[CONNECTION_KEY]
         if connection.closed:
-            return  # a middleware has refused already
-        if not origin_is_allowed(req, self.allowed_origins):
-            logger.info("refused the origin %r for %s", req.get_header("Origin"), req.path)
+            return  # a middleware has refused it
+        if not origin_is_allowed(req, self.config.allowed_origins):
+            logger.info("%s: refused the origin %r", req.path, req.get_header("Origin"))
             await connection.close()
             return
         resource = self.factory(*self.args, **self.kwargs)
         if not isinstance(resource, WebSocketResource):
             raise RegistrationError(
-                f"{self.factory!r} returned {resource!r}: a WebSocketResource is needed"
+                f"{self.factory!r} returned {resource!r}: it must return a WebSocketResource"
             )
         if "connection" in vars(resource):
             raise RegistrationError(
-                f"{self.factory!r} returned {resource!r} before: make a fresh one"
+                f"{self.factory!r} returned {resource!r} again: it must return a new one each time"
             )
         resource.connection = connection
         resource.manager = self.manager
-        connection.limits = resource.limits
-        connection.history = resource.history
-        if resource.history is not None:
-            connection.since = positions_in(req)
-            connection.previous_id = req.get_param("connection", default="")
-        connection.accept_handshake = ws.accept
-        await resource.live(req, params)
+        config = self.config.for_class(type(resource))
+        connection._configure(config)
+        connection._websocket = ws
+        if config.history is not None:
+            connection._since = positions_in(req)
+            connection._previous_id = req.get_param("connection", default="")
+        await Lifecycle(resource, connection, self.manager._registry).run(req, params)
+
+
+def declared_class(factory: Any) -> type | None:
+    """Return the class whose instances a factory returns, as far as it declares it."""
+    if isinstance(factory, functools.partial):
+        factory = factory.func
+    if not isinstance(factory, type):
+        try:
+            factory = get_type_hints(factory).get("return")
+        except NameError:
+            return None
+    return factory if isinstance(factory, type) else None
 
 
 def check_resource(
-    template: str, factory: ResourceFactory, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> None:
-    """Find what cannot work before anybody connects.
+    template: str,
+    factory: ResourceFactory,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    config: RouteConfig,
+) -> RouteConfig:
+    """Check a route before the first connection; return its configuration with the class's values.
 
     Raises:
-        RegistrationError: The message says what is wrong and what would be right.
+        RegistrationError: The route cannot work; the message names the fault and its correction.
     """
     if not callable(factory):
         raise RegistrationError(
@@ -140,31 +155,40 @@ def check_resource(
         ) from error
     if isinstance(factory, functools.partial):
         factory = factory.func
-    if not isinstance(factory, type):
-        return
+    if isinstance(factory, type):
+        return check_class(template, factory, config)
+    declared = declared_class(factory)
+    if declared is not None and issubclass(declared, WebSocketResource):
+        return config.for_class(declared)
+    return config
+
+
+def check_class(template: str, factory: type, config: RouteConfig) -> RouteConfig:
+    """Check the resource class of a route.
+
+    Raises:
+        RegistrationError: The class cannot work.
+    """
     name = factory.__qualname__
     if not issubclass(factory, WebSocketResource):
         raise RegistrationError(
-            f"{name} for {template!r} is no WebSocketResource: derive it from that class"
+            f"{name} for {template!r} is not a WebSocketResource: derive it from that class"
         )
-    if not isinstance(factory.limits, Limits):
-        raise RegistrationError(f"{name}.limits is {factory.limits!r}: write limits = Limits(...)")
-    if not (factory.history is None or isinstance(factory.history, History)):
-        raise RegistrationError(
-            f"{name}.history is {factory.history!r}: write history = History(...)"
-        )
+    try:
+        config = config.for_class(factory)
+    except RegistrationError as error:
+        raise RegistrationError(f"{name}.{error}") from None
     for method in ("on_connect", "on_disconnect", "on_unhandled", "on_invalid"):
         if not inspect.iscoroutinefunction(getattr(factory, method)):
             raise RegistrationError(
                 f"{name}.{method} must be a coroutine function: write 'async def'"
             )
     for base in factory.__mro__[: factory.__mro__.index(WebSocketResource)]:
-        for attribute in RESERVED & vars(base).keys():
-            if not isinstance(vars(base)[attribute], HandlerTable):
-                raise RegistrationError(
-                    f"{base.__qualname__}.{attribute} would take the place of the framework's own:"
-                    " give it another name"
-                )
+        for attribute in RESERVED_ATTRIBUTES & vars(base).keys():
+            raise RegistrationError(
+                f"{base.__qualname__}.{attribute} would replace an attribute of the framework: give it"
+                " another name"
+            )
     fields = dict.fromkeys(TEMPLATE_FIELD.findall(template), "")
     try:
         inspect.signature(factory.on_connect).bind(None, None, None, **fields)
@@ -172,21 +196,22 @@ def check_resource(
         raise RegistrationError(
             f"{name}.on_connect cannot be called with the fields of {template!r} ({', '.join(fields) or 'none'}): {error}"
         ) from error
-    Contract.of(factory)
+    Contract.of(factory, config)
+    return config
 
 
 def positions_in(req: falcon.asgi.Request) -> tuple[Position, ...]:
-    """Where a client that has come back left off; what is no position counts as one that nobody knows."""
+    """Return the positions that a reconnecting client has sent; an invalid one counts as unknown."""
     given = req.get_param_as_list("since", default=[])
-    return tuple(Position.parse(text) or NOWHERE for text in given[:MAX_POSITIONS])
+    return tuple(Position.parse(text) or UNKNOWN_POSITION for text in given[:MAX_POSITIONS])
 
 
 def origin_is_allowed(req: falcon.asgi.Request, allowed_origins: Collection[str]) -> bool:
-    """Whether a page of this origin may connect.
+    """Return whether a page of the request's origin may connect.
 
-    SECURITY: browsers open WebSockets to any host and send its cookies along (RFC 6455 section 10.2),
-    so by default only a page of the same host and port may (the scheme is the proxy's affair). Programs
-    that are no browsers send no Origin and have no cookies of somebody else.
+    SECURITY: browsers open WebSockets to any host and send its cookies (RFC 6455 section 10.2), so by
+    default only a page of the same host and port may connect (the scheme depends on the proxy). Programs
+    other than browsers send no Origin and no other user's cookies.
     """
     origin = req.get_header("Origin")
     if origin is None or origin in allowed_origins or "*" in allowed_origins:

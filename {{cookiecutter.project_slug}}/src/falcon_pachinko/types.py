@@ -1,29 +1,37 @@
-"""What a handler may do with a connection."""
+"""The types of handlers' arguments."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 
 class WebSocketLike(Protocol):
     """The part of a WebSocket that handlers use.
 
-    The framework hands a :class:`~falcon_pachinko.connection.Connection` to each handler; a
-    ``falcon.asgi.WebSocket`` fits too, and so does a stand-in of a test.
+    Handlers get a :class:`~falcon_pachinko.Connection`; a ``falcon.asgi.WebSocket`` or a test's
+    substitute matches as well.
     """
 
     @property
     def closed(self) -> bool:
         """Whether either side has closed the connection."""
+        ...
 
-    async def send_media(self, media: object) -> None:
+    def send_media(self, media: object) -> Coroutine[Any, Any, None]:
         """Send an object as JSON text."""
+        ...
 
-    async def send_text(self, payload: str) -> None:
+    def send_text(self, payload: str) -> Coroutine[Any, Any, None]:
         """Send a text message."""
+        ...
 
-    async def send_data(self, payload: bytes) -> None:
+    def send_data(self, payload: bytes) -> Coroutine[Any, Any, None]:
         """Send a binary message."""
+        ...
 
-    async def close(self, code: int | None = None, reason: str | None = None) -> None:
+    def close(
+        self, code: int | None = None, reason: str | None = None
+    ) -> Coroutine[Any, Any, None]:
         """Close the connection."""
+        ...

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import falcon.asgi
 
-from falcon_pachinko import App, install
+from falcon_pachinko import App, RouteConfig, install
 from falcon_pachinko.workers import WorkerController
 
 from .auth import AuthMiddleware
@@ -60,7 +60,7 @@ def create_app(settings: Settings) -> App:
     app.add_websocket_route(
         "{{ cookiecutter.websocket_path }}/{room_name}",
         {{ cookiecutter.__resource_class }},
-        history=settings.history,
+        route_config=RouteConfig(history=settings.history),
     )
 
     app.add_route("/asyncapi.json", ContractResource(describe(app, settings)))

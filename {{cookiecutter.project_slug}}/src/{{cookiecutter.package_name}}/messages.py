@@ -14,7 +14,6 @@ from typing import Annotated
 import msgspec
 
 from falcon_pachinko import Message
-from falcon_pachinko.messages import ServerPosition
 
 RoomName = Annotated[
     str,
@@ -92,7 +91,6 @@ class ServerSystemAnnouncement(Message, frozen=True):
 
 # What the chat sends: one that is missing here fails a test by its name.
 SERVER_MESSAGES = (
-    ServerPosition,
     ServerSystemMessage,
     ServerRoomState,
     ServerUserJoined,

@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from falcon_pachinko import History, RegistrationError
 from falcon_pachinko.backends import backend_from_url
 from falcon_pachinko.backends.base import Backend, Timing
-from falcon_pachinko.app import ORIGIN
+from falcon_pachinko.route_config import is_origin
 
 ENV_PREFIX = "APP_"
 DEVELOPMENT_SECRET = "for-development-only-this-secret-is-known-to-everybody"
@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     def check_public_origin(cls, origin: str) -> str:
         """It is what a browser shows before the path, without a default port."""
         origin = without_default_port(origin.lower())
-        if origin and not (ORIGIN.fullmatch(origin) and origin.startswith("http")):
+        if origin and not (is_origin(origin) and origin.startswith("http")):
             raise ValueError(f"{origin!r} is no origin: write it like https://chat.example.com")
         return origin
 
@@ -115,7 +115,7 @@ class Settings(BaseSettings):
         """An origin is what a browser sends in the header of that name."""
         origins = tuple(without_default_port(origin.lower()) for origin in origins)
         for origin in origins:
-            if origin != "*" and not ORIGIN.fullmatch(origin):
+            if origin != "*" and not is_origin(origin):
                 raise ValueError(f"{origin!r} is no origin: write it like https://chat.example.com")
         return origins
 

@@ -387,7 +387,7 @@ async def test_a_payload_that_does_not_fit_is_answered_with_the_place(
     async with server.join("Alice", room) as alice:
         await alice.send_raw(json.dumps({"type": "clientSendMessage", **message}))
         sentence = await expect_error_and_life(alice, "invalidPayload", field)
-        assert sentence.startswith("clientSendMessage has a bad payload")
+        assert sentence.startswith("clientSendMessage has an invalid payload")
 
 
 async def test_a_bad_message_is_answered_to_its_sender_only(server: Server, room: str) -> None:

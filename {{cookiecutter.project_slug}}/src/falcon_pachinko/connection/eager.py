@@ -1,8 +1,8 @@
-"""Run an awaitable without a task for as long as it does not wait.
+"""Run an awaitable without a task until it suspends.
 
-Most sends of an ASGI server end without waiting: the kernel takes the bytes. A task for each of them
-costs more than the send itself, so the first step is made in place and only an awaitable that really
-waits goes on in a task.
+Most calls of an ASGI server's ``send`` finish without suspending, because the kernel takes the bytes at
+once. A task per call costs more than the call itself, so the first step runs in place, and only an
+awaitable that suspends continues in a task.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class Suspended:
-    """An awaitable that has begun and waits; awaiting this lets it go on, in whatever task awaits it."""
+    """An awaitable that has started and suspended; awaiting this object continues it in any task."""
 
     __slots__ = ("steps", "waits_for")
 
@@ -27,8 +27,8 @@ class Suspended:
                 try:
                     yield self.waits_for
                 except BaseException as error:
-                    # NOTE: __await__ promises an iterator only (PEP 492); a server written in
-                    #   another language may have one that nothing can be thrown into.
+                    # NOTE: __await__ returns an iterator (PEP 492), which may lack throw() where a
+                    #   server is written in another language.
                     throw = getattr(self.steps, "throw", None)
                     if throw is None:
                         raise
@@ -39,11 +39,11 @@ class Suspended:
             return
 
 
-def begin(awaitable: Awaitable[Any]) -> Suspended | None:
-    """Make the first step; ``None`` when that was all. What the step raises is raised here."""
+def run_eagerly(awaitable: Awaitable[Any]) -> Suspended | None:
+    """Run the first step; return ``None`` if the awaitable has finished. Its exceptions are raised here."""
     try:
         if isinstance(awaitable, CoroutineType):
-            # PERF: without the iterator, which nobody needs when that was all.
+            # PERF: no iterator object for a coroutine that finishes at once.
             waits_for = awaitable.send(None)
             steps = awaitable.__await__()
         else:

@@ -1,4 +1,4 @@
-"""The way in on any ASGI server: one reader, whom our own close can wake, and read-ahead behind slow handlers."""
+"""Inbound messages of a connection on any ASGI server: one reader, and read-ahead behind slow handlers."""
 
 from __future__ import annotations
 
@@ -9,56 +9,62 @@ from typing import Any, Protocol
 from ..limits import DEFAULT_LIMITS, Limits
 from ..messages import size_bytes_of
 from ..support.loop_local import PerLoop
-from .outbox import ignore
 
 Event = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 Message = str | bytes
 
-# A handler that is seen busy with the same message at two ticks is slow. Two ticks are well within
-# the shortest ping interval that anybody uses, one second.
-TICK_SECONDS = 0.25
+# A handler that is busy with one message at two checks is slow. Two checks fit into the shortest ping
+# interval in use, one second.
+CHECK_SECONDS = 0.25
 
 
-class AnyInbox(Protocol):
-    """Messages of one client in the order in which it sent them, read by one task."""
+class Inbox(Protocol):
+    """The messages of one client in their order, read by one task."""
 
     limits: Limits
 
     @property
     def full(self) -> bool:
-        """Whether the client has to wait now."""
+        """Whether nothing more is read from the client for now."""
+        ...
 
-    def watch(self) -> None:
-        """See a client that gives up while ``on_connect`` runs."""
+    def start_watching(self) -> None:
+        """Detect a disconnect while ``on_connect`` runs."""
+        ...
 
     async def stop_watching(self) -> None:
-        """Let the event loop have a last look at the client; let go of what ``watch`` has begun."""
+        """Let the event loop report a disconnect that has happened; stop what ``start_watching`` started."""
+        ...
 
-    def open(self) -> None:
-        """From now on the calling task is the one that reads."""
+    def start(self) -> None:
+        """Make the calling task the reader."""
+        ...
 
     async def next(self) -> Message | None:
-        """Wait for the next message; ``None`` once there is no more, or after an interruption."""
+        """Wait for the next message; return ``None`` at the end or after :meth:`interrupt`."""
+        ...
 
     def interrupt(self) -> None:
-        """Wake the reader, if it waits for something to come; a running handler is left alone."""
+        """Wake the reader if it waits for a message; a running handler is not disturbed."""
+        ...
 
     def close(self) -> None:
-        """Read no more."""
+        """Stop reading."""
+        ...
 
 
-class Inbox:
-    """What the server has received from one client; direct, except behind a slow handler.
+class ASGIInbox:
+    """The messages that the server's ``receive`` returns: read directly, ahead only behind a slow handler.
 
-    Servers read nothing from a client whose last message the application has not taken yet, not even
-    the answer to their own ping, and then give up a healthy client. So what comes while a handler is
-    slow is read ahead, within bounds, and a client that goes meanwhile is noticed.
+    A server reads nothing from a client whose last message the application has not received yet, not
+    even a pong, and then closes a healthy connection. Therefore messages are read ahead of a slow
+    handler, within bounds, and a disconnect meanwhile is detected.
 
     Args:
         receive: The server's ``receive``.
-        on_disconnect: Called with the server's event as soon as the client is known to be gone, which
-            may be before the reader has had all messages.
+        on_disconnect: Called with the server's event when the disconnect is known, which may be before
+            the reader has received all messages.
     """
 
     __slots__ = (
@@ -68,11 +74,11 @@ class Inbox:
         "interrupted",
         "limits",
         "on_disconnect",
-        "overseer",
         "queue",
         "reader",
         "reading",
         "receive",
+        "supervisor",
     )
 
     def __init__(self, receive: Receive, on_disconnect: Callable[[Event], None]) -> None:
@@ -82,77 +88,77 @@ class Inbox:
         self.queue: list[Message] = []
         self.reader: asyncio.Task[Any] | None = None
         self.ahead: asyncio.Task[None] | None = None
-        self.overseer: Overseer | None = None
+        self.supervisor: ReadAheadSupervisor | None = None
         self.reading = False
         self.busy = False
         self.interrupted = False
         self.ended = False
 
-    def watch(self) -> None:
-        """See a client that gives up while ``on_connect`` runs: until the accept nothing else can come."""
-        self.begin_ahead()
+    def start_watching(self) -> None:
+        """Detect a disconnect while ``on_connect`` runs: before the accept no other event can arrive."""
+        self._start_reading_ahead()
 
     async def stop_watching(self) -> None:
-        """Let the event loop have a last look at the client; let go of what ``watch`` has begun."""
+        """Let the event loop report a disconnect that has happened; stop the read-ahead task."""
         if self.ahead is not None:
-            await look()
+            await poll_disconnect()
             self.ahead.cancel()
             await asyncio.wait({self.ahead})
             self.ahead = None
 
-    def open(self) -> None:
-        """From now on the calling task is the one that reads."""
+    def start(self) -> None:
+        """Make the calling task the reader."""
         self.reader = asyncio.current_task()
-        self.overseer = OVERSEERS.of(asyncio.get_running_loop())
-        self.overseer.add(self)
+        self.supervisor = SUPERVISORS.of(asyncio.get_running_loop())
+        self.supervisor.add(self)
 
     async def next(self) -> Message | None:
-        """Wait for the next message; ``None`` once there is no more, or after an interruption."""
+        """Wait for the next message; return ``None`` at the end or after :meth:`interrupt`."""
         if self.interrupted:
             return None
         self.busy = False
         self.reading = True
         try:
             if self.ahead is not None:
-                await self.wait_ahead(self.ahead)
+                await self._wait_ahead(self.ahead)
             if self.queue:
                 return self.queue.pop(0)
-            return None if self.ended else self.unpack(await self.receive())
+            return None if self.ended else self._unpack(await self.receive())
         except asyncio.CancelledError:
-            # NOTE: our own interruption is taken back; a cancellation from outside goes on.
+            # NOTE: interrupt() cancels the reader; that cancellation is taken back, any other propagates.
             if self.interrupted and self.reader is not None and self.reader.uncancel() == 0:
                 return None
             raise
         finally:
             self.reading = False
 
-    async def wait_ahead(self, ahead: asyncio.Task[None]) -> None:
-        """Wait until the task that reads ahead has something; once it has nothing any more, forget it."""
+    async def _wait_ahead(self, ahead: asyncio.Task[None]) -> None:
+        """Wait until the read-ahead task has a message or has finished."""
         if not self.queue:
             await asyncio.wait({ahead})
             ahead.result()
             if not self.queue:
                 self.ahead = None
 
-    def begin_ahead(self) -> None:
-        """Let a task read ahead; what it raises is for who reads, if anybody still does."""
-        self.ahead = asyncio.create_task(self.read_ahead())
+    def _start_reading_ahead(self) -> None:
+        self.ahead = asyncio.create_task(self._read_ahead())
+        # NOTE: the exception is for the reader; without one, it is marked as retrieved.
         self.ahead.add_done_callback(lambda task: task.cancelled() or task.exception())
 
-    async def read_ahead(self) -> None:
+    async def _read_ahead(self) -> None:
         """Read until the reader is back or the bound is reached."""
         while not (self.reading or self.ended or self.full):
-            message = self.unpack(await self.receive())
+            message = self._unpack(await self.receive())
             if message is not None:
                 self.queue.append(message)
 
     @property
     def full(self) -> bool:
-        """Whether the client has to wait now."""
+        """Whether nothing more is read from the client for now."""
         return is_full(self.queue, self.limits)
 
-    def unpack(self, event: Event) -> Message | None:
-        """The message of an event; ``None`` when it says that the client is gone."""
+    def _unpack(self, event: Event) -> Message | None:
+        """Return the message of an event, or ``None`` for a disconnect."""
         if event["type"] == "websocket.receive":
             text: str | None = event.get("text")
             return event["bytes"] if text is None else text
@@ -161,65 +167,68 @@ class Inbox:
         return None
 
     def check(self) -> None:
-        """Read ahead where the handler has been busy since the last tick."""
+        """Start reading ahead if the handler has been busy since the last check."""
         if self.reading or self.interrupted or self.ended:
             return
         if not self.busy:
             self.busy = True
         elif self.ahead is None or (self.ahead.done() and not self.full):
-            self.begin_ahead()
+            self._start_reading_ahead()
 
     def interrupt(self) -> None:
-        """Wake the reader, if it waits for something to come; a running handler is left alone."""
+        """Wake the reader if it waits for a message; a running handler is not disturbed."""
         self.interrupted = True
         if self.reading and self.reader is not None:
             self.reader.cancel()
 
     def close(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         self.on_disconnect = ignore
-        if self.overseer is not None:
-            self.overseer.inboxes.discard(self)
+        if self.supervisor is not None:
+            self.supervisor.inboxes.discard(self)
         if self.ahead is not None:
             self.ahead.cancel()
 
 
-class Overseer:
-    """Looks after the inboxes of an event loop a few times a second: a timer for each message costs more."""
+class ReadAheadSupervisor:
+    """Checks the inboxes of an event loop a few times a second; a timer per message would cost more."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.inboxes: set[Inbox] = set()
-        self.ticking = False
+        self.inboxes: set[ASGIInbox] = set()
+        self.scheduled = False
 
-    def add(self, inbox: Inbox) -> None:
-        """Look after one more, until it is discarded."""
+    def add(self, inbox: ASGIInbox) -> None:
+        """Check an inbox until it is discarded."""
         self.inboxes.add(inbox)
-        if not self.ticking:
-            self.ticking = True
-            self.loop.call_later(TICK_SECONDS, self.tick)
+        if not self.scheduled:
+            self.scheduled = True
+            self.loop.call_later(CHECK_SECONDS, self._check_all)
 
-    def tick(self) -> None:
-        """Look at all of them."""
+    def _check_all(self) -> None:
         for inbox in self.inboxes:
             inbox.check()
-        self.ticking = bool(self.inboxes)
-        if self.ticking:
-            self.loop.call_later(TICK_SECONDS, self.tick)
+        self.scheduled = bool(self.inboxes)
+        if self.scheduled:
+            self.loop.call_later(CHECK_SECONDS, self._check_all)
 
 
-OVERSEERS = PerLoop(Overseer)
+SUPERVISORS = PerLoop(ReadAheadSupervisor)
 
 
-async def look() -> None:
-    """Let the event loop find out who has gone: one turn to look, and one to tell."""
+async def poll_disconnect() -> None:
+    """Let the event loop detect a disconnect: one iteration to poll the sockets, one to run the callback."""
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 
 
 def is_full(messages: list[Any], limits: Limits) -> bool:
-    """Whether so much has been read ahead that the client has to wait."""
+    """Return whether the messages read ahead have reached the bound."""
     if len(messages) >= limits.inbox_messages:
         return True
     size_bytes = sum(size_bytes_of(m) for m in messages if isinstance(m, (str, bytes)))
     return size_bytes >= limits.inbox_bytes
+
+
+def ignore(_: object) -> None:
+    """Do nothing: replaces a callback, so that its owner can be freed."""

@@ -1,64 +1,79 @@
-"""The way out on any ASGI server: straight through, or queued while the server makes us wait."""
+"""Outbound messages of a connection on any ASGI server: sent at once, or queued while ``send`` suspends."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from types import FunctionType
 from typing import Any, Protocol
 
 from ..errors import OutboxFull
 from ..limits import DEFAULT_LIMITS, Limits
 from ..publication import EVENT, Publication
-from .eager import Suspended, begin
+from .eager import Suspended, run_eagerly
+from .inbox import Event, ignore
 
-# The server offers a faster way in and out under this name in scope["extensions"].
-PUSH_EXTENSION = "falcon_pachinko.push"
-
-Event = Mapping[str, Any]
 Send = Callable[[Event], Awaitable[None]]
 OnFailure = Callable[[Exception], None]
 
 
-class AnyOutbox(Protocol):
-    """Messages to one client, first in, first out, with a bound."""
+class OutboxGroup(Protocol):
+    """Outboxes of one kind that receive the same messages."""
+
+    def write(self, publication: Publication, excluded: Collection[Outbox]) -> None:
+        """Write a message to each outbox that is not excluded."""
+        ...
+
+
+class Outbox(Protocol):
+    """The messages to one client, first in, first out, bounded."""
 
     limits: Limits
     backlog: Backlog
     waiting: bool
-    """Whether the server makes us wait."""
+    """Whether the server does not accept more messages for now."""
+
+    @classmethod
+    def group(cls, outboxes: Iterable[Any]) -> OutboxGroup:
+        """Make a group of outboxes of this class."""
+        ...
 
     def write(self, publication: Publication) -> None:
-        """Give a message to the server, or let it wait behind those that wait already.
+        """Pass a message to the server, or queue it behind pending ones; never raises.
 
-        It never raises. Where the client cannot take the message, ``on_failure`` is called, perhaps
-        later: with ``OutboxFull`` when more waits than may, else with what the server raised, such as
-        OSError when the client is gone.
+        If the client cannot receive the message, ``on_failure`` is called, possibly later: with
+        ``OutboxFull`` above the bounds, otherwise with the server's exception, such as an OSError for a
+        lost connection.
         """
+        ...
 
     def close(self) -> None:
-        """Take no more messages, except events; those that wait still leave."""
+        """Accept no more messages, except events; pending messages are still sent. Idempotent."""
+        ...
 
     async def wait_drained(self, timeout_seconds: float | None = None) -> bool:
-        """Wait until the server has taken all messages; being cancelled does not disturb them.
+        """Wait until the server has accepted all messages; cancellation does not affect them.
 
         Returns:
-            Whether it came to that in time.
+            Whether that happened within the timeout.
         """
+        ...
 
-    def clear(self) -> None:
-        """Drop what waits; what the server has begun to take goes on."""
+    def discard(self) -> None:
+        """Drop pending messages; a message that the server has begun to accept is completed."""
+        ...
 
-    def stop(self) -> None:
-        """Give up on what waits and on what the server has begun to take."""
+    def abort(self) -> None:
+        """Drop pending messages and cancel the one that the server has begun to accept."""
+        ...
 
 
 class Backlog:
-    """The messages that wait for one client, with the bounds of its limits.
+    """The pending messages of one client.
 
     Attributes:
-        taken: How many have left it so far.
+        taken: The number of messages that have left the backlog.
     """
 
     __slots__ = ("messages", "size_bytes", "taken")
@@ -68,47 +83,54 @@ class Backlog:
         self.size_bytes = 0
         self.taken = 0
 
+    @property
+    def count(self) -> int:
+        """The number of pending messages."""
+        return len(self.messages)
+
     def add(self, publication: Publication, limits: Limits) -> None:
-        """Let one more wait.
+        """Append a message.
 
         Raises:
-            OutboxFull: More waits than may.
+            OutboxFull: The backlog exceeds the limits.
         """
         self.messages.append(publication)
         self.size_bytes += publication.size_bytes
         if len(self.messages) > limits.outbox_messages or self.size_bytes > limits.outbox_bytes:
-            raise OutboxFull(f"{len(self.messages)} messages with {self.size_bytes} bytes wait")
+            raise OutboxFull(
+                f"{len(self.messages)} messages of {self.size_bytes} bytes are pending"
+            )
 
     def pop(self) -> Publication:
-        """Take the one that has waited longest."""
+        """Remove and return the oldest message."""
         publication = self.messages.pop(0)
         self.size_bytes -= publication.size_bytes
         self.taken += 1
         return publication
 
     def clear(self) -> None:
-        """Drop all."""
+        """Drop all messages."""
         self.messages.clear()
         self.size_bytes = 0
 
 
-class Outbox:
-    """Messages to one client, first in, first out, with a bound.
+class ASGIOutbox:
+    """An outbox over the server's ``send``.
 
-    The first step of each ``send`` is made in place, in a context of the connection's own. That is right
-    for the ``send`` of a server, which is a method. A plain function is one that a middleware has put
-    around it, and that may need a task of its own (``asyncio.timeout`` does): it gets one.
+    The first step of each ``send`` runs in place, in a context of the connection's own. That is correct
+    for a server's ``send``, which is a method. A plain function is a middleware's wrapper, which may need
+    a task of its own (``asyncio.timeout`` does), so it gets one.
 
     Args:
         send: The server's ``send``.
-        on_failure: Called with an error when the client cannot take a message.
+        on_failure: Called with an exception when the client cannot receive a message.
     """
 
     __slots__ = (
         "backlog",
         "closed",
         "context",
-        "drainer",
+        "drain_task",
         "limits",
         "on_failure",
         "send",
@@ -123,12 +145,17 @@ class Outbox:
         self.limits = DEFAULT_LIMITS
         self.context = contextvars.copy_context()
         self.backlog = Backlog()
-        self.drainer: asyncio.Task[None] | None = None
+        self.drain_task: asyncio.Task[None] | None = None
         self.waiting = False
         self.closed = False
 
+    @classmethod
+    def group(cls, outboxes: Iterable[ASGIOutbox]) -> ASGIOutboxGroup:
+        """Make a group of outboxes of this class."""
+        return ASGIOutboxGroup(tuple(outboxes))
+
     def write(self, publication: Publication) -> None:
-        """Give a message to the server, or let it wait behind those that wait already."""
+        """Pass a message to the server, or queue it behind pending ones; never raises."""
         if self.closed and publication.opcode != EVENT:
             return
         try:
@@ -136,29 +163,28 @@ class Outbox:
                 self.backlog.add(publication, self.limits)
             elif self.wrapped:
                 self.backlog.add(publication, self.limits)
-                self.drain_behind(None)
+                self._start_draining(None)
             else:
-                # PERF: the property is a call, and all but the first member find the event made.
+                # PERF: the property is a call; all members but the first find the event built.
                 event = publication.asgi_event or publication.event
-                suspended = self.context.run(begin, self.send(event))
+                suspended = self.context.run(run_eagerly, self.send(event))
                 if suspended is not None:
-                    self.drain_behind(suspended)
+                    self._start_draining(suspended)
         except Exception as error:
             self.on_failure(error)
 
     def close(self) -> None:
-        """Take no more messages, except events; those that wait still leave."""
+        """Accept no more messages, except events; pending messages are still sent. Idempotent."""
         self.closed = True
 
-    def drain_behind(self, suspended: Suspended | None) -> None:
-        """Let a task send what waits, behind what has begun."""
+    def _start_draining(self, suspended: Suspended | None) -> None:
         self.waiting = True
-        self.drainer = asyncio.get_running_loop().create_task(
-            self.drain(suspended), context=self.context
+        self.drain_task = asyncio.get_running_loop().create_task(
+            self._drain(suspended), context=self.context
         )
 
-    async def drain(self, suspended: Suspended | None) -> None:
-        """Send what waits, one after the other; runs only while the server makes us wait."""
+    async def _drain(self, suspended: Suspended | None) -> None:
+        """Complete the suspended ``send``, then send the backlog."""
         try:
             if suspended is not None:
                 await suspended
@@ -167,27 +193,38 @@ class Outbox:
         except Exception as error:
             self.on_failure(error)
         finally:
-            self.drainer = None
+            self.drain_task = None
             self.waiting = False
 
     async def wait_drained(self, timeout_seconds: float | None = None) -> bool:
-        """Wait until the server has taken all messages; being cancelled does not disturb them."""
-        if self.drainer is None:
+        """Wait until the server has accepted all messages; cancellation does not affect them."""
+        if self.drain_task is None:
             return True
-        done, _ = await asyncio.wait({self.drainer}, timeout=timeout_seconds)
+        done, _ = await asyncio.wait({self.drain_task}, timeout=timeout_seconds)
         return bool(done)
 
-    def clear(self) -> None:
-        """Drop what waits; what the server has begun to take goes on."""
+    def discard(self) -> None:
+        """Drop pending messages; a message that the server has begun to accept is completed."""
         self.backlog.clear()
 
-    def stop(self) -> None:
-        """Give up on what waits and on what the server has begun to take."""
-        self.clear()
+    def abort(self) -> None:
+        """Drop pending messages and cancel the one that the server has begun to accept."""
+        self.discard()
         self.on_failure = ignore
-        if self.drainer is not None:
-            self.drainer.cancel()
+        if self.drain_task is not None:
+            self.drain_task.cancel()
 
 
-def ignore(_: object) -> None:
-    """Nobody wants to know any more: what takes the place of a callback frees whom it called."""
+class ASGIOutboxGroup:
+    """Outboxes that are written one by one."""
+
+    __slots__ = ("outboxes",)
+
+    def __init__(self, outboxes: tuple[ASGIOutbox, ...]) -> None:
+        self.outboxes = outboxes
+
+    def write(self, publication: Publication, excluded: Collection[Outbox]) -> None:
+        """Write a message to each outbox that is not excluded."""
+        for outbox in self.outboxes:
+            if outbox not in excluded:
+                outbox.write(publication)

@@ -1,17 +1,17 @@
-"""How often something may happen: a token bucket."""
+"""A rate limit: a token bucket with a debt."""
 
 from __future__ import annotations
 
 
 class TokenBucket:
-    """Tokens come back at a steady rate and are kept up to a number; who takes more goes into debt.
+    """A token bucket that may go into debt, down to minus its size.
 
-    The debt is as deep as the bucket is high: who goes on taking is told apart from who once took too many.
+    The debt distinguishes a client that keeps sending too fast from one that did so once.
 
     Args:
-        per_second: How many tokens come back in a second.
-        size: How many tokens are there at first, and at most.
-        now: The present moment, in seconds of any monotonic clock.
+        per_second: The number of tokens added per second.
+        size: The initial and maximum number of tokens.
+        now: The current time in seconds of any monotonic clock.
     """
 
     __slots__ = ("at", "per_second", "size", "tokens")
@@ -23,9 +23,9 @@ class TokenBucket:
         self.tokens = float(size)
 
     def take(self, now: float) -> bool:
-        """Take a token; say whether there was one."""
+        """Take a token; return whether one was available."""
         tokens = self.tokens + (now - self.at) * self.per_second
-        if tokens > self.size:  # PERF: half as dear as min()
+        if tokens > self.size:  # PERF: half the cost of min()
             tokens = self.size
         self.at = now
         self.tokens = tokens = tokens - 1.0
@@ -33,10 +33,10 @@ class TokenBucket:
 
     @property
     def empty_seconds(self) -> float:
-        """How long nothing may be taken before there is a token again."""
+        """The time until a token is available."""
         return max(0.0, (1.0 - self.tokens) / self.per_second)
 
     @property
     def exhausted(self) -> bool:
-        """Whether the debt is as deep as it can be."""
+        """Whether the debt has reached its maximum."""
         return self.tokens <= -self.size

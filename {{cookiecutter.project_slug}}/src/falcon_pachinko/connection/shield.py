@@ -1,4 +1,4 @@
-"""Run something to its end, whatever happens meanwhile, but not for ever."""
+"""Run a coroutine to its end despite cancellation of the caller, with a timeout."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-# NOTE: an event loop keeps no task alive by itself.
-stragglers: set[asyncio.Task[None]] = set()
+# NOTE: an event loop keeps only weak references to tasks.
+timed_out_tasks: set[asyncio.Task[None]] = set()
 
 
-async def run_to_end(coroutine: Coroutine[Any, Any, None], seconds: float) -> None:
-    """Run a coroutine in a task of its own, then pass on a cancellation that came meanwhile.
+async def run_shielded(coroutine: Coroutine[Any, Any, None], seconds: float, name: str) -> None:
+    """Run a coroutine in its own task; re-raise a cancellation of the caller after its end.
+
+    Args:
+        coroutine: The coroutine.
+        seconds: The timeout.
+        name: The subject of log lines.
 
     Raises:
-        TimeoutError: It took longer; it has been cancelled, and is not waited for.
+        TimeoutError: The coroutine took longer. It has been cancelled and is not awaited.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
@@ -30,24 +35,28 @@ async def run_to_end(coroutine: Coroutine[Any, Any, None], seconds: float) -> No
             cancelled = error
     failure: BaseException | None
     if not task.done():
-        task.cancel()
-        stragglers.add(task)
-        task.add_done_callback(forget_straggler)
+        abandon(task, name)
         failure = TimeoutError()
     elif task.cancelled():
-        failure = RuntimeError("it cancelled itself")
+        failure = RuntimeError(f"{name} cancelled itself")
     else:
         failure = task.exception()
     if cancelled is not None:
         if failure is not None:
-            logger.error("failed while the server was stopping", exc_info=failure)
+            logger.error("%s failed during the server's shutdown", name, exc_info=failure)
         raise cancelled
     if failure is not None:
         raise failure
 
 
-def forget_straggler(task: asyncio.Task[None]) -> None:
-    """See the end of a task that has been given up."""
-    stragglers.discard(task)
-    if not task.cancelled() and (failure := task.exception()) is not None:
-        logger.error("failed after its time", exc_info=failure)
+def abandon(task: asyncio.Task[None], name: str) -> None:
+    """Cancel a task without waiting for it, and log its exception."""
+
+    def on_done(task: asyncio.Task[None]) -> None:
+        timed_out_tasks.discard(task)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            logger.error("%s failed after its timeout", name, exc_info=failure)
+
+    task.cancel()
+    timed_out_tasks.add(task)
+    task.add_done_callback(on_done)

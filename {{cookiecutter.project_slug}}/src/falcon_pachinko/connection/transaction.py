@@ -1,4 +1,4 @@
-"""What is said before a connection is accepted."""
+"""The accept transaction: messages before ``on_connect`` has accepted the connection."""
 
 from __future__ import annotations
 
@@ -7,53 +7,61 @@ from ..limits import Limits
 from ..publication import Publication
 
 
-class Held:
-    """The transaction of ``on_connect``: held back until it accepts, dropped if it does not.
+class AcceptTransaction:
+    """Messages that are buffered until ``on_connect`` accepts, and dropped if it does not.
 
     Attributes:
         own: Messages of ``on_connect`` to its own client.
-        heard: What joined rooms and other connections said meanwhile.
-        deferred: Its broadcasts: the room, what is said there, and whether that is ephemeral.
+        received: Messages from joined rooms and from other connections.
+        deferred: Broadcasts of ``on_connect``: the room, the message, whether it is ephemeral.
     """
 
-    __slots__ = ("deferred", "heard", "own", "size_bytes")
+    __slots__ = ("deferred", "limits", "own", "received", "size_bytes")
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
         self.own: list[Publication] = []
         self.deferred: list[tuple[str, Publication, bool]] = []
-        self.heard: list[Publication] = []
+        self.received: list[Publication] = []
         self.size_bytes = 0
 
     @property
     def count(self) -> int:
-        """How many messages and broadcasts are held."""
-        return len(self.own) + len(self.deferred) + len(self.heard)
+        """The number of buffered messages and broadcasts."""
+        return len(self.own) + len(self.deferred) + len(self.received)
 
-    def add(self, publication: Publication, messages: list[Publication], limits: Limits) -> None:
-        """Hold one more message in ``own`` or ``heard``.
+    def add_own(self, publication: Publication) -> None:
+        """Buffer a message of ``on_connect`` to its own client.
 
         Raises:
-            OutboxFull: More is held than may wait for one client.
+            OutboxFull: The buffer exceeds the bounds of the outbox.
         """
-        messages.append(publication)
+        self.own.append(publication)
+        self._count_bytes(publication)
+
+    def add_received(self, publication: Publication) -> None:
+        """Buffer a message from a room or another connection.
+
+        Raises:
+            OutboxFull: The buffer exceeds the bounds of the outbox.
+        """
+        self.received.append(publication)
+        self._count_bytes(publication)
+
+    def defer(self, room: str, publication: Publication, ephemeral: bool) -> None:
+        """Defer a broadcast.
+
+        Raises:
+            OutboxFull: The buffer exceeds the bounds of the outbox.
+        """
+        self.deferred.append((room, publication, ephemeral))
+        self._count_bytes(publication)
+
+    def _count_bytes(self, publication: Publication) -> None:
         self.size_bytes += publication.size_bytes
-        self.check(limits)
-
-    def defer(self, room: str, entry: Publication, ephemeral: bool, limits: Limits) -> None:
-        """Put off one more broadcast.
-
-        Raises:
-            OutboxFull: More is held than may wait for one client.
-        """
-        self.deferred.append((room, entry, ephemeral))
-        self.size_bytes += entry.size_bytes
-        self.check(limits)
-
-    def check(self, limits: Limits) -> None:
-        """Raise OutboxFull when more is held than may wait for one client."""
-        count = self.count
+        count, limits = self.count, self.limits
         if count > limits.outbox_messages or self.size_bytes > limits.outbox_bytes:
             raise OutboxFull(
-                f"{count} messages with {self.size_bytes} bytes wait for on_connect to accept: the"
-                f" limits are {limits.outbox_messages} and {limits.outbox_bytes}; send fewer there"
+                f"{count} messages of {self.size_bytes} bytes are buffered until on_connect accepts:"
+                f" the limits are {limits.outbox_messages} and {limits.outbox_bytes}; send fewer there"
             )

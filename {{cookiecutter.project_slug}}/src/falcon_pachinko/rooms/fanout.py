@@ -1,49 +1,41 @@
-"""Those who get what is said in a room, sorted by the way in which they get it."""
+"""Fan-out: the connections that receive a message, grouped by the kind of their outbox."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from ..connection.connection import CONNECTING, Connection
-from ..connection.outbox import AnyOutbox
+from ..connection.connection import Connection
+from ..connection.outbox import Outbox, OutboxGroup
+from ..connection.state import CONNECTING
 from ..publication import Publication
-from ..uvicorn.outbox import PushGroup, PushOutbox
 
 
-class Audience:
-    """Some connections, to which messages are sent again and again.
-
-    Those with a push outbox get theirs from the turn of the event loop, which takes one step for all of
-    them; the others one by one.
+class FanOut:
+    """Connections that receive the same messages, such as the members of a room.
 
     Args:
-        connections: Where one of them is not open yet, the audience has to be made anew once it is.
+        connections: The connections. The fan-out is to be built again when one of them opens.
     """
 
-    __slots__ = ("newcomers", "outboxes", "pushed")
+    __slots__ = ("connecting", "groups")
 
     def __init__(self, connections: Iterable[Connection]) -> None:
-        self.newcomers: list[Connection] = []
-        self.outboxes: list[AnyOutbox] = []
-        pushed: list[PushOutbox] = []
+        self.connecting: list[Connection] = []
+        by_class: dict[type[Outbox], list[Outbox]] = {}
         for connection in connections:
-            outbox = connection.outbox
             if connection.state is CONNECTING:
-                self.newcomers.append(connection)
-            elif isinstance(outbox, PushOutbox):
-                pushed.append(outbox)
+                self.connecting.append(connection)
             else:
-                self.outboxes.append(outbox)
-        self.pushed = PushGroup(pushed[0].turn, tuple(pushed)) if pushed else None
+                by_class.setdefault(type(connection._outbox), []).append(connection._outbox)
+        self.groups: list[OutboxGroup] = []
+        for kind, outboxes in by_class.items():
+            self.groups.append(kind.group(outboxes))
 
     def send(self, publication: Publication, exclude: Collection[Connection] = ()) -> None:
-        """Deliver a message to each connection that is not excluded and not closed."""
-        excluded = [connection.outbox for connection in exclude]
-        if self.pushed is not None:
-            self.pushed.turn.post(self.pushed, publication, excluded)
-        for outbox in self.outboxes:
-            if outbox not in excluded:
-                outbox.write(publication)
-        for connection in self.newcomers:
+        """Deliver a message to each connection that is neither excluded nor closed."""
+        excluded = [connection._outbox for connection in exclude] if exclude else ()
+        for group in self.groups:
+            group.write(publication, excluded)
+        for connection in self.connecting:
             if connection not in exclude:
-                connection.deliver(publication)
+                connection._deliver(publication)

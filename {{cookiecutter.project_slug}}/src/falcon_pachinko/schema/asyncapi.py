@@ -159,7 +159,7 @@ def channels_of(routes: Iterable[WebSocketRoute]) -> Iterator[Channel]:
         name = owner.__name__.removesuffix("Resource") or owner.__name__
         name = free_name(NOT_IN_A_KEY.sub("_", name[:1].lower() + name[1:]), taken)
         taken.add(name)
-        contract = Contract.of(owner)
+        contract = route.contract
         spoken = {"receive": list(received_of(contract)), "send": list(sent_of(contract))}
         yield Channel(name, route, contract, spoken)
 

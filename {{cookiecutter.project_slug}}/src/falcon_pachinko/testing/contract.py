@@ -98,7 +98,7 @@ def declarations(app: Any) -> FindDeclaration:
         )
     router = CompiledRouter()
     for route in app.ws_routes:
-        router.add_route(route.uri_template, Declaration(Contract.of(route.resource_class)))
+        router.add_route(route.uri_template, Declaration(route.contract))
 
     def find(path: str) -> Declaration | None:
         found = router.find(path.partition("?")[0])

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..messages import ENCODER, Message
-from ..messages import encode as encode_message
+from ..publication import Publication
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ def encode(message: object, payload: object = None) -> str:
     if isinstance(message, msgspec.Struct) and not has_type(type(message)):
         name = type(message).__name__
         raise TypeError(f'{name} names no type: send a Message, or send("type", {name}(...))')
-    return encode_message(message).decode()
+    return Publication(message).data.decode()
 
 
 def decode(data: str | bytes) -> Any:

@@ -21,7 +21,7 @@ from websockets.typing import Origin, Subprotocol
 from websockets.uri import parse_uri
 
 from ..close_codes import INTERNAL_ERROR
-from ..connection.outbox import Event
+from ..connection.inbox import Event
 from .client import WAIT_SECONDS, Client
 from .contract import FindDeclaration, declarations
 from .errors import Closed, fail

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from ..connection.outbox import Event
+from ..connection.inbox import Event
 from .errors import fail
 from .tasks import wait_ended
 

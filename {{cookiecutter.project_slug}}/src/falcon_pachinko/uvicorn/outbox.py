@@ -1,41 +1,45 @@
-"""The fast way out: finished frames, written to the transport."""
+"""Outbound messages on uvicorn: finished frames, written to the transport."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
+from operator import attrgetter
 
-from ..connection.eager import Suspended, begin
-from ..connection.outbox import Backlog, OnFailure, Send, ignore
+from ..connection.eager import Suspended, run_eagerly
+from ..connection.inbox import ignore
+from ..connection.outbox import Backlog, OnFailure, Outbox, Send
 from ..errors import OutboxFull
 from ..limits import DEFAULT_LIMITS
 from ..publication import EVENT, Publication
-from .write_batch import MAX_JOINED_BYTES, TURNS, Turn, join_frames
+from .write_batch import MAX_JOINED_BYTES, WRITE_BATCHES, WriteBatch, join_frames
+
+WRITE_NOW = attrgetter("write_now")
 
 
 class PushOutbox:
-    """Messages to one client as frames: the promises of ``outbox.AnyOutbox``.
+    """An outbox that writes frames to the transport: the promises of :class:`..connection.outbox.Outbox`.
 
-    While the transport holds more than its high-water mark (64 KiB), messages wait here.
+    Messages are pending here while the transport buffers more than its high-water mark (64 KiB).
 
     Args:
         loop: The event loop.
-        transport: Where frames are written.
-        send: The server's ``send`` for events, such as a close; it does not wait for room.
-        on_failure: Called with an error when the client cannot take a message.
+        transport: The transport that frames are written to.
+        send: The server's ``send`` for events, such as a close; it does not wait for buffer space.
+        on_failure: Called with an exception when the client cannot receive a message.
     """
 
     __slots__ = (
         "backlog",
+        "batch",
         "closed",
         "drained",
         "limits",
         "loop",
         "on_failure",
         "send",
-        "sending",
+        "send_task",
         "transport",
-        "turn",
         "waiting",
         "write_now",
     )
@@ -52,33 +56,39 @@ class PushOutbox:
         self.send = send
         self.on_failure = on_failure
         self.limits = DEFAULT_LIMITS
-        self.turn = TURNS.of(loop)
+        self.batch = WRITE_BATCHES.of(loop)
         self.backlog = Backlog()
         self.waiting = False
         self.closed = False
-        self.sending: asyncio.Task[None] | None = None
+        self.send_task: asyncio.Task[None] | None = None
         self.drained: asyncio.Future[None] | None = None
         self.write_now: Callable[[bytes], None] | None = transport.write
-        """Set while frames go straight to the transport."""
+        """The transport's ``write``; ``None`` while messages have to wait."""
+
+    @classmethod
+    def group(cls, outboxes: Iterable[PushOutbox]) -> PushGroup:
+        """Make a group of outboxes of this class."""
+        return PushGroup(tuple(outboxes))
 
     @property
     def outboxes(self) -> tuple[PushOutbox, ...]:
-        """This one."""
+        """This outbox, as a target of a write batch."""
         return (self,)
 
     def write(self, publication: Publication) -> None:
-        """Let a message out at the end of this turn, or behind those that wait already."""
+        """Write a message at the end of this iteration of the loop, or behind pending ones."""
         if publication.opcode != EVENT:
-            self.turn.post(self, publication)
+            self.batch.add(self, publication)
             return
-        self.turn.end()
+        if not self.closed:
+            self.batch.flush()
         if self.backlog.messages:
             self.backlog.messages.append(publication)
         else:
-            self.send_event(publication)
+            self._send_event(publication)
 
     def put(self, messages: list[Publication], data: bytes) -> None:
-        """Write messages whose frames are joined already, or let them wait."""
+        """Write messages whose frames are joined in ``data``, or queue them."""
         if self.write_now is not None:
             try:
                 self.write_now(data)
@@ -93,49 +103,50 @@ class PushOutbox:
             except OutboxFull as error:
                 self.on_failure(error)
 
-    def send_event(self, publication: Publication) -> None:
-        """Let uvicorn answer the handshake or close: it keeps the state of the connection."""
-        if self.transport.is_closing():  # uvicorn would not say so
-            self.on_failure(ConnectionResetError("the client is gone"))
+    def _send_event(self, publication: Publication) -> None:
+        """Pass the accept or the close to uvicorn, which keeps the state of the handshakes."""
+        if self.transport.is_closing():  # uvicorn would not report that
+            self.on_failure(ConnectionResetError("the client has disconnected"))
             return
         try:
-            suspended = begin(self.send(publication.event))
+            suspended = run_eagerly(self.send(publication.event))
         except Exception as error:
             self.on_failure(error)
             return
-        if suspended is not None:  # a middleware around it takes its time
-            self.sending = self.loop.create_task(self.finish_sending(suspended))
+        if suspended is not None:  # a middleware's wrapper waits
+            self.send_task = self.loop.create_task(self._finish_send(suspended))
 
-    async def finish_sending(self, suspended: Suspended) -> None:
-        """Send an event to its end."""
+    async def _finish_send(self, suspended: Suspended) -> None:
         try:
             await suspended
         except Exception as error:
             self.on_failure(error)
         finally:
-            self.sending = None
+            self.send_task = None
 
     def pause(self) -> None:
-        """The transport holds enough: from now on messages wait."""
+        """Queue messages: the transport's buffer is above the high-water mark."""
         self.waiting = True
-        self.turn.changes += 1
-        self.write_now = None
+        self._set_write_now(None)
 
     def resume(self) -> None:
-        """The transport has room again."""
+        """Write pending messages: the transport's buffer has space."""
         self.waiting = False
         while self.backlog.messages and not self.waiting:
-            self.write_backlog()
+            self._write_backlog()
         if not self.waiting:
             if not self.closed:
-                self.turn.changes += 1
-                self.write_now = self.transport.write
-            self.wake()
+                self._set_write_now(self.transport.write)
+            self._wake_waiters()
 
-    def write_backlog(self) -> None:
-        """Write as much as is worth joining, or an event."""
+    def _set_write_now(self, write_now: Callable[[bytes], None] | None) -> None:
+        self.batch.changes += 1
+        self.write_now = write_now
+
+    def _write_backlog(self) -> None:
+        """Write an event, or as many messages as are worth joining."""
         if self.backlog.messages[0].opcode == EVENT:
-            self.send_event(self.backlog.pop())
+            self._send_event(self.backlog.pop())
             return
         messages: list[Publication] = []
         size_bytes = 0
@@ -147,28 +158,27 @@ class PushOutbox:
         self.transport.write(join_frames(messages))
 
     def close(self) -> None:
-        """Take no more messages, except events; those that wait still leave."""
-        self.turn.end()
-        self.closed = True
-        self.turn.changes += 1
-        self.write_now = None
+        """Accept no more messages, except events; pending messages are still sent. Idempotent."""
+        if not self.closed:
+            self.batch.flush()
+            self.closed = True
+            self._set_write_now(None)
 
-    def lose(self) -> None:
-        """The client is gone: nobody waits for it any more."""
+    def on_connection_lost(self) -> None:
+        """Drop pending messages and wake everything that waits for the client."""
         self.close()
         self.waiting = False
-        self.clear()
-        self.wake()
+        self.backlog.clear()
+        self._wake_waiters()
 
-    def wake(self) -> None:
-        """Let those go on who wait for room."""
+    def _wake_waiters(self) -> None:
         if self.drained is not None:
             self.drained.set_result(None)
             self.drained = None
 
     async def wait_drained(self, timeout_seconds: float | None = None) -> bool:
-        """Wait until the transport has room for all; being cancelled does not disturb anything."""
-        waits_for: asyncio.Future[None] | None = self.sending
+        """Wait until the transport has space for all messages; cancellation does not affect them."""
+        waits_for: asyncio.Future[None] | None = self.send_task
         if waits_for is None:
             if not self.waiting:
                 return True
@@ -178,56 +188,59 @@ class PushOutbox:
         done, _ = await asyncio.wait({waits_for}, timeout=timeout_seconds)
         return bool(done)
 
-    def clear(self) -> None:
-        """Drop what waits."""
-        self.turn.end()
+    def discard(self) -> None:
+        """Drop pending messages."""
+        if not self.closed:
+            self.batch.flush()
         self.backlog.clear()
 
-    def stop(self) -> None:
-        """Give up on what waits; what the transport still holds has ``close_seconds`` to leave."""
+    def abort(self) -> None:
+        """Drop pending messages; the transport has ``close_seconds`` to send what it has buffered."""
         self.close()
-        self.clear()
+        self.backlog.clear()
         self.on_failure = ignore
         if self.waiting:
             self.transport.abort()
         elif self.transport.get_write_buffer_size():
-            self.loop.call_later(self.limits.close_seconds, self.let_go)
-        if self.sending is not None:
-            self.sending.cancel()
+            self.loop.call_later(self.limits.close_seconds, self._abort_unsent)
+        if self.send_task is not None:
+            self.send_task.cancel()
 
-    def let_go(self) -> None:
-        """Break the connection to a client that still has not read what is left for it."""
+    def _abort_unsent(self) -> None:
+        """Abort the connection of a client that has not read the transport's buffer."""
         if self.transport.get_write_buffer_size():
             self.transport.abort()
 
 
 class PushGroup:
-    """Clients that get the same messages again and again."""
+    """Clients that receive the same messages."""
 
-    __slots__ = ("changes", "outboxes", "turn", "writers")
+    __slots__ = ("batch", "changes", "outboxes", "writers")
 
-    def __init__(self, turn: Turn, outboxes: tuple[PushOutbox, ...]) -> None:
-        self.turn = turn
+    def __init__(self, outboxes: tuple[PushOutbox, ...]) -> None:
+        self.batch: WriteBatch = outboxes[0].batch
         self.outboxes = outboxes
         self.changes = -1
         self.writers: tuple[Callable[[bytes], None], ...] = ()
-        """The write functions of all, or nothing where one of them has to wait."""
+        """The write functions of all outboxes; empty if one of them has to wait."""
+
+    def write(self, publication: Publication, excluded: Collection[Outbox]) -> None:
+        """Write a message at the end of this iteration of the loop."""
+        self.batch.add(self, publication, excluded)
 
     def put(self, messages: list[Publication], data: bytes) -> None:
-        """Write messages to all."""
-        if self.changes != self.turn.changes:
-            writers = [outbox.write_now for outbox in self.outboxes]
-            self.writers = tuple(write for write in writers if write is not None)
-            if len(self.writers) < len(writers):
-                self.writers = ()
-            self.changes = self.turn.changes
+        """Write messages to all outboxes."""
+        if self.changes != self.batch.changes:
+            writers = tuple(map(WRITE_NOW, self.outboxes))
+            self.writers = () if None in writers else writers
+            self.changes = self.batch.changes
         if not self.writers:
             for outbox in self.outboxes:
                 outbox.put(messages, data)
             return
-        # PERF: each object that this loop touches is a miss of the processor's cache for each delivery,
-        #   behind what the kernel does in between; the outboxes are two of four.
-        rest = iter(self.writers)
+        # PERF: each object that this loop touches is a cache miss per delivery, because the kernel runs
+        #   between two writes; the outboxes would be two of four.
+        rest, write_now = iter(self.writers), self.writers[0]
         while True:
             try:
                 for write_now in rest:

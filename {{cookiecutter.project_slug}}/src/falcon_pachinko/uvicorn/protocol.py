@@ -1,9 +1,8 @@
-"""The fast way on uvicorn: messages as they are parsed, finished frames written to the transport.
+"""The WebSocket protocol for uvicorn: messages as they are parsed, frames written to the transport.
 
-Give the protocol to uvicorn as ``ws=PushProtocol``; nothing else is needed. It offers itself to the
-application in ``scope["extensions"]``. Where that is missing, because another server or another
-protocol class is in use, messages go through the server's ``receive`` and ``send``; the promises are
-the same.
+Pass it to uvicorn as ``ws=PushProtocol``. It offers itself to the application in
+``scope["extensions"]``. Under another server or protocol class the extension is missing and messages
+pass through the server's ``receive`` and ``send``, with the same promises.
 """
 
 from __future__ import annotations
@@ -15,14 +14,15 @@ from typing import Any
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from ..close_codes import ABNORMAL_CLOSURE, INVALID_TEXT
-from ..connection.inbox import Event, Message, is_full, look
-from ..connection.outbox import PUSH_EXTENSION, OnFailure, Send
+from ..connection.extension import PUSH_EXTENSION
+from ..connection.inbox import Event, Message, is_full, poll_disconnect
+from ..connection.outbox import OnFailure, Send
 from ..limits import DEFAULT_LIMITS
-from .handshake_queue import Newcomer
+from .handshake_queue import PendingHandshake
 from .outbox import PushOutbox
 
-# What of uvicorn's class the way past its ``receive`` and ``send`` rests on (uvicorn 0.54).
-NEEDED = (
+# The attributes of uvicorn's class that this one depends on (uvicorn 0.54).
+REQUIRED_ATTRIBUTES = (
     "close_sent",
     "conn",
     "curr_msg_data_type",
@@ -45,9 +45,10 @@ NEEDED = (
 
 
 class PushSansIOProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket protocol on websockets' sans-I/O layer, with a way past its queue and its ``send``.
+    """uvicorn's sans-I/O WebSocket protocol with a :class:`..connection.extension.PushExtension`.
 
-    Where uvicorn's class is not the one that it knows, it offers nothing and is that class.
+    If uvicorn's class lacks an attribute that this one depends on, it offers no extension and behaves
+    like uvicorn's class.
     """
 
     inbox: PushInbox | None = None
@@ -55,41 +56,39 @@ class PushSansIOProtocol(WebSocketsSansIOProtocol):
     finished = False
 
     def handle_connect(self, event: Any) -> None:
-        """Offer both ways; the application's task begins in a later turn of the event loop."""
-        known = all(hasattr(self, name) for name in NEEDED)
-        if known:
+        """Offer the extension; the application's task starts in a later iteration of the event loop."""
+        supported = all(hasattr(self, name) for name in REQUIRED_ATTRIBUTES)
+        if supported:
             self.inbox = PushInbox(self)
-            self.queue = self.inbox  # type: ignore[assignment]  # it has what uvicorn calls
+            self.queue = self.inbox  # type: ignore[assignment]  # it has the methods that uvicorn calls
         super().handle_connect(event)
-        if known and not self.close_sent:
-            self.scope["extensions"][PUSH_EXTENSION] = {
-                "make_inbox": self.inbox.attach,  # type: ignore[union-attr]
-                "make_outbox": self.make_outbox,
-                "receive": self.receive,
-                "send": self.send,
-            }
+        if supported and not self.close_sent:
+            self.scope["extensions"][PUSH_EXTENSION] = self  # type: ignore[assignment]
 
     def send_500_response(self) -> None:
-        """Say that nobody has answered the handshake, unless the client has hung up before."""
+        """Send the response of an application that did not answer, unless the client has disconnected."""
         if not self.conn.eof_sent:
             super().send_500_response()
 
-    def make_outbox(self, send: Send, on_failure: OnFailure) -> PushOutbox:
-        """The outbox of this connection's only client."""
-        self.outbox = PushOutbox(self.loop, self.transport, self.send_at_once(send), on_failure)
-        return self.outbox
+    def make_inbox(self, on_disconnect: Callable[[Event], None]) -> PushInbox:
+        """Return the inbox; ``on_disconnect`` is called at once if the client has disconnected."""
+        assert self.inbox is not None
+        self.inbox.attach(on_disconnect)
+        return self.inbox
 
-    def send_at_once(self, send: Send) -> Send:
-        """uvicorn's ``send`` for what needs next to no room: it does not wait for any."""
+    def make_outbox(self, send: Send, on_failure: OnFailure) -> PushOutbox:
+        """Make the outbox of this connection."""
 
         def send_now(event: Event) -> Awaitable[None]:
+            # NOTE: uvicorn's send() waits for buffer space, which an event hardly needs.
             self.writable.set()
             return send(event)
 
-        return send_now
+        self.outbox = PushOutbox(self.loop, self.transport, send_now, on_failure)
+        return self.outbox
 
     def send_receive_event_to_app(self) -> None:
-        """Hand over a message that is complete."""
+        """Pass a complete message to the inbox."""
         if self.inbox is None:
             super().send_receive_event_to_app()
             return
@@ -109,7 +108,7 @@ class PushSansIOProtocol(WebSocketsSansIOProtocol):
             self.inbox.feed(text)
 
     def handle_parser_exception(self) -> None:
-        """A client has broken the protocol; before its handshake is answered there is nothing to close yet."""
+        """End the connection after a protocol error; before the accept there is nothing to close."""
         if self.conn.close_sent is not None:
             super().handle_parser_exception()
         else:
@@ -117,7 +116,7 @@ class PushSansIOProtocol(WebSocketsSansIOProtocol):
             self.transport.close()
 
     def keepalive_timeout(self) -> None:
-        """No pong came in time; one that we have not read yet may still be on its way."""
+        """Close the connection without a pong, unless reading is paused and the pong may be unread."""
         if self.inbox is not None and self.read_paused:
             self.pong_timer = None
             self.pending_ping_payload = None
@@ -125,11 +124,11 @@ class PushSansIOProtocol(WebSocketsSansIOProtocol):
         else:
             super().keepalive_timeout()
             if self.transport.get_write_buffer_size():
-                # A client that does not read holds up its own close for ever.
+                # NOTE: the close would wait forever for a client that does not read.
                 self.transport.abort()
 
-    def read_on(self) -> None:
-        """Read again after a pause, and give the pong of a client that had to wait its time anew."""
+    def resume_reading(self) -> None:
+        """Read again after a pause, and restart the timeout of the pong."""
         self.read_paused = False
         self.transport.resume_reading()
         if self.pong_timer is not None and self.ping_timeout is not None:
@@ -137,55 +136,54 @@ class PushSansIOProtocol(WebSocketsSansIOProtocol):
             self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
 
     def pause_writing(self) -> None:
-        """The client reads more slowly than we write."""
+        """Handle a transport buffer above the high-water mark."""
         super().pause_writing()
         if self.outbox is not None:
             self.outbox.pause()
 
     def resume_writing(self) -> None:
-        """The client reads again."""
+        """Handle a transport buffer with space again."""
         super().resume_writing()
         if self.outbox is not None:
             self.outbox.resume()
 
     def shutdown(self) -> None:
-        """The server stops; where a close is under way already, uvicorn's own would fail and stop no one else."""
+        """Close the connection for a shutdown, unless it is closing: uvicorn's method would raise then."""
         if not self.transport.is_closing():
             super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone: nobody has to wait for it any more."""
+        """Release everything that waits for the client."""
         super().connection_lost(exc)
         if self.outbox is not None:
-            self.outbox.lose()
-        self.let_go()
+            self.outbox.on_connection_lost()
+        self._release()
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
-        """The application is done with the connection."""
+        """Note that the application has finished."""
         super().on_task_complete(task)
         self.finished = True
-        self.let_go()
+        self._release()
 
-    def let_go(self) -> None:
-        """Free all of a connection that has ended: what holds each other waits for the collector, which is slow."""
+    def _release(self) -> None:
+        """Break the reference cycles of an ended connection; the garbage collector would be slow."""
         if self.inbox is not None and self.finished and self.disconnected:
-            self.scope["extensions"].clear()
+            self.scope["extensions"].clear()  # pyright: ignore[reportTypedDictNotRequiredAccess]
             self.inbox = self.outbox = None
             self.queue = asyncio.Queue()
 
 
-class PushProtocol(Newcomer):
-    """What uvicorn gets as ``ws=PushProtocol``: a client that waits for its turn, and then has the fast way."""
+class PushProtocol(PendingHandshake):
+    """The class to pass to uvicorn as ``ws=PushProtocol``: queues the handshake, then uses the extension."""
 
     protocol_class = PushSansIOProtocol
 
 
 class PushInbox:
-    """Messages of one client as they are parsed: the promises of ``inbox.AnyInbox``.
+    """The messages of one client as they are parsed: the promises of :class:`..connection.inbox.Inbox`.
 
-    It stands in the place of uvicorn's queue of events (``put_nowait``, ``get``, ``empty``). uvicorn
-    stops reading after each message until the application asks for the next; here it goes on until the
-    bound of the limits is reached.
+    It replaces uvicorn's queue of events (``put_nowait``, ``get``, ``empty``). uvicorn pauses reading
+    after each message until the application receives it; here reading is paused at the bound of the limits.
     """
 
     __slots__ = ("events", "interrupted", "limits", "on_disconnect", "protocol", "waiter")
@@ -198,35 +196,34 @@ class PushInbox:
         self.waiter: asyncio.Future[None] | None = None
         self.interrupted = False
 
-    def attach(self, on_disconnect: Callable[[Event], None]) -> PushInbox:
-        """Tell somebody when the client is known to be gone."""
+    def attach(self, on_disconnect: Callable[[Event], None]) -> None:
+        """Set the callback for a disconnect; it is called at once for an earlier one."""
         self.on_disconnect = on_disconnect
         for event in self.events:
-            self.notice(event)
-        return self
+            self._check_disconnect(event)
 
-    def notice(self, event: Message | Event) -> None:
-        """See a disconnect before its turn comes."""
+    def _check_disconnect(self, event: Message | Event) -> None:
+        """Report a disconnect before the reader reaches it."""
         if isinstance(event, (str, bytes)) or self.on_disconnect is None:
             return
         if event["type"] == "websocket.disconnect":
             self.on_disconnect(event)
 
-    # What uvicorn calls.
+    # Called by uvicorn.
 
     def put_nowait(self, event: Event) -> None:
-        """Add an event of uvicorn's own making."""
+        """Append an event of uvicorn."""
         self.events.append(event)
-        self.notice(event)
-        self.wake()
+        self._check_disconnect(event)
+        self._wake()
 
     async def get(self) -> Event:
-        """The next event: what ``receive`` gives to Falcon."""
+        """Wait for the next event: the result of ``receive`` for Falcon."""
         while not self.events:
-            await self.arrival()
+            await self._wait_event()
         event = self.events.pop(0)
         if self.protocol.read_paused and not self.events:
-            self.protocol.read_on()
+            self.protocol.resume_reading()
         if isinstance(event, str):
             return {"type": "websocket.receive", "text": event}
         if isinstance(event, bytes):
@@ -234,69 +231,67 @@ class PushInbox:
         return event
 
     def empty(self) -> bool:
-        """Whether nothing is there."""
+        """Return whether no event is pending."""
         return not self.events
 
-    # What the protocol and the connection call.
+    # Called by the protocol and the connection.
 
     def feed(self, message: Message) -> None:
-        """Add a message; where too many wait for a busy handler, the client has to wait too."""
+        """Append a message; pause reading at the bound of messages that wait for a busy handler."""
         self.events.append(message)
         if self.waiter is not None:
-            self.wake()
+            self._wake()
         elif self.full and not self.protocol.read_paused:
             self.protocol.read_paused = True
             self.protocol.transport.pause_reading()
 
     @property
     def full(self) -> bool:
-        """Whether the client has to wait now."""
+        """Whether nothing more is read from the client for now."""
         return is_full(self.events, self.limits)
 
-    def arrival(self) -> asyncio.Future[None]:
-        """What is done when something comes."""
+    def _wait_event(self) -> asyncio.Future[None]:
         self.waiter = waiter = self.protocol.loop.create_future()
         return waiter
 
-    def wake(self) -> None:
-        """Let the reader go on."""
+    def _wake(self) -> None:
         waiter, self.waiter = self.waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    def watch(self) -> None:
-        """Nothing to do: uvicorn tells us at once."""
+    def start_watching(self) -> None:
+        """Do nothing: uvicorn reports a disconnect at once."""
 
     async def stop_watching(self) -> None:
-        """Let the event loop have a look at the client."""
-        await look()
+        """Let the event loop report a disconnect that has happened."""
+        await poll_disconnect()
 
-    def open(self) -> None:
-        """Nothing to do: whoever asks for the next one is the reader."""
+    def start(self) -> None:
+        """Do nothing: the task that calls :meth:`next` is the reader."""
 
     async def next(self) -> Message | None:
-        """Wait for the next message; ``None`` once there is no more, or after an interruption."""
+        """Wait for the next message; return ``None`` at the end or after :meth:`interrupt`."""
         while not self.events:
             if self.interrupted:
                 return None
-            await self.arrival()
+            await self._wait_event()
         if self.interrupted:
             return None
         message = self.events.pop(0)
         if self.protocol.read_paused and not self.events:
-            self.protocol.read_on()
+            self.protocol.resume_reading()
         if isinstance(message, (str, bytes)):
             return message
         self.interrupted = True
         return None
 
     def interrupt(self) -> None:
-        """Wake the reader, if it waits for something to come; a running handler is left alone."""
+        """Wake the reader if it waits for a message; a running handler is not disturbed."""
         self.interrupted = True
-        self.wake()
+        self._wake()
 
     def close(self) -> None:
-        """Read no more: what still comes is dropped."""
+        """Stop reading: later messages are dropped."""
         self.interrupted = True
         self.events.clear()
         self.on_disconnect = None

@@ -1,9 +1,9 @@
-"""What leaves at the end of a turn of the event loop."""
+"""The frames that are written at the end of an iteration of the event loop."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Protocol
@@ -11,77 +11,86 @@ from typing import Protocol
 from ..publication import Publication
 from ..support.loop_local import PerLoop
 
-# PERF: what is this large gains nothing by being joined with more.
+# PERF: data of this size gains nothing by being joined with more.
 MAX_JOINED_BYTES = 65_536
 
 
 class Target(Protocol):
-    """One client or many."""
+    """One client or a group of clients."""
 
     @property
-    def outboxes(self) -> Collection[Target]:
-        """Where messages go."""
+    def outboxes(self) -> Sequence[Target]:
+        """The outboxes of the clients."""
+        ...
 
     def put(self, messages: list[Publication], data: bytes) -> None:
-        """Write messages, whose frames are joined already, or let them wait."""
+        """Write messages, whose frames are joined in ``data``, or queue them."""
+        ...
 
 
-Post = tuple[Target, Publication, Collection[object]]
+Entry = tuple[Target, Publication, Collection[object]]
 
 
-class Turn:
-    """What is to be written at the end of this turn of the event loop.
+class WriteBatch:
+    """The messages to be written at the end of this iteration of the event loop.
 
-    A lone message is not delayed: the loop has nothing else to do before. Of many messages to the same
-    clients, all frames leave in one write for each client, and are joined once for all of them.
+    A single message is not delayed: the flush is the loop's next callback. Of several messages to the
+    same clients, all frames are joined once and leave in one write per client.
 
     Attributes:
-        changes: Counts how often an outbox has begun or ceased to let frames straight out.
+        changes: Counts how often an outbox has started or stopped writing to its transport directly.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.posts: list[Post] = []
+        self.entries: list[Entry] = []
         self.size_bytes = 0
         self.changes = 0
 
-    def post(
+    def add(
         self, target: Target, publication: Publication, excluded: Collection[object] = ()
     ) -> None:
-        """Let a message out at the end of this turn.
+        """Write a message at the end of this iteration.
 
         Args:
-            target: Who gets it.
-            publication: No event.
-            excluded: Outboxes of the target that do not get it.
+            target: The recipients.
+            publication: The message; not an event.
+            excluded: Outboxes of the target that do not receive it.
         """
-        if not self.posts:
-            self.loop.call_soon(self.end)
-        self.posts.append((target, publication, excluded))
+        if not self.entries:
+            self.loop.call_soon(self.flush)
+        self.entries.append((target, publication, excluded))
         self.size_bytes += len(publication.frame or publication.make_frame())
         if self.size_bytes > MAX_JOINED_BYTES:
-            self.end()
+            self.flush()
 
-    def end(self) -> None:
-        """Write what has come together."""
-        posts, self.posts = self.posts, []
+    def flush(self) -> None:
+        """Write all messages now."""
+        if not self.entries:
+            return
+        entries, self.entries = self.entries, []
         self.size_bytes = 0
-        runs = [(target, list(run)) for target, run in groupby(posts, key=itemgetter(0))]
+        if len(entries) == 1 and not entries[0][2]:
+            # PERF: a single message is the common case, and needs no grouping.
+            target, publication, _ = entries[0]
+            target.put([publication], publication.frame or publication.make_frame())
+            return
+        runs = [(target, list(run)) for target, run in groupby(entries, key=itemgetter(0))]
         if len(runs) > len({id(target) for target, _ in runs}):
-            write_each(posts)  # a target that comes again would get more than one write
+            write_per_outbox(entries)  # a target that occurs again would get more than one write
             return
         for target, run in runs:
             if any(excluded for _, _, excluded in run):
-                write_each(run)
+                write_per_outbox(run)
             else:
                 messages = [publication for _, publication, _ in run]
                 target.put(messages, join_frames(messages))
 
 
-def write_each(posts: list[Post]) -> None:
-    """Write messages to whomever each is for, all of one client at once."""
+def write_per_outbox(entries: list[Entry]) -> None:
+    """Write to each outbox the messages that it receives, all at once."""
     messages_of: dict[Target, list[Publication]] = {}
-    for target, publication, excluded in posts:
+    for target, publication, excluded in entries:
         for outbox in target.outboxes:
             if outbox not in excluded:
                 messages_of.setdefault(outbox, []).append(publication)
@@ -90,10 +99,10 @@ def write_each(posts: list[Post]) -> None:
 
 
 def join_frames(messages: list[Publication]) -> bytes:
-    """The finished frames of messages, one behind the other."""
+    """Join the frames of messages."""
     if len(messages) == 1:
         return messages[0].frame or messages[0].make_frame()
     return b"".join([publication.frame or publication.make_frame() for publication in messages])
 
 
-TURNS = PerLoop(Turn)
+WRITE_BATCHES = PerLoop(WriteBatch)

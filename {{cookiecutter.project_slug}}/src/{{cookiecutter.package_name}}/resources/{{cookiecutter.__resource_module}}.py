@@ -5,7 +5,6 @@ from __future__ import annotations
 import falcon.asgi
 
 from falcon_pachinko import (
-    History,
     InvalidRoomName,
     Reject,
     WebSocketLike,
@@ -43,9 +42,6 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
     user: User
     room: str
     typing: bool = False
-
-    def __init__(self, history: History | None = None) -> None:
-        self.history = history
 
     async def on_connect(
         self, req: falcon.asgi.Request, ws: WebSocketLike, room_name: RoomName

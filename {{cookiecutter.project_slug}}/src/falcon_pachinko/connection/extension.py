@@ -1,0 +1,34 @@
+"""The extension by which a server offers a faster inbox and outbox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from .inbox import Event, Inbox, Receive
+from .outbox import OnFailure, Outbox, Send
+
+# The key in scope["extensions"] under which a server offers a PushExtension.
+PUSH_EXTENSION = "falcon_pachinko.push"
+
+
+class PushExtension(Protocol):
+    """A server's faster inbox and outbox, offered in ``scope["extensions"]``."""
+
+    @property
+    def receive(self) -> Receive:
+        """The ``receive`` that the inbox replaces."""
+        ...
+
+    @property
+    def send(self) -> Send:
+        """The ``send`` that the outbox replaces."""
+        ...
+
+    def make_inbox(self, on_disconnect: Callable[[Event], None]) -> Inbox:
+        """Make the inbox; ``on_disconnect`` is called at once if the client has disconnected."""
+        ...
+
+    def make_outbox(self, send: Send, on_failure: OnFailure) -> Outbox:
+        """Make the outbox; ``send`` is for events such as a close."""
+        ...

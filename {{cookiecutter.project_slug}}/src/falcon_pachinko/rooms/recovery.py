@@ -1,0 +1,21 @@
+"""The missed messages of a reconnecting client."""
+
+from __future__ import annotations
+
+from ..connection.connection import Connection
+from ..publication import Publication
+
+
+def fitting(connection: Connection, entries: list[Publication] | None) -> list[Publication] | None:
+    """Return the missed messages for a connection; ``None`` if they are incomplete or too many.
+
+    At most half of the outbox is used for all rooms together, or the client would be closed as a slow
+    reader because of its missed messages.
+    """
+    if entries is None:
+        return None
+    found = [each for each in entries if each.is_for(connection._previous_id, connection.user)]
+    limits, pending = connection.limits, connection._transaction or connection._outbox.backlog
+    size_bytes = pending.size_bytes + sum(each.size_bytes for each in found)
+    fits = size_bytes <= limits.outbox_bytes // 2
+    return found if fits and pending.count + len(found) <= limits.outbox_messages // 2 else None

@@ -1,0 +1,289 @@
+"""The connections of this process and their rooms: receives from the backend, delivers to connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Collection, Sequence
+
+import msgspec
+from falcon import WebSocketDisconnected
+
+from ..backends.base import Backend, Presence
+from ..connection.connection import Connection
+from ..errors import BackendUnavailable, RegistrationError
+from ..history import History, Position
+from ..publication import DEFAULT_HEADER, Header, Publication, position_message
+from ..support.tasks import TaskSet
+from .fanout import FanOut
+from .membership import Membership
+from .recovery import fitting
+from .users import UserIndex
+
+logger = logging.getLogger(__name__)
+
+
+class ConnectionRegistry:
+    """The connections of one process: a ``Node`` of the backend (:class:`..backends.base.Node`).
+
+    Attributes:
+        connections: Accepted connections by id.
+        pending: Connections whose ``on_connect`` has not accepted yet, by id.
+        synced: The rooms of connections that receive live messages.
+        unsynced: The rooms of connections that joined during an outage; they get missed messages before
+            live ones.
+        fanouts: The fan-out to the members of a room, built once per change of membership.
+        histories: The history that a route of this process has declared for a room.
+
+    Args:
+        backend: The backend of the rooms.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.connections: dict[str, Connection] = {}
+        self.pending: dict[str, Connection] = {}
+        self.users = UserIndex()
+        self.synced: Membership[Connection, Presence] = Membership()
+        self.unsynced: Membership[Connection, Presence] = Membership()
+        self.fanouts: dict[str, FanOut] = {}
+        self.histories: dict[str, History] = {}
+        self.tasks = TaskSet()
+        self.emptied: asyncio.Event | None = None
+
+    # Called by the life cycle of a connection.
+
+    def add_pending(self, connection: Connection) -> None:
+        """Add a connection whose ``on_connect`` is about to run."""
+        self.pending[connection.id] = connection
+
+    async def add(self, connection: Connection) -> None:
+        """Make an accepted connection visible to others."""
+        self.pending.pop(connection.id, None)
+        self.connections[connection.id] = connection
+        self.users.add(connection)
+        for room in self.synced.rooms_of(connection):
+            self.fanouts.pop(room, None)
+        self._drop_since(connection)
+        # NOTE: all presence entries are sent before the first response is awaited.
+        entered = [
+            self.backend.enter(room, presence)
+            for room, presence in self._rooms_of(connection).items()
+        ]
+        for each in entered:
+            await each
+
+    def remove(self, connection: Connection) -> None:
+        """Remove a connection at its end; from now on it cannot join a room."""
+        self.pending.pop(connection.id, None)
+        visible = self.connections.pop(connection.id, None) is not None
+        self.users.remove(connection)
+        for room in self._rooms_of(connection):
+            presence = self._take_out(connection, room)
+            if visible:
+                self.backend.leave(room, presence, grace=True)
+            self.backend.unsubscribe(room)
+        if self.emptied is not None and not self.connections:
+            self.emptied.set()
+
+    async def wait_empty(self) -> None:
+        """Wait until every connection has ended, as long as their limits allow."""
+        seconds = [
+            connection.limits.on_disconnect_seconds + connection.limits.close_seconds
+            for connection in self.connections.values()
+        ]
+        if seconds:
+            self.emptied = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.emptied.wait(), max(seconds))
+
+    # Called by the manager.
+
+    async def join(self, connection: Connection, room: str, presence: Presence) -> bool:
+        """Add a connection to a room: see :meth:`.manager.WebSocketConnectionManager.join_room`."""
+        self._check_alive(connection)
+        if self._has(connection, room):
+            return False
+        self._check_history(connection, room)
+        since = connection._since
+        await self.backend.subscribe(room, connection._config.history)
+        try:
+            missed, synced = await self._missed(connection, room, since), True
+        except BackendUnavailable:
+            missed, synced = None, False
+        except BaseException:
+            self.backend.unsubscribe(room)
+            raise
+        # NOTE: from here to the position message nothing awaits, or a message could come in between.
+        if not self._is_alive(connection) or self._has(connection, room):
+            self.backend.unsubscribe(room)
+            self._check_alive(connection)
+            return False
+        self._put_in(connection, room, presence, synced=synced)
+        if synced:
+            self._send_position(connection, room, missed, reconnected=bool(since))
+        if connection.id in self.connections:
+            return await self.backend.enter(room, presence)
+        return connection.user is None or not await self.backend.present(room, connection.user)
+
+    async def leave(self, connection: Connection, room: str) -> bool:
+        """Remove a connection from a room; return whether its user was visible there and has left."""
+        if not self._has(connection, room):
+            return False
+        presence = self._take_out(connection, room)
+        left = None
+        if connection.id in self.connections:
+            left = self.backend.leave(room, presence, grace=False)
+        self.backend.unsubscribe(room)
+        return left is not None and await left
+
+    # Called by the backend.
+
+    def deliver(self, room: str, publication: Publication) -> None:
+        """Deliver a message to the members of a room in this process."""
+        fanout = self.fanouts.get(room)
+        if fanout is None:
+            if room not in self.synced.members_by_room:
+                return
+            fanout = self.fanouts[room] = FanOut(self.synced.members_by_room[room])
+        header = publication.header
+        if header is DEFAULT_HEADER:
+            fanout.send(publication)
+        elif header.close_code:
+            self._close_each(self.synced.members(room), publication)
+        else:
+            fanout.send(publication, self._excluded_by(header))
+
+    def deliver_direct(self, publication: Publication) -> None:
+        """Deliver a message to the connections that its header names, or to all."""
+        header = publication.header
+        named: tuple[Connection, ...]
+        if header.connection is not None:
+            connection = self.connections.get(header.connection)
+            named = () if connection is None else (connection,)
+        elif header.user is not None:
+            named = self.users.connections_of(header.user)
+            if header.close_code:
+                named += tuple(c for c in self.pending.values() if c.user == header.user)
+        else:
+            named = tuple(self.connections.values())
+        if header.close_code:
+            self._close_each(named, publication)
+        else:
+            FanOut(named).send(publication, self._excluded_by(header))
+
+    def on_history_lost(self, room: str) -> None:
+        """Send the room's position and ``recovered: false`` to its members: messages are missing before it."""
+        position = self.backend.position(room)
+        if position is not None:
+            logger.warning("room %r: messages are missing; its clients are notified", room)
+            for connection in self.synced.members(room):
+                if connection._config.history is not None:
+                    connection._deliver(position_message(connection.id, position, recovered=False))
+
+    def on_resync(self, room: str) -> None:
+        """Send missed messages and the position to connections that joined during an outage."""
+        for connection in self.unsynced.members(room):
+            entries = self.backend.recover_local(room, connection._since)
+            self._put_in(connection, room, self.unsynced.leave(connection, room), synced=True)
+            missed = fitting(connection, entries)
+            self._send_position(connection, room, missed, reconnected=bool(connection._since))
+            self._drop_since(connection)
+
+    # Steps of the above.
+
+    def _is_alive(self, connection: Connection) -> bool:
+        return connection.id in self.connections or connection.id in self.pending
+
+    def _check_alive(self, connection: Connection) -> None:
+        if not self._is_alive(connection):
+            raise WebSocketDisconnected(connection.close_code)
+
+    def _check_history(self, connection: Connection, room: str) -> None:
+        """Refuse a connection whose route declares another history for a room than the first route did."""
+        history = connection._config.history
+        declared = self.histories.get(room, history)
+        if history is not None and history != declared:
+            raise RegistrationError(
+                f"room {room!r} has {declared!r} from another route, but this route declares {history!r}:"
+                " give both routes the same history, or their rooms other names"
+            )
+
+    async def _missed(
+        self, connection: Connection, room: str, since: Sequence[Position]
+    ) -> list[Publication] | None:
+        """Return the messages that a reconnecting client has missed; ``None`` if they are incomplete.
+
+        Raises:
+            BackendUnavailable: Unknown until the backend has recovered.
+        """
+        if connection._config.history is None:
+            return None
+        if self.backend.position(room) is None:
+            raise BackendUnavailable(f"the position of room {room!r} is unknown")
+        if not since:
+            return None
+        return fitting(connection, await self.backend.recover(room, since))
+
+    def _has(self, connection: Connection, room: str) -> bool:
+        return self.synced.has(connection, room) or self.unsynced.has(connection, room)
+
+    def _rooms_of(self, connection: Connection) -> dict[str, Presence]:
+        return self.synced.rooms_of(connection) | self.unsynced.rooms_of(connection)
+
+    def _put_in(
+        self, connection: Connection, room: str, presence: Presence, *, synced: bool
+    ) -> None:
+        (self.synced if synced else self.unsynced).join(connection, room, presence)
+        self.fanouts.pop(room, None)
+        if connection._config.history is not None:
+            self.histories[room] = connection._config.history
+
+    def _take_out(self, connection: Connection, room: str) -> Presence:
+        membership = self.synced if self.synced.has(connection, room) else self.unsynced
+        presence = membership.leave(connection, room)
+        self.fanouts.pop(room, None)
+        if not (self.synced.members(room) or self.unsynced.members(room)):
+            self.histories.pop(room, None)
+        return presence
+
+    def _send_position(
+        self,
+        connection: Connection,
+        room: str,
+        missed: list[Publication] | None,
+        *,
+        reconnected: bool,
+    ) -> None:
+        """Send the missed messages of a room with history, then its position."""
+        position = self.backend.position(room)
+        if position is None or connection._config.history is None:
+            return
+        for publication in missed or ():
+            connection._deliver(publication)
+        recovered = missed is not None if reconnected else msgspec.UNSET
+        connection._deliver(position_message(connection.id, position, recovered))
+
+    def _drop_since(self, connection: Connection) -> None:
+        """Drop a client's positions after its first joins: they do not apply to rooms of later joins."""
+        if connection.id in self.connections and not self.unsynced.rooms_of(connection):
+            connection._since = ()
+
+    def _excluded_by(self, header: Header) -> list[Connection]:
+        """Return the connections of this process that a header excludes."""
+        excluded = []
+        for connection_id in header.exclude_connections:
+            connection = self.connections.get(connection_id) or self.pending.get(connection_id)
+            if connection is not None:
+                excluded.append(connection)
+        for user in header.exclude_users:
+            excluded += self.users.connections_of(user)
+            excluded += [c for c in self.pending.values() if c.user == user]
+        return excluded
+
+    def _close_each(self, connections: Collection[Connection], publication: Publication) -> None:
+        """Close connections after the messages that are pending for them."""
+        code, reason = publication.header.close_code, publication.data.decode()
+        for connection in connections:
+            self.tasks.create_task(connection.close(code, reason))

@@ -1,0 +1,72 @@
+"""The configuration of a route."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .errors import RegistrationError
+from .history import History
+from .limits import DEFAULT_LIMITS, Limits
+
+# RFC 6454 section 6.2: an origin as browsers serialise it.
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([^\sA-Z/?#@:*\[\]]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteConfig:
+    """The configuration of a route, fixed when the route is added.
+
+    Attributes:
+        limits: The bounds of its connections; by default those of the resource class.
+        history: The history of the rooms that its connections join; by default that of the resource class.
+        allowed_origins: Origins that may connect besides the application's own, such as
+            ``https://example.com``; ``*`` allows all. By default those given to ``install``.
+
+    Raises:
+        RegistrationError: A value has the wrong type, or an origin is not valid.
+    """
+
+    limits: Limits = DEFAULT_LIMITS
+    history: History | None = None
+    allowed_origins: Collection[str] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.limits, Limits):
+            raise RegistrationError(f"limits is {self.limits!r}: write limits = Limits(...)")
+        if not (self.history is None or isinstance(self.history, History)):
+            raise RegistrationError(f"history is {self.history!r}: write history = History(...)")
+        check_origins(self.allowed_origins)
+
+    def for_class(self, resource_class: Any) -> RouteConfig:
+        """Return the configuration with the class's limits and history where the route has none."""
+        limits = resource_class.limits if self.limits is DEFAULT_LIMITS else self.limits
+        history = resource_class.history if self.history is None else self.history
+        if limits is self.limits and history is self.history:
+            return self
+        return replace(self, limits=limits, history=history)
+
+
+def is_origin(text: str) -> bool:
+    """Return whether a text is an origin (RFC 6454 section 6.2): lower case, without a default port."""
+    return ORIGIN.fullmatch(text) is not None
+
+
+def check_origins(allowed_origins: Collection[str]) -> None:
+    """Check a list of origins, in which ``*`` stands for all.
+
+    Raises:
+        RegistrationError: One of them is not an origin, or a text is given instead of a list.
+    """
+    is_text = isinstance(allowed_origins, str)
+    for origin in [allowed_origins] if isinstance(allowed_origins, str) else allowed_origins:
+        if is_text or (origin != "*" and not is_origin(origin)):
+            raise RegistrationError(
+                f"allowed_origins has {origin!r}: give a list of origins such as"
+                " 'https://chat.example.com', in lower case and without a default port, or '*'"
+            )
+
+
+DEFAULT_ROUTE_CONFIG = RouteConfig()
