@@ -1,4 +1,4 @@
-"""What the tests of the template share: its place, a way to bake it, and what runs first."""
+"""Fixtures of the template's tests: baked projects, a clean environment, the order of the tests."""
 
 import contextlib
 import fcntl
@@ -16,9 +16,12 @@ from typing import Any
 import pytest
 from pytest_cookies.plugin import Cookies, Result
 
+from .support.processes import required_program
+
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND_SECONDS = 800
-LENDING_SECONDS = 240
+INSTALL_SECONDS = 240
+PORT_ATTEMPTS = 100
 VARIABLES = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 
 FAR_FROM_DEFAULT = {
@@ -36,9 +39,9 @@ FAR_FROM_DEFAULT = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what asks for more than the usual time as slow, and begin with the slowest.
+    """Mark tests with a timeout of their own as slow, and begin with the slowest.
 
-    A worker that comes to a test of minutes last would let the others wait for it.
+    A test of minutes that one worker starts last would keep all others waiting.
     """
 
     def bound_seconds(item: pytest.Item) -> float:
@@ -62,8 +65,8 @@ def bake(cookies: Cookies) -> Callable[..., Result]:
 
     def bake(**answers: str) -> Result:
         unknown = answers.keys() - {name for name in VARIABLES if not name.startswith("_")}
-        # Cookiecutter ignores what it does not know: a typo would test the default.
-        assert not unknown, f"no variables of cookiecutter.json: {', '.join(sorted(unknown))}"
+        # Cookiecutter ignores unknown names: a typo would test the default.
+        assert not unknown, f"not in cookiecutter.json: {', '.join(sorted(unknown))}"
         return cookies.bake(extra_context=answers, template=str(ROOT))
 
     return bake
@@ -71,7 +74,7 @@ def bake(cookies: Cookies) -> Callable[..., Result]:
 
 @pytest.fixture
 def baked(bake: Callable[..., Result]) -> Callable[..., Path]:
-    """Bake a project that has to succeed, and give its folder."""
+    """Bake a project without an error, and return its folder."""
 
     def baked(**answers: str) -> Path:
         result = bake(**answers)
@@ -84,13 +87,13 @@ def baked(bake: Callable[..., Result]) -> Callable[..., Path]:
 
 @pytest.fixture(params=["the defaults", "far from them"])
 def default_or_far(request: pytest.FixtureRequest) -> dict[str, str]:
-    """Answers: none, or another one to each question but which Python, which has to be the one here."""
+    """No answers, or a non-default answer to each question but the Python version."""
     return {} if request.param == "the defaults" else dict(FAR_FROM_DEFAULT)
 
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all workers of a run have in common."""
+    """A folder that all workers of a run share."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
@@ -99,31 +102,37 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def environment(tmp_path: Path, shared: Path) -> dict[str, str]:
-    """The environment of a user who has a home with nothing in it, and not of this test run."""
+    """The environment of a user with an empty home, without the variables of this test run."""
     return environment_of(tmp_path / "home", shared)
 
 
 @pytest.fixture
 def free_port() -> Callable[[], int]:
-    """Give a port that nobody uses, for a program that has to be told one.
+    """Return an unused port, for a program that cannot choose one itself.
 
-    It is below those that the system takes for outgoing connections (32,768 and up on Linux), so that
-    none of the many clients of other tests takes it before that program does.
+    It lies below the ephemeral ports (32,768 and up on Linux), so that no outgoing connection of
+    another test takes it before the program does.
     """
 
     def free_port() -> int:
-        while True:
+        for _ in range(PORT_ATTEMPTS):
             with contextlib.suppress(OSError):
                 with socket.create_server(("127.0.0.1", random.randrange(20_000, 32_000))) as tried:
                     port: int = tried.getsockname()[1]
                 return port
+        raise AssertionError("no free port between 20,000 and 32,000")
 
     return free_port
 
 
 @pytest.fixture
+def nginx() -> str:
+    return required_program("nginx")
+
+
+@pytest.fixture
 def run(environment: dict[str, str]) -> Callable[..., str]:
-    """Run a command in a folder as a user does, and give what it has printed; it ends with status 0."""
+    """Run a command in a folder, check its exit status, and return its output."""
 
     def run(folder: Path, *command: str | Path, status: int = 0, **variables: str | Path) -> str:
         finished = subprocess.run(
@@ -144,51 +153,51 @@ def run(environment: dict[str, str]) -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def lent_python(shared: Path) -> Path:
-    """The Python of an environment with all that a project of the defaults declares, and not the project.
+    """The Python of an environment with the dependencies of a default project, without the project.
 
-    It is made once; the workers of a run share it.
+    The workers of a run share one environment.
     """
-    made = shared / "lent"
-    made.mkdir(exist_ok=True)
-    python = made / "venv" / "bin" / "python"
-    with (made / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the operating system frees it when the process ends
-        if not (made / "complete").exists():
-            here = environment_of(made / "home", shared)
+    folder = shared / "dependencies"
+    folder.mkdir(exist_ok=True)
+    python = folder / "venv" / "bin" / "python"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the system releases it when the process ends
+        if not (folder / "complete").exists():
+            variables = environment_of(folder / "home", shared)
 
             def run(*command: str | Path) -> None:
-                subprocess.run(command, env=here, check=True, timeout=LENDING_SECONDS)
+                subprocess.run(command, env=variables, check=True, timeout=INSTALL_SECONDS)
 
-            bake = (sys.executable, "-m", "cookiecutter", ROOT, "--no-input", "-o", made)
+            bake = (sys.executable, "-m", "cookiecutter", ROOT, "--no-input", "-o", folder)
             run(*bake, "--overwrite-if-exists")
-            pyproject = (made / "chat-service" / "pyproject.toml").read_text(encoding="utf-8")
+            pyproject = (folder / "chat-service" / "pyproject.toml").read_text(encoding="utf-8")
             declared = tomllib.loads(pyproject)["project"]
             requirements = declared["dependencies"] + declared["optional-dependencies"]["dev"]
-            run(sys.executable, "-m", "venv", "--clear", made / "venv")
+            run(sys.executable, "-m", "venv", "--clear", folder / "venv")
             run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *requirements)
-            (made / "complete").touch()
+            (folder / "complete").touch()
     return python
 
 
 def environment_of(home: Path, shared: Path) -> dict[str, str]:
-    """What a process inherits of this test run that is not this test run's own; git knows who commits."""
+    """Return the inherited environment without the test run's variables, with a Git identity."""
     home.mkdir(exist_ok=True)
     inherited: dict[str, Any] = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("APP_", "MAKE", "PYTEST", "PYTHON", "COOKIECUTTER", "XDG_"))
-        # A hook of git, or a rebase, would have the tests commit into this very repository.
+        # In a Git hook or a rebase these would make the tests commit into this repository.
         and (not name.startswith("GIT_") or name.startswith("GIT_SSL_"))
         and name not in {"MFLAGS", "PORT", "VIRTUAL_ENV"}
     }
     identity = {
-        f"GIT_{who}_{what}": value
-        for who in ("AUTHOR", "COMMITTER")
-        for what, value in (("NAME", "Ada"), ("EMAIL", "ada@example.com"))
+        f"GIT_{role}_{field}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for field, value in (("NAME", "Ada"), ("EMAIL", "ada@example.com"))
     }
     own = {
         "HOME": str(home),
-        # What one test has fetched, or checked, others need not; mypy's cannot be used by two at once.
+        # Shared caches; mypy's does not support concurrent runs, so each worker has its own.
         "PIP_CACHE_DIR": str(shared / "pip"),
         "MYPY_CACHE_DIR": str(shared / f"mypy-{os.environ.get('PYTEST_XDIST_WORKER')}"),
     }

@@ -1,4 +1,4 @@
-"""Answers that work give the files that they should give."""
+"""A project baked from valid answers has the expected files and contents."""
 
 import datetime
 import fnmatch
@@ -50,7 +50,7 @@ def ruff(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_questions_are_asked_in_this_order_and_no_others() -> None:
+def test_questions_are_asked_in_a_fixed_order() -> None:
     questions = [name for name in VARIABLES if not name.startswith("_")]
     assert questions == [
         "project_name",
@@ -70,7 +70,7 @@ def test_the_questions_are_asked_in_this_order_and_no_others() -> None:
     assert VARIABLES["license"] == list(LICENSES)
 
 
-def test_the_defaults_follow_from_one_another(bake: Callable[..., Result]) -> None:
+def test_defaults_derive_from_the_project_name(bake: Callable[..., Result]) -> None:
     context = bake(project_name="Ünïted  Chat 2.0").context
     assert context["project_slug"] == "united-chat-2-0"
     assert context["package_name"] == "united_chat_2_0"
@@ -83,7 +83,7 @@ def test_the_defaults_follow_from_one_another(bake: Callable[..., Result]) -> No
     ("project_name", "slug", "package"),
     [("2 Chats", "2-chats", "app_2_chats"), ("😀", "chat-service", "chat_service")],
 )
-def test_a_default_works_where_the_name_has_no_plain_form(
+def test_names_without_a_leading_ascii_letter_get_valid_defaults(
     bake: Callable[..., Result], project_name: str, slug: str, package: str
 ) -> None:
     result = bake(project_name=project_name)
@@ -93,12 +93,12 @@ def test_a_default_works_where_the_name_has_no_plain_form(
 
 
 @pytest.mark.parametrize("name", ["project_nam", "__year"])
-def test_an_answer_to_no_question_fails_a_test(bake: Callable[..., Result], name: str) -> None:
-    with pytest.raises(AssertionError, match=f"no variables of cookiecutter.json: {name}"):
+def test_bake_fixture_rejects_unknown_answers(bake: Callable[..., Result], name: str) -> None:
+    with pytest.raises(AssertionError, match=f"not in cookiecutter.json: {name}"):
         bake(**{name: "x"})
 
 
-def test_a_project_has_the_files_that_it_is_run_with(baked: Baked) -> None:
+def test_project_has_its_required_files(baked: Baked) -> None:
     project = baked()
     for name in (
         ".dockerignore",
@@ -144,7 +144,9 @@ def test_a_project_has_the_files_that_it_is_run_with(baked: Baked) -> None:
         ("X", "x"),
     ],
 )
-def test_the_resource_has_its_class_module_and_route(baked: Baked, name: str, module: str) -> None:
+def test_resource_name_and_path_set_class_module_and_route(
+    baked: Baked, name: str, module: str
+) -> None:
     project = baked(resource_name=name, websocket_path="/live/v1.0/~rooms", package_name="hello")
     package = project / "src" / "hello"
     source = (package / "resources" / f"{module}.py").read_text("utf-8")
@@ -152,11 +154,11 @@ def test_the_resource_has_its_class_module_and_route(baked: Baked, name: str, mo
     served = "".join(path.read_text("utf-8") for path in package.rglob("*.py"))
     assert "/live/v1.0/~rooms" in served
     assert "/ws/chat" not in served
-    leftover = "ChatRoomResource"
-    assert not any(leftover in path.read_text("utf-8") for path in package.rglob("*.py"))
+    default_class = "ChatRoomResource"
+    assert not any(default_class in path.read_text("utf-8") for path in package.rglob("*.py"))
 
 
-def test_the_framework_and_the_page_are_copied_as_they_are(baked: Baked, root: Path) -> None:
+def test_framework_and_pages_are_copied_unrendered(baked: Baked, root: Path) -> None:
     project = baked()
     template = root / "{{cookiecutter.project_slug}}"
     for name in ("src/falcon_pachinko", "src/chat_service/web"):
@@ -167,7 +169,7 @@ def test_the_framework_and_the_page_are_copied_as_they_are(baked: Baked, root: P
             assert path.read_bytes() == (project / name / path.relative_to(original)).read_bytes()
 
 
-def test_the_inner_pyproject_is_valid_toml_unrendered(root: Path) -> None:
+def test_inner_pyproject_is_valid_toml_before_rendering(root: Path) -> None:
     inner = root / "{{cookiecutter.project_slug}}" / "pyproject.toml"
     assert tomllib.loads(inner.read_text("utf-8"))["tool"]["ruff"]["line-length"] == 100
 
@@ -190,7 +192,7 @@ def test_the_inner_pyproject_is_valid_toml_unrendered(root: Path) -> None:
     ],
     ids=lambda answers: "-".join(answers.values())[:40],
 )
-def test_ruff_changes_nothing_whatever_the_names(baked: Baked, answers: dict[str, str]) -> None:
+def test_project_is_ruff_clean_with_any_names(baked: Baked, answers: dict[str, str]) -> None:
     project = baked(**answers)
     lint, layout = ruff(project, "check"), ruff(project, "format", "--diff")
     assert lint.returncode == 0, lint.stdout
@@ -198,7 +200,7 @@ def test_ruff_changes_nothing_whatever_the_names(baked: Baked, answers: dict[str
 
 
 @pytest.mark.parametrize("version", PYTHON_VERSIONS)
-def test_the_python_version_reaches_every_tool(baked: Baked, version: str) -> None:
+def test_python_version_reaches_every_tool(baked: Baked, version: str) -> None:
     project = baked(python_version=version)
     pyproject = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))
     assert pyproject["project"]["requires-python"] == f">={version}"
@@ -211,7 +213,7 @@ def test_the_python_version_reaches_every_tool(baked: Baked, version: str) -> No
 
 
 @pytest.mark.parametrize("license_name", LICENSES)
-def test_each_license_names_its_year_and_holder(baked: Baked, license_name: str) -> None:
+def test_license_has_year_and_holder(baked: Baked, license_name: str) -> None:
     project = baked(license=license_name, author_name="Zoë Ω & Sons")
     expression, title = LICENSES[license_name]
     text = (project / "LICENSE").read_text("utf-8")
@@ -231,17 +233,13 @@ def test_each_license_names_its_year_and_holder(baked: Baked, license_name: str)
         ("adä@exämple.com", {"name": "Ada <adä@exämple.com>"}),
     ],
 )
-def test_the_author_has_an_email_where_one_was_given(
-    baked: Baked, email: str, author: dict[str, str]
-) -> None:
+def test_author_has_an_email_if_given(baked: Baked, email: str, author: dict[str, str]) -> None:
     project = baked(author_name="Ada", author_email=email)
     pyproject = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))
     assert pyproject["project"]["authors"] == [author]
 
 
-def test_the_hooks_print_the_missing_steps_and_nothing_else(
-    baked: Baked, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_hooks_print_only_the_next_steps(baked: Baked, capfd: pytest.CaptureFixture[str]) -> None:
     project = baked(project_slug="My.Chat_1")
     output, errors = capfd.readouterr()
     assert re.findall(r"^    (\S+ \S+)", output, re.MULTILINE) == [
@@ -253,7 +251,7 @@ def test_the_hooks_print_the_missing_steps_and_nothing_else(
     assert errors == ""
 
 
-def test_each_project_has_a_secret_of_its_own_that_only_its_owner_reads(baked: Baked) -> None:
+def test_each_project_has_its_own_secret_readable_by_the_owner_only(baked: Baked) -> None:
     environments = [baked() / ".env" for _ in range(2)]
     secrets = set()
     for environment in environments:
@@ -266,7 +264,7 @@ def test_each_project_has_a_secret_of_its_own_that_only_its_owner_reads(baked: B
     assert len(secrets) == 2
 
 
-def test_a_secret_that_is_there_stays(baked: Baked, root: Path) -> None:
+def test_hook_keeps_an_existing_secret(baked: Baked, root: Path) -> None:
     project = baked()
     before = (project / ".env").read_bytes()
     hook = root / "hooks" / "post_gen_project.py"
@@ -274,7 +272,7 @@ def test_a_secret_that_is_there_stays(baked: Baked, root: Path) -> None:
     assert (project / ".env").read_bytes() == before
 
 
-def test_the_commit_hooks_use_the_versions_of_pyproject(baked: Baked) -> None:
+def test_commit_hooks_use_the_versions_of_pyproject(baked: Baked) -> None:
     project = baked()
     pyproject = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"]
     declared = {*pyproject["dependencies"], *pyproject["optional-dependencies"]["dev"]}
@@ -287,7 +285,7 @@ def test_the_commit_hooks_use_the_versions_of_pyproject(baked: Baked) -> None:
     assert set(pyproject["dependencies"]) <= set(mypy["additional_dependencies"])
 
 
-def test_the_template_uses_the_tools_of_its_projects(baked: Baked, root: Path) -> None:
+def test_template_pins_the_same_tools_as_its_projects(baked: Baked, root: Path) -> None:
     def pins(pyproject: Path) -> dict[str, str]:
         dev = tomllib.loads(pyproject.read_text("utf-8"))["project"]["optional-dependencies"]["dev"]
         return dict(requirement.split("==") for requirement in dev if "==" in requirement)

@@ -1,4 +1,4 @@
-"""The benchmarks measure, compare and report."""
+"""The benchmarks measure, compare and report; their processes end with them."""
 
 import contextlib
 import json
@@ -30,7 +30,7 @@ def bench(
 
 
 def processes_with(mark: str) -> list[int]:
-    """The processes that have something in their environment."""
+    """Return the processes with this variable in their environment."""
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
@@ -40,7 +40,7 @@ def processes_with(mark: str) -> list[int]:
 
 
 @pytest.mark.timeout(150)
-def test_a_small_run_gives_a_table_a_record_and_a_picture(
+def test_small_run_writes_table_record_and_chart(
     root: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     workloads = ["fan-out-10", "deflate", "memory"]
@@ -76,7 +76,7 @@ def test_a_small_run_gives_a_table_a_record_and_a_picture(
 
 
 @pytest.mark.timeout(150)
-def test_one_who_reads_nothing_stops_the_bare_loop_and_not_ours(
+def test_slow_reader_stalls_the_bare_loop_but_not_the_framework(
     root: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     finished = bench(
@@ -94,27 +94,27 @@ def test_one_who_reads_nothing_stops_the_bare_loop_and_not_ours(
 
 
 @pytest.mark.timeout(150)
-def test_what_runs_with_an_engine_and_what_shares_a_process_is_measured_too(
+def test_workloads_with_redis_and_in_a_shared_process_are_measured(
     root: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    taking_part = {
+    expected = {
         "beside": ["bare-beside", "portable-beside"],
         "two-processes": ["push", "push-one-node", "push-two-nodes"],
         "engine-latency": ["push", "push-one-node"],
         "publishing": ["joined", "awaited"],
         "recovery": ["recovery"],
     }
-    servers = {server for names in taking_part.values() for server in names}
+    servers = {server for names in expected.values() for server in names}
     mark = f"BENCH_MARK={tmp_path}"
     finished = bench(
         root,
         environment | dict([mark.split("=")]),
-        *("--only", ",".join(taking_part), "--servers", ",".join(servers), "--connections", "20"),
+        *("--only", ",".join(expected), "--servers", ",".join(servers), "--connections", "20"),
         *("--starts", "1", "--rounds", "1", "--seconds", "0.05", "--out", str(tmp_path)),
     )
     assert finished.returncode == 0, finished.stderr
     workloads = json.loads((tmp_path / "latest.json").read_text("utf-8"))["workloads"]
-    assert {name: list(workload["servers"]) for name, workload in workloads.items()} == taking_part
+    assert {name: list(workload["servers"]) for name, workload in workloads.items()} == expected
     for workload in workloads.values():
         for server in workload["servers"].values():
             medians = server["medians"]
@@ -122,17 +122,17 @@ def test_what_runs_with_an_engine_and_what_shares_a_process_is_measured_too(
     assert workloads["recovery"]["servers"]["recovery"]["medians"]["whole"] == 1.0
     deadline = time.monotonic() + BOUND_SECONDS
     while left := processes_with(mark):
-        assert time.monotonic() < deadline, f"they go on: {left}"
+        assert time.monotonic() < deadline, f"still running: {left}"
         time.sleep(0.05)
 
 
-def test_who_cannot_take_part_is_left_out_in_a_line(
+def test_unavailable_server_is_skipped_with_a_message(
     root: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    nothing = environment | {"PATH": str(tmp_path)}
+    empty_path = environment | {"PATH": str(tmp_path)}
     finished = bench(
         root,
-        nothing,
+        empty_path,
         *("--only", "fan-out-100", "--servers", "bare,floor,ws", "--connections", "4"),
         *("--starts", "1", "--rounds", "1", "--seconds", "0.02"),
     )
@@ -143,7 +143,7 @@ def test_who_cannot_take_part_is_left_out_in_a_line(
 
 
 @pytest.mark.parametrize("option", ["--only", "--servers"])
-def test_a_name_that_does_not_exist_is_refused_in_a_sentence(
+def test_unknown_name_is_rejected_in_one_sentence(
     root: Path, environment: dict[str, str], option: str
 ) -> None:
     finished = bench(root, environment, option, "nonsense")

@@ -1,4 +1,4 @@
-"""What the calculation says is shown as it is, rests on what was measured, and holds together."""
+"""The capacity calculation: documented output, measured inputs, consistent results."""
 
 import random
 import re
@@ -24,7 +24,7 @@ def number(pattern: str, text: str) -> float:
     return float(found[1].replace(",", ""))
 
 
-def test_the_document_shows_what_the_program_prints(root: Path, document: str) -> None:
+def test_document_shows_the_output_of_the_program(root: Path, document: str) -> None:
     printed = subprocess.run(
         [sys.executable, "-B", "-m", "tools.capacity"],
         cwd=root,
@@ -37,7 +37,7 @@ def test_the_document_shows_what_the_program_prints(root: Path, document: str) -
     assert shown == printed
 
 
-def test_the_calculation_takes_the_figures_of_the_documents(
+def test_calculation_uses_the_figures_of_the_documents(
     document: str, baked: Callable[..., Path]
 ) -> None:
     operations = (baked() / "docs/operations.md").read_text("utf-8")
@@ -64,7 +64,7 @@ def test_the_calculation_takes_the_figures_of_the_documents(
         assert number(pattern, text) == figure, pattern
 
 
-def test_the_document_says_what_is_assumed_and_follows(document: str, root: Path) -> None:
+def test_document_states_the_assumptions_and_results(document: str, root: Path) -> None:
     document = " ".join(document.split())
     package = root / "{{cookiecutter.project_slug}}/src/falcon_pachinko"
     script = (package / "backends/script.py").read_text("utf-8")
@@ -77,7 +77,7 @@ def test_the_document_says_what_is_assumed_and_follows(document: str, root: Path
     assert f"stays for {ASSUMED.visit_minutes:.0f} minutes" in document
 
 
-def test_a_room_is_on_as_many_nodes_as_throwing_its_members_shows() -> None:
+def test_nodes_of_a_room_match_a_simulation() -> None:
     chance = random.Random(6)
     for nodes, members in ((3, 2), (10, 10), (40, 100)):
         rooms = [len({chance.randrange(nodes) for _ in range(members)}) for _ in range(4_000)]
@@ -86,7 +86,7 @@ def test_a_room_is_on_as_many_nodes_as_throwing_its_members_shows() -> None:
 
 
 @pytest.mark.parametrize("load", LOADS, ids=lambda load: load.title)
-def test_what_is_planned_is_enough_and_not_too_much(load: Load) -> None:
+def test_plan_is_sufficient_and_not_oversized(load: Load) -> None:
     found = plan(load)
     needed = needed_nodes(found)
     assert needed <= found.nodes < needed + 2
@@ -100,7 +100,7 @@ def needed_nodes(found: Plan) -> float:
     return max(sum(found.shares.values()) / ASSUMED.busy, memory)
 
 
-def test_more_of_anything_takes_no_less() -> None:
+def test_higher_load_or_cost_needs_more_capacity() -> None:
     load = LOADS[1]
     base = plan(load)
     for more in (
@@ -115,12 +115,12 @@ def test_more_of_anything_takes_no_less() -> None:
     for field, cost in MEASURED._asdict().items():
         dearer = plan(load, MEASURED._replace(**{field: cost * 100}))
         grown = (dearer.nodes, dearer.engine_cores, dearer.engine_gib)
-        assert grown > (base.nodes, base.engine_cores, base.engine_gib), f"{field} does not count"
+        assert grown > (base.nodes, base.engine_cores, base.engine_gib), f"{field} has no effect"
 
 
-def test_every_assumption_counts() -> None:
+def test_every_assumption_affects_the_plan() -> None:
     load = LOADS[2]
     base = plan(load)
     for field, value in ASSUMED._asdict().items():
         other = plan(load, assumed=ASSUMED._replace(**{field: value / 100}))
-        assert other != base, f"{field} does not count"
+        assert other != base, f"{field} has no effect"

@@ -1,4 +1,4 @@
-"""The commands of the template and of a project say and do what their help says."""
+"""The make targets of the template and of a project: help, environment, arguments, CI."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ def folder(
 
 @pytest.fixture
 def tools(tmp_path: Path, environment: dict[str, str]) -> Path:
-    """The only folder on PATH, with what the commands need and without uv."""
+    """The only folder on PATH: the commands' tools without uv."""
     tools = tmp_path / "tools"
     tools.mkdir()
     for tool in ("awk", "cat", "make", "mkdir", "rm", "sh", "touch"):
@@ -72,7 +72,7 @@ def test_help_lists_every_target(
     assert [line.split()[1] for line in finished.stdout.splitlines()] == TARGETS[kind].split()
 
 
-def test_uv_makes_the_environment_where_it_is_installed(
+def test_install_uses_uv_if_available(
     folder: Path, tools: Path, environment: dict[str, str]
 ) -> None:
     without = make(folder, environment, "-n", "install").stdout
@@ -87,7 +87,7 @@ def test_uv_makes_the_environment_where_it_is_installed(
     assert '"python3" -m venv' in switched_off
 
 
-def test_run_takes_the_port(
+def test_run_accepts_a_port(
     baked: Callable[..., Path], tools: Path, environment: dict[str, str]
 ) -> None:
     project = baked(package_name="hello")
@@ -96,11 +96,11 @@ def test_run_takes_the_port(
         in make(project, environment, "-n", "run", "PORT=9000").stdout
     )
     assert "APP_PORT" not in make(project, environment, "-n", "run").stdout, (
-        "without PORT, what .env says counts"
+        "without PORT the value in .env applies"
     )
 
 
-def test_an_old_python_is_refused_in_a_sentence(
+def test_too_old_python_is_rejected_in_one_sentence(
     folder: Path, tools: Path, environment: dict[str, str]
 ) -> None:
     older = "import sys; sys.version_info = (3, 10, 9); exec(sys.argv[1])"
@@ -114,7 +114,7 @@ def test_an_old_python_is_refused_in_a_sentence(
     assert not (folder / ".venv").exists()
 
 
-def test_an_environment_is_made_once_and_again_when_pyproject_changes(
+def test_environment_is_rebuilt_only_after_changes(
     baked: Callable[..., Path], tools: Path, environment: dict[str, str]
 ) -> None:
     project = baked()
@@ -141,7 +141,7 @@ def test_an_environment_is_made_once_and_again_when_pyproject_changes(
     assert make(moved, environment, "install").stdout.splitlines() == everything
 
 
-def test_a_failed_installation_is_tried_again(
+def test_failed_installation_is_retried(
     baked: Callable[..., Path], tools: Path, environment: dict[str, str]
 ) -> None:
     project = baked()
@@ -152,7 +152,7 @@ def test_a_failed_installation_is_tried_again(
     assert finished.stdout.splitlines() == ["uv venv", "uv pip", "uv pip"]
 
 
-def test_the_continuous_integration_checks_and_tests(root: Path) -> None:
+def test_ci_command_checks_and_tests(root: Path) -> None:
     command = root / ".ci" / "run"
     assert os.access(command, os.X_OK)
     lines = command.read_text("utf-8").splitlines()
@@ -160,12 +160,12 @@ def test_the_continuous_integration_checks_and_tests(root: Path) -> None:
     assert "set -euo pipefail" in lines
 
 
-def test_baking_is_quick(
+def test_baking_takes_under_ten_seconds(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
 ) -> None:
     monkeypatch.setenv("HOME", environment["HOME"])
     started, started_cpu = time.perf_counter(), time.process_time()
     cookiecutter(str(root), no_input=True, output_dir=str(tmp_path))
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - started_cpu
-    print(f"baked in {seconds:.2f} s, {cpu_seconds:.2f} s of it our own CPU time")
+    print(f"baked in {seconds:.2f} s, {cpu_seconds:.2f} s of it CPU time of this process")
     assert seconds < 10

@@ -1,4 +1,4 @@
-"""What others' tools say of a project's contract: AsyncAPI's own parser, and TypeScript."""
+"""A project's contract passes AsyncAPI's official parser and the TypeScript compiler."""
 
 import json
 import shutil
@@ -18,10 +18,10 @@ import parser from "@asyncapi/parser";
 const { document, diagnostics } = await new parser.Parser().parse(await readFile(process.argv[2], "utf8"));
 console.log(JSON.stringify({ parsed: document !== undefined, diagnostics }));
 """
-# The parser's words for how bad something is.
+# Severities of the parser's diagnostics.
 ERROR, WARNING = 0, 1
 
-# A program that uses the client rightly and, where it says so, wrongly.
+# A program with correct calls of the client and, where marked, wrong ones.
 CONSUMER = """
 import { connect, type RealtimeClient, type ServerNewMessage } from "./realtime.js";
 
@@ -34,13 +34,13 @@ client.send("clientStartTyping");
 client.send("clientStartTyping", {});
 // @ts-expect-error: the payload has a required field
 client.send("clientSendMessage");
-// @ts-expect-error: it is called text
+// @ts-expect-error: the field is named text
 client.send("clientSendMessage", { words: "Hello" });
-// @ts-expect-error: nobody understands this
+// @ts-expect-error: not a client message
 client.send("clientSing");
-// @ts-expect-error: nobody sends this
+// @ts-expect-error: not a server message
 client.on("serverSang", () => {});
-// @ts-expect-error: it has no such field
+// @ts-expect-error: not a field of the payload
 client.on("serverUserTyping", ({ words }) => words);
 connect<Record<string, any>, Record<string, any>>("/ws/other").send("anything", 5);
 client.close(4000, String(stop));
@@ -60,7 +60,7 @@ COMPILER_OPTIONS = {
 
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which Node finds the tools."""
+    """A folder with the installed npm packages."""
     npm = shutil.which("npm")
     if npm is None:
         pytest.skip("no npm on PATH: install Node 20 or newer")
@@ -97,7 +97,7 @@ def run(tools: Path, *command: str) -> str:
     ],
     ids=["defaults", "odd answers"],
 )
-def test_the_official_parser_has_nothing_to_say_against_the_document(
+def test_official_parser_accepts_the_document(
     tools: Path, baked: Callable[..., Path], answers: dict[str, str]
 ) -> None:
     (tools / "parse.js").write_text(PARSE)
@@ -107,7 +107,7 @@ def test_the_official_parser_has_nothing_to_say_against_the_document(
 
 
 @pytest.mark.timeout(BOUND_SECONDS)
-def test_the_official_parser_would_find_what_is_wrong(
+def test_official_parser_rejects_an_invalid_document(
     tools: Path, baked: Callable[..., Path]
 ) -> None:
     (tools / "parse.js").write_text(PARSE)
@@ -118,16 +118,14 @@ def test_the_official_parser_would_find_what_is_wrong(
 
 
 @pytest.mark.timeout(BOUND_SECONDS)
-def test_the_scripts_of_the_pages_and_their_types_fit(
-    tools: Path, baked: Callable[..., Path]
-) -> None:
+def test_page_scripts_match_their_types(tools: Path, baked: Callable[..., Path]) -> None:
     [web] = baked().glob("src/*/web")
     shutil.copytree(web, tools / "web")
     (tools / "web" / "consumer.ts").write_text(CONSUMER)
-    # With its declarations beside it, a compiler would not look into the script itself.
+    # The compiler checks the script itself only without its declarations beside it.
     (tools / "alone").mkdir()
     shutil.copy(web / "realtime.js", tools / "alone")
-    scripts = sorted(str(path) for path in (tools / "web").glob("*.js"))
+    scripts = sorted(str(path) for path in (tools / "web").rglob("*.js"))
     (tools / "tsconfig.json").write_text(
         json.dumps(
             {

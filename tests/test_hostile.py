@@ -1,4 +1,4 @@
-"""Whatever characters an answer has, the project works or the answer is refused; none runs."""
+"""Special characters in answers are kept as data: nothing in them is rendered or run."""
 
 import json
 import subprocess
@@ -46,7 +46,7 @@ RENDERED = {
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_any_text_gives_a_working_project(
+def test_project_works_with_special_characters_in_texts(
     bake: Callable[..., Result],
     text: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -72,7 +72,7 @@ def test_any_text_gives_a_working_project(
     document = yaml.safe_load((project / "asyncapi.yaml").read_text("utf-8"))
     assert document["info"]["title"] == answer
 
-    # The framework is copied as it is, whatever the answers are.
+    # The framework does not depend on the answers.
     compiled = subprocess.run(
         [sys.executable, "-W", "error", "-m", "compileall", "-q", "-x", "falcon_pachinko", "."],
         cwd=project,
@@ -92,7 +92,7 @@ def test_any_text_gives_a_working_project(
     assert not list(tmp_path.rglob(MARKER))
 
 
-def test_what_is_typed_at_a_prompt_is_never_rendered(
+def test_answers_typed_at_a_prompt_are_not_rendered(
     root: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     typed = "{{ 7 * 7 }}{% raise %}"

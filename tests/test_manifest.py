@@ -1,4 +1,4 @@
-"""The manifest of the framework is true."""
+"""The framework's manifest matches its files."""
 
 import os
 import subprocess
@@ -9,9 +9,9 @@ from pathlib import Path
 TEMPLATE = "{{cookiecutter.project_slug}}"
 
 
-def test_the_manifest_is_up_to_date(root: Path) -> None:
+def test_manifest_is_up_to_date(root: Path) -> None:
     package = root / TEMPLATE / "src" / "falcon_pachinko"
-    # NOTE: in a process of its own and with -B, because what is imported there would leave its cache.
+    # NOTE: a separate process with -B: imports in this one would leave bytecode in the template.
     finished = subprocess.run(
         [sys.executable, "-B", "-m", "tools.manifest", "--print"],
         cwd=root,
@@ -24,7 +24,7 @@ def test_the_manifest_is_up_to_date(root: Path) -> None:
     assert (package / "MANIFEST").read_text("utf-8") == finished.stdout, "run: make manifest"
 
 
-def test_a_baked_project_finds_its_framework_unchanged(baked: Callable[..., Path]) -> None:
+def test_baked_project_verifies_its_framework(baked: Callable[..., Path]) -> None:
     command = [sys.executable, "-B", "-m", "falcon_pachinko", "verify"]
     finished = subprocess.run(
         command, cwd=baked() / "src", capture_output=True, text=True, timeout=50

@@ -1,4 +1,4 @@
-"""Answers that cannot work are refused in one sentence, and nothing stays behind."""
+"""Invalid answers are rejected in one sentence, and no files are left."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from cookiecutter.exceptions import FailedHookException
 from pytest_cookies.plugin import Result
 
-REFUSED = {
+INVALID = {
     "project_name": ["", "  ", "two\nlines", "bell\a", "next\x85line", "line\u2028separator"],
     "project_slug": [
         "",
@@ -124,17 +124,17 @@ REFUSED = {
 
 @pytest.mark.parametrize(
     ("question", "answer"),
-    [(question, answer) for question, answers in REFUSED.items() for answer in answers],
+    [(question, answer) for question, answers in INVALID.items() for answer in answers],
     ids=lambda text: ascii(text)[1:-1][:40],
 )
-def test_one_sentence_names_the_answer_and_nothing_stays(
+def test_invalid_answer_is_rejected_in_one_sentence_and_leaves_no_files(
     bake: Callable[..., Result],
     capfd: pytest.CaptureFixture[str],
     tmp_path: Path,
     question: str,
     answer: str,
 ) -> None:
-    # The package's default follows the slug, and would be refused with it.
+    # The default package name derives from the slug, and would be rejected with it.
     result = bake(**{"package_name": "hello", question: answer})
     assert isinstance(result.exception, FailedHookException)
     output, errors = capfd.readouterr()
@@ -147,7 +147,7 @@ def test_one_sentence_names_the_answer_and_nothing_stays(
     assert left == {"cookies", "cookies/bake00"}
 
 
-def test_every_bad_answer_is_named_at_once(
+def test_all_invalid_answers_are_reported_together(
     bake: Callable[..., Result], capfd: pytest.CaptureFixture[str]
 ) -> None:
     bake(package_name="Class", websocket_path="chat", license="MIT")
@@ -155,10 +155,10 @@ def test_every_bad_answer_is_named_at_once(
 
 
 @pytest.mark.timeout(300)
-def test_no_dependency_of_a_project_can_be_shadowed(root: Path, lent_python: Path) -> None:
-    listed = "import importlib.metadata as m; print(*(d.name for d in m.distributions()))"
+def test_names_of_all_dependencies_are_rejected(root: Path, lent_python: Path) -> None:
+    program = "import importlib.metadata as m; print(*(d.name for d in m.distributions()))"
     installed = subprocess.run(
-        [lent_python, "-c", listed], check=True, capture_output=True, text=True, timeout=60
+        [lent_python, "-c", program], check=True, capture_output=True, text=True, timeout=60
     )
     names = {re.sub(r"[-_.]+", "-", name).lower() for name in installed.stdout.split()}
     hook = (root / "hooks" / "pre_gen_project.py").read_text("utf-8")
@@ -170,7 +170,7 @@ def test_no_dependency_of_a_project_can_be_shadowed(root: Path, lent_python: Pat
     ("question", "answer"),
     [("project_slug", "nested/folders/deep"), ("project_slug", "../beside"), ("package_name", "X")],
 )
-def test_the_command_line_fails_and_leaves_nothing(
+def test_command_line_fails_and_leaves_no_files(
     root: Path, tmp_path: Path, environment: dict[str, str], question: str, answer: str
 ) -> None:
     folder = tmp_path / "work" / "here"

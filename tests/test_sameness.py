@@ -1,4 +1,4 @@
-"""The same answers give the same project, from wherever and however often it is baked."""
+"""Baking is reproducible: the same answers give the same project."""
 
 import json
 import shutil
@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 TEMPLATE = "{{cookiecutter.project_slug}}"
-# The only file that a hook makes, with a secret of the project's own.
+# The only file created by a hook, with the project's secret.
 SECRET = ".env"
 
 
 @pytest.fixture
 def clone(root: Path, tmp_path: Path, run: Callable[..., str]) -> Path:
-    """A clone of a repository that has what this one has, as it is now."""
+    """A clone of a repository with the tracked files of this one in their present state."""
     folder = tmp_path / "repository"
     for name in filter(None, run(root, "git", "ls-files", "-z").split("\0")):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -28,11 +28,11 @@ def clone(root: Path, tmp_path: Path, run: Callable[..., str]) -> Path:
     return tmp_path / "clone"
 
 
-def bake(template: Path, place: Path, environment: dict[str, str], *options: str) -> Path:
-    """Bake from the command line, as a user does."""
-    place.mkdir(exist_ok=True)
+def bake(template: Path, parent: Path, environment: dict[str, str], *options: str) -> Path:
+    """Bake from the command line."""
+    parent.mkdir(exist_ok=True)
     finished = subprocess.run(
-        [sys.executable, "-m", "cookiecutter", str(template), "-o", str(place), *options],
+        [sys.executable, "-m", "cookiecutter", str(template), "-o", str(parent), *options],
         env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -40,12 +40,12 @@ def bake(template: Path, place: Path, environment: dict[str, str], *options: str
         timeout=60,
     )
     assert finished.returncode == 0, finished.stderr
-    [project] = place.iterdir()
+    [project] = parent.iterdir()
     return project
 
 
 def contents(project: Path) -> dict[str, tuple[int, bytes]]:
-    """Each file's rights and bytes, but for the secret."""
+    """Return each file's mode and bytes, except for the secret."""
     return {
         path.relative_to(project).as_posix(): (path.stat().st_mode, path.read_bytes())
         for path in sorted(project.rglob("*"))
@@ -53,7 +53,7 @@ def contents(project: Path) -> dict[str, tuple[int, bytes]]:
     }
 
 
-def test_a_clone_gives_what_the_working_tree_gives(
+def test_clone_and_working_tree_give_the_same_project(
     root: Path, clone: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     here = bake(root, tmp_path / "here", environment, "--no-input")
@@ -63,7 +63,7 @@ def test_a_clone_gives_what_the_working_tree_gives(
     assert (here / SECRET).read_bytes() != (there / SECRET).read_bytes()
 
 
-def test_a_project_is_baked_again_from_its_replay(
+def test_replay_gives_the_same_project(
     root: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     answers = ('project_name=The "best" chat 😀', "resource_name=Lobby", "license=ISC")
@@ -78,7 +78,9 @@ def test_a_project_is_baked_again_from_its_replay(
     assert contents(first) == contents(again)
 
 
-def test_no_cache_is_baked(clone: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+def test_caches_in_the_template_are_not_copied(
+    clone: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
     plain = contents(bake(clone, tmp_path / "plain", environment, "--no-input"))
     used = clone / TEMPLATE
     for cache in ("src/falcon_pachinko/__pycache__", "tests/unit/__pycache__", ".ruff_cache/0.1"):

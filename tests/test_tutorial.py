@@ -1,4 +1,4 @@
-"""The tutorial works: each of its commands is run, and each of its blocks of code goes where it says."""
+"""The tutorial works: its commands are run, its code blocks are written into the named files."""
 
 import contextlib
 import json
@@ -15,74 +15,74 @@ import pytest
 
 BOUND_SECONDS = 600
 WAIT_SECONDS = 240.0
-ENGINE = Path(__file__).with_name("engine.py")
+CONTAINER_ENGINE = Path(__file__).with_name("support") / "container_engine.py"
 
-# A comment that readers do not see, then what it is about; without a block it stands alone.
+# A comment that names a step, and the code block it applies to, if the step has one.
 STEP = re.compile(r"^<!-- ([^\n]+) -->\n(?:```\w+\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
 ADDRESS = "127.0.0.1:8000"
 
 pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="the containers' stand-in needs /proc"
+    sys.platform != "linux", reason="the container engine of the tests needs /proc"
 )
 
 
 @pytest.fixture
-def reader(
+def follower(
     root: Path,
     tmp_path: Path,
     environment: dict[str, str],
     lent_python: Path,
     free_port: Callable[[], int],
-) -> Iterator["Reader"]:
-    """Somebody who follows the tutorial in a folder of their own, and has all that it asks for."""
+) -> Iterator["Follower"]:
+    """A follower of the tutorial in an empty folder, with all required programs on PATH."""
     programs = tmp_path / "programs"
     programs.mkdir()
     engine = tmp_path / "engine"
     engine.mkdir()
     docker = programs / "docker"
-    docker.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ENGINE}" "$@"\n', "ascii")
+    docker.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{CONTAINER_ENGINE}" "$@"\n', "ascii")
     docker.chmod(0o755)
     (programs / "cookiecutter").symlink_to(Path(sys.executable).with_name("cookiecutter"))
     environment |= {
         "PATH": os.pathsep.join([str(programs), str(lent_python.parent), environment["PATH"]]),
-        "ENGINE_HOME": str(engine),
+        "CONTAINER_ENGINE_HOME": str(engine),
     }
     port = free_port()
-    reader = Reader(tmp_path, environment | {"APP_PORT": str(port)}, root, port)
+    follower = Follower(tmp_path, environment | {"APP_PORT": str(port)}, root, port)
     try:
-        yield reader
+        yield follower
     finally:
-        reader.stop()
+        follower.stop()
         for file in engine.glob("*.pid"):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(file.read_text("ascii")), signal.SIGKILL)
 
 
-class Reader:
-    """Does what the tutorial says, and remembers where that has led.
+class Follower:
+    """Carries out the tutorial's steps, and keeps the folder and the environment between them.
 
-    Two things are other than written: where the template is, and the port.
+    Two things differ from the text: the place of the template and the port.
     """
 
     def __init__(self, folder: Path, environment: dict[str, str], root: Path, port: int) -> None:
         self.folder, self.environment, self.root, self.port = folder, environment, root, port
         self.home = folder
         self.printed = ""
-        self.serving: subprocess.Popen[bytes] | None = None
+        self.server: subprocess.Popen[bytes] | None = None
 
-    def here(self, text: str) -> str:
-        own = text.replace("gh:org/pachinko-template", f"'{self.root}'")
-        return own.replace(ADDRESS, f"127.0.0.1:{self.port}")
+    def localized(self, text: str) -> str:
+        local = text.replace("gh:org/pachinko-template", f"'{self.root}'")
+        return local.replace(ADDRESS, f"127.0.0.1:{self.port}")
 
     def run(self, commands: str) -> None:
-        """Run a block of commands; the folder and what they export stay."""
+        """Run a block of commands; their folder and exported variables persist."""
         state = self.home / "state.json"
-        remember = (
+        save_state = (
             f"'{sys.executable}' -c 'import json, os, sys;"
             f' json.dump([os.getcwd(), dict(os.environ)], open(sys.argv[1], "w"))\' "{state}"'
         )
         finished = subprocess.run(
-            ["bash", "-euc", f"{self.here(commands)}\n{remember}"],
+            ["bash", "-euc", f"{self.localized(commands)}\n{save_state}"],
             cwd=self.folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -97,10 +97,10 @@ class Reader:
         self.folder = Path(folder)
 
     def serve(self, command: str) -> None:
-        """Start what serves, and wait until it does."""
-        log = self.home / "served.log"
+        """Start a server, and wait until it listens."""
+        log = self.home / "server.log"
         with log.open("wb") as output:
-            self.serving = subprocess.Popen(
+            self.server = subprocess.Popen(
                 ["bash", "-euc", command],
                 cwd=self.folder,
                 env=self.environment,
@@ -111,30 +111,28 @@ class Reader:
             )
         deadline = time.monotonic() + WAIT_SECONDS
         while f"running on http://127.0.0.1:{self.port}" not in log.read_text("utf-8"):
-            assert self.serving.poll() is None, log.read_text("utf-8")
+            assert self.server.poll() is None, log.read_text("utf-8")
             assert time.monotonic() < deadline, log.read_text("utf-8")
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """Press Ctrl+C, which all processes of a terminal get."""
-        if self.serving is None:
+        """Send SIGINT to all processes of the server, as Ctrl+C in a terminal does."""
+        if self.server is None:
             return
-        serving, self.serving = self.serving, None
+        server, self.server = self.server, None
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(serving.pid, signal.SIGINT)
+            os.killpg(server.pid, signal.SIGINT)
         try:
-            serving.wait(WAIT_SECONDS)
+            server.wait(WAIT_SECONDS)
         finally:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(serving.pid, signal.SIGKILL)
+                os.killpg(server.pid, signal.SIGKILL)
 
-    def write(self, path: str, place: str, text: str) -> None:
-        """Put a block into a file, before or behind the only place that has some text, or in its stead."""
+    def write(self, path: str, where: str, anchor: str, text: str) -> None:
+        """Insert a block into a file above or below its anchor text, or instead of it."""
         file = self.folder / path
         written = file.read_text("utf-8")
-        where, _, anchor = place.partition(" ")
-        anchor = json.loads(anchor)
-        assert anchor in written, f"{path} has no {anchor!r}"
+        assert written.count(anchor) == 1, f"{path} has {anchor!r} {written.count(anchor)} times"
         before, _, after = written.partition(anchor)
         if where == "above":
             written = before + text + anchor + after
@@ -147,10 +145,10 @@ class Reader:
         file.write_text(written, "utf-8")
 
     def follow(self, step: str, block: str) -> None:
-        """Do one step.
+        """Carry out one step.
 
         Raises:
-            ValueError: Nobody has said how.
+            ValueError: The step is unknown.
         """
         if step == "run":
             self.run(block)
@@ -166,17 +164,17 @@ class Reader:
         elif new := re.fullmatch(r"new (\S+)", step):
             path = self.folder / new[1]
             assert not path.exists(), path
-            path.write_text(self.here(block), "utf-8")
+            path.write_text(self.localized(block), "utf-8")
         elif end := re.fullmatch(r"at the end of (\S+)", step):
             with (self.folder / end[1]).open("a", encoding="utf-8") as file:
                 file.write(block)
         elif inside := re.fullmatch(r"in (\S+) (above|below|instead) (?:of )?(\".+\")", step):
-            self.write(inside[1], f"{inside[2]} {inside[3]}", block)
+            self.write(inside[1], inside[2], json.loads(inside[3]), block)
         else:
-            raise ValueError(f"the tutorial has a step that nobody knows: {step}")
+            raise ValueError(f"unknown step of the tutorial: {step}")
 
 
-def test_every_block_of_the_tutorial_says_what_it_is_for(root: Path) -> None:
+def test_every_block_of_the_tutorial_has_a_step(root: Path) -> None:
     text = (root / "docs/tutorial.md").read_text("utf-8")
     assert len(re.findall(r"^```\w", text, re.MULTILINE)) == len(
         [block for _, block in STEP.findall(text) if block]
@@ -185,14 +183,18 @@ def test_every_block_of_the_tutorial_says_what_it_is_for(root: Path) -> None:
 
 
 @pytest.mark.timeout(BOUND_SECONDS)
-def test_the_tutorial_works_from_its_first_line_to_its_last(root: Path, reader: Reader) -> None:
+def test_tutorial_works_from_start_to_end(root: Path, follower: Follower) -> None:
     for step, block in STEP.findall((root / "docs/tutorial.md").read_text("utf-8")):
-        reader.follow(step, block)
+        follower.follow(step, block)
     last = subprocess.run(
-        ["git", "log", "--format=%s"], cwd=reader.folder, capture_output=True, text=True, timeout=30
+        ["git", "log", "--format=%s"],
+        cwd=follower.folder,
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
     assert last.stdout.splitlines() == ["Cheers and voyages", "As it came"]
-    assert not list(reader.home.glob("engine/*.pid")), "what was started was stopped"
-    logged = (reader.home / "engine/ship-talk.log").read_text("utf-8")
+    assert not list(follower.home.glob("engine/*.pid")), "all containers are stopped"
+    logged = (follower.home / "engine/ship-talk.log").read_text("utf-8")
     assert "Application shutdown complete." in logged
     assert "Traceback" not in logged

@@ -1,7 +1,8 @@
-"""Stands in for ``docker`` where there is no engine: what a Dockerfile commands, in folders in place of containers.
+"""Emulates ``docker build``, ``run`` and ``stop`` without a container engine: folders replace containers.
 
-It knows the instructions that a project's Dockerfile has, and refuses others. A stage is a folder; each absolute
-path in an instruction lies in it. Of the final stage it carries out no ``RUN``, which would change this machine.
+It supports the instructions of a project's Dockerfile, and rejects others. A stage is a folder, and absolute
+paths in its instructions are relative to that folder. ``RUN`` instructions of the final stage are skipped,
+because they would change this machine.
 """
 
 import argparse
@@ -22,7 +23,7 @@ START_SECONDS = 30.0
 
 
 def main() -> None:
-    """Carry out one command."""
+    """Run one command of the ``docker`` command line."""
     parser = argparse.ArgumentParser("docker")
     commands = parser.add_subparsers(required=True)
     building = commands.add_parser("build")
@@ -44,7 +45,7 @@ def main() -> None:
 
 
 def instructions(dockerfile: Path) -> Iterator[tuple[str, str]]:
-    """Each instruction's name and the rest of it."""
+    """Yield each instruction's name and arguments."""
     text = re.sub(r"^#.*\n", "", dockerfile.read_text("utf-8"), flags=re.MULTILINE)
     for line in text.replace("\\\n", "").splitlines():
         if line.strip():
@@ -53,17 +54,17 @@ def instructions(dockerfile: Path) -> Iterator[tuple[str, str]]:
 
 
 def inside(stage: Path, command: str) -> str:
-    """A command whose absolute paths, outside of addresses, lie in a stage."""
+    """Return a command with its absolute paths moved into a stage; URLs stay."""
     return re.sub(r"(?<![\w/.:}])/(?=(opt|build|home|var)\b)", f"{stage}/", command)
 
 
 def build(given: argparse.Namespace) -> None:
-    """Carry out the stages; what ``run`` needs to know goes into ``image.json``."""
+    """Build all stages, and write the container's configuration to ``image.json``."""
     ignored = (given.context / ".dockerignore").read_text("utf-8").split("\n")
     kept = {line[1:] for line in ignored if line.startswith("!")}
     never = [line for line in ignored if line.startswith("**/")]
     if "*" not in ignored:
-        raise SystemExit("the context is everything: this stand-in wants it to be named")
+        raise SystemExit(".dockerignore has to exclude all files by default")
     image = HOME / given.tag
     shutil.rmtree(image, ignore_errors=True)
     stages: dict[str, Path] = {}
@@ -103,7 +104,7 @@ def build(given: argparse.Namespace) -> None:
                 shell = inside(folder, re.sub(r"--mount=\S+ ", "", rest))
                 subprocess.run(shell, shell=True, cwd=folder / workdir[1:], check=True)
             case "RUN":
-                print(f"left out: RUN {rest}")
+                print(f"skipped: RUN {rest}")
             case "ENV":
                 environment |= dict(pair.split("=", 1) for pair in shlex.split(rest))
             case "HEALTHCHECK":
@@ -111,33 +112,38 @@ def build(given: argparse.Namespace) -> None:
             case "CMD":
                 command = json.loads(rest)
             case _:
-                raise SystemExit(f"{name} is not known")
-    known = {"environment": environment, "workdir": workdir, "command": command, "health": health}
-    (image / "image.json").write_text(json.dumps(known), "utf-8")
+                raise SystemExit(f"unsupported instruction: {name}")
+    configuration = {
+        "environment": environment,
+        "workdir": workdir,
+        "command": command,
+        "health": health,
+    }
+    (image / "image.json").write_text(json.dumps(configuration), "utf-8")
 
 
-def relocated(image: Path) -> dict[str, str]:
-    """The environment of a container."""
+def container_environment(image: Path) -> dict[str, str]:
+    """Return the environment of a container."""
     final = image / "final"
-    known = json.loads((image / "image.json").read_text("utf-8"))
-    path = inside(final, known["environment"]["PATH"].replace("$PATH", os.environ["PATH"]))
-    variables: dict[str, str] = known["environment"] | {"PATH": path, "HOME": str(final)}
+    configuration = json.loads((image / "image.json").read_text("utf-8"))
+    path = inside(final, configuration["environment"]["PATH"].replace("$PATH", os.environ["PATH"]))
+    variables: dict[str, str] = configuration["environment"] | {"PATH": path, "HOME": str(final)}
     return variables
 
 
 def run(given: argparse.Namespace) -> None:
-    """Start what the image says, and wait until its own health check finds it well."""
+    """Start the image's command, and wait until its health check succeeds."""
     image = HOME / given.tag
-    known = json.loads((image / "image.json").read_text("utf-8"))
+    configuration = json.loads((image / "image.json").read_text("utf-8"))
     host, port, inner = given.publish.split(":")
-    if inner != known["environment"]["APP_PORT"]:
-        raise SystemExit(f"nothing serves on {inner} in there")
-    environment = relocated(image) | {"APP_HOST": host, "APP_PORT": port}
+    if inner != configuration["environment"]["APP_PORT"]:
+        raise SystemExit(f"the container does not listen on port {inner}")
+    environment = container_environment(image) | {"APP_HOST": host, "APP_PORT": port}
     environment[given.env] = os.environ[given.env]
-    cwd = image / "final" / known["workdir"][1:]
+    cwd = image / "final" / configuration["workdir"][1:]
     with (HOME / f"{given.name}.log").open("wb") as log:
         process = subprocess.Popen(
-            known["command"],
+            configuration["command"],
             cwd=cwd,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -147,29 +153,40 @@ def run(given: argparse.Namespace) -> None:
         )
     (HOME / f"{given.name}.pid").write_text(str(process.pid), "ascii")
     deadline = time.monotonic() + START_SECONDS
-    while subprocess.run(known["health"], cwd=cwd, env=environment, capture_output=True).returncode:
+    while not succeeds(configuration["health"], cwd, environment):
         if process.poll() is not None or time.monotonic() > deadline:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             raise SystemExit((HOME / f"{given.name}.log").read_text("utf-8"))
 
 
+def succeeds(command: list[str], folder: Path, environment: dict[str, str]) -> bool:
+    """Return whether a command exits with status 0 within the time for a start."""
+    try:
+        finished = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, timeout=START_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return finished.returncode == 0
+
+
 def stop(given: argparse.Namespace) -> None:
-    """Ask it to end, and wait until it has."""
+    """Send SIGTERM to a container's process, and wait until it has ended."""
     process = int((HOME / f"{given.name}.pid").read_text("ascii"))
     os.kill(process, signal.SIGTERM)
     deadline = time.monotonic() + START_SECONDS
-    while lives(process):
+    while is_running(process):
         if time.monotonic() > deadline:
             os.kill(process, signal.SIGKILL)
-            raise SystemExit("it did not end")
+            raise SystemExit("the container did not stop")
         time.sleep(0.02)
     (HOME / f"{given.name}.pid").unlink()
     print((HOME / f"{given.name}.log").read_text("utf-8"))
 
 
-def lives(process: int) -> bool:
-    """Whether it runs; one that has ended may stay in the list of processes until somebody asks how."""
+def is_running(process: int) -> bool:
+    """Return whether a process runs; a zombie, which waits to be reaped, does not."""
     try:
         state = Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()[0]
     except FileNotFoundError:
