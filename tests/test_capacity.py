@@ -66,9 +66,9 @@ def test_calculation_uses_the_figures_of_the_documents(
 
 def test_document_states_the_assumptions_and_results(document: str, root: Path) -> None:
     document = " ".join(document.split())
-    package = root / "{{cookiecutter.project_slug}}/src/falcon_pachinko"
-    script = (package / "backends/script.py").read_text("utf-8")
-    assert f"CATCH_UP_MESSAGES = {ASSUMED.kept_messages}\n" in script
+    backend = root / "{{cookiecutter.project_slug}}/src/falcon_pachinko/backends/redis"
+    source = "".join(path.read_text("utf-8") for path in backend.rglob("*.py"))
+    assert f"CATCH_UP_MESSAGES = {ASSUMED.kept_messages}\n" in source
     assert f"the last {ASSUMED.kept_messages} messages" in document
     assert f"a million take {plan(LOADS[2]).nodes} nodes about" in document
     assert f"used to {ASSUMED.busy:.0%}".replace("%", " %") in document
