@@ -1,4 +1,4 @@
-"""What install() does to an application, and what is refused before anybody connects."""
+"""``install()``: the extended application, its lifespans, errors at registration."""
 
 import functools
 import re
@@ -40,14 +40,14 @@ class OwnApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         self.mine = "kept"
 
 
-def test_the_application_itself_gets_the_new_abilities() -> None:
+def test_install_extends_the_application_in_place() -> None:
     plain = falcon.asgi.App()
     installed = install(plain)
     assert installed is plain
     assert len(installed.ws_connection_manager) == 0
 
 
-def test_a_subclass_stays_what_it_is() -> None:
+def test_install_keeps_a_subclass() -> None:
     app = OwnApp()
     installed: object = install(app)
     assert installed is app
@@ -56,13 +56,13 @@ def test_a_subclass_stays_what_it_is() -> None:
     assert type(app).__name__ == "OwnApp"
 
 
-def test_two_applications_share_nothing() -> None:
+def test_applications_share_no_state() -> None:
     one, two = install(falcon.asgi.App()), install(falcon.asgi.App())
     assert one.ws_connection_manager is not two.ws_connection_manager
     assert not hasattr(falcon.asgi.App(), "ws_connection_manager")
 
 
-def test_installing_twice_is_refused(app: App) -> None:
+def test_second_install_is_rejected(app: App) -> None:
     with pytest.raises(RegistrationError, match="already"):
         install(app)
 
@@ -77,18 +77,18 @@ def test_installing_twice_is_refused(app: App) -> None:
         ["https://A.b"],
     ],
 )
-def test_what_is_no_list_of_origins_is_refused(origins: Any) -> None:
+def test_invalid_allowed_origins_are_rejected(origins: Any) -> None:
     with pytest.raises(RegistrationError, match="give a list of origins"):
         install(falcon.asgi.App(), allowed_origins=origins)
 
 
-def test_an_application_may_be_made_of_the_class_itself() -> None:
+def test_app_class_can_be_instantiated_directly() -> None:
     app = install(App())
     app.add_websocket_route("/r/{name}", Room)
 
 
 @pytest.mark.parametrize("app", [falcon.App(), object(), None])
-def test_what_is_no_asgi_application_is_refused(app: Any) -> None:
+def test_install_needs_an_asgi_application(app: Any) -> None:
     with pytest.raises(RegistrationError, match=r"needs a falcon\.asgi\.App"):
         install(app)
 
@@ -140,18 +140,18 @@ class NotAResource:
         ("/r", Room, "cannot be called with the fields of '/r' (none)"),
     ],
 )
-def test_what_cannot_work_is_refused_when_the_route_is_added(
+def test_invalid_resource_is_rejected_at_registration(
     app: App, template: str, resource: Any, problem: str
 ) -> None:
     with pytest.raises(RegistrationError, match=re.escape(problem)):
         app.add_websocket_route(template, resource)
 
 
-def test_the_fields_of_a_template_may_have_converters(app: App) -> None:
+def test_fields_of_a_template_can_have_converters(app: App) -> None:
     app.add_websocket_route("/r/{name:uuid}/x", Room)
 
 
-async def test_a_callable_that_returns_something_else_is_an_internal_error(
+async def test_factory_that_returns_no_resource_is_an_internal_error(
     app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
     app.add_websocket_route("/r/{name}", lambda: 5)  # type: ignore[arg-type,return-value]
@@ -162,7 +162,7 @@ async def test_a_callable_that_returns_something_else_is_an_internal_error(
     assert "it must return a WebSocketResource" in caplog.text
 
 
-async def test_lifespans_are_entered_in_order_and_left_in_reverse(app: App) -> None:
+async def test_lifespans_start_in_order_and_stop_in_reverse(app: App) -> None:
     record: list[str] = []
 
     @app.lifespan
@@ -183,7 +183,7 @@ async def test_lifespans_are_entered_in_order_and_left_in_reverse(app: App) -> N
     assert record == ["one up", "two up", "two down", "one down"]
 
 
-async def test_a_lifespan_that_fails_undoes_the_ones_before_and_stops_the_start(app: App) -> None:
+async def test_failing_lifespan_stops_earlier_ones_and_the_startup(app: App) -> None:
     record: list[str] = []
 
     @app.lifespan
@@ -202,7 +202,7 @@ async def test_a_lifespan_that_fails_undoes_the_ones_before_and_stops_the_start(
     assert record == ["one down"]
 
 
-def test_a_lifespan_has_to_be_an_async_generator_function(app: App) -> None:
+def test_lifespan_has_to_be_an_async_generator_function(app: App) -> None:
     async def no_yield(given: App) -> None: ...
 
     with pytest.raises(RegistrationError, match="one 'yield'"):
@@ -219,7 +219,7 @@ class PlainEcho:
             await ws.send_text((await ws.receive_text()).upper())
 
 
-async def test_plain_falcon_resources_work_as_before(app: App) -> None:
+async def test_plain_falcon_resources_are_unaffected(app: App) -> None:
     app.add_route("/plain", PlainEcho())
     async with ASGIConductor(app) as conductor:
         assert (await conductor.get("/plain")).json == "plain"
@@ -237,6 +237,6 @@ async def test_plain_falcon_resources_work_as_before(app: App) -> None:
 
 @pytest.mark.parametrize("bound", ["outbox_bytes", "outbox_messages", "on_connect_seconds"])
 @pytest.mark.parametrize("value", [0, -1, float("nan"), "5", None])
-def test_a_bound_has_to_be_above_zero(bound: str, value: Any) -> None:
+def test_limits_have_to_be_positive(bound: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{bound} is .*: it must be a number above zero"):
         Limits(**{bound: value})

@@ -1,4 +1,4 @@
-"""What a resource declares is checked when it is routed."""
+"""A resource's declared messages and close codes are checked at registration."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ def contract_of(resource_class: type[WebSocketResource]) -> Contract:
     return Contract.of(resource_class, RouteConfig().for_class(resource_class))
 
 
-def test_the_framework_s_own_words_belong_to_every_contract() -> None:
+def test_every_contract_includes_framework_messages_and_codes() -> None:
     contract = contract_of(resource_with(limits=Limits(max_message_bytes=5)))
     assert contract.sends == {"serverError": ServerError}
     assert not contract.sends_binary
@@ -45,7 +45,7 @@ def test_the_framework_s_own_words_belong_to_every_contract() -> None:
     assert contract.closes.keys() == {1009, 1011, 1012, 4008, 4029}
 
 
-def test_a_resource_adds_its_own() -> None:
+def test_resource_adds_messages_and_codes() -> None:
     contract = contract_of(
         resource_with(sends=(Said, bytes, Said), closes={4001: "over", 1012: "later"})
     )
@@ -68,7 +68,7 @@ def test_a_resource_adds_its_own() -> None:
         ({"closes": [4001]}, r"Room\.closes is \[4001\]: write closes = \{4401:"),
     ],
 )
-def test_what_cannot_be_declared_is_refused_when_the_route_is_added(
+def test_invalid_declaration_is_rejected_at_registration(
     attributes: dict[str, Any], complaint: str
 ) -> None:
     app = install(falcon.asgi.App())

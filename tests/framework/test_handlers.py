@@ -1,4 +1,4 @@
-"""Decoding and the handler table."""
+"""The handler table and the decoding of messages."""
 
 import json
 from typing import Annotated, Any
@@ -74,7 +74,7 @@ def decode(table: HandlerTable, message: Any) -> Any:
         ({"type": "nothing"}, ("nothing", Nothing())),
     ],
 )
-def test_a_known_type_finds_its_handler_and_its_payload(
+def test_known_type_is_decoded_for_its_handler(
     table: HandlerTable, message: Any, expected: Any
 ) -> None:
     assert decode(table, message) == expected
@@ -101,7 +101,7 @@ def test_a_known_type_finds_its_handler_and_its_payload(
         '{"type": "__init__"}',
     ],
 )
-def test_what_has_no_known_type_has_no_handler(table: HandlerTable, message: Any) -> None:
+def test_message_without_a_known_type_has_no_handler(table: HandlerTable, message: Any) -> None:
     assert decode(table, message) is None
 
 
@@ -119,7 +119,7 @@ def test_what_has_no_known_type_has_no_handler(table: HandlerTable, message: Any
         ('{"type": "any", "payload": {"a": 1e999}}', "[...]", "Number out of range"),
     ],
 )
-def test_a_known_type_with_a_bad_payload_says_where_and_why(
+def test_invalid_payload_error_has_field_and_reason(
     table: HandlerTable, message: Any, field: str, reason: str
 ) -> None:
     with pytest.raises(InvalidPayload) as caught:
@@ -139,7 +139,7 @@ envelopes = st.fixed_dictionaries(
 
 
 @given(st.text() | (json_values | envelopes).map(json.dumps))
-def test_any_text_is_decoded_or_refused_but_never_an_accident(text: str) -> None:
+def test_any_text_is_decoded_or_rejected(text: str) -> None:
     try:
         found = decode(HandlerTable(Talk), text)
     except InvalidPayload:
@@ -147,7 +147,7 @@ def test_any_text_is_decoded_or_refused_but_never_an_accident(text: str) -> None
     assert found is None or found[0] in Talk.__dict__
 
 
-def test_a_class_without_handlers_understands_nothing() -> None:
+def test_class_without_handlers_decodes_no_message() -> None:
     class Silent(WebSocketResource):
         pass
 
@@ -156,7 +156,7 @@ def test_a_class_without_handlers_understands_nothing() -> None:
     assert decode(table, {"type": "say"}) is None
 
 
-def test_an_override_keeps_the_mark_of_the_method_it_replaces() -> None:
+def test_override_keeps_the_registration_of_its_method() -> None:
     class Louder(Talk):
         async def any(self, ws: WebSocketLike, payload: dict) -> None:  # type: ignore[type-arg]
             ...
@@ -165,7 +165,7 @@ def test_an_override_keeps_the_mark_of_the_method_it_replaces() -> None:
     assert Louder.any in HandlerTable(Louder).envelopes.values()
 
 
-def test_one_method_may_handle_several_types() -> None:
+def test_one_method_can_handle_several_types() -> None:
     class Both(WebSocketResource):
         @handles_message("start")
         @handles_message("stop")
@@ -174,7 +174,7 @@ def test_one_method_may_handle_several_types() -> None:
     assert set(HandlerTable(Both).by_type) == {"start", "stop"}
 
 
-def test_two_handlers_of_one_type_are_refused() -> None:
+def test_two_handlers_of_one_type_are_rejected() -> None:
     class Twice(Talk):
         @handles_message("say")
         async def say_too(self, ws: WebSocketLike, payload: Say) -> None: ...
@@ -183,7 +183,7 @@ def test_two_handlers_of_one_type_are_refused() -> None:
         HandlerTable(Twice)
 
 
-def test_two_binary_handlers_are_refused() -> None:
+def test_two_binary_handlers_are_rejected() -> None:
     class Twice(WebSocketResource):
         @handles_binary
         async def one(self, ws: WebSocketLike, data: bytes) -> None: ...
@@ -195,7 +195,7 @@ def test_two_binary_handlers_are_refused() -> None:
         HandlerTable(Twice)
 
 
-def test_a_handler_that_is_no_coroutine_function_is_refused() -> None:
+def test_handler_has_to_be_a_coroutine_function() -> None:
     class Plain(WebSocketResource):
         @handles_message("say")  # type: ignore[type-var]
         def say(self, ws: WebSocketLike, payload: Say) -> None: ...
@@ -204,7 +204,7 @@ def test_a_handler_that_is_no_coroutine_function_is_refused() -> None:
         HandlerTable(Plain)
 
 
-def test_a_handler_with_a_wrong_signature_is_refused() -> None:
+def test_handler_with_a_wrong_signature_is_rejected() -> None:
     class Short(WebSocketResource):
         @handles_message("say")
         async def say(self, ws: WebSocketLike) -> None: ...
@@ -213,7 +213,7 @@ def test_a_handler_with_a_wrong_signature_is_refused() -> None:
         HandlerTable(Short)
 
 
-def test_a_payload_that_cannot_be_decoded_is_refused() -> None:
+def test_undecodable_payload_annotation_is_rejected() -> None:
     class Odd(WebSocketResource):
         @handles_message("say")
         async def say(self, ws: WebSocketLike, payload: Say | Nothing) -> None: ...
@@ -222,7 +222,7 @@ def test_a_payload_that_cannot_be_decoded_is_refused() -> None:
         HandlerTable(Odd)
 
 
-def test_an_annotation_that_cannot_be_resolved_is_refused() -> None:
+def test_unresolvable_annotation_is_rejected() -> None:
     class Unknown(WebSocketResource):
         @handles_message("say")
         async def say(self, ws: WebSocketLike, payload: "Missing") -> None:  # type: ignore[name-defined]  # noqa: F821
@@ -233,6 +233,6 @@ def test_an_annotation_that_cannot_be_resolved_is_refused() -> None:
 
 
 @pytest.mark.parametrize("message_type", ["", None, 5])
-def test_a_handler_needs_the_name_of_a_type(message_type: Any) -> None:
+def test_handler_needs_a_message_type(message_type: Any) -> None:
     with pytest.raises(RegistrationError, match="name the message type"):
         handles_message(message_type)

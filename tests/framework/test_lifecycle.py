@@ -1,4 +1,4 @@
-"""The life of a connection, seen from outside: real uvicorn, real clients."""
+"""The life of a connection on real servers with real clients."""
 
 import asyncio
 import logging
@@ -45,7 +45,7 @@ class Say(msgspec.Struct):
 
 
 class Lobby(WebSocketResource):
-    """A resource whose ``on_connect`` a test writes; it keeps a record of what happened."""
+    """A resource with an ``on_connect`` from the test, which records its events."""
 
     limits = Limits(on_connect_seconds=WAIT_SECONDS, on_disconnect_seconds=WAIT_SECONDS)
 
@@ -122,11 +122,11 @@ class World:
         return await self.stack.enter_async_context(connect(url, **options))
 
     async def join(self, name: str, **options: Any) -> Client:
-        """Connect to the lobby as somebody."""
+        """Connect to the lobby under a name."""
         return await self.connect(f"/lobby/{name}", **options)
 
     async def connect_stalled(self, resource: type[Lobby]) -> Client:
-        """Connect as bob, who does not read and whose kernel buffers little."""
+        """Connect as bob, a client that does not read and has a small receive buffer."""
         self.app.add_websocket_route("/stalled/{name}", resource, self.record, steps={})
         client = await self.connect("/stalled/bob", small_buffer=True)
         client.pause_reading()
@@ -138,30 +138,30 @@ class World:
         monkeypatch.setattr(route, "config", replace(route.config, limits=limits))
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Let the loop run until something has become true."""
+        """Run the loop until the condition holds."""
         async with asyncio.timeout(WAIT_SECONDS):
-            while not condition():  # noqa: ASYNC110 (what is waited for sets no event)
+            while not condition():  # noqa: ASYNC110 (the condition sets no event)
                 await asyncio.sleep(0.001)
 
     def rooms(self) -> dict[str, Any]:
-        """The members of every room, invisible ones too."""
+        """Return the members of every room, including invisible ones."""
         return self.manager._registry.synced.members_by_room
 
 
 @pytest.fixture(params=SERVERS)
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    """One contract: each test of it runs on every server."""
+    """A served application, on each server in turn."""
     world = World()
     async with SERVERS[request.param](world.app) as world.served, world.stack:
         yield world
 
 
 def on(servers: Iterable[str]) -> pytest.MarkDecorator:
-    """Run a test on these servers only; the reason stands beside it."""
+    """Run a test on these servers only; a comment beside it gives the reason."""
     return pytest.mark.parametrize("world", sorted(servers), indirect=True)
 
 
-async def test_own_messages_then_own_broadcasts_then_what_the_room_said_meanwhile(
+async def test_accept_releases_own_messages_then_room_messages_then_broadcasts(
     world: World,
 ) -> None:
     entered, go_on = asyncio.Event(), asyncio.Event()
@@ -192,7 +192,7 @@ async def test_own_messages_then_own_broadcasts_then_what_the_room_said_meanwhil
     assert await alice.receive() == "broadcast"
 
 
-async def test_an_overridden_broadcast_is_called_once_and_keeps_the_order(world: World) -> None:
+async def test_overridden_broadcast_is_called_once_and_keeps_the_order(world: World) -> None:
     said: list[Any] = []
 
     class Archive(Lobby):
@@ -215,7 +215,7 @@ async def test_an_overridden_broadcast_is_called_once_and_keeps_the_order(world:
     assert said == ["joined"]
 
 
-async def test_a_newcomer_is_invisible_until_it_is_accepted(world: World) -> None:
+async def test_joining_client_is_invisible_until_accepted(world: World) -> None:
     entered, go_on = asyncio.Event(), asyncio.Event()
 
     async def slowly(self: Lobby, req: falcon.asgi.Request, ws: WebSocketLike) -> bool:
@@ -287,7 +287,7 @@ async def take_too_long(self: Lobby, req: falcon.asgi.Request, ws: WebSocketLike
     ],
     ids=lambda ending: ending.__name__,
 )
-async def test_a_refusal_undoes_everything_and_nobody_has_seen_anything(
+async def test_refused_connection_has_no_visible_effect(
     world: World, ending: Step, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def join_and(self: Lobby, req: falcon.asgi.Request, ws: WebSocketLike) -> bool:
@@ -311,9 +311,11 @@ async def test_a_refusal_undoes_everything_and_nobody_has_seen_anything(
     assert world.record == []
 
 
-# granian 2.8 does not say that a client has gone before the accept: on_connect ends, then it is noticed.
+# granian 2.8 reports a disconnect before the accept only after on_connect has returned.
 @on(SERVERS.keys() - {"granian"})
-async def test_a_client_that_gave_up_during_on_connect_was_never_there(world: World) -> None:
+async def test_client_that_disconnects_during_on_connect_has_no_visible_effect(
+    world: World,
+) -> None:
     entered, go_on, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def slowly(self: Lobby, req: falcon.asgi.Request, ws: WebSocketLike) -> bool:
@@ -340,7 +342,7 @@ async def test_a_client_that_gave_up_during_on_connect_was_never_there(world: Wo
     assert world.record == []
 
 
-async def test_a_rejection_is_accepted_and_closed_with_its_code_and_reason(world: World) -> None:
+async def test_reject_accepts_and_closes_with_its_code_and_reason(world: World) -> None:
     async def reject(self: Lobby, req: falcon.asgi.Request, ws: WebSocketLike) -> bool:
         await self.join_room("lobby")
         await ws.send_text("never sent")
@@ -356,9 +358,9 @@ async def test_a_rejection_is_accepted_and_closed_with_its_code_and_reason(world
     assert world.record == []
 
 
-# granian 2.8 leaves out the headers of an accept.
+# granian 2.8 drops the headers of an accept.
 @on(SERVERS.keys() - {"granian"})
-async def test_on_connect_chooses_the_subprotocol_and_the_headers(world: World) -> None:
+async def test_on_connect_sets_subprotocol_and_headers(world: World) -> None:
     async def choose(self: Lobby, req: falcon.asgi.Request, ws: WebSocketLike) -> bool:
         assert isinstance(ws, Connection)
         await ws.accept(subprotocol="chat.v2", headers=[("X-Node", "one")])
@@ -373,12 +375,14 @@ async def test_on_connect_chooses_the_subprotocol_and_the_headers(world: World) 
 
 @on({"push", "uvicorn"})
 @pytest.mark.parametrize("compression", ["deflate", None])
-async def test_compression_may_be_negotiated_or_not(world: World, compression: str | None) -> None:
+async def test_connections_with_and_without_compression_receive_the_same_messages(
+    world: World, compression: str | None
+) -> None:
     alice = await world.join("alice", compression=compression)
     bob = await world.join("bob", compression=None)
     assert bool(alice.socket.protocol.extensions) is (compression == "deflate")
     for number in range(20):
-        # Each side's dictionary must hold what the other believes.
+        # The compression contexts of both sides must stay in step.
         await alice.send("say", {"text": f"number {number} " * 20})
         await alice.send("burst")
     for client in (alice, bob):
@@ -389,7 +393,7 @@ async def test_compression_may_be_negotiated_or_not(world: World, compression: s
             messages = await client.receive_until("said")
 
 
-async def test_direct_messages_and_broadcasts_keep_one_order(world: World) -> None:
+async def test_direct_messages_and_broadcasts_keep_their_order(world: World) -> None:
     alice, bob = await world.join("alice"), await world.join("bob")
     await bob.send("burst")
     seen_by_bob = [await bob.receive() for _ in range(100)]
@@ -399,7 +403,7 @@ async def test_direct_messages_and_broadcasts_keep_one_order(world: World) -> No
     assert [(await alice.receive())["payload"]["number"] for _ in range(50)] == list(range(50))
 
 
-async def test_all_members_see_one_order(world: World) -> None:
+async def test_all_members_receive_messages_in_the_same_order(world: World) -> None:
     clients = [await world.join(f"user{number}") for number in range(5)]
     for number, client in enumerate(clients):
         for count in range(20):
@@ -411,7 +415,7 @@ async def test_all_members_see_one_order(world: World) -> None:
         assert own == [f"{number}:{count}" for count in range(20)]
 
 
-async def test_a_binary_message_reaches_its_handler(world: World) -> None:
+async def test_binary_message_reaches_its_handler(world: World) -> None:
     alice = await world.join("alice")
     await alice.send_raw(b"abc")
     assert await alice.receive_raw() == b"cba"
@@ -442,7 +446,7 @@ async def test_a_binary_message_reaches_its_handler(world: World) -> None:
         ('{"type": "complain"}', {"code": "forbidden", "error": "You may not."}),
     ],
 )
-async def test_a_bad_message_is_answered_and_the_connection_lives(
+async def test_invalid_message_is_answered_and_the_connection_stays_open(
     world: World, message: str, payload: dict[str, str]
 ) -> None:
     alice = await world.join("alice")
@@ -461,7 +465,7 @@ async def test_a_bad_message_is_answered_and_the_connection_lives(
         ("close", 4001, "as you wish"),
     ],
 )
-async def test_each_end_from_our_side_has_its_code_and_one_goodbye(
+async def test_server_side_close_has_its_code_and_one_on_disconnect(
     world: World, message_type: str, code: int, reason: str
 ) -> None:
     alice, bob = await world.join("alice"), await world.join("bob")
@@ -472,7 +476,7 @@ async def test_each_end_from_our_side_has_its_code_and_one_goodbye(
     assert [entry for entry in world.record if entry[0] == "bob"] == [("bob", code)]
 
 
-async def test_a_crash_is_logged_once_and_tells_the_client_nothing(
+async def test_crash_is_logged_once_and_hidden_from_the_client(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     alice = await world.join("alice")
@@ -483,7 +487,7 @@ async def test_a_crash_is_logged_once_and_tells_the_client_nothing(
     assert [r.exc_info[0] for r in caplog.records if r.exc_info] == [ZeroDivisionError]
 
 
-async def test_what_was_sent_before_a_close_arrives_before_it(world: World) -> None:
+async def test_messages_sent_before_a_close_arrive_before_it(world: World) -> None:
     alice = await world.join("alice")
     await alice.send("close")
     assert await alice.receive_raw() == "last words"
@@ -494,20 +498,20 @@ async def test_what_was_sent_before_a_close_arrives_before_it(world: World) -> N
 # hypercorn 0.18 reports every end as 1006.
 @on(SERVERS.keys() - {"hypercorn"})
 @pytest.mark.parametrize("code", [1000, 1001, 4999])
-async def test_the_goodbye_gets_the_code_of_the_client(world: World, code: int) -> None:
+async def test_on_disconnect_gets_the_close_code_of_the_client(world: World, code: int) -> None:
     bob = await world.join("bob")
     await bob.close(code)
     await world.wait_until(lambda: world.record == [("bob", code)])
 
 
-async def test_a_client_that_vanishes_is_said_goodbye_to(world: World) -> None:
+async def test_on_disconnect_is_called_for_a_lost_connection(world: World) -> None:
     alice, bob = await world.join("alice"), await world.join("bob")
     bob.vanish()
     assert await alice.receive() == {"type": "left", "payload": {"name": "bob"}}
-    assert world.record in ([("bob", 1005)], [("bob", 1006)])  # servers do not agree
+    assert world.record in ([("bob", 1005)], [("bob", 1006)])  # depends on the server
 
 
-async def test_messages_sent_right_before_going_are_still_handled(world: World) -> None:
+async def test_messages_sent_right_before_the_close_are_handled(world: World) -> None:
     alice, bob = await world.join("alice"), await world.join("bob")
     for number in range(20):
         await bob.send("say", {"text": str(number)})
@@ -516,7 +520,7 @@ async def test_messages_sent_right_before_going_are_still_handled(world: World) 
     assert texts == [str(number) for number in range(20)]
 
 
-async def test_a_failing_goodbye_is_logged_and_the_rooms_are_left(
+async def test_failing_on_disconnect_is_logged_and_rooms_are_left(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def fail(self: Lobby, ws: WebSocketLike, close_code: int) -> None:
@@ -529,7 +533,7 @@ async def test_a_failing_goodbye_is_logged_and_the_rooms_are_left(
     assert "Lobby.on_disconnect failed" in caplog.text
 
 
-async def test_a_goodbye_that_hangs_is_cut_off(
+async def test_hanging_on_disconnect_is_cancelled_at_its_timeout(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def hang(self: Lobby, ws: WebSocketLike, close_code: int) -> None:
@@ -543,9 +547,9 @@ async def test_a_goodbye_that_hangs_is_cut_off(
     assert "on_disconnect took more than 0.2 s" in caplog.text
 
 
-# hypercorn and granian wait until the clients go by themselves.
+# hypercorn and granian wait for the clients to disconnect.
 @on({"push", "uvicorn"})
-async def test_stopping_the_server_says_goodbye_to_everybody(world: World) -> None:
+async def test_server_shutdown_calls_on_disconnect_for_every_connection(world: World) -> None:
     clients = [await world.join(f"user{number}") for number in range(20)]
     await world.wait_until(lambda: len(world.manager) == 20)
     world.served.stop()
@@ -555,7 +559,7 @@ async def test_stopping_the_server_says_goodbye_to_everybody(world: World) -> No
 
 
 @on({"push", "uvicorn"})
-async def test_a_cancelled_connection_says_goodbye_and_leaves(world: World) -> None:
+async def test_cancelled_connection_calls_on_disconnect_and_leaves_its_rooms(world: World) -> None:
     entered = asyncio.Event()
 
     async def wait_for_ever(self: Lobby, ws: WebSocketLike, payload: Any) -> None:
@@ -569,14 +573,14 @@ async def test_a_cancelled_connection_says_goodbye_and_leaves(world: World) -> N
     bob = await world.connect("/stuck/bob")
     await bob.send("stuck")
     await asyncio.wait_for(entered.wait(), WAIT_SECONDS)
-    # NOTE: what uvicorn does at the end of its grace period.
+    # NOTE: uvicorn cancels in this way at the end of its grace period.
     for task in asyncio.all_tasks():
         if "run_asgi" in repr(task.get_coro()):
             task.cancel("grace period is over")
     await world.wait_until(lambda: world.record == [("bob", 1012)] and world.rooms() == {})
 
 
-async def test_a_second_tab_has_not_come_and_a_refused_one_was_never_there(world: World) -> None:
+async def test_second_and_refused_connections_of_a_user_are_not_announced(world: World) -> None:
     entered, go_on = asyncio.Event(), asyncio.Event()
 
     async def announce(self: Lobby, req: falcon.asgi.Request, ws: WebSocketLike) -> bool:
@@ -595,17 +599,17 @@ async def test_a_second_tab_has_not_come_and_a_refused_one_was_never_there(world
     refused = asyncio.create_task(world.join("refused"))
     await asyncio.wait_for(entered.wait(), WAIT_SECONDS)
     await world.join("tab")
-    assert await alice.receive() == "bob came"  # the one that waits is not there
+    assert await alice.receive() == "bob came"  # the pending connection does not count
     go_on.set()
     with pytest.raises(InvalidStatus):
         await refused
     tab = await world.join("tab")
     await alice.send("say", {"text": "marker"})
-    assert (await alice.receive())["type"] == "said"  # the second tab was silent
+    assert (await alice.receive())["type"] == "said"  # no announcement of the second connection
     assert tab.socket.state == State.OPEN
 
 
-async def test_the_grace_period_s_end_lets_everybody_say_goodbye() -> None:
+async def test_on_disconnect_runs_after_the_end_of_the_grace_period() -> None:
     record: list[Any] = []
     entered = asyncio.Event()
 
@@ -638,7 +642,7 @@ async def test_the_grace_period_s_end_lets_everybody_say_goodbye() -> None:
     assert record == [1012, "end"]
 
 
-async def test_a_stalled_client_cannot_hold_its_own_handler_for_ever(
+async def test_stalled_client_blocks_its_handler_for_a_bounded_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def stream(self: Lobby, ws: WebSocketLike, payload: Any) -> None:
@@ -655,7 +659,7 @@ async def test_a_stalled_client_cannot_hold_its_own_handler_for_ever(
     await world.wait_until(lambda: len(world.manager) == 0)
 
 
-async def test_a_kicked_client_that_stalls_its_own_handler_leaves_too(world: World) -> None:
+async def test_closing_a_client_that_stalls_its_handler_ends_the_connection(world: World) -> None:
     async def stream(self: Lobby, ws: WebSocketLike, payload: Any) -> None:
         while True:
             await ws.send_text("x" * 50_000)
@@ -673,7 +677,7 @@ async def test_a_kicked_client_that_stalls_its_own_handler_leaves_too(world: Wor
     await world.wait_until(lambda: len(world.manager) == 0)
 
 
-async def test_a_handler_that_cancels_itself_has_crashed(world: World) -> None:
+async def test_cancelled_error_of_a_handler_counts_as_a_crash(world: World) -> None:
     class Odd(Lobby):
         @handles_message("odd")
         async def odd(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
@@ -686,7 +690,7 @@ async def test_a_handler_that_cancels_itself_has_crashed(world: World) -> None:
     assert world.record == [("bob", 1011)]
 
 
-async def test_the_manager_reaches_single_connections_and_all(world: World) -> None:
+async def test_manager_sends_to_one_connection_to_all_and_to_a_room(world: World) -> None:
     alice, bob = await world.join("alice"), await world.join("bob")
     await world.wait_until(lambda: len(world.manager) == 2)
     connections = {connection.user: connection for connection in world.manager}
@@ -698,7 +702,7 @@ async def test_the_manager_reaches_single_connections_and_all(world: World) -> N
     assert await alice.receive() == "to the room"
 
 
-async def test_leaving_a_room_ends_hearing_it(world: World) -> None:
+async def test_connection_that_left_a_room_receives_no_messages_of_it(world: World) -> None:
     alice, bob = await world.join("alice"), await world.join("bob")
     await world.wait_until(lambda: len(world.manager) == 2)
     connection = next(c for c in world.manager if c.user == "bob")
@@ -709,7 +713,7 @@ async def test_leaving_a_room_ends_hearing_it(world: World) -> None:
     assert await bob.receive() == "marker"
 
 
-async def test_a_connection_whose_life_is_over_cannot_join_a_room(world: World) -> None:
+async def test_closed_connection_cannot_join_a_room_or_send(world: World) -> None:
     bob = await world.join("bob")
     await world.wait_until(lambda: len(world.manager) == 1)
     (connection,) = world.manager
@@ -722,7 +726,7 @@ async def test_a_connection_whose_life_is_over_cannot_join_a_room(world: World) 
     assert world.rooms() == {}
 
 
-async def test_a_client_that_stops_reading_is_closed_and_nobody_else_notices(
+async def test_slow_reader_is_closed_and_others_are_unaffected(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     limits = Limits(outbox_bytes=200_000, close_seconds=BEFORE_TIMEOUT_SECONDS)
@@ -745,7 +749,7 @@ async def test_a_client_that_stops_reading_is_closed_and_nobody_else_notices(
     assert "reads too slowly" in caplog.text
 
 
-async def test_a_handler_cannot_outrun_its_own_client(world: World) -> None:
+async def test_handler_waits_for_its_slow_client(world: World) -> None:
     total, size = 400, 50_000
 
     async def stream(self: Lobby, ws: WebSocketLike, payload: Any) -> None:
@@ -765,7 +769,7 @@ async def test_a_handler_cannot_outrun_its_own_client(world: World) -> None:
     assert [int(await bob.receive_raw()) for _ in range(total)] == list(range(total))
 
 
-async def test_a_server_without_the_known_protocol_class_still_serves(
+async def test_unknown_uvicorn_version_falls_back_to_the_portable_outbox(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
@@ -784,7 +788,7 @@ async def test_a_server_without_the_known_protocol_class_still_serves(
         assert isinstance(connection._outbox, ASGIOutbox)
 
 
-async def test_each_connection_has_a_resource_of_its_own(world: World) -> None:
+async def test_each_connection_has_its_own_resource(world: World) -> None:
     made: list[Lobby] = []
 
     def make(*args: Any, **kwargs: Any) -> Lobby:
@@ -799,7 +803,7 @@ async def test_each_connection_has_a_resource_of_its_own(world: World) -> None:
     assert [resource.name for resource in made] == ["one", "two"]
 
 
-async def test_on_invalid_may_be_overridden(world: World) -> None:
+async def test_on_invalid_can_be_overridden(world: World) -> None:
     class Stern(Lobby):
         async def on_invalid(
             self, ws: WebSocketLike, message: str | bytes, error: InvalidPayload
@@ -826,7 +830,7 @@ async def test_on_invalid_may_be_overridden(world: World) -> None:
         ("", False),
     ],
 )
-async def test_only_pages_of_known_origins_connect(origin: str | None, allowed: bool) -> None:
+async def test_only_pages_of_allowed_origins_can_connect(origin: str | None, allowed: bool) -> None:
     record: list[Any] = []
     app = install(falcon.asgi.App(), allowed_origins=["https://friend.example"])
     app.add_websocket_route("/lobby/{name}", Lobby, record, steps={})
@@ -854,7 +858,7 @@ class RefusingMiddleware:
         await ws.close()
 
 
-async def test_a_middleware_may_have_accepted_already() -> None:
+async def test_middleware_may_accept_the_connection_first() -> None:
     record: list[Any] = []
     app = install(falcon.asgi.App(middleware=[AcceptingMiddleware()]))
     app.add_websocket_route("/lobby/{name}", Lobby, record, steps={"eve": refuse})
@@ -867,7 +871,7 @@ async def test_a_middleware_may_have_accepted_already() -> None:
     assert [name for name, _ in record] == ["bob"]
 
 
-async def test_a_middleware_may_have_refused_already() -> None:
+async def test_middleware_may_refuse_the_connection_first() -> None:
     record: list[Any] = []
     app = install(falcon.asgi.App(middleware=[RefusingMiddleware()]))
     app.add_websocket_route("/lobby/{name}", Lobby, record, steps={})

@@ -1,4 +1,4 @@
-"""Whatever a stranger sends: a defined answer, nothing of our insides, and no harm to anybody else."""
+"""Invalid input gets a defined answer, without internals and without effect on other clients."""
 
 import asyncio
 import itertools
@@ -45,7 +45,7 @@ class Post(msgspec.Struct):
 
 
 class Room(WebSocketResource):
-    """Answers each good message to its sender; a marker goes to everybody."""
+    """A resource that answers valid messages; a marker is broadcast to the others."""
 
     limits = Limits(
         messages_per_second=math.inf, max_message_bytes=MAX_MESSAGE_BYTES, outbox_messages=10_000
@@ -71,7 +71,7 @@ class Room(WebSocketResource):
 
 
 class Doorkeeper(Room):
-    """Takes its time to let somebody in."""
+    """A resource with an ``on_connect`` that waits for an event."""
 
     def __init__(self, asked: asyncio.Event, open_door: asyncio.Event) -> None:
         self.asked = asked
@@ -88,7 +88,7 @@ class Doorkeeper(Room):
 def frame(
     opcode: int, data: bytes, *, fin: bool = True, rsv: int = 0, masked: bool = True
 ) -> bytes:
-    """A client's frame (RFC 6455 section 5.2); its mask is all zeros."""
+    """Return a client's frame (RFC 6455 section 5.2); its mask is all zeros."""
     first = (0x80 if fin else 0) | rsv << 4 | opcode
     mask = 0x80 if masked else 0
     if len(data) < 126:
@@ -101,27 +101,27 @@ def frame(
 
 
 class Stranger:
-    """A client that sends what it likes."""
+    """A client that sends arbitrary bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
 
     async def send(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Send bytes without framing."""
         self.writer.write(data)
         async with asyncio.timeout(WAIT_SECONDS):
             await self.writer.drain()
 
     def reset(self) -> None:
-        """Break the connection without an end, as a crash does."""
-        socket_option = struct.pack("ii", 1, 0)  # lingers for no time: the kernel sends a reset
+        """Let the connection end with a TCP reset, as after a crash."""
+        socket_option = struct.pack("ii", 1, 0)  # no linger time: the kernel sends a reset
         self.writer.get_extra_info("socket").setsockopt(
             socket.SOL_SOCKET, socket.SO_LINGER, socket_option
         )
 
     async def receive(self) -> tuple[int, bytes]:
-        """The next frame of the server: its opcode and what it carries."""
+        """Return the opcode and the data of the server's next frame."""
         async with asyncio.timeout(WAIT_SECONDS):
             first, size = await self.reader.readexactly(2)
             if size == 126:
@@ -131,13 +131,13 @@ class Stranger:
             return first & 0x0F, await self.reader.readexactly(size)
 
     async def answer(self) -> Any:
-        """The next message of the server, decoded."""
+        """Return the server's next message, decoded."""
         opcode, data = await self.receive()
         assert opcode == TEXT, (opcode, data)
         return json.loads(data)
 
     async def close_code(self) -> int:
-        """The code with which the server closes."""
+        """Return the code of the server's close frame."""
         opcode, data = await self.receive()
         assert opcode == CLOSE, (opcode, data)
         return int.from_bytes(data[:2], "big")
@@ -151,7 +151,7 @@ HANDSHAKE = (
 
 @asynccontextmanager
 async def arriving(served: Served, handshake: bytes) -> AsyncIterator[Stranger]:
-    """Connect somebody who has sent a handshake."""
+    """Connect a client that has sent a handshake."""
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
     try:
         writer.write(handshake)
@@ -162,7 +162,7 @@ async def arriving(served: Served, handshake: bytes) -> AsyncIterator[Stranger]:
 
 @asynccontextmanager
 async def stranger(served: Served, handshake: bytes = HANDSHAKE) -> AsyncIterator[Stranger]:
-    """Connect somebody who has shaken hands and is in the room."""
+    """Connect a client that has been accepted and is in the room."""
     async with arriving(served, handshake) as client:
         async with asyncio.timeout(WAIT_SECONDS):
             answer = await client.reader.readuntil(b"\r\n\r\n")
@@ -171,7 +171,7 @@ async def stranger(served: Served, handshake: bytes = HANDSHAKE) -> AsyncIterato
 
 
 class World:
-    """A served room, and somebody in it who behaves."""
+    """A served room with one regular client in it."""
 
     def __init__(self, way: str, app: App, served: Served, bystander: Client) -> None:
         self.way = way
@@ -180,26 +180,26 @@ class World:
         self.bystander = bystander
 
     async def check_bystander(self) -> None:
-        """Let somebody new speak to the bystander, and nobody else have spoken."""
+        """Check that the bystander receives a new client's message, and nothing before it."""
         async with connect(self.served.ws_url("/room")) as speaker:
             await speaker.send("mark")
             assert await self.bystander.receive() == {"type": "marked"}
 
     async def wait_alone(self) -> None:
-        """Wait until all strangers are gone, and said goodbye to."""
+        """Wait until the bystander is the only connection."""
         async with asyncio.timeout(WAIT_SECONDS):
-            while len(self.app.ws_connection_manager) > 1:  # noqa: ASYNC110 (nothing tells us)
+            while len(self.app.ws_connection_manager) > 1:  # noqa: ASYNC110 (the manager sets no event)
                 await asyncio.sleep(0.001)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=WAYS)
 async def house(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    """One served room for all tests, so that what one of them breaks the next ones notice."""
+    """One served room for all tests, so that damage by one test shows in the next ones."""
     # PERF: asyncio's debug mode makes thousands of messages five times as slow.
     asyncio.get_running_loop().set_debug(False)
     app = install(falcon.asgi.App())
     app.add_websocket_route("/room", Room)
-    # NOTE: with its own log_config uvicorn keeps its records from caplog.
+    # NOTE: with its own log_config uvicorn's records do not reach caplog.
     served_by = serve(app, ws=WAYS[request.param], ws_max_size=MAX_MESSAGE_BYTES, log_config=None)
     async with served_by as served, connect(served.ws_url("/room")) as bystander:
         yield World(request.param, app, served, bystander)
@@ -210,21 +210,22 @@ async def world(house: World, caplog: pytest.LogCaptureFixture) -> AsyncIterator
     yield house
     await house.check_bystander()
     await house.wait_alone()
-    # NOTE: now, while the fixture ends, caplog.records is another list.
+    # NOTE: during teardown caplog.records is another list.
     assert take_tracebacks(caplog.get_records("call")) == []
 
 
 def take_tracebacks(records: list[logging.LogRecord]) -> list[str]:
-    """What has been logged with a traceback; the list is empty afterwards."""
+    """Return the messages logged with a traceback, and clear the list."""
     shown = [record.getMessage() for record in records if record.exc_info]
     records.clear()
     return [message for message in shown if not uvicorns_own(message)]
 
 
 def uvicorns_own(message: str) -> bool:
-    """uvicorn 0.54, where ours is not in its place, takes two kinds of input with a traceback.
+    """Return whether a traceback is uvicorn's own.
 
-    Text that is not UTF-8, and nonsense before it has answered the handshake.
+    uvicorn 0.54 without our protocol logs one for text that is not UTF-8, and for invalid frames
+    before the handshake response.
     """
     return message == "Invalid UTF-8 sequence received from client." or (
         "data_received() call failed" in message
@@ -236,7 +237,7 @@ GOOD = {"type": "post", "payload": {"text": "hello", "to": [1]}}
 
 
 def strange_messages(seed: int) -> Iterator[str]:
-    """Texts which are no good messages, or good ones with a little change."""
+    """Yield random texts, and mutations and prefixes of a valid message."""
     dice = random.Random(seed)
     good = json.dumps(GOOD)
     alphabet = '{}[]",:0123456789.eE+-\\u tfnaö\U0001f600\x00\x7f'
@@ -250,7 +251,7 @@ def strange_messages(seed: int) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_each_strange_message_is_answered_once_and_the_connection_lives(
+async def test_malformed_message_is_answered_once_and_the_connection_stays_open(
     world: World, seed: int
 ) -> None:
     messages = list(strange_messages(seed))
@@ -308,7 +309,9 @@ DEEP = 100_000
     ],
     ids=range(35),
 )
-async def test_a_nasty_message_has_one_answer_too(world: World, message: str) -> None:
+async def test_extreme_message_is_answered_once_and_the_connection_stays_open(
+    world: World, message: str
+) -> None:
     async with stranger(world.served) as client:
         await client.send(frame(TEXT, message.encode()))
         answer = await client.answer()
@@ -317,7 +320,7 @@ async def test_a_nasty_message_has_one_answer_too(world: World, message: str) ->
         assert (await client.answer())["type"] == "posted"
 
 
-async def test_binary_messages_that_nobody_handles_are_answered(world: World) -> None:
+async def test_binary_messages_without_a_handler_are_answered(world: World) -> None:
     dice = random.Random(3)
     async with stranger(world.served) as client:
         for _ in range(500):
@@ -355,7 +358,7 @@ async def test_binary_messages_that_nobody_handles_are_answered(world: World) ->
     ],
     ids=range(41),
 )
-async def test_who_breaks_the_protocol_is_closed_with_its_code(
+async def test_protocol_violation_closes_with_its_code(
     world: World, data: bytes, code: int
 ) -> None:
     async with stranger(world.served) as client:
@@ -372,7 +375,7 @@ RSV1 = 4
 
 
 def deflate(data: bytes) -> bytes:
-    """What RFC 7692 section 7.2.1 makes of a message."""
+    """Compress a message (RFC 7692 section 7.2.1)."""
     compressor = zlib.compressobj(wbits=-12)
     return (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
@@ -392,7 +395,7 @@ def deflate(data: bytes) -> bytes:
     ],
     ids=["nonsense", "an end", "a ping", "a continuation", "no UTF-8", "a bomb"],
 )
-async def test_who_compresses_wrongly_is_closed_with_its_code(
+async def test_invalid_compression_closes_with_its_code(
     world: World, data: bytes, code: int
 ) -> None:
     async with stranger(world.served, COMPRESSED) as client:
@@ -413,7 +416,7 @@ async def test_who_compresses_wrongly_is_closed_with_its_code(
     ids=range(6),
 )
 @pytest.mark.parametrize("resets", [False, True], ids=["ends", "resets"])
-async def test_who_goes_in_the_middle_of_a_frame_is_said_goodbye_to(
+async def test_disconnect_inside_a_frame_ends_the_connection(
     world: World, data: bytes, resets: bool
 ) -> None:
     async with stranger(world.served) as client:
@@ -425,7 +428,7 @@ async def test_who_goes_in_the_middle_of_a_frame_is_said_goodbye_to(
 
 @asynccontextmanager
 async def at_the_door(world: World) -> AsyncIterator[tuple[Stranger, asyncio.Event]]:
-    """Connect somebody whose handshake is not answered until the event is set."""
+    """Connect a client, and delay its handshake response until the event is set."""
     asked, open_door = asyncio.Event(), asyncio.Event()
     path = f"/door/{next(DOORS)}"
     world.app.add_websocket_route(path, Doorkeeper, asked, open_door)
@@ -447,7 +450,7 @@ BEFORE_THE_ANSWER = {
 
 
 @pytest.mark.parametrize("data", BEFORE_THE_ANSWER.values(), ids=BEFORE_THE_ANSWER)
-async def test_who_speaks_nonsense_before_the_handshake_is_answered_is_not_let_in(
+async def test_invalid_frame_before_the_handshake_response_is_not_accepted(
     world: World,
     data: bytes,
     caplog: pytest.LogCaptureFixture,
@@ -462,7 +465,7 @@ async def test_who_speaks_nonsense_before_the_handshake_is_answered_is_not_let_i
     assert take_tracebacks(caplog.records) == []
 
 
-async def test_who_closes_before_the_handshake_is_answered_is_not_let_in(world: World) -> None:
+async def test_close_before_the_handshake_response_is_not_accepted(world: World) -> None:
     async with at_the_door(world) as (client, open_door):
         await client.send(frame(CLOSE, struct.pack("!H", 1000)))
         async with asyncio.timeout(WAIT_SECONDS):
@@ -470,7 +473,7 @@ async def test_who_closes_before_the_handshake_is_answered_is_not_let_in(world: 
         open_door.set()
 
 
-async def test_what_is_said_before_the_handshake_is_answered_is_handled_afterwards(
+async def test_message_before_the_handshake_response_is_handled_after_it(
     world: World,
 ) -> None:
     async with at_the_door(world) as (client, open_door):
@@ -482,7 +485,7 @@ async def test_what_is_said_before_the_handshake_is_answered_is_handled_afterwar
 
 
 def strange_handshakes(seed: int) -> Iterator[bytes]:
-    """Handshakes with a little change, or several."""
+    """Yield handshakes with one to three random changes."""
     dice = random.Random(seed)
     for _ in range(250):
         changed = bytearray(COMPRESSED)
@@ -494,7 +497,7 @@ def strange_handshakes(seed: int) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("seed", [6, 7])
-async def test_a_strange_handshake_has_an_answer_of_http(world: World, seed: int) -> None:
+async def test_mutated_handshake_gets_an_http_response(world: World, seed: int) -> None:
     for handshake in strange_handshakes(seed):
         async with arriving(world.served, handshake + b"\r\n\r\n") as client:
             async with asyncio.timeout(WAIT_SECONDS):
@@ -506,7 +509,7 @@ async def test_a_strange_handshake_has_an_answer_of_http(world: World, seed: int
 
 
 @pytest.mark.parametrize("seed", [4, 5])
-async def test_random_bytes_end_in_a_close_or_wait_for_more(world: World, seed: int) -> None:
+async def test_random_bytes_cause_no_traceback(world: World, seed: int) -> None:
     dice = random.Random(seed)
     for _ in range(100):
         async with stranger(world.served) as client:
@@ -535,7 +538,7 @@ async def test_random_bytes_end_in_a_close_or_wait_for_more(world: World, seed: 
     ],
     ids=range(8),
 )
-async def test_a_wrong_handshake_gets_an_answer_of_http(world: World, request_bytes: bytes) -> None:
+async def test_invalid_handshake_gets_an_http_error(world: World, request_bytes: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", world.served.port)
     try:
         writer.write(request_bytes)

@@ -1,4 +1,4 @@
-"""A connection that is cancelled, at whatever await, leaves nothing behind."""
+"""A connection cancelled at any await releases everything."""
 
 import asyncio
 from typing import Any
@@ -28,7 +28,7 @@ WAIT_SECONDS = 5.0
 
 
 class Room(WebSocketResource):
-    """Waits wherever a resource can."""
+    """A resource that awaits in every method."""
 
     def __init__(self, goodbyes: list[int]) -> None:
         self.goodbyes = goodbyes
@@ -56,7 +56,7 @@ class Room(WebSocketResource):
 
 
 class Server:
-    """An ASGI server that waits a turn around everything it does."""
+    """An ASGI server that yields to the loop around each operation."""
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -79,7 +79,7 @@ class Server:
 
 
 @pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
-async def test_at_every_await_a_cancellation_ends_in_order(times: int) -> None:
+async def test_cancellation_at_every_await_ends_cleanly(times: int) -> None:
     for turns in range(100):
         goodbyes: list[int] = []
         app = install(falcon.asgi.App())
@@ -95,7 +95,7 @@ async def test_at_every_await_a_cancellation_ends_in_order(times: int) -> None:
             await asyncio.sleep(0)
         await asyncio.wait_for(asyncio.wait({task}), WAIT_SECONDS)
         assert task.cancelled() is not ended_by_itself
-        assert len(goodbyes) <= accepted, "a goodbye without a welcome, or two of them"
+        assert len(goodbyes) <= accepted, "on_disconnect without an accept, or twice"
         rooms = app.ws_connection_manager._registry.synced
         assert (rooms.members_by_room, rooms.rooms_by_member, goodbyes[1:]) == ({}, {}, [])
         assert len(app.ws_connection_manager) == 0

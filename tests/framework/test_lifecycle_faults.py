@@ -1,4 +1,4 @@
-"""What goes wrong at a bad moment, seen by the others in the room."""
+"""Failures of one connection, observed by the other members of the room."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ WAIT_SECONDS = 5.0
 
 
 class Room(WebSocketResource):
-    """A room that crashes on demand, in a handler and in the goodbye."""
+    """A room that crashes on demand, in a handler and in ``on_disconnect``."""
 
     def __init__(self, goodbyes: list[tuple[str, int]]) -> None:
         self.goodbyes = goodbyes
@@ -55,16 +55,16 @@ class World:
         self.manager = self.app.ws_connection_manager
 
     async def wait_members(self, *names: str) -> None:
-        """Wait until these are in the room, and nobody else, seen or unseen."""
+        """Wait until exactly these are in the room, including invisible members."""
         rooms = self.manager._registry.synced
         async with asyncio.timeout(WAIT_SECONDS):
-            while [c.user for c in rooms.rooms_by_member] != list(names):  # noqa: ASYNC110 (no event tells)
+            while [c.user for c in rooms.rooms_by_member] != list(names):  # noqa: ASYNC110 (it sets no event)
                 await asyncio.sleep(0.001)
         assert await self.manager.members("room") == list(names)
 
 
 @pytest.mark.parametrize("server", SERVERS)
-async def test_a_crash_and_another_one_in_the_goodbye_harm_nobody_else(
+async def test_crashes_in_handler_and_on_disconnect_do_not_affect_others(
     server: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = World()

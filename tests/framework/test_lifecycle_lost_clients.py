@@ -1,4 +1,4 @@
-"""Clients that are gone, or as good as gone, and may not stay in their rooms."""
+"""Lost and stalled clients leave their rooms."""
 
 import asyncio
 import socket
@@ -19,7 +19,7 @@ WAYS_OUT = {"push": PushProtocol, "portable": "websockets-sansio"}
 
 
 class Room(WebSocketResource):
-    """A room that tells who comes and goes, and fills the pipe of a client that does not read."""
+    """A room that announces its members, and can fill a client's transport buffer."""
 
     limits = Limits(close_seconds=SOON_SECONDS, on_disconnect_seconds=SOON_SECONDS)
 
@@ -43,12 +43,12 @@ class Room(WebSocketResource):
     async def wait(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
         self.world.waiting.set()
         await self.world.go_on.wait()
-        await ws.send_text("nearly done")  # finds out that the client is gone
+        await ws.send_text("nearly done")  # fails: the client has disconnected
         await ws.send_text("done")
 
     @handles_message("fill")
     async def fill(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
-        # What the kernel does not take waits in the transport, and is less than its high-water mark.
+        # The rest stays in the transport's buffer, below its high-water mark.
         while not self.world.something_waits():
             await ws.send_text("x" * 5000)
             await asyncio.sleep(0)
@@ -71,7 +71,7 @@ async def nothing() -> None: ...
 
 
 class World:
-    """An application with one room, and what its tests do at certain moments."""
+    """An application with one room, and hooks for its tests."""
 
     def __init__(self) -> None:
         self.goodbyes: list[str] = []
@@ -85,7 +85,7 @@ class World:
         self.manager = self.app.ws_connection_manager
 
     def protocols(self) -> list[Any]:
-        """The connections of the server."""
+        """Return the server's connections."""
         return list(self.served.server.server_state.connections)
 
     def something_waits(self) -> bool:
@@ -93,22 +93,22 @@ class World:
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(WAIT_SECONDS):
-            while not condition():  # noqa: ASYNC110 (what is waited for sets no event)
+            while not condition():  # noqa: ASYNC110 (the condition sets no event)
                 await asyncio.sleep(0.001)
 
     async def fill_pipe_of(self, client: "SilentClient") -> None:
-        """Send to the only client until something waits for it."""
+        """Send to the only client until its transport has pending output."""
         await self.wait_until(lambda: len(self.manager) == 1)
         client.send('{"type":"fill"}')
         await asyncio.wait_for(self.filled.wait(), WAIT_SECONDS)
 
     def is_empty(self) -> bool:
-        """Whether nobody is in a room, seen or unseen."""
+        """Return whether no room has members, including invisible ones."""
         return not self.manager._registry.synced.rooms_by_member
 
 
 class SilentClient:
-    """A client that reads nothing, whose kernel buffers little, and that goes when it is told to."""
+    """A client that does not read and has a small receive buffer."""
 
     def __init__(self, port: int, name: str) -> None:
         self.socket = socket.socket()
@@ -124,7 +124,7 @@ class SilentClient:
         self.socket.sendall(bytes([0x81, 0x80 | len(text)]) + bytes(4) + text.encode())
 
     def vanish(self) -> None:
-        """Break the connection at once: SO_LINGER without time is RST."""
+        """Reset the connection: SO_LINGER without time sends RST."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
@@ -134,12 +134,12 @@ def way(request: pytest.FixtureRequest) -> Any:
     return WAYS_OUT[request.param]
 
 
-async def test_a_client_that_vanishes_right_before_the_accept_was_never_there(way: Any) -> None:
+async def test_client_lost_right_before_the_accept_has_no_visible_effect(way: Any) -> None:
     world, left = World(), asyncio.Event()
 
     def vanish(name: str) -> None:
         if name == "bob":
-            # Nothing waits from here to the accept: the event loop cannot tell anybody before it.
+            # There is no await from here to the accept: the event loop cannot report it before.
             bob.vanish()
             left.set()
 
@@ -157,7 +157,7 @@ async def test_a_client_that_vanishes_right_before_the_accept_was_never_there(wa
     assert world.goodbyes == ["alice"]
 
 
-async def test_a_client_that_answers_no_ping_leaves_though_something_waits_for_it(way: Any) -> None:
+async def test_client_without_pongs_leaves_despite_pending_output(way: Any) -> None:
     world = World()
     options: dict[str, Any] = {"ws_ping_interval": SOON_SECONDS, "ws_ping_timeout": SOON_SECONDS}
     async with serve(world.app, ws=way, ws_per_message_deflate=False, **options) as world.served:
@@ -166,7 +166,7 @@ async def test_a_client_that_answers_no_ping_leaves_though_something_waits_for_i
             await world.fill_pipe_of(bob)
             async with asyncio.timeout(WAIT_SECONDS):
                 while not world.is_empty():
-                    # On the portable way uvicorn says only to who sends that it has given up.
+                    # Without our protocol uvicorn reports the ping timeout only to a sender.
                     await world.manager.broadcast_to_room("room", "tick")
                     await asyncio.sleep(0.01)
             assert world.goodbyes == ["bob"]
@@ -174,7 +174,7 @@ async def test_a_client_that_answers_no_ping_leaves_though_something_waits_for_i
             bob.vanish()
 
 
-async def test_a_handler_that_hears_of_it_first_leaves_no_ghost(way: Any) -> None:
+async def test_connection_lost_during_a_send_leaves_its_rooms(way: Any) -> None:
     world = World()
     options: dict[str, Any] = {"ws_ping_interval": SOON_SECONDS, "ws_ping_timeout": SOON_SECONDS}
     async with serve(world.app, ws=way, ws_per_message_deflate=False, **options) as world.served:
@@ -187,9 +187,9 @@ async def test_a_handler_that_hears_of_it_first_leaves_no_ghost(way: Any) -> Non
             bob.vanish()
 
 
-async def test_a_kicked_client_is_let_go_though_something_waits_for_it() -> None:
+async def test_closed_connection_is_dropped_despite_pending_output() -> None:
     world = World()
-    # Without the way past uvicorn's own class there is nothing to let go of.
+    # Only our protocol can drop a connection with pending output.
     async with serve(world.app, ws=PushProtocol, ws_per_message_deflate=False) as world.served:
         bob = SilentClient(world.served.port, "bob")
         try:
@@ -202,7 +202,7 @@ async def test_a_kicked_client_is_let_go_though_something_waits_for_it() -> None
             bob.vanish()
 
 
-async def test_a_stalled_client_does_not_use_up_the_grace_period() -> None:
+async def test_shutdown_does_not_wait_for_a_stalled_client() -> None:
     world = World()
     options: dict[str, Any] = {"timeout_graceful_shutdown": 15}
     async with serve(
@@ -218,7 +218,7 @@ async def test_a_stalled_client_does_not_use_up_the_grace_period() -> None:
             bob.vanish()
 
 
-async def test_a_goodbye_that_does_not_let_itself_be_cancelled_keeps_nobody_in_a_room(
+async def test_uncancellable_on_disconnect_does_not_keep_room_members(
     way: Any,
 ) -> None:
     world, release = World(), asyncio.Event()
@@ -239,7 +239,7 @@ async def test_a_goodbye_that_does_not_let_itself_be_cancelled_keeps_nobody_in_a
             release.set()
 
 
-async def test_a_goodbye_gets_the_code_of_the_server_though_a_send_failed_before_it(
+async def test_failed_send_does_not_change_the_code_of_on_disconnect(
     way: Any,
 ) -> None:
     world = World()
@@ -256,7 +256,7 @@ async def test_a_goodbye_gets_the_code_of_the_server_though_a_send_failed_before
     assert world.codes == [1012]
 
 
-async def test_a_stop_while_a_stalled_client_is_closing_reaches_the_others_too() -> None:
+async def test_shutdown_during_a_stalled_close_reaches_other_clients() -> None:
     world = World()
     async with serve(world.app, ws=PushProtocol, ws_per_message_deflate=False) as world.served:
         bob = SilentClient(world.served.port, "bob")
@@ -264,7 +264,7 @@ async def test_a_stop_while_a_stalled_client_is_closing_reaches_the_others_too()
             await world.fill_pipe_of(bob)
             async with connect(world.served.ws_url("/alice")) as alice:
                 await world.wait_until(lambda: len(world.manager) == 2)
-                # A close frame, whose answer has to wait behind what bob does not read.
+                # The response to this close frame waits behind the output that bob does not read.
                 bob.socket.sendall(bytes([0x88, 0x80]) + bytes(4))
                 await world.wait_until(
                     lambda: any(p.transport.is_closing() for p in world.protocols())

@@ -1,4 +1,4 @@
-"""How a service ends: a real process that gets SIGTERM."""
+"""Shutdown of a real process by SIGTERM."""
 
 import json
 import os
@@ -27,7 +27,7 @@ UNMASKED_TEXT = 0x81
 
 
 class Client:
-    """A WebSocket client that costs next to nothing: a socket that speaks when it is told to."""
+    """A minimal WebSocket client on a blocking socket."""
 
     def __init__(self, port: int, path: str) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=WAIT_SECONDS)
@@ -51,12 +51,12 @@ class Client:
         assert head.startswith(b"HTTP/1.1 101"), head
 
     def send(self, text: str) -> None:
-        """Send a short text, masked with nothing but zeros."""
+        """Send a short text, with a mask of zeros."""
         payload = text.encode()
         self.socket.sendall(bytes([UNMASKED_TEXT, 0x80 | len(payload)]) + bytes(4) + payload)
 
     def receive(self) -> str:
-        """The next text, a short one."""
+        """Return the next text, which has to be short."""
         while len(self.received) < 2 or len(self.received) < 2 + self.received[1]:
             self.read()
         end = 2 + self.received[1]
@@ -65,7 +65,7 @@ class Client:
         return frame[2:].decode()
 
     def read_to_end(self) -> bytes:
-        """All that still comes before the server closes."""
+        """Return all data up to the server's close."""
         try:
             while True:
                 self.read()
@@ -74,12 +74,12 @@ class Client:
 
 
 class Service:
-    """The program in a process of its own."""
+    """The program in its own process."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
         self.record = folder / "record"
         self.log = folder / "log"
-        # NOTE: clients may connect before the server has begun: they wait in the socket's queue.
+        # NOTE: clients may connect before the server listens: they wait in the socket's backlog.
         with (
             socket.create_server(("127.0.0.1", 0), backlog=2048) as listener,
             self.log.open("w") as log,
@@ -95,11 +95,11 @@ class Service:
             )
 
     def goodbyes(self) -> list[str]:
-        """What the service has written down."""
+        """Return the lines that the service has recorded."""
         return self.record.read_text().splitlines()
 
     def stop(self) -> float:
-        """Send SIGTERM and wait for the end; how long it took in seconds."""
+        """Send SIGTERM, wait for the exit, and return the seconds that it took."""
         begun = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(WAIT_SECONDS)
@@ -118,11 +118,11 @@ def running(folder: Path, **options: Any) -> Iterator[Service]:
 
 @pytest.fixture
 def many_open_files() -> Iterator[None]:
-    """Let this process, and those that it starts, have enough open files."""
+    """Raise the limit of open files for this process and its children."""
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < OPEN_FILES:
-        pytest.skip(f"a process may have {hard} open files here, and {OPEN_FILES} are needed")
+        pytest.skip(f"the limit of open files is {hard}, {OPEN_FILES} are needed")
     if soft != resource.RLIM_INFINITY and soft < OPEN_FILES:
         resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, hard))
     yield
@@ -134,7 +134,7 @@ posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 @posix_only
 @pytest.mark.parametrize("push", [True, False], ids=["push", "portable"])
-def test_a_thousand_connections_say_goodbye_when_the_service_is_stopped(
+def test_shutdown_calls_on_disconnect_for_a_thousand_connections(
     tmp_path: Path, push: bool, many_open_files: None
 ) -> None:
     count, busy, grace_seconds = 1000, 100, 30
@@ -165,8 +165,8 @@ def test_a_thousand_connections_say_goodbye_when_the_service_is_stopped(
 
 @posix_only
 @pytest.mark.parametrize("push", [True, False], ids=["push", "portable"])
-def test_goodbyes_outlast_the_grace_period(tmp_path: Path, push: bool) -> None:
-    """uvicorn cancels at its end what still runs; a goodbye has its own bound."""
+def test_on_disconnect_may_outlast_the_grace_period(tmp_path: Path, push: bool) -> None:
+    """At its end uvicorn cancels running handlers; ``on_disconnect`` has its own timeout."""
     options = {"grace_seconds": 1, "goodbye_seconds": 1.5, "work_seconds": WAIT_SECONDS}
     with running(tmp_path, push=push, **options) as service, ExitStack() as stack:
         clients = [Client(service.port, f"/{number}") for number in range(20)]
@@ -174,7 +174,7 @@ def test_goodbyes_outlast_the_grace_period(tmp_path: Path, push: bool) -> None:
             stack.enter_context(client.socket)
             client.wait_accepted()
             assert client.receive() == "welcome"
-        # One half says goodbye when the grace period ends, the other half is in its handlers.
+        # At the end of the grace period one half runs on_disconnect, the other half its handlers.
         for client in clients[10:]:
             client.send('{"type":"work"}')
             assert client.receive() == "working"

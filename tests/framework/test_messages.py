@@ -1,4 +1,4 @@
-"""What goes out."""
+"""Messages and their encoding."""
 
 import json
 from typing import Any
@@ -35,7 +35,7 @@ class Nested(Message, tag='nested "type"', tag_field="kind", frozen=True):
     text=st.text(st.characters(exclude_categories=["Cs"])),
     inner=st.dictionaries(st.sampled_from(["a", "}", "type"]), st.integers(-5, 5)),
 )
-def test_an_envelope_holds_the_fields_as_they_are(text: str, inner: dict[str, int]) -> None:
+def test_envelope_keeps_the_fields_of_a_message(text: str, inner: dict[str, int]) -> None:
     assert json.loads(Publication(Nested(first=text, second=inner)).data) == {
         "type": 'nested "type"',
         "payload": {"first": text, "second": inner},
@@ -43,7 +43,7 @@ def test_an_envelope_holds_the_fields_as_they_are(text: str, inner: dict[str, in
     assert Publication(Empty()).data == b'{"type":"empty","payload":{}}'
 
 
-def test_a_message_that_is_no_object_is_refused() -> None:
+def test_array_like_message_is_rejected() -> None:
     class Row(Message, array_like=True, frozen=True):
         number: int
 
@@ -71,12 +71,12 @@ class Renamed(Message, tag="other", frozen=True):
         ),
     ],
 )
-def test_a_message_is_encoded_to_its_envelope(message: Any, wire: Any) -> None:
+def test_message_is_encoded_in_its_envelope(message: Any, wire: Any) -> None:
     outgoing = Publication(message)
     assert json.loads(outgoing.event["text"]) == wire
     assert outgoing.size_bytes == len(outgoing.event["text"].encode())
 
 
-def test_what_json_cannot_hold_is_refused() -> None:
+def test_message_that_json_cannot_represent_is_rejected() -> None:
     with pytest.raises(TypeError, match="object"):
         Publication({"type": "x", "payload": object()})

@@ -1,4 +1,4 @@
-"""The program for which the framework exists runs as its document writes it."""
+"""The use case's program runs exactly as its document shows it."""
 
 import asyncio
 import importlib.util
@@ -21,7 +21,7 @@ UNRECOGNIZED = {
 
 
 def load_program() -> ModuleType:
-    """A fresh copy of the program: its application and its manager live in the module."""
+    """Import a fresh copy of the program, whose application is a module-level object."""
     path = Path(__file__).with_name("use_case_program.py")
     spec = importlib.util.spec_from_file_location("use_case_program", path)
     assert spec is not None
@@ -61,14 +61,14 @@ async def bob(served: Served, alice: Client) -> AsyncIterator[Client]:
         yield client
 
 
-async def test_a_message_reaches_everybody_in_the_room(alice: Client, bob: Client) -> None:
+async def test_message_reaches_all_members_of_the_room(alice: Client, bob: Client) -> None:
     await bob.send("clientSendMessage", {"text": "Hello everyone!"})
     message = {"type": "serverNewMessage", "payload": {"user": "Bob", "text": "Hello everyone!"}}
     assert await alice.receive() == message
     assert await bob.receive() == message
 
 
-async def test_typing_reaches_the_others_only(alice: Client, bob: Client) -> None:
+async def test_typing_state_reaches_only_other_members(alice: Client, bob: Client) -> None:
     await bob.send("clientStartTyping")
     await bob.send("clientStopTyping")
     await bob.send("clientSendMessage", {"text": "done"})
@@ -91,7 +91,7 @@ async def test_typing_reaches_the_others_only(alice: Client, bob: Client) -> Non
         pytest.param(b"\x00\xff", id="binary"),
     ],
 )
-async def test_what_is_not_understood_is_answered_and_the_connection_lives(
+async def test_unknown_message_is_answered_and_the_connection_stays_open(
     alice: Client, message: str | bytes
 ) -> None:
     await alice.send_raw(message)
@@ -100,7 +100,7 @@ async def test_what_is_not_understood_is_answered_and_the_connection_lives(
     assert (await alice.receive())["payload"]["text"] == "still here"
 
 
-async def test_nobody_gets_in_without_a_user(served: Served, alice: Client) -> None:
+async def test_connection_without_a_user_is_refused(served: Served, alice: Client) -> None:
     with pytest.raises(InvalidStatus) as refused:
         async with connect(served.ws_url("/ws/chat/general")):
             pass
@@ -109,7 +109,7 @@ async def test_nobody_gets_in_without_a_user(served: Served, alice: Client) -> N
     assert (await alice.receive())["type"] == "serverNewMessage"
 
 
-async def test_the_others_are_told_when_somebody_leaves(
+async def test_other_members_are_notified_when_a_user_leaves(
     alice: Client, bob: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await bob.close(1001)
@@ -119,7 +119,7 @@ async def test_the_others_are_told_when_somebody_leaves(
     assert capsys.readouterr().out == "User Bob disconnected from room general with code 1001\n"
 
 
-async def test_the_worker_announces_to_rooms_with_its_prefix(program: Any) -> None:
+async def test_worker_announces_to_rooms_with_its_prefix(program: Any) -> None:
     program.ANNOUNCEMENT_INTERVAL = ANNOUNCEMENT_SECONDS
     async with (
         serve(program.app) as served,
@@ -134,7 +134,7 @@ async def test_the_worker_announces_to_rooms_with_its_prefix(program: Any) -> No
         assert (await bob.receive())["type"] == "serverNewMessage"
 
 
-async def test_the_worker_ends_with_the_application(program: ModuleType) -> None:
+async def test_worker_stops_with_the_application(program: ModuleType) -> None:
     async with serve(program.app):
         pass
     names = [task.get_name() for task in asyncio.all_tasks()]

@@ -1,4 +1,4 @@
-"""What passes between a connection, Falcon, and whatever stands around the application."""
+"""A connection between the ASGI server, Falcon and middleware."""
 
 import asyncio
 import contextvars
@@ -48,7 +48,7 @@ Wrap = Callable[[Send], Send]
 
 
 class Room(WebSocketResource):
-    """Everybody is in one room; who says something, says it to all."""
+    """A resource that broadcasts each message to its only room."""
 
     def __init__(self, connections: list[Connection], goodbyes: list[int]) -> None:
         self.connections = connections
@@ -74,7 +74,7 @@ class Room(WebSocketResource):
 
 
 class Server:
-    """An ASGI server with one client, which takes an event only while ``gate`` is open."""
+    """An ASGI server with one client, which accepts events only while ``gate`` is open."""
 
     def __init__(self, app: falcon.asgi.App[Any, Any], wrap: Wrap = lambda send: send) -> None:
         self.events: asyncio.Queue[Event] = asyncio.Queue()
@@ -91,18 +91,18 @@ class Server:
         self.sent.append(event.get("text") or event["type"])
 
     async def wait_sent(self, count: int) -> list[str]:
-        """Wait until so many events have been taken."""
+        """Wait until the server has accepted this many events."""
         async with asyncio.timeout(WAIT_SECONDS):
-            while len(self.sent) < count:  # noqa: ASYNC110 (what is waited for sets no event)
+            while len(self.sent) < count:  # noqa: ASYNC110 (the condition sets no event)
                 await asyncio.sleep(0)
         return self.sent
 
     def say(self) -> None:
-        """Let the client say something."""
+        """Let the client send a message."""
         self.events.put_nowait({"type": "websocket.receive", "text": '{"type":"say"}'})
 
     async def end(self) -> None:
-        """Let the client go, and wait for the application's end."""
+        """Let the client disconnect, and wait for the application to return."""
         self.events.put_nowait({"type": "websocket.disconnect", "code": 1001})
         await asyncio.wait_for(self.task, WAIT_SECONDS)
 
@@ -124,7 +124,7 @@ def app(connections: list[Connection], goodbyes: list[int]) -> App:
     return app
 
 
-async def test_a_close_does_not_pass_the_accept(
+async def test_close_is_sent_after_the_accept(
     app: App, connections: list[Connection], goodbyes: list[int]
 ) -> None:
     server = Server(app)
@@ -137,11 +137,11 @@ async def test_a_close_does_not_pass_the_accept(
     await asyncio.wait_for(closing, WAIT_SECONDS)
     await asyncio.wait_for(server.task, WAIT_SECONDS)
     assert server.sent == ["websocket.accept", "websocket.close"]
-    assert goodbyes == []  # it was never there
+    assert goodbyes == []  # the connection never became visible
     assert app.ws_connection_manager._registry.synced.members_by_room == {}
 
 
-async def test_falcons_error_handlers_know_that_the_handshake_was_accepted() -> None:
+async def test_falcon_error_handlers_get_an_accepted_websocket() -> None:
     async def explain(
         req: falcon.asgi.Request, resp: Any, error: Exception, params: Any, ws: Any = None
     ) -> None:
@@ -163,7 +163,7 @@ variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 
 
 def with_context_variable(send: Send) -> Send:
-    """What tracing middleware does: a variable of the context is set around each send."""
+    """Set a context variable around each send, as tracing middleware does."""
 
     async def wrapped(event: Event) -> None:
         token = variable.set("sending")
@@ -176,7 +176,7 @@ def with_context_variable(send: Send) -> Send:
 
 
 def with_timeout(send: Send) -> Send:
-    """A middleware that gives up a client who takes too long."""
+    """Bound each send by a timeout, as a middleware may do."""
 
     async def wrapped(event: Event) -> None:
         async with asyncio.timeout(TIMEOUT_SECONDS):
@@ -186,7 +186,7 @@ def with_timeout(send: Send) -> Send:
 
 
 @pytest.mark.parametrize("wrap", [with_context_variable, with_timeout])
-async def test_a_middleware_may_put_something_around_send(
+async def test_middleware_can_wrap_send(
     app: App, caplog: pytest.LogCaptureFixture, wrap: Wrap
 ) -> None:
     server = Server(app, wrap)
@@ -202,7 +202,7 @@ async def test_a_middleware_may_put_something_around_send(
     assert not caplog.records
 
 
-async def test_a_timeout_around_one_members_send_is_no_harm_to_who_speaks(
+async def test_send_timeout_of_one_member_does_not_affect_the_sender(
     app: App, goodbyes: list[int]
 ) -> None:
     stalled, speaker = Server(app, with_timeout), Server(app)
@@ -220,7 +220,7 @@ async def test_a_timeout_around_one_members_send_is_no_harm_to_who_speaks(
     assert goodbyes == [1001, 1001]
 
 
-async def test_a_client_that_takes_one_message_after_the_other_is_not_stalled() -> None:
+async def test_slow_but_steady_reader_is_not_closed() -> None:
     class Slow:
         async def send(self, event: Event) -> None:
             await asyncio.sleep(0.01)
@@ -239,7 +239,7 @@ async def test_a_client_that_takes_one_message_after_the_other_is_not_stalled() 
         connection._deliver(Publication({"type": "said"}))
     own = asyncio.create_task(connection.send_text("own"))
     for _ in range(60):
-        connection._deliver(Publication({"type": "said"}))  # there is always one more that waits
+        connection._deliver(Publication({"type": "said"}))  # one more message is always pending
         await asyncio.sleep(0.0095)
     assert not connection.closed
     assert own.done()
@@ -248,7 +248,7 @@ async def test_a_client_that_takes_one_message_after_the_other_is_not_stalled() 
 
 
 @pytest.mark.parametrize("server", ["push", "uvicorn"])
-async def test_a_client_may_go_before_the_application_has_begun(
+async def test_client_may_disconnect_before_the_application_starts(
     app: App, connections: list[Connection], server: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     entered = asyncio.Event()
@@ -270,7 +270,7 @@ async def test_a_client_may_go_before_the_application_has_begun(
 
 
 @pytest.mark.parametrize("server", ["push", "uvicorn"])
-async def test_bad_messages_do_not_cost_a_client_what_it_said_before_it_went(
+async def test_valid_messages_after_invalid_ones_are_handled_before_the_close(
     app: App, goodbyes: list[int], server: str
 ) -> None:
     async with (
@@ -287,12 +287,12 @@ async def test_bad_messages_do_not_cost_a_client_what_it_said_before_it_went(
             assert await witness.receive() == {"type": "said"}
         writer.close()
         async with asyncio.timeout(WAIT_SECONDS):
-            while not goodbyes:  # noqa: ASYNC110 (what is waited for sets no event)
+            while not goodbyes:  # noqa: ASYNC110 (the condition sets no event)
                 await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize("server", ["push", "uvicorn"])
-async def test_a_middleware_sees_all_events_on_each_way(app: App, server: str) -> None:
+async def test_middleware_sees_all_events_of_a_connection(app: App, server: str) -> None:
     seen: list[str] = []
 
     async def watched(scope: Any, receive: Any, send: Any) -> None:

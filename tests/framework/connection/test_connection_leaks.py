@@ -1,4 +1,4 @@
-"""Whoever comes and goes, however often, leaves nothing behind."""
+"""Connections and memberships leak no objects, however often they come and go."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ HOPS = 100_000
 HOPS_PER_MESSAGE = 1_000
 VISITS = 10_000
 
-# Far below one thing for each cycle. Allocated blocks are counted by the interpreter as a whole, so
-# they vary a little.
+# Far below one object per cycle. The interpreter counts allocated blocks as a whole, so their
+# number varies a little.
 MAY_GROW_OBJECTS = 50
 MAY_GROW_BLOCKS = 1_000
 
@@ -45,7 +45,7 @@ BYE = 4001
 
 
 class Hall(WebSocketResource):
-    """Lets visitors in, who move from room to room."""
+    """A resource whose clients move from room to room."""
 
     limits = Limits(messages_per_second=math.inf)
 
@@ -80,12 +80,12 @@ class Hall(WebSocketResource):
 
 @dataclass
 class Count:
-    """Everything that could have been left behind.
+    """A count of everything that could leak.
 
     Attributes:
         known: The numbers of tasks and of connections, and the rooms.
-        kinds: How many objects of each type there are.
-        blocks: How many blocks of memory the interpreter has given out.
+        kinds: The number of objects of each type.
+        blocks: The number of memory blocks that the interpreter has allocated.
     """
 
     known: tuple[int, int, list[str]]
@@ -94,7 +94,7 @@ class Count:
 
 
 class Site:
-    """An application in this process, to which visitors come on one of the ways."""
+    """An application in this process, whose clients use one of the two outbound paths."""
 
     def __init__(self, way: str) -> None:
         self.way = way
@@ -108,7 +108,7 @@ class Site:
         self.config.load()
 
     async def come(self, name: str) -> Wire:
-        """Let a client connect, and wait until the server has answered."""
+        """Connect a client, and wait for the handshake response."""
         wire: Wire
         if self.way == "push":
             wire = PushWire(self.app, f"/{name}", lambda: None, config=self.config)
@@ -119,28 +119,28 @@ class Site:
         return wire
 
     async def count(self) -> Count:
-        """Count, once no timer is left that was set for somebody who is gone."""
+        """Count after all timers of closed connections have expired."""
         await asyncio.sleep(2 * Hall.limits.stall_seconds)
         gc.collect()
         rooms = await self.manager.get_rooms_by_prefix("")
         return Count(
             (len(asyncio.all_tasks()), len(self.manager), rooms),
-            # NOTE: their names would be blocks that the next count finds, as many as there are types.
+            # NOTE: names instead of types would be new blocks, which the next count finds.
             Counter(map(type, gc.get_objects())),
             sys.getallocatedblocks(),
         )
 
     async def end(self) -> None:
-        """End whoever is still there."""
+        """Cancel the remaining tasks."""
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def check(self, cycle: Callable[[int], Awaitable[None]], cycles: int) -> None:
-        """Run a cycle again and again: everything is as it was before.
+        """Run a cycle repeatedly, and check that nothing has grown.
 
-        What is made once, on first use, is made during a tenth as many cycles.
+        A tenth as many cycles run first, for objects that are created on first use.
         """
 
         async def run() -> tuple[Count, Count]:
@@ -161,7 +161,7 @@ class Site:
 
 @pytest.fixture(autouse=True)
 def nothing_is_logged() -> Iterator[None]:
-    """pytest would keep each record."""
+    """Disable logging: pytest would keep each record."""
     logging.disable()
     yield
     logging.disable(logging.NOTSET)
@@ -177,7 +177,7 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
         site.loop.close()
 
 
-def test_nothing_is_left_of_those_who_join_and_leave(site: Site) -> None:
+def test_joining_and_leaving_rooms_leaks_nothing(site: Site) -> None:
     async def hop(number: int) -> None:
         wire.say(json.dumps({"type": "hop", "payload": {"number": number}}))
         await site.loop.settle()
@@ -190,7 +190,7 @@ def test_nothing_is_left_of_those_who_join_and_leave(site: Site) -> None:
     assert hops["here"] == 11 * HOPS // 1000
 
 
-def test_nothing_is_left_of_those_who_come_and_go(site: Site) -> None:
+def test_connecting_and_disconnecting_leaks_nothing(site: Site) -> None:
     ends: list[tuple[str, Callable[[Wire], object]]] = [
         ("Bob", lambda wire: wire.close(1000)),
         ("Bob", lambda wire: wire.vanish()),

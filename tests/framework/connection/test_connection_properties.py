@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order: what a connection is promised holds, on both ways out."""
+"""A connection's guarantees under random sequences of events, on both outbound paths."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ LIMITS = Limits(
 ROOMS = ("red", "green", "blue")
 USERS = (None, "Alice", "Bob")
 
-# To make a failure small takes up to five minutes.
+# Hypothesis needs up to five minutes to minimize a failure.
 pytestmark = pytest.mark.timeout(400)
 
 MAX_PEERS = 6
 
-# Longer than every bound above, one after the other.
+# Longer than the sum of all limits above.
 FOR_EVER_SECONDS = 600.0
 
 CRASHED, REJECTED, SLOW_READER, CANCELLED = 1011, 4403, 4008, 1012
@@ -62,20 +62,20 @@ OWN_ENDS = ("closed itself", "was rejected", "crashed")
 
 
 class PlannedCrash(Exception):
-    """What the resource under test raises."""
+    """Raised by the resource under test."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What ``on_connect`` and ``on_disconnect`` of one connection do.
+    """The behaviour of ``on_connect`` and ``on_disconnect`` of one connection.
 
     Attributes:
         joins: The rooms that it joins.
-        own: How many messages it sends to its own client.
-        announces: The rooms to which it says something, and whether to itself too.
-        waits: Whether it waits, before it decides, until it is let go on.
+        own: The number of messages to its own client.
+        announces: The rooms to which it broadcasts, and whether it excludes itself.
+        waits: Whether it waits for an event before its decision.
         decision: ``accept``, ``refuse``, ``crash`` or ``reject``.
-        goodbye_seconds: How long its goodbye takes.
+        goodbye_seconds: The duration of ``on_disconnect``.
     """
 
     joins: list[str]
@@ -87,17 +87,17 @@ class Plan:
 
 
 class Peer:
-    """One connection and what is known of it: what it must get, and what has happened to it.
+    """One connection with its expected messages and its events.
 
     Attributes:
         own: Messages of ``on_connect`` to itself.
-        deferred: Broadcasts of ``on_connect``: the room, the text, who is left out.
-        heard: What rooms said before it was accepted.
-        expected: What has been sent to it since then, in order.
-        certain: How many of these must arrive although we have closed.
-        causes: What has ended it, with the close code that belongs to it.
-        sent: The numbers of the client's messages, as they left.
-        handled: The same, as handlers saw them.
+        deferred: Broadcasts of ``on_connect``: the room, the text, the excluded peer.
+        heard: Room messages from before the accept.
+        expected: Messages sent to it since the accept, in order.
+        certain: The number of these that must arrive although the server has closed.
+        causes: The reasons of its end, with their close codes.
+        sent: The numbers of the client's messages in sending order.
+        handled: The same numbers in the order of the handlers.
     """
 
     wire: Wire
@@ -137,17 +137,17 @@ class Peer:
 
     @property
     def waiting(self) -> int:
-        """How many messages wait for the client inside the application."""
+        """The number of messages that are pending inside the application."""
         return len(self.expected) - len(self.wire.received) - self.wire.in_flight
 
     @property
     def over(self) -> bool:
-        """Whether the framework has to have forgotten it, once nothing can run any more."""
+        """Whether the framework has released it, once the loop is idle."""
         refused = self.decided and not self.opened
         return self.goodbye_ended is not None or refused or self.wire.task.done()
 
     def hear(self, text: str) -> None:
-        """Something is sent to it."""
+        """Record a message that is sent to it."""
         if self.opened:
             self.expected.append(text)
         else:
@@ -157,7 +157,7 @@ class Peer:
 
 
 class World:
-    """A plain model of rooms beside the real ones."""
+    """A plain model of the rooms."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -169,18 +169,18 @@ class World:
         self.complaints: list[str] = []
 
     def make_text(self) -> str:
-        """A text that no other message has."""
+        """Return a unique text."""
         self.texts += 1
         return str(self.texts)
 
     def catch_up(self) -> None:
-        """Take note of who has been accepted since the last event: what was held back came to light."""
+        """Record newly accepted peers: their deferred messages are now visible."""
         for peer in self.accepted:
             if peer.ws is not None and peer.ws.id in self.visible and not peer.opened:
                 self.open(peer)
 
     def open(self, peer: Peer) -> None:
-        """Its own messages, then what it heard meanwhile, then its broadcasts."""
+        """Expect its own messages, then the room messages, then its broadcasts."""
         if peer.overflown or peer.gone_early or peer.plan.decision != "accept":
             self.complaints.append(f"{peer!r} must not be accepted")
         peer.opened = True
@@ -200,20 +200,20 @@ class World:
             self.rooms[room].remove(peer)
 
     def say(self, room: str, exclude: Peer | None = None) -> str:
-        """Something is said to a room now."""
+        """Record a broadcast to a room, and return its text."""
         self.catch_up()
         text = self.make_text()
         self.pass_on(room, text, exclude)
         return text
 
     def pass_on(self, room: str, text: str, exclude: Peer | None) -> None:
-        """Everybody in the room has to get it."""
+        """Expect the message at all members of the room."""
         for peer in self.rooms[room]:
             if peer is not exclude:
                 peer.hear(text)
 
     def close(self, peer: Peer, cause: str, code: int) -> None:
-        """We close it: what was sent before still arrives."""
+        """Record a close by the server: earlier messages still arrive."""
         self.catch_up()
         if peer.opened and peer.certain is None:
             peer.certain = len(peer.expected)
@@ -221,7 +221,7 @@ class World:
 
 
 class Order(msgspec.Struct):
-    """What a client tells its handler to do."""
+    """A client's instruction to its handler."""
 
     number: int
     room: str = ROOMS[0]
@@ -232,7 +232,7 @@ class Order(msgspec.Struct):
 
 
 class Obeying(WebSocketResource):
-    """Does what the plan and the client say, and tells the model in the same step."""
+    """Carries out the plan and the client's orders, and updates the model in the same step."""
 
     limits = LIMITS
     peer: Peer
@@ -289,13 +289,13 @@ class Obeying(WebSocketResource):
     async def broadcast_to_room(
         self, room: str, message: object, exclude_self: bool = False, **options: Any
     ) -> None:
-        # NOTE: of two that are accepted in one turn, whose broadcasts come first is seen only here.
+        # NOTE: only here is the order of two connections accepted in one iteration visible.
         self.world.catch_up()
         await super().broadcast_to_room(room, message, exclude_self, **options)
 
     @contextmanager
     def obeying(self, order: Order) -> Iterator[None]:
-        """While an order is carried out."""
+        """Mark the peer as busy while it carries out an order."""
         self.peer.handled.append(order.number)
         self.peer.obeying = True
         try:
@@ -328,7 +328,7 @@ class Obeying(WebSocketResource):
             await self.answer(ws, order.count)
 
     async def answer(self, ws: WebSocketLike, count: int) -> None:
-        """Send so many messages to the own client."""
+        """Send this many messages to the own client."""
         peer = self.peer
         for number in range(count):
             self.world.catch_up()
@@ -387,7 +387,7 @@ class Obeying(WebSocketResource):
 
 
 class Records(logging.Handler):
-    """What is logged as worth a warning."""
+    """Collects log records of warnings and errors."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -419,7 +419,7 @@ ORDERS = st.lists(
     max_size=6,
 )
 
-# After an action: so many turns of the event loop, or all that there are.
+# The number of loop iterations after an action; None runs the loop until it is idle.
 TURNS = st.sampled_from([None, None, None, 0, 1, 2, 3, 5])
 
 
@@ -438,7 +438,7 @@ def ending_by_server(machine: Connections) -> None:
             machine.perform(functools.partial(machine.start, peer.ws.close(1001)), 0)
 
 
-# One of the connections whose task still runs; one of those that nothing has ended yet.
+# A connection with a running task; a connection without a cause of its end.
 PRESENT = st.runner().flatmap(lambda machine: st.sampled_from(machine.present()))
 OPEN = st.runner().flatmap(lambda machine: st.sampled_from(machine.open_ones()))
 
@@ -456,7 +456,7 @@ def there_is_room(machine: Connections) -> bool:
 
 
 class Connections(RuleBasedStateMachine):
-    """Clients come, speak, stall and go while the server speaks, closes and cancels."""
+    """Clients connect, send, stall and disconnect while the server sends, closes and cancels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -484,19 +484,19 @@ class Connections(RuleBasedStateMachine):
         raise NotImplementedError
 
     def present(self) -> list[Peer]:
-        """The connections whose task still runs."""
+        """Return the connections with a running task."""
         return [peer for peer in self.world.peers.values() if not peer.wire.task.done()]
 
     def open_ones(self) -> list[Peer]:
-        """The connections that are open, as far as anybody can know."""
+        """Return the connections that are open according to the model."""
         return [peer for peer in self.present() if peer.opened and not peer.causes]
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Let something go on beside what follows."""
+        """Run a coroutine in the background."""
         self.tasks.append(self.loop.create_task(coroutine))
 
     def perform(self, action: Callable[[], object], turns: int | None) -> None:
-        """Do something inside the event loop and let it go on; look at everything once it is quiet."""
+        """Run an action in the event loop, and check all invariants once the loop is idle."""
 
         async def act() -> None:
             result = action()
@@ -531,7 +531,7 @@ class Connections(RuleBasedStateMachine):
         then: str,
         turns: int | None,
     ) -> None:
-        """Somebody comes, and may have to wait while a room speaks."""
+        """Connect a client; it may wait in ``on_connect`` while a room receives messages."""
         peer = Peer(f"peer{len(self.world.peers)}", user, plan)
         self.world.peers[peer.name] = peer
         peer.wire = self.make_wire(peer, extra)
@@ -577,7 +577,7 @@ class Connections(RuleBasedStateMachine):
     def order_while_busy(
         self, peer: Peer, orders: list[tuple[str, str, bool, int]], other: Peer
     ) -> None:
-        """What comes behind a slow handler is read ahead."""
+        """Send orders behind a slow handler: they are read ahead."""
         nap = ("nap", ROOMS[0], False, 1)
         self.order(peer, [nap], peer, 1.0, None)
         self.order(peer, orders, other, 1.0, None)
@@ -620,7 +620,7 @@ class Connections(RuleBasedStateMachine):
     @precondition(somebody_is_open)
     @rule(peer=OPEN, beyond=st.integers(0, 1), resumes=st.booleans())
     def fill(self, peer: Peer, beyond: int, resumes: bool) -> None:
-        """As much as may wait for a client that does not read, or one message more."""
+        """Fill a stalled client's outbox to its bound, or exceed it by one message."""
         assert peer.ws is not None
         self.stall(peer, None)
         while not peer.waiting and not peer.ws.closed:
@@ -635,7 +635,7 @@ class Connections(RuleBasedStateMachine):
     @precondition(somebody_is_open)
     @rule(peer=OPEN, seconds=st.sampled_from([59.0, 61.0, None]))
     def stall_the_handler(self, peer: Peer, seconds: float | None) -> None:
-        """A client that takes nothing holds its own handler no longer than the limit."""
+        """Let a stalled client block its own handler, up to the limit."""
         self.stall(peer, None)
         while not (peer.waiting or peer.obeying or peer.causes):
             self.order(peer, [("echo", ROOMS[0], False, 1)], peer, 0.0, None)
@@ -690,14 +690,14 @@ class Connections(RuleBasedStateMachine):
         self.perform(lambda: asyncio.sleep(seconds), None)
 
     def forget(self) -> None:
-        """The framework has forgotten these, so nothing reaches them any more."""
+        """Remove released connections from the model's rooms."""
         for peer in self.world.peers.values():
             if peer.over:
                 for room in ROOMS:
                     self.world.leave(peer, room)
 
     async def check(self) -> None:
-        """What has to be true whenever nothing can run."""
+        """Check the invariants of an idle loop."""
         assert not self.world.complaints
         assert not self.loop.failures
         for room, members in self.world.rooms.items():
@@ -713,7 +713,7 @@ class Connections(RuleBasedStateMachine):
             self.check_peer(peer)
 
     def check_peer(self, peer: Peer) -> None:
-        """What has to be true of one connection whenever nothing can run."""
+        """Check one connection's invariants in an idle loop."""
         wire = peer.wire
         assert wire.breaches == [], peer
         if peer.overflown and not peer.opened and not peer.causes:
@@ -740,14 +740,14 @@ class Connections(RuleBasedStateMachine):
                 assert wire.received == peer.expected, peer
 
     def check_end(self, peer: Peer) -> None:
-        """What has to be true of one connection when everything is over."""
+        """Check one connection's invariants after its end."""
         assert peer.wire.task.done(), peer
         assert len(peer.goodbyes) == peer.opened, peer
         if peer.goodbye_began is not None:
             seconds = min(peer.plan.goodbye_seconds, LIMITS.on_disconnect_seconds)
             assert peer.goodbye_ended == peer.goodbye_began + seconds, peer
         if peer.last_order is not None and peer.causes[0][0] in OWN_ENDS:
-            assert peer.handled[-1] == peer.last_order, f"{peer!r} obeyed after its end"
+            assert peer.handled[-1] == peer.last_order, f"{peer!r} handled a message after its end"
         if not peer.opened or len(peer.causes) != 1:
             return
         ((cause, code),) = peer.causes
@@ -764,7 +764,7 @@ class Connections(RuleBasedStateMachine):
             assert peer.wire.close_code == code, peer
 
     def check_log(self) -> None:
-        """Nothing but what was planned has been logged."""
+        """Check that only planned errors have been logged."""
         for record in self.records.records:
             error = record.exc_info[1] if record.exc_info else None
             planned = isinstance(error, (PlannedCrash, asyncio.CancelledError, TimeoutError)) or (
@@ -777,7 +777,7 @@ class Connections(RuleBasedStateMachine):
         self.ending = ending
 
     def teardown(self) -> None:
-        """Everybody goes; nothing may be left, whoever does not read and whatever still waits."""
+        """End all connections, and check that nothing is left."""
         try:
             self.perform(lambda: None, None)
             self.ending(self)
@@ -824,7 +824,7 @@ class PushConnections(Connections):
         )
 
 
-# The same examples each time, and none of them is kept on disk.
+# Deterministic examples; none is stored on disk.
 SETTINGS = settings(
     max_examples=80,
     stateful_step_count=40,

@@ -1,4 +1,4 @@
-"""Stepping an awaitable once, and letting it go on elsewhere."""
+"""Eager start of an awaitable, and its continuation in another task."""
 
 import asyncio
 from typing import Any, cast
@@ -8,7 +8,7 @@ import pytest
 from falcon_pachinko.connection.eager import run_eagerly
 
 
-async def test_what_does_not_wait_is_done_at_once() -> None:
+async def test_coroutine_without_a_wait_finishes_at_once() -> None:
     done = []
 
     async def quick() -> None:
@@ -18,7 +18,7 @@ async def test_what_does_not_wait_is_done_at_once() -> None:
     assert done == [True]
 
 
-async def test_what_is_raised_at_once_is_raised_at_once() -> None:
+async def test_exception_before_the_first_wait_is_raised_at_once() -> None:
     async def fails() -> None:
         raise ZeroDivisionError
 
@@ -26,7 +26,7 @@ async def test_what_is_raised_at_once_is_raised_at_once() -> None:
         run_eagerly(fails())
 
 
-async def test_what_waits_goes_on_in_another_task() -> None:
+async def test_suspended_coroutine_continues_in_another_task() -> None:
     one, two = asyncio.Event(), asyncio.Event()
     steps: list[Any] = []
 
@@ -52,7 +52,7 @@ async def test_what_waits_goes_on_in_another_task() -> None:
     assert steps == ["begun", "one", "two"]
 
 
-async def test_a_failure_of_what_it_waits_for_reaches_it() -> None:
+async def test_exception_of_the_awaited_future_reaches_the_coroutine() -> None:
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     caught = []
 
@@ -72,7 +72,7 @@ async def test_a_failure_of_what_it_waits_for_reaches_it() -> None:
     assert caught == [True]
 
 
-async def test_a_cancellation_reaches_it() -> None:
+async def test_cancellation_reaches_the_coroutine() -> None:
     cancelled = []
 
     async def slow() -> None:
@@ -97,7 +97,7 @@ async def test_a_cancellation_reaches_it() -> None:
 
 
 class BareAwaitable:
-    """What a server in another language may return: no generator, only an iterator."""
+    """An awaitable of a server in another language: only an iterator, no generator."""
 
     def __init__(self, future: asyncio.Future[None]) -> None:
         self.future = future
@@ -117,7 +117,7 @@ class BareAwaitable:
         return self.future
 
 
-async def test_an_awaitable_that_is_only_an_iterator_works_too() -> None:
+async def test_awaitable_that_is_only_an_iterator_is_supported() -> None:
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     suspended = run_eagerly(cast(Any, BareAwaitable(future)))
     assert suspended is not None
@@ -125,7 +125,7 @@ async def test_an_awaitable_that_is_only_an_iterator_works_too() -> None:
     await asyncio.wait_for(asyncio.ensure_future(suspended), 5)
 
 
-async def test_what_is_no_coroutine_works_too() -> None:
+async def test_plain_future_is_supported() -> None:
     future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     suspended = run_eagerly(future)
     assert suspended is not None

@@ -1,4 +1,4 @@
-"""What a client sends: too much, too fast, or while a handler is busy."""
+"""Inbound messages: size, rate, and reading ahead of a busy handler."""
 
 import asyncio
 import math
@@ -25,12 +25,12 @@ from falcon_pachinko.testing import Client, connect
 from ..support.servers import SERVERS, Endpoint
 
 WAIT_SECONDS = 5.0
-# uvicorn gives up a client that has not answered its ping for this long; reading ahead begins sooner.
+# uvicorn closes a client without a pong after this time; reading ahead starts earlier.
 PING_SECONDS = 0.7
 
 
 class Desk(WebSocketResource):
-    """Handles what it gets once it may, and keeps a record of it."""
+    """A resource that records its messages, and handles them once the gate is open."""
 
     def __init__(self, record: list[Any], open_gate: asyncio.Event) -> None:
         self.record = record
@@ -75,9 +75,9 @@ class World:
         return await self.stack.enter_async_context(client)
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Let the loop run until something has become true."""
+        """Run the loop until the condition holds."""
         async with asyncio.timeout(WAIT_SECONDS):
-            while not condition():  # noqa: ASYNC110 (what is waited for sets no event)
+            while not condition():  # noqa: ASYNC110 (the condition sets no event)
                 await asyncio.sleep(0.001)
 
 
@@ -88,7 +88,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
         yield World(app, served, stack)
 
 
-async def test_who_sends_too_fast_is_told_and_recovers(world: World) -> None:
+async def test_client_above_the_rate_gets_an_error_and_recovers(world: World) -> None:
     client = await world.connect(messages_per_second=2.0, message_burst=5)
     for number in range(6):
         await client.send("say", {"number": number})
@@ -100,13 +100,13 @@ async def test_who_sends_too_fast_is_told_and_recovers(world: World) -> None:
     )
     told = re.fullmatch(r"Too many messages: wait ([0-9.]+) s\.", answers[5]["payload"]["error"])
     assert told
-    await asyncio.sleep(float(told[1]) + 0.1)  # it is rounded
+    await asyncio.sleep(float(told[1]) + 0.1)  # the figure is rounded
     await client.send("say", {"number": 6})
     assert await client.receive() == 6
     assert world.record == [0, 1, 2, 3, 4, 6]
 
 
-async def test_who_goes_on_sending_too_fast_is_closed_with_4029(world: World) -> None:
+async def test_client_that_stays_above_the_rate_is_closed_with_4029(world: World) -> None:
     client = await world.connect(messages_per_second=0.01, message_burst=5)
     for number in range(11):
         await client.send("say", {"number": number})
@@ -117,7 +117,7 @@ async def test_who_goes_on_sending_too_fast_is_closed_with_4029(world: World) ->
     await world.wait_until(lambda: world.record[5:] == [("gone", 4029)])
 
 
-async def test_the_rate_may_be_unlimited(world: World) -> None:
+async def test_rate_can_be_unlimited(world: World) -> None:
     client = await world.connect(messages_per_second=math.inf, message_burst=1)
     for number in range(300):
         await client.send("say", {"number": number})
@@ -129,7 +129,7 @@ async def test_the_rate_may_be_unlimited(world: World) -> None:
     [(b"x" * 1000, b"x" * 1001), ("ö" * 500, "ö" * 500 + "x"), ("x" * 1000, "x" * 1001)],
     ids=["binary", "two-byte characters", "text"],
 )
-async def test_a_message_may_be_as_large_as_the_limit_and_no_larger(
+async def test_message_size_limit_is_exact(
     world: World, fits: str | bytes, too_large: str | bytes
 ) -> None:
     client = await world.connect(max_message_bytes=1000)
@@ -142,7 +142,7 @@ async def test_a_message_may_be_as_large_as_the_limit_and_no_larger(
 
 
 @pytest.mark.parametrize("server", ["push", "uvicorn"])
-async def test_a_busy_handler_with_frames_waiting_costs_no_client_its_connection(
+async def test_busy_handler_with_pending_frames_keeps_the_connection(
     server: str,
 ) -> None:
     app = install(falcon.asgi.App())
@@ -158,7 +158,7 @@ async def test_a_busy_handler_with_frames_waiting_costs_no_client_its_connection
         assert [await client.receive() for _ in range(20)] == list(range(20))
 
 
-async def test_back_pressure_is_not_mistaken_for_silence_on_the_push_protocol() -> None:
+async def test_back_pressure_causes_no_ping_timeout_on_the_push_protocol() -> None:
     app = install(falcon.asgi.App())
     options = {"ws_ping_interval": PING_SECONDS, "ws_ping_timeout": PING_SECONDS}
     async with SERVERS["push"](app, **options) as served, AsyncExitStack() as stack:
@@ -169,7 +169,7 @@ async def test_back_pressure_is_not_mistaken_for_silence_on_the_push_protocol() 
         await client.send("slow")
         sending = asyncio.create_task(flood(client))
         await asyncio.sleep(6 * PING_SECONDS)
-        assert not sending.done(), "nothing held the client back"
+        assert not sending.done(), "no back pressure on the client"
         (connection,) = app.ws_connection_manager
         assert connection._inbox.full
         world.open_gate.set()
@@ -179,12 +179,12 @@ async def test_back_pressure_is_not_mistaken_for_silence_on_the_push_protocol() 
 
 
 async def flood(client: Client) -> None:
-    """Send more than the kernel holds."""
+    """Send more than the kernel buffers."""
     for _ in range(1000):
         await client.socket.send(b"x" * 30_000)
 
 
-async def test_a_client_that_goes_while_its_handler_is_busy_is_noticed_and_heard_out(
+async def test_disconnect_during_a_handler_is_detected_and_pending_messages_are_handled(
     world: World,
 ) -> None:
     client = await world.connect()
@@ -202,7 +202,7 @@ async def test_a_client_that_goes_while_its_handler_is_busy_is_noticed_and_heard
     assert world.record[4][1] in (1000, 1006)  # hypercorn reports every end as 1006
 
 
-async def test_what_is_read_ahead_is_bounded(world: World) -> None:
+async def test_read_ahead_is_bounded(world: World) -> None:
     client = await world.connect(inbox_messages=10, messages_per_second=math.inf)
     await client.send("slow")
     sending = asyncio.create_task(flood(client))
@@ -216,11 +216,11 @@ async def test_what_is_read_ahead_is_bounded(world: World) -> None:
     await world.wait_until(lambda: world.record.count(30_000) == 1000)
 
 
-async def test_our_own_close_wakes_a_reader_that_has_read_ahead(world: World) -> None:
+async def test_server_side_close_wakes_the_read_ahead_task(world: World) -> None:
     client = await world.connect()
     await client.send("slow")
     await world.wait_until(lambda: world.record == ["slow"])
-    await asyncio.sleep(PING_SECONDS)  # now there is a task that reads ahead
+    await asyncio.sleep(PING_SECONDS)  # now a task reads ahead
     world.open_gate.set()
     await client.send("say", {"number": 1})
     assert await client.receive() == 1

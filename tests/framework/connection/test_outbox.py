@@ -1,4 +1,4 @@
-"""Both ways out keep one contract: order, an exact bound, and waits that end."""
+"""The contract of both outboxes: order, an exact bound, waits that end."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,7 +19,7 @@ CLOSE = {"type": "websocket.close", "code": 4001, "reason": ""}
 
 
 class Way:
-    """A way out to a client whose reading a test controls."""
+    """An outbox to a client whose reading is controlled by the test."""
 
     def __init__(self) -> None:
         self.arrived: list[str] = []
@@ -27,15 +27,15 @@ class Way:
         self.outbox: Outbox
 
     def block(self) -> None:
-        """The client stops reading; what has been given to the server already still arrives."""
+        """Let the client stop reading; data already passed to the server still arrives."""
         raise NotImplementedError
 
     def resume(self) -> None:
-        """The client reads again."""
+        """Let the client read again."""
         raise NotImplementedError
 
     async def settle(self) -> None:
-        """Let the turn of the event loop end, and what waits arrive."""
+        """Wait for the end of the loop iteration and the arrival of pending messages."""
         await asyncio.wait_for(self.outbox.wait_drained(), WAIT_SECONDS)
         for _ in range(3):
             await asyncio.sleep(0)
@@ -96,7 +96,7 @@ async def way(request: pytest.FixtureRequest) -> Way:
     return made()
 
 
-async def test_what_need_not_wait_does_not(way: Way) -> None:
+async def test_messages_are_written_at_once_to_a_reading_client(way: Way) -> None:
     way.outbox.limits = Limits(outbox_messages=1)
     for text in ("one", "two", "three"):
         way.outbox.write(Publication.of_text(text))
@@ -105,7 +105,7 @@ async def test_what_need_not_wait_does_not(way: Way) -> None:
     assert way.arrived == ["one", "two", "three"]
 
 
-async def test_what_waits_keeps_its_order_and_the_close_its_place(way: Way) -> None:
+async def test_pending_messages_and_the_close_keep_their_order(way: Way) -> None:
     way.outbox.write(Publication.of_text("before"))
     way.block()
     for text in ("one", "two"):
@@ -121,7 +121,7 @@ async def test_what_waits_keeps_its_order_and_the_close_its_place(way: Way) -> N
     ("limits", "fits"),
     [(Limits(outbox_messages=3), 3), (Limits(outbox_bytes=30), 3), (Limits(outbox_bytes=29), 2)],
 )
-async def test_the_bound_is_exact_to_one_message(way: Way, limits: Limits, fits: int) -> None:
+async def test_bound_is_exact_to_one_message(way: Way, limits: Limits, fits: int) -> None:
     way.outbox.limits = limits
     way.block()
     for _ in range(fits):
@@ -134,7 +134,7 @@ async def test_the_bound_is_exact_to_one_message(way: Way, limits: Limits, fits:
     way.outbox.abort()
 
 
-async def test_room_that_has_become_free_can_be_used_again(way: Way) -> None:
+async def test_freed_capacity_can_be_reused(way: Way) -> None:
     way.outbox.limits = Limits(outbox_messages=2)
     for number in range(3):
         way.block()
@@ -147,7 +147,7 @@ async def test_room_that_has_become_free_can_be_used_again(way: Way) -> None:
     ]
 
 
-async def test_a_wait_ends_when_the_client_reads_or_at_its_bound(way: Way) -> None:
+async def test_wait_drained_ends_when_the_client_reads_or_at_its_timeout(way: Way) -> None:
     way.block()
     way.outbox.write(Publication.of_text("x"))
     await asyncio.wait_for(way.outbox.wait_drained(0.01), WAIT_SECONDS)
@@ -160,7 +160,7 @@ async def test_a_wait_ends_when_the_client_reads_or_at_its_bound(way: Way) -> No
     assert way.arrived == ["in flight", "x"]
 
 
-async def test_a_wait_that_is_cancelled_disturbs_nothing(way: Way) -> None:
+async def test_cancelled_wait_has_no_effect(way: Way) -> None:
     way.block()
     way.outbox.write(Publication.of_text("x"))
     waiting = asyncio.create_task(way.outbox.wait_drained())
@@ -172,7 +172,7 @@ async def test_a_wait_that_is_cancelled_disturbs_nothing(way: Way) -> None:
     assert way.arrived == ["in flight", "x"]
 
 
-async def test_what_is_cleared_does_not_arrive_and_a_close_after_it_does(way: Way) -> None:
+async def test_cleared_messages_are_dropped_and_a_later_close_is_sent(way: Way) -> None:
     way.block()
     way.outbox.write(Publication.of_text("dropped"))
     way.outbox.discard()
@@ -192,9 +192,9 @@ async def test_what_is_cleared_does_not_arrive_and_a_close_after_it_does(way: Wa
         (65_536, b"\x81\x7f\x00\x00\x00\x00\x00\x01\x00\x00"),
     ],
 )
-def test_a_frame_has_the_header_of_its_size(size: int, header: bytes) -> None:
+def test_frame_header_matches_its_size(size: int, header: bytes) -> None:
     assert Publication.of_text("x" * size).make_frame() == header + b"x" * size
 
 
-def test_a_binary_frame_says_so() -> None:
+def test_binary_frame_has_the_binary_opcode() -> None:
     assert Publication.of_bytes(b"\xff").make_frame() == b"\x82\x01\xff"

@@ -1,4 +1,4 @@
-"""The token bucket against what it promises."""
+"""The token bucket: burst size, refill rate, debt."""
 
 import pytest
 from hypothesis import given
@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from falcon_pachinko.connection.rate_limit import TokenBucket
 
 
-def test_a_full_bucket_gives_its_size_and_then_nothing() -> None:
+def test_full_bucket_gives_exactly_its_size() -> None:
     bucket = TokenBucket(per_second=1.0, size=3, now=0.0)
     assert [bucket.take(0.0) for _ in range(4)] == [True, True, True, False]
 
 
-def test_tokens_come_back_at_the_rate_and_never_above_the_size() -> None:
+def test_tokens_refill_at_the_rate_up_to_the_size() -> None:
     bucket = TokenBucket(per_second=2.0, size=3, now=0.0)
     assert [bucket.take(0.0) for _ in range(3)] == [True] * 3
     assert [bucket.take(1.0) for _ in range(3)] == [True, True, False]
@@ -20,7 +20,7 @@ def test_tokens_come_back_at_the_rate_and_never_above_the_size() -> None:
     assert [bucket.take(1000.0) for _ in range(4)] == [True, True, True, False]
 
 
-def test_who_goes_on_is_in_debt_until_it_is_as_deep_as_the_bucket() -> None:
+def test_further_takes_add_debt_up_to_the_bucket_size() -> None:
     bucket = TokenBucket(per_second=1.0, size=2, now=0.0)
     assert [bucket.take(0.0) for _ in range(3)] == [True, True, False]
     assert not bucket.exhausted
@@ -31,7 +31,7 @@ def test_who_goes_on_is_in_debt_until_it_is_as_deep_as_the_bucket() -> None:
 
 
 @pytest.mark.parametrize("early", [0.0, 0.001])
-def test_waiting_as_long_as_it_says_is_enough_and_not_too_much(early: float) -> None:
+def test_empty_seconds_is_the_exact_waiting_time(early: float) -> None:
     bucket = TokenBucket(per_second=10.0, size=2, now=0.0)
     while bucket.take(0.0):
         pass
@@ -43,9 +43,7 @@ def test_waiting_as_long_as_it_says_is_enough_and_not_too_much(early: float) -> 
     size=st.integers(1, 50),
     gaps=st.lists(st.floats(0, 2), max_size=200),
 )
-def test_no_stretch_of_time_gives_more_than_size_and_rate_allow(
-    per_second: float, size: int, gaps: list[float]
-) -> None:
+def test_no_interval_exceeds_size_and_rate(per_second: float, size: int, gaps: list[float]) -> None:
     bucket = TokenBucket(per_second, size, now=0.0)
     now, taken = 0.0, []
     for gap in gaps:

@@ -1,4 +1,4 @@
-"""The bookkeeping of rooms, checked against a plain model."""
+"""Room membership, checked against a plain model."""
 
 from collections import defaultdict
 
@@ -19,25 +19,25 @@ def empty_rooms() -> Membership[Person, str]:
 
 
 @pytest.mark.parametrize("room", ["a", "Ä" * 100, "x" * 200, "with space", "{}", "ROOM", "💬"])
-def test_a_room_name_may_be_any_visible_text(room: str) -> None:
+def test_room_name_can_be_any_printable_text(room: str) -> None:
     assert check_room_name(room) == room
 
 
 @pytest.mark.parametrize(
     "room", ["", "x" * 201, "Ä" * 101, "a\nb", "\x00", "\x7f", "\x85", "\ud800", None, 5, b"a"]
 )
-def test_a_name_that_no_room_can_have_is_refused(room: str) -> None:
+def test_invalid_room_name_is_rejected(room: str) -> None:
     with pytest.raises(InvalidRoomName, match="room name"):
         check_room_name(room)
 
 
-def test_names_that_differ_in_case_are_two_rooms() -> None:
+def test_room_names_are_case_sensitive() -> None:
     rooms = empty_rooms()
     rooms.join(Person(), "Room", "")
     assert rooms.members("room") == ()
 
 
-def test_what_was_remembered_is_given_back_at_the_end() -> None:
+def test_leave_returns_the_note_of_the_join() -> None:
     rooms = empty_rooms()
     person = Person()
     rooms.join(person, "room", "a note")

@@ -1,4 +1,4 @@
-"""Nobody waits for the garbage collector: a connection that ends is freed without it."""
+"""Garbage collection: ended connections are freed without it, full collections are rare."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ assert gc.get_freeze_count() > 1_000, gc.get_freeze_count()
 
 
 class Room(WebSocketResource):
-    """A room; whoever is not welcome is not let in."""
+    """A room that refuses the client named unwelcome."""
 
     async def on_connect(
         self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, name: str, **params: Any
@@ -69,7 +69,7 @@ ENDS = {"close": close, "vanish": vanish, "closed": ask_to_be_closed}
 
 @contextmanager
 def no_collections() -> Iterator[list[object]]:
-    """What the collector finds at the end, which until then does nothing."""
+    """Disable the collector, and give the garbage that it finds at the end."""
     found: list[object] = []
     gc.collect()
     gc.disable()
@@ -85,7 +85,7 @@ def no_collections() -> Iterator[list[object]]:
 
 
 @pytest.mark.parametrize("end", [*ENDS, "unwelcome"])
-async def test_who_comes_and_goes_is_freed_at_once(end: str) -> None:
+async def test_ended_connection_is_freed_without_the_collector(end: str) -> None:
     app = install(falcon.asgi.App())
     app.add_websocket_route("/{name}", Room)
     manager = app.ws_connection_manager
@@ -99,7 +99,7 @@ async def test_who_comes_and_goes_is_freed_at_once(end: str) -> None:
                 await client.wait_closed()
             except InvalidStatus:
                 assert end == "unwelcome"
-            while state.tasks or state.connections or len(manager):  # noqa: ASYNC110 - nobody tells
+            while state.tasks or state.connections or len(manager):  # noqa: ASYNC110 - it sets no event
                 await asyncio.sleep(0)
 
         await visit()
@@ -110,5 +110,5 @@ async def test_who_comes_and_goes_is_freed_at_once(end: str) -> None:
     assert not {kind: number for kind, number in left.items() if kind.startswith(OURS)}
 
 
-def test_full_collections_are_made_rare() -> None:
+def test_full_collections_become_rare() -> None:
     subprocess.run([sys.executable, "-c", SPARED], check=True, timeout=WAIT_SECONDS)

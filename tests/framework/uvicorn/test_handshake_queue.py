@@ -1,4 +1,4 @@
-"""Those who come at once begin one after the other, and keep nobody waiting for all of them."""
+"""Simultaneous handshakes start one after the other, so that they do not block the loop."""
 
 import asyncio
 from itertools import pairwise
@@ -21,7 +21,7 @@ HANDSHAKE = (
 
 
 class Turns:
-    """Counts the turns of the event loop."""
+    """Counts the iterations of the event loop."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -36,7 +36,7 @@ class Turns:
 
 
 class Door(WebSocketResource):
-    """Notes in which turn each client's ``on_connect`` begins."""
+    """Records the iteration in which each client's ``on_connect`` starts."""
 
     def __init__(self, turns: Turns, begun: dict[str, int]) -> None:
         self.turns = turns
@@ -49,7 +49,7 @@ class Door(WebSocketResource):
         return True
 
 
-async def test_of_those_who_come_at_once_one_begins_in_every_third_turn() -> None:
+async def test_simultaneous_handshakes_start_in_every_third_iteration() -> None:
     turns = Turns()
     begun: dict[str, int] = {}
     app = install(falcon.asgi.App())
@@ -70,7 +70,7 @@ async def test_of_those_who_come_at_once_one_begins_in_every_third_turn() -> Non
 
 
 class FakeTransport(asyncio.Transport):
-    """A transport that has nobody at its other end."""
+    """A transport without a peer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class FakeTransport(asyncio.Transport):
 
 
 class Guest(asyncio.Protocol):
-    """What takes a newcomer's place; a handshake that it cannot read makes it fail."""
+    """The protocol that replaces a pending handshake; an invalid handshake makes it fail."""
 
     begun: list[bytes]
 
@@ -111,7 +111,7 @@ class Guest(asyncio.Protocol):
 
 
 class Site:
-    """A server to which clients come."""
+    """A server with pending handshakes."""
 
     def __init__(self) -> None:
         begun: list[bytes] = []
@@ -141,7 +141,7 @@ async def pass_turns(count: int) -> None:
         await asyncio.sleep(0)
 
 
-async def test_each_begins_in_its_turn_in_the_order_in_which_they_came() -> None:
+async def test_handshakes_start_in_order_of_arrival() -> None:
     site = Site()
     transports = [site.come(b"%d" % number)[1] for number in range(4)]
     assert not site.begun
@@ -159,7 +159,7 @@ async def test_each_begins_in_its_turn_in_the_order_in_which_they_came() -> None
     assert site.begun[4:] == [b"later"]
 
 
-async def test_who_gives_up_takes_nobody_s_turn() -> None:
+async def test_disconnected_handshake_does_not_delay_others() -> None:
     site = Site()
     come = [site.come(b"%d" % number) for number in range(4)]
     for newcomer, transport in come[1:3]:
@@ -177,7 +177,7 @@ async def test_who_gives_up_takes_nobody_s_turn() -> None:
     assert not site.state.connections
 
 
-async def test_who_waits_while_the_server_stops_is_closed() -> None:
+async def test_shutdown_closes_pending_handshakes() -> None:
     site = Site()
     newcomer, transport = site.come(b"late")
     for connection in list(site.state.connections):
@@ -189,7 +189,7 @@ async def test_who_waits_while_the_server_stops_is_closed() -> None:
     assert not site.state.connections
 
 
-async def test_a_handshake_that_cannot_be_read_ends_only_its_own_connection() -> None:
+async def test_invalid_handshake_ends_only_its_own_connection() -> None:
     site = Site()
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))

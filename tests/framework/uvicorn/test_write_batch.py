@@ -1,4 +1,4 @@
-"""What is posted in one turn of the event loop reaches everybody in order, in few writes."""
+"""Messages of one loop iteration are delivered in order, in few writes."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -15,7 +15,7 @@ from falcon_pachinko.uvicorn.write_batch import MAX_JOINED_BYTES, WriteBatch
 
 
 class Transport:
-    """Keeps what is written; where ``broken`` it has lost its connection."""
+    """Records its writes; a ``broken`` transport fails instead."""
 
     def __init__(self) -> None:
         self.writes: list[bytes] = []
@@ -27,7 +27,7 @@ class Transport:
         self.writes.append(data)
 
     def texts(self) -> list[str]:
-        """The texts of all frames."""
+        """Return the texts of all frames."""
         data, texts = b"".join(self.writes), []
         while data:
             size = data[1]
@@ -37,7 +37,7 @@ class Transport:
 
 
 class Clients:
-    """Some clients on one event loop, whose turn the test ends."""
+    """Clients on one event loop, whose iteration is ended by the test."""
 
     def __init__(self, count: int) -> None:
         loop: Any = asyncio.new_event_loop()
@@ -63,7 +63,7 @@ def texts(*values: object) -> list[Publication]:
     return [Publication.of_text(str(value)) for value in values]
 
 
-def test_many_messages_to_one_room_are_one_write_for_each_member() -> None:
+def test_messages_to_one_room_are_joined_to_one_write_per_member() -> None:
     clients = Clients(3)
     room = clients.group(0, 1, 2)
     for outgoing in texts(*range(8)):
@@ -75,7 +75,7 @@ def test_many_messages_to_one_room_are_one_write_for_each_member() -> None:
     assert all(writes[0] is first[0] for writes in others), "joined more than once"
 
 
-def test_an_answer_to_each_message_does_not_split_the_writes() -> None:
+def test_direct_answers_do_not_split_the_writes() -> None:
     clients = Clients(3)
     room = clients.group(0, 1, 2)
     for number in range(4):
@@ -90,7 +90,7 @@ def test_an_answer_to_each_message_does_not_split_the_writes() -> None:
 
 
 @pytest.mark.parametrize("broken", [0, 1, 2])
-def test_a_broken_transport_costs_the_others_nothing(broken: int) -> None:
+def test_broken_transport_does_not_affect_others(broken: int) -> None:
     clients = Clients(3)
     room = clients.group(0, 1, 2)
     clients.transports[broken].broken = True
@@ -102,7 +102,7 @@ def test_a_broken_transport_costs_the_others_nothing(broken: int) -> None:
         assert clients.transports[number].texts() == ([] if number == broken else ["hello"])
 
 
-def test_much_in_one_turn_is_written_before_its_end() -> None:
+def test_large_batch_is_written_before_the_end_of_the_iteration() -> None:
     clients = Clients(1)
     for outgoing in texts(*["x" * 100] * 1000):
         clients.batch.add(clients.outboxes[0], outgoing)
@@ -121,7 +121,7 @@ POSTS = st.lists(
 
 
 @given(posts=POSTS)
-def test_everybody_gets_what_is_meant_for_them_in_the_order_of_posting(posts: list[Any]) -> None:
+def test_every_client_gets_its_messages_in_the_order_of_posting(posts: list[Any]) -> None:
     clients = Clients(4)
     groups = {
         "all": clients.group(0, 1, 2, 3),
