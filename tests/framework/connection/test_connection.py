@@ -251,21 +251,27 @@ async def test_slow_but_steady_reader_is_not_closed() -> None:
 async def test_client_may_disconnect_before_the_application_starts(
     app: App, connections: list[Connection], server: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    entered = asyncio.Event()
+    entered, ended = asyncio.Event(), asyncio.Event()
 
     async def slowly(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "websocket":
-            entered.set()
-            await asyncio.sleep(TIMEOUT_SECONDS)
-        await app(scope, receive, send)
+        if scope["type"] != "websocket":
+            return await app(scope, receive, send)
+        entered.set()
+        await asyncio.sleep(TIMEOUT_SECONDS)
+        try:
+            await app(scope, receive, send)
+        finally:
+            ended.set()
 
     async with SERVERS[server](slowly) as served:
         _, writer = await asyncio.open_connection("127.0.0.1", served.port)
         writer.write(HANDSHAKE)
         await asyncio.wait_for(entered.wait(), WAIT_SECONDS)
         writer.close()
-        await asyncio.sleep(3 * TIMEOUT_SECONDS)
+        await asyncio.wait_for(ended.wait(), WAIT_SECONDS)
     assert all(connection.closed for connection in connections)
+    assert len(app.ws_connection_manager) == 0
+    assert app.ws_connection_manager.rooms.members_by_room == {}
     assert not [record for record in caplog.records if record.exc_info]
 
 

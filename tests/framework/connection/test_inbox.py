@@ -27,6 +27,8 @@ from ..support.servers import SERVERS, Endpoint
 WAIT_SECONDS = 5.0
 # uvicorn closes a client without a pong after this time; reading ahead starts earlier.
 PING_SECONDS = 0.7
+# 30 MB through the slowest server on a loaded machine.
+FLOOD_SECONDS = 30.0
 
 
 class Desk(WebSocketResource):
@@ -173,7 +175,7 @@ async def test_back_pressure_causes_no_ping_timeout_on_the_push_protocol() -> No
         (connection,) = app.ws_connection_manager
         assert connection._inbox.full
         world.open_gate.set()
-        await asyncio.wait_for(sending, WAIT_SECONDS)
+        await asyncio.wait_for(sending, FLOOD_SECONDS)
         await world.wait_until(lambda: len(world.record) == 1001)
         assert not connection.closed
 
@@ -212,7 +214,7 @@ async def test_read_ahead_is_bounded(world: World) -> None:
     await asyncio.sleep(2 * PING_SECONDS)
     assert not sending.done()
     world.open_gate.set()
-    await asyncio.wait_for(sending, WAIT_SECONDS)
+    await asyncio.wait_for(sending, FLOOD_SECONDS)
     await world.wait_until(lambda: world.record.count(30_000) == 1000)
 
 
