@@ -39,9 +39,9 @@ FAR_FROM_DEFAULT = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests with a timeout of their own as slow, and begin with the slowest.
+    """Mark what asks for more than the usual time as slow, and begin with the slowest.
 
-    A test of minutes that one worker starts last would keep all others waiting.
+    A worker that comes to a test of minutes last would let the others wait for it.
     """
 
     def bound_seconds(item: pytest.Item) -> float:

@@ -1,4 +1,4 @@
-"""Combinations of answers, computed so that each two answers to two questions meet in one of them."""
+"""Projects of combined answers: every pair of answers to two questions occurs in one of them."""
 
 import itertools
 import json
@@ -18,7 +18,7 @@ VARIABLES = json.loads((Path(__file__).parent.parent / "cookiecutter.json").read
 
 TEMPLATE = "{{cookiecutter.project_slug}}"
 
-# For each question answers of every kind; those of the questions with choices come from the questions.
+# Answers of every kind for each question; the choices come from cookiecutter.json.
 ANSWERS: dict[str, list[str]] = {
     "project_name": ["Chat Service", 'the "best" \\ chat', "聊天室 😀", "x", "Name " * 10 + "!"],
     "project_slug": [
@@ -70,7 +70,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
 
 
 def pairwise(answers: dict[str, list[str]]) -> Iterator[dict[str, str]]:
-    """Few combinations in which every two answers to two questions meet (greedy, always the same)."""
+    """Yield few combinations that cover all pairs of answers (greedy, deterministic)."""
 
     def pairs(combination: Iterable[tuple[str, str]]) -> set[frozenset[tuple[str, str]]]:
         return {frozenset(pair) for pair in itertools.combinations(combination, 2)}
@@ -99,7 +99,7 @@ COMBINATIONS = list(pairwise(ANSWERS))
 
 
 def expected_files(root: Path, answers: dict[str, str], module: str) -> set[str]:
-    """The files of the template under the names that the answers give them, and what the hook makes."""
+    """Return the template's files under their rendered names, and the file of the hook."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--", TEMPLATE],
         cwd=root,
@@ -126,18 +126,18 @@ def is_copied(name: str) -> bool:
     )
 
 
-def test_every_question_has_its_kinds_of_answers() -> None:
+def test_every_question_has_answers() -> None:
     assert list(ANSWERS) == [name for name in VARIABLES if not name.startswith("_")]
 
 
-def test_every_two_answers_meet() -> None:
+def test_combinations_cover_all_pairs_of_answers() -> None:
     for first, second in itertools.combinations(ANSWERS, 2):
         met = {(each[first], each[second]) for each in COMBINATIONS}
         assert met == set(itertools.product(ANSWERS[first], ANSWERS[second])), (first, second)
 
 
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=range(len(COMBINATIONS)))
-def test_a_combination_gives_a_clean_project(
+def test_combination_gives_a_clean_project(
     bake: Callable[..., Result], root: Path, answers: dict[str, str]
 ) -> None:
     result = bake(**answers)
@@ -171,10 +171,10 @@ def test_a_combination_gives_a_clean_project(
 
 
 @pytest.mark.timeout(BOUND_SECONDS)
-def test_the_first_commit_of_every_combination_passes_its_hooks_which_change_nothing(
+def test_first_commit_of_every_combination_passes_its_hooks_unchanged(
     baked: Callable[..., Path], run: Callable[..., str], tmp_path: Path
 ) -> None:
-    hooks = tmp_path / "hooks"  # what they need is installed once
+    hooks = tmp_path / "hooks"  # one environment for all projects
     pre_commit = (sys.executable, "-m", "pre_commit", "run", "--all-files")
     for answers in COMBINATIONS:
         project = baked(**answers)

@@ -1,4 +1,4 @@
-"""What is built of a project holds what it needs and nothing private, and serves where it is installed."""
+"""A project's distributions are complete, contain no secret, and serve once installed."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ Run = Callable[..., str]
 
 
 @pytest.mark.timeout(BOUND_SECONDS)
-def test_a_distribution_is_whole_and_serves(
+def test_distribution_is_complete_and_serves(
     default_or_far: dict[str, str],
     baked: Callable[..., Path],
     run: Run,
@@ -31,7 +31,7 @@ def test_a_distribution_is_whole_and_serves(
 ) -> None:
     project = baked(**default_or_far)
     package = default_or_far.get("package_name", "chat_service")
-    # As the specification of binary distributions normalizes it, so that it is one part of a file's name.
+    # Normalized as in the specification of wheels, for use in a file name.
     name = re.sub(r"[-_.]+", "_", project.name).lower()
     secret = (project / ".env").read_text("ascii").rpartition("=")[2].strip()
     run(project, sys.executable, "-m", "build", "--outdir", tmp_path / "dist")
@@ -68,7 +68,7 @@ def test_a_distribution_is_whole_and_serves(
 
 
 def serve(command: list[str], path: str, folder: Path, environment: dict[str, str]) -> None:
-    """Start what is installed, let two people talk, and stop it."""
+    """Start the installed service, exchange messages, and stop it."""
     process = subprocess.Popen(
         command,
         cwd=folder,
@@ -92,16 +92,16 @@ def serve(command: list[str], path: str, folder: Path, environment: dict[str, st
 
 
 def wait_serving(process: subprocess.Popen[str]) -> str:
-    """Read what it prints until it says where it serves; its own start has a bound, and so has the test."""
+    """Return the address from the service's log; the test's timeout bounds the wait."""
     assert process.stdout is not None
     for line in process.stdout:
         if found := re.search(r"running on (http://\S+)", line):
             return found[1]
-    raise AssertionError("it has ended")
+    raise AssertionError("the service has exited")
 
 
 async def talk(address: str, path: str) -> None:
-    """Two people hear each other."""
+    """Two clients receive each other's messages."""
 
     def sign_in(name: str) -> str:
         request = urllib.request.Request(

@@ -58,7 +58,7 @@ def test_nginx_retries_page_requests_but_not_handshakes(
                     assert requests == [f"GET {path}"]
                     requests.clear()
                 for method, path, times in (
-                    *(("GET", path, 3) for path in ("/", "/docs", "/static/chat.js")),
+                    *(("GET", path, 3) for path in ("/", "/docs", "/static/chat/main.js")),
                     *(("POST", "/session", 1), ("GET", "/health", 1)),
                 ):
                     response = await asyncio.to_thread(request, port, method, path)

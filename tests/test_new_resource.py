@@ -1,4 +1,4 @@
-"""``python -m falcon_pachinko new`` in a project keeps its checks, tests and contract valid."""
+"""``python -m falcon_pachinko new`` in a project: its checks, its tests and its contract stay green."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ BOUND_SECONDS = 300
 
 Run = Callable[..., str]
 
-# Answers, then arguments of consecutive calls. The tutorial covers the default answers.
+# The answers of a bake, then what is asked for, one after the other. The tutorial does it with the defaults.
 CASES: dict[str, tuple[dict[str, str], list[list[str]]]] = {
     "short names": (
         {"package_name": "a", "resource_name": "X", "websocket_path": "/x", "room_prefix": "game_"},
@@ -33,7 +33,7 @@ CASES: dict[str, tuple[dict[str, str], list[list[str]]]] = {
 
 @pytest.mark.timeout(BOUND_SECONDS)
 @pytest.mark.parametrize(("answers", "resources"), CASES.values(), ids=CASES)
-def test_project_with_new_resources_passes_checks_and_tests(
+def test_new_resources_leave_all_green(
     baked: Callable[..., Path],
     run: Run,
     lent_python: Path,
@@ -48,12 +48,12 @@ def test_project_with_new_resources_passes_checks_and_tests(
 
     before = set(project.glob("*/**/*.py"))
     for arguments in resources:
-        printed = python("falcon_pachinko", "new", *arguments)
-        assert "wrote asyncapi.yaml\n" in printed
+        said = python("falcon_pachinko", "new", *arguments)
+        assert "wrote asyncapi.yaml\n" in said
     written = [path.parent.name for path in project.glob("*/**/*.py") if path not in before]
     assert sorted(written) == sorted(["resources", "integration"] * len(resources))
-    rejected = python("falcon_pachinko", "new", *resources[0], status=1)
-    assert "is there already" in rejected
+    refused = python("falcon_pachinko", "new", *resources[0], status=1)
+    assert "is there already" in refused
 
     python("ruff", "check", "--no-cache")
     python("ruff", "format", "--no-cache", "--check")
@@ -62,5 +62,5 @@ def test_project_with_new_resources_passes_checks_and_tests(
     assert "wrote" not in contract, "the contract is up to date"
     suite = ("tests/unit", "tests/integration", "tests/e2e")
     python("pytest", "-q", "-m", "not engine", *suite)
-    unchanged = "All files are as they came with falcon_pachinko"
-    assert unchanged in python("falcon_pachinko", "verify"), "the framework is not modified"
+    changed = "All files are as they came with falcon_pachinko"
+    assert changed in python("falcon_pachinko", "verify"), "nothing of the framework is written"

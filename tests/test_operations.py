@@ -178,7 +178,7 @@ def assert_address_from_proxy(service_log: str) -> None:
 
 
 async def converse(port: int, certificate: Certificate, service: subprocess.Popen[bytes]) -> None:
-    """Two clients exchange messages through a proxy, also after silence, until the service stops."""
+    """Two clients chat through a proxy, also after silence, until the service stops."""
     alice_token, bob_token = [
         await asyncio.to_thread(sign_in, port, certificate, name) for name in ("Alice", "Bob")
     ]

@@ -1,4 +1,4 @@
-"""What a project's README tells people to do works as it is written."""
+"""The steps in a project's README work as written."""
 
 import re
 import shlex
@@ -20,7 +20,7 @@ def project(baked: Callable[..., Path]) -> Path:
 
 
 def code_of(project: Path, heading: str) -> list[str]:
-    """The blocks of code below a heading of the README, without the indentation of a list."""
+    """Return the code blocks below a heading of the README, without the indentation of a list."""
     readme = (project / "README.md").read_text(encoding="utf-8")
     section = readme.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     blocks = re.findall(r"^( *)```\w*\n(.*?)^ *```$", section, re.DOTALL | re.MULTILINE)
@@ -28,7 +28,7 @@ def code_of(project: Path, heading: str) -> list[str]:
 
 
 def put(path: Path, anchor: str, text: str, *, after: bool = False) -> None:
-    """Put text before or after the first place of an anchor."""
+    """Insert text before or after the first occurrence of an anchor."""
     before, found, rest = path.read_text(encoding="utf-8").partition(anchor)
     assert found, f"{path.name} has no {anchor!r}"
     written = before + (found + text if after else text + found) + rest
@@ -36,7 +36,7 @@ def put(path: Path, anchor: str, text: str, *, after: bool = False) -> None:
 
 
 @pytest.mark.timeout(BOUND_SECONDS)
-def test_a_message_type_and_a_second_resource_are_added_as_the_readme_says(
+def test_readme_steps_add_a_message_type_and_a_resource(
     project: Path, run: Callable[..., str]
 ) -> None:
     run(project, "make", "install", f"PYTHON={sys.executable}")
@@ -53,12 +53,12 @@ def test_a_message_type_and_a_second_resource_are_added_as_the_readme_says(
     put(project / PACKAGE / "web/chat.js", '  opened.on("serverNewMessage"', page)
     run(project, "make", "format")
 
-    # What is sent and not declared fails by its name.
+    # An undeclared message fails, and the error names it.
     undeclared = run(project, *pytest_command, "tests/integration/test_dice.py", status=1)
     assert "'serverDiceRolled' it does not declare" in undeclared
     put(project / MESSAGES, "SERVER_MESSAGES = (\n", "    ServerDiceRolled,\n", after=True)
 
-    # What is declared and not written down fails too, and one command mends that.
+    # A declared message missing in the contract fails too, until one command updates the contract.
     outdated = run(project, *pytest_command, "tests/unit/test_contract.py", status=1)
     assert "run: make asyncapi" in outdated
     assert command == "make asyncapi\n"

@@ -1,4 +1,4 @@
-"""What a team expects around the code: its linters find nothing, and it keeps what it promises."""
+"""The files around the code: CI, Docker, compose, nginx and the documents."""
 
 import inspect
 import ipaddress
@@ -36,7 +36,7 @@ SCHEMAS = {
     ".github/workflows/ci.yml": "vendor.github-workflows",
 }
 # uvicorn's grace period comes on top, from the settings.
-LAST_GOODBYES_SECONDS, WORKERS_END_SECONDS = 15, 10
+LAST_DISCONNECTS_SECONDS, WORKERS_STOP_SECONDS = 15, 10
 
 
 @pytest.fixture(params=["the template", "the defaults", "far from the defaults"])
@@ -56,7 +56,7 @@ def tool(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def finds_nothing(folder: Path, *command: str) -> None:
+def passes(folder: Path, *command: str) -> None:
     finished = subprocess.run(
         command,
         cwd=folder,
@@ -74,36 +74,34 @@ def load(path: Path) -> Any:
 
 
 def instructions(dockerfile: Path) -> list[str]:
-    """The instructions of a Dockerfile, each on one line."""
+    """Return the instructions of a Dockerfile, each on one line."""
     text = re.sub(r"^#.*\n", "", dockerfile.read_text("utf-8"), flags=re.MULTILINE)
     return [line for line in text.replace("\\\n", "").splitlines() if line]
 
 
-def test_yaml_is_tidy(repository: Path) -> None:
+def test_yaml_files_pass_yamllint(repository: Path) -> None:
     written = [name for name in HANDWRITTEN if (repository / name).exists()]
-    finds_nothing(repository, tool("yamllint"), "--strict", "-d", YAMLLINT, *written)
+    passes(repository, tool("yamllint"), "--strict", "-d", YAMLLINT, *written)
 
 
-def test_files_that_others_read_follow_their_schemas(repository: Path) -> None:
+def test_files_of_external_services_match_their_schemas(repository: Path) -> None:
     for name, schema in SCHEMAS.items():
         if (repository / name).exists():
             command = (tool("check-jsonschema"), "--builtin-schema", schema, name)
-            finds_nothing(repository, *command)
+            passes(repository, *command)
 
 
-def test_workflows_open_no_door(repository: Path) -> None:
-    finds_nothing(repository, tool("zizmor"), "--offline", "--no-progress", ".github")
+def test_workflows_pass_the_security_linter(repository: Path) -> None:
+    passes(repository, tool("zizmor"), "--offline", "--no-progress", ".github")
 
 
-def test_actions_are_those_that_were_looked_at_and_may_only_read(
-    repository: Path, root: Path
-) -> None:
+def test_actions_are_pinned_and_have_read_permission_only(repository: Path, root: Path) -> None:
     path = repository / ".github/workflows/ci.yml"
     uses = re.findall(r"uses: (.+)", path.read_text("utf-8"))
     assert len(uses) == 2
     for action in uses:
         assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
-    # Dependabot does not look into the template's folder, so whoever merges its request changes both.
+    # Dependabot does not update the template's folder: a merge of its request changes both.
     assert set(uses) == set(
         re.findall(r"uses: (.+)", (root / ".github/workflows/ci.yml").read_text("utf-8"))
     )
@@ -112,7 +110,7 @@ def test_actions_are_those_that_were_looked_at_and_may_only_read(
     assert all("permissions" not in job for job in workflow["jobs"].values())
 
 
-def test_continuous_integration_checks_and_tests_on_every_python(repository: Path) -> None:
+def test_ci_checks_and_tests_on_every_supported_python(repository: Path) -> None:
     workflow = load(repository / ".github/workflows/ci.yml")
     [job] = workflow["jobs"].values()
     declared = re.search(
@@ -126,7 +124,7 @@ def test_continuous_integration_checks_and_tests_on_every_python(repository: Pat
     assert job["timeout-minutes"] <= 30
 
 
-def test_dependabot_looks_after_all_that_has_versions(repository: Path) -> None:
+def test_dependabot_covers_every_ecosystem(repository: Path) -> None:
     updates = load(repository / ".github/dependabot.yml")["updates"]
     expected = {"pip", "github-actions"}
     if (repository / "Dockerfile").exists():
@@ -135,20 +133,18 @@ def test_dependabot_looks_after_all_that_has_versions(repository: Path) -> None:
 
 
 @pytest.mark.parametrize("answers", [{}, {"package_name": "zzz_late", "python_version": "3.13"}])
-def test_the_dockerfile_has_nothing_to_object_to(
-    baked: Callable[..., Path], answers: dict[str, str]
-) -> None:
+def test_dockerfile_passes_hadolint(baked: Callable[..., Path], answers: dict[str, str]) -> None:
     project = baked(**answers)
-    finds_nothing(project, tool("hadolint"), "--no-color", "Dockerfile")
+    passes(project, tool("hadolint"), "--no-color", "Dockerfile")
     lines = instructions(project / "Dockerfile")
-    # Dependabot renews what stands in a FROM, and nothing that a variable stands for.
+    # Dependabot updates literal images in FROM, not variables.
     stages = [line for line in lines if line.startswith("FROM ")]
     version = answers.get("python_version", "3.11")
     assert stages == [f"FROM python:{version}-slim AS base", "FROM base AS build", "FROM base"]
     assert lines[-1] == f'CMD ["python", "-m", "{answers.get("package_name", "chat_service")}"]'
 
 
-def test_the_image_holds_what_runs_and_who_runs_it_is_not_root(project: Path) -> None:
+def test_image_is_minimal_and_runs_without_root(project: Path) -> None:
     lines = instructions(project / "Dockerfile")
     *_, last = [number for number, line in enumerate(lines) if line.startswith("FROM")]
     final = lines[last:]
@@ -163,7 +159,7 @@ def test_the_image_holds_what_runs_and_who_runs_it_is_not_root(project: Path) ->
     assert [line for line in final if line.startswith("HEALTHCHECK")]
 
 
-def test_the_builder_gets_what_it_copies_and_nothing_private(project: Path) -> None:
+def test_build_context_contains_only_the_copied_files(project: Path) -> None:
     ignored, *kept = [
         line
         for line in (project / ".dockerignore").read_text("utf-8").splitlines()
@@ -180,7 +176,7 @@ def test_the_builder_gets_what_it_copies_and_nothing_private(project: Path) -> N
     assert all((project / name).exists() for name in names)
 
 
-def test_compose_starts_one_process_and_more_only_when_asked(project: Path) -> None:
+def test_compose_starts_one_process_by_default(project: Path) -> None:
     services = load(project / "compose.yaml")["services"]
     profiles = {name: service.get("profiles", []) for name, service in services.items()}
     nodes = ["node1", "node2", "node3"]
@@ -193,17 +189,17 @@ def test_compose_starts_one_process_and_more_only_when_asked(project: Path) -> N
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
         ports = service.get("ports", [])
-        assert bool(ports) == (name in {"app", "nginx"}), "nobody passes nginx by"
+        assert bool(ports) == (name in {"app", "nginx"}), "only app and nginx publish a port"
         assert all(port.startswith("127.0.0.1:") for port in ports)
         assert (service.get("ulimits") == {"nofile": 65536}) == (name != "valkey"), name
-    # Each stands at a port of its own, so that both can be up.
+    # Different ports, so that both can run at once.
     assert len({port for name in services for port in services[name].get("ports", [])}) == 2
 
 
-def test_compose_has_an_engine_that_evicts_nothing(project: Path) -> None:
+def test_compose_runs_valkey_without_eviction(project: Path) -> None:
     services = load(project / "compose.yaml")["services"]
     assert re.fullmatch(r"valkey/valkey:\d+-alpine", services["valkey"]["image"])
-    # Without -e it is content with an error.
+    # Without -e an error reply counts as success.
     assert services["valkey"]["healthcheck"]["test"] == ["CMD", "valkey-cli", "-e", "ping"]
     command = services["valkey"]["command"]
     assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
@@ -211,7 +207,7 @@ def test_compose_has_an_engine_that_evicts_nothing(project: Path) -> None:
     assert memory < int(services["valkey"]["mem_limit"].removesuffix("m"))
 
 
-def test_nginx_stands_before_all_nodes_of_compose_and_no_others(project: Path) -> None:
+def test_nginx_balances_exactly_the_nodes_of_compose(project: Path) -> None:
     compose = load(project / "compose.yaml")
     services = compose["services"]
     nodes = [service for name, service in services.items() if name.startswith("node")]
@@ -219,7 +215,7 @@ def test_nginx_stands_before_all_nodes_of_compose_and_no_others(project: Path) -
     own = services["nginx"]["networks"]["cluster"]["ipv4_address"]
     [pool] = compose["networks"]["cluster"]["ipam"]["config"]
     hosts = [str(host) for host in ipaddress.ip_network(pool["subnet"]).hosts()]
-    # The first one is the gateway's.
+    # The first host address is the gateway's.
     assert {own, *addresses} < set(hosts[1:])
     assert len({own, *addresses}) == len(nodes) + 1
 
@@ -237,14 +233,16 @@ def test_nginx_stands_before_all_nodes_of_compose_and_no_others(project: Path) -
         }
         assert node["stop_grace_period"] == services["app"]["stop_grace_period"]
     for network in ("default", "cluster"):
-        assert all(network in node["networks"] for node in nodes), "the engine is on the first one"
+        assert all(network in node["networks"] for node in nodes), (
+            "Valkey is on the default network"
+        )
 
 
-def test_who_stops_the_service_waits_for_its_orderly_end(project: Path) -> None:
+def test_stop_timeouts_cover_the_shutdown(project: Path) -> None:
     settings = (project / "src/chat_service/settings.py").read_text("utf-8")
     grace = re.search(r"graceful_shutdown_seconds: int = Field\(default=(\d+)", settings)
     assert grace
-    longest = int(grace[1]) + LAST_GOODBYES_SECONDS + WORKERS_END_SECONDS
+    longest = int(grace[1]) + LAST_DISCONNECTS_SECONDS + WORKERS_STOP_SECONDS
     period = load(project / "compose.yaml")["services"]["app"]["stop_grace_period"]
     assert int(period.removesuffix("s")) > longest
     operations = (project / "docs/operations.md").read_text("utf-8")
@@ -252,7 +250,7 @@ def test_who_stops_the_service_waits_for_its_orderly_end(project: Path) -> None:
     assert f"--stop-timeout {period.removesuffix('s')} " in operations
 
 
-def test_every_link_of_the_documents_leads_somewhere(repository: Path) -> None:
+def test_links_of_the_documents_resolve(repository: Path) -> None:
     for document in (*repository.glob("*.md"), *repository.glob("docs/*.md")):
         text = re.sub(r"```.*?```", "", document.read_text("utf-8"), flags=re.DOTALL)
         for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", text):
@@ -273,7 +271,7 @@ def number(pattern: str, text: str) -> float:
     return float(found[1].replace(",", ""))
 
 
-def test_the_pings_in_operations_are_those_of_the_server(project: Path) -> None:
+def test_documented_pings_match_the_server(project: Path) -> None:
     text = (project / "docs/operations.md").read_text("utf-8")
     configuration = (project / "deploy/nginx.conf").read_text("utf-8")
     options = inspect.signature(uvicorn.run).parameters
@@ -287,8 +285,8 @@ def test_the_pings_in_operations_are_those_of_the_server(project: Path) -> None:
         assert number(r"proxy_send_timeout (\d+)s;", written) > interval + answer
 
 
-def test_the_sizes_in_operations_were_measured(project: Path, root: Path) -> None:
-    """Another run gives other figures; what is said must be off by less than half."""
+def test_documented_sizes_match_the_measurements(project: Path, root: Path) -> None:
+    """Figures vary between runs; the documented ones may differ by less than half."""
     text = (project / "docs/operations.md").read_text("utf-8")
     measured = json.loads((root / "bench/results/latest.json").read_text("utf-8"))["workloads"]
     cores = number(r"one core at (\d+) % does", text) / 100
@@ -298,19 +296,19 @@ def test_the_sizes_in_operations_were_measured(project: Path, root: Path) -> Non
         ("a message from a client that is answered", "echo", "cpu_us"),
         ("an idle connection", "memory", "kib"),
     ):
-        said = number(rf"{row} \| ([\d.]+) ", text)
+        documented = number(rf"{row} \| ([\d.]+) ", text)
         median = measured[workload]["servers"]["push"]["medians"][figure]
-        assert said == pytest.approx(median, rel=0.5), row
+        assert documented == pytest.approx(median, rel=0.5), row
         total = 1024 * 1024 if figure == "kib" else cores * 1_000_000
         follows = number(rf"{row} \|[^|]+\| ([\d,]+) ", text)
-        assert follows == pytest.approx(total / said, rel=0.1), row
+        assert follows == pytest.approx(total / documented, rel=0.1), row
 
 
-def test_the_documents_name_what_exists(repository: Path) -> None:
-    """Files in the map, settings, and targets of make."""
+def test_documents_name_existing_files_settings_and_targets(repository: Path) -> None:
+    """Check the files in the map, the settings and the make targets."""
     documents = [*repository.glob("*.md"), *repository.glob("docs/*.md")]
     text = "\n".join(document.read_text("utf-8") for document in documents)
-    # The template's documents speak of its own commands and of a project's.
+    # The template's documents name its own commands and those of a project.
     makefiles = [repository / "Makefile", *repository.glob("*cookiecutter.project_slug*/Makefile")]
     targets = set()
     for makefile in makefiles:

@@ -1,4 +1,4 @@
-"""What a clone of the repository holds is what lies here, and nothing of this machine."""
+"""The repository contains only tracked files, and no references to this machine."""
 
 import re
 import subprocess
@@ -20,16 +20,16 @@ def tracked(root: Path) -> list[str]:
     return [name for name in listed.stdout.split("\0") if name]
 
 
-def test_the_template_folder_holds_what_git_holds(root: Path, tracked: list[str]) -> None:
+def test_template_folder_contains_only_tracked_files(root: Path, tracked: list[str]) -> None:
     on_disk = {
         path.relative_to(root).as_posix() for path in (root / TEMPLATE).rglob("*") if path.is_file()
     }
     in_git = {name for name in tracked if name.startswith(f"{TEMPLATE}/")}
-    assert sorted(on_disk - in_git) == [], "Cookiecutter would copy these, a clone lacks them"
-    assert sorted(in_git - on_disk) == [], "git holds these, the disk does not"
+    assert sorted(on_disk - in_git) == [], "untracked: Cookiecutter would copy these"
+    assert sorted(in_git - on_disk) == [], "tracked, but missing on disk"
 
 
-def test_no_file_names_this_machine_or_a_package_host(root: Path, tracked: list[str]) -> None:
+def test_no_file_contains_a_local_path_or_a_package_host(root: Path, tracked: list[str]) -> None:
     for name in tracked:
         text = (root / name).read_bytes().decode("utf-8", errors="replace")
         assert not PACKAGE_HOST.search(text), name

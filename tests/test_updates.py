@@ -1,4 +1,4 @@
-"""A project follows its template: cruft updates what was baked before, and keeps what its owner did."""
+"""``cruft update`` brings an older project up to date, and keeps its owner's changes."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ import pytest
 BOUND_SECONDS = 300
 PROJECT = "{{cookiecutter.project_slug}}"
 CHAT = "src/chat_service/resources/chat_room.py"
-# What files of each part of a project ended with in the version before.
+# Last lines of files from each part of a project in the previous version.
 EARLIER = {
     "docs/architecture.md": "\n## It was here before\n",
     "src/falcon_pachinko/limits.py": "EARLIER = True\n",
@@ -26,7 +26,7 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def template(root: Path, tmp_path: Path, run: Run) -> Path:
-    """A repository of the template: the commit before this one, then what lies here."""
+    """A repository of the template: the previous commit, then the working tree."""
     folder = tmp_path / "template"
     folder.mkdir()
     run(folder, "git", "init", "--quiet", "--initial-branch=main")
@@ -45,7 +45,7 @@ def template(root: Path, tmp_path: Path, run: Run) -> Path:
 
 
 def put_previous(root: Path, folder: Path, run: Run) -> None:
-    """The template of the commit before, made to differ in each part of a project."""
+    """Unpack the previous commit's template, with a difference in each part of a project."""
     revision = "HEAD~1"
     if subprocess.run(["git", "rev-parse", "-q", "--verify", revision], cwd=root).returncode != 0:
         revision = "HEAD"  # a clone without history
@@ -66,7 +66,7 @@ def commit(folder: Path, message: str, run: Run) -> None:
 
 
 @pytest.mark.timeout(BOUND_SECONDS)
-def test_an_older_project_is_updated_and_keeps_what_its_owner_did(
+def test_update_of_an_older_project_keeps_local_changes(
     template: Path, tmp_path: Path, run: Run, lent_python: Path
 ) -> None:
     cruft = (sys.executable, "-m", "cruft")
@@ -81,7 +81,7 @@ def test_an_older_project_is_updated_and_keeps_what_its_owner_did(
     commit_tracked(project, "as it came", run)
     assert not (project / "docs" / "framework.md").exists()
 
-    # What its owner does.
+    # The owner's changes.
     chat = (project / CHAT).read_text("utf-8")
     own = '    """Say something to everybody in the room, the sender too."""\n'
     assert own in chat
@@ -114,7 +114,7 @@ def test_an_older_project_is_updated_and_keeps_what_its_owner_did(
     verified = run(project / "src", sys.executable, "-B", "-m", "falcon_pachinko", "verify")
     assert verified.startswith("All files are as they came")
 
-    # What is left to see is what its owner did, and nothing of what hooks make.
+    # The remaining difference is the owner's changes, without the files of hooks.
     difference = run(project, *cruft, "diff")
     assert "+        # ours" in difference or "-        # ours" in difference
     assert ".env" not in [
@@ -126,6 +126,6 @@ def test_an_older_project_is_updated_and_keeps_what_its_owner_did(
 
 
 def commit_tracked(folder: Path, message: str, run: Run) -> None:
-    """Commit as an owner does: what .gitignore names stays out."""
+    """Commit all files that .gitignore does not exclude."""
     run(folder, "git", "add", "--all")
     run(folder, "git", "commit", "--quiet", "--no-verify", "-m", message)

@@ -1,8 +1,8 @@
-"""Emulates ``docker build``, ``run`` and ``stop`` without a container engine: folders replace containers.
+"""Emulates ``docker build``, ``run`` and ``stop`` without a container engine: a folder per container.
 
-It supports the instructions of a project's Dockerfile, and rejects others. A stage is a folder, and absolute
-paths in its instructions are relative to that folder. ``RUN`` instructions of the final stage are skipped,
-because they would change this machine.
+It supports the instructions of a project's Dockerfile, and rejects others. A stage is a folder, and
+absolute paths in its instructions are relative to that folder. ``RUN`` instructions of the final
+stage are skipped, because they would change this machine.
 """
 
 import argparse
