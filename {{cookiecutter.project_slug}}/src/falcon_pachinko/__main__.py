@@ -1,4 +1,4 @@
-"""``python -m falcon_pachinko``: commands for who owns a project with this framework in it."""
+"""The commands of ``python -m falcon_pachinko``."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from .support import manifest
 
 
 def verify(given: argparse.Namespace) -> int:
-    """Say which files of the framework were changed by hand; 1 if there are any."""
+    """List the changed files of the framework; return 1 if there are any."""
     try:
-        version, found = manifest.differences()
+        version, lines = manifest.differences()
     except (OSError, ValueError) as error:
         print(f"verify: {error}", file=sys.stderr)
         return 2
-    if found:
-        print("\n".join(found))
+    if lines:
+        print("\n".join(lines))
         return 1
-    print(f"All files are as they came with falcon_pachinko {version}.")
+    print(f"All files are unchanged since falcon_pachinko {version}.")
     return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status; wrong usage ends with 2 (argparse)."""
+    """Run a command and return its exit status; argparse exits with 2 on wrong usage."""
     parser = argparse.ArgumentParser("python -m falcon_pachinko", allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="command")
     scaffold.add_to(commands)
-    what = "say which files of the framework were changed by hand"
-    commands.add_parser("verify", help=what, description=what).set_defaults(run=verify)
+    purpose = "list the files of the framework that were changed"
+    commands.add_parser("verify", help=purpose, description=purpose).set_defaults(run=verify)
     given = parser.parse_args(arguments)
     status: int = given.run(given)
     return status

@@ -1,1 +1,1 @@
-"""Documents generated from an application's routes: AsyncAPI, JSON Schema, TypeScript types."""
+"""Documents generated from the routes of an application: AsyncAPI, JSON Schema, TypeScript."""

@@ -1,4 +1,4 @@
-"""Examples of messages, made of their types."""
+"""Example payloads, derived from their types."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-# What the plainest value of a type without bounds is.
-PLAINEST: dict[type[inspect.Type], Any] = {
+# The default example of each type without bounds.
+DEFAULT_EXAMPLES: dict[type[inspect.Type], Any] = {
     inspect.AnyType: {},
     inspect.BoolType: True,
     inspect.NoneType: None,
@@ -28,35 +28,35 @@ PLAINEST: dict[type[inspect.Type], Any] = {
 
 
 def example_of(payload_type: Any) -> Any:
-    """A value of the type as JSON has it: each field's own example, else the plainest that there is.
+    """Return a JSON value of the type, from the examples of its fields or else default values.
 
-    What is not required is left out where it has no example of its own (``msgspec.Meta(examples=[...])``).
+    Optional fields without an example (``msgspec.Meta(examples=[...])``) are omitted.
 
     Raises:
-        ValueError: What came out does not fit the type, as where a field has a pattern and no example.
+        ValueError: The result does not match the type: a field has a pattern and no example.
     """
     example = msgspec.to_builtins(value_of(inspect.type_info(payload_type), ()), str_keys=True)
     try:
         msgspec.json.decode(msgspec.json.encode(example), type=payload_type)
     except msgspec.ValidationError as error:
-        raise ValueError(f"{example!r} does not fit: {error}") from error
+        raise ValueError(f"{example!r} does not match: {error}") from error
     return example
 
 
-def value_of(info: inspect.Type, inside: tuple[type, ...]) -> Any:
-    """A value of a type.
+def value_of(info: inspect.Type, parents: tuple[type, ...]) -> Any:
+    """Return an example value of a type.
 
     Args:
         info: The type.
-        inside: The classes that it stands in: one that holds itself is not followed for ever.
+        parents: The enclosing classes; recursive types are not followed.
     """
     match info:
         case inspect.Metadata():
-            own = (info.extra_json_schema or {}).get("examples")
-            return own[0] if own else value_of(info.type, inside)
+            given = (info.extra_json_schema or {}).get("examples")
+            return given[0] if given else value_of(info.type, parents)
         case inspect.UnionType():
-            others = [each for each in info.types if getattr(each, "cls", None) not in inside]
-            return value_of((others or info.types)[0], inside)
+            others = [each for each in info.types if getattr(each, "cls", None) not in parents]
+            return value_of((others or info.types)[0], parents)
         case inspect.LiteralType():
             return info.values[0]
         case inspect.EnumType():
@@ -66,25 +66,25 @@ def value_of(info: inspect.Type, inside: tuple[type, ...]) -> Any:
         case inspect.StrType():
             return "text".ljust(info.min_length or 0, ".")[: info.max_length]
         case inspect.TupleType():
-            return [value_of(each, inside) for each in info.item_types]
+            return [value_of(each, parents) for each in info.item_types]
         case inspect.CollectionType():
-            least = 0 if getattr(info.item_type, "cls", None) in inside else 1
+            least = 0 if getattr(info.item_type, "cls", None) in parents else 1
             count = max(info.min_length or 0, least)
-            return [value_of(info.item_type, inside) for _ in range(count)]
+            return [value_of(info.item_type, parents) for _ in range(count)]
         case inspect.NamedTupleType():
-            return [value_of(each.type, inside) for each in info.fields]
+            return [value_of(each.type, parents) for each in info.fields]
         case inspect.StructType() | inspect.DataclassType() | inspect.TypedDictType():
-            return object_of(info, (*inside, info.cls))
-    return PLAINEST.get(type(info), {})
+            return object_of(info, (*parents, info.cls))
+    return DEFAULT_EXAMPLES.get(type(info), {})
 
 
 def object_of(
     info: inspect.StructType | inspect.DataclassType | inspect.TypedDictType,
-    inside: tuple[type, ...],
+    parents: tuple[type, ...],
 ) -> Any:
-    """An object with the required fields and those that have an example."""
+    """Return an object with the required fields and those with an example."""
     fields = {
-        each.encode_name: value_of(each.type, inside)
+        each.encode_name: value_of(each.type, parents)
         for each in info.fields
         if each.required or has_example(each.type)
     }
@@ -97,12 +97,12 @@ def object_of(
 
 
 def has_example(info: inspect.Type) -> bool:
-    """Whether somebody has given one."""
+    """Return whether the type is annotated with an example."""
     return isinstance(info, inspect.Metadata) and "examples" in (info.extra_json_schema or {})
 
 
 def number_within(info: inspect.IntType | inspect.FloatType) -> float:
-    """A number within the bounds, near the lower one; 1 where there is none."""
+    """Return a number near the lower bound; 1 if there are no bounds."""
     highest = info.le if info.lt is None else info.lt
     number: float
     if info.ge is not None:

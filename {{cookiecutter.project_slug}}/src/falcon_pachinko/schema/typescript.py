@@ -1,4 +1,4 @@
-"""TypeScript types of the messages that an AsyncAPI document describes."""
+"""TypeScript types of the messages in an AsyncAPI document."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from .json_schema import REFERENCE
 IDENTIFIER = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
 SIDES = {"receive": "Client", "send": "Server"}
 
-# What realtime.d.ts declares itself, or takes from TypeScript.
-TAKEN = frozenset(
+# Names that realtime.d.ts declares, or uses from TypeScript.
+RESERVED = frozenset(
     """
-    Array ClientMessages ConnectionState ConnectionStatus PayloadArguments RealtimeClient RealtimeOptions
-    Record ServerMessages URL WebSocket
+    Array ClientMessages ConnectionState ConnectionStatus PayloadArguments RealtimeClient
+    RealtimeOptions Record ServerMessages URL WebSocket
     """.split()  # noqa: SIM905 - a list would be a screenful
 )
 
 
 def message_types(document: Mapping[str, Any]) -> str:
-    """Declare the payloads of all JSON messages, each way.
+    """Return declarations of the payloads of all JSON messages, for each direction.
 
-    For a channel ``chatRoom`` there are ``ChatRoomClientMessages`` and ``ChatRoomServerMessages``: the
-    payload of each type of message. ``ClientMessages`` and ``ServerMessages`` are those of all channels.
+    A channel ``chatRoom`` gives ``ChatRoomClientMessages`` and ``ChatRoomServerMessages``, which
+    map message types to payloads. ``ClientMessages`` and ``ServerMessages`` join all channels.
 
     Args:
-        document: As :func:`falcon_pachinko.asyncapi.describe` makes it.
+        document: The result of :func:`falcon_pachinko.schema.asyncapi.describe`.
     """
     parts = [
         f"{comment(schema)}export {declare(type_name(name), schema)}"
@@ -49,11 +49,12 @@ def message_types(document: Mapping[str, Any]) -> str:
 
 
 def message_fields(document: Mapping[str, Any], channel: str, action: str) -> Iterator[str]:
-    """A line for each JSON message of one side of a channel."""
+    """Yield a member for each JSON message of one direction of a channel."""
     messages = document["components"]["messages"]
     for operation in document["operations"].values():
-        here = operation["channel"]["$ref"] == f"#/channels/{channel}"
-        for reference in operation["messages"] if here and operation["action"] == action else ():
+        if operation["channel"]["$ref"] != f"#/channels/{channel}" or operation["action"] != action:
+            continue
+        for reference in operation["messages"]:
             message = messages[reference["$ref"].rpartition("/")[2]]
             if "properties" in message["payload"]:
                 payload = message["payload"]["properties"]["payload"]
@@ -62,30 +63,30 @@ def message_fields(document: Mapping[str, Any], channel: str, action: str) -> It
 
 
 def declare(name: str, schema: Mapping[str, Any]) -> str:
-    """A name for a schema."""
-    written = type_of(schema, "")
-    if written.startswith("{"):
-        return f"interface {name} {written}\n"
-    return f"type {name} = {written};\n"
+    """Return a declaration of a schema under a name."""
+    declared = type_of(schema, "")
+    if declared.startswith("{"):
+        return f"interface {name} {declared}\n"
+    return f"type {name} = {declared};\n"
 
 
 def type_of(schema: Any, indent: str) -> str:
-    """A schema as a type."""
+    """Return the TypeScript type of a schema."""
     if "$ref" in schema:
         return type_name(schema["$ref"].removeprefix(REFERENCE))
     if "enum" in schema or "const" in schema:
         values = schema.get("enum", [schema.get("const")])
         return " | ".join(json.dumps(value, ensure_ascii=False) for value in values)
-    for key, sign in (("anyOf", " | "), ("oneOf", " | "), ("allOf", " & ")):
+    for key, operator in (("anyOf", " | "), ("oneOf", " | "), ("allOf", " & ")):
         if key in schema:
-            return sign.join(dict.fromkeys(type_of(each, indent) for each in schema[key]))
+            return operator.join(dict.fromkeys(type_of(each, indent) for each in schema[key]))
     match schema.get("type"):
         case "object":
             return object_type(schema, indent)
         case "array" if isinstance(schema.get("items"), list):
-            least = schema.get("minItems", 0)
+            required = schema.get("minItems", 0)
             items = [
-                type_of(each, indent) if index < least else f"({type_of(each, indent)})?"
+                type_of(each, indent) if index < required else f"({type_of(each, indent)})?"
                 for index, each in enumerate(schema["items"])
             ]
             return f"[{', '.join(items)}]"
@@ -93,13 +94,13 @@ def type_of(schema: Any, indent: str) -> str:
             return f"Array<{type_of(schema.get('items', {}), indent)}>"
         case "integer" | "number":
             return "number"
-        case "string" | "boolean" | "null" as same:
-            return str(same)
+        case "string" | "boolean" | "null" as primitive:
+            return str(primitive)
     return "unknown"
 
 
 def object_type(schema: Mapping[str, Any], indent: str) -> str:
-    """An object with named fields, or with any."""
+    """Return the type of an object, with named properties or as a record."""
     properties = schema.get("properties")
     if properties is None:
         values = schema.get("additionalProperties", {})
@@ -117,17 +118,17 @@ def object_type(schema: Mapping[str, Any], indent: str) -> str:
 
 
 def comment(schema: Mapping[str, Any], indent: str = "") -> str:
-    """What a schema is for, as a comment of its own line."""
-    words = " ".join(str(schema.get("description", "")).split()).replace("*/", "*\\/")
-    return f"{indent}/** {words} */\n" if words else ""
+    """Return the description of a schema as a comment line, if it has one."""
+    text = " ".join(str(schema.get("description", "")).split()).replace("*/", "*\\/")
+    return f"{indent}/** {text} */\n" if text else ""
 
 
 def key_of(name: str) -> str:
-    """A name as a key, quoted where it has to be."""
+    """Return a name as a property key, quoted unless it is an identifier."""
     return name if IDENTIFIER.fullmatch(name) else json.dumps(name, ensure_ascii=False)
 
 
 def type_name(name: str) -> str:
-    """A name that a type may have, and nothing else has."""
+    """Return a valid type name that is not reserved."""
     name = re.sub(r"[^\w$]", "_", name, flags=re.ASCII)
-    return f"{name}_" if name in TAKEN else name
+    return f"{name}_" if name in RESERVED else name

@@ -1,4 +1,4 @@
-"""What belongs to an event loop rather than to a connection."""
+"""Objects that belong to an event loop."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 class PerLoop(Generic[T]):
-    """One object for each event loop, as long as that is not closed.
+    """One object for each open event loop.
 
     Args:
-        make: Makes the object of a loop.
+        make: Creates the object of a loop.
     """
 
     def __init__(self, make: Callable[[asyncio.AbstractEventLoop], T]) -> None:
@@ -21,7 +21,7 @@ class PerLoop(Generic[T]):
         self.values: dict[asyncio.AbstractEventLoop, T] = {}
 
     def of(self, loop: asyncio.AbstractEventLoop) -> T:
-        """The object of this loop."""
+        """Return the object of a loop, created on first use."""
         if loop not in self.values:
             for closed in [known for known in self.values if known.is_closed()]:
                 del self.values[closed]

@@ -1,4 +1,4 @@
-"""What the files of this package were when it came: whoever owns a project may change them, and can ask which."""
+"""Checksums of the vendored files, to find those that a project has changed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ MANIFEST = PACKAGE / "MANIFEST"
 
 
 def checksums(package: Path = PACKAGE) -> dict[str, str]:
-    """The SHA-256 of each file of the package as it is now, by its path in the package.
+    """Return the SHA-256 of each file of the package by its relative path.
 
-    Line ends do not count: git may have changed them.
+    Line endings are ignored, because git may convert them.
     """
     return {
         path.relative_to(package).as_posix(): hashlib.sha256(
@@ -24,40 +24,40 @@ def checksums(package: Path = PACKAGE) -> dict[str, str]:
 
 
 def render(version: str, sums: dict[str, str]) -> str:
-    """The manifest's text; the lines after the first are what ``sha256sum --check`` reads."""
+    """Return the text of a manifest; ``sha256sum --check`` reads the lines after the first."""
     lines = [f"# falcon_pachinko {version}", *(f"{sums[name]}  {name}" for name in sorted(sums))]
     return "\n".join(lines) + "\n"
 
 
 def parse(text: str) -> tuple[str, dict[str, str]]:
-    """The version of a manifest and its checksums.
+    """Return the version and the checksums of a manifest.
 
     Raises:
-        ValueError: It is no manifest.
+        ValueError: The text is not a manifest.
     """
     first, *lines = text.splitlines() or [""]
     version = first.removeprefix("# falcon_pachinko ")
     pairs = [line.split("  ", 1) for line in lines]
     if version == first or not all(len(pair) == 2 for pair in pairs):
-        raise ValueError("MANIFEST is not one: take it from the template again")
+        raise ValueError("MANIFEST is not valid: restore it from the template")
     return version, {name: checksum for checksum, name in pairs}
 
 
 def differences(package: Path = PACKAGE) -> tuple[str, list[str]]:
-    """The version that came, and a line for each file that is another now, is missing or is new.
+    """Return the vendored version, and a line for each missing, added or changed file.
 
     Raises:
-        OSError: There is no manifest.
-        ValueError: It is not one.
+        OSError: The manifest is missing.
+        ValueError: The manifest is not valid.
     """
-    version, came = parse((package / MANIFEST.name).read_text("utf-8"))
-    here = checksums(package)
-    found = []
-    for name in sorted(came.keys() | here.keys()):
-        if name not in here:
-            found.append(f"missing: {name}")
-        elif name not in came:
-            found.append(f"added: {name}")
-        elif here[name] != came[name]:
-            found.append(f"changed: {name}")
-    return version, found
+    version, expected = parse((package / MANIFEST.name).read_text("utf-8"))
+    actual = checksums(package)
+    lines = []
+    for name in sorted(expected.keys() | actual.keys()):
+        if name not in actual:
+            lines.append(f"missing: {name}")
+        elif name not in expected:
+            lines.append(f"added: {name}")
+        elif actual[name] != expected[name]:
+            lines.append(f"changed: {name}")
+    return version, lines

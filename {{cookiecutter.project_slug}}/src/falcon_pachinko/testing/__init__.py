@@ -1,12 +1,12 @@
-"""For tests: an application in the process or behind a port, and a client with bounded waits.
+"""The test kit: run an application in-process or on a port, and connect clients with bounded waits.
 
     async with run(app) as chat, chat.connect("/ws/chat/general") as alice:
         await alice.send("clientSendMessage", {"text": "Hello!"})
         answer = await alice.receive(ServerNewMessage)
 
-``serve(app)`` in the place of ``run(app)`` does the same over real sockets. With ``check_contract=True``
-a client that is told anything that its resource does not declare fails with ``Undeclared``. Fixtures for pytest are
-in ``falcon_pachinko.testing.fixtures``. Production imports none of it.
+``serve(app)`` instead of ``run(app)`` uses real sockets. With ``check_contract=True`` a client that
+receives a message that its resource does not declare fails with ``Undeclared``. The pytest fixtures
+are in ``falcon_pachinko.testing.fixtures``. Production code does not import this package.
 """
 
 from .client import Client

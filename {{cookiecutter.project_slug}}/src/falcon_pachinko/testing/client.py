@@ -1,4 +1,4 @@
-"""A WebSocket client that speaks the envelope and never waits without a bound."""
+"""A WebSocket client for tests, which knows the envelope and bounds every wait."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from websockets.exceptions import ConnectionClosed
 
 from ..messages import Message
 from .contract import Declaration, Undeclared
-from .envelope import decode, decode_as, encode, shown, type_named, type_of
-from .errors import Closed, fail
+from .envelope import decode, decode_as, encode, preview, type_name_of, type_of
+from .errors import Closed, raise_or_note
 
 T = TypeVar("T")
 
 WAIT_SECONDS = 5.0
-SHOWN_MESSAGES = 5
+REPORTED_MESSAGES = 5
 
 
 class Wait(NamedTuple):
-    """One wait for something that the application may send.
+    """A bounded wait for a message or a close.
 
     Attributes:
-        what: What is awaited, for people.
-        seconds: How long it may take.
-        end: When that is over, by the clock of the event loop.
-        begun: How many messages had been read when it began.
+        target: The awaited event, for error texts.
+        seconds: The bound.
+        deadline: The end of the bound, in the time of the event loop.
+        read_before: The number of messages read before the wait.
     """
 
-    what: str
+    target: str
     seconds: float
-    end: float
-    begun: int
+    deadline: float
+    read_before: int
 
 
 class Client:
-    """One connection to an application, seen from outside; over a socket or inside the process.
+    """A client's connection to an application, over a socket or in-process.
 
-    What the application has sent before it closed is read before the close is seen. Each wait ends at
-    its bound with a ``TimeoutError`` that says what was awaited and what had come instead.
+    Messages sent before a close are read before the close is reported. A wait that exceeds its
+    bound raises a ``TimeoutError`` with the messages received meanwhile.
 
     Attributes:
         socket: The connection of the library ``websockets``.
-        timeout_seconds: The bound of every wait that is not given one of its own.
-        declaration: What the application may send; ``None`` where nobody looks.
-        close_seen: The code of the close, once a method has told of it.
+        timeout_seconds: The default bound of every wait.
+        declaration: The messages that the application may send; ``None`` for no check.
+        reported_close_code: The close code, after a method has raised or returned it.
     """
 
     def __init__(
@@ -61,47 +61,48 @@ class Client:
         self.timeout_seconds = timeout_seconds
         self.declaration = declaration
         self.paused = False
-        self.close_seen: int | None = None
+        self.reported_close_code: int | None = None
         self.read_count = 0
-        self.last_read: deque[str | bytes] = deque(maxlen=SHOWN_MESSAGES)
+        self.recent_messages: deque[str | bytes] = deque(maxlen=REPORTED_MESSAGES)
 
     @property
     def subprotocol(self) -> str | None:
-        """The one that the application chose of those that were offered."""
+        """The subprotocol that the application selected."""
         return self.socket.subprotocol
 
     @property
     def headers(self) -> Headers:
-        """The headers with which the handshake was accepted; names in any case."""
-        assert self.socket.response is not None, "there is no client before the answer"
+        """The response headers of the handshake, case-insensitive."""
+        assert self.socket.response is not None, "a client exists only after the handshake"
         return self.socket.response.headers
 
     async def send(self, message: object, payload: object = None) -> None:
         """Send a message.
 
         Args:
-            message: The name of its type; or a ``Message`` or anything else that JSON can hold, as it is.
-            payload: The payload of a named type, such as a dict or a ``msgspec.Struct``; without it the
-                envelope has none.
+            message: The name of a message type; or a ``Message`` or another object, sent as it is.
+            payload: The payload of a named type, such as a dict or a ``msgspec.Struct``; ``None``
+                omits it.
 
         Raises:
             Closed: The connection is closed.
-            TimeoutError: The server took nothing.
-            TypeError: JSON cannot hold it, or it is a struct that names no type.
+            TimeoutError: The server did not read the message.
+            TypeError: JSON cannot represent it, or a struct has no message type.
         """
         await self.send_raw(encode(message, payload))
 
     async def send_raw(self, data: str | bytes) -> None:
-        """Send a text or binary message as it is; otherwise like :meth:`send`."""
+        """Send text or bytes unchanged; otherwise like :meth:`send`."""
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 await self.socket.send(data)
         except TimeoutError:
             raise TimeoutError(
-                f"the server did not take {shown(data)} within {self.timeout_seconds} s"
+                f"the server did not read {preview(data)} within {self.timeout_seconds} s"
             ) from None
         except ConnectionClosed as closed:
-            raise self.closed(closed, f"before {shown(data)} was sent; {self.told()}") from None
+            context = f"before {preview(data)} was sent; {self.summary()}"
+            raise self.closed_error(closed, context) from None
 
     @overload
     async def receive(self, *, timeout_seconds: float | None = None) -> Any: ...
@@ -113,42 +114,42 @@ class Client:
         """Wait for the next message and decode it.
 
         Args:
-            expected: What it has to be: a ``Message``, or another type that the whole message has to fit.
-                Without it the message comes as JSON says, usually as a dict.
+            expected: A ``Message`` class, or another type for the whole message. Without it the
+                decoded JSON is returned.
             timeout_seconds: The bound of this wait.
 
         Raises:
-            TimeoutError: Nothing came.
-            Closed: The connection is closed, and everything has been read.
-            AssertionError: It is no JSON or does not fit.
+            TimeoutError: No message arrived.
+            Closed: The connection is closed, and all messages have been read.
+            AssertionError: The message is not valid JSON, or does not match.
         """
-        data = await self.take(self.begin("a message", timeout_seconds))
+        data = await self.next_message(self.start_wait("a message", timeout_seconds))
         return decode(data) if expected is None else decode_as(data, expected)
 
     async def receive_raw(self, *, timeout_seconds: float | None = None) -> str | bytes:
-        """Wait for the next message and return it as it is; otherwise like :meth:`receive`."""
-        return await self.take(self.begin("a message", timeout_seconds))
+        """Wait for the next message and return it unchanged; otherwise like :meth:`receive`."""
+        return await self.next_message(self.start_wait("a message", timeout_seconds))
 
     async def receive_until(
         self, expected: str | type[Message], *, timeout_seconds: float | None = None
     ) -> list[Any]:
-        """Wait for a message of this type; return all messages up to it, it being the last.
+        """Wait for a message of a type; return all messages up to and including it.
 
         Args:
-            expected: The name of the type, or its ``Message``: then the last one is an instance of that.
-            timeout_seconds: The bound of the whole wait, whatever comes meanwhile.
+            expected: The name of the type, or a ``Message`` class, which decodes the last message.
+            timeout_seconds: The bound of the whole wait.
 
         Raises:
-            TimeoutError: It did not come.
-            Closed: The connection was closed before it came.
-            AssertionError: Something came that is no JSON, or the payload does not fit.
-            TypeError: The class names no type.
+            TimeoutError: The message did not arrive.
+            Closed: The connection was closed before.
+            AssertionError: A message is not valid JSON, or the last one does not match.
+            TypeError: The class has no message type.
         """
-        name = type_named(expected)
-        wait = self.begin(f"a message of type {name!r}", timeout_seconds)
+        name = type_name_of(expected)
+        wait = self.start_wait(f"a message of type {name!r}", timeout_seconds)
         messages: list[Any] = []
         while True:
-            data = await self.take(wait)
+            data = await self.next_message(wait)
             messages.append(decode(data))
             if type_of(messages[-1]) == name:
                 if not isinstance(expected, str):
@@ -156,57 +157,57 @@ class Client:
                 return messages
 
     async def wait_closed(self, *, timeout_seconds: float | None = None) -> tuple[int, str]:
-        """Wait until the connection is closed, dropping what comes before; return the code and the reason.
+        """Wait until the connection is closed, discarding messages; return the code and the reason.
 
-        They are the server's; where this client closed first, the server repeats its code. A server that
-        went without a word gives 1006.
+        They are the server's, which repeats the code of a client that closes first. Without a close
+        frame the code is 1006.
 
         Raises:
-            TimeoutError: It is still open.
+            TimeoutError: The connection is still open.
         """
-        wait = self.begin("a close", timeout_seconds)
+        wait = self.start_wait("a close", timeout_seconds)
         while True:
             try:
-                await self.take(wait)
+                await self.next_message(wait)
             except Closed as closed:
                 return closed.code, closed.reason
 
     def pause_reading(self) -> None:
-        """Be a slow client: read nothing more until :meth:`resume_reading`.
+        """Act as a slow client: stop reading until :meth:`resume_reading`.
 
-        In process the application's next ``send`` then waits. Over a socket it waits once the kernel's
-        buffers are full, which are megabytes unless ``small_buffer`` was given to ``connect``.
+        In-process the application's next ``send`` waits. Over a socket it waits when the kernel's
+        buffers are full: megabytes, unless ``connect`` was called with ``small_buffer``.
         """
         self.paused = True
         self.socket.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read again, first what has been sent meanwhile."""
+        """Read again, beginning with the messages sent meanwhile."""
         self.paused = False
         self.socket.transport.resume_reading()
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close in order; a server that does not answer is left after a second."""
+        """Close with a closing handshake, for which the server has one second."""
         await self.socket.close(code, reason)
 
     def vanish(self) -> None:
-        """Go away without a word, as a machine does that loses its power."""
+        """Drop the connection without a close frame, as after a network failure."""
         self.socket.transport.abort()
 
-    async def leave(self) -> None:
-        """What ends every connection that a test has not ended itself."""
+    async def aclose(self) -> None:
+        """Close the connection; abort it while reading is paused."""
         if self.paused:
             self.vanish()
         await self.socket.close()
 
-    async def check_rest(self, failure: BaseException | None) -> None:
-        """See whether what nobody has read is declared too, once the connection is closed.
+    async def check_unread(self, failure: BaseException | None) -> None:
+        """Check the unread messages and the close code of a closed connection.
 
         Args:
-            failure: What the test fails with anyhow.
+            failure: The error that the test fails with; a problem becomes a note of it.
 
         Raises:
-            Undeclared: Something is not.
+            Undeclared: A message or the code is not declared.
         """
         if self.declaration is None:
             return
@@ -219,51 +220,51 @@ class Client:
             if close is not None and self.socket.protocol.close_rcvd_then_sent:
                 self.declaration.check_close(close.code)
         except Undeclared as problem:
-            fail(problem, failure)
+            raise_or_note(problem, failure)
 
-    # The steps of all these.
+    # Steps of the methods above.
 
-    def begin(self, what: str, timeout_seconds: float | None) -> Wait:
-        """Begin to wait."""
+    def start_wait(self, target: str, timeout_seconds: float | None) -> Wait:
+        """Start a bounded wait."""
         seconds = self.timeout_seconds if timeout_seconds is None else timeout_seconds
-        end = asyncio.get_running_loop().time() + seconds
-        return Wait(what, seconds, end, self.read_count)
+        deadline = asyncio.get_running_loop().time() + seconds
+        return Wait(target, seconds, deadline, self.read_count)
 
-    async def take(self, wait: Wait) -> str | bytes:
-        """Wait for the next message, whatever it is."""
+    async def next_message(self, wait: Wait) -> str | bytes:
+        """Wait for the next message of any kind."""
         if self.paused:
             raise RuntimeError(
-                f"{wait.what} cannot come: this client does not read; call resume_reading() first"
+                f"{wait.target} cannot arrive while reading is paused: call resume_reading() first"
             )
         try:
-            async with asyncio.timeout_at(wait.end):
+            async with asyncio.timeout_at(wait.deadline):
                 data = await self.socket.recv()
         except TimeoutError:
             raise TimeoutError(
-                f"{wait.what} did not come within {wait.seconds} s; {self.told(wait.begun)}"
+                f"{wait.target} did not arrive within {wait.seconds} s; {self.summary(wait)}"
             ) from None
         except ConnectionClosed as closed:
-            story = f"while {wait.what} was awaited; {self.told(wait.begun)}"
-            raise self.closed(closed, story) from None
+            context = f"during the wait for {wait.target}; {self.summary(wait)}"
+            raise self.closed_error(closed, context) from None
         self.read_count += 1
-        self.last_read.append(data)
+        self.recent_messages.append(data)
         if self.declaration is not None:
             self.declaration.check_message(data)
         return data
 
-    def closed(self, closed: ConnectionClosed, story: str) -> Closed:
-        """The exception that says so; remembers that somebody was told."""
-        error = Closed(closed, story)
-        self.close_seen = error.code
+    def closed_error(self, closed: ConnectionClosed, context: str) -> Closed:
+        """Return the error of a closed connection, and record that it is reported."""
+        error = Closed(closed, context)
+        self.reported_close_code = error.code
         return error
 
-    def told(self, begun: int | None = None) -> str:
-        """What has been read: meanwhile, or else before."""
-        meanwhile = 0 if begun is None else self.read_count - begun
-        count, when = (meanwhile, "meanwhile") if meanwhile else (self.read_count, "before")
+    def summary(self, wait: Wait | None = None) -> str:
+        """Return a list of the messages read during a wait, or else before it."""
+        during = 0 if wait is None else self.read_count - wait.read_before
+        count, when = (during, "meanwhile") if during else (self.read_count, "before")
         if not count:
-            return "nothing has come at all"
-        last = [shown(data) for data in self.last_read][-count:]
+            return "no messages received"
+        last = [preview(data) for data in self.recent_messages][-count:]
         only = "" if count == len(last) else f", the last {len(last)} of them"
         noun = "1 message" if count == 1 else f"{count} messages"
-        return f"{when} came {noun}{only}: {', '.join(last)}"
+        return f"received {when}: {noun}{only}: {', '.join(last)}"

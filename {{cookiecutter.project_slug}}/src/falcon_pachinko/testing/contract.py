@@ -1,8 +1,8 @@
-"""Whether what an application sends is what its resources declare."""
+"""Checks of sent messages against the contract of their resource."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,51 +12,47 @@ from falcon.routing import CompiledRouter
 from ..app import App
 from ..contract import Contract
 from ..messages import ENCODER
-from .envelope import decode, shown, type_of
+from .envelope import decode, decode_or_none, preview, type_of
 
-# RFC 6455 section 7.4.2: the codes that are an application's own.
-OWN_CLOSE_CODES = range(4000, 5000)
-
+# Private use by applications (RFC 6455, section 7.4.2).
+APPLICATION_CLOSE_CODES = range(4000, 5000)
 
 FindDeclaration = Callable[[str], "Declaration | None"]
 
 
 class Undeclared(AssertionError):
-    """An application has sent what its resource does not declare."""
+    """An application sent a message or a close code that its resource does not declare."""
 
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What clients of one path may be told."""
+    """The messages and close codes that the clients of a path may receive."""
 
     contract: Contract
 
     def check_message(self, data: str | bytes) -> None:
-        """Find out whether a message is declared as it is.
+        """Check that a message is declared.
 
         Raises:
-            Undeclared: It is not; the message names the resource, the type, and what to do.
+            Undeclared: The type is not declared, or the payload does not match the class.
         """
         name = self.contract.name
         if isinstance(data, bytes):
             if not self.contract.sends_binary:
                 raise Undeclared(
-                    f"{name} sent the binary message {shown(data)}: add bytes to {name}.sends"
+                    f"{name} sent the binary message {preview(data)}: add bytes to {name}.sends"
                 )
             return
-        try:
-            message = msgspec.json.decode(data)
-        except (ValueError, RecursionError):
-            message = None
+        message = decode_or_none(data)
         message_type = type_of(message)
         declared = self.contract.sends.get(message_type) if isinstance(message_type, str) else None
         if declared is None:
             raise Undeclared(
-                f"{name} sent {shown(data)}, whose type {message_type!r} it does not declare: add the"
+                f"{name} sent {preview(data)}, whose type {message_type!r} it does not declare: add the"
                 f" message's class to {name}.sends"
             )
         try:
-            # NOTE: in a room with history each message has its position.
+            # NOTE: messages of a room with history have a position.
             positioned = {"id"} if self.contract.has_positions else set()
             if message.keys() - positioned != {"type", "payload"}:
                 raise ValueError(f"it has {', '.join(message)} instead of type and payload")
@@ -66,35 +62,35 @@ class Declaration:
                 raise ValueError(f"it has no field {', '.join(unknown)}")
         except ValueError as error:
             raise Undeclared(
-                f"{name} sent {shown(data)}, which does not fit {declared.__name__} ({error}): send an"
+                f"{name} sent {preview(data)}, which does not fit {declared.__name__} ({error}): send an"
                 f" instance of the class, or change the class"
             ) from None
 
     def check_close(self, code: int) -> None:
-        """Find out whether the application may close with a code.
+        """Check that the application may close with a code.
 
         Raises:
-            Undeclared: It is one of an application's own codes, and not declared.
+            Undeclared: The code is between 4000 and 4999, and not declared.
         """
-        if code in OWN_CLOSE_CODES and code not in self.contract.closes:
+        if code in APPLICATION_CLOSE_CODES and code not in self.contract.closes:
             name = self.contract.name
             raise Undeclared(f"{name} closed with {code}: add it with its meaning to {name}.closes")
 
 
 def declarations(app: Any) -> FindDeclaration:
-    """Make a function that finds, by a path, what the resource that answers there declares.
+    """Return a function that finds the declaration of the resource at a path.
 
     Args:
-        app: The application; ``None`` where nobody wants to know.
+        app: The application; ``None`` for no declarations.
 
     Raises:
-        TypeError: The application has no routes to ask.
+        TypeError: The application is not a result of ``install()``.
     """
     if app is None:
         return lambda _: None
     if not isinstance(app, App):
         raise TypeError(
-            f"{app!r} has no contract to check: give what falcon_pachinko.install() returned"
+            f"{app!r} has no contract to check: pass the result of falcon_pachinko.install()"
         )
     router = CompiledRouter()
     for route in app.ws_routes:
@@ -107,15 +103,15 @@ def declarations(app: Any) -> FindDeclaration:
     return find
 
 
-def unknown_fields(sent: Any, known: Any, place: str = "") -> Any:
-    """The places of a payload at which a class has no field."""
+def unknown_fields(sent: Any, known: Any, path: str = "") -> Iterator[str]:
+    """Yield the paths in a payload at which the class has no field."""
     if isinstance(sent, dict) and isinstance(known, dict):
         for name, value in sent.items():
-            where = f"{place}.{name}".removeprefix(".")
+            field = f"{path}.{name}".removeprefix(".")
             if name in known:
-                yield from unknown_fields(value, known[name], where)
+                yield from unknown_fields(value, known[name], field)
             else:
-                yield where
+                yield field
     elif isinstance(sent, list) and isinstance(known, list):
         for number, (value, other) in enumerate(zip(sent, known, strict=False)):
-            yield from unknown_fields(value, other, f"{place}[{number}]")
+            yield from unknown_fields(value, other, f"{path}[{number}]")

@@ -1,4 +1,4 @@
-"""How a connection ends other than one may have hoped."""
+"""Errors of refused and closed connections."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ..close_codes import ABNORMAL_CLOSURE
 
 
 class Refused(InvalidStatus):
-    """The handshake was answered with an HTTP status instead of being accepted.
+    """The server rejected the handshake with an HTTP status.
 
-    It is also what the library ``websockets`` raises.
+    A subclass of the error of the library ``websockets``.
 
     Attributes:
-        status_code: 403, unless the application chose another.
-        headers: The headers of the answer; names in any case.
-        body: The body of the answer.
+        status_code: The HTTP status; 403 by default.
+        headers: The response headers, case-insensitive.
+        body: The response body.
     """
 
     def __init__(self, response: Response) -> None:
@@ -33,46 +33,46 @@ class Refused(InvalidStatus):
 
 
 class Closed(ConnectionClosed):
-    """The connection is closed; what was sent before has been read.
+    """The connection is closed, and all messages sent before the close have been read.
 
-    It is also what the library ``websockets`` raises.
+    A subclass of the error of the library ``websockets``.
 
     Args:
-        closed: What the library has raised.
-        story: What was awaited and what had come, for people.
+        closed: The error of the library.
+        context: The operation that failed, for the error text.
     """
 
-    def __init__(self, closed: ConnectionClosed, story: str) -> None:
+    def __init__(self, closed: ConnectionClosed, context: str) -> None:
         super().__init__(closed.rcvd, closed.sent, closed.rcvd_then_sent)
-        self.story = story
+        self.context = context
 
     @property
     def code(self) -> int:
-        """The code of the server's close; 1006 where it went without a word, 1005 where it gave none."""
+        """The server's close code; 1005 if its close frame has none, 1006 without a close frame."""
         return code_and_reason(self.rcvd)[0]
 
     @property
     def reason(self) -> str:
-        """The reason of the server's close; empty where it gave none."""
+        """The server's close reason; may be empty."""
         return code_and_reason(self.rcvd)[1]
 
     def __str__(self) -> str:
         if self.rcvd is None:
-            how = f"the connection was lost without a close ({ABNORMAL_CLOSURE})"
+            close = f"the connection was lost without a close frame ({ABNORMAL_CLOSURE})"
         else:
-            who = "the server" if self.rcvd_then_sent is not False else "this client"
+            side = "the server" if self.rcvd_then_sent is not False else "this client"
             reason = f" ({self.reason})" if self.reason else ""
-            how = f"{who} closed the connection with {self.code}{reason}"
-        return f"{how} {self.story}"
+            close = f"{side} closed the connection with {self.code}{reason}"
+        return f"{close} {self.context}"
 
 
 def code_and_reason(rcvd: Close | None) -> tuple[int, str]:
-    """What the server's close says."""
+    """Return the code and the reason of a received close frame."""
     return (ABNORMAL_CLOSURE, "") if rcvd is None else (rcvd.code, rcvd.reason)
 
 
-def fail(problem: BaseException, failure: BaseException | None) -> None:
-    """Raise what went wrong at the end; where something has failed before, that gets a note of it instead."""
-    if failure is None:
-        raise problem
-    failure.add_note(f"And then: {type(problem).__name__}: {problem}")
+def raise_or_note(error: BaseException, earlier: BaseException | None) -> None:
+    """Raise an error of the clean-up, or add it as a note to an earlier error."""
+    if earlier is None:
+        raise error
+    earlier.add_note(f"Then, during clean-up: {type(error).__name__}: {error}")

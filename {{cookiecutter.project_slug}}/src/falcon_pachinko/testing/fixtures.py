@@ -1,12 +1,11 @@
-"""Fixtures for pytest with pytest-asyncio in its mode ``auto``; in the top ``conftest.py`` write
+"""Fixtures for pytest, with pytest-asyncio in its mode ``auto``. In the top ``conftest.py`` write
 
     pytest_plugins = ["falcon_pachinko.testing.fixtures"]
 
-and import the types of the fixtures there, if at all, ``if TYPE_CHECKING`` only: pytest wants to be the
-first to import this module.
+and import the types of the fixtures only ``if TYPE_CHECKING``, because pytest must be the first to
+import this module.
 
-Everything that they have opened is closed at the end of the test, the latest first, also when the
-test has failed.
+Applications and clients are closed at the end of the test in reverse order, also when it fails.
 """
 
 from __future__ import annotations
@@ -30,20 +29,20 @@ OpenClient = Callable[..., Awaitable[Client]]
 
 @pytest.fixture
 async def opened() -> AsyncIterator[AsyncExitStack]:
-    """What the other fixtures have opened; whatever else is put into it is closed in its turn."""
+    """The exit stack of the other fixtures; a test may add its own contexts."""
     async with AsyncExitStack() as stack:
         yield stack
 
 
 @pytest.fixture(scope="session")
 def check_contract() -> bool:
-    """Whether ``run_app`` and ``serve_app`` check what is sent; override it in ``conftest.py`` to switch it on."""
+    """Whether ``run_app`` and ``serve_app`` check sent messages; override it to enable this."""
     return False
 
 
 @pytest.fixture
 def run_app(opened: AsyncExitStack, check_contract: bool) -> RunApp:
-    """Runs an application in this process: ``chat = await run_app(app)``; options as of ``run``."""
+    """Run an application in-process: ``await run_app(app)``, with the options of ``run``."""
 
     def run_app(app: Any, **options: Any) -> Awaitable[Running]:
         return opened.enter_async_context(run(app, **{"check_contract": check_contract, **options}))
@@ -53,7 +52,7 @@ def run_app(opened: AsyncExitStack, check_contract: bool) -> RunApp:
 
 @pytest.fixture
 def serve_app(opened: AsyncExitStack, check_contract: bool) -> ServeApp:
-    """Serves an application on a free port: ``chat = await serve_app(app)``; options as of ``serve``."""
+    """Serve an application on a port: ``await serve_app(app)``, with the options of ``serve``."""
 
     def serve_app(app: Any, **options: Any) -> Awaitable[Served]:
         return opened.enter_async_context(
@@ -65,7 +64,7 @@ def serve_app(opened: AsyncExitStack, check_contract: bool) -> ServeApp:
 
 @pytest.fixture
 def open_client(opened: AsyncExitStack) -> OpenClient:
-    """Connects a client: ``alice = await open_client(chat, "/ws/chat/general")``; options as of ``connect``."""
+    """Connect a client: ``await open_client(chat, "/chat")``, with the options of ``connect``."""
 
     def open_client(running: Running, path: str, **options: Unpack[Handshake]) -> Awaitable[Client]:
         return opened.enter_async_context(running.connect(path, **options))

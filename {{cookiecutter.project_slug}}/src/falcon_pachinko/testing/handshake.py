@@ -1,4 +1,4 @@
-"""From an address to a client, over a real socket."""
+"""Connecting a client over a real socket."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .client import WAIT_SECONDS, Client
 from .contract import Declaration
 from .errors import Refused
 
-# How long a server may take to answer a close; then the connection is broken.
+# The time for a server to answer a close, before the connection is aborted.
 CLOSE_SECONDS = 1.0
 
 SMALL_BUFFER_BYTES = 4096
 
 
 class Handshake(TypedDict, total=False):
-    """What a client may say when it connects; :func:`connect` explains each."""
+    """Options of a handshake; see :func:`connect`."""
 
     headers: Mapping[str, str] | None
     cookies: Mapping[str, str] | None
@@ -35,25 +35,25 @@ class Handshake(TypedDict, total=False):
 
 
 def check_path(path: str) -> None:
-    """Refuse a path that would run into the port.
+    """Check that a path can follow a host and port.
 
     Raises:
-        ValueError: It does not begin with "/".
+        ValueError: The path does not begin with "/".
     """
     if not path.startswith("/"):
         raise ValueError(f"path {path!r} must begin with '/'")
 
 
 def check_options(options: Handshake) -> None:
-    """Refuse options that nobody would look at.
+    """Check the names of options.
 
     Raises:
-        TypeError: One is not of :class:`Handshake`.
+        TypeError: An option is not in :class:`Handshake`.
     """
     known = Handshake.__annotations__
     for name in options:
         if name not in known:
-            raise TypeError(f"connect() has no option {name!r}, but {', '.join(known)}")
+            raise TypeError(f"connect() has no option {name!r}; options: {', '.join(known)}")
 
 
 @asynccontextmanager
@@ -69,24 +69,24 @@ async def connect(
     declaration: Declaration | None = None,
     **options: Any,
 ) -> AsyncIterator[Client]:
-    """Connect to a server; the connection is closed at the end.
+    """Connect to a server, and close the connection at the end.
 
     Args:
-        url: Such as ``ws://127.0.0.1:8000/ws/chat/general?user=Alice``.
-        headers: More headers of the handshake.
+        url: The address, such as ``ws://127.0.0.1:8000/ws/chat/general?user=Alice``.
+        headers: Additional request headers.
         cookies: Cookies by name.
-        subprotocols: Those that are offered.
-        origin: What a browser says about the page, such as ``https://example.com``.
-        small_buffer: Prepare for ``pause_reading()``: the kernel buffers little, nothing is compressed.
+        subprotocols: The offered subprotocols.
+        origin: The ``Origin`` header of a browser, such as ``https://example.com``.
+        small_buffer: For ``pause_reading()``: use a small kernel buffer and no compression.
         timeout_seconds: The bound of the handshake and of every wait of the client.
-        declaration: What the application may send here; :func:`declarations` finds it.
-        options: More options of ``websockets.asyncio.client.connect``.
+        declaration: The messages that the application may send; see :func:`declarations`.
+        options: Options of ``websockets.asyncio.client.connect``.
 
     Raises:
-        Refused: The server answered with an HTTP status instead of accepting.
-        TimeoutError: It did not answer.
-        OSError: It cannot be reached.
-        Undeclared: It has sent something that is not declared.
+        Refused: The server rejected the handshake with an HTTP status.
+        TimeoutError: The server did not respond.
+        OSError: The server cannot be reached.
+        Undeclared: The application sent an undeclared message or close code.
     """
     settings: dict[str, Any] = {
         "close_timeout": CLOSE_SECONDS,
@@ -96,10 +96,10 @@ async def connect(
     }
     if small_buffer:
         settings |= {"sock": await small_socket(url), "compression": None}
-    with explained(url, timeout_seconds):
+    with translate_errors(url, timeout_seconds):
         connection = await open_connection(
             url,
-            additional_headers=all_headers(headers, cookies),
+            additional_headers=request_headers(headers, cookies),
             subprotocols=[Subprotocol(name) for name in subprotocols] or None,
             origin=None if origin is None else Origin(origin),
             proxy=None,
@@ -114,38 +114,38 @@ async def connect(
         failure = error
         raise
     finally:
-        await client.leave()
-        await client.check_rest(failure)
+        await client.aclose()
+        await client.check_unread(failure)
 
 
 @contextmanager
-def explained(url: str, timeout_seconds: float) -> Iterator[None]:
-    """Say what went wrong with a handshake."""
+def translate_errors(url: str, timeout_seconds: float) -> Iterator[None]:
+    """Raise the test kit's errors of a handshake."""
     try:
         yield
     except InvalidStatus as refused:
         raise Refused(refused.response) from None
     except TimeoutError:
         raise TimeoutError(
-            f"the handshake with {url} was not answered within {timeout_seconds} s"
+            f"no response to the handshake with {url} within {timeout_seconds} s"
         ) from None
 
 
-def all_headers(
+def request_headers(
     headers: Mapping[str, str] | None, cookies: Mapping[str, str] | None
 ) -> list[tuple[str, str]]:
-    """The headers, and the cookies as one more."""
-    found = list((headers or {}).items())
+    """Return the headers, with the cookies as a ``Cookie`` header."""
+    merged = list((headers or {}).items())
     if cookies:
-        found.append(("Cookie", "; ".join(f"{name}={value}" for name, value in cookies.items())))
-    return found
+        merged.append(("Cookie", "; ".join(f"{name}={value}" for name, value in cookies.items())))
+    return merged
 
 
 async def small_socket(url: str) -> socket.socket:
-    """A connected socket in which the kernel buffers little; by itself it may grow to megabytes."""
+    """Return a connected socket with a small receive buffer, instead of up to megabytes."""
     address = parse_uri(url)
     loop = asyncio.get_running_loop()
-    (family, kind, protocol, _, place), *_ = await loop.getaddrinfo(
+    (family, kind, protocol, _, sockaddr), *_ = await loop.getaddrinfo(
         address.host, address.port, type=socket.SOCK_STREAM
     )
     connected = socket.socket(family, kind, protocol)
@@ -153,7 +153,7 @@ async def small_socket(url: str) -> socket.socket:
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER_BYTES)
         connected.setblocking(False)
         async with asyncio.timeout(WAIT_SECONDS):
-            await loop.sock_connect(connected, place)
+            await loop.sock_connect(connected, sockaddr)
     except BaseException:
         connected.close()
         raise

@@ -1,4 +1,4 @@
-"""An application inside the process of its test: uvicorn without a socket."""
+"""An application in the process of the test, on uvicorn's protocols without a socket."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Unpack
 
-import uvicorn
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
 from websockets.asyncio.client import ClientConnection
@@ -20,51 +19,53 @@ from websockets.frames import Close
 from websockets.typing import Origin, Subprotocol
 from websockets.uri import parse_uri
 
+import uvicorn
+
 from ..close_codes import INTERNAL_ERROR
 from ..connection.inbox import Event
 from .client import WAIT_SECONDS, Client
 from .contract import FindDeclaration, declarations
-from .errors import Closed, fail
+from .errors import Closed, raise_or_note
 from .handshake import (
     CLOSE_SECONDS,
     Handshake,
-    all_headers,
     check_options,
     check_path,
-    explained,
+    request_headers,
+    translate_errors,
 )
-from .lifespan import living
-from .memory import join
-from .running import SETTINGS, STEP_SECONDS, Running, sigterm_stops
+from .lifespan import run_lifespan
+from .memory import connect_protocols
+from .running import LIFESPAN_SECONDS, UVICORN_SETTINGS, Running, stop_on_sigterm
 from .tasks import wait_ended
 
 HOST = "127.0.0.1"
 
 
 class Call:
-    """What the application does with one connection, seen from its server.
+    """A call of the application for one connection.
 
     Attributes:
-        task: The one in which it runs.
-        close: How it has closed the connection.
-        crash: What it raised.
+        task: The task that runs the application.
+        close: The application's close of the connection.
+        error: The exception that the application raised.
     """
 
     def __init__(self, send: Any) -> None:
         self.server_send = send
         self.task = asyncio.current_task()
         self.close: Close | None = None
-        self.crash: BaseException | None = None
+        self.error: BaseException | None = None
 
     async def send(self, event: Event) -> None:
-        """Let an event through, and remember a close."""
+        """Send an event, and record a close."""
         if event["type"] == "websocket.close":
             self.close = Close(event.get("code", 1000), event.get("reason") or "")
         await self.server_send(event)
 
 
 class Application:
-    """The application, with a record of each connection by the port of its client."""
+    """The application, with its calls by the port of the client."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -75,19 +76,19 @@ class Application:
         try:
             return await self.app(scope, receive, call.send)
         except (ClientDisconnected, asyncio.CancelledError):
-            raise  # how a connection may end
+            raise  # ordinary ends of a connection
         except BaseException as error:
-            call.crash = error
+            call.error = error
             raise
 
 
 class InProcess(Running):
-    """An application that is served by uvicorn's own protocol classes, over memory instead of a socket.
+    """An application served by uvicorn's protocol classes, with memory in place of a socket.
 
     Args:
-        config: uvicorn's, loaded.
-        application: The application that stands in it.
-        declaration_at: Finds what the application may send at a path.
+        config: uvicorn's configuration, loaded.
+        application: The application in the configuration.
+        declaration_at: Finds the declaration of a path.
     """
 
     def __init__(
@@ -108,14 +109,14 @@ class InProcess(Running):
 
     @asynccontextmanager
     async def connect(self, path: str, **options: Unpack[Handshake]) -> AsyncIterator[Client]:
-        """As in the base class; at the end the application's task for this connection has ended too.
+        """Connect a client; at the end wait for the application's task of the connection too.
 
         Raises:
-            Refused: The application answered with an HTTP status instead of accepting.
-            Closed: It closed with 1011, because something in it failed, and the test has not seen that.
-            TimeoutError: It did not answer, or did not end when the client was gone; then it is cancelled.
-            Exception: What the application raised and nothing in it caught.
-            Undeclared: It has sent something that it does not declare.
+            Refused: The application rejected the handshake with an HTTP status.
+            Closed: The application closed with 1011 after an error, which the test did not observe.
+            TimeoutError: The application did not respond, or did not end after the client.
+            Exception: The application raised an exception.
+            Undeclared: The application sent an undeclared message or close code.
         """
         check_path(path)
         check_options(options)
@@ -128,9 +129,9 @@ class InProcess(Running):
         failure: BaseException | None = None
         answered = False
         try:
-            with explained(path, seconds):
+            with translate_errors(path, seconds):
                 async with asyncio.timeout(seconds):
-                    headers = all_headers(options.get("headers"), options.get("cookies"))
+                    headers = request_headers(options.get("headers"), options.get("cookies"))
                     await socket.handshake(headers)
             answered = True
             yield client
@@ -139,15 +140,15 @@ class InProcess(Running):
             raise
         finally:
             if answered:
-                await client.leave()
+                await client.aclose()
             else:
                 client.vanish()
-            await self.end(client, port, failure)
+            await self.wait_application_ended(client, port, failure)
             if answered:
-                await client.check_rest(failure)
+                await client.check_unread(failure)
 
     def open_socket(self, path: str, port: int, options: Handshake) -> ClientConnection:
-        """A client's end of a connection on which nothing has been said yet."""
+        """Return the client's end of a new connection, before the handshake."""
         origin = options.get("origin")
         protocol = ClientProtocol(
             parse_uri(f"ws://{HOST}{path}"),
@@ -161,47 +162,53 @@ class InProcess(Running):
         socket = ClientConnection(
             protocol, close_timeout=CLOSE_SECONDS, max_queue=None, ping_interval=None
         )
-        server = self.config.http_protocol_class(  # type: ignore[call-arg]  # as uvicorn itself does
+        # NOTE: uvicorn calls it so, with arguments that the declared base class does not have.
+        protocol_class: Any = self.config.http_protocol_class
+        server = protocol_class(
             config=self.config, server_state=self.server_state, app_state=self.app_state
         )
-        join(server, socket, (HOST, port), (HOST, 80), self.context)
+        connect_protocols(server, socket, (HOST, port), (HOST, 80), self.context)
         return socket
 
-    async def end(self, client: Client, port: int, failure: BaseException | None) -> None:
-        """Wait until the application has ended with a client that is gone; say what is wrong with it.
+    async def wait_application_ended(
+        self, client: Client, port: int, failure: BaseException | None
+    ) -> None:
+        """Wait for the application's task of a disconnected client, and raise its errors.
 
         Args:
-            failure: What the test fails with anyhow.
+            client: The client.
+            port: Its port, the key of the call.
+            failure: The error that the test fails with.
         """
         problem: BaseException | None = None
         seconds = client.timeout_seconds
         call = self.application.calls.pop(port, None)
         if call is None or call.task is None:
             return
-        if (place := await wait_ended(call.task, seconds)) is not None:
+        if (position := await wait_ended(call.task, seconds)) is not None:
             problem = TimeoutError(
-                f"the application had not ended {seconds} s after its client was gone: {place}"
+                f"the application did not end {seconds} s after its client disconnected: {position}"
             )
-        crashed = call.close is not None and call.close.code == INTERNAL_ERROR
-        if call.crash is not None:
-            problem = call.crash
+        failed = call.close is not None and call.close.code == INTERNAL_ERROR
+        if call.error is not None:
+            problem = call.error
             if isinstance(failure, Exception):
-                raise problem  # most likely the test has failed because of it
-        elif crashed and client.close_seen != INTERNAL_ERROR:
+                raise problem  # the probable cause of the test's failure
+        elif failed and client.reported_close_code != INTERNAL_ERROR:
             closed = ConnectionClosed(call.close, None)
-            problem = Closed(closed, "and the test has not seen it; the log says why")
+            problem = Closed(closed, "and the test did not observe it; see the log")
         if problem is not None:
-            fail(problem, failure)
+            raise_or_note(problem, failure)
 
     def stop(self) -> None:
         self.stopped = True
         for connection in list(self.server_state.connections):
-            # NOTE: uvicorn raises where a connection is closing already.
+            # NOTE: uvicorn raises if the connection is already closing.
             if not connection.transport.is_closing():
                 connection.shutdown()
 
-    async def stop_in_order(self, seconds: float) -> None:
-        """Close what is open, and cancel what has not ended at the end of uvicorn's grace period."""
+    async def stop_gracefully(self, seconds: float) -> None:
+        """Close all connections, and cancel their tasks after uvicorn's grace period."""
         self.stop()
         if tasks := set(self.server_state.tasks):
             _, pending = await asyncio.wait(tasks, timeout=self.config.timeout_graceful_shutdown)
@@ -215,35 +222,35 @@ class InProcess(Running):
 async def run(
     app: Any,
     *,
-    timeout_seconds: float = STEP_SECONDS,
+    timeout_seconds: float = LIFESPAN_SECONDS,
     check_contract: bool = False,
     **options: Any,
 ) -> AsyncIterator[Running]:
-    """Run an ASGI application in this process, without a port; its lifespan too.
+    """Run an ASGI application and its lifespan in this process, without a port.
 
-    Between client and application stand uvicorn's own protocol classes, so it behaves as it does there.
+    uvicorn's protocol classes connect client and application, so the behaviour is that of uvicorn.
 
     Args:
         app: The application.
-        timeout_seconds: How long its start and its stop may take, each.
-        check_contract: Whether a client fails with ``Undeclared`` that is sent what the resource does
-            not declare.
-        options: More options of ``uvicorn.Config``, such as ``ws=PushProtocol``.
+        timeout_seconds: The bound of the startup, and of the shutdown.
+        check_contract: Whether an undeclared message fails the client that receives it with
+            ``Undeclared``.
+        options: Options of ``uvicorn.Config``, such as ``ws=PushProtocol``.
 
     Raises:
-        RuntimeError: Its start or its stop failed, or it has asked its server to stop.
-        TimeoutError: It took too long.
+        RuntimeError: The startup or the shutdown failed, or the application requested a shutdown.
+        TimeoutError: The startup or the shutdown took too long.
     """
     declaration_at = declarations(app if check_contract else None)
-    config = uvicorn.Config(app, **{**SETTINGS, "log_config": None, **options})
+    config = uvicorn.Config(app, **{**UVICORN_SETTINGS, "log_config": None, **options})
     config.load()
     application = Application(config.loaded_app)
     running = InProcess(config, application, declaration_at)
-    lifespan = living(config.loaded_app, running.app_state, timeout_seconds)
+    lifespan = run_lifespan(config.loaded_app, running.app_state, timeout_seconds)
     config.loaded_app = application
-    with sigterm_stops(running.stop):
+    with stop_on_sigterm(running.stop):
         async with lifespan:
             try:
                 yield running
             finally:
-                await running.stop_in_order(timeout_seconds)
+                await running.stop_gracefully(timeout_seconds)

@@ -1,4 +1,4 @@
-"""An application's life without a server: startup before the test, shutdown after it."""
+"""The ASGI lifespan of an application without a server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from ..connection.inbox import Event
-from .errors import fail
+from .errors import raise_or_note
 from .tasks import wait_ended
 
 
@@ -17,8 +17,8 @@ class Lifespan:
 
     Args:
         app: The application.
-        state: What it may put there is seen by each connection as ``scope["state"]``.
-        timeout_seconds: How long the start and the end may take, each.
+        state: The mapping that connections get as ``scope["state"]``.
+        timeout_seconds: The bound of the startup, and of the shutdown.
     """
 
     def __init__(self, app: Any, state: dict[str, Any], timeout_seconds: float) -> None:
@@ -26,62 +26,64 @@ class Lifespan:
         self.state = state
         self.timeout_seconds = timeout_seconds
         self.events: asyncio.Queue[Event] = asyncio.Queue()
-        self.answers: asyncio.Queue[Event] = asyncio.Queue()
+        self.responses: asyncio.Queue[Event] = asyncio.Queue()
         self.task: asyncio.Task[None]
 
-    async def live(self) -> None:
-        """Call the application."""
+    async def call_app(self) -> None:
+        """Call the application with the lifespan scope."""
         scope = {
             "type": "lifespan",
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "state": self.state,
         }
-        await self.app(scope, self.events.get, self.answers.put)
+        await self.app(scope, self.events.get, self.responses.put)
 
-    async def ask(self, step: str) -> None:
-        """Ask for one step and wait until it is done.
+    async def request(self, step: str) -> None:
+        """Request the ``startup`` or the ``shutdown`` and wait until it is complete.
 
         Raises:
-            RuntimeError: The application says that it failed, or has ended without an answer.
-            TimeoutError: It takes too long.
-            Exception: What the application raises.
+            RuntimeError: The application reported a failure, or ended before.
+            TimeoutError: The step took too long.
+            Exception: The application raised an exception.
         """
         self.events.put_nowait({"type": f"lifespan.{step}"})
-        answer = asyncio.ensure_future(self.answers.get())
+        response = asyncio.ensure_future(self.responses.get())
         try:
             await asyncio.wait(
-                {answer, self.task},
+                {response, self.task},
                 timeout=self.timeout_seconds,
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            if not answer.done():
+            if not response.done():
                 if not self.task.done():
                     raise TimeoutError(
-                        f"the application's {step} was not done within {self.timeout_seconds} s"
+                        f"the application's {step} took longer than {self.timeout_seconds} s"
                     )
                 self.task.result()
-                raise RuntimeError(f"the application ended without an answer to its {step}")
+                raise RuntimeError(f"the application ended before its {step} was complete")
         finally:
-            answer.cancel()
-        event = answer.result()
+            response.cancel()
+        event = response.result()
         if event["type"] != f"lifespan.{step}.complete":
             raise RuntimeError(f"the application's {step} failed:\n{event.get('message', '')}")
 
 
 @asynccontextmanager
-async def living(app: Any, state: dict[str, Any], timeout_seconds: float) -> AsyncIterator[None]:
-    """Start an application; at the end let it stop.
+async def run_lifespan(
+    app: Any, state: dict[str, Any], timeout_seconds: float
+) -> AsyncIterator[None]:
+    """Run the startup of an application, and its shutdown at the end.
 
     Raises:
-        RuntimeError: Its start or its stop failed; the message is the application's.
-        TimeoutError: One of them took too long.
-        Exception: What the application raises.
+        RuntimeError: The startup or the shutdown failed, with the application's message.
+        TimeoutError: The startup or the shutdown took too long.
+        Exception: The application raised an exception.
     """
     lifespan = Lifespan(app, state, timeout_seconds)
-    lifespan.task = asyncio.create_task(lifespan.live(), name="lifespan")
+    lifespan.task = asyncio.create_task(lifespan.call_app(), name="lifespan")
     failure: BaseException | None = None
     try:
-        await lifespan.ask("startup")
+        await lifespan.request("startup")
         try:
             yield
         except BaseException as error:
@@ -89,11 +91,11 @@ async def living(app: Any, state: dict[str, Any], timeout_seconds: float) -> Asy
             raise
         finally:
             try:
-                await lifespan.ask("shutdown")
+                await lifespan.request("shutdown")
             except Exception as error:
-                fail(error, failure)
+                raise_or_note(error, failure)
     finally:
         lifespan.task.cancel()
         await wait_ended(lifespan.task, timeout_seconds)
         if lifespan.task.done() and not lifespan.task.cancelled():
-            lifespan.task.exception()  # what comes after the last answer, servers ignore too
+            lifespan.task.exception()  # servers ignore errors after the shutdown, too

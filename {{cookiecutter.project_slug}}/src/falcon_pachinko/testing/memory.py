@@ -1,4 +1,4 @@
-"""A connection without a socket: two asyncio transports, each of which is what the other one writes to."""
+"""A connection without a socket: two asyncio transports that write to each other."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ Address = tuple[str, int]
 
 
 class MemoryTransport(asyncio.Transport):
-    """One end of a connection in memory. What one end writes, the other one reads in a later turn of the loop.
+    """One end of a connection in memory; the peer reads written data in a later loop iteration.
 
     Args:
-        address: Its own address, as the protocol sees it.
-        peer_address: That of the other end.
-        buffered: Whether everything that is written finds room. Otherwise the protocol is asked to pause
-            as long as the other end does not read.
-        context: Its protocol is called in this.
+        address: The local address.
+        peer_address: The address of the peer.
+        buffered: Whether the write buffer is unlimited. Otherwise the protocol's writing is paused
+            while the peer does not read.
+        context: The context in which the protocol is called.
     """
-
-    peer: MemoryTransport
 
     def __init__(
         self,
@@ -33,6 +31,7 @@ class MemoryTransport(asyncio.Transport):
         context: contextvars.Context,
     ) -> None:
         super().__init__({"sockname": address, "peername": peer_address})
+        self.peer: MemoryTransport
         self.loop = asyncio.get_running_loop()
         self.context = context
         self.buffered = buffered
@@ -43,9 +42,9 @@ class MemoryTransport(asyncio.Transport):
         self.writing_paused = False
         self.at_eof = False
         self.closing = False
-        self.lost = False
+        self.disconnected = False
 
-    # What protocols call.
+    # Called by protocols.
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self.protocol = protocol
@@ -61,24 +60,24 @@ class MemoryTransport(asyncio.Transport):
         return self.reading and not self.closing
 
     def pause_reading(self) -> None:
-        """Read nothing more; whoever writes to here has to wait."""
+        """Stop reading, and pause the writing of an unbuffered peer."""
         self.reading = False
         peer = self.peer
-        if not (peer.buffered or peer.writing_paused or peer.lost):
+        if not (peer.buffered or peer.writing_paused or peer.disconnected):
             peer.writing_paused = True
             peer.protocol.pause_writing()
 
     def resume_reading(self) -> None:
-        """Read what waits, then let those go on who write to here."""
+        """Read again, and resume the writing of the peer after its pending data."""
         self.reading = True
         self.read_soon()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Hand over; to an end that is gone it breaks the connection."""
+        """Pass data to the peer; the connection is lost if the peer has disconnected."""
         if self.closing:
             return
-        if self.peer.lost:
-            self.soon(self.lose, BrokenPipeError("the other end is gone"))
+        if self.peer.disconnected:
+            self.call_soon(self.disconnect, BrokenPipeError("the peer has disconnected"))
             return
         self.peer.unread.append(bytes(data))
         self.peer.read_soon()
@@ -87,12 +86,12 @@ class MemoryTransport(asyncio.Transport):
         return True
 
     def write_eof(self) -> None:
-        """Write nothing more."""
+        """End the stream to the peer."""
         self.peer.at_eof = True
         self.peer.read_soon()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Nothing to do: either everything finds room or nothing does."""
+        """Do nothing: the buffer is either unlimited or empty."""
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         return (0, 0)
@@ -101,31 +100,31 @@ class MemoryTransport(asyncio.Transport):
         return 0 if self.buffered else sum(map(len, self.peer.unread))
 
     def close(self) -> None:
-        """End once the other end has taken everything; read nothing more."""
+        """Stop reading, and disconnect when the peer has read all data."""
         if not self.closing:
             self.closing = True
             if self.buffered or self.peer.reading or not self.peer.unread:
-                self.soon(self.lose, None)
+                self.call_soon(self.disconnect, None)
 
     def abort(self) -> None:
-        """End at once."""
+        """Disconnect without waiting for the peer."""
         self.closing = True
-        self.soon(self.lose, None)
+        self.call_soon(self.disconnect, None)
 
-    # What the two ends do with each other.
+    # Called by the two ends.
 
-    def soon(self, function: Callable[..., object], *args: object) -> None:
-        """Call a function in a later turn of the loop."""
+    def call_soon(self, function: Callable[..., object], *args: object) -> None:
+        """Call a function in the next loop iteration, in the protocol's context."""
         self.loop.call_soon(function, *args, context=self.context)
 
     def read_soon(self) -> None:
-        """Read in a later turn of the loop."""
+        """Read in the next loop iteration."""
         if not self.scheduled:
             self.scheduled = True
-            self.soon(self.read)
+            self.call_soon(self.read)
 
     def read(self) -> None:
-        """Give the protocol one piece of what waits; when nothing waits, let the other end go on."""
+        """Pass one chunk to the protocol; resume the peer's writing when all data is read."""
         self.scheduled = False
         if self.closing or not self.reading:
             return
@@ -140,37 +139,41 @@ class MemoryTransport(asyncio.Transport):
             return
         peer = self.peer
         if peer.closing:
-            peer.soon(peer.lose, None)
+            peer.call_soon(peer.disconnect, None)
         elif peer.writing_paused and self.reading:
             peer.writing_paused = False
             peer.protocol.resume_writing()
 
-    def lose(self, error: Exception | None) -> None:
-        """Be gone, and let the other end know: after what it has not read yet, or at once where it waits."""
-        if self.lost:
+    def disconnect(self, error: Exception | None) -> None:
+        """End this side; the peer gets EOF after its unread data, or a reset while it is paused."""
+        if self.disconnected:
             return
-        self.lost = self.closing = True
+        self.disconnected = self.closing = True
         self.unread.clear()
         self.protocol.connection_lost(error)
         peer = self.peer
         peer.at_eof = True
         if peer.writing_paused or peer.closing:
-            peer.soon(peer.lose, ConnectionResetError("the other end is gone"))
+            peer.call_soon(peer.disconnect, ConnectionResetError("the peer has disconnected"))
         else:
             peer.read_soon()
 
 
-def join(
+def connect_protocols(
     server: asyncio.BaseProtocol,
     client: asyncio.BaseProtocol,
     client_address: Address,
     server_address: Address,
     context: contextvars.Context,
 ) -> None:
-    """Connect a server's protocol with a client's.
+    """Connect the protocols of a server and a client.
 
     Args:
-        context: The server's protocol is called in this, as it would be if it had nothing to do with the test.
+        server: The server's protocol.
+        client: The client's protocol.
+        client_address: The address of the client.
+        server_address: The address of the server.
+        context: The server's context, so that it does not inherit the test's context variables.
     """
     server_end = MemoryTransport(server_address, client_address, buffered=False, context=context)
     client_end = MemoryTransport(

@@ -1,4 +1,4 @@
-"""What a test has of an application that is running, in the process or behind a port."""
+"""The interface of a running application, in-process or on a port."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .. import workers
 from .client import Client
 from .handshake import Handshake
 
-# How long an application may take to start, and to stop.
-STEP_SECONDS = 15.0
+# The bound of the startup, and of the shutdown.
+LIFESPAN_SECONDS = 15.0
 
-# What run() and serve() tell uvicorn.
-SETTINGS: dict[str, Any] = {
+# Options that run() and serve() pass to uvicorn.
+UVICORN_SETTINGS: dict[str, Any] = {
     "lifespan": "on",
     "log_level": "warning",
     "timeout_graceful_shutdown": 5,
@@ -27,67 +27,67 @@ SETTINGS: dict[str, Any] = {
 
 
 class Running(ABC):
-    """An application that is running: what :func:`run` and :func:`serve` have in common."""
+    """A running application: the result of :func:`run` and :func:`serve`."""
 
     @property
     @abstractmethod
     def origin(self) -> str:
-        """What a browser says about a page that the application itself has served."""
+        """The ``Origin`` header of the application's own pages."""
 
     @abstractmethod
     def connect(
         self, path: str, **options: Unpack[Handshake]
     ) -> AbstractAsyncContextManager[Client]:
-        """Connect a client; at the end its connection is closed.
+        """Connect a client, and close its connection at the end.
 
         Args:
-            path: The path and perhaps a query, such as ``/ws/chat/general?user=Alice``.
+            path: The path with an optional query, such as ``/ws/chat/general?user=Alice``.
             options: ``headers``, ``cookies``, ``subprotocols``, ``origin``, ``small_buffer`` and
-                ``timeout_seconds``, as :func:`connect` explains them.
+                ``timeout_seconds``; see :func:`connect`.
 
         Raises:
-            Refused: The application answered with an HTTP status instead of accepting.
-            TimeoutError: It did not answer.
+            Refused: The application rejected the handshake with an HTTP status.
+            TimeoutError: The application did not respond.
             ValueError: The path does not begin with "/".
-            TypeError: There is no such option.
+            TypeError: An option is unknown.
         """
 
     @abstractmethod
     def stop(self) -> None:
-        """Stop as SIGTERM does: every connection is closed with 1012, and nobody can connect any more."""
+        """Stop as on SIGTERM: close every connection with 1012 and refuse new ones."""
 
 
 @contextmanager
-def sigterm_stops(stop: Callable[[], None]) -> Iterator[None]:
-    """Let SIGTERM stop the application and fail the test, instead of ending all tests.
+def stop_on_sigterm(stop: Callable[[], None]) -> Iterator[None]:
+    """Stop the application on SIGTERM and fail the test, instead of ending the test run.
 
-    A worker that dies sends it to its own process.
+    A failed worker sends the signal to its own process.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's affair
+        yield  # only the main thread handles signals
         return
     loop = asyncio.get_running_loop()
-    asked = False
-    story = "the application has asked its server to stop (SIGTERM), as the death of a worker does"
+    requested = False
+    reason = "the application requested a shutdown (SIGTERM), as after the failure of a worker"
 
     def on_signal(*_: object) -> None:
-        nonlocal asked
-        asked = True
+        nonlocal requested
+        requested = True
         loop.call_soon_threadsafe(stop)
 
     before = signal.signal(signal.SIGTERM, on_signal)
     try:
         yield
     except BaseException as error:
-        if asked:
-            error.add_note(story)
+        if requested:
+            error.add_note(reason)
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
-        # NOTE: it is the test that fails, not the process.
+        # NOTE: the test fails, so the process must not end.
         for ending in tuple(workers.endings):
             ending.remove_done_callback(workers.on_ending)
             workers.endings.discard(ending)
             ending.cancel()
-    if asked:
-        raise RuntimeError(f"{story}: the log says why")
+    if requested:
+        raise RuntimeError(f"{reason}: see the log")

@@ -1,4 +1,4 @@
-"""Waiting for tasks to end, with a bound."""
+"""Bounded waits for the end of a task."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import Any
 
 
 async def wait_ended(task: asyncio.Task[Any], timeout_seconds: float) -> str | None:
-    """Wait until a task has ended, whatever its result; cancel it where it does not in time.
+    """Wait until a task has ended, with any result; cancel it at the bound.
 
     Returns:
-        ``None`` when it has ended by itself, else a clause that says where it was.
+        ``None`` if the task ended, otherwise its position, for an error text.
     """
     try:
         await asyncio.wait({task}, timeout=timeout_seconds)
-        place = None if task.done() else place_of(task)
+        position = None if task.done() else position_of(task)
     finally:
         task.cancel()
-    if place is None:
+    if position is None:
         return None
     await asyncio.wait({task}, timeout=timeout_seconds)
-    outcome = "was cancelled" if task.done() else "goes on although it was cancelled"
-    return f"it was {place} and {outcome}"
+    outcome = "was cancelled" if task.done() else "ignores its cancellation"
+    return f"it was {position} and {outcome}"
 
 
-def place_of(task: asyncio.Task[Any]) -> str:
-    """Where a task waits: the innermost line that is not asyncio's own, also in a task that it awaits."""
-    place = "nowhere"
+def position_of(task: asyncio.Task[Any]) -> str:
+    """Return the innermost line of a task outside asyncio, also in tasks that it awaits."""
+    position = "at an unknown position"
     waiter: Any = task
     seen: set[Any] = set()  # two tasks may wait for each other
     while isinstance(waiter, asyncio.Task) and waiter not in seen:
@@ -35,8 +35,8 @@ def place_of(task: asyncio.Task[Any]) -> str:
         while (frame := getattr(awaited, "cr_frame", None)) is not None:
             if not frame.f_globals.get("__name__", "").startswith("asyncio"):
                 code = frame.f_code
-                place = f"in {code.co_qualname} ({code.co_filename}:{frame.f_lineno})"
+                position = f"in {code.co_qualname} ({code.co_filename}:{frame.f_lineno})"
             awaited = awaited.cr_await
-        # NOTE: what a coroutine awaits does not tell its task; only this attribute of asyncio's does.
+        # NOTE: only this private attribute of asyncio gives the task that a task awaits.
         waiter = getattr(waiter, "_fut_waiter", None)
-    return place
+    return position
