@@ -62,5 +62,5 @@ def test_new_resources_leave_all_green(
     assert "wrote" not in contract, "the contract is up to date"
     suite = ("tests/unit", "tests/integration", "tests/e2e")
     python("pytest", "-q", "-m", "not engine", *suite)
-    changed = "All files are as they came with falcon_pachinko"
+    changed = "All files are unchanged since falcon_pachinko"
     assert changed in python("falcon_pachinko", "verify"), "nothing of the framework is written"

@@ -112,7 +112,7 @@ def test_update_of_an_older_project_keeps_local_changes(
     assert not (project / "docs" / "gone.md").exists()
     assert (project / ".env").read_bytes() == secret
     verified = run(project / "src", sys.executable, "-B", "-m", "falcon_pachinko", "verify")
-    assert verified.startswith("All files are as they came")
+    assert verified.startswith("All files are unchanged")
 
     # The remaining difference is the owner's changes, without the files of hooks.
     difference = run(project, *cruft, "diff")

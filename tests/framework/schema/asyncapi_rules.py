@@ -1,7 +1,7 @@
-"""What makes a document a good one: AsyncAPI's own schema, and references that lead somewhere.
+"""Validation of AsyncAPI documents: the official schema, references and examples.
 
-The schema lies in the folder beside this file as the AsyncAPI Initiative publishes it (npm
-``@asyncapi/specs`` 6.11.1, Apache License 2.0), but for a newline at the end.
+The schema in ``asyncapi_schema/`` is the one of the AsyncAPI Initiative (npm ``@asyncapi/specs``
+6.11.1, Apache License 2.0), with a newline added at the end.
 """
 
 import json
@@ -17,14 +17,14 @@ OFFICIAL = Path(__file__).parent / "asyncapi_schema" / "3.0.0.json"
 
 
 def problems_of(document: dict[str, Any]) -> list[str]:
-    """What is wrong with a document, one line each."""
+    """Return the errors of a document, one line each."""
     validator = Draft7Validator(json.loads(OFFICIAL.read_text(encoding="utf-8")))
     found = []
     for error in validator.iter_errors(document):
         cause = best_match([error]) or error
         found.append(f"{cause.json_path}: {cause.message}")
     for reference in references_in(document):
-        if not leads_somewhere(document, reference):
+        if not resolves(document, reference):
             found.append(f"nothing is at {reference}")
     for name, message in document["components"]["messages"].items():
         schema = {**message["payload"], "components": document["components"]}
@@ -35,7 +35,7 @@ def problems_of(document: dict[str, Any]) -> list[str]:
 
 
 def references_in(node: Any) -> Iterator[str]:
-    """Every reference, wherever it is."""
+    """Yield every reference in a document."""
     if isinstance(node, dict):
         if isinstance(node.get("$ref"), str):
             yield node["$ref"]
@@ -46,20 +46,20 @@ def references_in(node: Any) -> Iterator[str]:
             yield from references_in(value)
 
 
-def leads_somewhere(document: Any, reference: str) -> bool:
-    """Whether something is at the place that a reference names (RFC 6901)."""
+def resolves(document: Any, reference: str) -> bool:
+    """Return whether a reference points into the document (RFC 6901)."""
     if not reference.startswith("#/"):
         return False
-    place = document
+    node = document
     for part in reference.removeprefix("#/").split("/"):
         key = part.replace("~1", "/").replace("~0", "~")
-        if not isinstance(place, dict) or key not in place:
+        if not isinstance(node, dict) or key not in node:
             return False
-        place = place[key]
+        node = node[key]
     return True
 
 
 def as_json(document: dict[str, Any]) -> dict[str, Any]:
-    """The document as who reads its JSON sees it."""
-    read: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(document))
-    return read
+    """Return the document after a round trip through JSON."""
+    decoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(document))
+    return decoded

@@ -1,4 +1,4 @@
-"""The AsyncAPI document says what the routed resources understand and send."""
+"""The AsyncAPI document of the routed resources."""
 
 import datetime
 import enum
@@ -43,7 +43,7 @@ class Tree(msgspec.Struct, tag="tree"):
 
 
 class Order(msgspec.Struct, rename="camel"):
-    """Payload of ``order it/now``: all that msgspec can say."""
+    """Payload of ``order it/now``: many kinds of types."""
 
     first_name: Annotated[str, msgspec.Meta(min_length=2, max_length=3, description="A ``name``.")]
     tree: Tree | Leaf
@@ -62,7 +62,7 @@ class Told(Message, frozen=True):
     """Something has
     happened.
 
-    More about it, for who reads the source.
+    Details for readers of the source.
     """
 
     is_done: bool
@@ -73,11 +73,11 @@ class Told(Message, frozen=True):
 class Room(WebSocketResource):
     """One room.
 
-    What only the source needs to say.
+    Details for readers of the source.
     """
 
     sends = (Told, bytes)
-    closes = {4404: "there is no such room"}  # noqa: RUF012 - as people write it
+    closes = {4404: "there is no such room"}  # noqa: RUF012 - as in an application
     limits = Limits(max_message_bytes=1000)
 
     async def on_connect(
@@ -118,7 +118,7 @@ def describe_app(app: App, schemes: dict[str, Any] = SCHEMES) -> dict[str, Any]:
     return document
 
 
-def test_it_is_valid_with_all_that_a_payload_can_be() -> None:
+def test_the_document_is_valid_for_many_kinds_of_payloads() -> None:
     document = document_of(("/rooms/{room}/{number:int}", Room))
     assert document["asyncapi"] == "3.0.0"
     assert document["info"] == INFO
@@ -127,7 +127,7 @@ def test_it_is_valid_with_all_that_a_payload_can_be() -> None:
     ]
 
 
-def test_the_rules_see_what_is_wrong() -> None:
+def test_the_rules_report_invalid_documents() -> None:
     document = document_of(("/rooms/{room}/{number:int}", Room))
     document["channels"]["room"]["adress"] = "/rooms"
     document["operations"]["sendRoom"]["channel"]["$ref"] = "#/channels/hall"
@@ -138,11 +138,11 @@ def test_the_rules_see_what_is_wrong() -> None:
     assert "example of told: 'told' was expected" in problems
 
 
-def test_a_route_is_a_channel_with_its_parameters_and_its_close_codes() -> None:
+def test_a_route_is_a_channel_with_parameters_and_close_codes() -> None:
     channel = document_of(("/rooms/{room}/{number:int}", Room))["channels"]["room"]
     assert channel["address"] == "/rooms/{room}/{number}"
     assert channel["title"] == "Room"
-    assert channel["description"].startswith("One room. Both ways")
+    assert channel["description"].startswith("One room. Messages in both directions")
     assert channel["parameters"] == {
         "room": {"description": "Its name.", "examples": ["general"]},
         "number": {},
@@ -154,7 +154,7 @@ def test_a_route_is_a_channel_with_its_parameters_and_its_close_codes() -> None:
     assert codes["1009"] == "a message is larger than 1,000 bytes"
 
 
-def test_there_is_an_operation_each_way() -> None:
+def test_each_direction_has_an_operation() -> None:
     operations = document_of(("/rooms/{room}/{number}", Room))["operations"]
     named = {
         (name, each["action"]): [ref["$ref"].rpartition("/")[2] for ref in each["messages"]]
@@ -166,7 +166,7 @@ def test_there_is_an_operation_each_way() -> None:
     }
 
 
-def test_a_message_is_described_as_it_is_on_the_wire() -> None:
+def test_a_message_is_described_with_its_envelope() -> None:
     document = document_of(("/rooms/{room}/{number}", Room))
     messages, schemas = document["components"]["messages"], document["components"]["schemas"]
     assert messages["told"] == {
@@ -207,7 +207,7 @@ def test_a_message_is_described_as_it_is_on_the_wire() -> None:
     assert "discriminator" not in schemas["Order"]["properties"]["tree"]
 
 
-def test_a_payload_that_may_be_missing_is_not_required() -> None:
+def test_an_optional_payload_is_not_required() -> None:
     message = document_of(("/rooms/{room}/{number}", Room))["components"]["messages"]["any"]
     assert message["payload"]["required"] == ["type"]
     assert message["examples"] == [{"payload": {"type": "any"}}]
@@ -224,16 +224,16 @@ def test_binary_messages_have_no_envelope() -> None:
     assert messages["serverBinary"]["contentType"] == "application/octet-stream"
 
 
-def test_messages_have_the_words_of_their_payload_where_the_handler_has_none() -> None:
+def test_a_message_has_the_summary_of_its_payload_if_the_handler_has_none() -> None:
     class Plain(WebSocketResource):
         @handles_message("order")
         async def order(self, ws: WebSocketLike, payload: Order) -> None: ...
 
     summary = document_of(("/", Plain))["components"]["messages"]["order"]["summary"]
-    assert summary == "Payload of `order it/now`: all that msgspec can say."
+    assert summary == "Payload of `order it/now`: many kinds of types."
 
 
-def test_channels_share_what_they_agree_on_and_nothing_else() -> None:
+def test_channels_share_equal_messages_only() -> None:
     class Hall(WebSocketResource):
         @handles_message("leaf")
         async def leaf(self, ws: WebSocketLike, payload: Tree) -> None: ...
@@ -263,7 +263,7 @@ class Whole(Message, frozen=True):
     part: Part
 
 
-def test_a_message_may_stand_inside_another_one() -> None:
+def test_a_message_may_be_a_field_of_another_one() -> None:
     class Builder(WebSocketResource):
         sends = (Whole, Part)
 
@@ -275,7 +275,7 @@ def test_a_message_may_stand_inside_another_one() -> None:
     assert components["schemas"][payload.rpartition("/")[2]]["required"] == ["size"]
 
 
-def test_two_classes_of_one_name_are_refused() -> None:
+def test_two_classes_with_one_qualified_name_are_refused() -> None:
     def make() -> type[msgspec.Struct]:
         return msgspec.defstruct("Same", [("x", int)], module="tests")
 
@@ -285,11 +285,11 @@ def test_two_classes_of_one_name_are_refused() -> None:
 
     first.__annotations__["payload"], second.__annotations__["payload"] = make(), make()
     handlers = {"first": handles_message("a")(first), "second": handles_message("b")(second)}
-    with pytest.raises(RegistrationError, match="two classes have the module and the name of"):
+    with pytest.raises(RegistrationError, match="two classes share the module and name"):
         document_of(("/", type("Twice", (WebSocketResource,), handlers)))
 
 
-def test_a_resource_that_says_nothing_still_sends_errors() -> None:
+def test_a_resource_without_messages_still_sends_errors() -> None:
     class Quiet(WebSocketResource):
         pass
 
@@ -302,20 +302,20 @@ def make_room(*args: Any) -> Room:
     return Room()
 
 
-def make_anything(*args: Any):  # type: ignore[no-untyped-def]
+def make_unannotated(*args: Any):  # type: ignore[no-untyped-def]
     return Room()
 
 
 @pytest.mark.parametrize(
     "factory", [make_room, functools.partial(Room), functools.partial(make_room)]
 )
-def test_a_factory_that_names_its_class_is_described_like_the_class(factory: Any) -> None:
+def test_an_annotated_factory_is_described_like_its_class(factory: Any) -> None:
     assert document_of(("/{room}/{number}", factory)) == document_of(("/{room}/{number}", Room))
 
 
-def test_a_factory_that_does_not_is_refused_with_the_way_out() -> None:
+def test_an_unannotated_factory_is_refused_with_the_remedy() -> None:
     with pytest.raises(RegistrationError, match=r"annotate it with the resource's class"):
-        document_of(("/", make_anything))
+        document_of(("/", make_unannotated))
 
 
 def test_a_pattern_needs_an_example() -> None:

@@ -1,4 +1,4 @@
-"""An example fits its type, whatever that is."""
+"""Examples match their types."""
 
 import dataclasses
 import datetime
@@ -90,7 +90,7 @@ META = msgspec.Meta
     ],
     ids=str,
 )
-def test_an_example_is_the_plainest_value_that_fits(payload_type: Any, example: Any) -> None:
+def test_an_example_is_a_default_value_within_the_bounds(payload_type: Any, example: Any) -> None:
     assert example_of(payload_type) == example
 
 
@@ -103,6 +103,6 @@ def test_an_example_is_the_plainest_value_that_fits(payload_type: Any, example: 
     ],
     ids=str,
 )
-def test_an_example_that_would_not_fit_is_refused(payload_type: Any) -> None:
-    with pytest.raises(ValueError, match="does not fit: Expected"):
+def test_an_example_that_does_not_match_is_refused(payload_type: Any) -> None:
+    with pytest.raises(ValueError, match="does not match: Expected"):
         example_of(payload_type)

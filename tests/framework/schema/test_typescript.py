@@ -1,4 +1,4 @@
-"""The types for TypeScript say what the document says."""
+"""TypeScript types of the messages in a document."""
 
 import textwrap
 from typing import Annotated, Any, Literal
@@ -48,7 +48,7 @@ class ConnectionState(msgspec.Struct):
 
 
 class Moved(Message, frozen=True):
-    """Somebody has moved."""
+    """A piece was moved."""
 
     by_whom: str
 
@@ -109,11 +109,11 @@ def test_every_kind_of_schema_has_its_type() -> None:
     assert "export type Nothing = Record<string, never>;\n" in types
 
 
-def test_what_may_be_left_out_of_an_array_is_optional() -> None:
+def test_an_array_item_with_a_default_is_optional() -> None:
     assert "export type Pair = [number, (string)?];\n" in types_of(board=Board)
 
 
-def test_a_name_that_is_taken_is_changed() -> None:
+def test_a_reserved_name_is_changed() -> None:
     assert "export interface ConnectionState_ {\n  pair: Pair;\n}\n" in types_of(board=Board)
 
 
@@ -135,7 +135,7 @@ def test_each_side_of_a_channel_has_its_messages() -> None:
 
         /** `/board` */
         export interface BoardServerMessages {
-          /** Somebody has moved. */
+          /** A piece was moved. */
           moved: Moved;
         """
         )
@@ -150,7 +150,7 @@ def test_several_channels_are_joined() -> None:
     assert "export interface LobbyClientMessages {\n}\n" in types
 
 
-def test_without_a_channel_there_is_nothing_to_say() -> None:
+def test_a_document_without_channels_has_empty_records() -> None:
     assert types_of() == (
         "export type ClientMessages = Record<string, never>;\n\n"
         "export type ServerMessages = Record<string, never>;\n"

@@ -1,4 +1,4 @@
-"""The test kit's switch: a client that is told what nobody declares fails, by the message's name."""
+"""``check_contract``: undeclared messages and close codes fail the client that receives them."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -30,7 +30,7 @@ class Forgotten(Message, frozen=True):
 
 class Parrot(WebSocketResource):
     sends: ClassVar[Sequence[type[Message] | type[bytes]]] = (Said,)
-    closes = {4001: "enough"}  # noqa: RUF012 - as people write it
+    closes = {4001: "enough"}  # noqa: RUF012 - as in an application
 
     @handles_message("json")
     async def json(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
@@ -67,11 +67,11 @@ def app() -> App:
 
 @pytest.fixture(params=[run, serve], ids=["run", "serve"])
 def open_app(request: pytest.FixtureRequest, app: App) -> Open:
-    """Run or serve the application with the switch on."""
+    """Run or serve the application with the check enabled."""
     return lambda: request.param(app, check_contract=True)
 
 
-async def test_an_undeclared_message_fails_by_its_name(open_app: Open) -> None:
+async def test_an_undeclared_message_fails_with_its_type(open_app: Open) -> None:
     async with open_app() as parrots, parrots.connect("/parrots/1?user=Alice") as alice:
         await alice.send("forgotten")
         with pytest.raises(
@@ -82,8 +82,8 @@ async def test_an_undeclared_message_fails_by_its_name(open_app: Open) -> None:
             await alice.receive()
 
 
-async def overlook(parrots: Running, failure: Exception | None = None) -> None:
-    """Be told something undeclared, read nothing, and perhaps fail."""
+async def ignore_messages(parrots: Running, failure: Exception | None = None) -> None:
+    """Receive an undeclared message without reading it, and optionally fail."""
     async with parrots.connect("/parrots/1") as alice:
         await alice.send("forgotten")
         await alice.send("json", {"message": {"type": "said", "payload": {"text": "x"}}})
@@ -93,20 +93,20 @@ async def overlook(parrots: Running, failure: Exception | None = None) -> None:
             raise failure
 
 
-async def test_it_fails_even_if_nobody_reads_it(open_app: Open) -> None:
+async def test_an_unread_undeclared_message_fails(open_app: Open) -> None:
     async with open_app() as parrots:
         with pytest.raises(Undeclared, match="'forgotten'"):
-            await overlook(parrots)
+            await ignore_messages(parrots)
 
 
-async def test_a_test_that_fails_anyhow_gets_a_note_of_it(open_app: Open) -> None:
+async def test_an_undeclared_message_is_a_note_of_an_earlier_failure(open_app: Open) -> None:
     async with open_app() as parrots:
         with pytest.raises(ZeroDivisionError) as failure:
-            await overlook(parrots, ZeroDivisionError())
+            await ignore_messages(parrots, ZeroDivisionError())
     assert "'forgotten' it does not declare" in "".join(failure.value.__notes__)
 
 
-async def test_the_switch_is_off_unless_it_is_asked_for(app: App) -> None:
+async def test_the_check_is_off_by_default(app: App) -> None:
     for open_app in (run, serve):
         async with open_app(app) as parrots, parrots.connect("/parrots/1") as alice:
             await alice.send("forgotten")
@@ -137,7 +137,7 @@ MISFITS = [
 ]
 
 
-async def test_a_dict_that_fits_is_as_good_as_an_instance(open_app: Open) -> None:
+async def test_a_dict_that_fits_a_declared_class_passes(open_app: Open) -> None:
     async with open_app() as parrots, parrots.connect("/parrots/1") as alice:
         for message in FITTING:
             await alice.send("json", {"message": message})
@@ -154,7 +154,7 @@ async def test_a_dict_that_does_not_fit_fails(app: App, message: Any, complaint:
             await alice.receive()
 
 
-async def test_text_that_is_no_message_fails(app: App) -> None:
+async def test_text_that_is_not_a_message_fails(app: App) -> None:
     async with run(app, check_contract=True) as parrots, parrots.connect("/parrots/1") as alice:
         await alice.send("text", {"message": "Hello?"})
         with pytest.raises(Undeclared, match="Parrot sent 'Hello\\?'"):
@@ -172,8 +172,8 @@ async def test_binary_messages_are_declared_as_bytes(app: App) -> None:
                 await alice.receive_raw()
 
 
-async def be_closed(parrots: Running, code: int) -> None:
-    """Let the application close with a code."""
+async def request_close(parrots: Running, code: int) -> None:
+    """Request a close with a code."""
     async with parrots.connect("/parrots/1") as alice:
         await alice.send("close", {"code": code})
         assert (await alice.wait_closed())[0] == code
@@ -182,29 +182,29 @@ async def be_closed(parrots: Running, code: int) -> None:
 async def test_an_undeclared_close_code_fails(open_app: Open) -> None:
     async with open_app() as parrots:
         with pytest.raises(Undeclared, match=r"Parrot closed with 4002: .*Parrot\.closes"):
-            await be_closed(parrots, 4002)
+            await request_close(parrots, 4002)
 
 
 @pytest.mark.parametrize("code", [1000, 3000, 4001])
-async def test_declared_codes_and_those_of_the_protocol_may_be_used(app: App, code: int) -> None:
+async def test_declared_and_protocol_close_codes_pass(app: App, code: int) -> None:
     async with run(app, check_contract=True) as parrots:
-        await be_closed(parrots, code)
+        await request_close(parrots, code)
 
 
-async def test_what_the_client_closes_with_is_its_own_affair(open_app: Open) -> None:
+async def test_the_close_code_of_the_client_is_not_checked(open_app: Open) -> None:
     async with open_app() as parrots, parrots.connect("/parrots/1") as alice:
         await alice.close(4999)
 
 
-async def test_a_path_without_a_route_has_nothing_to_check(app: App) -> None:
-    find = declarations(app)
-    assert find("/nothing") is None
-    found = find("/parrots/7?user=Alice")
+async def test_a_path_without_a_route_has_no_declaration(app: App) -> None:
+    find_declaration = declarations(app)
+    assert find_declaration("/nothing") is None
+    found = find_declaration("/parrots/7?user=Alice")
     assert found is not None
     assert found.contract.name == "Parrot"
 
 
 async def test_an_application_without_routes_cannot_be_checked() -> None:
-    with pytest.raises(TypeError, match=r"give what falcon_pachinko\.install\(\) returned"):
+    with pytest.raises(TypeError, match=r"pass the result of falcon_pachinko\.install\(\)"):
         async with run(falcon.asgi.App(), check_contract=True):
             pass
