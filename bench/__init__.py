@@ -1,1 +1,1 @@
-"""Benchmarks of the framework against its peers, side by side in one run: ``make bench``."""
+"""Benchmarks of the framework and its peers, interleaved in one run: ``make bench``."""

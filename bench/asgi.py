@@ -1,4 +1,4 @@
-"""Serve an ASGI application with uvicorn on a free port, and print the port: a process of its own."""
+"""Serve an ASGI application with uvicorn on a free port, which is printed."""
 
 import argparse
 import socket
@@ -7,15 +7,15 @@ import uvicorn
 
 
 def main() -> None:
-    """All get the same server, event loop and protocol, but for the one that ``--push`` gives."""
+    """Serve with the same server, event loop and protocol for all, except with ``--push``."""
     parser = argparse.ArgumentParser(prog="python -m bench.asgi", description=__doc__)
-    parser.add_argument("app", help="such as bench.servers.bare:app")
+    parser.add_argument("app", help="import path, such as bench.servers.bare:app")
     parser.add_argument("--push", action="store_true", help="serve with PushProtocol")
-    parser.add_argument("--deflate", action="store_true", help="agree to permessage-deflate")
+    parser.add_argument("--deflate", action="store_true", help="accept permessage-deflate")
     options = parser.parse_args()
     if options.push:
-        from falcon_pachinko.uvicorn.gc_tuning import freeze_startup_objects
         from falcon_pachinko.uvicorn import PushProtocol
+        from falcon_pachinko.uvicorn.gc_tuning import freeze_startup_objects
 
         freeze_startup_objects()
     config = uvicorn.Config(

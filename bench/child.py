@@ -1,4 +1,4 @@
-"""Processes that are told and answer lines."""
+"""Child processes that exchange lines with this process."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import IO
 
 END_SECONDS = 10
-SHOWN_BYTES = 4_000
+REPORTED_BYTES = 4_000
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A process that answers with lines.
+    """A child process.
 
     Attributes:
-        name: What errors call it.
-        errors: Where it complains.
+        name: The name in error messages.
+        errors: The file of its standard error.
     """
 
     name: str
@@ -33,28 +33,28 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self.process.pid
 
-    def tell(self, line: str) -> None:
-        """Write a line to it."""
+    def write_line(self, line: str) -> None:
+        """Write a line to its standard input."""
         assert self.process.stdin is not None
         print(line, file=self.process.stdin)
 
-    def listen(self, bound_seconds: float) -> str:
-        """Wait for its next line.
+    def read_line(self, timeout_seconds: float) -> str:
+        """Wait for the next line of its standard output.
 
         Raises:
-            RuntimeError: It has ended or is late; with the end of what it complained about.
+            RuntimeError: The process ended or is late; the message has the end of its errors.
         """
         assert self.process.stdout is not None
-        ready, _, _ = select.select([self.process.stdout], [], [], bound_seconds)
+        ready, _, _ = select.select([self.process.stdout], [], [], timeout_seconds)
         line = self.process.stdout.readline() if ready else ""
         if not line:
-            what = "ended" if ready else f"said nothing for {bound_seconds} s"
+            problem = "ended" if ready else f"wrote nothing for {timeout_seconds} s"
             self.errors.seek(0)
-            complaint = self.errors.read()[-SHOWN_BYTES:].decode(errors="replace")
-            raise RuntimeError(f"{self.name} {what}\n{complaint}")
+            errors = self.errors.read()[-REPORTED_BYTES:].decode(errors="replace")
+            raise RuntimeError(f"{self.name} {problem}\n{errors}")
         return line
 
 
@@ -62,7 +62,7 @@ class Child:
 def start(
     name: str, command: Sequence[str], folder: Path, environment: Mapping[str, str]
 ) -> Iterator[Child]:
-    """Start a process in a folder; it is killed at the end of the block, and so are those that it has started so."""
+    """Start a process in a folder, and kill it and its own children at the end."""
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             command,
@@ -78,16 +78,16 @@ def start(
         try:
             yield Child(name, process, errors)
         finally:
-            # NOTE: some servers wait for ever for clients that are gone; a goodbye matters to nobody.
+            # NOTE: some servers wait forever for disconnected clients, so there is no graceful stop.
             process.kill()
             process.communicate(timeout=END_SECONDS)
 
 
 def die_with_parent() -> None:
-    """Linux: a parent that is killed cannot end its children."""
+    """Request SIGKILL when the parent ends (Linux), because a killed parent cannot end children."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def python(*arguments: str) -> list[str]:
-    """The command that runs Python as this process does, but leaves no caches behind."""
+    """Return a command for this Python, without bytecode caches."""
     return [sys.executable, "-B", *arguments]

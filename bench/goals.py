@@ -1,4 +1,4 @@
-"""What the framework is to reach, each from one interleaved run."""
+"""Bounds for the figures of the framework, each from one interleaved run."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from .run import Outcomes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """A bound for one figure of ours.
+    """A bound for one figure.
 
     Attributes:
-        what: In words.
-        workload: Where it is measured.
-        server: Whose figure it is.
-        figure: Which one.
-        against: The server with which it is compared in each round; empty for the figure itself.
-        difference: Whether they are subtracted; otherwise they are divided.
-        worst: Whether no round may be above the bound; otherwise it is for the median.
+        title: A description.
+        workload: The name of the workload.
+        server: The name of the server.
+        figure: The name of the figure.
+        against: The server that it is compared with in each round; empty for the figure itself.
+        difference: Whether the difference is bounded; otherwise the ratio.
+        worst: Whether the worst round is bounded; otherwise the median.
         at_most: The bound.
     """
 
-    what: str
+    title: str
     workload: str
     server: str = "push"
     figure: str = "cpu_us"
@@ -34,7 +34,7 @@ class Goal:
     at_most: float
 
     def measured(self, results: Mapping[str, Outcomes]) -> float | None:
-        """The median over all rounds, or the worst; ``None`` where it has not been measured."""
+        """Return the median or the worst of all rounds; ``None`` if it was not measured."""
         outcomes = results.get(self.workload, {})
         values = figures(outcomes, self.server, self.figure)
         if self.against:
@@ -47,81 +47,81 @@ class Goal:
 
 
 def figures(outcomes: Outcomes, server: str, figure: str) -> list[float]:
-    """A figure of a server in each round."""
+    """Return a figure of a server, by round."""
     return [outcome[figure] for outcome in outcomes.get(server, ())]
 
 
 GOALS = (
     Goal(
-        what="fan-out to 100, push, against the bare ASGI loop",
+        title="fan-out to 100, push, against the bare ASGI loop",
         workload="fan-out-100",
         against="bare",
         at_most=0.65,
     ),
     Goal(
-        what="the same with 8 messages in flight per room",
+        title="the same with 8 messages in flight per room",
         workload="in-flight",
         against="bare",
         at_most=0.22,
     ),
     Goal(
-        what="the same with deflate negotiated",
+        title="the same with deflate negotiated",
         workload="deflate",
         against="bare",
         at_most=0.32,
     ),
     Goal(
-        what="fan-out to 100, push, against Node ws",
+        title="fan-out to 100, push, against Node ws",
         workload="fan-out-100",
         against="ws",
         at_most=0.85,
     ),
     Goal(
-        what="fan-out to 100, push, against send(2) in a C loop",
+        title="fan-out to 100, push, against send(2) in a C loop",
         workload="fan-out-100",
         against="floor",
         at_most=1.3,
     ),
     Goal(
-        what="fan-out to 100, portable, against the bare ASGI loop in the same process",
+        title="fan-out to 100, portable, against the bare ASGI loop in the same process",
         workload="beside",
         server="portable-beside",
         against="bare-beside",
         at_most=1.10,
     ),
     Goal(
-        what="fan-out to 1,000, push, against Starlette's send_json",
+        title="fan-out to 1,000, push, against Starlette's send_json",
         workload="fan-out-1000",
         against="starlette",
         at_most=0.45,
     ),
     Goal(
-        what="fan-out to 100, push, against python-socketio",
+        title="fan-out to 100, push, against python-socketio",
         workload="fan-out-100",
         against="socketio",
         at_most=1 / 8,
     ),
     Goal(
-        what="fan-out to 100, push, against Django Channels in memory",
+        title="fan-out to 100, push, against Django Channels in memory",
         workload="fan-out-100",
         against="channels",
         at_most=1 / 35,
     ),
     Goal(
-        what="echo with typed dispatch, portable, against a bare ASGI echo",
+        title="echo with typed dispatch, portable, against a bare ASGI echo",
         workload="echo",
         server="portable",
         against="bare",
         at_most=1.20,
     ),
     Goal(
-        what="echo with typed dispatch, push, against a bare ASGI echo",
+        title="echo with typed dispatch, push, against a bare ASGI echo",
         workload="echo",
         against="bare",
         at_most=0.95,
     ),
     Goal(
-        what="memory per idle connection over bare ASGI, KiB, 5,000 connections, push",
+        title="memory per idle connection over bare ASGI, KiB, 5,000 connections, push",
         workload="memory",
         figure="kib",
         against="bare",
@@ -129,7 +129,7 @@ GOALS = (
         at_most=5.0,
     ),
     Goal(
-        what="the same, portable",
+        title="the same, portable",
         workload="memory",
         server="portable",
         figure="kib",
@@ -138,35 +138,35 @@ GOALS = (
         at_most=5.0,
     ),
     Goal(
-        what="p99 of the others with one stalled reader, against none",
+        title="p99 of the others with one stalled reader, against none",
         workload="stall",
         figure="p99_ratio",
         at_most=1.15,
     ),
     Goal(
-        what="two processes over an engine, against one without, per delivery, rooms of 100",
+        title="two processes over Valkey, against one without, per delivery, rooms of 100",
         workload="two-processes",
         server="push-two-nodes",
         against="push",
         at_most=1.08,
     ),
     Goal(
-        what="the same against python-socketio's two processes over it",
+        title="the same against two processes of python-socketio over Valkey",
         workload="two-processes",
         server="push-two-nodes",
         against="socketio-two-nodes",
         at_most=1 / 3,
     ),
     Goal(
-        what="the same against Django Channels' two processes over it",
+        title="the same against two processes of Django Channels over Valkey",
         workload="two-processes",
         server="push-two-nodes",
         against="channels-two-nodes",
         at_most=1 / 10,
     ),
     Goal(
-        what="p50 that an engine adds at 100 messages a second in one room, ms",
-        workload="engine-latency",
+        title="p50 added by Valkey at 100 messages a second in one room, ms",
+        workload="redis-latency",
         server="push-one-node",
         figure="p50_ms",
         against="push",
@@ -174,14 +174,14 @@ GOALS = (
         at_most=0.6,
     ),
     Goal(
-        what="CPU of publishing, joined per turn, against one awaited PUBLISH each",
+        title="CPU of publishing, joined per loop iteration, against one awaited PUBLISH each",
         workload="publishing",
         server="joined",
         against="awaited",
         at_most=0.25,
     ),
     Goal(
-        what="clients of 1,000 that do not get all of 100 messages they missed, in the worst round",
+        title="clients of 1,000 without all 100 missed messages, in the worst round",
         workload="recovery",
         server="recovery",
         figure="incomplete",
@@ -189,7 +189,7 @@ GOALS = (
         at_most=0.0,
     ),
     Goal(
-        what="p99 of live traffic while 1,000 clients recover 100 messages, against before",
+        title="p99 of live traffic while 1,000 clients recover 100 messages, against before",
         workload="recovery",
         server="recovery",
         figure="p99_ratio",

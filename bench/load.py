@@ -1,7 +1,7 @@
-"""The load client: a process of its own that speaks to one server, and measures it as it is told.
+"""The load client: a process that loads one server and measures it.
 
-It takes a plan as its argument, prints a line when everybody is connected, and then answers each order
-that it reads with a line, until there are no more.
+Its argument is a plan. It prints a line when all clients are connected, then responds to each order
+on its standard input with a line.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from array import array
 
 import uvloop
 
-from .crowd import Room, connect_stalled, gather, wait_idle
 from .measure import cpu_seconds, memory_bytes, resident_bytes
 from .plan import Order, Outcome, Plan
+from .rooms import Room, connect_rooms, connect_stalled, wait_idle
 
 ARRIVE_SECONDS = 30
 SETTLED_SECONDS = 0.2
-# A server without anything to do looks at its clock now and then.
+# The load of an idle server, from its timers.
 IDLE_BUSY = 0.05
 
 
@@ -30,7 +30,7 @@ class Client:
     """The load on one server.
 
     Attributes:
-        empty_bytes: What the server held before anybody had connected.
+        empty_bytes: The server's memory without connections.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -39,44 +39,44 @@ class Client:
         self.rooms: list[Room] = []
 
     def server_seconds(self) -> float:
-        """CPU time of all processes of the server so far."""
+        """Return the CPU time of all processes of the server."""
         return sum(cpu_seconds(pid) for pid in self.plan.pids)
 
-    def engine_seconds(self) -> float:
-        """CPU time of their engine so far."""
-        return cpu_seconds(self.plan.engine_pid) if self.plan.engine_pid else 0.0
+    def redis_seconds(self) -> float:
+        """Return the CPU time of the Valkey of the server, if it has one."""
+        return cpu_seconds(self.plan.redis_pid) if self.plan.redis_pid else 0.0
 
     async def burst(self, order: Order) -> Outcome:
-        """CPU time of the server per delivery, while each room speaks as fast as its members hear.
+        """Measure the CPU time per delivery while each room sends as fast as its members receive.
 
-        It begins and ends with nothing on its way.
+        No message is in transit at the beginning and at the end.
         """
-        delivered = -sum(room.got for room in self.rooms)
+        delivered = -sum(room.received for room in self.rooms)
         started, own, servers = time.perf_counter(), time.process_time(), self.server_seconds()
-        engine = self.engine_seconds()
+        redis = self.redis_seconds()
         for room in self.rooms:
-            room.goes_on = True
+            room.repeats = True
             room.complete()
         await asyncio.sleep(order.seconds)
         for room in self.rooms:
-            room.goes_on = False
+            room.repeats = False
         await wait_idle(self.rooms, ARRIVE_SECONDS)
         servers, own = self.server_seconds() - servers, time.process_time() - own
-        engine = self.engine_seconds() - engine
+        redis = self.redis_seconds() - redis
         seconds = time.perf_counter() - started
-        delivered += sum(room.got for room in self.rooms)
+        delivered += sum(room.received for room in self.rooms)
         outcome = {
             "cpu_us": servers / delivered * 1e6,
             "deliveries_per_second": delivered / seconds,
             "server_busy": servers / seconds,
             "client_busy": own / seconds,
         }
-        if self.plan.engine_pid:
-            outcome["engine_us"] = engine / delivered * 1e6
+        if self.plan.redis_pid:
+            outcome["redis_us"] = redis / delivered * 1e6
         return outcome
 
     async def memory(self, order: Order) -> Outcome:
-        """Memory of the server per connection, once it has nothing to do any more."""
+        """Measure the memory per connection of the idle server."""
         before, busy = self.server_seconds(), 1.0
         while busy > IDLE_BUSY:
             await asyncio.sleep(SETTLED_SECONDS)
@@ -86,38 +86,38 @@ class Client:
         return {"kib": held / self.plan.connections / 1024}
 
     async def paced(self, order: Order) -> Outcome:
-        """How long deliveries take while messages are said at a given pace, whatever arrives."""
-        outcome = await self.speak_paced(order)
+        """Measure the delay of deliveries at a fixed rate, independent of the deliveries."""
+        outcome = await self.send_paced(order)
         await wait_idle(self.rooms, ARRIVE_SECONDS)
         return outcome
 
     async def stall(self, order: Order) -> Outcome:
-        """The same, with one more in the first room who reads nothing, and what that takes of memory.
+        """Measure the same with a stalled reader in the first room, and the growth of memory.
 
-        It is the last order: where a stalled reader stops its room, speakers may be lost with it.
+        It must be the last order: a stalled reader that stops its room may lose the sender too.
         """
         path = self.rooms[0].path
         stalled = await connect_stalled(self.plan, path)
         try:
-            return await self.speak_paced(order)
+            return await self.send_paced(order)
         finally:
             stalled.close()
 
-    async def speak_paced(self, order: Order) -> Outcome:
-        """Speak in all rooms by turns, and note delays.
+    async def send_paced(self, order: Order) -> Outcome:
+        """Send to all rooms in rotation, and record the delays.
 
-        A message that has not arrived at the end counts as having taken until then.
+        A message that has not arrived at the end counts with the time until then.
         """
         for room in self.rooms:
-            room.forget_counts()
+            room.reset_counts()
             room.delays = array("d")
         before = most = resident_bytes(self.plan.pids[0])
         own, started = time.process_time(), time.perf_counter()
-        said = 0
+        sent = 0
         while (elapsed := time.perf_counter() - started) < order.seconds:
-            while said < elapsed * order.messages_per_second:
-                self.rooms[said % len(self.rooms)].say(1)
-                said += 1
+            while sent < elapsed * order.messages_per_second:
+                self.rooms[sent % len(self.rooms)].send(1)
+                sent += 1
             most = max(most, resident_bytes(self.plan.pids[0]))
             await asyncio.sleep(1 / order.messages_per_second)
         now = time.perf_counter()
@@ -125,7 +125,7 @@ class Client:
         arrived = len(delays)
         for room in self.rooms:
             for member in room.members:
-                delays.extend(now - said_at for said_at in room.said_at[member.got :])
+                delays.extend(now - sent_at for sent_at in room.sent_at[member.received :])
             room.delays = None
         delays.sort()
         return {
@@ -133,18 +133,18 @@ class Client:
             "p99_ms": 1_000 * delays[len(delays) * 99 // 100],
             "arrived": arrived / len(delays),
             "grown_kib": (most - before) / 1024,
-            "messages_per_second": said / elapsed,
+            "messages_per_second": sent / elapsed,
             "client_busy": (time.process_time() - own) / elapsed,
         }
 
 
-async def follow(plan: Plan) -> None:
-    """Connect everybody, then carry out orders."""
+async def run_plan(plan: Plan) -> None:
+    """Connect all clients, then execute orders."""
     loop = asyncio.get_running_loop()
     orders = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     client = Client(plan)
-    client.rooms = await gather(plan)
+    client.rooms = await connect_rooms(plan)
     print("{}", flush=True)
     while line := await orders.readline():
         order = Order(**json.loads(line))
@@ -153,12 +153,12 @@ async def follow(plan: Plan) -> None:
 
 
 def main() -> None:
-    """Let as many connect as the operating system allows."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    # NOTE: a collection would be a pause that looks like the server's.
+    """Run the load client with the highest limit of open files."""
+    _, maximum = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (maximum, maximum))
+    # NOTE: a garbage collection would count as a delay of the server.
     gc.disable()
-    uvloop.run(follow(Plan(**json.loads(sys.argv[1]))))
+    uvloop.run(run_plan(Plan(**json.loads(sys.argv[1]))))
 
 
 if __name__ == "__main__":

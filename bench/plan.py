@@ -1,4 +1,4 @@
-"""What a load client is told, and what it answers: one line of JSON each, between two processes."""
+"""Messages between the benchmark and its load clients, one line of JSON each."""
 
 from __future__ import annotations
 
@@ -8,32 +8,31 @@ from typing import Literal
 Dialect = Literal["plain", "socket.io"]
 Action = Literal["burst", "memory", "paced", "stall", "trial"]
 
-# Figures by name; the name ends with the unit.
+# Figures by name, which ends with the unit.
 Outcome = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Whom a load client speaks to, and with how many connections.
+    """The server and the connections of a load client.
 
     Attributes:
-        ports: Where the server listens, on 127.0.0.1; several where it is several processes, and then the
-            members of each room are on all of them.
-        pids: Its processes.
-        engine_pid: The engine that they share; 0 for none.
-        path: Where a client connects; ``{room}`` becomes the room's name.
-        dialect: What is spoken over WebSocket.
-        message: What a sender says: a whole text message.
-        room_members: How many get each message, the sender too.
-        connections: All of them, in rooms of equal size.
-        in_flight: How many messages a sender says at once before it waits until all have them.
+        ports: The ports on 127.0.0.1; the members of each room are spread over them.
+        pids: The server's processes.
+        redis_pid: The Valkey that they share; 0 for none.
+        path: The path of a room, with ``{room}`` for its name.
+        dialect: The protocol on WebSocket.
+        message: The text message of a sender.
+        room_members: The recipients of each message, including the sender.
+        connections: The total, in rooms of equal size.
+        in_flight: The messages that a sender has in transit at once.
         deflate: Whether compression is offered.
-        silent: Whether nobody says anything, not even to see that all are there.
+        silent: Whether no message is sent at all.
     """
 
     ports: tuple[int, ...]
     pids: tuple[int, ...]
-    engine_pid: int
+    redis_pid: int
     path: str
     dialect: Dialect
     message: str
@@ -46,11 +45,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """One measurement; what each action is and finds say the functions of ``bench.load``.
+    """A measurement; the methods of ``bench.load.Client`` implement the actions.
 
     Attributes:
-        seconds: How long is measured.
-        messages_per_second: Of all rooms together, where messages are paced.
+        action: The action.
+        seconds: The duration.
+        messages_per_second: The rate over all rooms, for paced messages.
     """
 
     action: Action

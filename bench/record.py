@@ -1,4 +1,4 @@
-"""Results as a record that can be kept: what was measured, where, with which versions."""
+"""The record of a run: figures, machine and versions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .fleet import BUILD, Server
+from .catalog import BUILD, Server
 from .goals import GOALS
 from .measure import CPU_SOURCE
 from .run import Effort, Outcomes
@@ -47,7 +47,7 @@ def record(
     servers: Sequence[Server],
     effort: Effort,
 ) -> dict[str, Any]:
-    """Everything about a run, ready for JSON."""
+    """Return the record of a run, as an object for JSON."""
     titles = {server.name: server.title for server in servers}
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -61,14 +61,14 @@ def record(
             for workload in workloads
             if workload.name in results
         },
-        "goals": [goal(each.measured(results), each.what, each.at_most) for each in GOALS],
+        "goals": [goal(each.measured(results), each.title, each.at_most) for each in GOALS],
     }
 
 
 def by_server(
     workload: Workload, outcomes: Outcomes, titles: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """The figures of each server: their medians, and all rounds."""
+    """Return the figures of each server: medians and all rounds."""
     found = {}
     for name, rounds in outcomes.items():
         taken = ratios(workload, outcomes, name)
@@ -85,19 +85,19 @@ def by_server(
 
 
 def short(figure: float) -> float:
-    """As many digits as mean anything."""
+    """Return a figure with five significant digits."""
     return float(f"{figure:.5g}")
 
 
-def goal(measured: float | None, what: str, at_most: float) -> dict[str, Any]:
-    """A goal and what came of it; ``None`` where that was not measured."""
+def goal(measured: float | None, title: str, at_most: float) -> dict[str, Any]:
+    """Return a goal with its result; ``None`` if it was not measured."""
     met = None if measured is None else measured <= at_most
     measured = None if measured is None else short(measured)
-    return {"what": what, "at_most": at_most, "measured": measured, "met": met}
+    return {"title": title, "at_most": at_most, "measured": measured, "met": met}
 
 
 def machine() -> dict[str, Any]:
-    """Where this runs, as far as it matters for speed."""
+    """Return the processor and the system."""
     model = platform.machine()
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -111,7 +111,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """What took part, as far as it is installed."""
+    """Return the versions of the installed packages."""
     found = {"Python": platform.python_version()}
     for distribution in DISTRIBUTIONS:
         try:
@@ -123,8 +123,8 @@ def versions() -> dict[str, str]:
         if package.parent.name in ("ws", "socket.io"):
             found[f"{package.parent.name} (npm)"] = json.loads(package.read_text())["version"]
     if node := shutil.which("node"):
-        said = subprocess.run(
+        finished = subprocess.run(
             [node, "--version"], capture_output=True, text=True, timeout=NODE_SECONDS
         )
-        found["Node"] = said.stdout.strip().removeprefix("v")
+        found["Node"] = finished.stdout.strip().removeprefix("v")
     return found

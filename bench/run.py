@@ -1,4 +1,4 @@
-"""Carry out workloads: start servers and load clients, and ask all of them by turns."""
+"""Running workloads: start servers and load clients, and measure them in rotation."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from .catalog import ROOT, Server, environment
 from .child import Child, python, start
-from .fleet import ROOT, Server, environment
 from .plan import Order, Outcome, Plan
 from .workloads import Workload
 
 START_SECONDS = 30
 CONNECT_SECONDS = 90
 ANSWER_SECONDS = 60
-WORDS = "somebody says something, "
+FILLER = "somebody says something, "
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is done.
+    """The size of a run.
 
     Attributes:
-        starts: How often servers and clients are started anew.
-        rounds: How often all are measured, one after the other, per start.
-        seconds: How long a measurement is.
+        starts: The number of starts of servers and clients.
+        rounds: The number of measurements of each server per start.
+        seconds: The duration of a measurement.
     """
 
     starts: int
@@ -33,12 +33,12 @@ class Effort:
     seconds: float
 
 
-# By server, one for each round; the same place in all lists is the same round.
+# By server and round; rounds have the same index for all servers.
 Outcomes = dict[str, list[Outcome]]
 
 
-def carry_out(workload: Workload, servers: Sequence[Server], effort: Effort) -> Outcomes:
-    """Measure a workload on all servers that take part in it."""
+def run_workload(workload: Workload, servers: Sequence[Server], effort: Effort) -> Outcomes:
+    """Measure a workload on its servers."""
     outcomes: Outcomes = {server.name: [] for server in servers}
     for _ in range(effort.starts * workload.starts):
         if workload.kind in ("memory", "stall"):
@@ -58,42 +58,45 @@ def carry_out(workload: Workload, servers: Sequence[Server], effort: Effort) -> 
 
 @contextmanager
 def clients(workload: Workload, servers: Sequence[Server]) -> Iterator[dict[str, Child]]:
-    """Start servers and connect a load client to each; guests with the same command share one."""
+    """Start servers and connect a load client to each; equal commands share a server."""
     with ExitStack() as stack:
         processes: dict[tuple[str, ...], Child] = {}
         for server in servers:
             if server.command not in processes:
                 child = stack.enter_context(server.start(deflate=workload.deflate))
                 processes[server.command] = child
-        lines = {key: json.loads(child.listen(START_SECONDS)) for key, child in processes.items()}
+        lines = {
+            key: json.loads(child.read_line(START_SECONDS)) for key, child in processes.items()
+        }
         if workload.kind == "trial":
             yield {server.name: processes[server.command] for server in servers}
             return
         started = {}
         for server in servers:
-            said = lines[server.command]
-            if isinstance(said, int):
-                said = {"ports": [said], "pids": [processes[server.command].pid], "engine_pid": 0}
-            plan = dataclasses.asdict(plan_for(workload, server, **said))
+            address = lines[server.command]
+            if isinstance(address, int):
+                pids = [processes[server.command].pid]
+                address = {"ports": [address], "pids": pids, "redis_pid": 0}
+            plan = dataclasses.asdict(plan_for(workload, server, **address))
             command = python("-m", "bench.load", json.dumps(plan))
             name = f"the load client of {server.name}"
             client = stack.enter_context(start(name, command, ROOT, environment()))
             started[server.name] = client
         for client in started.values():
-            client.listen(CONNECT_SECONDS)
+            client.read_line(CONNECT_SECONDS)
         yield started
 
 
 def plan_for(
-    workload: Workload, server: Server, ports: Sequence[int], pids: Sequence[int], engine_pid: int
+    workload: Workload, server: Server, ports: Sequence[int], pids: Sequence[int], redis_pid: int
 ) -> Plan:
-    """What the load client of a server is to do."""
+    """Return the plan of the load client of a server."""
     size = workload.text_bytes - len(server.message) + len("TEXT")
-    text = (WORDS * workload.text_bytes)[:size]
+    text = (FILLER * workload.text_bytes)[:size]
     return Plan(
         ports=tuple(ports),
         pids=tuple(pids),
-        engine_pid=engine_pid,
+        redis_pid=redis_pid,
         path=workload.path or server.path,
         dialect=server.dialect,
         message=server.message.replace("TEXT", text),
@@ -106,7 +109,7 @@ def plan_for(
 
 
 def measure(workload: Workload, client: Child, effort: Effort) -> Outcome:
-    """Measure one server once."""
+    """Measure a server once."""
     seconds = effort.seconds * workload.seconds
     if workload.kind == "cpu":
         return ask(client, Order(action="burst", seconds=seconds))
@@ -118,8 +121,8 @@ def measure(workload: Workload, client: Child, effort: Effort) -> Outcome:
     if workload.kind == "memory":
         return ask(client, Order(action="memory"))
     if workload.kind == "latency":
-        most = ask(client, Order(action="burst", seconds=effort.seconds))
-        pace = most["deliveries_per_second"] / workload.room_members / 2
+        maximum = ask(client, Order(action="burst", seconds=effort.seconds))
+        pace = maximum["deliveries_per_second"] / workload.room_members / 2
         return ask(client, Order(action="paced", seconds=seconds, messages_per_second=pace))
     pace = workload.messages_per_second
     alone = ask(client, Order(action="paced", seconds=seconds, messages_per_second=pace))
@@ -131,7 +134,7 @@ def measure(workload: Workload, client: Child, effort: Effort) -> Outcome:
 
 
 def ask(client: Child, order: Order) -> Outcome:
-    """Give an order to a load client and wait for what it finds."""
-    client.tell(json.dumps(dataclasses.asdict(order)))
-    outcome: Outcome = json.loads(client.listen(order.seconds + ANSWER_SECONDS))
+    """Send an order to a load client and wait for its outcome."""
+    client.write_line(json.dumps(dataclasses.asdict(order)))
+    outcome: Outcome = json.loads(client.read_line(order.seconds + ANSWER_SECONDS))
     return outcome

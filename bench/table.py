@@ -1,20 +1,20 @@
-"""Results as text."""
+"""Tables of the results."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
-from .fleet import Server
+from .catalog import Server
 from .goals import GOALS, figures
 from .run import Outcomes
 from .workloads import Workload
 
-# The head of each column, the figure in it, and how it is written.
+# The heading, the figure and the format of each column.
 COLUMNS = {
     "cpu": [
         ("CPU µs", "cpu_us", "{:.2f}"),
-        ("engine µs", "engine_us", "{:.2f}"),
+        ("Valkey µs", "redis_us", "{:.2f}"),
         ("deliveries/s", "deliveries_per_second", "{:,.0f}"),
         ("server busy", "server_busy", "{:.0%}"),
         ("client busy", "client_busy", "{:.0%}"),
@@ -36,7 +36,7 @@ COLUMNS = {
         ("messages/s", "messages_per_second", "{:,.0f}"),
         ("p99 ms alone", "p99_alone_ms", "{:.2f}"),
         ("p99 ms", "p99_ms", "{:.2f}"),
-        ("whole", "whole", "{:.1%}"),
+        ("complete", "complete", "{:.1%}"),
         ("seconds", "seconds", "{:.2f}"),
     ],
     "stall": [
@@ -48,12 +48,12 @@ COLUMNS = {
         ("client busy", "client_busy", "{:.0%}"),
     ],
 }
-# What is compared with the reference.
+# The figure that is compared with the reference.
 MAIN_FIGURE = {"cpu": "cpu_us", "memory": "kib", "latency": "p99_ms"}
 
 
 def ratios(workload: Workload, outcomes: Outcomes, server: str) -> list[float]:
-    """What a server takes of the reference, round by round; empty where that did not take part."""
+    """Return the ratios to the reference, by round; empty without the reference."""
     figure = MAIN_FIGURE.get(workload.kind, "")
     if not figure:
         return []
@@ -65,7 +65,7 @@ def ratios(workload: Workload, outcomes: Outcomes, server: str) -> list[float]:
 def workload_table(
     workload: Workload, outcomes: Outcomes, servers: Sequence[Server]
 ) -> Iterator[str]:
-    """A line for each server."""
+    """Yield a line for each server."""
     known = {figure for rounds in outcomes.values() for outcome in rounds for figure in outcome}
     columns = [column for column in COLUMNS[workload.kind] if column[1] in known]
     titles = {server.name: server.title for server in servers}
@@ -85,7 +85,7 @@ def workload_table(
 
 
 def spread(values: Sequence[float]) -> str:
-    """The median, and the middle half of all."""
+    """Return the median and the interquartile range."""
     if len(values) < 2:
         return f"{values[0]:.2f}"
     low, middle, high = statistics.quantiles(values, method="inclusive")
@@ -93,20 +93,20 @@ def spread(values: Sequence[float]) -> str:
 
 
 def goals_table(results: Mapping[str, Outcomes]) -> Iterator[str]:
-    """A line for each goal of what was run."""
+    """Yield a line for each goal of the workloads."""
     rows = [["goal", "at most", "measured", ""]]
     for goal in GOALS:
         if goal.workload not in results:
             continue
         measured = goal.measured(results)
-        said = "" if measured is None else "met" if measured <= goal.at_most else "not met"
+        status = "" if measured is None else "met" if measured <= goal.at_most else "not met"
         value = "not measured" if measured is None else f"{measured:.3f}"
-        rows.append([goal.what, f"{goal.at_most:.3f}", value, said])
+        rows.append([goal.title, f"{goal.at_most:.3f}", value, status])
     yield from aligned(rows)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Columns of equal width: words to the left, figures to the right."""
+    """Yield rows in columns of equal width: text to the left, figures to the right."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     for first, *rest in rows:
         cells = [f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True)]

@@ -1,6 +1,6 @@
-"""What is measured without a load client: publishing, and many who come back at once.
+"""Measurements without a load client: publishing, and many reconnecting clients.
 
-A process of its own: it prints a line when it is ready, and answers each order that it reads with a line.
+The process prints a line when it is ready, and responds to each order on its input with a line.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from falcon_pachinko.backends import backend_from_url
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from .child import python, start
-from .engine import URL_VARIABLE, Engine, running
 from .plan import Order, Outcome
+from .valkey import URL_VARIABLE, Valkey, running_valkey
 
-# Broadcasts of one turn of the event loop, each to a room of its own.
+# Broadcasts of one loop iteration, each to a different room.
 AT_ONCE = 32
 TEXT = "x" * 80
 
-COMING_BACK = 1_000
+RECONNECTING = 1_000
 MISSED = 100
 LIVE_MEMBERS, LIVE_PER_SECOND = 50, 50
 WAIT_SECONDS = 30
@@ -41,14 +41,14 @@ Measure = Callable[[Order], Awaitable[Outcome]]
 
 
 @contextlib.asynccontextmanager
-async def joined(engine: Engine) -> AsyncIterator[Measure]:
-    """Publishing by our manager, where all of one turn share a round trip."""
-    backend = backend_from_url(engine.url)
+async def joined(valkey: Valkey) -> AsyncIterator[Measure]:
+    """Publish with the manager, where the broadcasts of a loop iteration share a round trip."""
+    backend = backend_from_url(valkey.url)
     manager = WebSocketConnectionManager(backend)
     await backend.start()
-    # NOTE: nobody listens, but the rooms are there.
+    # NOTE: the rooms exist, without subscribers.
     rooms = [f"room{number}" for number in range(AT_ONCE)]
-    other = backend_from_url(engine.url)
+    other = backend_from_url(valkey.url)
     WebSocketConnectionManager(other)
     await other.start()
     for room in rooms:
@@ -67,9 +67,9 @@ async def joined(engine: Engine) -> AsyncIterator[Measure]:
 
 
 @contextlib.asynccontextmanager
-async def awaited(engine: Engine) -> AsyncIterator[Measure]:
-    """The reference: redis-py's PUBLISH, awaited one after the other."""
-    client = redis.asyncio.Redis.from_url(engine.url)
+async def awaited(valkey: Valkey) -> AsyncIterator[Measure]:
+    """The reference: PUBLISH with redis-py, each one awaited."""
+    client = redis.asyncio.Redis.from_url(valkey.url)
     message = json.dumps({"type": "said", "payload": {"text": TEXT}})
 
     async def publish(count: int) -> None:
@@ -83,24 +83,24 @@ async def awaited(engine: Engine) -> AsyncIterator[Measure]:
 
 
 async def publishing(order: Order, publish: Callable[[int], Awaitable[None]]) -> Outcome:
-    """CPU time of this process for each message."""
-    said, started, own = 0, time.perf_counter(), time.process_time()
+    """Measure the CPU time of this process per message."""
+    published, started, own = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - started < order.seconds:
         await publish(AT_ONCE * 8)
-        said += AT_ONCE * 8
+        published += AT_ONCE * 8
     own, seconds = time.process_time() - own, time.perf_counter() - started
-    return {"cpu_us": own / said * 1e6, "messages_per_second": said / seconds}
+    return {"cpu_us": own / published * 1e6, "messages_per_second": published / seconds}
 
 
 class Listener(WSListener):
-    """A connection to a room with history, which counts the bytes that mean something."""
+    """A connection to a room with history, which keeps its messages."""
 
     transport: WSTransport
 
     def __init__(self) -> None:
         self.frames: list[bytes] = []
         self.position: dict[str, Any] = {}
-        self.placed = asyncio.get_running_loop().create_future()
+        self.positioned = asyncio.get_running_loop().create_future()
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.transport = transport
@@ -109,13 +109,13 @@ class Listener(WSListener):
         data = frame.get_payload_as_bytes()
         if data.startswith(b'{"type":"serverPosition"'):
             self.position = json.loads(data)
-            self.placed.set_result(None)
+            self.positioned.set_result(None)
         else:
             self.frames.append(data)
 
 
-class Talker(Listener):
-    """A connection that takes note of how long what is said takes."""
+class TimedListener(Listener):
+    """A connection that records the delay of each message."""
 
     def __init__(self, delays: array[float]) -> None:
         super().__init__()
@@ -127,15 +127,17 @@ class Talker(Listener):
             self.delays.append(time.perf_counter() - float(message["payload"]["text"]))
 
 
-async def talk(port: int) -> None:
-    """Live traffic, in a process of its own: on each line that is read it tells the p99 since the last one."""
+async def send_live(port: int) -> None:
+    """Send live traffic; respond to each line of input with the p99 since the last one."""
     delays = array("d")
-    members = [await connect(port, "/kept/live", Talker(delays)) for _ in range(LIVE_MEMBERS)]
+    members = [
+        await connect(port, "/kept/live", TimedListener(delays)) for _ in range(LIVE_MEMBERS)
+    ]
     lines = await read_lines()
     next_line = asyncio.ensure_future(lines.readline())
     print("{}", flush=True)
     while True:
-        say(members[0], str(time.perf_counter()))
+        post(members[0], str(time.perf_counter()))
         done, _ = await asyncio.wait({next_line}, timeout=1 / LIVE_PER_SECOND)
         if done:
             if not next_line.result():
@@ -146,56 +148,56 @@ async def talk(port: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def recovery(engine: Engine) -> AsyncIterator[Measure]:
-    """A thousand who missed a hundred messages come back at once; others go on talking."""
+async def recovery(valkey: Valkey) -> AsyncIterator[Measure]:
+    """Reconnect a thousand clients with a hundred missed messages each, during live traffic."""
     command = python("-m", "bench.asgi", "bench.servers.ours:app", "--push")
-    environment = os.environ | {URL_VARIABLE: engine.url}
+    environment = os.environ | {URL_VARIABLE: valkey.url}
     with contextlib.ExitStack() as stack:
         node = stack.enter_context(start("the node", command, Path(), environment))
-        port = int(node.listen(WAIT_SECONDS))
-        command = python("-m", "bench.trial", "talk", str(port))
-        talker = stack.enter_context(start("the talker", command, Path(), environment))
-        talker.listen(WAIT_SECONDS)
+        port = int(node.read_line(WAIT_SECONDS))
+        command = python("-m", "bench.trial", "live", str(port))
+        traffic = stack.enter_context(start("the live traffic", command, Path(), environment))
+        traffic.read_line(WAIT_SECONDS)
         rounds = 0
 
         async def p99_ms() -> float:
-            talker.tell("")
-            return float(await asyncio.to_thread(talker.listen, WAIT_SECONDS))
+            traffic.write_line("")
+            return float(await asyncio.to_thread(traffic.read_line, WAIT_SECONDS))
 
         async def measure(order: Order) -> Outcome:
             nonlocal rounds
             rounds += 1
             path = f"/kept/room{rounds}"
-            speaker = await connect(port, path, Listener())
-            await speaker.placed
+            sender = await connect(port, path, Listener())
+            await sender.positioned
             for number in range(MISSED):
-                say(speaker, str(number))
-            await until(lambda: len(speaker.frames) == MISSED)
+                post(sender, str(number))
+            await wait_until(lambda: len(sender.frames) == MISSED)
             await p99_ms()
             await asyncio.sleep(order.seconds)
             before_ms = await p99_ms()
             started = time.perf_counter()
-            back = f"{path}?since={speaker.position['id']}"
+            returning = f"{path}?since={sender.position['id']}"
             clients = await asyncio.gather(
-                *[connect(port, back, Listener()) for _ in range(COMING_BACK)]
+                *[connect(port, returning, Listener()) for _ in range(RECONNECTING)]
             )
             async with asyncio.timeout(WAIT_SECONDS):
                 for client in clients:
-                    await client.placed
+                    await client.positioned
             seconds = time.perf_counter() - started
             during_ms = await p99_ms()
-            whole = sum(
-                client.position["payload"]["recovered"] and client.frames == speaker.frames
+            complete = sum(
+                client.position["payload"]["recovered"] and client.frames == sender.frames
                 for client in clients
             )
-            for client in (*clients, speaker):
+            for client in (*clients, sender):
                 client.transport.disconnect(False)
             return {
                 "p99_alone_ms": before_ms,
                 "p99_ms": during_ms,
                 "p99_ratio": during_ms / before_ms,
-                "whole": whole / COMING_BACK,
-                "incomplete": float(COMING_BACK - whole),
+                "complete": complete / RECONNECTING,
+                "incomplete": float(RECONNECTING - complete),
                 "seconds": seconds,
             }
 
@@ -209,21 +211,21 @@ async def connect(port: int, path: str, listener: L) -> L:
     return listener
 
 
-def say(listener: Listener, text: str) -> None:
-    """Say something."""
+def post(listener: Listener, text: str) -> None:
+    """Post a message."""
     message = json.dumps({"type": "post", "payload": {"text": text}})
     listener.transport.send(WSMsgType.TEXT, message.encode())
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
+async def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
     async with asyncio.timeout(WAIT_SECONDS):
-        while not condition():  # noqa: ASYNC110 - nothing tells
+        while not condition():  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0.005)
 
 
 async def read_lines() -> asyncio.StreamReader:
-    """What is read from the standard input."""
+    """Return a reader of the standard input."""
     lines = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
@@ -233,22 +235,22 @@ async def read_lines() -> asyncio.StreamReader:
 TRIALS = {"joined": joined, "awaited": awaited, "recovery": recovery}
 
 
-async def follow(name: str) -> None:
-    """Carry out orders."""
+async def run_trial(name: str) -> None:
+    """Execute orders."""
     orders = await read_lines()
-    with running() as engine:
-        async with TRIALS[name](engine) as measure:
+    with running_valkey() as valkey:
+        async with TRIALS[name](valkey) as measure:
             print("{}", flush=True)
             while line := await orders.readline():
                 print(json.dumps(await measure(Order(**json.loads(line)))), flush=True)
 
 
 def main() -> None:
-    """Let as many connect as the operating system allows."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    """Run a trial with the highest limit of open files."""
+    _, maximum = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (maximum, maximum))
     name, *rest = sys.argv[1:]
-    uvloop.run(talk(int(rest[0])) if name == "talk" else follow(name))
+    uvloop.run(send_live(int(rest[0])) if name == "live" else run_trial(name))
 
 
 if __name__ == "__main__":

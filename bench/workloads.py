@@ -1,4 +1,4 @@
-"""What is measured: how many connections in which rooms, and what they say."""
+"""The workloads: connections, rooms and messages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-# What ratios are taken against.
+# The reference of ratios.
 REFERENCE = "bare"
 
 Kind = Literal["cpu", "memory", "latency", "paced", "stall", "trial"]
@@ -14,20 +14,20 @@ Kind = Literal["cpu", "memory", "latency", "paced", "stall", "trial"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What all servers that take part are asked to do.
+    """A workload.
 
     Attributes:
-        name: What the command line calls it.
-        title: What the table calls it.
-        kind: What is measured.
-        servers: Who takes part; empty for all but guests.
-        reference: What ratios are taken against.
-        path: Where a client connects; empty for the server's rooms.
-        text_bytes: How long a message is.
-        room_members, connections, in_flight, deflate: see ``Plan``.
-        messages_per_second: Where the pace is the same for all; 0 for half of what a server can do.
-        seconds: How long a measurement is, in units of ``--seconds``.
-        starts: How often all are started anew, in units of ``--starts``.
+        name: The name on the command line.
+        title: The title in tables.
+        kind: The kind of measurement.
+        servers: The participating servers; empty for all but those of ``NAMED_ONLY``.
+        reference: The server that ratios refer to.
+        path: The path of all connections; empty for the server's rooms.
+        text_bytes: The size of a message.
+        room_members, connections, in_flight, deflate: See ``Plan``.
+        messages_per_second: A fixed rate; 0 for half of the server's maximum.
+        seconds: The duration of a measurement, in units of ``--seconds``.
+        starts: The number of starts, in units of ``--starts``.
     """
 
     name: str
@@ -45,13 +45,13 @@ class Workload:
     seconds: float = 1.0
     starts: int = 1
 
-    def takes_part(self, servers: Iterable[str]) -> list[str]:
-        """Which of these servers take part."""
-        return [s for s in servers if (s in self.servers if self.servers else s not in GUESTS)]
+    def participants(self, servers: Iterable[str]) -> list[str]:
+        """Return the servers that participate."""
+        return [s for s in servers if (s in self.servers if self.servers else s not in NAMED_ONLY)]
 
 
-# They take part only where they are named.
-GUESTS = (
+# Servers that participate only in workloads that name them.
+NAMED_ONLY = (
     "portable-beside",
     "bare-beside",
     "push-one-node",
@@ -119,7 +119,7 @@ WORKLOADS = (
     ),
     Workload(
         name="stall",
-        title="a room of 100 with one more who reads nothing, 200 messages of 4,000 bytes a second",
+        title="a room of 100 with a stalled reader, 200 messages of 4,000 bytes a second",
         kind="stall",
         servers=(*OURS, "ws"),
         room_members=100,
@@ -131,7 +131,7 @@ WORKLOADS = (
     ),
     Workload(
         name="two-processes",
-        title="rooms of 100, 600 connections, over an engine",
+        title="rooms of 100, 600 connections, over Valkey",
         servers=(
             "push",
             "push-one-node",
@@ -143,7 +143,7 @@ WORKLOADS = (
         room_members=100,
     ),
     Workload(
-        name="engine-latency",
+        name="redis-latency",
         title="one room of 100, 100 messages a second",
         kind="paced",
         servers=("push", "push-one-node"),
@@ -155,14 +155,14 @@ WORKLOADS = (
     ),
     Workload(
         name="publishing",
-        title="32 broadcasts in one turn of the event loop",
+        title="32 broadcasts in one loop iteration",
         kind="trial",
         servers=("joined", "awaited"),
         reference="awaited",
     ),
     Workload(
         name="recovery",
-        title="1,000 clients come back at once, each has missed 100 messages",
+        title="1,000 clients reconnect at once, with 100 missed messages each",
         kind="trial",
         servers=("recovery",),
         reference="recovery",

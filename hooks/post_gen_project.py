@@ -1,4 +1,4 @@
-"""Make the local secret, leave out caches and say what is left to do."""
+"""Create the local secret, remove copied caches and print the next steps."""
 
 import os
 import pathlib
@@ -16,9 +16,9 @@ try:
     with open(ENVIRONMENT_FILE, "x", encoding="ascii", opener=open_privately) as environment:
         environment.write(f"APP_ENVIRONMENT=development\nAPP_SECRET={secrets.token_urlsafe(48)}\n")
 except FileExistsError:
-    pass  # Hooks run again when the project is updated from its template.
+    pass  # Hooks run again on an update of the project.
 
-# Cookiecutter copies what lies in the template's folder, and there are caches where tools have run.
+# Cookiecutter also copies the caches of tools that ran in the template's folder.
 CACHES = {"__pycache__", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
 for path in sorted(pathlib.Path().rglob("*")):
     if path.name in CACHES and ".venv" not in path.parts:

@@ -1,4 +1,4 @@
-"""Refuse answers that cannot give a working project, each in one sentence.
+"""Refuse answers that cannot give a working project, with one sentence each.
 
 Cookiecutter renders this file before it runs it, so the answers arrive as JSON in a raw string:
 JSON writes a quote as `\\"`, which does not end a raw string, and everything else as ASCII.
@@ -28,7 +28,7 @@ DISTRIBUTIONS = frozenset(
     """.split()  # noqa: SIM905 - a list would be a screenful
 )
 MODULES_OF_OTHER_NAMES = frozenset({"attr", "dotenv", "jwt", "mypyc", "rpds", "ruamel", "yaml"})
-# What one of the supported Pythons has, though the one that runs this may not.
+# Modules of any supported Python; the running one may lack some.
 STANDARD_LIBRARY = sys.stdlib_module_names | frozenset(
     """
     aifc annotationlib asynchat asyncore audioop cgi cgitb chunk compression crypt distutils imghdr
@@ -43,19 +43,19 @@ TAKEN_MODULES = frozenset(
     | STANDARD_LIBRARY
 )
 RESOURCE_MODULES = frozenset({"contract", "health", "page", "session"})
-# Windows cannot make files of these names, whatever their extension.
+# Windows cannot create files with these names and any extension.
 DEVICES = frozenset(
     {"aux", "con", "nul", "prn"}
     | {f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)}
 )
 
 SLUG_LIMIT_CHARACTERS = 100
-# So that a room's name fits behind it, and it on a line of source code with each quote escaped.
+# Leaves space for a room's name, and fits on a line of code with all quotes escaped.
 ROOM_PREFIX_LIMIT_BYTES = 40
 
 
 def is_line(text: str) -> bool:
-    """Whether TOML, YAML and JSON can all hold the text in double quotes."""
+    """Return whether TOML, YAML and JSON can represent the text in double quotes."""
     return not any(
         unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} or character in "\ufffe\uffff"
         for character in text
@@ -88,7 +88,7 @@ def is_email_address(text: str) -> bool:
     if not is_line(text) or not re.fullmatch(r"([^\s@<>]+@[^\s@<>\[]+)?", address):
         return False
     try:
-        # The build tool reads ASCII addresses with the same class, which is stricter.
+        # The build tool parses ASCII addresses with this class, which is stricter.
         return not address.isascii() or not address or bool(Address(addr_spec=address).domain)
     except (MessageError, ValueError):
         return False
@@ -117,12 +117,12 @@ def is_room_prefix(prefix: str) -> bool:
     return is_line(prefix) and 1 <= len(prefix.encode()) <= ROOM_PREFIX_LIMIT_BYTES
 
 
-# (the answer's key, its noun, whether it can be used, what would be accepted)
+# (the answer's key, its name, its check, the accepted values)
 CHECKS = (
     ("project_name", "project's name", is_filled_line, "some text on one line"),
     (
-        # A slug of other characters has lost its place to a harmless one, so that the folder which
-        # Cookiecutter makes, and removes again, lies where it should.
+        # cookiecutter.json replaces an invalid slug with a harmless one, because Cookiecutter creates
+        # the folder before this check, and removes it after a refusal.
         "__project_slug_as_answered",
         "project's slug",
         is_slug,

@@ -64,7 +64,7 @@ def test_small_run_writes_table_record_and_chart(
             for figures in server["rounds"].values():
                 assert len(figures) == (1 if workload["kind"] == "memory" else 2)
         assert workload["servers"]["bare"]["of_reference"] == 1.0
-    measured = [goal["what"] for goal in record["goals"] if goal["measured"] is not None]
+    measured = [goal["title"] for goal in record["goals"] if goal["measured"] is not None]
     assert measured == [
         "the same with deflate negotiated",
         "memory per idle connection over bare ASGI, KiB, 5,000 connections, push",
@@ -100,7 +100,7 @@ def test_workloads_with_redis_and_in_a_shared_process_are_measured(
     expected = {
         "beside": ["bare-beside", "portable-beside"],
         "two-processes": ["push", "push-one-node", "push-two-nodes"],
-        "engine-latency": ["push", "push-one-node"],
+        "redis-latency": ["push", "push-one-node"],
         "publishing": ["joined", "awaited"],
         "recovery": ["recovery"],
     }
@@ -119,7 +119,7 @@ def test_workloads_with_redis_and_in_a_shared_process_are_measured(
         for server in workload["servers"].values():
             medians = server["medians"]
             assert medians.get("p99_ms", medians.get("cpu_us", 0)) > 0
-    assert workloads["recovery"]["servers"]["recovery"]["medians"]["whole"] == 1.0
+    assert workloads["recovery"]["servers"]["recovery"]["medians"]["complete"] == 1.0
     deadline = time.monotonic() + BOUND_SECONDS
     while left := processes_with(mark):
         assert time.monotonic() < deadline, f"still running: {left}"

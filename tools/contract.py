@@ -1,6 +1,6 @@
-"""Writes the template's asyncapi.yaml and realtime.d.ts anew, by way of a project that is baked from it.
+"""Regenerate asyncapi.yaml and realtime.d.ts from a baked project (``make asyncapi``).
 
-Run it (``make asyncapi``) when a message, or the way in which the framework describes one, has changed.
+Run it after a change of a message, or of the framework's description of messages.
 """
 
 import shutil
@@ -14,7 +14,7 @@ TEMPLATE = Path(__file__).parents[1]
 PROJECT = TEMPLATE / "{{cookiecutter.project_slug}}"
 BAKED = TEMPLATE / "build" / "contract"
 
-# Answers that nothing else in the files looks like.
+# Answers that occur nowhere else in the files.
 ANSWERS = {
     "project_name": "AnsweredName",
     "project_slug": BAKED.name,
@@ -24,8 +24,8 @@ ANSWERS = {
     "websocket_path": "/answered/path",
     "license": "ISC",
 }
-# What the files say for the answers, in strings and keys alike.
-RENDERED = {
+# The template's text for each answer.
+TEMPLATE_TEXTS = {
     "title: AnsweredName": 'title: "{{ cookiecutter.__project_name_escaped }}"',
     "description: AnsweredDescription": 'description: "{{ cookiecutter.__description_escaped }}"',
     "name: ISC": 'name: "{{ cookiecutter.__license_expression }}"',
@@ -39,7 +39,7 @@ RENDERED = {
 
 
 def main() -> None:
-    """Bake a project, let it write its contract, and put the questions back in the place of the answers."""
+    """Bake a project, generate its contract, and replace the answers with template variables."""
     shutil.rmtree(BAKED, ignore_errors=True)
     cookiecutter(
         str(TEMPLATE),
@@ -51,17 +51,17 @@ def main() -> None:
     document = BAKED / "asyncapi.yaml"
     document.unlink()
     subprocess.run(["make", "--silent", "-C", str(BAKED), "asyncapi"], check=True)
-    for written, place in {
+    for generated, target in {
         document: PROJECT / "asyncapi.yaml",
         BAKED / "src/baked/web/realtime.d.ts": PROJECT
         / "src/{{cookiecutter.package_name}}/web/realtime.d.ts",
     }.items():
-        text = written.read_text(encoding="utf-8")
-        for answer, question in RENDERED.items():
-            text = text.replace(answer, question)
+        text = generated.read_text(encoding="utf-8")
+        for answer, variable in TEMPLATE_TEXTS.items():
+            text = text.replace(answer, variable)
         if "nswered" in text:
-            sys.exit(f"{place.name} has an answer in a place that tools/contract.py does not know")
-        place.write_text(text, encoding="utf-8")
+            sys.exit(f"{target.name} contains an answer that TEMPLATE_TEXTS does not replace")
+        target.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes the manifest of the framework anew (``make manifest``), or prints it with ``--print``."""
+"""Regenerate the manifest of the framework (``make manifest``), or print it with ``--print``."""
 
 import re
 import sys
@@ -9,8 +9,8 @@ from falcon_pachinko.support import manifest
 VERSION = re.compile(r'^__version__ = "(.+)"$', re.MULTILINE)
 
 
-def wanted(package: Path) -> str:
-    """What the manifest of a package should say."""
+def current_manifest(package: Path) -> str:
+    """Return the manifest of the current files of a package."""
     found = VERSION.search((package / "__init__.py").read_text("utf-8"))
     assert found, "falcon_pachinko has no __version__"
     return manifest.render(found[1], manifest.checksums(package))
@@ -18,6 +18,6 @@ def wanted(package: Path) -> str:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--print"]:
-        sys.stdout.write(wanted(manifest.PACKAGE))
+        sys.stdout.write(current_manifest(manifest.PACKAGE))
     else:
-        manifest.MANIFEST.write_text(wanted(manifest.PACKAGE), "utf-8")
+        manifest.MANIFEST.write_text(current_manifest(manifest.PACKAGE), "utf-8")

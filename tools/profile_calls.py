@@ -1,9 +1,9 @@
 """Count the framework's Python calls on the path of one text frame to another client's socket.
 
-Two clients share a room, in memory and on uvicorn's protocol with the push extension. A masked frame of
-the first one is fed to the protocol; ``sys.setprofile`` records each call of a function that lies in
-the framework until the transport of the second one is written to. A resumed coroutine is a call too.
-The calls of uvicorn, of the libraries and of the application's handler are not counted.
+Two clients share a room, in memory, on uvicorn's protocol with the push extension. The protocol of
+the first one receives a masked frame; ``sys.setprofile`` records the framework's calls until the
+transport of the second one is written to. The resumption of a coroutine counts as a call. Calls of
+uvicorn, of other libraries and of the application's handler do not count.
 
 Run it as ``PYTHONPATH='{{cookiecutter.project_slug}}/src' python -m tools.profile_calls``.
 """
@@ -186,11 +186,11 @@ async def record_delivery(frames_before: int) -> list[Call]:
 
 
 def measure(frames_before: int = 0) -> tuple[list[Call], list[str]]:
-    """Return the calls of one delivery, in order, and the files that they lie in, each once.
+    """Return the calls of one delivery in order, and their files, each once.
 
     Args:
-        frames_before: Number of frames that the room has delivered before. The first frame also builds
-            what is cached for a message type and for a room, so it takes the most calls.
+        frames_before: The number of frames that the room delivers before. The first frame also
+            fills the caches of the message type and of the room, so it takes the most calls.
     """
     with asyncio.Runner(debug=False) as runner:
         calls = runner.run(record_delivery(frames_before))

@@ -1,1 +1,1 @@
-"""One file per server. Each serves ``/room/{room}`` and, where it is measured, ``/echo``."""
+"""The compared servers, one file each; all serve ``/room/{room}``, some ``/echo``."""

@@ -1,4 +1,4 @@
-"""The reference: ASGI and nothing else. A text goes as it is to each in the room, one after the other."""
+"""The reference: plain ASGI. Each text is sent unchanged to each member of the room in turn."""
 
 from typing import Any
 
@@ -17,16 +17,16 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     if scope["path"] == "/echo":
         await echo(receive, send)
     else:
-        await talk(rooms.setdefault(scope["path"], {}), receive, send)
+        await serve_room(rooms.setdefault(scope["path"], {}), receive, send)
 
 
-async def talk(room: dict[Any, None], receive: Any, send: Any) -> None:
+async def serve_room(room: dict[Any, None], receive: Any, send: Any) -> None:
     room[send] = None
     try:
         while (event := await receive())["type"] == "websocket.receive":
             message = {"type": "websocket.send", "text": event["text"]}
-            for each in tuple(room):
-                await each(message)
+            for send_to_member in tuple(room):
+                await send_to_member(message)
     finally:
         del room[send]
 

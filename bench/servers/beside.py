@@ -1,4 +1,4 @@
-"""The framework and the bare loop in one process: nothing but the code differs between them."""
+"""The framework and the bare loop in one process, so that only their code differs."""
 
 from typing import Any
 

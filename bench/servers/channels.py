@@ -1,4 +1,4 @@
-"""Django Channels as its tutorial writes a chat, with its layer in memory or in Redis."""
+"""Django Channels as in its chat tutorial, with its layer in memory or in Redis."""
 
 import json
 import os
@@ -9,11 +9,11 @@ from django.conf import settings
 
 layer: dict[str, Any] = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
 if url := os.environ.get("BENCH_BACKEND_URL"):
-    # NOTE: by default it drops what is more than 100 messages behind.
+    # NOTE: by default it drops messages beyond 100 pending ones.
     config = {"hosts": [url], "capacity": 100_000}
     layer = {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": config}
 settings.configure(
-    SECRET_KEY="not a secret: this serves nobody but the load client",
+    SECRET_KEY="not a secret: only the load client connects",
     CHANNEL_LAYERS={"default": layer},
 )
 django.setup()

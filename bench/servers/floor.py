@@ -1,7 +1,7 @@
-"""The floor: ``send(2)`` in a C loop over the room, behind as little as can speak WebSocket.
+"""The floor: ``send(2)`` in a C loop over the room, behind a minimal WebSocket server.
 
-Python reads what comes in, once per broadcast. It understands what the load client sends: whole text
-frames below 64 KiB.
+Python reads each incoming frame, once per broadcast. Only complete text frames below 64 KiB are
+supported, as the load client sends them.
 """
 
 import array
@@ -18,7 +18,7 @@ GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class Room:
-    """The sockets of a room, as C wants them."""
+    """The sockets of a room, with an array for C."""
 
     def __init__(self) -> None:
         self.sockets: list[int] = []
@@ -31,7 +31,7 @@ class Room:
 
 @dataclass
 class Client:
-    """A connection, and what has come of a frame that is not complete yet."""
+    """A connection, with the data of an incomplete frame."""
 
     socket: socket.socket
     room: Room = field(default_factory=Room)
@@ -57,7 +57,7 @@ def accept(listener: socket.socket, rooms: dict[bytes, Room]) -> Client:
 
 
 def read_frames(client: Client) -> list[bytes] | None:
-    """The frames that have come, as they go out; ``None`` once the client closes."""
+    """Return the received frames, unmasked for sending; ``None`` after a close."""
     data = client.data + client.socket.recv(65_536)
     if len(data) == len(client.data) or data[0] & 0x0F != 1:
         return None

@@ -9,7 +9,7 @@ from litestar.exceptions import WebSocketDisconnect
 
 
 @websocket("/room/{room:str}")
-async def talk(socket: WebSocket[Any, Any, Any], channels: ChannelsPlugin, room: str) -> None:
+async def serve_room(socket: WebSocket[Any, Any, Any], channels: ChannelsPlugin, room: str) -> None:
     await socket.accept()
     async with (
         channels.start_subscription(room) as subscriber,
@@ -25,6 +25,6 @@ async def talk(socket: WebSocket[Any, Any, Any], channels: ChannelsPlugin, room:
 
 backend = MemoryChannelsBackend()
 app = Litestar(
-    route_handlers=[talk],
+    route_handlers=[serve_room],
     plugins=[ChannelsPlugin(backend, arbitrary_channels_allowed=True)],
 )

@@ -1,4 +1,4 @@
-"""The framework, as its document tells a user to write it: a room, and an echo with a typed payload."""
+"""The framework, used as in its guide: a room, and an echo with a typed payload."""
 
 import os
 
@@ -23,12 +23,12 @@ class Post(msgspec.Struct, frozen=True):
 
 
 class Said(Message, frozen=True):
-    """Somebody has said something."""
+    """A message was posted."""
 
     text: str
 
 
-# Every message is counted, and none is refused: a load client says more than a person can.
+# The rate limit is active, but high enough for a load client.
 LIMITS = Limits(messages_per_second=1e6, message_burst=1_000_000)
 
 

