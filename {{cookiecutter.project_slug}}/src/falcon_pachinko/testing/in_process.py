@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Unpack
 
+import uvicorn
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
 from websockets.asyncio.client import ClientConnection
@@ -18,8 +19,6 @@ from websockets.extensions.permessage_deflate import enable_client_permessage_de
 from websockets.frames import Close
 from websockets.typing import Origin, Subprotocol
 from websockets.uri import parse_uri
-
-import uvicorn
 
 from ..close_codes import INTERNAL_ERROR
 from ..connection.inbox import Event
