@@ -1,4 +1,4 @@
-"""TaskSet workers that live as long as the application."""
+"""Background workers that run as long as the application."""
 
 from __future__ import annotations
 
@@ -7,42 +7,38 @@ import functools
 import inspect
 import logging
 import math
-import os
 import random
-import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
-from .backends.base import LEASE, Backend, Lease
-from .errors import BackendUnavailable, LeaseLost, RegistrationError
+from .backends.base import CURRENT_LEASE, Backend, Lease
+from .errors import BackendUnavailable, ConfigurationError, LeaseLost, RegistrationError
+from .support.exit_status import fail_on_exit, stop_server
 
 logger = logging.getLogger(__name__)
 
 Worker = Callable[..., Coroutine[Any, Any, None]]
 
-# How often a process asks whether a worker that another one runs is free, if its lease does not end before.
+# The bounds of the pause between two attempts to acquire the lease of a worker.
 MAX_PAUSE_SECONDS = 5.0
 MIN_PAUSE_SECONDS = 0.02
-
-# NOTE: an event loop keeps no task alive by itself.
-endings: set[asyncio.Task[Any]] = set()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """How long a dead worker waits before it is started again: exponential backoff with full jitter.
+    """The delay before a failed worker restarts: exponential backoff with full jitter.
 
-    The delay is random, from 0 to a ceiling that doubles with each death, so that workers which died
-    together do not come back together (AWS Architecture Blog, "Exponential Backoff And Jitter").
+    The delay is random, between 0 and a ceiling that doubles with each failure, so that workers that failed
+    together do not restart together (AWS Architecture Blog, "Exponential Backoff And Jitter").
 
     Attributes:
         base_seconds: The first ceiling.
         cap_seconds: The highest ceiling.
-        reset_seconds: A worker that has run this long begins with the first ceiling again.
+        reset_seconds: A worker that has run for this time starts again with the first ceiling.
 
     Raises:
-        ValueError: A time is not above zero or not finite, or the cap is below the base.
+        ConfigurationError: A time is not above zero or not finite, or the cap is below the base.
     """
 
     base_seconds: float = 1.0
@@ -53,71 +49,32 @@ class Backoff:
         for field in fields(self):
             check_seconds(field.name, getattr(self, field.name))
         if self.cap_seconds < self.base_seconds:
-            raise ValueError(
+            raise ConfigurationError(
                 f"cap_seconds is {self.cap_seconds!r}: it must not be below base_seconds,"
                 f" which is {self.base_seconds!r}"
             )
 
     def delay_seconds(self, attempt: int) -> float:
-        """A delay before the next start, where ``attempt`` is 0 for the first one."""
-        # NOTE: no float goes beyond 2**1023; the product may, and is infinite then.
+        """Return a random delay; ``attempt`` is 0 for the first restart."""
+        # NOTE: 2.0**1024 raises OverflowError; the product may be infinite.
         doubled = self.base_seconds * 2.0 ** min(attempt, 1023)
         return random.uniform(0.0, min(self.cap_seconds, doubled))
 
 
-def stop_server() -> None:
-    """Stop the server of this process in order; the process ends with status 1.
-
-    A server that is still starting stops once it has started. Where nothing handles SIGTERM, as in the
-    processes that hypercorn starts, the event loop ends at once: ``asyncio.run`` cancels all that runs.
-
-    Raises:
-        SystemExit: Nothing handles SIGTERM.
-    """
-    handler = signal.getsignal(signal.SIGTERM)
-    if handler in (signal.SIG_DFL, signal.SIG_IGN):
-        raise SystemExit(1)
-    fail_at_the_end(asyncio.Event().wait())
-    server: Any = getattr(handler, "__self__", None)
-    if hasattr(server, "should_exit"):
-        # NOTE: at its end uvicorn dies of a SIGTERM that it got. systemd takes that for an orderly stop, and
-        #   process 1 of a container survives it and ends with status 0.
-        server.should_exit = True
-    else:
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-def fail_at_the_end(waits_for: Coroutine[Any, Any, Any]) -> None:
-    """End the process with status 1, unless this is over before the event loop ends.
-
-    The server has done its part when ``asyncio.run`` cancels what is left, and with it this.
-    """
-    ending = asyncio.create_task(waits_for, name="end of the process")
-    endings.add(ending)
-    ending.add_done_callback(on_ending)
-
-
-def on_ending(ending: asyncio.Task[Any]) -> None:
-    """Raise here, in a callback: asyncio would report a task that fails."""
-    endings.discard(ending)
-    if ending.cancelled():
-        raise SystemExit(1)
-
-
 def check_seconds(name: str, value: float) -> None:
-    """Refuse what is no time to wait."""
+    """Raise ConfigurationError unless a duration is positive and finite."""
     if not 0 < value < math.inf:
-        raise ValueError(f"{name} is {value!r}: it must be above zero and finite")
+        raise ConfigurationError(f"{name} is {value!r}: it must be above zero and finite")
 
 
 class HasBackend(Protocol):
-    """The part of a manager that is needed here."""
+    """The part of a manager that workers use."""
 
     backend: Backend
 
 
-def lease_of(worker: Worker) -> str:
-    """What the lease of a worker is called: in all processes alike, and unlike that of any other one."""
+def lease_name(worker: Worker) -> str:
+    """Return the name of a worker's lease, the same in all processes."""
     function: Any = worker
     while isinstance(function, functools.partial):
         function = function.func
@@ -125,13 +82,15 @@ def lease_of(worker: Worker) -> str:
     return f"{module}.{getattr(function, '__qualname__', repr(function))}"
 
 
-async def run_with(lease: Lease, backend: Backend, worker: Worker, context: dict[str, Any]) -> bool:
-    """Run a worker as long as its lease is held; whether it has returned."""
-    LEASE.set(lease)
+async def run_with_lease(
+    lease: Lease, backend: Backend, worker: Worker, context: dict[str, Any]
+) -> bool:
+    """Run a worker while its lease is held; return whether it has returned."""
+    CURRENT_LEASE.set(lease)
     running = asyncio.create_task(worker(**context))
-    holding = asyncio.create_task(hold(lease, backend))
+    renewing = asyncio.create_task(keep_renewing(lease, backend))
     try:
-        await asyncio.wait({running, holding}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({running, renewing}, return_when=asyncio.FIRST_COMPLETED)
         if not running.done():
             return False
         try:
@@ -140,13 +99,13 @@ async def run_with(lease: Lease, backend: Backend, worker: Worker, context: dict
             return False
         return True
     finally:
-        holding.cancel()
+        renewing.cancel()
         running.cancel()
-        await asyncio.gather(running, holding, return_exceptions=True)
+        await asyncio.gather(running, renewing, return_exceptions=True)
 
 
-async def hold(lease: Lease, backend: Backend) -> None:
-    """Renew a lease again and again; return when it is lost, or may be."""
+async def keep_renewing(lease: Lease, backend: Backend) -> None:
+    """Renew a lease until it is lost or has expired."""
     loop = asyncio.get_running_loop()
     while True:
         now = loop.time()
@@ -160,25 +119,24 @@ async def hold(lease: Lease, backend: Backend) -> None:
             if not await backend.renew(lease):
                 return
         except BackendUnavailable as error:
-            logger.info("the lease of %s is renewed later: %s", lease.name, error)
+            logger.info("worker %s: lease not renewed: %s; retrying", lease.name, error)
 
 
 class WorkerController:
-    """Starts workers, watches them, and stops them.
+    """Starts, supervises and stops workers.
 
-    A worker is a coroutine function. It usually runs until it is cancelled; one that returns is done. One
-    that raises is logged with its traceback at once, and the server is stopped: a process whose worker is
-    dead looks healthy and is not.
+    A worker is a coroutine function. It usually runs until it is cancelled, but may return. If it raises,
+    the traceback is logged and the server stops: a process without its worker only looks healthy.
 
     Args:
-        on_death: What happens after a death has been logged, instead of stopping the server.
-        stop_seconds: How long ``stop`` waits for workers that are slow to end.
-        restart: Start a dead worker again after a delay, without end, and do not call ``on_death``.
-        manager: The application's manager; workers that run once per cluster need it.
+        on_death: Called after the failure of a worker instead of stopping the server.
+        stop_seconds: How long ``stop`` waits for workers to end.
+        restart: Restart a failed worker after a delay, any number of times, without calling ``on_death``.
+        manager: The application's manager; required by workers that run once per cluster.
 
     Raises:
-        ValueError: ``stop_seconds`` is not above zero or not finite.
-        RegistrationError: ``restart`` is no :class:`Backoff`.
+        ConfigurationError: ``stop_seconds`` is not above zero or not finite.
+        RegistrationError: ``restart`` is not a :class:`Backoff`.
     """
 
     def __init__(
@@ -197,23 +155,23 @@ class WorkerController:
         self.restart = restart
         self.manager = manager
         self.tasks: set[asyncio.Task[None]] = set()
-        self.alone: list[str] = []
+        self.leases: list[str] = []
 
     async def start(self, *workers: Worker, once_per_cluster: bool = False, **context: Any) -> None:
         """Start workers; each is called with the whole context as keyword arguments.
 
         Args:
             workers: Coroutine functions.
-            once_per_cluster: Of all processes that share a backend, one runs each of them. Where that process
-                dies, another one takes over within the backend's ``expiry_seconds``. A worker that is
-                replaced, because its process stood still or the engine was away for as long, is cancelled,
-                and what it still says to rooms is refused with ``LeaseLost``. One that returns is not run
-                again as long as its process lives.
-            context: What the workers are called with.
+            once_per_cluster: Run each worker in one process of those that share a backend. If that process
+                dies, another one takes over within the backend's ``expiry_seconds``. A worker that loses its
+                lease, because its process was frozen or Redis was unavailable for that time, is cancelled,
+                and its later publications raise ``LeaseLost``. A worker that returns does not run again
+                while its process lives.
+            context: The keyword arguments of the workers.
 
         Raises:
-            RegistrationError: A worker is no coroutine function or does not take this context, is to run
-                once per cluster twice, or there is no manager; then none of them has been started.
+            RegistrationError: A worker is not a coroutine function, does not accept the context, or would
+                run once per cluster twice; or the manager is missing. No worker has been started then.
         """
         if once_per_cluster and self.manager is None:
             raise RegistrationError(
@@ -224,63 +182,64 @@ class WorkerController:
         for worker, name in zip(workers, names, strict=True):
             if not inspect.iscoroutinefunction(worker):
                 raise RegistrationError(
-                    f"worker {worker!r} is no coroutine function: pass the 'async def' itself, uncalled"
+                    f"worker {worker!r} is not a coroutine function: pass the 'async def', uncalled"
                 )
             try:
                 inspect.signature(worker).bind(**context)
             except TypeError as error:
                 raise RegistrationError(
-                    f"worker {name} does not take this context: {error}"
+                    f"worker {name} does not accept this context: {error}"
                 ) from error
         if once_per_cluster:
-            leases = [lease_of(worker) for worker in workers]
-            known = [*self.alone, *leases]
-            twice = [lease for lease in leases if known.count(lease) > 1]
-            if twice:
+            leases = [lease_name(worker) for worker in workers]
+            known = [*self.leases, *leases]
+            duplicates = [lease for lease in leases if known.count(lease) > 1]
+            if duplicates:
                 raise RegistrationError(
-                    f"worker {twice[0]} is started twice: once per cluster it has one lease, so only one"
-                    " of them would run; write a function for each"
+                    f"worker {duplicates[0]} is started twice: both would need the same lease;"
+                    " write a function for each"
                 )
-            self.alone += leases
+            self.leases += leases
         for worker, name in zip(workers, names, strict=True):
             if once_per_cluster:
-                worker = functools.partial(self.run_alone, name, worker)
-            task = asyncio.create_task(self.watch(name, worker, context), name=f"worker {name}")
+                worker = functools.partial(self.run_once_per_cluster, name, worker)
+            task = asyncio.create_task(self.supervise(name, worker, context), name=f"worker {name}")
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
 
-    async def run_alone(self, name: str, worker: Worker, **context: Any) -> None:
-        """Run a worker whenever no other process does, until it returns or raises."""
+    async def run_once_per_cluster(self, name: str, worker: Worker, **context: Any) -> None:
+        """Run a worker whenever this process holds its lease, until it returns or raises."""
         assert self.manager is not None
         backend = self.manager.backend
         pause_seconds = min(MAX_PAUSE_SECONDS, backend.timing.heartbeat_seconds)
-        done = False
+        has_returned = False
         while True:
             try:
-                lease = await backend.acquire(lease_of(worker))
+                lease = await backend.acquire(lease_name(worker))
             except BackendUnavailable as error:
-                logger.info("worker %s waits for the engine: %s", name, error)
+                logger.info("worker %s: lease not acquired: %s; retrying", name, error)
                 await asyncio.sleep(pause_seconds)
                 continue
             if not isinstance(lease, Lease):
                 await asyncio.sleep(min(max(lease, MIN_PAUSE_SECONDS), pause_seconds))
                 continue
             try:
-                done = done or await run_with(lease, backend, worker, context)
-                if done:
-                    # NOTE: as long as this process holds the lease, no other one does the work again.
-                    await hold(lease, backend)
+                if not has_returned:
+                    has_returned = await run_with_lease(lease, backend, worker, context)
+                if has_returned:
+                    # NOTE: while this process holds the lease, no other one repeats the work.
+                    await keep_renewing(lease, backend)
             finally:
                 await backend.release(lease)
-            logger.warning("worker %s has lost its lease: another process may run it", name)
+            logger.warning("worker %s: lease lost; another process may run it", name)
 
     async def stop(self) -> None:
-        """Cancel all workers and wait for their end, ``stop_seconds`` at most.
+        """Cancel all workers and wait up to ``stop_seconds`` for their end.
 
-        One that has not ended by then is logged; where it goes on until the event loop ends, the process
-        ends without it, with status 1.
+        A worker that has not ended by then is logged. If it still runs when the event loop ends, the process
+        does not wait for it and exits with status 1.
         """
-        self.alone.clear()
+        self.leases.clear()
         if not self.tasks:
             return
         tasks = set(self.tasks)
@@ -293,37 +252,37 @@ class WorkerController:
             )
         if pending:
             # NOTE: asyncio.run would wait for them without a bound.
-            fail_at_the_end(asyncio.wait(pending))
+            fail_on_exit(asyncio.wait(pending))
 
-    async def watch(self, name: str, worker: Worker, context: dict[str, Any]) -> None:
-        """The life of one worker, from death to death where it is started again."""
+    async def supervise(self, name: str, worker: Worker, context: dict[str, Any]) -> None:
+        """Run a worker, and restart it after failures if that is configured."""
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None
         attempt = 0
         while True:
-            begun = loop.time()
+            started_at = loop.time()
             try:
                 await worker(**context)
             except (GeneratorExit, KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:
-                # NOTE: a CancelledError that nobody asked for is a death too.
+                # NOTE: a CancelledError without a cancellation of this task is a failure, too.
                 if task.cancelling():
                     if isinstance(error, asyncio.CancelledError):
                         raise
-                    logger.exception("worker %s died while it was being stopped", name)
+                    logger.exception("worker %s died while being stopped", name)
                     return
                 if self.restart is None:
                     logger.critical("worker %s died", name, exc_info=True)
                     loop.call_soon(self.on_death)
                     return
-                if loop.time() - begun >= self.restart.reset_seconds:
+                if loop.time() - started_at >= self.restart.reset_seconds:
                     attempt = 0
                 delay = self.restart.delay_seconds(attempt)
                 attempt += 1
-                logger.exception("worker %s died and starts again in %.3f s", name, delay)
+                logger.exception("worker %s died; restarting in %.3f s", name, delay)
             else:
-                logger.info("worker %s is done", name)
+                logger.info("worker %s has returned", name)
                 return
             await asyncio.sleep(delay)

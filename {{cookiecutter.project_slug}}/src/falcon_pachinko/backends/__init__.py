@@ -1,25 +1,24 @@
-"""What joins the processes of an application: ``backend_from_url`` makes it."""
+"""Backends connect the processes of an application; :func:`backend_from_url` creates one."""
 
 from __future__ import annotations
 
-from ..errors import RegistrationError
+from ..errors import ConfigurationError
 from .base import Backend, Timing
 
 
 def backend_from_url(
     url: str, *, prefix: str = "pachinko", timing: Timing | None = None
 ) -> Backend:
-    """The backend that a URL names.
+    """Create the backend for a URL.
 
     Args:
-        url: Empty for this process alone. ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``
-            and ``redis+cluster://`` as :func:`.engine.make_engine` explains them, for Redis 7.0 or newer, or Valkey.
-        prefix: What the names of keys and channels begin with; services that share an engine have each
-            its own.
-        timing: How patient it is.
+        url: Empty for a single process. ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` or
+            ``redis+cluster://`` (see ``backends.redis.url``) for Redis 7.0 or newer, or Valkey.
+        prefix: Prefix of all keys and channels; services that share a Redis each need their own.
+        timing: Timeouts and intervals.
 
     Raises:
-        RegistrationError: The URL cannot be used, or the extra ``redis`` is not installed.
+        ConfigurationError: The URL cannot be used, or the extra ``redis`` is not installed.
     """
     if not url:
         from .memory import MemoryBackend
@@ -28,12 +27,27 @@ def backend_from_url(
     try:
         from .redis.backend import RedisBackend
     except ModuleNotFoundError as error:
-        raise extra_is_missing(error) from None
+        raise missing_extra(error) from None
     return RedisBackend(url, prefix=prefix, timing=timing)
 
 
-def extra_is_missing(error: ModuleNotFoundError) -> RegistrationError:
-    """What to say where redis-py is not installed."""
-    return RegistrationError(
+def check_backend_url(url: str) -> None:
+    """Check that :func:`backend_from_url` can use a URL, without creating a backend or connecting.
+
+    Raises:
+        ConfigurationError: The URL cannot be used, or the extra ``redis`` is not installed.
+    """
+    if not url:
+        return
+    try:
+        from .redis.backend import check_url
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) from None
+    check_url(url)
+
+
+def missing_extra(error: ModuleNotFoundError) -> ConfigurationError:
+    """Return the error for a missing redis-py."""
+    return ConfigurationError(
         f"{error}: a backend with a URL needs the extra 'redis', as in pip install '.[redis]'"
     )

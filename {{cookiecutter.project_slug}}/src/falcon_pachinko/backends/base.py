@@ -1,25 +1,25 @@
-"""The contract of backends: one order per room, history, presence and leases, in one process or in many.
+"""The contract of backends: ordered publishing, history, presence and leases, for one process or many.
 
-A backend carries what is said to a room from the process in which it is said (a node) to all that have
-members of the room. What every backend promises, and one test suite shows of all of them:
+A backend carries publications from the process that publishes them (a node) to all nodes that have
+members of the room. One test suite verifies these guarantees for every backend:
 
-- **Publish.** All nodes deliver what is published to a room in one order, the publishing node too: it
-  never delivers its own first. A publish either arrives at every node that has members, raises
-  :class:`~falcon_pachinko.errors.BackendUnavailable`, or both; it never vanishes without a word, nor is
-  it taken up by the engine when ``answer_seconds`` have gone by.
-- **Membership.** From the return of :meth:`Backend.subscribe` on, until :meth:`Backend.unsubscribe`, a
-  node is given what is said in a room.
-- **History.** A room whose members declare a :class:`History` keeps its last messages, each with its
-  :class:`Position`. :meth:`Backend.recover` gives all that followed a position, in order, without a gap, or
-  ``None``; never a part.
-- **Presence.** Who is in a room is kept by the names of connections, never counted up and down: to say it
-  twice changes nothing. The first connection of a user and the end of the last one are edges, each told
-  exactly once in the cluster. When a node dies, another one tells of its users' end.
-- **Outage.** While the engine is away, connections stay, joining works and is made up for, publishing
-  raises, and :attr:`Backend.outage` says why. Afterwards each node is given what it missed; where
-  that cannot be had any more, it is told so (:meth:`Node.on_history_lost`).
-- **Leases.** Of all who ask for a lease of one name, one holds it, with a token that is higher than any
-  before it.
+- **Publish.** All nodes deliver the publications of a room in one order, the publishing node included: it
+  does not deliver its own first. A publication arrives at every node with members, or the publish raises
+  :class:`~falcon_pachinko.errors.BackendUnavailable`, or both. It is never lost silently, and Redis (or Valkey) does not
+  execute it after ``answer_seconds``.
+- **Membership.** A node receives the publications of a room from the return of :meth:`Backend.subscribe`
+  until :meth:`Backend.unsubscribe`.
+- **History.** A room whose members declare a :class:`History` keeps its last publications, each with its
+  :class:`Position`. :meth:`Backend.recover` returns everything after a position, in order and without a
+  gap, or ``None``; never a part.
+- **Presence.** The members of a room are stored by connection id, not counted, so that repeating a call
+  changes nothing. The first connection of a user and the end of the last one are each announced exactly
+  once in the cluster. When a node dies, another node announces the end of its users.
+- **Outage.** While Redis is unavailable, connections stay open, joins succeed and are completed later,
+  publishing raises, and :attr:`Backend.outage` gives the reason. Afterwards each node receives the
+  publications that it missed; if they are lost, :meth:`Node.on_history_lost` is called.
+- **Leases.** At any time, one node at most holds the lease of a name, with a token that is higher than any
+  earlier one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from collections.abc import Awaitable, Generator, Sequence
 from dataclasses import dataclass, fields
 from typing import Generic, Protocol, TypeVar
 
-from ..errors import RegistrationError
+from ..errors import ConfigurationError
 from ..history import History, Position
 from ..publication import Publication
 
@@ -42,17 +42,18 @@ ANSWER_SECONDS = 4.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """How patient the nodes of a cluster are with clients, with each other and with the engine.
+    """The timeouts and intervals of the nodes of a cluster.
 
     Attributes:
-        grace_seconds: How long a user whose last connection has ended is still there: who reloads a page
-            has not gone. 0 for no such time.
-        heartbeat_seconds: How often a node says that it lives.
-        expiry_seconds: How long after its last heartbeat a node counts as dead, and how long a lease holds.
-        answer_seconds: How long the engine may take to answer; then it is away.
+        grace_seconds: How long a user remains present after the last connection has ended, so that a page
+            reload is not a departure. 0 for no grace period.
+        heartbeat_seconds: The interval of a node's heartbeats.
+        expiry_seconds: The time after the last heartbeat at which a node expires, and the duration of a
+            lease.
+        answer_seconds: The time Redis may take to respond before it counts as unavailable.
 
     Raises:
-        RegistrationError: One of them is no number above zero, or the expiry is not above the heartbeat.
+        ConfigurationError: A value is not a number above zero, or the expiry is not above the heartbeat.
     """
 
     grace_seconds: float = 5.0
@@ -61,40 +62,41 @@ class Timing:
     answer_seconds: float = ANSWER_SECONDS
 
     def __post_init__(self) -> None:
-        check_above_zero(self, besides="grace_seconds")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            is_finite = isinstance(value, (int, float)) and math.isfinite(value)
+            may_be_zero = field.name == "grace_seconds"
+            if not is_finite or value < 0 or (value == 0 and not may_be_zero):
+                raise ConfigurationError(
+                    f"{field.name} is {value!r}: it must be a number above zero"
+                )
         if self.expiry_seconds <= self.heartbeat_seconds:
-            raise RegistrationError(
+            raise ConfigurationError(
                 f"expiry_seconds is {self.expiry_seconds!r}: it must be above heartbeat_seconds,"
                 f" which is {self.heartbeat_seconds!r}"
             )
 
 
-def check_above_zero(given: Timing, besides: str = "") -> None:
-    """Refuse a field that is no finite number above zero; ``besides`` may be zero."""
-    for field in fields(given):
-        value = getattr(given, field.name)
-        fits = isinstance(value, (int, float)) and math.isfinite(value)
-        if not fits or value < 0 or (value == 0 and field.name != besides):
-            raise RegistrationError(f"{field.name} is {value!r}: it must be a number above zero")
-
-
 class Presence:
-    """That a connection is in a room.
+    """The membership of one connection in a room.
 
     Attributes:
         connection: The connection's id.
-        user: Whose it is; ``None`` counts as somebody of its own.
-        join_message: What the room is told when the user comes.
-        leave_message: What the room is told when the user has gone.
+        user: The connection's user; a connection without one counts by itself.
+        join_message: Published to the room when the user joins.
+        leave_message: Published to the room when the user has left.
+        stored: Whether Redis has confirmed the presence.
+        sent: Whether the presence was sent to Redis, confirmed or not.
+        announced: Whether the join message was published, if there is one.
     """
 
     __slots__ = (
         "announced",
         "connection",
         "join_message",
-        "known",
         "leave_message",
-        "said",
+        "sent",
+        "stored",
         "user",
     )
 
@@ -109,31 +111,28 @@ class Presence:
         self.user = user
         self.join_message = join_message
         self.leave_message = leave_message
-        self.known = False
-        """Whether the engine has it."""
-        self.said = False
-        """Whether the engine has been told, whatever it has answered."""
+        self.stored = False
+        self.sent = False
         self.announced = False
-        """Whether the room has been told, if it had to be."""
 
     @property
     def key(self) -> str:
-        """Whose presence it is: the user's, or of the connection alone."""
+        """The key of the presence entry: the user, or the connection if it has no user."""
         return f"c{self.connection}" if self.user is None else f"u{self.user}"
 
     @property
-    def told(self) -> bool:
-        """Whether the room is told that the user comes or goes."""
+    def has_messages(self) -> bool:
+        """Whether the room receives a message when the user joins or leaves."""
         return self.join_message is not None or self.leave_message is not None
 
 
 def users_of(keys: list[str]) -> list[str]:
-    """The users among keys of presences."""
+    """Return the users among the keys of presence entries."""
     return [key[1:] for key in keys if key.startswith("u")]
 
 
-class Answer(Generic[T]):
-    """A value that is there already, for those who await it."""
+class ImmediateResult(Generic[T]):
+    """An awaitable whose value is known, without the cost of a future."""
 
     __slots__ = ("value",)
 
@@ -146,13 +145,13 @@ class Answer(Generic[T]):
 
 
 class Lease:
-    """The right to do something alone, for a time.
+    """The exclusive right to run a named task for a limited time.
 
     Attributes:
-        name: What for.
-        token: Higher than any that was given for this name before (a fencing token: Kleppmann, "How to do
+        name: The name of the task.
+        token: Higher than any earlier token of this name (a fencing token: Kleppmann, "How to do
             distributed locking").
-        expires: Until when, on the event loop's clock.
+        expires: The time of expiry on the event loop's clock.
     """
 
     __slots__ = ("expires", "name", "token")
@@ -163,33 +162,33 @@ class Lease:
         self.expires = expires
 
 
-# What a worker that runs once per cluster publishes carries its lease.
-LEASE: contextvars.ContextVar[Lease | None] = contextvars.ContextVar("lease", default=None)
+# The lease of the worker that is running in this context: its publications carry the fencing token.
+CURRENT_LEASE: contextvars.ContextVar[Lease | None] = contextvars.ContextVar("lease", default=None)
 
 
 class Node(Protocol):
-    """What a backend knows of the process that it serves. Nothing here waits or raises."""
+    """The callbacks of a backend into its process. None of them waits or raises."""
 
-    def deliver(self, room: str, entry: Publication) -> None:
-        """Give an entry to the members of a room who are here."""
+    def deliver(self, room: str, publication: Publication, /) -> None:
+        """Deliver a publication to the local members of a room."""
 
-    def deliver_direct(self, entry: Publication) -> None:
-        """Give an entry to those whom its address names, or to everybody."""
+    def deliver_direct(self, publication: Publication, /) -> None:
+        """Deliver a publication to its addressee, or to all connections."""
 
-    def on_history_lost(self, room: str) -> None:
-        """Tell the members who are here that something is missing before what comes next."""
+    def on_history_lost(self, room: str, /) -> None:
+        """Notify the local members that messages are missing before the next one."""
 
-    def on_resync(self, room: str) -> None:
-        """Tell those who came while the engine was away what they missed, before something is delivered."""
+    def on_resync(self, room: str, /) -> None:
+        """Send missed messages to connections that joined during an outage, before live ones."""
 
 
 class Backend(ABC):
-    """See the module's text for what a backend promises.
+    """A backend; see the module's docstring for the guarantees.
 
     Attributes:
-        node_id: Names this process in the cluster; the ids of its connections begin with it.
-        timing: How patient it is.
-        node: Who is served; set before :meth:`start`.
+        node_id: The name of this process in the cluster; the ids of its connections begin with it.
+        timing: Timeouts and intervals.
+        node: Receives publications; set before :meth:`start`.
     """
 
     node_id: str
@@ -199,128 +198,103 @@ class Backend(ABC):
     @property
     @abstractmethod
     def outage(self) -> str:
-        """Why the engine is away, for people; empty when it is not."""
+        """The reason why Redis is unavailable; empty while it is available."""
 
     @property
     def single(self) -> bool:
-        """Whether it serves one process only, so that a second one would have rooms of its own."""
+        """Whether the backend serves one process only: a second process would have rooms of its own."""
         return False
 
     @abstractmethod
     async def start(self) -> None:
-        """Begin. Where the engine is away it goes on trying after ``answer_seconds``, and this returns."""
+        """Start. If Redis is unavailable, return after ``answer_seconds`` and keep retrying."""
 
     @abstractmethod
     async def stop(self) -> None:
-        """End, when all connections have ended."""
+        """Stop, after all connections have ended."""
 
     @abstractmethod
-    def publish(self, room: str, entry: Publication, *, ephemeral: bool = False) -> Awaitable[None]:
-        """Say something to a room.
+    def publish(
+        self, room: str, publication: Publication, *, ephemeral: bool = False
+    ) -> Awaitable[None]:
+        """Publish to a room, with or without members.
 
-        Args:
-            room: Nobody need be in it.
-            entry: What.
-            ephemeral: It has its place in the order, but no number and no history.
+        An ephemeral publication keeps its place in the order, but has no position and is not stored.
 
         Raises:
-            BackendUnavailable: It may not have arrived.
-            LeaseLost: It comes from a worker that another one has replaced.
+            BackendUnavailable: The publication may not have arrived.
+            LeaseLost: The publishing worker has been replaced.
         """
 
     @abstractmethod
-    def publish_direct(self, entry: Publication) -> Awaitable[int]:
-        """Say something to a user, a connection or everybody, wherever they are; at most once.
-
-        Returns:
-            How many nodes have got it.
+    def publish_direct(self, publication: Publication) -> Awaitable[int]:
+        """Publish to a user, a connection or all connections, at most once; return the number of nodes.
 
         Raises:
-            BackendUnavailable: It may not have arrived.
+            BackendUnavailable: The publication may not have arrived.
         """
 
     @abstractmethod
     async def subscribe(self, room: str, history: History | None) -> None:
-        """Be given what is said in a room from now on; each call is taken back by one of ``unsubscribe``.
-
-        It does not raise for an outage: then the room is made up for afterwards.
-        """
+        """Receive the publications of a room; an outage delays it and does not raise."""
 
     @abstractmethod
     def unsubscribe(self, room: str) -> None:
-        """Take back one :meth:`subscribe`."""
+        """Undo one :meth:`subscribe`."""
 
     @abstractmethod
     def position(self, room: str) -> Position | None:
-        """The place of the last entry that this node was given; ``None`` for a room without history."""
+        """Return the position of the last publication delivered here; ``None`` without history."""
 
     @abstractmethod
     async def recover(self, room: str, since: Sequence[Position]) -> list[Publication] | None:
-        """All that was said after a position up to :meth:`position`, in order; ``None`` where that is not there.
+        """Return the publications after a position up to :meth:`position`; ``None`` if some are gone.
 
-        Args:
-            room: Somebody of this node needs it.
-            since: Positions in several rooms; that of this room is known by its epoch.
-
-        Between this return and what the caller does next without waiting, nothing is delivered.
+        Of ``since``, the position with the room's epoch counts. Nothing is delivered between the return
+        and the caller's next ``await``.
 
         Raises:
-            BackendUnavailable: The engine is away: :meth:`Node.on_resync` is called when :meth:`recover_local` knows.
+            BackendUnavailable: Redis is unavailable; :meth:`Node.on_resync` is called once
+                :meth:`recover_local` has the publications.
         """
 
     @abstractmethod
     def recover_local(self, room: str, since: Sequence[Position]) -> list[Publication] | None:
-        """The same of what this process knows by itself."""
+        """Like :meth:`recover`, from the data in this process only."""
 
     @abstractmethod
     def enter(self, room: str, presence: Presence) -> Awaitable[bool]:
-        """A connection is in the room now; whether it is the user's first. It does not raise for an outage."""
+        """Add a connection to a room; return whether it is the user's first. An outage does not raise."""
 
     @abstractmethod
     def leave(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
-        """A connection is not in the room any more; whether the user has gone with it.
+        """Remove a connection from a room; return whether the user has left with it.
 
-        It counts from the call on, whether or not somebody awaits the answer, and does not raise for an outage.
-
-        Args:
-            room: Where.
-            presence: What :meth:`enter` was given.
-            grace: Where the room is told of users, one has gone only after ``grace_seconds`` without coming
-                back; then the answer is ``False``.
+        It takes effect with the call, awaited or not, and does not raise during an outage. With ``grace``,
+        a user whose presence has messages leaves only after ``grace_seconds`` without another connection;
+        the result is ``False`` then.
         """
 
     @abstractmethod
     async def present(self, room: str, user: str) -> bool:
-        """Whether a user is in a room."""
+        """Return whether a user is in a room."""
 
     @abstractmethod
     async def members(self, room: str) -> list[str]:
-        """The users in a room, each once, in the order in which they came."""
+        """Return the users in a room without duplicates, in the order in which they joined."""
 
     @abstractmethod
     async def rooms(self, prefix: str) -> list[str]:
-        """The names of all rooms that begin so and have somebody in them, sorted.
-
-        Raises:
-            BackendUnavailable: The engine is away.
-        """
+        """Return the sorted names of the non-empty rooms with a prefix, or raise BackendUnavailable."""
 
     @abstractmethod
     async def acquire(self, name: str) -> Lease | float:
-        """A lease, or in how many seconds to ask again.
-
-        Raises:
-            BackendUnavailable: The engine is away.
-        """
+        """Acquire a lease, or return the seconds until the next attempt, or raise BackendUnavailable."""
 
     @abstractmethod
     async def renew(self, lease: Lease) -> bool:
-        """Hold a lease for longer; whether it is still held.
-
-        Raises:
-            BackendUnavailable: The engine is away.
-        """
+        """Extend a lease and return whether it is still held, or raise BackendUnavailable."""
 
     @abstractmethod
     async def release(self, lease: Lease) -> None:
-        """Give a lease back, where it is still held."""
+        """Release a lease if it is still held."""

@@ -1,4 +1,4 @@
-"""The last of what was said in a room, for those who come back."""
+"""The most recent publications of a room, for reconnecting clients."""
 
 from __future__ import annotations
 
@@ -9,50 +9,50 @@ from ..history import History, Position
 from ..publication import Publication
 
 
-class Tail:
-    """The entries of a room without a gap, the newest last, as many and as old as its history lets them be.
+class HistoryBuffer:
+    """Consecutive publications of a room, the newest last, within the bounds of its history.
 
     Args:
         history: The bounds.
     """
 
-    __slots__ = ("entries", "history")
+    __slots__ = ("history", "publications")
 
     def __init__(self, history: History) -> None:
         self.history = history
-        self.entries: deque[tuple[float, Publication]] = deque(maxlen=history.messages)
+        self.publications: deque[tuple[float, Publication]] = deque(maxlen=history.messages)
 
-    def add(self, entry: Publication, said_at: float) -> None:
-        """Add the next one.
-
-        Args:
-            entry: What was said.
-            said_at: When, on a clock that never goes back, in seconds.
-        """
-        self.entries.append((said_at, entry))
-
-    def between(self, since: Position, now: Position, clock: float) -> list[Publication] | None:
-        """What followed one place up to another; ``None`` where that is not here as a whole, or too old.
+    def add(self, publication: Publication, published_at: float) -> None:
+        """Append the next publication.
 
         Args:
-            since: A place of the same epoch, not behind ``now``.
-            now: Where the room stands.
-            clock: The time.
+            publication: A publication with a position.
+            published_at: The time of publication in seconds on a monotonic clock.
         """
-        count = now.offset - since.offset
-        if not 0 <= count <= len(self.entries):
+        self.publications.append((published_at, publication))
+
+    def between(self, since: Position, until: Position, now: float) -> list[Publication] | None:
+        """Return the publications after one position up to another; ``None`` if any is missing or too old.
+
+        Args:
+            since: A position of the same epoch, not after ``until``.
+            until: The current position of the room.
+            now: The current time.
+        """
+        count = until.offset - since.offset
+        if not 0 <= count <= len(self.publications):
             return None
-        chosen = list(islice(self.entries, len(self.entries) - count, None))
-        if not chosen:
+        found = list(islice(self.publications, len(self.publications) - count, None))
+        if not found:
             return []
-        ends = (Position(since.epoch, since.offset + 1), now)
-        if (chosen[0][1].position, chosen[-1][1].position) != ends:
+        ends = (Position(since.epoch, since.offset + 1), until)
+        if (found[0][1].position, found[-1][1].position) != ends:
             return None
-        if chosen[0][0] < clock - self.history.seconds:
+        if found[0][0] < now - self.history.seconds:
             return None
-        return [entry for _, entry in chosen]
+        return [publication for _, publication in found]
 
-    def forget_old(self, now: float) -> None:
-        """Drop what is too old for anybody."""
-        while self.entries and self.entries[0][0] < now - self.history.seconds:
-            self.entries.popleft()
+    def expire(self, now: float) -> None:
+        """Drop publications that are older than the history."""
+        while self.publications and self.publications[0][0] < now - self.history.seconds:
+            self.publications.popleft()

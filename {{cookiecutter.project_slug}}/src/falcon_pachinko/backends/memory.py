@@ -1,4 +1,4 @@
-"""The backend of one process: it needs nothing, and nothing of it outlives the process."""
+"""The backend of a single process: all state is in memory."""
 
 from __future__ import annotations
 
@@ -9,204 +9,216 @@ from collections.abc import Awaitable, Sequence
 
 from ..history import History, Position, last_known
 from ..publication import Publication
-from .base import Answer, Backend, Lease, Node, Presence, Timing, users_of
-from .buffer import Tail
+from .base import Backend, ImmediateResult, Lease, Node, Presence, Timing, users_of
+from .buffer import HistoryBuffer
 
-NOTHING = Answer(None)
-ONE_NODE = Answer(1)
+DONE = ImmediateResult(None)
+ONE_NODE = ImmediateResult(1)
 
 
-class Stay:
-    """A user's stay in a room, from the first connection to the end of the last one."""
+class PresenceEntry:
+    """The presence of a user in a room, from the first connection to the end of the last one."""
 
-    __slots__ = ("connections", "going", "left")
+    __slots__ = ("connections", "expiry", "leave_message")
 
     def __init__(self) -> None:
         self.connections: set[str] = set()
-        self.left: Publication | None = None
-        self.going: asyncio.TimerHandle | None = None
+        self.leave_message: Publication | None = None
+        self.expiry: asyncio.TimerHandle | None = None
 
-    def keep(self) -> None:
-        """The user has come back in time."""
-        if self.going is not None:
-            self.going.cancel()
-            self.going = None
+    def cancel_expiry(self) -> None:
+        """End the grace period: the user has reconnected."""
+        if self.expiry is not None:
+            self.expiry.cancel()
+            self.expiry = None
 
 
 class MemoryRoom:
-    """What is known of a room."""
+    """The state of a room."""
 
-    __slots__ = ("cleaning", "epoch", "holders", "offset", "stays", "tail")
+    __slots__ = ("buffer", "cleanup", "epoch", "offset", "presences", "subscriptions")
 
     def __init__(self) -> None:
-        self.holders = 0
-        self.stays: dict[str, Stay] = {}
-        self.tail: Tail | None = None
+        self.subscriptions = 0
+        self.presences: dict[str, PresenceEntry] = {}
+        self.buffer: HistoryBuffer | None = None
         self.epoch = secrets.token_hex(8)
         self.offset = 0
-        self.cleaning: asyncio.TimerHandle | None = None
+        self.cleanup: asyncio.TimerHandle | None = None
 
 
 class MemoryBackend(Backend):
-    """One process, which has all there is.
+    """The backend of a single process.
 
     Args:
-        timing: Only ``grace_seconds`` means something here.
+        timing: Only ``grace_seconds`` has an effect.
     """
 
     node_id = ""
-    outage = ""
-    single = True
 
     def __init__(self, timing: Timing | None = None) -> None:
         self.timing = timing or Timing()
         self.node: Node
-        self.known: dict[str, MemoryRoom] = {}
+        self.rooms_by_name: dict[str, MemoryRoom] = {}
         self.token = 0
 
+    @property
+    def outage(self) -> str:
+        """Empty: memory is always available."""
+        return ""
+
+    @property
+    def single(self) -> bool:
+        """``True``."""
+        return True
+
     async def start(self) -> None:
-        """There is nothing to begin."""
+        """Do nothing."""
 
     async def stop(self) -> None:
-        """Forget all, so that nothing happens any more."""
-        for room in self.known.values():
-            if room.cleaning is not None:
-                room.cleaning.cancel()
-            for stay in room.stays.values():
-                stay.keep()
-        self.known.clear()
+        """Discard all rooms and their timers."""
+        for room in self.rooms_by_name.values():
+            if room.cleanup is not None:
+                room.cleanup.cancel()
+            for entry in room.presences.values():
+                entry.cancel_expiry()
+        self.rooms_by_name.clear()
 
-    def publish(self, room: str, entry: Publication, *, ephemeral: bool = False) -> Awaitable[None]:
-        """Deliver at once, and keep it where the room has a history."""
-        found = self.known.get(room)
-        if found is not None and found.tail is not None and not ephemeral:
+    def publish(
+        self, room: str, publication: Publication, *, ephemeral: bool = False
+    ) -> Awaitable[None]:
+        """Deliver at once; store it if the room has a history."""
+        found = self.rooms_by_name.get(room)
+        if found is not None and found.buffer is not None and not ephemeral:
             found.offset += 1
-            entry.number(Position(found.epoch, found.offset), shown=True)
-            found.tail.add(entry, asyncio.get_running_loop().time())
-        self.node.deliver(room, entry)
-        return NOTHING
+            publication.number(Position(found.epoch, found.offset), shown=True)
+            found.buffer.add(publication, asyncio.get_running_loop().time())
+        self.node.deliver(room, publication)
+        return DONE
 
-    def publish_direct(self, entry: Publication) -> Awaitable[int]:
+    def publish_direct(self, publication: Publication) -> Awaitable[int]:
         """Deliver at once."""
-        self.node.deliver_direct(entry)
+        self.node.deliver_direct(publication)
         return ONE_NODE
 
     async def subscribe(self, room: str, history: History | None) -> None:
         """Keep the room, and its history if it has one."""
-        found = self.known.setdefault(room, MemoryRoom())
-        found.holders += 1
-        if found.cleaning is not None:
-            found.cleaning.cancel()
-            found.cleaning = None
-        if history is not None and (found.tail is None or found.tail.history != history):
-            found.tail = Tail(history)
+        found = self.rooms_by_name.setdefault(room, MemoryRoom())
+        found.subscriptions += 1
+        if found.cleanup is not None:
+            found.cleanup.cancel()
+            found.cleanup = None
+        if history is not None and (found.buffer is None or found.buffer.history != history):
+            found.buffer = HistoryBuffer(history)
 
     def unsubscribe(self, room: str) -> None:
-        """Forget the room once nobody is there and its history is too old."""
-        found = self.known.get(room)
-        if found is not None:  # None once it has been stopped
-            found.holders -= 1
-            self.clean(room, found)
+        """Remove the room once it is empty and its history has expired."""
+        found = self.rooms_by_name.get(room)
+        if found is not None:  # None after stop()
+            found.subscriptions -= 1
+            self.remove_if_unused(room, found)
 
-    def clean(self, name: str, room: MemoryRoom) -> None:
-        """Forget what nobody needs any more, now or later."""
-        if room.holders or room.stays or room.cleaning is not None:
+    def remove_if_unused(self, name: str, room: MemoryRoom) -> None:
+        """Remove an unused room, at once or when its history has expired."""
+        if room.subscriptions or room.presences or room.cleanup is not None:
             return
-        if room.tail is not None:
+        if room.buffer is not None:
             loop = asyncio.get_running_loop()
-            room.tail.forget_old(loop.time())
-            if room.tail.entries:
-                seconds = room.tail.history.seconds
-                room.cleaning = loop.call_later(seconds, self.clean_again, name, room)
+            room.buffer.expire(loop.time())
+            if room.buffer.publications:
+                seconds = room.buffer.history.seconds
+                room.cleanup = loop.call_later(seconds, self.on_cleanup, name, room)
                 return
-        del self.known[name]
+        del self.rooms_by_name[name]
 
-    def clean_again(self, name: str, room: MemoryRoom) -> None:
-        """Look again, after the time in which a history gets old."""
-        room.cleaning = None
-        self.clean(name, room)
+    def on_cleanup(self, name: str, room: MemoryRoom) -> None:
+        """Retry the removal after the time of the history."""
+        room.cleanup = None
+        self.remove_if_unused(name, room)
 
     def position(self, room: str) -> Position | None:
-        """The place of the last entry."""
-        found = self.known.get(room)
-        if found is None or found.tail is None:
+        """Return the position of the last publication."""
+        found = self.rooms_by_name.get(room)
+        if found is None or found.buffer is None:
             return None
         return Position(found.epoch, found.offset)
 
     async def recover(self, room: str, since: Sequence[Position]) -> list[Publication] | None:
-        """All that was said after a position."""
+        """Return the publications after a position."""
         return self.recover_local(room, since)
 
     def recover_local(self, room: str, since: Sequence[Position]) -> list[Publication] | None:
-        """The same."""
-        found, known = self.known.get(room), last_known(self.position(room), since)
-        if found is None or found.tail is None or known is None:
+        """Return the publications after a position."""
+        found, known = self.rooms_by_name.get(room), last_known(self.position(room), since)
+        if found is None or found.buffer is None or known is None:
             return None
-        now = Position(found.epoch, found.offset)
-        return found.tail.between(known, now, asyncio.get_running_loop().time())
+        until = Position(found.epoch, found.offset)
+        return found.buffer.between(known, until, asyncio.get_running_loop().time())
 
     def enter(self, room: str, presence: Presence) -> Awaitable[bool]:
-        """Keep that a connection is there, and tell the room of a user who comes."""
-        found = self.known[room]
-        stay = found.stays.get(presence.key)
-        first = stay is None
-        if stay is None:
-            stay = found.stays[presence.key] = Stay()
-        stay.keep()
-        stay.connections.add(presence.connection)
-        stay.left = presence.leave_message or stay.left
-        if first and presence.join_message is not None:
+        """Add a connection, and announce the user if it is the first one."""
+        found = self.rooms_by_name[room]
+        entry = found.presences.get(presence.key)
+        is_first = entry is None
+        if entry is None:
+            entry = found.presences[presence.key] = PresenceEntry()
+        entry.cancel_expiry()
+        entry.connections.add(presence.connection)
+        entry.leave_message = presence.leave_message or entry.leave_message
+        if is_first and presence.join_message is not None:
             self.publish(room, presence.join_message)
-        return Answer(first)
+        return ImmediateResult(is_first)
 
     def leave(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
-        """Keep that a connection is not there any more, and tell the room of a user who has gone."""
-        found = self.known.get(room)
-        stay = found.stays.get(presence.key) if found is not None else None
-        if found is None or stay is None or presence.connection not in stay.connections:
-            return Answer(False)
-        stay.connections.discard(presence.connection)
-        if stay.connections:
-            return Answer(False)
+        """Remove a connection; with the last one, the user leaves at once or after the grace period."""
+        found = self.rooms_by_name.get(room)
+        entry = found.presences.get(presence.key) if found is not None else None
+        if found is None or entry is None or presence.connection not in entry.connections:
+            return ImmediateResult(False)
+        entry.connections.discard(presence.connection)
+        if entry.connections:
+            return ImmediateResult(False)
         seconds = self.timing.grace_seconds
-        if grace and presence.told and seconds:
+        if grace and presence.has_messages and seconds:
             loop = asyncio.get_running_loop()
-            stay.going = loop.call_later(seconds, self.end_stay, room, found, presence.key)
-            return Answer(False)
-        self.end_stay(room, found, presence.key)
-        return Answer(True)
+            entry.expiry = loop.call_later(seconds, self.expire_presence, room, found, presence.key)
+            return ImmediateResult(False)
+        self.expire_presence(room, found, presence.key)
+        return ImmediateResult(True)
 
-    def end_stay(self, name: str, room: MemoryRoom, key: str) -> None:
-        """A user has gone."""
-        stay = room.stays.pop(key)
-        if stay.left is not None:
-            self.publish(name, stay.left)
-        self.clean(name, room)
+    def expire_presence(self, name: str, room: MemoryRoom, key: str) -> None:
+        """Remove a user from a room and publish the leave message."""
+        entry = room.presences.pop(key)
+        if entry.leave_message is not None:
+            self.publish(name, entry.leave_message)
+        self.remove_if_unused(name, room)
 
     async def present(self, room: str, user: str) -> bool:
-        """Whether a user is in a room."""
-        found = self.known.get(room)
-        return found is not None and f"u{user}" in found.stays
+        """Return whether a user is in a room."""
+        found = self.rooms_by_name.get(room)
+        return found is not None and f"u{user}" in found.presences
 
     async def members(self, room: str) -> list[str]:
-        """The users in a room, in the order in which they came."""
-        found = self.known.get(room)
-        return users_of(list(found.stays)) if found is not None else []
+        """Return the users in a room in the order in which they joined."""
+        found = self.rooms_by_name.get(room)
+        return users_of(list(found.presences)) if found is not None else []
 
     async def rooms(self, prefix: str) -> list[str]:
-        """The rooms that begin so and have somebody in them, sorted."""
+        """Return the names of the non-empty rooms that start with a prefix, sorted."""
         return sorted(
-            name for name, room in self.known.items() if room.stays and name.startswith(prefix)
+            name
+            for name, room in self.rooms_by_name.items()
+            if room.presences and name.startswith(prefix)
         )
 
     async def acquire(self, name: str) -> Lease | float:
-        """A lease for ever: nobody else is there."""
+        """Return a lease that never expires: there is no other process."""
         self.token += 1
         return Lease(name, self.token, math.inf)
 
     async def renew(self, lease: Lease) -> bool:
-        """It is still held."""
+        """Return ``True``."""
         return True
 
     async def release(self, lease: Lease) -> None:
-        """Nobody waits for it."""
+        """Do nothing."""

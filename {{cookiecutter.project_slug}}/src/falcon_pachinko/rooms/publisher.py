@@ -1,34 +1,36 @@
-"""Speaking to rooms and users from outside the servers: from a script, a cron job or a WSGI process."""
+"""Publishing to rooms and users from other programs: a script, a cron job or a WSGI process."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Coroutine
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from ..backends import extra_is_missing
+from ..backends import missing_extra
 from ..backends.base import ANSWER_SECONDS
-from ..backends.redis.script import NODES, raw, rooms_with_prefix, tag_of
-from ..errors import BackendUnavailable, RegistrationError, failure_reason
+from ..errors import ConfigurationError
 from ..publication import Publication
+
+if TYPE_CHECKING:
+    from ..backends.redis.backend import RedisPublisher
 
 T = TypeVar("T")
 
 
 class AsyncPublisher:
-    """Says things to the clients of all servers that share an engine; for ``async with``.
+    """Publishes to the clients of all servers that share a Redis or Valkey; for ``async with``.
 
-    It is no server: it hears nothing, and nobody waits for it when it is gone. What it says has its place in
-    the order and the history of a room like anything else.
+    It receives nothing, and no server depends on it. Its messages have a position in the order and the
+    history of a room like any others.
 
     Args:
         url: The servers' backend URL.
         prefix: The servers' prefix.
-        answer_seconds: How long the engine may take to answer.
+        answer_seconds: The time Redis may take to respond.
 
     Raises:
-        RegistrationError: The URL names no engine, or the extra ``redis`` is not installed.
+        ConfigurationError: The URL cannot be used, or the extra ``redis`` is not installed.
     """
 
     usage = "async with AsyncPublisher(url)"
@@ -41,36 +43,23 @@ class AsyncPublisher:
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         if not url:
-            raise RegistrationError(
-                "a publisher needs the backend's URL, such as redis://127.0.0.1:6379/0: without one the"
-                " rooms are inside the server's process, and nobody outside can reach them"
+            raise ConfigurationError(
+                "a publisher needs the backend's URL, such as redis://127.0.0.1:6379/0: without one, the"
+                " rooms exist only inside the server's process"
             )
         try:
-            from ..backends.redis.client import FAILURES, make_engine
-            from ..backends.redis.pipeline import Calls
+            from ..backends.redis.backend import RedisPublisher
         except ModuleNotFoundError as error:
-            raise extra_is_missing(error) from None
-        self.failures = FAILURES
-        self.engine = make_engine(url, prefix, answer_seconds)
-        self.calls = Calls(self.engine, lambda reason: None)
-        self.calling: asyncio.Task[None] | None = None
+            raise missing_extra(error) from None
+        self.publisher = RedisPublisher(url, prefix, answer_seconds)
 
     async def __aenter__(self) -> Self:
-        """Find the engine.
+        """Connect.
 
         Raises:
-            BackendUnavailable: It does not answer.
+            BackendUnavailable: Redis does not respond.
         """
-        try:
-            async with asyncio.timeout(self.engine.answer_seconds):
-                await self.engine.look_around()
-            self.calling = asyncio.create_task(self.calls.run())
-            await self.call("living", NODES)
-        except BaseException as error:
-            await self.close()
-            if isinstance(error, self.failures):
-                raise BackendUnavailable(failure_reason(error)) from None
-            raise
+        await self.publisher.start()
         return self
 
     async def __aexit__(
@@ -79,15 +68,8 @@ class AsyncPublisher:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Let go of the engine."""
-        await self.close()
-
-    async def close(self) -> None:
-        """Let go of the engine."""
-        if self.calling is not None:
-            self.calling.cancel()
-            await asyncio.wait({self.calling})
-        await self.engine.close()
+        """Disconnect."""
+        await self.publisher.aclose()
 
     async def broadcast_to_room(
         self,
@@ -100,58 +82,52 @@ class AsyncPublisher:
         """Send a message to all members of a room; see ``WebSocketConnectionManager.broadcast_to_room``.
 
         Raises:
-            BackendUnavailable: The engine is away; it may not have arrived.
-            TypeError: The message holds something that JSON cannot.
+            BackendUnavailable: Redis is unavailable; the message may not have arrived.
+            TypeError: JSON cannot represent the message.
         """
-        await self.publish(room, Publication.to_room(message, (), exclude_users), ephemeral)
+        publication = Publication.to_room(message, (), exclude_users)
+        await self.opened().publish(room, publication, ephemeral=ephemeral)
 
     async def broadcast_to_all(self, message: object) -> None:
         """Send a message to all connections, at most once; otherwise like :meth:`broadcast_to_room`."""
-        await self.call("say", f"{NODES}:all", raw(Publication.to_room(message).encode()))
+        await self.opened().publish_to_nodes(Publication.to_room(message))
 
     async def send_to_user(self, user: str, message: object) -> None:
-        """Send a message to all connections of a user, at most once; otherwise the same."""
-        entry = Publication.direct(message, user=user)
-        await self.call("say", f"{NODES}:all", raw(entry.encode()))
+        """Send a message to all connections of a user; otherwise like :meth:`broadcast_to_all`."""
+        await self.opened().publish_to_nodes(Publication.direct(message, user=user))
 
     async def disconnect_user(self, user: str, code: int = 1000, reason: str = "") -> None:
         """Close all connections of a user.
 
         Raises:
-            BackendUnavailable: The engine is away; they may still be open.
-            ValueError: The code is not one that an endpoint may send.
+            BackendUnavailable: Redis is unavailable; the connections may still be open.
+            ValueError: An endpoint may not send the code.
         """
-        entry = Publication.close(code, reason, user=user)
-        await self.call("say", f"{NODES}:all", raw(entry.encode()))
+        await self.opened().publish_to_nodes(Publication.close(code, reason, user=user))
 
     async def close_room(self, room: str, code: int = 1000, reason: str = "") -> None:
-        """Close all connections that are in a room; otherwise like :meth:`disconnect_user`."""
-        await self.publish(room, Publication.close(code, reason), ephemeral=True)
+        """Close all connections in a room; otherwise like :meth:`disconnect_user`."""
+        await self.opened().publish(room, Publication.close(code, reason), ephemeral=True)
 
     async def get_rooms_by_prefix(self, prefix: str) -> list[str]:
-        """The names of all rooms that begin with the prefix and have somebody in them, sorted.
+        """Return the sorted names of the non-empty rooms that start with a prefix.
 
         Raises:
-            BackendUnavailable: The engine is away.
+            BackendUnavailable: Redis is unavailable.
         """
-        return await rooms_with_prefix(self.call, prefix)
+        return await self.opened().rooms(prefix)
 
-    async def publish(self, room: str, entry: Publication, ephemeral: bool) -> None:
-        """Say something to a room."""
-        await self.call("publish", tag_of(room), raw(entry.encode()), ephemeral, None, None)
-
-    def call(self, *operation: Any) -> asyncio.Future[Any]:
-        """Let the engine do something; what is asked for in one turn shares a round trip.
+    def opened(self) -> RedisPublisher:
+        """Return the publisher of the backend.
 
         Raises:
-            BackendUnavailable: It may have done it or not.
-            RuntimeError: It is used outside ``with``.
+            RuntimeError: It is not open.
         """
-        if self.calling is None or self.calling.done():
+        if not self.publisher.is_open:
             raise RuntimeError(
                 f"this publisher is not open: use it inside '{self.usage} as publisher:'"
             )
-        return self.calls.post(operation)
+        return self.publisher
 
 
 class Publisher:
@@ -162,10 +138,10 @@ class Publisher:
     Args:
         url: The servers' backend URL.
         prefix: The servers' prefix.
-        answer_seconds: How long the engine may take to answer.
+        answer_seconds: The time Redis may take to respond.
 
     Raises:
-        RegistrationError: The URL names no engine, or the extra ``redis`` is not installed.
+        ConfigurationError: The URL cannot be used, or the extra ``redis`` is not installed.
     """
 
     def __init__(
@@ -180,11 +156,11 @@ class Publisher:
         self.runner = asyncio.Runner()
 
     def __enter__(self) -> Self:
-        """Find the engine.
+        """Connect.
 
         Raises:
-            BackendUnavailable: It does not answer.
-            RuntimeError: An event loop is running here: use :class:`AsyncPublisher`.
+            BackendUnavailable: Redis does not respond.
+            RuntimeError: An event loop is running in this thread: use :class:`AsyncPublisher`.
         """
         try:
             self.run(self.publisher.__aenter__())
@@ -199,7 +175,7 @@ class Publisher:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Let go of the engine."""
+        """Disconnect."""
         try:
             self.run(self.publisher.__aexit__(error_class, error, traceback))
         finally:
@@ -241,10 +217,10 @@ class Publisher:
         return self.run(self.publisher.get_rooms_by_prefix(prefix))
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run something to its end.
+        """Run a coroutine to its end.
 
         Raises:
-            RuntimeError: An event loop is running here.
+            RuntimeError: An event loop is running in this thread.
         """
         try:
             return self.runner.run(coroutine)

@@ -15,7 +15,7 @@ class TaskSet:
         self.timers: set[asyncio.TimerHandle] = set()
 
     def create_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Start a task and keep a reference to it, which an event loop does not."""
+        """Start a task and keep a reference to it: an event loop holds only weak references."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -39,6 +39,6 @@ class TaskSet:
         while self.tasks:
             for task in self.tasks:
                 task.cancel()
-            # NOTE: before Python 3.12, asyncio.wait_for (used by redis-py's cluster client) sometimes
-            #   swallows a cancellation (https://github.com/python/cpython/issues/86296): cancel again.
+            # NOTE: before Python 3.12, asyncio.wait_for (used by redis-py's cluster client) may swallow a
+            #   cancellation (https://github.com/python/cpython/issues/86296): cancel again.
             await asyncio.wait(self.tasks, timeout=1.0)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Unpack
 
-from .. import workers
+from ..support import exit_status
 from .client import Client
 from .handshake import Handshake
 
@@ -85,9 +85,9 @@ def stop_on_sigterm(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         signal.signal(signal.SIGTERM, before)
         # NOTE: the test fails, so the process must not end.
-        for ending in tuple(workers.endings):
-            ending.remove_done_callback(workers.on_ending)
-            workers.endings.discard(ending)
-            ending.cancel()
+        for task in tuple(exit_status.exit_tasks):
+            task.remove_done_callback(exit_status.on_exit_task_done)
+            exit_status.exit_tasks.discard(task)
+            task.cancel()
     if requested:
         raise RuntimeError(f"{reason}: see the log")

@@ -1,1 +1,1 @@
-"""Rooms shared by many processes over Redis or Valkey; only ``backend`` is public."""
+"""Rooms shared by many processes over Redis or Valkey; import only :mod:`.backend` from outside."""

@@ -1,4 +1,4 @@
-"""Operations on their way to the engine: what is asked for in one turn of the event loop goes together."""
+"""Pipelining: operations submitted in one loop iteration share one call to Redis or Valkey."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from redis.exceptions import (
 )
 
 from ...errors import BackendUnavailable, failure_reason
-from .client import FAILURES, Engine, Operation
+from .client import CONNECTION_ERRORS, Operation, RedisClient
 from .script import ENCODE, NODES
 
 logger = logging.getLogger(__name__)
 
-# What one call holds at most: the engine does nothing else meanwhile (about 5 µs for each).
-OPERATIONS_PER_CALL = 256
+# The script blocks Redis for about 5 µs per operation.
+MAX_OPERATIONS_PER_CALL = 256
 
-# What such an answer begins with, unless redis-py has taken that off and made a class of it.
-REFUSALS = frozenset(
+# The codes of error replies that concern all rooms; redis-py has removed some and raised its own class instead.
+OUTAGE_CODES = frozenset(
     {"OOM", "READONLY", "NOPERM", "MISCONF", "LOADING", "MASTERDOWN", "NOREPLICAS"}
 )
 
-Then = Callable[[Any], Any]
-Otherwise = Callable[[], Any]
+OnResult = Callable[[Any], Any]
+OnFailure = Callable[[], Any]
 
 
-class Call(NamedTuple):
-    """One operation, who waits for it, and what becomes of its answer."""
+class PendingOperation(NamedTuple):
+    """An operation, its future and the callbacks that compute the outcome."""
 
     operation: Operation
     future: asyncio.Future[Any]
-    then: Then | None
-    otherwise: Otherwise | None
+    on_result: OnResult | None
+    on_failure: OnFailure | None
 
     def succeed(self, result: Any) -> None:
-        """Take the engine's answer, even where nobody waits any more."""
+        """Process the result, even if the future is cancelled."""
         if isinstance(result, Exception):
             self.fail(str(result))
             return
         try:
-            outcome = result if self.then is None else self.then(result)
+            outcome = result if self.on_result is None else self.on_result(result)
         except Exception as error:
             if not self.future.done():
                 self.future.set_exception(error)
@@ -55,135 +55,146 @@ class Call(NamedTuple):
                 self.future.set_result(outcome)
 
     def fail(self, reason: str) -> None:
-        """There is no answer."""
-        if self.otherwise is not None:
-            outcome = self.otherwise()
+        """Process the failure."""
+        if self.on_failure is not None:
+            outcome = self.on_failure()
             if not self.future.done():
                 self.future.set_result(outcome)
         elif not self.future.done():
             self.future.set_exception(BackendUnavailable(reason))
 
 
-class Calls:
-    """Sends operations in the order in which they were posted, one call after the other.
+class Pipeline:
+    """Executes operations in the order of submission, one call at a time.
 
-    While a call is under way, what is posted waits for the next one: under load more and more go together.
+    Operations submitted during a call wait for the next one, so that calls grow with the load.
 
     Attributes:
-        away: Why the engine is away; empty when it is not.
+        outage: The reason why Redis is unavailable; empty while it is available.
 
     Args:
-        engine: Who does them.
-        on_lost: Called with the reason each time when the engine does not answer.
+        client: Executes the calls.
+        on_outage: Called with the reason after each failed call.
     """
 
-    def __init__(self, engine: Engine, on_lost: Callable[[str], None]) -> None:
-        self.engine = engine
-        self.on_lost = on_lost
-        self.away = ""
-        self.posted: list[Call] = []
+    def __init__(self, client: RedisClient, on_outage: Callable[[str], None]) -> None:
+        self.client = client
+        self.on_outage = on_outage
+        self.outage = ""
+        self.submitted: list[PendingOperation] = []
         self.idle: asyncio.Future[None] | None = None
 
-    def post(
-        self, operation: Operation, then: Then | None = None, otherwise: Otherwise | None = None
+    def submit(
+        self,
+        operation: Operation,
+        on_result: OnResult | None = None,
+        on_failure: OnFailure | None = None,
     ) -> asyncio.Future[Any]:
-        """Ask for an operation.
+        """Submit an operation.
 
         Args:
-            operation: Its name, the hash tag of its room, and what it needs.
-            then: Makes the outcome of the engine's answer.
-            otherwise: Makes it where there is none.
+            operation: Its name, the hash tag of its room, and its arguments.
+            on_result: Computes the outcome from the result.
+            on_failure: Computes the outcome without a result.
 
         Raises:
-            BackendUnavailable: From the future: the engine may have done it or not.
+            BackendUnavailable: From the future: Redis may have executed the operation or not.
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.posted.append(Call(operation, future, then, otherwise))
+        self.submitted.append(PendingOperation(operation, future, on_result, on_failure))
         if self.idle is not None and not self.idle.done():
             self.idle.set_result(None)
         return future
 
     def call(self, name: str, tag: str, *args: Any) -> asyncio.Future[Any]:
-        """Ask for an operation by its parts; otherwise like :meth:`post`."""
-        return self.post((name, tag, *args))
+        """Submit an operation given by its parts; otherwise like :meth:`submit`."""
+        return self.submit((name, tag, *args))
 
-    def call_aside(self, name: str, tag: str, *args: Any) -> None:
-        """Ask for an operation whose outcome nobody needs."""
-        if not self.away:
-            self.post((name, tag, *args), None, nothing)
+    def call_ignoring_outcome(self, name: str, tag: str, *args: Any) -> None:
+        """Submit an operation unless Redis is unavailable, and ignore its outcome."""
+        if not self.outage:
+            self.submit((name, tag, *args), None, ignore)
 
-    def lose(self, reason: str) -> None:
-        """The engine is away from now on."""
-        if not self.away:
-            logger.error("the engine of the rooms is away: %s; trying on", reason)
-        self.away = reason
-        self.on_lost(reason)
+    def check_available(self) -> None:
+        """Raise BackendUnavailable during an outage."""
+        if self.outage:
+            raise BackendUnavailable(self.outage)
+
+    def report_outage(self, reason: str) -> None:
+        """Record that Redis is unavailable."""
+        if not self.outage:
+            logger.error("Redis is unavailable: %s; retrying", reason)
+        self.outage = reason
+        self.on_outage(reason)
 
     async def wait_idle(self, seconds: float) -> None:
-        """Wait until all that is posted has been answered, so long at most."""
-        last = self.post(("living", NODES), None, nothing)
+        """Wait until all submitted operations have ended, or for a time."""
+        last = self.submit(("live_nodes", NODES), None, ignore)
         await asyncio.wait({last}, timeout=seconds)
 
     async def run(self) -> None:
-        """Send what is posted until cancelled; then nobody is left waiting."""
+        """Execute submitted operations until cancelled; then fail the pending ones."""
         loop = asyncio.get_running_loop()
-        batch: list[Call] = []
+        batch: list[PendingOperation] = []
         try:
             while True:
-                if not self.posted:
+                if not self.submitted:
                     self.idle = loop.create_future()
                     await self.idle
-                batch = self.posted[:OPERATIONS_PER_CALL]
-                del self.posted[:OPERATIONS_PER_CALL]
+                batch = self.submitted[:MAX_OPERATIONS_PER_CALL]
+                del self.submitted[:MAX_OPERATIONS_PER_CALL]
                 try:
-                    results = await self.engine.call([call.operation for call in batch])
+                    results = await self.client.execute([pending.operation for pending in batch])
                 except UnicodeEncodeError:
-                    self.refuse(batch)
+                    self.reject_invalid(batch)
                 except Exception as error:
-                    if not isinstance(error, FAILURES):
-                        logger.exception("a call to the engine failed as none should")
-                    reason = failure_reason(error)
-                    # NOTE: what was posted meanwhile would only wait for the same.
-                    batch += self.posted
-                    self.posted.clear()
-                    self.lose(reason)
-                    for call in batch:
-                        call.fail(reason)
+                    self.on_failed_call(batch, error)
                 else:
-                    for call, result in zip(batch, results, strict=True):
-                        call.succeed(result)
-                    refusals = [str(result) for result in results if is_refusal(result)]
-                    if refusals:
-                        # NOTE: a server that was in charge may be a replica now.
-                        await self.engine.let_go()
-                        self.lose(refusals[0])
+                    for pending, result in zip(batch, results, strict=True):
+                        pending.succeed(result)
+                    errors = [str(result) for result in results if is_outage_error(result)]
+                    if errors:
+                        # NOTE: a former master may be a replica now.
+                        await self.client.drop_connection()
+                        self.report_outage(errors[0])
                 batch = []
         finally:
-            for call in [*batch, *self.posted]:
-                call.fail("it has been stopped")
+            for pending in [*batch, *self.submitted]:
+                pending.fail("the backend has been stopped")
 
-    def refuse(self, batch: list[Call]) -> None:
-        """Give those their error who say what cannot be written as UTF-8; the others go first in the next call."""
-        good = []
-        for call in batch:
+    def on_failed_call(self, batch: list[PendingOperation], error: Exception) -> None:
+        """Report an outage and fail the operations of the call, and those submitted meanwhile."""
+        if not isinstance(error, CONNECTION_ERRORS):
+            logger.error("Redis: unexpected error in a call", exc_info=error)
+        reason = failure_reason(error)
+        failed = [*batch, *self.submitted]
+        self.submitted.clear()
+        self.report_outage(reason)
+        for pending in failed:
+            pending.fail(reason)
+
+    def reject_invalid(self, batch: list[PendingOperation]) -> None:
+        """Raise the error of each operation that is not valid UTF-8, and submit the others again, first."""
+        valid = []
+        for pending in batch:
             try:
-                ENCODE([call.operation])
+                ENCODE([pending.operation])
             except UnicodeEncodeError as error:
-                if not call.future.done():
-                    call.future.set_exception(error)
+                if not pending.future.done():
+                    pending.future.set_exception(error)
             else:
-                good.append(call)
-        self.posted[:0] = good
+                valid.append(pending)
+        self.submitted[:0] = valid
 
 
-def is_refusal(result: Any) -> bool:
-    """Whether the engine answers that it cannot be worked with at all, and not only in one room."""
+def is_outage_error(result: Any) -> bool:
+    """Return whether a result is an error that concerns all rooms."""
     known = (OutOfMemoryError, ReadOnlyError, NoPermissionError, BusyLoadingError)
     return isinstance(result, known) or (
         isinstance(result, Exception)
-        and str(result).removeprefix("ERR ").partition(" ")[0] in REFUSALS
+        and str(result).removeprefix("ERR ").partition(" ")[0] in OUTAGE_CODES
     )
 
 
-def nothing() -> None:
-    """What becomes of an answer that nobody needs."""
+def ignore() -> None:
+    """No-op callback."""

@@ -1,286 +1,294 @@
-"""Who of a node is where, and what the engine knows of it."""
+"""The presence of a node's connections, kept locally and stored in Redis or Valkey."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator, Sequence
 
 from ...errors import BackendUnavailable
 from ...support.tasks import TaskSet
-from ..base import Answer, Presence, users_of
-from .pipeline import Calls, nothing
-from .script import NODES, raw, rooms_with_prefix, tag_of
+from ..base import ImmediateResult, Presence, users_of
+from .pipeline import Pipeline, ignore
+from .script import NODES, hash_tag, raw, rooms_with_prefix
 
 logger = logging.getLogger(__name__)
 
-# How many rooms one operation names; Lua's unpack takes some thousands.
+# Lua's unpack accepts a few thousand values.
 ROOMS_PER_OPERATION = 500
 
-# A stay is settled only once the engine's clock says that the time of grace is over.
-SETTLE_MARGIN_SECONDS = 0.02
+# An expiry is checked a little later than planned, so that the grace period is over on Redis's clock.
+EXPIRY_MARGIN_SECONDS = 0.02
 
 
-class Presences:
-    """The presences of a node's connections.
+class PresenceTable:
+    """The presence of a node's connections.
 
     Attributes:
-        incarnation: What the engine knows the node by.
+        incarnation: The name of the node in Redis; a new one after Redis has lost or evicted the node.
+        local: The presence of this node's connections, by room and connection.
+        expiring: For each room, the number of entries that this node expires after their grace period.
+        unsent_leaves: Connections that left while Redis was unavailable.
+        unused_rooms: Rooms that Redis has in this node's list, but the node does not use.
 
     Args:
-        calls: The way to the engine.
-        grace_seconds: How long a user whose last connection has ended is still there.
+        pipeline: Executes operations.
+        grace_seconds: How long a user remains present after the last connection has ended.
     """
 
     incarnation: str
 
-    def __init__(self, calls: Calls, grace_seconds: float) -> None:
-        self.calls = calls
+    def __init__(self, pipeline: Pipeline, grace_seconds: float) -> None:
+        self.pipeline = pipeline
         self.grace_seconds = grace_seconds
-        self.here: dict[str, dict[str, Presence]] = {}
-        """Who of this process is in a room, by connection."""
-        self.unsettled: dict[str, int] = {}
-        """How many stays of a room this node has to settle when their time of grace is over."""
-        self.unsaid: list[tuple[str, Presence, bool]] = []
-        """Who has left while the engine was away."""
-        self.emptied: set[str] = set()
-        """Where nobody is left, which the engine has not been told."""
-        self.background = TaskSet()
+        self.local: dict[str, dict[str, Presence]] = {}
+        self.expiring: dict[str, int] = {}
+        self.unsent_leaves: list[tuple[str, Presence, bool]] = []
+        self.unused_rooms: set[str] = set()
+        self.tasks = TaskSet()
 
-    def start_anew(self, incarnation: str) -> None:
-        """The engine knows the node by another name from now on, and nobody of it."""
+    def reset(self, incarnation: str) -> None:
+        """Take a new name in Redis, under which nothing is stored."""
         self.incarnation = incarnation
-        for presences in self.here.values():
+        for presences in self.local.values():
             for presence in presences.values():
-                presence.known = presence.announced = False
+                presence.stored = presence.announced = False
 
-    def enter_again(self, room: str) -> None:
-        """The engine may have lost who is in a room."""
-        for presence in self.here.get(room, {}).values():
-            presence.known = presence.announced = False
-            if not self.calls.away:
-                self.tell_entered(room, presence)
+    def reenter(self, room: str) -> None:
+        """Store the presence of a room again, which Redis may have lost."""
+        for presence in self.local.get(room, {}).values():
+            presence.stored = presence.announced = False
+            if not self.pipeline.outage:
+                self.send_enter(room, presence)
 
     def enter(self, room: str, presence: Presence) -> Awaitable[bool]:
-        """A connection is in the room now."""
-        others = self.here.setdefault(room, {})
-        if not others and room not in self.unsettled:
-            self.calls.call_aside("has", NODES, self.incarnation, [room])
+        """Add a connection to a room; return whether it is the user's first one."""
+        others = self.local.setdefault(room, {})
+        if not others and room not in self.expiring:
+            self.pipeline.call_ignoring_outcome("add_rooms", NODES, self.incarnation, [room])
         others[presence.connection] = presence
-        if self.calls.away:
-            return Answer(self.is_alone(room, presence))
-        return self.tell_entered(room, presence)
+        if self.pipeline.outage:
+            return ImmediateResult(self.is_only_connection(room, presence))
+        return self.send_enter(room, presence)
 
-    def is_alone(self, room: str, presence: Presence) -> bool:
-        """Whether no other connection of the user is in the room here: what counts while the engine is away."""
-        others = self.here.get(room, {}).values()
+    def is_only_connection(self, room: str, presence: Presence) -> bool:
+        """Return whether the user has no other connection in the room here; the answer during an outage."""
+        others = self.local.get(room, {}).values()
         return all(other.key != presence.key or other is presence for other in others)
 
-    def tell_entered(self, room: str, presence: Presence) -> asyncio.Future[bool]:
-        """Tell the engine that somebody is there."""
+    def send_enter(self, room: str, presence: Presence) -> asyncio.Future[bool]:
+        """Store a presence."""
 
-        def know(first: int) -> bool:
-            presence.known = presence.announced = True
-            return first == 1
+        def on_result(is_first: int) -> bool:
+            presence.stored = presence.announced = True
+            return is_first == 1
 
         joined, left = presence.join_message, presence.leave_message
-        presence.said = True
+        presence.sent = True
         operation = (
             "enter",
-            tag_of(room),
+            hash_tag(room),
             presence.key,
             presence.connection,
             self.incarnation,
             None if joined is None or presence.announced else raw(joined.encode()),
             None if left is None else raw(left.encode()),
         )
-        return self.calls.post(operation, know, lambda: self.is_alone(room, presence))
+        return self.pipeline.submit(
+            operation, on_result, lambda: self.is_only_connection(room, presence)
+        )
 
     def leave(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
-        """A connection is not in the room any more."""
-        others = self.here.get(room, {})
+        """Remove a connection from a room; return whether the user has left with it."""
+        others = self.local.get(room, {})
         entered = others.pop(presence.connection, None)
         if entered is None:
-            return Answer(False)
-        if self.calls.away:
-            if entered.said:
-                self.unsaid.append((room, presence, grace))
-            self.left_by(room)
-            return Answer(not grace and self.is_alone(room, presence))
-        return self.tell_left(room, presence, grace)
+            return ImmediateResult(False)
+        if self.pipeline.outage:
+            if entered.sent:
+                self.unsent_leaves.append((room, presence, grace))
+            self.discard_if_unused(room)
+            return ImmediateResult(not grace and self.is_only_connection(room, presence))
+        return self.send_leave(room, presence, grace)
 
-    def tell_left(self, room: str, presence: Presence, grace: bool) -> asyncio.Future[bool]:
-        """Tell the engine that somebody is not there any more, or keep it to be told later."""
-        ms = round(self.grace_seconds * 1000) if grace and presence.told else 0
+    def send_leave(self, room: str, presence: Presence, grace: bool) -> asyncio.Future[bool]:
+        """Remove a presence; after a failure, send it again when the outage is over."""
+        grace_ms = round(self.grace_seconds * 1000) if grace and presence.has_messages else 0
 
-        def settle(gone: int) -> bool:
-            if gone == 2:
-                if room not in self.unsettled:
-                    # NOTE: the node may have another name since it said so, and not be quite back.
-                    self.calls.post(("has", NODES, self.incarnation, [room]), None, nothing)
-                self.unsettled[room] = self.unsettled.get(room, 0) + 1
-                self.settle_later(room, presence.key)
-            self.left_by(room)
-            return gone == 1
+        def on_result(result: int) -> bool:
+            if result == 2:
+                if room not in self.expiring:
+                    # NOTE: the node may have a new name since it has sent this, and not be back yet.
+                    operation = ("add_rooms", NODES, self.incarnation, [room])
+                    self.pipeline.submit(operation, None, ignore)
+                self.expiring[room] = self.expiring.get(room, 0) + 1
+                self.schedule_expiry(room, presence.key)
+            self.discard_if_unused(room)
+            return result == 1
 
-        def keep() -> bool:
-            self.unsaid.append((room, presence, grace))
-            return not grace and self.is_alone(room, presence)
+        def on_failure() -> bool:
+            self.unsent_leaves.append((room, presence, grace))
+            return not grace and self.is_only_connection(room, presence)
 
         operation = (
             "leave",
-            tag_of(room),
+            hash_tag(room),
             presence.key,
             presence.connection,
             self.incarnation,
-            ms,
+            grace_ms,
         )
-        return self.calls.post(operation, settle, keep)
+        return self.pipeline.submit(operation, on_result, on_failure)
 
-    def settle_later(self, room: str, key: str) -> None:
-        """See whether a user has come back, when the time of grace is over."""
-        self.background.call_later(
-            self.grace_seconds + SETTLE_MARGIN_SECONDS,
-            lambda: self.background.create_task(self.settle(room, key)),
+    def schedule_expiry(self, room: str, key: str) -> None:
+        """Expire an entry after the grace period."""
+        self.tasks.call_later(
+            self.grace_seconds + EXPIRY_MARGIN_SECONDS,
+            lambda: self.tasks.create_task(self.expire(room, key)),
         )
 
-    async def settle(self, room: str, key: str) -> None:
-        """End a stay whose time of grace is over."""
+    async def expire(self, room: str, key: str) -> None:
+        """Remove an entry unless the user has reconnected; retry if the grace period is not over."""
         try:
-            if self.calls.away or await self.calls.call("settle", tag_of(room), key):
-                self.settle_later(room, key)
+            if self.pipeline.outage or await self.pipeline.call("expire", hash_tag(room), key):
+                self.schedule_expiry(room, key)
                 return
         except BackendUnavailable:
-            self.settle_later(room, key)
+            self.schedule_expiry(room, key)
             return
-        self.unsettled[room] -= 1
-        if not self.unsettled[room]:
-            del self.unsettled[room]
-        self.left_by(room)
+        self.expiring[room] -= 1
+        if not self.expiring[room]:
+            del self.expiring[room]
+        self.discard_if_unused(room)
 
-    def left_by(self, room: str) -> None:
-        """Forget a room in which nobody of this node is, and nobody has to be settled."""
-        if room in self.here and not self.here[room]:
-            del self.here[room]
-        if not self.needs(room):
-            self.emptied.add(room)
-            if not self.calls.away:
-                self.tell_emptied()
+    def discard_if_unused(self, room: str) -> None:
+        """Discard a room that this node does not use any more."""
+        if room in self.local and not self.local[room]:
+            del self.local[room]
+        if not self.uses(room):
+            self.unused_rooms.add(room)
+            if not self.pipeline.outage:
+                self.send_unused_rooms()
 
-    def needs(self, room: str) -> bool:
-        """Whether somebody of this node is in a room, or has to be settled there."""
-        return room in self.here or room in self.unsettled
+    def uses(self, room: str) -> bool:
+        """Return whether this node has connections in a room, or entries to expire."""
+        return room in self.local or room in self.expiring
 
-    async def check_rooms(self) -> None:
-        """See whether the engine believes that this node has somebody where it has nobody."""
-        names = await self.calls.call("rooms_of", NODES, self.incarnation)
-        self.emptied.update(name.decode() for name in names)
-        self.tell_emptied()
+    async def prune_rooms(self) -> None:
+        """Remove unused rooms from the list that Redis has of this node's rooms."""
+        names = await self.pipeline.call("rooms_of", NODES, self.incarnation)
+        self.unused_rooms.update(name.decode() for name in names)
+        self.send_unused_rooms()
 
-    def tell_emptied(self) -> None:
-        """Tell the engine where nobody of this node is any more."""
-        rooms = [room for room in self.emptied if not self.needs(room)]
-        self.emptied.clear()
-        for start in range(0, len(rooms), ROOMS_PER_OPERATION):
-            chunk = rooms[start : start + ROOMS_PER_OPERATION]
-            operation = ("had", NODES, self.incarnation, chunk)
-            self.calls.post(operation, None, functools.partial(self.emptied.update, chunk))
+    def send_unused_rooms(self) -> None:
+        """Remove unused rooms from the node's list; after a failure, again when the outage is over."""
+        rooms = [room for room in self.unused_rooms if not self.uses(room)]
+        self.unused_rooms.clear()
+        for chunk in chunks(rooms):
+            operation = ("remove_rooms", NODES, self.incarnation, chunk)
+            on_failure = functools.partial(self.unused_rooms.update, chunk)
+            self.pipeline.submit(operation, None, on_failure)
 
     async def present(self, room: str, user: str) -> bool:
-        """Whether a user is in a room."""
-        if not self.calls.away:
+        """Return whether a user is in a room; during an outage, on this node."""
+        if not self.pipeline.outage:
             try:
-                return bool(await self.calls.call("present", tag_of(room), f"u{user}"))
+                return bool(await self.pipeline.call("present", hash_tag(room), f"u{user}"))
             except BackendUnavailable:
                 pass
-        return any(presence.user == user for presence in self.here.get(room, {}).values())
+        return any(presence.user == user for presence in self.local.get(room, {}).values())
 
     async def members(self, room: str) -> list[str]:
-        """The users in a room; while the engine is away, those who are here."""
-        if not self.calls.away:
+        """Return the users in a room; during an outage, those of this node."""
+        if not self.pipeline.outage:
             try:
-                flat = await self.calls.call("members", tag_of(room))
+                flat = await self.pipeline.call("members", hash_tag(room))
             except BackendUnavailable:
                 pass
             else:
                 keys = zip(flat[::2], map(int, flat[1::2]), strict=True)
                 return users_of([key.decode() for key, _ in sorted(keys, key=lambda pair: pair[1])])
-        presences = self.here.get(room, {}).values()
+        presences = self.local.get(room, {}).values()
         return users_of(list(dict.fromkeys(presence.key for presence in presences)))
 
     async def rooms(self, prefix: str) -> list[str]:
-        """The rooms of all living nodes."""
-        if self.calls.away:
-            raise BackendUnavailable(self.calls.away)
-        return await rooms_with_prefix(self.calls.call, prefix)
+        """Return the sorted names of all live nodes' rooms that start with a prefix."""
+        self.pipeline.check_available()
+        return await rooms_with_prefix(self.pipeline.call, prefix)
 
-    async def catch_up(self, *, in_doubt: bool) -> None:
-        """Tell the engine who has come and gone, and wait until it knows.
+    async def sync(self, *, in_doubt: bool) -> None:
+        """Bring Redis up to date after an outage, and wait for it.
 
         Args:
-            in_doubt: Whether it may have lost what it knew.
+            in_doubt: Whether Redis may have lost stored data.
         """
-        told = []
-        rooms = [*self.here, *self.unsettled]
-        for start in range(0, len(rooms), ROOMS_PER_OPERATION):
-            chunk = rooms[start : start + ROOMS_PER_OPERATION]
-            told.append(self.calls.call("has", NODES, self.incarnation, chunk))
-        await asyncio.gather(*told, *self.tell_unsaid())
-        if in_doubt:
-            names = await self.calls.call("rooms_of", NODES, self.incarnation)
-            known = {*self.here, *self.unsettled, *(name.decode() for name in names)}
-            await asyncio.gather(*[self.compare(room) for room in known])
-        await self.check_rooms()
-
-    def compare(self, room: str) -> asyncio.Future[None]:
-        """Let the engine know all of this node who are in a room, and nobody else of it."""
-
-        def enter_missing(answer: tuple[int, list[bytes]]) -> None:
-            here = self.here.get(room, {})
-            for connection in answer[1]:
-                presence = here.get(connection.decode())
-                if presence is not None:
-                    self.tell_entered(room, presence)
-
-        living = list(self.here.get(room, ()))
-        return self.calls.post(("bury", tag_of(room), self.incarnation, living), enter_missing)
-
-    def tell_rest(self) -> None:
-        """Tell it who has done so since :meth:`catch_up`, without waiting."""
-        unknown = [
-            room for room, of in self.here.items() if not all(each.known for each in of.values())
+        calls = [
+            self.pipeline.call("add_rooms", NODES, self.incarnation, chunk)
+            for chunk in chunks([*self.local, *self.expiring])
         ]
-        for start in range(0, len(unknown), ROOMS_PER_OPERATION):
-            chunk = unknown[start : start + ROOMS_PER_OPERATION]
-            self.calls.call_aside("has", NODES, self.incarnation, chunk)
-        self.tell_unsaid()
-        self.tell_emptied()
+        await asyncio.gather(*calls, *self.send_changes())
+        if in_doubt:
+            names = await self.pipeline.call("rooms_of", NODES, self.incarnation)
+            known = {*self.local, *self.expiring, *(name.decode() for name in names)}
+            await asyncio.gather(*[self.reconcile(room) for room in known])
+        await self.prune_rooms()
 
-    def tell_unsaid(self) -> list[asyncio.Future[bool]]:
-        """Tell the engine who has left while it was away, and who is there of whom it does not know."""
-        unsaid, self.unsaid = self.unsaid, []
-        told = [self.tell_left(*each) for each in unsaid]
-        for room, presences in self.here.items():
+    def reconcile(self, room: str) -> asyncio.Future[None]:
+        """Make the entries of this node's connections in a room equal to :attr:`local`."""
+
+        def enter_missing(result: tuple[int, list[bytes]]) -> None:
+            local = self.local.get(room, {})
+            for connection in result[1]:
+                presence = local.get(connection.decode())
+                if presence is not None:
+                    self.send_enter(room, presence)
+
+        connections = list(self.local.get(room, ()))
+        operation = ("evict", hash_tag(room), self.incarnation, connections)
+        return self.pipeline.submit(operation, enter_missing)
+
+    def send_remaining(self) -> None:
+        """Submit the changes since :meth:`sync`, without waiting."""
+        unstored = [
+            room
+            for room, presences in self.local.items()
+            if not all(presence.stored for presence in presences.values())
+        ]
+        for chunk in chunks(unstored):
+            self.pipeline.call_ignoring_outcome("add_rooms", NODES, self.incarnation, chunk)
+        self.send_changes()
+        self.send_unused_rooms()
+
+    def send_changes(self) -> list[asyncio.Future[bool]]:
+        """Submit the leaves of an outage, and the presences that are not stored."""
+        leaves, self.unsent_leaves = self.unsent_leaves, []
+        futures = [self.send_leave(*leave) for leave in leaves]
+        for room, presences in self.local.items():
             for presence in presences.values():
-                if not presence.known:
-                    told.append(self.tell_entered(room, presence))
-        return told
+                if not presence.stored:
+                    futures.append(self.send_enter(room, presence))
+        return futures
 
-    async def bury(self, node: str) -> None:
-        """Tell the rooms of a dead node that its users have gone."""
+    async def evict(self, node: str) -> None:
+        """Remove an expired node and the presence of its connections."""
         try:
-            names = [name.decode() for name in await self.calls.call("rooms_of", NODES, node)]
-            answers = await asyncio.gather(
-                *[self.calls.call("bury", tag_of(name), node, []) for name in names]
+            names = [n.decode() for n in await self.pipeline.call("rooms_of", NODES, node)]
+            results = await asyncio.gather(
+                *[self.pipeline.call("evict", hash_tag(name), node, []) for name in names]
             )
             for name in names:
-                self.calls.call_aside("close", tag_of(name))
-            done = [name for name, (later, _) in zip(names, answers, strict=True) if not later]
-            for start in range(0, len(done), ROOMS_PER_OPERATION):
-                chunk = done[start : start + ROOMS_PER_OPERATION]
-                await self.calls.call("had", NODES, node, chunk)
+                self.pipeline.call_ignoring_outcome("unsubscribe", hash_tag(name))
+            done = [name for name, (pending, _) in zip(names, results, strict=True) if not pending]
+            for chunk in chunks(done):
+                await self.pipeline.call("remove_rooms", NODES, node, chunk)
             if len(done) == len(names):
-                await self.calls.call("buried", NODES, node)
-        except BackendUnavailable:
-            logger.info("node %s is buried later", node)
+                await self.pipeline.call("remove_node", NODES, node)
+        except BackendUnavailable as error:
+            logger.info("node %s: eviction failed: %s; retrying", node, error)
+
+
+def chunks(rooms: Sequence[str]) -> Iterator[list[str]]:
+    """Split rooms into lists that one operation can take."""
+    for start in range(0, len(rooms), ROOMS_PER_OPERATION):
+        yield list(rooms[start : start + ROOMS_PER_OPERATION])

@@ -1,4 +1,4 @@
-"""Listening to the engine: endless, watched, and resumed as a whole."""
+"""Pub/sub on Redis or Valkey: monitored connections that reconnect until stopped."""
 
 from __future__ import annotations
 
@@ -9,259 +9,276 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from ...errors import failure_reason
-from .client import FAILURES, Engine, run_of
-from .resp import Wire
+from .client import CONNECTION_ERRORS, RedisClient, fetch_run_id
+from .resp import RespConnection
 
 logger = logging.getLogger(__name__)
 
-# Backoff with full jitter, so that nodes which were cut off together do not come back together.
-BASE_SECONDS = 0.1
-CAP_SECONDS = 5.0
+# Exponential backoff with full jitter, so that nodes that lost Redis together do not reconnect together.
+BACKOFF_BASE_SECONDS = 0.1
+BACKOFF_CAP_SECONDS = 5.0
 
-# A silent connection is looked at so often within the time that the engine has to answer.
-LOOKS = 4
+# The number of checks of a silent connection within answer_seconds.
+CHECKS_PER_TIMEOUT = 4
 
-# How many channels one command names; in a cluster those of one command have to be in one slot.
+# The maximum number of channels per command; in a cluster, those of one command must be in one slot.
 CHANNELS_PER_COMMAND = 500
 
 
-class Listener:
-    """Hears channels of an engine for as long as it is needed.
+class PubSub:
+    """Receives the messages of channels.
 
-    A connection on which nothing is heard, not even the answer to a PING, within ``answer_seconds`` counts as
-    broken: TCP does not notice a half-open one. Then everything is begun anew, without end.
+    A connection without any reply, even to a PING, within ``answer_seconds`` counts as lost: TCP does not
+    notice a half-open one. After a loss all connections are opened again, until stopped.
+
+    Attributes:
+        channels: The channels to subscribe to.
+        connections: The open connections by server.
+        run_ids: The ids of the runs of these servers.
+        is_subscribed: Whether all channels are subscribed.
 
     Args:
-        engine: Whom to listen to.
-        on_message: Takes each message with its channel.
-        on_up: Called each time when all channels are listened to again; it makes up for what was missed.
-        on_down: Called with the reason when that has ended.
+        client: Opens connections.
+        on_message: Called with the channel and the data of each message.
+        on_subscribed: Called each time all channels are subscribed; it fetches what was missed.
+        on_lost: Called with the reason after each loss.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        client: RedisClient,
         on_message: Callable[[bytes, bytes], None],
-        on_up: Callable[[], Awaitable[None]],
-        on_down: Callable[[str], None],
+        on_subscribed: Callable[[], Awaitable[None]],
+        on_lost: Callable[[str], None],
     ) -> None:
-        self.engine = engine
+        self.client = client
         self.on_message = on_message
-        self.on_up = on_up
-        self.on_down = on_down
+        self.on_subscribed = on_subscribed
+        self.on_lost = on_lost
         self.channels: dict[str, None] = {}
-        self.links: dict[str, Wire] = {}
-        self.waiting: dict[bytes, list[asyncio.Future[None]]] = {}
-        self.ended: dict[bytes, list[Callable[[], None]]] = {}
-        self.heard: set[str] = set()
-        self.runs: set[bytes] = set()
-        """Which servers are listened to."""
-        self.broken: asyncio.Future[None] | None = None
-        self.listening = False
-        self.restored = False
+        self.connections: dict[str, RespConnection] = {}
+        self.run_ids: set[bytes] = set()
+        self.is_subscribed = False
+        self.subscribing: dict[bytes, list[asyncio.Future[None]]] = {}
+        self.unsubscribing: dict[bytes, list[Callable[[], None]]] = {}
+        self.active_servers: set[str] = set()
+        """Servers that have sent something since the last check."""
+        self.failure: asyncio.Future[None] | None = None
+        self.has_synced = False
 
-    async def add(self, channel: str) -> None:
-        """Listen to one more channel; where the engine is away, from its return on.
+    async def subscribe(self, channel: str) -> None:
+        """Subscribe to a channel; during an outage, once it is over.
 
         Raises:
-            redis.exceptions.RedisError: It has gone meanwhile.
+            redis.exceptions.RedisError: The connection was lost meanwhile.
         """
         self.channels[channel] = None
-        if self.listening:
-            await self.begin([channel])
+        if self.is_subscribed:
+            await self.subscribe_now([channel])
 
-    def remove(self, channel: str, then: Callable[[], None]) -> None:
-        """Listen to a channel no more; ``then`` is called once the engine has said so."""
+    def unsubscribe(self, channel: str, on_done: Callable[[], None]) -> None:
+        """Unsubscribe from a channel; ``on_done`` is called with Redis's confirmation."""
         self.channels.pop(channel, None)
-        if not self.listening:
+        if not self.is_subscribed:
             return
-        link = self.links.get(self.engine.home_of(channel))
-        if link is not None:
-            self.ended.setdefault(channel.encode(), []).append(then)
-            self.send(link, self.engine.subscribe[1], channel)
+        connection = self.connections.get(self.client.server_of(channel))
+        if connection is not None:
+            self.send_unsubscribe(connection, channel, on_done)
+
+    def restart(self, reason: str) -> None:
+        """Close all connections and open them again."""
+        if self.failure is not None and not self.failure.done():
+            self.failure.set_exception(ConnectionError(reason))
+            self.failure.exception()  # marks it as retrieved for asyncio
 
     async def run(self) -> None:
-        """Listen until cancelled."""
+        """Connect, and reconnect after each loss, until cancelled."""
         attempt = 0
         while True:
+            reason = ""
             try:
                 await self.listen()
             except Exception as error:
-                if not isinstance(error, FAILURES):
-                    logger.exception("listening failed as it never should")
+                if not isinstance(error, CONNECTION_ERRORS):
+                    logger.exception("Redis: unexpected error in pub/sub")
                 reason = failure_reason(error)
-            if self.restored:
+            if self.has_synced:
                 attempt = 0
-            await self.stop()
-            self.on_down(reason)
-            delay = random.uniform(0.0, min(CAP_SECONDS, BASE_SECONDS * 2.0 ** min(attempt, 30)))
+            await self.aclose()
+            self.on_lost(reason)
+            ceiling = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2.0 ** min(attempt, 30))
             attempt += 1
-            await asyncio.sleep(delay)
+            await asyncio.sleep(random.uniform(0.0, ceiling))
 
-    def restart(self, reason: str) -> None:
-        """Give up on the present connections, and begin anew."""
-        if self.broken is not None and not self.broken.done():
-            self.broken.set_exception(ConnectionError(reason))
-            self.broken.exception()  # asyncio would else complain where nobody waits for it any more
+    async def aclose(self) -> None:
+        """Close all connections and fail the pending subscriptions."""
+        self.is_subscribed = self.has_synced = False
+        self.failure = None
+        connections, self.connections = self.connections, {}
+        for connection in connections.values():
+            await connection.close()
+        self.unsubscribing.clear()
+        self.active_servers.clear()
+        self.run_ids.clear()
+        subscribing, self.subscribing = self.subscribing, {}
+        for futures in subscribing.values():
+            for future in futures:
+                if not future.done():
+                    future.set_exception(ConnectionError("the connection to Redis was lost"))
+                    future.exception()  # marks it as retrieved for asyncio
 
     async def listen(self) -> None:
-        """Listen until something breaks; that is raised."""
+        """Subscribe to all channels and monitor the connections; raise the first failure."""
         loop = asyncio.get_running_loop()
-        self.broken = loop.create_future()
-        async with asyncio.timeout(2 * self.engine.answer_seconds):
-            await self.engine.look_around()
-            await self.race(self.begin_all())
-        up = loop.create_task(self.up())
+        self.failure = failure = loop.create_future()
+        async with asyncio.timeout(2 * self.client.answer_seconds):
+            await self.client.refresh_topology()
+            await self.wait_or_fail(self.subscribe_all(), failure)
+        syncing = loop.create_task(self.sync())
         try:
-            silent: dict[str, int] = {}
-            while not self.broken.done():
-                await asyncio.wait({self.broken}, timeout=self.engine.answer_seconds / LOOKS)
-                for home, link in self.links.items():
-                    silent[home] = 0 if home in self.heard else silent.get(home, 0) + 1
-                    if silent[home] >= LOOKS - 1:
+            silent_checks: dict[str, int] = {}
+            while not failure.done():
+                seconds = self.client.answer_seconds / CHECKS_PER_TIMEOUT
+                await asyncio.wait({failure}, timeout=seconds)
+                for server, connection in self.connections.items():
+                    is_active = server in self.active_servers
+                    silent_checks[server] = 0 if is_active else silent_checks.get(server, 0) + 1
+                    if silent_checks[server] >= CHECKS_PER_TIMEOUT - 1:
                         raise TimeoutError
-                    if silent[home]:
-                        self.send(link, "PING")
-                self.heard.clear()
-            self.broken.result()
+                    if silent_checks[server]:
+                        self.send(connection, "PING")
+                self.active_servers.clear()
+            failure.result()
         finally:
-            up.cancel()
-            await asyncio.wait({up})
+            syncing.cancel()
+            await asyncio.wait({syncing})
 
-    async def up(self) -> None:
-        """Make up for what was missed; where that fails, begin anew."""
+    async def sync(self) -> None:
+        """Fetch what was missed; restart if that fails."""
         try:
-            await self.on_up()
+            await self.on_subscribed()
         except Exception as error:
-            if not isinstance(error, FAILURES):
-                logger.exception("making up for an outage failed as it never should")
+            if not isinstance(error, CONNECTION_ERRORS):
+                logger.exception("Redis: unexpected error in the recovery from an outage")
             self.restart(failure_reason(error))
         else:
-            self.restored = True
+            self.has_synced = True
 
-    async def race(self, waits_for: Awaitable[None]) -> None:
-        """Wait for something, or for the break of a connection."""
-        assert self.broken is not None
-        task = asyncio.ensure_future(waits_for)
+    async def wait_or_fail(self, operation: Awaitable[None], failure: asyncio.Future[None]) -> None:
+        """Wait for an operation, or raise a connection's failure."""
+        task = asyncio.ensure_future(operation)
         try:
-            await asyncio.wait({task, self.broken}, return_when=asyncio.FIRST_COMPLETED)
-            if self.broken.done():
-                self.broken.result()
+            await asyncio.wait({task, failure}, return_when=asyncio.FIRST_COMPLETED)
+            if failure.done():
+                failure.result()
             await task
         finally:
             task.cancel()
 
-    async def begin_all(self) -> None:
-        """Listen to all channels, also to those that are added meanwhile: from its end on each by itself."""
-        begun: set[str] = set()
-        while missing := self.channels.keys() - begun:
-            begun |= missing
-            await self.begin(missing)
-        for channel in begun - self.channels.keys():
-            self.ended.setdefault(channel.encode(), []).append(nothing)
-            self.send(self.links[self.engine.home_of(channel)], self.engine.subscribe[1], channel)
-        # NOTE: in the same turn as the last look at what is missing, or a channel would be left out.
-        self.listening = True
+    async def subscribe_all(self) -> None:
+        """Subscribe to all channels, those added meanwhile included."""
+        subscribed: set[str] = set()
+        while missing := self.channels.keys() - subscribed:
+            subscribed |= missing
+            await self.subscribe_now(missing)
+        for channel in subscribed - self.channels.keys():
+            connection = self.connections[self.client.server_of(channel)]
+            self.send_unsubscribe(connection, channel, ignore)
+        # NOTE: no await since the check for missing channels: a channel added in between would be left out.
+        self.is_subscribed = True
 
-    async def begin(self, channels: Iterable[str]) -> None:
-        """Listen to channels, and wait until the engine has said so."""
+    async def subscribe_now(self, channels: Iterable[str]) -> None:
+        """Subscribe to channels and wait for Redis's confirmations."""
         loop = asyncio.get_running_loop()
-        homes: dict[str, list[str]] = {}
+        by_server: dict[str, list[str]] = {}
         for channel in channels:
-            homes.setdefault(self.engine.home_of(channel), []).append(channel)
-        answers = []
-        for home, names in homes.items():
-            link = await self.link_to(home)
+            by_server.setdefault(self.client.server_of(channel), []).append(channel)
+        confirmations = []
+        for server, names in by_server.items():
+            connection = await self.connection_to(server)
             for name in names:
-                answer = loop.create_future()
-                self.waiting.setdefault(name.encode(), []).append(answer)
-                answers.append(answer)
-            at_once = 1 if self.engine.sharded else CHANNELS_PER_COMMAND
-            for start in range(0, len(names), at_once):
-                chunk = names[start : start + at_once]
-                self.send(link, self.engine.subscribe[0], *chunk)
-        if answers:
-            await asyncio.gather(*answers)
+                confirmation = loop.create_future()
+                self.subscribing.setdefault(name.encode(), []).append(confirmation)
+                confirmations.append(confirmation)
+            per_command = 1 if self.client.sharded else CHANNELS_PER_COMMAND
+            for start in range(0, len(names), per_command):
+                chunk = names[start : start + per_command]
+                self.send(connection, self.client.subscribe_command, *chunk)
+        if confirmations:
+            await asyncio.gather(*confirmations)
 
-    async def link_to(self, home: str) -> Wire:
-        """The connection to a server, made when it is first needed."""
-        link = self.links.get(home)
-        if link is None:
-            connection = await self.engine.open_link(home)
-            self.runs.add(await run_of(connection))
-            if home in self.links:
-                await connection.disconnect(nowait=True)
-                return self.links[home]
-            link = Wire(connection, lambda answer: self.hear(home, answer), self.lose)
-            self.links[home] = link
-        return link
+    async def connection_to(self, server: str) -> RespConnection:
+        """Return the connection to a server; open it on first use."""
+        known = self.connections.get(server)
+        if known is not None:
+            return known
+        opened = await self.client.open_pubsub_connection(server)
+        self.run_ids.add(await fetch_run_id(opened))
+        if server in self.connections:
+            await opened.disconnect(nowait=True)
+            return self.connections[server]
+        connection = RespConnection(
+            opened, lambda reply: self.on_reply(server, reply), self.on_connection_lost
+        )
+        self.connections[server] = connection
+        return connection
 
-    def send(self, link: Wire, *command: str) -> None:
-        """Write a command; its answer comes among the messages."""
+    def send_unsubscribe(
+        self, connection: RespConnection, channel: str, on_done: Callable[[], None]
+    ) -> None:
+        """Write an unsubscribe command and register the callback for its confirmation."""
+        self.unsubscribing.setdefault(channel.encode(), []).append(on_done)
+        self.send(connection, self.client.unsubscribe_command, channel)
+
+    def send(self, connection: RespConnection, *command: str) -> None:
+        """Write a command; its reply arrives among the messages."""
         try:
-            link.send(*command)
-        except FAILURES as error:
-            self.lose(error)
+            connection.send(*command)
+        except CONNECTION_ERRORS as error:
+            self.on_connection_lost(error)
 
-    def lose(self, error: Exception) -> None:
-        """A connection has broken."""
+    def on_connection_lost(self, error: Exception) -> None:
+        """Restart after the loss of a connection."""
         self.restart(failure_reason(error))
 
-    def hear(self, home: str, answer: Any) -> None:
-        """Take what comes on one connection."""
-        self.heard.add(home)
+    def on_reply(self, server: str, reply: Any) -> None:
+        """Handle a reply; restart if it is an error."""
+        self.active_servers.add(server)
         try:
-            self.take(answer)
-        except FAILURES as error:
-            self.lose(error)
+            self.handle(reply)
+        except CONNECTION_ERRORS as error:
+            self.on_connection_lost(error)
 
-    def take(self, answer: list[Any]) -> None:
-        """Take one message, or the answer to a command.
+    def handle(self, reply: list[Any]) -> None:
+        """Handle a message or the reply to a command.
 
         Raises:
-            ConnectionError: It says that listening cannot go on like this.
+            ConnectionError: The connections must be opened again.
         """
-        if isinstance(answer, Exception):
-            raise ConnectionError(str(answer))
-        kind = answer[0]
+        if isinstance(reply, Exception):
+            raise ConnectionError(str(reply))
+        kind = reply[0]
         if kind in (b"message", b"smessage"):
             try:
-                self.on_message(answer[1], answer[2])
+                self.on_message(reply[1], reply[2])
             except Exception:
-                logger.exception("what came on %r cannot be used", answer[1])
+                logger.exception("Redis: a message on %r is invalid and was dropped", reply[1])
         elif kind in (b"subscribe", b"ssubscribe"):
-            waiting = self.waiting.get(answer[1])
-            if waiting:
-                first = waiting.pop(0)
-                if not first.done():
-                    first.set_result(None)
-                if not waiting:
-                    del self.waiting[answer[1]]
+            futures = self.subscribing.get(reply[1])
+            if futures:
+                confirmation = futures.pop(0)
+                if not confirmation.done():
+                    confirmation.set_result(None)
+                if not futures:
+                    del self.subscribing[reply[1]]
         elif kind in (b"unsubscribe", b"sunsubscribe"):
-            asked = self.ended.get(answer[1])
-            if not asked:
+            callbacks = self.unsubscribing.get(reply[1])
+            if not callbacks:
                 raise ConnectionError("a room has moved to another server of the cluster")
-            asked.pop(0)()
-            if not asked:
-                del self.ended[answer[1]]
-
-    async def stop(self) -> None:
-        """Listen no more."""
-        self.listening = self.restored = False
-        self.broken = None
-        links, self.links = self.links, {}
-        for link in links.values():
-            await link.close()
-        self.ended.clear()
-        self.heard.clear()
-        self.runs.clear()
-        waiting, self.waiting = self.waiting, {}
-        for each in waiting.values():
-            for future in each:
-                if not future.done():
-                    future.set_exception(ConnectionError("the engine has gone"))
-                    future.exception()  # asyncio would else complain where nobody waits any more
+            callbacks.pop(0)()
+            if not callbacks:
+                del self.unsubscribing[reply[1]]
 
 
-def nothing() -> None:
-    """What follows where nothing is to follow."""
+def ignore() -> None:
+    """No-op callback."""

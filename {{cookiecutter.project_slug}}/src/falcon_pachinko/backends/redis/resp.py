@@ -1,4 +1,4 @@
-"""One connection to the engine, without anything between the socket and the parser."""
+"""A RESP connection to Redis or Valkey: sockets and parser without a layer in between."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from typing import Any
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ConnectionError as ConnectionBroken
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 
-class Wire(asyncio.Protocol):
-    """A connection that redis-py has made, with TLS and a signed-in user if there are to be, and that is ours now.
+class RespConnection(asyncio.Protocol):
+    """A connection that redis-py has opened (TLS, authentication) and that this object takes over.
 
-    PERF: answers and messages are parsed where they arrive, and commands are written at once. Through
-    redis-py's streams each of them wakes a task, and a broadcast over an engine costs twice as much.
+    PERF: replies and messages are parsed on arrival, and commands are written at once. redis-py's streams
+    wake a task for each of them, which doubles the cost of a broadcast over Redis.
 
     Attributes:
-        connection: redis-py's, which is only closed any more.
+        connection: redis-py's connection, used only to close it.
 
     Args:
-        connection: Connected, with nothing on its way.
-        on_answer: Called with each answer or message, as hiredis parses it; an error is an exception.
-        on_lost: Called once when the connection has broken.
+        connection: An open connection without pending replies.
+        on_reply: Called with each reply or message, as hiredis parses it; an error is an exception.
+        on_lost: Called once when the connection is lost.
     """
 
     def __init__(
         self,
         connection: AbstractConnection,
-        on_answer: Callable[[Any], None],
+        on_reply: Callable[[Any], None],
         on_lost: Callable[[Exception], None],
     ) -> None:
         self.connection = connection
-        self.on_answer = on_answer
+        self.on_reply = on_reply
         self.on_lost = on_lost
         self.reader = hiredis.Reader()
         writer = connection._writer
         if writer is None:
-            raise ConnectionBroken("the connection has broken at once")
+            raise RedisConnectionError("the connection was lost at once")
         self.transport: Any = writer.transport
         self.transport.set_protocol(self)
 
@@ -46,33 +46,33 @@ class Wire(asyncio.Protocol):
         """Write a command.
 
         Raises:
-            redis.exceptions.ConnectionError: The connection is broken.
+            redis.exceptions.ConnectionError: The connection is lost.
         """
         if self.transport.is_closing():
-            raise ConnectionBroken("the connection is broken")
+            raise RedisConnectionError("the connection is lost")
         self.transport.write(hiredis.pack_command(command))
 
     def data_received(self, data: bytes) -> None:
-        """Take what the engine sends."""
+        """Parse replies and pass them on."""
         try:
             self.reader.feed(data)
-            while (answer := self.reader.gets()) is not False:
-                self.on_answer(answer)
+            while (reply := self.reader.gets()) is not False:
+                self.on_reply(reply)
         except hiredis.ProtocolError as error:
             self.transport.abort()
-            self.on_lost(ConnectionBroken(f"what it says cannot be understood: {error}"))
+            self.on_lost(RedisConnectionError(f"a reply is not valid RESP: {error}"))
 
-    def connection_lost(self, error: Exception | None) -> None:
-        """The connection has ended."""
-        reason = str(error) if error else "the engine has closed the connection"
-        self.on_lost(ConnectionBroken(reason))
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Report the loss of the connection."""
+        reason = str(exc) if exc else "Redis has closed the connection"
+        self.on_lost(RedisConnectionError(reason))
 
     async def close(self) -> None:
-        """Close it without waiting for what is on its way."""
+        """Close the connection without waiting for pending replies."""
         self.on_lost = ignore
         self.transport.abort()
         await self.connection.disconnect(nowait=True)
 
 
 def ignore(error: Exception) -> None:
-    """Nobody needs to know."""
+    """No-op callback."""

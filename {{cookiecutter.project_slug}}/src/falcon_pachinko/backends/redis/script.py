@@ -1,23 +1,25 @@
-"""What the engine does for the nodes, in Lua: many operations in one call, each as a whole.
+"""The Lua script that runs in Redis or Valkey: a batch of operations per call, each one atomic.
 
-The script is given operations as msgpack and the time until which somebody waits for them. It answers with one
-result for each and the time, so that all that comes together in a turn of the event loop shares one round trip;
-after that time it does nothing, and answers with the time alone. A room has three keys with the room as hash
-tag, so that they and its channel are in one slot of a cluster:
+A call passes operations in msgpack and a deadline. The script returns one result per operation and the
+server's time, so that all operations of a loop iteration share one round trip. After the deadline it does
+nothing and returns the time alone. A room has three keys with the room as hash tag, so that they and its
+channel are in one slot of a cluster:
 
-- ``<prefix>:{<room>}:m``, a hash: ``e`` epoch, ``o`` offset, ``n`` and ``a`` the history's messages and
-  milliseconds, and a fencing token ``f:<name>`` for each worker that has spoken here;
-- ``<prefix>:{<room>}:s``, a stream: the id is ``<offset>-1``, ``t`` when it was said, ``d`` the entry;
-- ``<prefix>:{<room>}:p``, a hash: who is there, and for each the connections with their nodes (``c``), when
-  the user came (``s``, in microseconds), what the room is told when the user has gone (``l``), and, while nobody is left,
-  when that is to be (``g``) by which node (``n``).
+- ``<prefix>:{<room>}:m``, a hash: ``e`` the epoch, ``o`` the offset, ``n`` and ``a`` the messages and
+  milliseconds of the history, ``f:<name>`` the fencing token of each worker that has published here;
+- ``<prefix>:{<room>}:s``, a stream: the id is ``<offset>-1``, ``t`` the time, ``d`` the publication;
+- ``<prefix>:{<room>}:p``, a hash: one presence entry per user, with the node of each connection (``c``), the
+  time of joining in microseconds (``s``), the leave message (``l``) and, during the grace period, its end
+  (``g``) and the node that ends it (``n``).
 
-The nodes have ``<prefix>:{%nodes}:n``, a sorted set by the time at which each expires,
-``<prefix>:{%nodes}:r:<node>``, the rooms where a node has somebody, ``<prefix>:{%nodes}:x:<node>`` while one is
-being buried, and ``<prefix>:{%nodes}:b``, when any of them was last heard. Leases are ``<prefix>:{%nodes}:l:<name>``; the tokens count in the hash
-``<prefix>:{%nodes}:f``.
+The keys of the nodes are ``<prefix>:{%nodes}:n``, a sorted set of nodes by the time at which each expires,
+``<prefix>:{%nodes}:r:<node>``, the rooms where a node has members, ``<prefix>:{%nodes}:x:<node>`` while a node
+is being evicted, and ``<prefix>:{%nodes}:b``, the time of the last heartbeat of any node. Leases are
+``<prefix>:{%nodes}:l:<name>``; the hash ``<prefix>:{%nodes}:f`` holds their last tokens.
 
-Times are the engine's, in milliseconds: the clocks of the nodes need not agree.
+All times are the server's, in milliseconds: the clocks of the nodes need not agree.
+
+NOTE: during a rolling update, nodes of both versions share these keys and formats.
 """
 
 from __future__ import annotations
@@ -31,42 +33,42 @@ import msgspec
 
 ENCODE = msgspec.msgpack.Encoder().encode
 
-# NOTE: no room has this tag, because a room's own % is escaped.
+# NOTE: not the tag of any room, because hash_tag escapes %.
 NODES = "{%nodes}"
 
-# A node whose link was cut can fetch so much of each room, whether or not clients are given a history.
-CATCH_UP_MESSAGES = 256
-CATCH_UP_MS = 60_000
+# The minimum that a room's stream keeps, with or without a history, so that a node can resume after an outage.
+MIN_STREAM_MESSAGES = 256
+MIN_STREAM_MS = 60_000
 
-# What a room keeps in the engine goes so long after the last node that has it open has said so.
+# Redis deletes the keys of a room this long after the last refresh by a node that has subscribed to it.
 ROOM_TTL_MS = 300_000
 
 
 def raw(data: bytes | None) -> msgspec.Raw | None:
-    """Bytes as Lua's msgpack reads them: it knows no bin, so they go as a str, which need not be UTF-8."""
+    """Encode bytes as a msgpack str, which need not be UTF-8: Lua's msgpack does not know bin."""
     if data is None:
         return None
     return msgspec.Raw(b"\xdb" + len(data).to_bytes(4, "big") + data)
 
 
-def tag_of(room: str) -> str:
-    """The room as hash tag: one in braces is read up to the first closing one, and must not be empty."""
+def hash_tag(room: str) -> str:
+    """Return the hash tag of a room; % and braces are escaped, as a tag ends at the first brace."""
     return "{" + room.replace("%", "%25").replace("{", "%7B").replace("}", "%7D") + "}"
 
 
 def room_of(tag: str) -> str:
-    """The room of a hash tag."""
+    """Return the room of a hash tag."""
     return tag[1:-1].replace("%7D", "}").replace("%7B", "{").replace("%25", "%")
 
 
 async def rooms_with_prefix(call: Callable[..., Awaitable[Any]], prefix: str) -> list[str]:
-    """The rooms of all living nodes that begin so, sorted.
+    """Return the sorted names of all live nodes' rooms that start with a prefix.
 
     Args:
-        call: Lets the engine do an operation.
-        prefix: What they begin with.
+        call: Executes an operation.
+        prefix: The start of the names.
     """
-    nodes: list[bytes] = await call("living", NODES)
+    nodes: list[bytes] = await call("live_nodes", NODES)
     found: set[str] = set()
     for node in nodes:
         found.update(name.decode() for name in await call("rooms_of", NODES, node.decode()))
@@ -74,7 +76,7 @@ async def rooms_with_prefix(call: Callable[..., Awaitable[Any]], prefix: str) ->
 
 
 LUA = (
-    "local CATCH_UP_MESSAGES, CATCH_UP_MS, ROOM_TTL_MS ="
-    f" {CATCH_UP_MESSAGES}, {CATCH_UP_MS}, {ROOM_TTL_MS}\n"
+    "local MIN_STREAM_MESSAGES, MIN_STREAM_MS, ROOM_TTL_MS ="
+    f" {MIN_STREAM_MESSAGES}, {MIN_STREAM_MS}, {ROOM_TTL_MS}\n"
 ) + Path(__file__).with_name("script.lua").read_text(encoding="utf-8")
 SHA = hashlib.sha1(LUA.encode(), usedforsecurity=False).hexdigest()

@@ -1,59 +1,98 @@
-"""How one node hears one room: in order, without a gap, or knowing that there is one."""
+"""The publications of one room on one node: delivered in order and without a gap, or with a known gap."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from ...history import History, Position
 from ...publication import Publication
-from ..buffer import Tail
+from ..buffer import HistoryBuffer
 
-# What is heard while something is missing; more than this and it is fetched again instead.
-MAX_WAITING = 10_000
+# The maximum number of live publications that wait for a gap to be filled; further ones are fetched.
+MAX_PENDING = 10_000
 
 
-class Feed:
-    """The entries of one room on their way from the engine to its members.
-
-    Entries come live, numbered by the engine. Where a number is missing they wait until what lies between
-    has been fetched. Before the first :meth:`fill` nothing is known, and all of them wait.
+class Fetched(NamedTuple):
+    """The reply to the operation ``subscribe``.
 
     Attributes:
-        holders: How many need the room.
-        history: What its members declare.
-        position: The place of the last entry that was delivered.
-        shown: Whether clients are told positions.
-        behind: Whether something is missing that has to be fetched.
-        late: Whether somebody came back while the engine was away, and is still to be given what was missed.
-        opening: What begins to listen to the room.
-        tail: The last entries, kept only as long as clients come back for them.
-        reading: What fetches the tail.
-        recorded: What is delivered meanwhile, each with the time.
+        until: The position of the last publication in Redis.
+        shows_positions: Whether clients get positions.
+        publications: Publications up to ``until``, in order, each with its time on this process's clock.
+    """
+
+    until: Position
+    shows_positions: bool
+    publications: list[tuple[float, Publication]]
+
+    @classmethod
+    def decode(cls, reply: Sequence[Any], now: float) -> Fetched:
+        """Decode a reply that arrived at a time."""
+        epoch, offset, shown, now_ms, flat = reply
+        until = Position(epoch.decode(), int(offset))
+        publications = []
+        for index in range(0, len(flat), 3):
+            publication = Publication.decode(flat[index + 2])
+            number = int(flat[index].partition(b"-")[0])
+            publication.number(Position(until.epoch, number), shown=bool(shown))
+            age_seconds = (int(now_ms) - int(flat[index + 1])) / 1000
+            publications.append((now - age_seconds, publication))
+        return cls(until, bool(shown), publications)
+
+    def split(self, position: Position) -> tuple[list[tuple[float, Publication]], Fetched]:
+        """Return the publications up to a position, and the rest; of another epoch all are the rest."""
+        old = [
+            (published_at, publication)
+            for published_at, publication in self.publications
+            if position.epoch == self.until.epoch
+            and publication.position is not None
+            and publication.position.offset <= position.offset
+        ]
+        return old, self._replace(publications=self.publications[len(old) :])
+
+
+class RoomStream:
+    """The publications of a room on their way from Redis or Valkey to the members.
+
+    Live publications arrive with the offsets that Redis has assigned. If an offset is missing, they are
+    pending until the gap has been filled. Before the first :meth:`fill_gap` all of them are pending.
+
+    Attributes:
+        subscriptions: The number of subscriptions on this node.
+        history: The history that the members declare.
+        position: The position of the last delivered publication.
+        shows_positions: Whether clients get positions.
+        has_gap: Whether publications have to be fetched.
+        needs_resync: Whether a client joined during an outage and still needs the missed publications.
+        starting: The task that subscribes to the room.
+        buffer: The last publications, kept only while clients reconnect.
+        loading: The task that loads the buffer.
+        recorded: The publications delivered while the buffer is loaded, with their times.
 
     Args:
-        deliver: Takes entries in their order.
-        on_history_lost: Called where something is missing that cannot be had any more; the position is the
-            one to go on from.
-        clock: Tells the time in seconds, never going back.
+        deliver: Called with publications in their order.
+        on_history_lost: Called if a gap cannot be filled; the stream continues from :attr:`position`.
+        clock: Returns the time in seconds; monotonic.
     """
 
     __slots__ = (
-        "behind",
+        "buffer",
+        "buffer_was_used",
         "clock",
         "deliver",
+        "has_gap",
         "history",
-        "holders",
-        "late",
+        "loading",
+        "needs_resync",
         "on_history_lost",
-        "opening",
+        "pending",
         "position",
-        "reading",
         "recorded",
-        "shown",
-        "tail",
-        "tail_used",
-        "waiting",
+        "shows_positions",
+        "starting",
+        "subscriptions",
     )
 
     def __init__(
@@ -65,108 +104,104 @@ class Feed:
         self.deliver = deliver
         self.on_history_lost = on_history_lost
         self.clock = clock
-        self.holders = 0
+        self.subscriptions = 0
         self.history: History | None = None
         self.position: Position | None = None
-        self.shown = False
-        self.behind = True
-        self.late = False
-        self.waiting: list[Publication] = []
-        self.opening: asyncio.Task[None] | None = None
-        self.tail: Tail | None = None
-        self.tail_used = False
-        self.reading: asyncio.Task[None] | None = None
+        self.shows_positions = False
+        self.has_gap = True
+        self.needs_resync = False
+        self.pending: list[Publication] = []
+        self.starting: asyncio.Task[None] | None = None
+        self.buffer: HistoryBuffer | None = None
+        self.buffer_was_used = False
+        self.loading: asyncio.Task[None] | None = None
         self.recorded: list[tuple[float, Publication]] | None = None
 
-    def hear(self, entry: Publication) -> bool:
-        """Take an entry that comes live; whether something before it has to be fetched."""
-        if self.behind:
-            if len(self.waiting) < MAX_WAITING:
-                self.waiting.append(entry)
+    def receive(self, publication: Publication) -> bool:
+        """Accept a live publication; return whether it reveals a gap that has to be fetched."""
+        if self.has_gap:
+            if len(self.pending) < MAX_PENDING:
+                self.pending.append(publication)
             return False
-        return not self.take(entry)
+        return not self.deliver_next(publication)
 
-    def take(self, entry: Publication) -> bool:
-        """Deliver the next entry, or one that is delivered already; ``False`` if it has to wait."""
-        place, here = entry.position, self.position
-        if place is not None:
-            if here is None or place.epoch != here.epoch or place.offset > here.offset + 1:
-                self.behind = True
-                self.waiting.append(entry)
+    def deliver_next(self, publication: Publication) -> bool:
+        """Deliver a publication unless it is a duplicate; return ``False`` if there is a gap before it."""
+        position, last = publication.position, self.position
+        if position is not None:
+            if last is None or position.epoch != last.epoch or position.offset > last.offset + 1:
+                self.has_gap = True
+                self.pending.append(publication)
                 return False
-            if place.offset <= here.offset:
+            if position.offset <= last.offset:
                 return True
-            self.position = place
-            if self.tail is not None:
-                self.tail.add(entry, self.clock())
+            self.position = position
+            if self.buffer is not None:
+                self.buffer.add(publication, self.clock())
             if self.recorded is not None:
-                self.recorded.append((self.clock(), entry))
-        self.deliver(entry)
+                self.recorded.append((self.clock(), publication))
+        self.deliver(publication)
         return True
 
-    def fill(self, now: Position, shown: bool, fetched: Iterable[Publication]) -> bool:
-        """Deliver what was missing, then what has waited for it.
+    def fill_gap(self, fetched: Fetched) -> bool:
+        """Deliver fetched publications, then the pending ones; return whether there is no gap now.
 
         Args:
-            now: The place of the last entry in the engine.
-            shown: Whether clients are told positions.
-            fetched: What the engine still has after :attr:`position`, or of another epoch all it has; up
-                to ``now``, in order.
-
-        Returns:
-            Whether nothing is missing any more.
+            fetched: The publications that Redis still has after :attr:`position`, or all of another epoch.
         """
-        entries = list(fetched)
-        here, self.shown = self.position, shown
-        first = Position(now.epoch, now.offset - len(entries))
-        if here is None:
-            self.position = now
-        elif here.epoch != now.epoch or first.offset > here.offset:
-            # NOTE: what is left of the gap comes behind the word that there is one.
-            self.tail = None
+        until, publications = fetched.until, fetched.publications
+        last, self.shows_positions = self.position, fetched.shows_positions
+        first = Position(until.epoch, until.offset - len(publications))
+        if last is None:
+            self.position = until
+        elif last.epoch != until.epoch or first.offset > last.offset:
+            # NOTE: members are notified of the loss before they get the rest.
+            self.buffer = None
             if self.recorded is not None:
                 self.recorded.clear()
             self.position = first
             self.on_history_lost()
-        self.behind = False
-        if here is not None:
-            for entry in entries:
-                self.take(entry)
-        waiting, self.waiting = self.waiting, []
-        for entry in waiting:
-            # NOTE: what an engine said before it lost its data belongs to nothing that is there now.
-            if entry.position is not None and entry.position.epoch != now.epoch:
+        self.has_gap = False
+        if last is not None:
+            for _, publication in publications:
+                self.deliver_next(publication)
+        pending, self.pending = self.pending, []
+        for publication in pending:
+            # NOTE: publications of an earlier epoch are not part of the history any more.
+            if publication.position is not None and publication.position.epoch != until.epoch:
                 continue
-            if self.behind:
-                self.waiting.append(entry)
+            if self.has_gap:
+                self.pending.append(publication)
             else:
-                self.take(entry)
-        return not self.behind
+                self.deliver_next(publication)
+        return not self.has_gap
 
-    def knows(self, place: Position) -> bool:
-        """Whether a place is one that has been, in the present epoch."""
-        here = self.position
-        return here is not None and here.epoch == place.epoch and place.offset <= here.offset
+    def has_passed(self, position: Position) -> bool:
+        """Return whether a position of the current epoch has been delivered."""
+        last = self.position
+        return last is not None and last.epoch == position.epoch and position.offset <= last.offset
 
-    def is_ahead(self, place: Position) -> bool:
-        """Whether a place is one of the present epoch that has not been here yet."""
-        here = self.position
-        return here is not None and here.epoch == place.epoch and place.offset > here.offset
+    def is_behind(self, position: Position) -> bool:
+        """Return whether a position of the current epoch has not been delivered yet."""
+        last = self.position
+        return last is not None and last.epoch == position.epoch and position.offset > last.offset
 
-    def age_tail(self) -> None:
-        """Called from time to time: let go of a tail that nobody has asked for since the last call."""
-        if not self.tail_used:
-            self.tail = None
-        self.tail_used = False
+    def expire_buffer(self) -> None:
+        """Drop the buffer if it was not used since the last call; called periodically."""
+        if not self.buffer_was_used:
+            self.buffer = None
+        self.buffer_was_used = False
 
-    def keep_tail(self, history: History, entries: Iterable[tuple[float, Publication]]) -> None:
-        """Keep the last entries from now on, beginning with some that end at :attr:`position`.
+    def start_buffer(
+        self, history: History, publications: Iterable[tuple[float, Publication]]
+    ) -> None:
+        """Keep the last publications from now on.
 
         Args:
-            history: How many and how old.
-            entries: Each with the time when it was said.
+            history: The bounds.
+            publications: Publications that end at :attr:`position`, with their times.
         """
-        self.tail = Tail(history)
-        self.tail_used = True
-        for said_at, entry in entries:
-            self.tail.add(entry, said_at)
+        self.buffer = HistoryBuffer(history)
+        self.buffer_was_used = True
+        for published_at, publication in publications:
+            self.buffer.add(publication, published_at)

@@ -1,233 +1,227 @@
-"""How a node hears its rooms: what is said in them, what was missed, and what those who come back have missed."""
+"""The room subscriptions of a node: live delivery, gap recovery, history for reconnecting clients."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from ...errors import BackendUnavailable, failure_reason
 from ...history import History, Position, last_known
 from ...publication import Publication
 from ...support.tasks import TaskSet
 from ..base import Node
-from .client import FAILURES
-from .pipeline import Calls
-from .pubsub import Listener
-from .script import room_of, tag_of
-from .stream import Feed
+from .client import CONNECTION_ERRORS
+from .pipeline import Pipeline
+from .pubsub import PubSub
+from .script import hash_tag, room_of
+from .stream import Fetched, RoomStream
 
 logger = logging.getLogger(__name__)
 
 
-class Hearing:
-    """The rooms that a node has open.
+class Subscriptions:
+    """The rooms to which a node has subscribed.
 
     Attributes:
-        node: Who is given what is said.
+        node: Receives the publications.
+        streams: The stream of each room.
+        unreleased: Rooms without a local subscription that Redis has not released yet.
 
     Args:
-        calls: The way to the engine.
-        listener: What listens to it.
-        on_lost: Called with a room of which the engine may know nothing any more.
+        pipeline: Executes operations.
+        pubsub: Receives the channels of the rooms.
+        on_room_lost: Called with a room whose data Redis may have lost.
     """
 
     node: Node
 
-    def __init__(self, calls: Calls, listener: Listener, on_lost: Callable[[str], None]) -> None:
-        self.calls = calls
-        self.listener = listener
-        self.on_lost = on_lost
-        self.feeds: dict[str, Feed] = {}
-        self.unclosed: set[str] = set()
-        """Rooms that nobody needs here any more, which the engine has not been told."""
-        self.background = TaskSet()
-
-    @property
-    def late(self) -> list[str]:
-        """The rooms where somebody waits to be told what was missed in an outage."""
-        return [room for room, feed in self.feeds.items() if feed.late]
+    def __init__(
+        self, pipeline: Pipeline, pubsub: PubSub, on_room_lost: Callable[[str], None]
+    ) -> None:
+        self.pipeline = pipeline
+        self.pubsub = pubsub
+        self.on_room_lost = on_room_lost
+        self.streams: dict[str, RoomStream] = {}
+        self.unreleased: set[str] = set()
+        self.tasks = TaskSet()
 
     def on_history_lost(self, room: str) -> None:
-        """The engine has lost what was said in a room, and perhaps who is there."""
-        self.on_lost(room)
+        """Handle a gap that cannot be filled: the room's presence may be lost, too."""
+        self.on_room_lost(room)
         self.node.on_history_lost(room)
 
-    def hear(self, tag: str, data: bytes) -> None:
-        """Take what was said in a room."""
+    def on_message(self, tag: str, data: bytes) -> None:
+        """Decode a message of a room's channel and pass it to the stream."""
         head, _, rest = data.partition(b"\n")
         room = room_of(tag)
-        feed = self.feeds.get(room)
-        if feed is None:
+        stream = self.streams.get(room)
+        if stream is None:
             return
-        entry = Publication.decode(rest)
+        publication = Publication.decode(rest)
         if head != b"-":
             epoch, offset, shown = head.split(b":")
-            entry.number(Position(epoch.decode(), int(offset)), shown=shown == b"1")
-        if feed.hear(entry):
-            self.background.create_task(self.catch_up_alone(room, feed))
+            publication.number(Position(epoch.decode(), int(offset)), shown=shown == b"1")
+        if stream.receive(publication):
+            self.tasks.create_task(self._run(self.sync, room, stream))
 
     async def subscribe(self, room: str, history: History | None) -> None:
-        """Begin to listen to a room, or wait until that has begun."""
+        """Subscribe to a room, or wait for the subscription in progress."""
         loop = asyncio.get_running_loop()
-        feed = self.feeds.get(room)
-        if feed is None:
-            feed = Feed(
-                lambda entry: self.node.deliver(room, entry),
+        stream = self.streams.get(room)
+        if stream is None:
+            stream = RoomStream(
+                lambda publication: self.node.deliver(room, publication),
                 lambda: self.on_history_lost(room),
                 loop.time,
             )
-            self.feeds[room] = feed
-        feed.holders += 1
-        if feed.opening is None or (history is not None and feed.history is None):
-            feed.history = history or feed.history
-            feed.opening = self.background.create_task(self.begin(room, feed))
-        if not feed.opening.done():
+            self.streams[room] = stream
+        stream.subscriptions += 1
+        if stream.starting is None or (history is not None and stream.history is None):
+            stream.history = history or stream.history
+            stream.starting = self.tasks.create_task(self.start_stream(room, stream))
+        if not stream.starting.done():
             try:
-                await asyncio.wait({feed.opening})
+                await asyncio.wait({stream.starting})
             except BaseException:
                 self.unsubscribe(room)
                 raise
-        if history is not None and (feed.position is None or self.calls.away):
-            feed.late = True
+        if history is not None and (stream.position is None or self.pipeline.outage):
+            stream.needs_resync = True
 
-    async def begin(self, room: str, feed: Feed) -> None:
-        """Listen first, then ask where the room stands: nothing can be missed in between."""
+    async def start_stream(self, room: str, stream: RoomStream) -> None:
+        """Subscribe to the channel, then fetch the position, so that no publication is missed in between."""
         try:
-            await self.listener.add(self.calls.engine.channel(tag_of(room)))
-        except FAILURES as error:
-            reason = failure_reason(error)
-            self.lose(room, reason)
-            # NOTE: also where the node is just coming back: it would be deaf to this room.
-            self.listener.restart(reason)
+            await self.pubsub.subscribe(self.pipeline.client.channel(hash_tag(room)))
+        except CONNECTION_ERRORS as error:
+            self.report_outage(room, failure_reason(error))
+            # NOTE: also during a recovery, which would otherwise leave this room without subscription.
+            self.pubsub.restart(failure_reason(error))
             return
-        if self.listener.listening and self.is_open(room, feed):
-            await self.catch_up_alone(room, feed)
+        if self.pubsub.is_subscribed and self.is_current(room, stream):
+            await self._run(self.sync, room, stream)
 
     def unsubscribe(self, room: str) -> None:
-        """Listen to a room no more, if nobody else needs it."""
-        feed = self.feeds[room]
-        feed.holders -= 1
-        if feed.holders:
+        """Undo one :meth:`subscribe`; with the last one, unsubscribe from the channel."""
+        stream = self.streams[room]
+        stream.subscriptions -= 1
+        if stream.subscriptions:
             return
-        del self.feeds[room]
-        self.unclosed.add(room)
-        channel = self.calls.engine.channel(tag_of(room))
-        self.listener.remove(channel, lambda: self.tell_closed(room))
+        del self.streams[room]
+        self.unreleased.add(room)
+        channel = self.pipeline.client.channel(hash_tag(room))
+        self.pubsub.unsubscribe(channel, lambda: self.release(room))
 
-    def tell_closed(self, room: str) -> None:
-        """Let the engine forget a room to which nobody listens."""
-        self.unclosed.discard(room)
-        if room not in self.feeds:
-            operation = ("close", tag_of(room))
-            self.calls.post(operation, None, lambda: self.unclosed.add(room))
+    def release(self, room: str) -> None:
+        """Let Redis delete a room without subscribers."""
+        self.unreleased.discard(room)
+        if room not in self.streams:
+            operation = ("unsubscribe", hash_tag(room))
+            self.pipeline.submit(operation, None, lambda: self.unreleased.add(room))
 
-    def close_rest(self) -> None:
-        """Say of which rooms that could not be said while the engine was away."""
-        for room in tuple(self.unclosed):
-            self.tell_closed(room)
+    def release_all(self) -> None:
+        """Release the rooms that could not be released during an outage."""
+        for room in tuple(self.unreleased):
+            self.release(room)
 
-    async def catch_up(self, room: str, feed: Feed) -> None:
-        """Fetch what is missing, until nothing is.
+    async def sync(self, room: str, stream: RoomStream) -> None:
+        """Fetch missed publications until there is no gap.
 
         Raises:
-            BackendUnavailable: The engine is away.
+            BackendUnavailable: Redis is unavailable.
         """
-        while self.is_open(room, feed):
-            known = feed.position
-            now, shown, entries = await self.fetch(room, feed, known)
-            if known is None and feed.position is not None:
-                continue  # another fetch was faster, and this one's place is of no use
-            if self.is_open(room, feed) and feed.fill(now, shown, [entry for _, entry in entries]):
+        while self.is_current(room, stream):
+            known = stream.position
+            fetched = await self.fetch(room, stream, known)
+            if known is None and stream.position is not None:
+                continue  # a concurrent fetch has set the position: this one is outdated
+            if self.is_current(room, stream) and stream.fill_gap(fetched):
                 return
 
-    async def catch_up_all(self, rooms: Iterable[str]) -> None:
-        """Fetch what is missing in some rooms.
+    async def resync(self, room: str, stream: RoomStream) -> None:
+        """Sync after an outage, and provide the history for clients that joined during it.
 
         Raises:
-            BackendUnavailable: The engine is away.
+            BackendUnavailable: Redis is unavailable.
         """
-        feeds = [(room, self.feeds[room]) for room in rooms]
-        await asyncio.gather(*[self.catch_up_late(room, feed) for room, feed in feeds])
-
-    async def catch_up_late(self, room: str, feed: Feed) -> None:
-        """The same after an outage: then give those who came meanwhile what they have missed.
-
-        Raises:
-            BackendUnavailable: The engine is away.
-        """
-        if not feed.late or feed.history is None:
-            await self.catch_up(room, feed)
+        if not stream.needs_resync or stream.history is None:
+            await self.sync(room, stream)
             return
-        begun = feed.position
+        start = stream.position
         recorded: list[tuple[float, Publication]] = []
-        feed.recorded = recorded
-        now, shown, entries = await self.fetch(room, feed, begun, everything=True)
-        if not self.is_open(room, feed):
+        stream.recorded = recorded
+        fetched = await self.fetch(room, stream, start, everything=True)
+        if not self.is_current(room, stream):
             return
-        known = begun or now
-        old = [(at, e) for at, e in entries if known.epoch == now.epoch and is_at_most(e, known)]
-        feed.fill(now, shown, [entry for _, entry in entries[len(old) :]])
-        feed.keep_tail(feed.history, [*old, *recorded])
-        feed.recorded = None
-        if feed.behind:
-            await self.catch_up(room, feed)
-        if self.is_open(room, feed):
-            feed.late = False
+        old, new = fetched.split(start or fetched.until)
+        stream.fill_gap(new)
+        stream.start_buffer(stream.history, [*old, *recorded])
+        stream.recorded = None
+        if stream.has_gap:
+            await self.sync(room, stream)
+        if self.is_current(room, stream):
+            stream.needs_resync = False
             self.node.on_resync(room)
 
-    def is_open(self, room: str, feed: Feed) -> bool:
-        """Whether a feed is still that of a room: one that is closed and opened again has another."""
-        return self.feeds.get(room) is feed
+    async def sync_all(self) -> None:
+        """Sync all rooms after an outage.
 
-    def forget_waiting(self) -> None:
-        """What was heard before a fetch that is still to be made is in it, if the engine has it at all."""
-        for feed in self.feeds.values():
-            feed.waiting.clear()
+        Raises:
+            BackendUnavailable: Redis is unavailable.
+        """
+        await asyncio.gather(*[self.resync(*item) for item in self.streams.items()])
 
-    def catch_up_later(self) -> None:
-        """Give those beside what goes on who came while the rest was being caught up with."""
-        for room in self.late:
-            feed = self.feeds[room]
-            # NOTE: whoever comes back meanwhile waits for it, as for the tail that it makes.
-            feed.reading = self.background.create_task(self.catch_up_beside(room, feed))
+    def start_resyncs(self) -> None:
+        """Resync in the background the rooms that clients joined during :meth:`sync_all`."""
+        for room, stream in self.streams.items():
+            if stream.needs_resync:
+                # NOTE: reconnecting clients wait for it, as it loads the buffer.
+                stream.loading = self.tasks.create_task(self._run(self.resync, room, stream))
 
-    async def catch_up_beside(self, room: str, feed: Feed) -> None:
-        """Catch up with one of them."""
+    async def _run(
+        self,
+        operation: Callable[[str, RoomStream], Awaitable[None]],
+        room: str,
+        stream: RoomStream,
+    ) -> None:
+        """Sync a room in the background; report an outage."""
         try:
-            await self.catch_up_late(room, feed)
+            await operation(room, stream)
         except BackendUnavailable as error:
-            self.lose(room, error.reason)
+            self.report_outage(room, error.reason)
         finally:
-            feed.reading = None
+            if stream.loading is asyncio.current_task():
+                stream.loading = None
 
-    async def catch_up_alone(self, room: str, feed: Feed) -> None:
-        """The same beside what goes on."""
-        try:
-            await self.catch_up(room, feed)
-        except BackendUnavailable as error:
-            self.lose(room, error.reason)
+    def is_current(self, room: str, stream: RoomStream) -> bool:
+        """Return whether a stream belongs to the room's present subscription, not to an earlier one."""
+        return self.streams.get(room) is stream
 
-    def lose(self, room: str, reason: str) -> None:
-        """Nothing can be fetched: begin anew with all rooms, so that this one does not stay deaf."""
-        logger.info("room %r is caught up with later: %s", room, reason)
-        if not self.calls.away:
-            self.calls.lose(reason)
+    def discard_pending(self) -> None:
+        """Discard live publications from before an outage: the next fetch returns those that still exist."""
+        for stream in self.streams.values():
+            stream.pending.clear()
+
+    def report_outage(self, room: str, reason: str) -> None:
+        """Report an outage, so that all rooms are synced again after it."""
+        logger.info("room %r: sync failed: %s; retrying", room, reason)
+        if not self.pipeline.outage:
+            self.pipeline.report_outage(reason)
 
     async def fetch(
-        self, room: str, feed: Feed, known: Position | None, *, everything: bool = False
-    ) -> tuple[Position, bool, list[tuple[float, Publication]]]:
-        """Ask where a room stands, and what followed a position, or everything that there is.
-
-        Returns:
-            The place of the last entry, whether clients are told places, and each entry with the time on
-            this process's clock at which it was said.
-        """
-        history = feed.history
-        epoch, offset, shown, now, flat = await self.calls.call(
-            "open",
-            tag_of(room),
+        self,
+        room: str,
+        stream: RoomStream,
+        known: Position | None,
+        *,
+        everything: bool = False,
+    ) -> Fetched:
+        """Fetch the room's position and the publications after a known one, or all of them."""
+        history = stream.history
+        reply = await self.pipeline.call(
+            "subscribe",
+            hash_tag(room),
             secrets.token_hex(8),
             0 if history is None else history.messages,
             0 if history is None else round(history.seconds * 1000),
@@ -235,89 +229,71 @@ class Hearing:
             None if known is None else known.offset,
             everything,
         )
-        place = Position(epoch.decode(), int(offset))
-        clock = feed.clock()
-        entries = []
-        for index in range(0, len(flat), 3):
-            entry = Publication.decode(flat[index + 2])
-            number = int(flat[index].partition(b"-")[0])
-            entry.number(Position(place.epoch, number), shown=bool(shown))
-            entries.append((clock - (int(now) - int(flat[index + 1])) / 1000, entry))
-        return place, bool(shown), entries
+        return Fetched.decode(reply, stream.clock())
 
     def position(self, room: str) -> Position | None:
-        """The place of the last entry that was delivered here."""
-        feed = self.feeds.get(room)
-        return feed.position if feed is not None and feed.shown else None
+        """Return the position of the last publication delivered here."""
+        stream = self.streams.get(room)
+        return stream.position if stream is not None and stream.shows_positions else None
 
     async def recover(self, room: str, since: Sequence[Position]) -> list[Publication] | None:
-        """All that was said after a position.
-
-        Of those who come back together only the first one asks the engine; the others find the tail of
-        the room here.
-        """
-        feed = self.feeds[room]
-        if feed.history is None:
+        """Return the publications after a position; one fetch serves all clients that reconnect together."""
+        stream = self.streams[room]
+        if stream.history is None:
             return None
         try:
-            if self.calls.away:
-                raise BackendUnavailable(self.calls.away)
+            self.pipeline.check_available()
             known = last_known(self.position(room), since)
-            if known is None or feed.is_ahead(known):
-                # NOTE: another node may have been a moment faster.
-                await self.catch_up(room, feed)
+            if known is None or stream.is_behind(known):
+                # NOTE: another node may have delivered a publication earlier.
+                await self.sync(room, stream)
                 known = last_known(self.position(room), since)
-            while feed.tail is None and known is not None and known != feed.position:
-                if feed.reading is None:
-                    reading = self.read_tail(room, feed, feed.history)
-                    feed.reading = self.background.create_task(reading)
-                await asyncio.wait({feed.reading})
-                if self.calls.away:
-                    raise BackendUnavailable(self.calls.away)
+            while stream.buffer is None and known is not None and known != stream.position:
+                if stream.loading is None:
+                    loading = self.load_buffer(room, stream, stream.history)
+                    stream.loading = self.tasks.create_task(loading)
+                await asyncio.wait({stream.loading})
+                self.pipeline.check_available()
                 known = last_known(self.position(room), since)
         except BackendUnavailable as error:
-            feed.late = True
-            if not self.calls.away:
-                self.calls.lose(error.reason)
+            stream.needs_resync = True
+            if not self.pipeline.outage:
+                self.pipeline.report_outage(error.reason)
             raise
         return self.recover_local(room, since)
 
     def recover_local(self, room: str, since: Sequence[Position]) -> list[Publication] | None:
-        """The same of what is here."""
-        feed, known = self.feeds[room], last_known(self.position(room), since)
-        if known is None or feed.position is None:
+        """Return the publications after a position if the buffer has them."""
+        stream, known = self.streams[room], last_known(self.position(room), since)
+        if known is None or stream.position is None:
             return None
-        if known == feed.position:
+        if known == stream.position:
             return []
-        if feed.tail is None:
+        if stream.buffer is None:
             return None
-        feed.tail_used = True
-        return feed.tail.between(known, feed.position, feed.clock())
+        stream.buffer_was_used = True
+        return stream.buffer.between(known, stream.position, stream.clock())
 
-    async def read_tail(self, room: str, feed: Feed, history: History) -> None:
-        """Fetch the last entries of a room, and keep them up to date from now on."""
-        begun = feed.position
-        assert begun is not None
+    async def load_buffer(self, room: str, stream: RoomStream, history: History) -> None:
+        """Fetch the last publications of a room into the buffer, which is kept up to date from then on."""
+        start = stream.position
+        assert start is not None
         recorded: list[tuple[float, Publication]] = []
-        feed.recorded = recorded
+        stream.recorded = recorded
         try:
-            before = Position(begun.epoch, max(0, begun.offset - history.messages))
-            now, _, entries = await self.fetch(room, feed, before)
-            # NOTE: after an outage the tail may have been made meanwhile, or the place is another one.
-            if feed.recorded is recorded and now.epoch == begun.epoch and feed.knows(begun):
-                fetched = [(at, entry) for at, entry in entries if is_at_most(entry, begun)]
-                feed.keep_tail(history, [*fetched, *recorded])
-            elif now.epoch != begun.epoch or now.offset < begun.offset:
-                await self.catch_up(room, feed)
+            before = Position(start.epoch, max(0, start.offset - history.messages))
+            fetched = await self.fetch(room, stream, before)
+            # NOTE: after an outage the buffer may exist already, or the epoch may have changed.
+            is_same_epoch = fetched.until.epoch == start.epoch
+            if stream.recorded is recorded and is_same_epoch and stream.has_passed(start):
+                old, _ = fetched.split(start)
+                stream.start_buffer(history, [*old, *recorded])
+            elif not is_same_epoch or fetched.until.offset < start.offset:
+                await self.sync(room, stream)
         except BackendUnavailable as error:
-            logger.info("the history of room %r cannot be read: %s", room, error)
-            self.calls.lose(error.reason)
+            logger.info("room %r: the history cannot be read: %s", room, error)
+            self.pipeline.report_outage(error.reason)
         finally:
-            if feed.recorded is recorded:
-                feed.recorded = None
-            feed.reading = None
-
-
-def is_at_most(entry: Publication, place: Position) -> bool:
-    """Whether an entry is not behind a place of its epoch."""
-    return entry.position is not None and entry.position.offset <= place.offset
+            if stream.recorded is recorded:
+                stream.recorded = None
+            stream.loading = None

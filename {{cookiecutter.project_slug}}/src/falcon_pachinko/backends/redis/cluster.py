@@ -1,0 +1,122 @@
+"""The client of a Redis or Valkey cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from redis.asyncio import RedisCluster
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError
+
+from .client import Operation, RedisClient
+from .script import LUA, NODES, SHA
+
+
+class ClusterClient(RedisClient):
+    """A client of a cluster: each room has its keys and its channel on one of the servers.
+
+    Args:
+        url: The URL of any server of the cluster.
+        prefix: Prefix of all keys and channels.
+        answer_seconds: The time Redis may take to respond.
+    """
+
+    sharded = True
+    subscribe_command = "SSUBSCRIBE"
+    unsubscribe_command = "SUNSUBSCRIBE"
+
+    def __init__(self, url: str, prefix: str, answer_seconds: float) -> None:
+        super().__init__(prefix, answer_seconds)
+        self.url = url
+        self.cluster = self.make_cluster()
+
+    def make_cluster(self) -> RedisCluster:
+        """Create redis-py's client, without connecting."""
+        return RedisCluster.from_url(
+            self.url,
+            protocol=2,
+            socket_timeout=self.answer_seconds,
+            socket_connect_timeout=self.answer_seconds,
+            # NOTE: a retry could publish twice.
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    async def execute(self, operations: Sequence[Operation]) -> list[Any]:
+        """Execute the operations of each room in order, and those of different rooms concurrently.
+
+        Operations on nodes are a barrier between those before and after them: a node adds a room to its list
+        before it enters the first user there, and removes it after the last one has left.
+        """
+        results: list[Any] = [None] * len(operations)
+        phases: list[dict[str, list[int]]] = []
+        for index, operation in enumerate(operations):
+            tag = operation[1]
+            is_about_nodes = tag.startswith(NODES)
+            key = NODES if is_about_nodes else tag
+            if not phases or is_about_nodes is not (NODES in phases[-1]):
+                phases.append({})
+            phases[-1].setdefault(key, []).append(index)
+        deadline = asyncio.get_running_loop().time() + self.answer_seconds
+        async with asyncio.timeout_at(deadline):
+            for phase in phases:
+                calls = [
+                    self.execute_until(deadline, tag, [operations[index] for index in indexes])
+                    for tag, indexes in phase.items()
+                ]
+                # NOTE: all calls end before a failure is raised; a late one could overtake the next phase.
+                replies = await asyncio.gather(*calls, return_exceptions=True)
+                for indexes, reply in zip(phase.values(), replies, strict=True):
+                    if isinstance(reply, BaseException):
+                        raise reply
+                    for index, result in zip(indexes, reply, strict=True):
+                        results[index] = result
+        return results
+
+    async def run_script(self, tag: str, packed: bytes, deadline_ms: int) -> list[Any]:
+        """Run the script on the server of a room; load it first if the server does not have it."""
+        # NOTE: a server whose slot is being migrated redirects by the keys that a command names.
+        keys = [f"{self.channel(tag)}:{key}" for key in ("m", "s", "p")]
+        arguments: tuple[Any, ...] = (len(keys), *keys, self.prefix, "1", packed, deadline_ms)
+        try:
+            results: list[Any] = await self.cluster.execute_command("EVALSHA", SHA, *arguments)
+        except NoScriptError:
+            results = await self.cluster.execute_command("EVAL", LUA, *arguments)
+        return results
+
+    async def drop_connection(self) -> None:
+        """Do nothing: :meth:`refresh_topology` replaces all connections."""
+
+    async def refresh_topology(self) -> None:
+        """Replace redis-py's client, which asks for the slots."""
+        # NOTE: replaced before it is closed: a closed client reopens itself for a concurrent call.
+        old, self.cluster = self.cluster, self.make_cluster()
+        await old.aclose()
+        await self.cluster.initialize()
+
+    def server_of(self, channel: str) -> str:
+        """Return the name of the server that has the channel's slot."""
+        node = self.cluster.get_node_from_key(channel)
+        if node is None:
+            raise RedisConnectionError(f"no server has the slot of {channel!r}")
+        name: str = node.name
+        return name
+
+    async def open_pubsub_connection(self, server: str) -> AbstractConnection:
+        """Open a connection to a server."""
+        node = self.cluster.get_node(node_name=server)
+        if node is None:
+            raise RedisConnectionError(f"{server} has left the cluster")
+        options: dict[str, Any] = dict(node.connection_kwargs)
+        options.update(socket_timeout=None, host=node.host, port=node.port)
+        connection: AbstractConnection = node.connection_class(**options)
+        await connection.connect()  # type: ignore[no-untyped-call]
+        return connection
+
+    async def aclose(self) -> None:
+        """Close redis-py's client."""
+        await self.cluster.aclose()

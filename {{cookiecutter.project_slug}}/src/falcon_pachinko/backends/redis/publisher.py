@@ -1,0 +1,74 @@
+"""Publish-only access to the rooms in Redis or Valkey, for programs that are not a node."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ...errors import BackendUnavailable, failure_reason
+from ...publication import Publication
+from .client import CONNECTION_ERRORS
+from .pipeline import Pipeline
+from .script import NODES, hash_tag, raw, rooms_with_prefix
+from .url import make_client
+
+
+class RedisPublisher:
+    """Publishes to the nodes that share a URL and a prefix, without subscriptions.
+
+    Args:
+        url: The nodes' URL; see :func:`~falcon_pachinko.backends.redis.url.make_client`.
+        prefix: The nodes' prefix.
+        answer_seconds: The time Redis may take to respond.
+
+    Raises:
+        ConfigurationError: The URL cannot be used.
+    """
+
+    def __init__(self, url: str, prefix: str, answer_seconds: float) -> None:
+        self.client = make_client(url, prefix, answer_seconds)
+        self.pipeline = Pipeline(self.client, lambda reason: None)
+        self.running: asyncio.Task[None] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has been started and not been closed."""
+        return self.running is not None and not self.running.done()
+
+    async def start(self) -> None:
+        """Connect.
+
+        Raises:
+            BackendUnavailable: Redis does not respond.
+        """
+        try:
+            async with asyncio.timeout(self.client.answer_seconds):
+                await self.client.refresh_topology()
+            self.running = asyncio.create_task(self.pipeline.run())
+            await self.pipeline.call("live_nodes", NODES)
+        except BaseException as error:
+            await self.aclose()
+            if isinstance(error, CONNECTION_ERRORS):
+                raise BackendUnavailable(failure_reason(error)) from None
+            raise
+
+    async def aclose(self) -> None:
+        """Fail the pending operations and close the connections."""
+        if self.running is not None:
+            self.running.cancel()
+            await asyncio.wait({self.running})
+        await self.client.aclose()
+
+    def publish(
+        self, room: str, publication: Publication, *, ephemeral: bool = False
+    ) -> asyncio.Future[int]:
+        """Publish to a room; see :meth:`~falcon_pachinko.backends.base.Backend.publish`."""
+        data = raw(publication.encode())
+        return self.pipeline.call("publish", hash_tag(room), data, ephemeral, None, None)
+
+    def publish_to_nodes(self, publication: Publication) -> asyncio.Future[int]:
+        """Publish to all nodes, at most once; return their number."""
+        return self.pipeline.call("send", f"{NODES}:all", raw(publication.encode()))
+
+    async def rooms(self, prefix: str) -> list[str]:
+        """Return the sorted names of the non-empty rooms that start with a prefix."""
+        return await rooms_with_prefix(self.pipeline.call, prefix)

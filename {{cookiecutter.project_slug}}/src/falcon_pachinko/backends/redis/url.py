@@ -1,0 +1,110 @@
+"""Backend URLs: how Redis or Valkey is reached, as a single server, through Sentinels or as a cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisClusterException
+from redis.maint_notifications import MaintNotificationsConfig
+
+from ...errors import ConfigurationError
+from ..base import ANSWER_SECONDS
+from .client import RedisClient, SingleClient
+from .cluster import ClusterClient
+
+DEFAULT_SENTINEL_PORT = 26379
+
+
+def make_client(url: str, prefix: str, answer_seconds: float) -> RedisClient:
+    """Create the client for a URL, without connecting.
+
+    Args:
+        url: ``redis://``, ``rediss://`` and ``unix://`` as redis-py reads them;
+            ``redis+sentinel://host:port,host:port/service/database`` for the master that Sentinels report;
+            ``redis+cluster://host:port`` for any node of a cluster; the last two also with ``rediss``.
+        prefix: Prefix of all keys and channels.
+        answer_seconds: The time Redis may take to respond.
+
+    Raises:
+        ConfigurationError: The URL cannot be used.
+    """
+    # SECURITY: the message quotes nothing but the scheme: if a password is not percent-encoded, any part of
+    #   the URL may belong to it.
+    scheme = url.partition(":")[0]
+    try:
+        if scheme in ("redis+cluster", "rediss+cluster"):
+            return ClusterClient(url.replace("+cluster", "", 1), prefix, answer_seconds)
+        pool, sentinels = make_pool(url, answer_seconds)
+        return SingleClient(pool, sentinels, prefix, answer_seconds)
+    except (ValueError, TypeError, RedisClusterException):
+        raise ConfigurationError(
+            f"the backend's URL with {scheme[:20]!r} cannot be used: write it like redis://127.0.0.1:6379/0,"
+            " redis+cluster://10.0.0.5:6379 or redis+sentinel://10.0.0.5:26379,10.0.0.6:26379/service/0, with"
+            " a password in percent-encoding, and with no options that redis-py does not know"
+        ) from None
+
+
+def check_url(url: str) -> None:
+    """Check that :func:`make_client` can use a URL.
+
+    Raises:
+        ConfigurationError: The URL cannot be used.
+    """
+    make_client(url, "", ANSWER_SECONDS)
+
+
+def make_pool(url: str, connect_seconds: float) -> tuple[ConnectionPool, list[Redis]]:
+    """Create the connection pool for the server of a URL, and the clients of its Sentinels.
+
+    Raises:
+        ValueError: The URL cannot be used.
+    """
+    options: dict[str, Any] = {
+        "protocol": 2,
+        # NOTE: with a timeout, redis-py writes within asyncio.wait_for, which costs a task per call and,
+        #   before Python 3.12, swallows a cancellation that arrives with the result.
+        "socket_timeout": None,
+        "socket_connect_timeout": connect_seconds,
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        # NOTE: a retry could publish twice.
+        "retry": Retry(NoBackoff(), 0),
+    }
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        options["socket_keepalive"] = True
+    if parts.scheme in ("redis+sentinel", "rediss+sentinel"):
+        service, _, database = parts.path.strip("/").partition("/")
+        if not service or not (database or "0").isdecimal():
+            raise ValueError("a Sentinel URL needs /service or /service/database")
+        account, _, hosts = parts.netloc.rpartition("@")
+        if account:
+            username, _, password = account.partition(":")
+            options |= {"username": unquote(username) or None, "password": unquote(password)}
+        if parts.scheme.startswith("rediss"):
+            options["ssl"] = True
+        addresses = [parse_address(address) for address in hosts.split(",")]
+        sentinel = Sentinel(  # type: ignore[no-untyped-call]
+            addresses,
+            sentinel_kwargs={
+                key: value
+                for key, value in options.items()
+                if key in ("socket_connect_timeout", "ssl")
+            }
+            | {"socket_timeout": connect_seconds},
+        )
+        client: Redis = sentinel.master_for(service, db=int(database or "0"), **options)
+        return client.connection_pool, sentinel.sentinels
+    return ConnectionPool.from_url(url, **options), []
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """Parse a host and an optional port, such as ``10.0.0.1:26379`` or ``[::1]``."""
+    parts = urlsplit(f"//{address}")
+    if not parts.hostname:
+        raise ValueError(f"{address!r} is not a host")
+    return parts.hostname, parts.port or DEFAULT_SENTINEL_PORT
