@@ -1,56 +1,54 @@
-"""Workers: started together, watched, stopped within a bound."""
+"""Workers: started together, supervised, stopped within a bound, once per process or once per cluster."""
 
 import asyncio
 import functools
 import logging
 import math
-import os
 import random
 import re
-import shutil
-import subprocess
-import sys
 import time
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import falcon_pachinko
-from falcon_pachinko import RegistrationError
+from falcon_pachinko import BackendUnavailable, RegistrationError, WebSocketConnectionManager
+from falcon_pachinko.errors import ConfigurationError
 from falcon_pachinko.workers import Backoff, WorkerController
 
-from .support.servers import free_port
+from .support.backends import wait_until
+from .support.chat_cluster import ChatCluster, running_chat
+from .support.redis_servers import running_redis
 
 WAIT_SECONDS = 5.0
 
 
-async def sleep_for_ever(**context: Any) -> None:
+async def run_forever(**context: Any) -> None:
     await asyncio.Event().wait()
 
 
 async def test_each_worker_gets_the_whole_context() -> None:
-    seen: list[Any] = []
+    contexts: list[Any] = []
 
     async def one(color: str, number: int) -> None:
-        seen.append((color, number))
+        contexts.append((color, number))
 
     async def two(**context: Any) -> None:
-        seen.append(context)
+        contexts.append(context)
 
     controller = WorkerController()
     await controller.start(one, two, color="red", number=7)
     async with asyncio.timeout(WAIT_SECONDS):
         await asyncio.gather(*controller.tasks)
-    assert seen == [("red", 7), {"color": "red", "number": 7}]
+    assert contexts == [("red", 7), {"color": "red", "number": 7}]
 
 
-async def test_stop_cancels_and_waits_for_the_end() -> None:
+async def test_stop_cancels_workers_and_waits_for_their_end() -> None:
     ended = []
 
-    async def tidy() -> None:
+    async def cleans_up() -> None:
         try:
             await asyncio.Event().wait()
         finally:
@@ -58,7 +56,7 @@ async def test_stop_cancels_and_waits_for_the_end() -> None:
             ended.append(True)
 
     controller = WorkerController()
-    await controller.start(tidy, sleep_for_ever)
+    await controller.start(cleans_up, run_forever)
     await asyncio.sleep(0)
     await controller.stop()
     assert ended == [True]
@@ -66,7 +64,7 @@ async def test_stop_cancels_and_waits_for_the_end() -> None:
     await controller.stop()
 
 
-async def test_stop_does_not_wait_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+async def test_stop_waits_for_a_limited_time(caplog: pytest.LogCaptureFixture) -> None:
     release = asyncio.Event()
 
     async def stubborn() -> None:
@@ -86,14 +84,14 @@ async def test_stop_does_not_wait_for_ever(caplog: pytest.LogCaptureFixture) -> 
     await asyncio.wait(tasks, timeout=WAIT_SECONDS)
 
 
-async def test_a_death_is_seen_at_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_death_is_logged_and_reported_at_once(caplog: pytest.LogCaptureFixture) -> None:
     died = asyncio.Event()
 
     async def fails() -> None:
         raise ZeroDivisionError
 
     controller = WorkerController(on_death=died.set)
-    await controller.start(fails, sleep_for_ever)
+    await controller.start(fails, run_forever)
     await asyncio.wait_for(died.wait(), WAIT_SECONDS)
     (record,) = [r for r in caplog.records if r.levelno == logging.CRITICAL]
     assert "fails died" in record.getMessage()
@@ -102,7 +100,7 @@ async def test_a_death_is_seen_at_once(caplog: pytest.LogCaptureFixture) -> None
     await controller.stop()
 
 
-async def test_a_worker_that_returns_is_done_and_nothing_is_stopped() -> None:
+async def test_a_worker_that_returns_stops_nothing() -> None:
     died = asyncio.Event()
 
     async def once() -> None: ...
@@ -115,7 +113,7 @@ async def test_a_worker_that_returns_is_done_and_nothing_is_stopped() -> None:
     assert not died.is_set()
 
 
-async def test_a_cancellation_that_nobody_asked_for_is_a_death() -> None:
+async def test_an_unrequested_cancellation_is_a_death() -> None:
     died = asyncio.Event()
 
     async def fails() -> None:
@@ -126,7 +124,7 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_death() -> None:
     await asyncio.wait_for(died.wait(), WAIT_SECONDS)
 
 
-async def test_a_failure_while_stopping_stops_nothing_else(
+async def test_a_failure_while_stopping_is_only_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     died = asyncio.Event()
@@ -146,19 +144,19 @@ async def test_a_failure_while_stopping_stops_nothing_else(
 
 
 async def test_a_worker_may_be_a_partial_function() -> None:
-    seen = []
+    records = []
 
-    async def note(text: str, number: int) -> None:
-        seen.append((text, number))
+    async def record(text: str, number: int) -> None:
+        records.append((text, number))
 
     controller = WorkerController()
-    await controller.start(functools.partial(note, "x"), number=7)
+    await controller.start(functools.partial(record, "x"), number=7)
     async with asyncio.timeout(WAIT_SECONDS):
         await asyncio.gather(*controller.tasks)
-    assert seen == [("x", 7)]
+    assert records == [("x", 7)]
 
 
-def plain() -> None: ...
+def not_async() -> None: ...
 
 
 async def takes_nothing() -> None: ...
@@ -166,21 +164,23 @@ async def takes_nothing() -> None: ...
 
 @pytest.mark.parametrize(
     ("worker", "problem"),
-    [(plain, "no coroutine function"), (None, "no coroutine function"), (takes_nothing, "context")],
+    [
+        (not_async, "not a coroutine function"),
+        (None, "not a coroutine function"),
+        (takes_nothing, "context"),
+    ],
 )
-async def test_a_worker_that_cannot_run_is_refused_and_none_is_started(
-    worker: Any, problem: str
-) -> None:
+async def test_an_invalid_worker_is_refused_and_none_is_started(worker: Any, problem: str) -> None:
     controller = WorkerController()
     with pytest.raises(RegistrationError, match=problem):
-        await controller.start(sleep_for_ever, worker, color="red")
+        await controller.start(run_forever, worker, color="red")
     assert controller.tasks == set()
 
 
-async def test_a_dead_worker_is_started_again_where_that_is_wanted(
+async def test_a_dead_worker_restarts_if_that_is_configured(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    died, revived = asyncio.Event(), asyncio.Event()
+    died, restarted = asyncio.Event(), asyncio.Event()
     starts: list[str] = []
 
     async def recovers(color: str) -> None:
@@ -189,14 +189,14 @@ async def test_a_dead_worker_is_started_again_where_that_is_wanted(
             raise ZeroDivisionError
         if len(starts) == 2:
             raise asyncio.CancelledError
-        revived.set()
+        restarted.set()
         await asyncio.Event().wait()
 
     controller = WorkerController(
         on_death=died.set, restart=Backoff(base_seconds=0.001, cap_seconds=0.001)
     )
     await controller.start(recovers, color="red")
-    await asyncio.wait_for(revived.wait(), WAIT_SECONDS)
+    await asyncio.wait_for(restarted.wait(), WAIT_SECONDS)
     await controller.stop()
     assert starts == ["red"] * 3
     assert not died.is_set()
@@ -206,12 +206,12 @@ async def test_a_dead_worker_is_started_again_where_that_is_wanted(
         asyncio.CancelledError,
     ]
     for record in errors:
-        assert re.search(r"recovers died and starts again in 0\.00\d s", record.getMessage())
+        assert re.search(r"recovers died; restarting in 0\.00\d s", record.getMessage())
 
 
 @pytest.fixture
 def ceilings(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The ceiling of each delay that is drawn; the delay itself is none."""
+    """Record the ceiling of each random delay, which is zero instead."""
     ceilings: list[float] = []
 
     def draw(low: float, high: float) -> float:
@@ -235,7 +235,7 @@ async def test_the_ceiling_doubles_with_each_death_up_to_the_cap(ceilings: list[
     assert ceilings == [0.5, 1, 2, 4, 5, 5]
 
 
-async def test_a_worker_that_has_run_well_begins_with_the_first_ceiling_again(
+async def test_a_long_run_resets_the_ceiling(
     ceilings: list[float],
 ) -> None:
     backoff = Backoff(base_seconds=0.5, cap_seconds=5, reset_seconds=0.05)
@@ -253,7 +253,7 @@ async def test_a_worker_that_has_run_well_begins_with_the_first_ceiling_again(
     assert ceilings == [0.5, 1, 2, 0.5, 1]
 
 
-async def test_each_worker_has_deaths_of_its_own(ceilings: list[float]) -> None:
+async def test_each_worker_has_its_own_ceiling(ceilings: list[float]) -> None:
     async def fails(left: list[int]) -> None:
         if left[0] > 0:
             left[0] -= 1
@@ -267,11 +267,11 @@ async def test_each_worker_has_deaths_of_its_own(ceilings: list[float]) -> None:
     assert sorted(ceilings) == [1, 1, 2, 2]
 
 
-async def test_stopping_does_not_wait_for_a_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    waits = asyncio.Event()
+async def test_stop_does_not_wait_for_a_restart_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_waiting = asyncio.Event()
 
     def draw(low: float, high: float) -> float:
-        waits.set()
+        is_waiting.set()
         return high
 
     starts = []
@@ -283,15 +283,15 @@ async def test_stopping_does_not_wait_for_a_delay(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(random, "uniform", draw)
     controller = WorkerController(restart=Backoff(base_seconds=3600, cap_seconds=3600))
     await controller.start(fails)
-    await asyncio.wait_for(waits.wait(), WAIT_SECONDS)
-    begun = time.monotonic()
+    await asyncio.wait_for(is_waiting.wait(), WAIT_SECONDS)
+    start = time.monotonic()
     await controller.stop()
-    assert time.monotonic() - begun < WAIT_SECONDS < controller.stop_seconds
+    assert time.monotonic() - start < WAIT_SECONDS < controller.stop_seconds
     assert controller.tasks == set()
     assert starts == [True]
 
 
-async def test_a_worker_that_was_stopped_is_not_started_again(
+async def test_a_stopped_worker_does_not_restart(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     starts = []
@@ -304,12 +304,12 @@ async def test_a_worker_that_was_stopped_is_not_started_again(
             raise ZeroDivisionError
 
     controller = WorkerController(restart=Backoff(base_seconds=0.001, cap_seconds=0.001))
-    await controller.start(sleep_for_ever, fails_at_the_end)
+    await controller.start(run_forever, fails_at_the_end)
     await asyncio.sleep(0)
     await controller.stop()
     assert controller.tasks == set()
     assert starts == [True]
-    assert "fails_at_the_end died while it was being stopped" in caplog.text
+    assert "fails_at_the_end died while being stopped" in caplog.text
 
 
 @given(
@@ -317,7 +317,7 @@ async def test_a_worker_that_was_stopped_is_not_started_again(
     factor=st.floats(1, 1e9),
     attempt=st.integers(0, 10**6),
 )
-def test_a_delay_lies_between_nothing_and_its_ceiling(
+def test_a_delay_is_between_zero_and_its_ceiling(
     base_seconds: float, factor: float, attempt: int
 ) -> None:
     backoff = Backoff(base_seconds=base_seconds, cap_seconds=base_seconds * factor)
@@ -328,181 +328,144 @@ def test_a_delay_lies_between_nothing_and_its_ceiling(
 
 
 @pytest.mark.parametrize(("attempt", "ceiling"), [(0, 1.0), (3, 8.0), (20, 30.0)])
-def test_delays_are_spread_evenly(
+def test_delays_are_uniformly_distributed(
     attempt: int, ceiling: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(random, "uniform", random.Random(7).uniform)
     count = 20_000
     delays = sorted(Backoff().delay_seconds(attempt) / ceiling for _ in range(count))
-    # The test of Kolmogorov and Smirnov: an even spread stays below this distance in 99 cases of 100.
+    # Kolmogorov-Smirnov test: a uniform distribution stays below this distance in 99 of 100 cases.
     distance = max(abs(delay - (index + 0.5) / count) for index, delay in enumerate(delays))
     assert distance < 1.63 / math.sqrt(count)
 
 
 @pytest.mark.parametrize("name", ["base_seconds", "cap_seconds", "reset_seconds"])
 @pytest.mark.parametrize("value", [0, -1, math.inf, math.nan])
-def test_a_backoff_needs_real_times(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=rf"{name} is .*: it must be above zero and finite"):
+def test_a_backoff_requires_positive_finite_times(name: str, value: float) -> None:
+    with pytest.raises(
+        ConfigurationError, match=rf"{name} is .*: it must be above zero and finite"
+    ):
         Backoff(**{name: value})
 
 
 def test_a_cap_below_the_base_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"cap_seconds is 1: it must not be below base_seconds"):
+    with pytest.raises(
+        ConfigurationError, match=r"cap_seconds is 1: it must not be below base_seconds"
+    ):
         Backoff(base_seconds=2, cap_seconds=1)
 
 
 @pytest.mark.parametrize("value", [0, -1, math.inf, math.nan])
-def test_stopping_needs_a_real_bound(value: float) -> None:
-    with pytest.raises(ValueError, match=r"stop_seconds is .*: it must be above zero and finite"):
+def test_stop_requires_a_positive_finite_bound(value: float) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"stop_seconds is .*: it must be above zero and finite"
+    ):
         WorkerController(stop_seconds=value)
 
 
 @pytest.mark.parametrize("restart", [True, 5, Backoff])
-def test_what_is_no_backoff_is_refused(restart: Any) -> None:
+def test_a_restart_that_is_not_a_backoff_is_refused(restart: Any) -> None:
     with pytest.raises(RegistrationError, match="give a Backoff"):
         WorkerController(restart=restart)
 
 
-# What the process does of which a worker dies.
+# Once per cluster.
 
-APPLICATION = """
-import asyncio
-import falcon.asgi
-from falcon_pachinko import install
-from falcon_pachinko.workers import WorkerController
 
-app = install(falcon.asgi.App())
-controller = WorkerController(stop_seconds=0.1)
+@pytest.fixture
+async def two_nodes() -> AsyncIterator[ChatCluster]:
+    with running_redis() as server:
+        async with running_chat(server) as cluster:
+            yield cluster
 
-async def fails():
-    raise ZeroDivisionError("the worker's own fault")
-"""
-LIFESPAN = """
-@app.lifespan
-async def lifespan(app):
-    await controller.start({workers})
-    {then}
-    yield
-    await controller.stop()
-    print("stopped in order", flush=True)
-"""
-DIES = APPLICATION + LIFESPAN.format(workers="fails", then="pass")
-DIES_WHILE_STARTING = APPLICATION + LIFESPAN.format(
-    workers="fails", then="await asyncio.wait(controller.tasks)"
-)
-TWO_DIE = APPLICATION + LIFESPAN.format(workers="fails, fails", then="pass")
-STUBBORN = (
-    APPLICATION
-    + """
-import signal
 
-async def stubborn():
-    while True:
+@pytest.mark.engine
+async def test_a_worker_runs_on_one_node_until_another_one_takes_over(
+    two_nodes: ChatCluster,
+) -> None:
+    running: list[int] = []
+
+    async def work(number: int) -> None:
+        running.append(number)
         try:
             await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            continue
-"""
-)
-STUBBORN_AND_DIES = STUBBORN + LIFESPAN.format(workers="stubborn, fails", then="pass")
-STUBBORN_AND_CTRL_C = STUBBORN + LIFESPAN.format(
-    workers="stubborn", then="signal.raise_signal(signal.SIGINT)"
-)
-RUN = """
-import uvicorn
-uvicorn.run(app, port=0, loop="{loop}")
-"""
-# No server, and nothing that handles SIGTERM, as in the processes that hypercorn starts.
-UNHANDLED = """
-async def main():
+        finally:
+            running.remove(number)
+
+    controllers = [WorkerController(manager=two_nodes.manager(number)) for number in (0, 1)]
     try:
-        await controller.start(fails)
-        await asyncio.Event().wait()
+        for number, controller in enumerate(controllers):
+            await controller.start(work, once_per_cluster=True, number=number)
+        await wait_until(lambda: len(running) == 1)
+        [first] = running
+        assert await two_nodes.manager(first).get_rooms_by_prefix("") == []
+        await controllers[first].stop()
+        await wait_until(lambda: running == [1 - first])
     finally:
-        print("stopped in order", flush=True)
-
-asyncio.run(main())
-"""
-# No server of ours, but a program that stops on SIGTERM.
-HANDLED = """
-import signal
-
-async def main():
-    stopped = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    await controller.start(fails)
-    await stopped.wait()
-    print("stopped in order", flush=True)
-
-asyncio.run(main())
-"""
-
-ON_UVICORN = ["-m", "uvicorn", "--port", "0", "program:app"]
-# Without --workers 0 hypercorn's command ends with status 0, whatever its own processes end with.
-ON_HYPERCORN = ["-m", "hypercorn", "--workers", "0", "--bind", "127.0.0.1:0", "program:app"]
+        for controller in controllers:
+            await controller.stop()
+    assert running == []
 
 
-def run_program(folder: Path, text: str, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end."""
-    (folder / "program.py").write_text(text)
-    source = Path(falcon_pachinko.__file__).parent.parent
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": f"{source}{os.pathsep}{folder}"},
-        capture_output=True,
-        text=True,
-        timeout=20,
-    )
+@pytest.mark.engine
+async def test_a_worker_that_cannot_renew_its_lease_is_replaced_and_cancelled(
+    two_nodes: ChatCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running: list[int] = []
+
+    async def work(number: int) -> None:
+        running.append(number)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            running.remove(number)
+
+    async def fail(lease: object) -> bool:
+        raise BackendUnavailable("frozen by the test")
+
+    controllers = [WorkerController(manager=two_nodes.manager(number)) for number in (0, 1)]
+    try:
+        await controllers[0].start(work, once_per_cluster=True, number=0)
+        await wait_until(lambda: running == [0])
+        await controllers[1].start(work, once_per_cluster=True, number=1)
+        monkeypatch.setattr(two_nodes.manager(0).backend, "renew", fail)
+        await wait_until(lambda: running == [1])
+    finally:
+        for controller in controllers:
+            await controller.stop()
 
 
-PROGRAMS = {
-    "uvicorn's command": (DIES, ON_UVICORN),
-    "uvicorn.run": (DIES + RUN.format(loop="auto"), ["program.py"]),
-    "uvicorn.run on asyncio's loop": (DIES + RUN.format(loop="asyncio"), ["program.py"]),
-    "while it starts": (DIES_WHILE_STARTING, ON_UVICORN),
-    "two at once": (TWO_DIE, ON_UVICORN),
-    "beside one that cannot be stopped": (STUBBORN_AND_DIES, ON_UVICORN),
-    "hypercorn's command": (DIES, ON_HYPERCORN),
-    "nothing handles SIGTERM": (APPLICATION + UNHANDLED, ["program.py"]),
-    "SIGTERM is handled": (APPLICATION + HANDLED, ["program.py"]),
-}
+async def test_with_the_memory_backend_a_worker_runs() -> None:
+    done = asyncio.Event()
+
+    async def work() -> None:
+        done.set()
+
+    controller = WorkerController(manager=WebSocketConnectionManager())
+    await controller.start(work, once_per_cluster=True)
+    async with asyncio.timeout(WAIT_SECONDS):
+        await done.wait()
+    await controller.stop()
 
 
-@pytest.mark.parametrize("case", PROGRAMS)
-def test_a_death_ends_the_process_in_order_and_with_a_failure(tmp_path: Path, case: str) -> None:
-    program, command = PROGRAMS[case]
-    finished = run_program(tmp_path, program, sys.executable, *command)
-    assert finished.returncode == 1, finished.stderr
-    assert finished.stdout == "stopped in order\n"
-    deaths = 2 if case == "two at once" else 1
-    assert finished.stderr.count("ZeroDivisionError: the worker's own fault") == deaths
-    assert finished.stderr.count("Traceback") == deaths
-    assert finished.stderr.count("did not end within 0.1 s") == ("stopped" in case)
+async def test_once_per_cluster_requires_the_manager() -> None:
+    async def work() -> None:
+        """Do nothing."""
+
+    with pytest.raises(RegistrationError, match="needs the manager"):
+        await WorkerController().start(work, once_per_cluster=True)
 
 
-def test_a_death_ends_granian_and_its_process_with_a_failure(tmp_path: Path) -> None:
-    command = ["-m", "granian", "--interface", "asgi", "--port", str(free_port()), "program:app"]
-    finished = run_program(tmp_path, DIES, sys.executable, *command)
-    assert finished.returncode == 1, finished.stderr
-    assert "stopped in order\n" in finished.stdout
-    assert "ZeroDivisionError: the worker's own fault" in finished.stderr
+async def test_a_worker_cannot_run_once_per_cluster_twice() -> None:
+    async def work() -> None:
+        await asyncio.Event().wait()
 
-
-def test_a_worker_that_cannot_be_stopped_does_not_keep_the_process_alive(tmp_path: Path) -> None:
-    finished = run_program(tmp_path, STUBBORN_AND_CTRL_C, sys.executable, *ON_UVICORN)
-    assert finished.returncode == 1, finished.stderr
-    assert finished.stdout == "stopped in order\n"
-    assert "worker stubborn did not end within 0.1 s" in finished.stderr
-
-
-def test_a_death_ends_process_1_of_a_container_with_a_failure(tmp_path: Path) -> None:
-    """The kernel spares process 1 the signals that it does not handle: pid_namespaces(7)."""
-    container = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
-    if shutil.which("unshare") is None or subprocess.run([*container, "true"]).returncode:
-        pytest.skip("this system does not let us make a namespace of processes")
-    program = "import os\nassert os.getpid() == 1\n" + DIES
-    finished = run_program(tmp_path, program, *container, sys.executable, *ON_UVICORN)
-    assert finished.returncode == 1, finished.stderr
-    assert finished.stdout == "stopped in order\n"
-    assert "Finished server process [1]" in finished.stderr
+    controller = WorkerController(manager=WebSocketConnectionManager())
+    with pytest.raises(RegistrationError, match="started twice"):
+        await controller.start(work, functools.partial(work), once_per_cluster=True)
+    await controller.start(work, once_per_cluster=True)
+    with pytest.raises(RegistrationError, match="started twice"):
+        await controller.start(work, once_per_cluster=True)
+    await controller.stop()
+    await controller.start(work, once_per_cluster=True)
+    await controller.stop()

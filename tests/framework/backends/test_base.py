@@ -1,4 +1,4 @@
-"""The contract of backends, shown of each of them: memory, and Redis or Valkey in every form with two nodes."""
+"""The contract of backends, verified for each of them: memory, and Redis or Valkey in every form with two nodes."""
 
 import asyncio
 import contextlib
@@ -9,31 +9,32 @@ from typing import NoReturn
 
 import pytest
 
-from falcon_pachinko.backends.base import Lease, Presence
+from falcon_pachinko.backends.base import ImmediateResult, Lease, Presence, Timing, users_of
+from falcon_pachinko.errors import ConfigurationError
 from falcon_pachinko.history import History, Position
 from falcon_pachinko.publication import Header, Publication
 
 from ..support.backends import (
     HISTORY,
     Nodes,
-    Recorder,
-    cluster,
-    running_cluster,
-    running_with_tls,
+    RecordingNode,
+    running_nodes,
+    running_redis_cluster,
+    running_redis_with_tls,
+    running_sentinel,
     text,
-    until,
-    until_answer,
-    watched_by_sentinel,
+    wait_for_result,
+    wait_until,
 )
-from ..support.redis_servers import ENGINES, find_engine, running_engine
+from ..support.redis_servers import PROGRAMS, find_program, running_redis
 
 pytestmark = pytest.mark.engine
 
-BACKENDS = ["memory", *ENGINES, "socket", "tls", "cluster", "sentinel"]
+BACKENDS = ["memory", *PROGRAMS, "socket", "tls", "cluster", "sentinel"]
 
 
-def leave_out(reason: str) -> NoReturn:
-    """Skip what the machine lacks something for; fail where it has to have it."""
+def skip_or_fail(reason: str) -> NoReturn:
+    """Skip a test for lack of a program, or fail if all programs are required."""
     if os.environ.get("REQUIRE_ENGINES"):
         pytest.fail(reason)
     pytest.skip(reason)
@@ -41,60 +42,60 @@ def leave_out(reason: str) -> NoReturn:
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where the engine is; empty for memory."""
+    """The URL of a backend; empty for memory."""
     with contextlib.ExitStack() as stack:
         if request.param == "memory":
             yield ""
         elif request.param == "cluster":
-            yield stack.enter_context(running_cluster())
+            yield stack.enter_context(running_redis_cluster())
         elif request.param == "tls":
             try:
-                yield stack.enter_context(running_with_tls())
+                yield stack.enter_context(running_redis_with_tls())
             except FileNotFoundError as error:
-                leave_out(str(error))
-        elif request.param in ENGINES:
-            if find_engine(request.param) is None:
-                leave_out(f"{request.param} is not installed")
-            yield stack.enter_context(running_engine(request.param)).url
+                skip_or_fail(str(error))
+        elif request.param in PROGRAMS:
+            if find_program(request.param) is None:
+                skip_or_fail(f"{request.param} is not installed")
+            yield stack.enter_context(running_redis(request.param)).url
         else:
-            engine = stack.enter_context(running_engine())
+            server = stack.enter_context(running_redis())
             if request.param == "socket":
-                yield engine.socket_url
+                yield server.socket_url
             else:
-                yield stack.enter_context(watched_by_sentinel(engine))
+                yield stack.enter_context(running_sentinel(server))
 
 
 @pytest.fixture
 async def nodes(url: str) -> AsyncIterator[Nodes]:
-    async with cluster(url) as nodes:
+    async with running_nodes(url) as nodes:
         yield nodes
 
 
 @pytest.fixture
-async def a(nodes: Nodes) -> Recorder:
+async def a(nodes: Nodes) -> RecordingNode:
     return await nodes.start()
 
 
 @pytest.fixture
-async def b(a: Recorder, nodes: Nodes) -> Recorder:
+async def b(a: RecordingNode, nodes: Nodes) -> RecordingNode:
     """Another node; with the memory backend the same one."""
     return await nodes.start()
 
 
-def alice(connection: str, *, told: bool = True) -> Presence:
-    joined, left = (text("alice came"), text("alice went")) if told else (None, None)
+def alice(connection: str, *, announced: bool = True) -> Presence:
+    joined, left = (text("alice joined"), text("alice left")) if announced else (None, None)
     return Presence(connection, "alice", joined, left)
 
 
-async def test_all_nodes_deliver_a_room_in_one_order(a: Recorder, b: Recorder) -> None:
+async def test_all_nodes_deliver_a_room_in_one_order(a: RecordingNode, b: RecordingNode) -> None:
     for node in {id(a): a, id(b): b}.values():
         await node.backend.subscribe("room", HISTORY)
-    said = [(a if n % 2 else b).backend.publish("room", text(str(n))) for n in range(50)]
-    for one in said:
-        await one
-    await until(lambda: len(a.said("room")) == len(b.said("room")) == 50)
-    assert a.said("room") == b.said("room")
-    assert sorted(a.said("room"), key=int) == [str(n) for n in range(50)]
+    publishes = [(a if n % 2 else b).backend.publish("room", text(str(n))) for n in range(50)]
+    for publish in publishes:
+        await publish
+    await wait_until(lambda: len(a.texts("room")) == len(b.texts("room")) == 50)
+    assert a.texts("room") == b.texts("room")
+    assert sorted(a.texts("room"), key=int) == [str(n) for n in range(50)]
     positions = a.positions("room")
     assert positions == b.positions("room")
     assert [p.offset for p in positions if p] == list(range(1, 51))
@@ -102,16 +103,18 @@ async def test_all_nodes_deliver_a_room_in_one_order(a: Recorder, b: Recorder) -
     assert a.backend.position("room") == positions[-1]
 
 
-async def test_one_node_s_words_keep_their_order(a: Recorder, b: Recorder) -> None:
+async def test_the_publications_of_one_node_keep_their_order(
+    a: RecordingNode, b: RecordingNode
+) -> None:
     await b.backend.subscribe("room", None)
-    told = [a.backend.publish("room", text(str(n)), ephemeral=n % 3 == 0) for n in range(600)]
-    for each in told:
-        await each
-    await until(lambda: len(b.said("room")) == 600)
-    assert b.said("room") == [str(n) for n in range(600)]
+    publishes = [a.backend.publish("room", text(str(n)), ephemeral=n % 3 == 0) for n in range(600)]
+    for publish in publishes:
+        await publish
+    await wait_until(lambda: len(b.texts("room")) == 600)
+    assert b.texts("room") == [str(n) for n in range(600)]
 
 
-async def test_rooms_are_apart_and_any_name_will_do(a: Recorder, b: Recorder) -> None:
+async def test_rooms_are_separate_and_accept_any_name(a: RecordingNode, b: RecordingNode) -> None:
     names = [
         "a",
         "A",
@@ -130,177 +133,187 @@ async def test_rooms_are_apart_and_any_name_will_do(a: Recorder, b: Recorder) ->
         await b.backend.subscribe(name, HISTORY)
     for name in names:
         await a.backend.publish(name, text(name))
-    await until(lambda: len(b.entries) == len(names))
+    await wait_until(lambda: len(b.publications) == len(names))
     for name in names:
-        assert b.said(name) == [name]
+        assert b.texts(name) == [name]
 
 
-async def test_what_is_said_is_carried_as_it_is(a: Recorder, b: Recorder) -> None:
+async def test_data_and_header_arrive_unchanged(a: RecordingNode, b: RecordingNode) -> None:
     await b.backend.subscribe("room", None)
-    everything = bytes(range(256)) * 100
-    address = Header(
+    data = bytes(range(256)) * 100
+    header = Header(
         binary=True, exclude_connections=("c1", "c2"), exclude_users=("a\nb", "ü"), close_code=4000
     )
-    await a.backend.publish("room", Publication.of_encoded(everything, header=address))
-    await until(lambda: len(b.entries) == 1)
-    [(_, entry)] = b.entries
-    assert entry.data == everything
-    assert entry.header == address
-    assert not entry.is_for("c1", None)
-    assert not entry.is_for("c9", "a\nb")
-    assert entry.is_for("c9", None)
+    await a.backend.publish("room", Publication.of_encoded(data, header=header))
+    await wait_until(lambda: len(b.publications) == 1)
+    [(_, publication)] = b.publications
+    assert publication.data == data
+    assert publication.header == header
+    assert not publication.is_for("c1", None)
+    assert not publication.is_for("c9", "a\nb")
+    assert publication.is_for("c9", None)
 
 
-async def test_nobody_is_given_a_room_that_is_closed(a: Recorder, b: Recorder) -> None:
+async def test_an_unsubscribed_room_delivers_nothing(a: RecordingNode, b: RecordingNode) -> None:
     await b.backend.subscribe("room", None)
     await b.backend.subscribe("room", None)
     b.backend.unsubscribe("room")
     await a.backend.publish("room", text("one"))
-    await until(lambda: b.said("room") == ["one"])
+    await wait_until(lambda: b.texts("room") == ["one"])
     b.backend.unsubscribe("room")
     await b.backend.subscribe("other", None)
     await a.backend.publish("other", text("marker"))
-    await until(lambda: b.said("other") == ["marker"])
+    await wait_until(lambda: b.texts("other") == ["marker"])
     assert b.backend.position("room") is None
 
 
-async def test_a_room_can_be_left_and_joined_at_once(a: Recorder, b: Recorder) -> None:
+async def test_a_room_can_be_unsubscribed_and_subscribed_at_once(
+    a: RecordingNode, b: RecordingNode
+) -> None:
     for number in range(50):
         await b.backend.subscribe("room", HISTORY)
         await a.backend.publish("room", text(str(number)))
-        await until(functools.partial(b.has_said, "room", str(number)))
+        await wait_until(functools.partial(b.got_last, "room", str(number)))
         b.backend.unsubscribe("room")
-    assert b.said("room") == [str(number) for number in range(50)]
+    assert b.texts("room") == [str(number) for number in range(50)]
 
 
-async def test_a_direct_word_reaches_all_nodes(a: Recorder, b: Recorder) -> None:
-    address = Header(user="alice")
-    assert await a.backend.publish_direct(text("hi", address)) == len({id(a), id(b)})
-    await until(lambda: len(a.direct) == len(b.direct) == 1)
+async def test_a_direct_publication_reaches_all_nodes(a: RecordingNode, b: RecordingNode) -> None:
+    header = Header(user="alice")
+    assert await a.backend.publish_direct(text("hi", header)) == len({id(a), id(b)})
+    await wait_until(lambda: len(a.direct) == len(b.direct) == 1)
     assert a.direct[0].data == b.direct[0].data == b"hi"
-    assert a.direct[0].header == b.direct[0].header == address
+    assert a.direct[0].header == b.direct[0].header == header
 
 
 # History.
 
 
-async def test_what_was_missed_is_given_in_order(a: Recorder, b: Recorder) -> None:
+async def test_missed_publications_are_returned_in_order(
+    a: RecordingNode, b: RecordingNode
+) -> None:
     await a.backend.subscribe("room", HISTORY)
-    begun = a.backend.position("room")
-    assert begun is not None
+    start = a.backend.position("room")
+    assert start is not None
     for number in range(10):
         await a.backend.publish("room", text(str(number)))
     await b.backend.subscribe("room", HISTORY)
     for since in range(10):
-        missed = await b.backend.recover("room", [Position(begun.epoch, since)])
+        missed = await b.backend.recover("room", [Position(start.epoch, since)])
         assert missed is not None
-        assert [entry.data.decode() for entry in missed] == [str(n) for n in range(since, 10)]
-        assert [entry.position for entry in missed] == [
-            Position(begun.epoch, n) for n in range(since + 1, 11)
+        assert [publication.data.decode() for publication in missed] == [
+            str(n) for n in range(since, 10)
         ]
-    assert await b.backend.recover("room", [Position(begun.epoch, 10)]) == []
+        assert [publication.position for publication in missed] == [
+            Position(start.epoch, n) for n in range(since + 1, 11)
+        ]
+    assert await b.backend.recover("room", [Position(start.epoch, 10)]) == []
 
 
 @pytest.mark.parametrize(
     "since", [Position("", 0), Position("0123456789abcdef", 3), Position("", 10**30)]
 )
-async def test_of_a_position_that_nobody_knows_nothing_is_given(
-    a: Recorder, since: Position
-) -> None:
+async def test_an_unknown_position_returns_none(a: RecordingNode, since: Position) -> None:
     await a.backend.subscribe("room", HISTORY)
     await a.backend.publish("room", text("something"))
-    await until(lambda: len(a.entries) == 1)
+    await wait_until(lambda: len(a.publications) == 1)
     assert await a.backend.recover("room", [since]) is None
 
 
-async def test_what_is_not_kept_is_never_given_in_part(a: Recorder, b: Recorder) -> None:
+async def test_an_incomplete_history_is_never_returned_in_part(
+    a: RecordingNode, b: RecordingNode
+) -> None:
     await a.backend.subscribe("room", HISTORY)
-    begun = a.backend.position("room")
-    assert begun is not None
+    start = a.backend.position("room")
+    assert start is not None
     for number in range(12):
         await a.backend.publish("room", text(str(number)))
     await b.backend.subscribe("room", HISTORY)
-    assert await b.backend.recover("room", [begun]) is None  # 12 are more than 10
-    assert await b.backend.recover("room", [Position(begun.epoch, 1)]) is None
-    assert len(await b.backend.recover("room", [Position(begun.epoch, 2)]) or ()) == 10
-    assert await b.backend.recover("room", [Position(begun.epoch, 13)]) is None  # not yet
+    assert await b.backend.recover("room", [start]) is None  # 12 are more than 10
+    assert await b.backend.recover("room", [Position(start.epoch, 1)]) is None
+    assert len(await b.backend.recover("room", [Position(start.epoch, 2)]) or ()) == 10
+    assert await b.backend.recover("room", [Position(start.epoch, 13)]) is None  # not yet
 
 
-async def test_what_is_too_old_is_not_given(a: Recorder) -> None:
+async def test_publications_that_are_too_old_are_not_returned(a: RecordingNode) -> None:
     await a.backend.subscribe("room", History(messages=10, seconds=0.05))
-    begun = a.backend.position("room")
-    assert begun is not None
+    start = a.backend.position("room")
+    assert start is not None
     await a.backend.publish("room", text("old"))
-    await until(lambda: len(a.entries) == 1)
-    await until_answer(lambda: a.backend.recover("room", [begun]), None)
-    assert await a.backend.recover("room", [Position(begun.epoch, 1)]) == []
+    await wait_until(lambda: len(a.publications) == 1)
+    await wait_for_result(lambda: a.backend.recover("room", [start]), None)
+    assert await a.backend.recover("room", [Position(start.epoch, 1)]) == []
 
 
-async def test_a_room_without_history_has_no_positions(a: Recorder, b: Recorder) -> None:
+async def test_a_room_without_history_has_no_positions(a: RecordingNode, b: RecordingNode) -> None:
     await a.backend.subscribe("room", None)
     await b.backend.publish("room", text("one"))
-    await until(lambda: len(a.entries) == 1)
+    await wait_until(lambda: len(a.publications) == 1)
     assert a.backend.position("room") is None
-    assert not a.entries[0][1].shows_position
+    assert not a.publications[0][1].shows_position
 
 
-async def test_an_ephemeral_word_is_heard_and_not_kept(a: Recorder, b: Recorder) -> None:
+async def test_an_ephemeral_publication_is_delivered_and_not_stored(
+    a: RecordingNode, b: RecordingNode
+) -> None:
     await b.backend.subscribe("room", HISTORY)
-    begun = b.backend.position("room")
-    assert begun is not None
-    for words, ephemeral in (("one", False), ("typing", True), ("two", False)):
-        await a.backend.publish("room", text(words), ephemeral=ephemeral)
-    await until(lambda: len(b.entries) == 3)
-    assert b.said("room") == ["one", "typing", "two"]
-    assert [entry.shows_position for _, entry in b.entries] == [True, False, True]
-    missed = await b.backend.recover("room", [begun])
-    assert [entry.data for entry in missed or ()] == [b"one", b"two"]
+    start = b.backend.position("room")
+    assert start is not None
+    for data, ephemeral in (("one", False), ("typing", True), ("two", False)):
+        await a.backend.publish("room", text(data), ephemeral=ephemeral)
+    await wait_until(lambda: len(b.publications) == 3)
+    assert b.texts("room") == ["one", "typing", "two"]
+    assert [publication.shows_position for _, publication in b.publications] == [True, False, True]
+    missed = await b.backend.recover("room", [start])
+    assert [publication.data for publication in missed or ()] == [b"one", b"two"]
 
 
-async def test_history_outlives_the_last_member_for_its_time(a: Recorder, b: Recorder) -> None:
+async def test_history_outlives_the_last_member(a: RecordingNode, b: RecordingNode) -> None:
     await a.backend.subscribe("room", HISTORY)
-    begun = a.backend.position("room")
-    assert begun is not None
+    start = a.backend.position("room")
+    assert start is not None
     await a.backend.publish("room", text("one"))
     a.backend.unsubscribe("room")
     await b.backend.publish("room", text("two"))
     await b.backend.subscribe("room", HISTORY)
-    missed = await b.backend.recover("room", [begun])
-    assert [entry.data for entry in missed or ()] == [b"one", b"two"]
+    missed = await b.backend.recover("room", [start])
+    assert [publication.data for publication in missed or ()] == [b"one", b"two"]
 
 
-async def test_those_who_come_back_together_are_all_given_the_same(
-    a: Recorder, b: Recorder
+async def test_clients_that_reconnect_together_get_the_same_messages(
+    a: RecordingNode, b: RecordingNode
 ) -> None:
     await b.backend.subscribe("room", HISTORY)
-    begun = b.backend.position("room")
-    assert begun is not None
-    said = 0
+    start = b.backend.position("room")
+    assert start is not None
+    count = 0
     for _ in range(5):
-        await a.backend.publish("room", text(str(said)))
-        said += 1
+        await a.backend.publish("room", text(str(count)))
+        count += 1
 
-    async def come_back() -> None:
-        missed = await b.backend.recover("room", [begun])
+    async def reconnect() -> None:
+        missed = await b.backend.recover("room", [start])
         now = b.backend.position("room")
         assert missed is not None
         assert now is not None
-        assert [entry.data.decode() for entry in missed] == [str(n) for n in range(now.offset)]
+        assert [publication.data.decode() for publication in missed] == [
+            str(n) for n in range(now.offset)
+        ]
 
-    await until(lambda: len(b.entries) == 5)
-    coming = [asyncio.create_task(come_back()) for _ in range(100)]
+    await wait_until(lambda: len(b.publications) == 5)
+    clients = [asyncio.create_task(reconnect()) for _ in range(100)]
     for _ in range(4):
-        await a.backend.publish("room", text(str(said)))
-        said += 1
-    await asyncio.gather(*coming)
-    await come_back()
+        await a.backend.publish("room", text(str(count)))
+        count += 1
+    await asyncio.gather(*clients)
+    await reconnect()
 
 
 # Presence.
 
 
-async def test_the_first_and_the_last_connection_of_a_user_are_edges(
-    a: Recorder, b: Recorder
+async def test_the_first_and_the_last_connection_of_a_user_are_announced(
+    a: RecordingNode, b: RecordingNode
 ) -> None:
     for node in {id(a): a, id(b): b}.values():
         await node.backend.subscribe("room", None)
@@ -316,11 +329,13 @@ async def test_the_first_and_the_last_connection_of_a_user_are_edges(
     assert await b.backend.leave("room", two, grace=False) is False
     assert not await a.backend.present("room", "alice")
     assert await a.backend.members("room") == []
-    await until(lambda: len(a.said("room")) == len(b.said("room")) == 2)
-    assert a.said("room") == ["alice came", "alice went"]
+    await wait_until(lambda: len(a.texts("room")) == len(b.texts("room")) == 2)
+    assert a.texts("room") == ["alice joined", "alice left"]
 
 
-async def test_who_comes_back_in_time_has_not_gone(a: Recorder, b: Recorder) -> None:
+async def test_a_user_that_reconnects_within_the_grace_period_has_not_left(
+    a: RecordingNode, b: RecordingNode
+) -> None:
     await a.backend.subscribe("room", None)
     await b.backend.subscribe("room", None)
     await a.backend.enter("room", alice("c1"))
@@ -328,33 +343,33 @@ async def test_who_comes_back_in_time_has_not_gone(a: Recorder, b: Recorder) -> 
     assert await b.backend.members("room") == ["alice"]
     assert await b.backend.enter("room", alice("c2")) is False
     assert await b.backend.leave("room", alice("c2"), grace=True) is False
-    await until(lambda: "alice went" in a.said("room"))
-    assert a.said("room") == ["alice came", "alice went"]
+    await wait_until(lambda: "alice left" in a.texts("room"))
+    assert a.texts("room") == ["alice joined", "alice left"]
     assert await a.backend.members("room") == []
 
 
-async def test_of_whom_nobody_is_told_there_is_no_time_of_grace(a: Recorder) -> None:
+async def test_a_user_without_messages_has_no_grace_period(a: RecordingNode) -> None:
     await a.backend.subscribe("room", None)
-    await a.backend.enter("room", alice("c1", told=False))
-    assert await a.backend.leave("room", alice("c1", told=False), grace=True) is True
+    await a.backend.enter("room", alice("c1", announced=False))
+    assert await a.backend.leave("room", alice("c1", announced=False), grace=True) is True
     assert await a.backend.members("room") == []
 
 
-async def test_members_come_in_the_order_in_which_they_came(a: Recorder, b: Recorder) -> None:
+async def test_members_are_in_the_order_of_joining(a: RecordingNode, b: RecordingNode) -> None:
     for node in {id(a): a, id(b): b}.values():
         await node.backend.subscribe("room", None)
     users = [f"user {number}" for number in range(20, 0, -1)]
     for number, user in enumerate(users):
         node = a if number % 2 else b
         await node.backend.enter("room", Presence(f"c{number}", user))
-    await a.backend.enter("room", Presence("nobody", None))
+    await a.backend.enter("room", Presence("anonymous", None))
     await a.backend.enter("room", Presence("again", users[3]))
     assert await a.backend.members("room") == await b.backend.members("room") == users
 
 
-async def test_who_has_no_name_is_somebody_of_its_own(a: Recorder) -> None:
+async def test_a_connection_without_a_user_counts_by_itself(a: RecordingNode) -> None:
     await a.backend.subscribe("room", None)
-    one, two = Presence("c1", None, text("came")), Presence("c2", None, text("came"))
+    one, two = Presence("c1", None, text("joined")), Presence("c2", None, text("joined"))
     assert await a.backend.enter("room", one) is True
     assert await a.backend.enter("room", two) is True
     assert await a.backend.leave("room", two, grace=False) is True
@@ -362,7 +377,7 @@ async def test_who_has_no_name_is_somebody_of_its_own(a: Recorder) -> None:
     assert await a.backend.rooms("") == ["room"]
 
 
-async def test_rooms_are_those_with_somebody_in_them(a: Recorder, b: Recorder) -> None:
+async def test_only_non_empty_rooms_are_listed(a: RecordingNode, b: RecordingNode) -> None:
     for node, room in ((a, "chat:a"), (b, "chat:b"), (b, "other")):
         await node.backend.subscribe(room, None)
         await node.backend.enter(room, Presence(room, "alice"))
@@ -370,21 +385,21 @@ async def test_rooms_are_those_with_somebody_in_them(a: Recorder, b: Recorder) -
     assert await a.backend.rooms("chat:") == await b.backend.rooms("chat:") == ["chat:a", "chat:b"]
     assert await a.backend.rooms("") == ["chat:a", "chat:b", "other"]
     await b.backend.leave("chat:b", Presence("chat:b", "alice"), grace=False)
-    await until_answer(lambda: a.backend.rooms("chat:"), ["chat:a"])
+    await wait_for_result(lambda: a.backend.rooms("chat:"), ["chat:a"])
 
 
 # Leases.
 
 
-async def test_a_lease_is_held_by_one_and_given_on_with_a_higher_token(
-    a: Recorder, b: Recorder
+async def test_a_lease_has_one_holder_and_is_passed_on_with_a_higher_token(
+    a: RecordingNode, b: RecordingNode
 ) -> None:
     lease = await a.backend.acquire("work")
     assert isinstance(lease, Lease)
     if a is not b:
-        wait_seconds = await b.backend.acquire("work")
-        assert isinstance(wait_seconds, float)
-        assert 0 < wait_seconds <= b.backend.timing.expiry_seconds
+        retry_seconds = await b.backend.acquire("work")
+        assert isinstance(retry_seconds, float)
+        assert 0 < retry_seconds <= b.backend.timing.expiry_seconds
     assert await a.backend.renew(lease)
     await a.backend.release(lease)
 
@@ -392,6 +407,39 @@ async def test_a_lease_is_held_by_one_and_given_on_with_a_higher_token(
         again = await b.backend.acquire("work")
         return isinstance(again, Lease) and again.token > lease.token
 
-    await until_answer(acquire, True)
+    await wait_for_result(acquire, True)
     if a is not b:
         assert not await a.backend.renew(lease)
+
+
+# Timing and results.
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("heartbeat_seconds", 0), ("expiry_seconds", -1), ("answer_seconds", float("inf"))],
+)
+def test_times_that_are_not_above_zero_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        Timing(**{name: value})
+
+
+def test_the_expiry_must_be_above_the_heartbeat() -> None:
+    with pytest.raises(ConfigurationError, match="above heartbeat_seconds"):
+        Timing(heartbeat_seconds=30.0)
+
+
+def test_a_grace_period_of_zero_is_accepted() -> None:
+    assert Timing(grace_seconds=0).grace_seconds == 0
+
+
+async def test_an_immediate_result_can_be_awaited_again() -> None:
+    result = ImmediateResult("value")
+    assert [await result, await result] == ["value", "value"]
+
+
+def test_a_presence_without_a_user_has_the_key_of_its_connection() -> None:
+    presences = [Presence("c1", "alice"), Presence("c2", None), Presence("c3", "cara")]
+    keys = [presence.key for presence in presences]
+    assert keys == ["ualice", "cc2", "ucara"]
+    assert users_of(keys) == ["alice", "cara"]

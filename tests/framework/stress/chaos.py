@@ -1,9 +1,9 @@
-"""Let people use three nodes over one engine while all that can break breaks; then nothing may be wrong.
+"""Chaos test: simulated users on three nodes over one Redis, while faults are injected; no invariant may break.
 
-python -m tests.falcon_pachinko.chaos --minutes 5 --seed 1
+python -m tests.framework.stress.chaos --minutes 5 --seed 1
 
-The seed gives the same faults and the same decisions again. What is wrong is printed with the part of the
-record that shows it, and the process ends with status 1.
+A seed repeats the faults and the users' decisions. Violations are printed with the part of the record that shows
+them, and the process exits with status 1.
 """
 
 import argparse
@@ -21,14 +21,13 @@ import redis
 from falcon_pachinko import BackendUnavailable
 from falcon_pachinko.publisher import AsyncPublisher
 
-from ..support.cluster import Cluster, Fault, Patience, now, plan, running_cluster, wait_until
-from ..support.redis_servers import ENGINES, VALKEY, running_engine
+from ..support.redis_servers import PROGRAMS, VALKEY, running_redis
 from .chaos_program import PREFIX
-from .crowd import Person, World
+from .cluster import ChaosTiming, Cluster, Fault, now, plan, running_cluster, wait_until
 from .invariants import (
-    Got,
     Positioned,
     Publish,
+    Received,
     Record,
     Violation,
     check,
@@ -36,23 +35,24 @@ from .invariants import (
     wrong_last_edges,
     wrong_members,
 )
+from .simulated_users import SimulatedUser, Simulation
 
 CLIENTS = 300
 CLIENTS_PER_ROOM = 8
 PUBLISHERS = 2
 BURST_MESSAGES = 40
-# Above what the engine keeps for a client without counting it.
+# Above the size of the reply buffer that Redis does not count.
 FILLER_BYTES = 40_000
 EMPTY_ROOMS = 5
 ROUND_SECONDS = 40.0
-# What a room keeps for nodes that were cut off expires by itself in this time.
+# The streams that a room keeps for disconnected nodes expire by themselves in this time.
 LEFTOVER_SECONDS = 60.0
-RECOVERED = {None: "placed", True: "recovered", False: "not recovered"}
+RECOVERED = {None: "positioned", True: "recovered", False: "not recovered"}
 SHOWN_KEYS = 10
-# What a run has to have seen.
-SHOWN = ("recovered", "joined", "left", "accepted", "refused")
-SHOWN_ALIKE = 2
-# An engine that is empty for a moment, or a node that has just come back, is made up for in this time.
+# The events that each run must contain.
+REQUIRED_EVENTS = ("recovered", "joined", "left", "accepted", "refused")
+SHOWN_PER_KIND = 2
+# The time in which the nodes recover from a data loss of Redis or from a restart.
 CALM_SECONDS = 10.0
 
 
@@ -60,80 +60,82 @@ class Chaos:
     """One run.
 
     Attributes:
-        violations: What is wrong.
+        violations: The violations found so far.
     """
 
     def __init__(self, cluster: Cluster, seed: int, clients: int) -> None:
         self.cluster = cluster
         self.seed = seed
-        patience = cluster.patience
+        timing = cluster.timing
         self.record = Record(
             pages=[],
-            troubles=cluster.troubles,
-            history_messages=patience.history_messages,
-            history_seconds=patience.history_seconds,
-            grace_seconds=patience.grace_seconds,
-            expiry_seconds=patience.expiry_seconds,
+            faults=cluster.injected,
+            history_messages=timing.history_messages,
+            history_seconds=timing.history_seconds,
+            grace_seconds=timing.grace_seconds,
+            expiry_seconds=timing.expiry_seconds,
         )
         ports = [node.port for node in cluster.nodes]
         rooms = max(2, clients // CLIENTS_PER_ROOM)
-        self.world = World(seed, ports, rooms, self.record)
-        self.people = [Person(self.world, number) for number in range(clients)]
+        self.simulation = Simulation(seed, ports, rooms, self.record)
+        self.users = [SimulatedUser(self.simulation, number) for number in range(clients)]
         self.violations: list[Violation] = []
-        self.said = 0
+        self.published = 0
 
     async def run(self, seconds: float) -> None:
-        """Make rounds of faults with a calm after each, and let everybody go at the end."""
-        fresh = await self.numbers()
+        """Run rounds of faults with a calm phase after each, and let all users leave at the end."""
+        fresh = await self.statistics()
         idle = shapes(await asyncio.to_thread(self.keys))
-        dice = random.Random(f"faults of {self.seed}")
+        rng = random.Random(f"faults of {self.seed}")
         async with asyncio.TaskGroup() as group:
-            lives = [group.create_task(person.live()) for person in self.people]
+            lives = [group.create_task(user.live()) for user in self.users]
             try:
                 rounds = max(1, round(seconds / ROUND_SECONDS))
                 for _ in range(rounds):
-                    self.world.enter("busy")
-                    await self.make_round(plan(dice, seconds / rounds))
-                    self.world.enter("calm")
-                    await self.settle()
-                self.world.enter("over")
-                async with self.watching("I5"):
-                    await wait_until(self.is_over, "all people have gone")
-                await self.see_idle(fresh, idle)
+                    self.simulation.enter("busy")
+                    await self.run_round(plan(rng, seconds / rounds))
+                    self.simulation.enter("calm")
+                    await self.check_calm()
+                self.simulation.enter("over")
+                async with self.recording_timeout("I5"):
+                    await wait_until(self.have_all_left, "all users have left")
+                await self.check_idle(fresh, idle)
             finally:
                 for life in lives:
                     life.cancel()
 
-    async def make_round(self, faults: list[Fault]) -> None:
-        """Make faults, and publish from outside meanwhile."""
-        begun = now()
+    async def run_round(self, faults: list[Fault]) -> None:
+        """Inject faults, and publish from outside meanwhile."""
+        started_at = now()
         async with asyncio.TaskGroup() as group:
-            speaking = [group.create_task(self.speak(number)) for number in range(PUBLISHERS)]
-            async with asyncio.TaskGroup() as harm:
+            publishing = [
+                group.create_task(self.publish_repeatedly(number)) for number in range(PUBLISHERS)
+            ]
+            async with asyncio.TaskGroup() as injecting:
                 for fault in faults:
-                    harm.create_task(self.harm(fault, begun))
-            for task in speaking:
+                    injecting.create_task(self.inject(fault, started_at))
+            for task in publishing:
                 task.cancel()
 
-    async def harm(self, fault: Fault, begun: float) -> None:
-        """Make one fault when its time has come."""
-        await asyncio.sleep(begun + fault.at - now())
-        self.tell(f"{fault.kind}, node {fault.node}, {fault.seconds:.1f} s")
-        await self.cluster.make(fault)
+    async def inject(self, fault: Fault, started_at: float) -> None:
+        """Inject a fault at its time."""
+        await asyncio.sleep(started_at + fault.at - now())
+        self.log(f"{fault.kind}, node {fault.node}, {fault.seconds:.1f} s")
+        await self.cluster.inject(fault)
 
-    async def speak(self, number: int) -> None:
-        """Publish from outside, to rooms with and without people in them, now and then much at once."""
-        dice = random.Random(f"publisher {number} of {self.seed}")
+    async def publish_repeatedly(self, number: int) -> None:
+        """Publish from outside, to rooms with and without members, sometimes in bursts."""
+        rng = random.Random(f"publisher {number} of {self.seed}")
         async with self.publisher() as publisher:
             while True:
-                await asyncio.sleep(dice.uniform(0.02, 0.3))
-                rooms = self.living_rooms() or ["room-0"]
-                if dice.random() < 0.1:
-                    room = f"room-{10**6 + dice.randrange(EMPTY_ROOMS)}"
+                await asyncio.sleep(rng.uniform(0.02, 0.3))
+                rooms = self.rooms_in_use() or ["room-0"]
+                if rng.random() < 0.1:
+                    room = f"room-{10**6 + rng.randrange(EMPTY_ROOMS)}"
                 else:
-                    room = dice.choice(rooms)
-                count, filler = (BURST_MESSAGES, "") if dice.random() < 0.05 else (1, "")
-                if self.cluster.narrow:
+                    room = rng.choice(rooms)
+                count, filler = (BURST_MESSAGES, "") if rng.random() < 0.05 else (1, "")
+                if self.cluster.has_small_buffers:
                     filler = "x" * FILLER_BYTES
                 async with asyncio.TaskGroup() as group:
                     for _ in range(count):
@@ -142,18 +144,18 @@ class Chaos:
                         )
 
     def publisher(self) -> AsyncPublisher:
-        return AsyncPublisher(self.cluster.engine.url, prefix=PREFIX)
+        return AsyncPublisher(self.cluster.server.url, prefix=PREFIX)
 
     async def publish(
-        self, publisher: AsyncPublisher, who: str, room: str, filler: str = ""
+        self, publisher: AsyncPublisher, sender: str, room: str, filler: str = ""
     ) -> str:
-        """Say something from outside; the outcome."""
-        self.said += 1
-        key = f"{who}#{self.said}"
-        payload = {"key": key, "room": room, "who": who, "user": "", "without": ""}
-        begun, outcome = now(), "cut off"
+        """Publish a message from outside; return the outcome."""
+        self.published += 1
+        key = f"{sender}#{self.published}"
+        payload = {"key": key, "room": room, "sender": sender, "user": "", "exclude": ""}
+        started_at, outcome = now(), "cut off"
         try:
-            message = {"type": "said", "payload": payload | {"filler": filler}}
+            message = {"type": "message", "payload": payload | {"filler": filler}}
             await publisher.broadcast_to_room(room, message)
             outcome = "accepted"
         except BackendUnavailable:
@@ -163,129 +165,137 @@ class Chaos:
             sentence = f"publishing from outside raised {error!r}"
             self.violations.append(Violation("I3", sentence))
         finally:
-            ended = now()
+            ended_at = now()
             self.record.publishes.append(
-                Publish(key, room, who, "", "", False, begun, ended, outcome)
+                Publish(key, room, sender, "", "", False, started_at, ended_at, outcome)
             )
         return outcome
 
-    async def settle(self) -> None:
-        """Wait until everybody is there again, speak once in each room, and look."""
+    async def check_calm(self) -> None:
+        """Wait until all users are connected, publish in each room, and check."""
         try:
-            await wait_until(self.is_served, "all nodes say that the engine is there")
+            await wait_until(self.is_served, "Redis is available on all nodes")
         except TimeoutError as error:
-            reasons = [f"{number}: {said}" for number, said in (await self.numbers()).items()]
+            reasons = [
+                f"{number}: {answer}" for number, answer in (await self.statistics()).items()
+            ]
             for node in self.cluster.nodes:
-                node.send(signal.SIGUSR1)  # they say where they hang
+                node.send_signal(signal.SIGUSR1)  # prints the stacks of their tasks
             await asyncio.sleep(1.0)
             logs = [node.read_log() for node in self.cluster.nodes]
-            logs.append(self.cluster.engine.read_log())
+            logs.append(self.cluster.server.read_log())
             self.violations.append(Violation("I5", str(error), (*reasons, *logs)))
         try:
-            await wait_until(self.is_calm, "all people are in their rooms")
+            await wait_until(self.is_calm, "all users are in their rooms")
         except TimeoutError as error:
-            lost = [person.browser.page for person in self.restless() if person.browser]
+            lost = [user.browser.page for user in self.unsettled_users() if user.browser]
             sentence = f"{error}, but not {[page.name for page in lost]}"
             shown = [line for page in lost[:2] for line in excerpt(page, len(page.events))]
             self.violations.append(Violation("I5", sentence, tuple(shown)))
-        async with self.watching("I3"):
-            await self.say_all()
-        living = self.living()
-        told: dict[int, Any] = {}
+        async with self.recording_timeout("I3"):
+            await self.publish_everywhere()
+        present = self.present()
+        reported: dict[int, Any] = {}
 
         async def members_known() -> bool:
             for node in self.cluster.nodes:
-                told[node.number] = await node.ask("/presence") or {}
-            return not wrong_members(living, told)
+                reported[node.number] = await node.get("/presence") or {}
+            return not wrong_members(present, reported)
 
         with contextlib.suppress(TimeoutError):
             await wait_until(members_known, "members", CALM_SECONDS)
-        self.violations += wrong_members(living, told)
-        await self.see_keys(living)
-        self.see_farewells(living)
+        self.violations += wrong_members(present, reported)
+        await self.check_keys(present)
+        self.check_last_edges(present)
 
-    async def say_all(self) -> None:
-        """Let everybody who is there speak, then one from outside; all in the room have to hear it."""
-        speakers = [person for person in self.people if person.browser and person.socket]
+    async def publish_everywhere(self) -> None:
+        """Publish from all users, then from outside; all members must receive it."""
+        publishers = [user for user in self.users if user.browser and user.socket]
         outcomes = await asyncio.gather(
-            *(person.browser.say(person.socket, "") for person in speakers)  # type: ignore[union-attr, arg-type]
+            *(user.browser.publish(user.socket, "") for user in publishers)  # type: ignore[union-attr, arg-type]
         )
         if refused := Counter(outcomes) - Counter({"accepted": len(outcomes)}):
-            self.violations.append(Violation("I3", f"of what was said in a calm were {refused}"))
+            self.violations.append(
+                Violation("I3", f"outcomes of publishes in a calm phase: {refused}")
+            )
         async with self.publisher() as publisher:
-            rooms = self.living_rooms()
+            rooms = self.rooms_in_use()
             outcomes = [await self.publish(publisher, "outside-last", room) for room in rooms]
             last = {publish.room: publish.key for publish in self.record.publishes[-len(rooms) :]}
         if set(outcomes) - {"accepted"}:
-            self.violations.append(Violation("I3", f"from outside, in a calm: {Counter(outcomes)}"))
-        deaf: list[str] = []
+            self.violations.append(
+                Violation(
+                    "I3", f"outcomes of publishes from outside in a calm phase: {Counter(outcomes)}"
+                )
+            )
+        missing: list[str] = []
 
-        async def all_heard() -> bool:
-            deaf[:] = [
+        async def all_received() -> bool:
+            missing[:] = [
                 f"{browser.page.name} in {room}"
-                for person in self.people
-                if (browser := person.browser) is not None
+                for user in self.users
+                if (browser := user.browser) is not None
                 for room in browser.page.rooms
                 if last[room] not in browser.keys_seen
             ]
-            return not deaf
+            return not missing
 
         try:
-            await wait_until(all_heard, "all hear what is said", CALM_SECONDS)
+            await wait_until(all_received, "all pages receive the last messages", CALM_SECONDS)
         except TimeoutError:
-            sentence = f"{len(deaf)} pages are deaf in a calm: {deaf[:20]}"
+            sentence = f"{len(missing)} pages lack messages in a calm phase: {missing[:20]}"
             self.violations.append(Violation("I1", sentence))
 
-    async def see_keys(self, living: dict[str, set[str]]) -> None:
-        """Wait until the engine has keys of living rooms only."""
+    async def check_keys(self, present: dict[str, set[str]]) -> None:
+        """Wait until Redis has keys of rooms in use only."""
         others: set[str] = set()
 
-        async def only_theirs() -> bool:
+        async def no_others() -> bool:
             keys = await asyncio.to_thread(self.keys)
             rooms = {key: re.search(r"room-\d+", key) for key in keys}
             others.clear()
-            others.update(key for key, room in rooms.items() if room and room[0] not in living)
+            others.update(key for key, room in rooms.items() if room and room[0] not in present)
             return not others
 
-        # Rooms that nobody is in any more keep their history for its time.
-        seconds = self.cluster.patience.history_seconds + CALM_SECONDS
+        # Empty rooms keep their history for its time.
+        seconds = self.cluster.timing.history_seconds + CALM_SECONDS
         with contextlib.suppress(TimeoutError):
-            await wait_until(only_theirs, "keys", seconds)
+            await wait_until(no_others, "keys", seconds)
         if others:
-            sentence = f"the engine has {len(others)} keys of rooms in which nobody is"
+            sentence = f"Redis has {len(others)} keys of empty rooms"
             self.violations.append(Violation("I4", sentence, tuple(sorted(others)[:20])))
 
-    def see_farewells(self, living: dict[str, set[str]]) -> None:
-        """Look whether those who are there were told who else is."""
-        pages = [person.browser.page for person in self.people if person.browser]
-        self.violations += wrong_last_edges(pages, self.record, living)
+    def check_last_edges(self, present: dict[str, set[str]]) -> None:
+        """Check that all users received the last join and leave of the others."""
+        pages = [user.browser.page for user in self.users if user.browser]
+        self.violations += wrong_last_edges(pages, self.record, present)
 
-    async def see_idle(self, fresh: dict[int, Any], idle: set[str]) -> None:
-        """Wait until nothing is left of all those who have gone."""
+    async def check_idle(self, fresh: dict[int, Any], idle: set[str]) -> None:
+        """Wait until nothing remains of users who have left."""
         left: list[str] = []
 
-        async def all_gone() -> bool:
+        async def nothing_left() -> bool:
             left[:] = sorted(shapes(await asyncio.to_thread(self.keys)) - idle)
-            numbers = await self.numbers()
+            statistics = await self.statistics()
             for node, had in fresh.items():
-                has = numbers[node] or {"connections": "?", "tasks": 10**6}
+                has = statistics[node] or {"connections": "?", "tasks": 10**6}
                 if has["connections"] or has["tasks"] > had["tasks"]:
-                    left.append(f"node {node} has {has}, and had {had} before anybody came")
+                    left.append(f"node {node} has {has}, and had {had} at the start")
             return not left
 
-        seconds = self.cluster.patience.history_seconds + CALM_SECONDS
+        seconds = self.cluster.timing.history_seconds + CALM_SECONDS
         with contextlib.suppress(TimeoutError):
-            await wait_until(all_gone, "idle", seconds)
+            await wait_until(nothing_left, "idle", seconds)
         if left:
-            sentence = f"{len(left)} things are left though everybody has gone"
-            shown = await asyncio.to_thread(self.show, await asyncio.to_thread(self.keys))
+            sentence = f"{len(left)} things remain although all users have left"
+            shown = await asyncio.to_thread(self.format_keys, await asyncio.to_thread(self.keys))
             self.violations.append(Violation("I4", sentence, (*left[:20], *shown)))
 
-    def show(self, keys: list[str]) -> list[str]:
-        """What is in some keys, for people."""
+    def format_keys(self, keys: list[str]) -> list[str]:
+        """Format the content of some keys."""
         readers = {b"hash": "HGETALL", b"set": "SMEMBERS", b"string": "GET"}
         shown = []
-        with redis.Redis.from_url(self.cluster.engine.url) as client:
+        with redis.Redis.from_url(self.cluster.server.url) as client:
             for key in keys[:SHOWN_KEYS]:
                 reader = readers.get(client.execute_command("TYPE", key))
                 content = client.execute_command(reader, key) if reader else "..."
@@ -293,118 +303,120 @@ class Chaos:
         return shown
 
     async def is_served(self) -> bool:
-        numbers = await self.numbers()
-        return all(one is not None and not one["outage"] for one in numbers.values())
+        statistics = await self.statistics()
+        return all(one is not None and not one["outage"] for one in statistics.values())
 
     async def is_calm(self) -> bool:
-        return not self.restless()
+        return not self.unsettled_users()
 
-    async def is_over(self) -> bool:
-        return all(person.over for person in self.people)
+    async def have_all_left(self) -> bool:
+        return all(user.over for user in self.users)
 
-    def restless(self) -> list[Person]:
-        """Who is neither away nor told where its rooms stand."""
-        return [person for person in self.people if not person.resting]
+    def unsettled_users(self) -> list[SimulatedUser]:
+        """Return the users that are neither absent nor positioned in their rooms."""
+        return [user for user in self.users if not user.idle]
 
-    def living(self) -> dict[str, set[str]]:
-        """Who is where, as they know it themselves."""
+    def present(self) -> dict[str, set[str]]:
+        """Return the users in each room, from their own point of view."""
         rooms: dict[str, set[str]] = {}
-        for person in self.people:
-            if person.browser is not None:
-                for room in person.browser.page.rooms:
-                    rooms.setdefault(room, set()).add(person.browser.page.user)
+        for user in self.users:
+            if user.browser is not None:
+                for room in user.browser.page.rooms:
+                    rooms.setdefault(room, set()).add(user.browser.page.user)
         return rooms
 
-    def living_rooms(self) -> list[str]:
-        return sorted(self.living())
+    def rooms_in_use(self) -> list[str]:
+        return sorted(self.present())
 
     def keys(self) -> list[str]:
-        """The keys that are not about to expire by themselves."""
-        with self.cluster.engine.connect() as client:
-            names = self.cluster.engine.keys(f"{PREFIX}:*")
+        """Return the keys that will not expire soon."""
+        with self.cluster.server.connect() as client:
+            names = self.cluster.server.keys(f"{PREFIX}:*")
             pipeline = client.pipeline(transaction=False)
             for name in names:
                 pipeline.pttl(name)
             lives = zip(names, pipeline.execute(), strict=True)
-        # -2 is one that has expired meanwhile, -1 one that never does.
+        # -2 means expired, -1 without expiry.
         return [name for name, ms in lives if ms == -1 or ms > LEFTOVER_SECONDS * 1000]
 
-    async def numbers(self) -> dict[int, Any]:
+    async def statistics(self) -> dict[int, Any]:
         nodes = self.cluster.nodes
-        answers = await asyncio.gather(*(node.ask("/numbers") for node in nodes))
+        answers = await asyncio.gather(*(node.get("/statistics") for node in nodes))
         return {node.number: answer for node, answer in zip(nodes, answers, strict=True)}
 
     @contextlib.asynccontextmanager
-    async def watching(self, invariant: str) -> Any:
-        """Take a wait that ended at its bound for a violation."""
+    async def recording_timeout(self, invariant: str) -> Any:
+        """Record a timeout as a violation."""
         try:
             yield
         except TimeoutError as error:
             self.violations.append(Violation(invariant, str(error)))
 
-    def tell(self, what: str) -> None:
-        print(f"{now():7.2f} {what}", flush=True)
+    def log(self, text: str) -> None:
+        print(f"{now():7.2f} {text}", flush=True)
 
 
 def shapes(keys: list[str]) -> set[str]:
-    """The names of keys without what differs from one life of a node to the next."""
+    """Return the names of keys without the parts that differ between the lives of a node."""
     return {re.sub(r"[0-9a-f]{8,}", "*", key) for key in keys}
 
 
-async def run(engine_name: str, seconds: float, seed: int, clients: int) -> list[Violation]:
-    """Run from the first start to the last stop; what is wrong."""
-    with running_engine(engine_name) as engine:
-        async with running_cluster(engine, Patience()) as cluster:
+async def run(program: str, seconds: float, seed: int, clients: int) -> list[Violation]:
+    """Run from the first start to the last stop; return the violations."""
+    with running_redis(program) as server:
+        async with running_cluster(server, ChaosTiming()) as cluster:
             chaos = Chaos(cluster, seed, clients)
             await chaos.run(seconds)
-            chaos.tell("checking")
+            chaos.log("checking")
         found = chaos.violations + check(chaos.record)
-    found += [Violation("I0", sentence) for sentence in cluster.complaints]
+    found += [Violation("I0", sentence) for sentence in cluster.errors]
     counts = count_events(chaos.record)
     print(f"{len(chaos.record.pages)} pages: {dict(counts)}")
     found += [
-        Violation("I0", f"nothing was {what}: this run shows nothing")
-        for what in SHOWN
-        if not counts[what]
+        Violation("I0", f"no event '{kind}': the run is inconclusive")
+        for kind in REQUIRED_EVENTS
+        if not counts[kind]
     ]
     return found
 
 
 def count_events(record: Record) -> Counter[str]:
-    """What there was of each kind."""
+    """Count the events of each kind."""
     counts: Counter[str] = Counter()
     for page in record.pages:
         for event in page.events:
             if isinstance(event, Positioned):
                 counts[RECOVERED[event.recovered]] += 1
             else:
-                counts[event.type if isinstance(event, Got) else type(event).__name__.lower()] += 1
+                counts[
+                    event.type if isinstance(event, Received) else type(event).__name__.lower()
+                ] += 1
     counts.update(publish.outcome for publish in record.publishes)
     return counts
 
 
 def main() -> None:
-    """Run, and exit with all that is wrong."""
+    """Run, and exit with a description of all violations."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--clients", type=int, default=CLIENTS)
-    parser.add_argument("--engine", choices=ENGINES, default=VALKEY)
+    parser.add_argument("--program", choices=PROGRAMS, default=VALKEY)
     options: Any = parser.parse_args()
     print(f"chaos for {options.minutes:g} minutes with --seed {options.seed}", flush=True)
     seconds = options.minutes * 60
-    found = asyncio.run(run(options.engine, seconds, options.seed, options.clients))
+    found = asyncio.run(run(options.program, seconds, options.seed, options.clients))
     if found:
         kinds: dict[tuple[str, ...], list[Violation]] = {}
         for violation in found:
             words = re.sub(r"\S*\d\S*", "", violation.sentence).split()[:6]
             kinds.setdefault((violation.invariant, *words), []).append(violation)
         shown = [
-            "\n\n".join([*map(str, alike[:SHOWN_ALIKE]), f"({len(alike)} like this)"])
-            for alike in kinds.values()
+            "\n\n".join([*map(str, similar[:SHOWN_PER_KIND]), f"({len(similar)} like this)"])
+            for similar in kinds.values()
         ]
-        sys.exit("\n\n".join([*shown, f"--seed {options.seed}: {len(found)} things are wrong"]))
-    print(f"--seed {options.seed}: nothing is wrong")
+        sys.exit("\n\n".join([*shown, f"--seed {options.seed}: {len(found)} violations"]))
+    print(f"--seed {options.seed}: no violations")
 
 
 if __name__ == "__main__":

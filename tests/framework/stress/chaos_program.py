@@ -1,4 +1,4 @@
-"""One node of the cluster that is harmed: python chaos_program.py --url redis://... --port 8000 ..."""
+"""One node of the chaos cluster: python chaos_program.py --url redis://... --port 8000 ..."""
 
 import argparse
 import asyncio
@@ -27,7 +27,7 @@ PREFIX = "chaos"
 
 
 class Room(WebSocketResource):
-    """A page is in a room, or in more, and speaks there."""
+    """A page joins one or more rooms and publishes to them."""
 
     async def on_connect(
         self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, **params: Any
@@ -36,31 +36,31 @@ class Room(WebSocketResource):
         self.rooms = req.get_param_as_list("room", required=True)
         for room in self.rooms:
             payload = {"room": room, "user": user}
-            joined, left = ({"type": what, "payload": payload} for what in ("joined", "left"))
+            joined, left = ({"type": kind, "payload": payload} for kind in ("joined", "left"))
             await self.join_room(room, join_message=joined, leave_message=left)
         return True
 
-    @handles_message("say")
-    async def say(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+    @handles_message("publish")
+    async def publish(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
         ephemeral = payload["ephemeral"]
         await self.broadcast_to_room(
             payload["room"],
-            {"type": "typing" if ephemeral else "said", "payload": payload},
-            exclude_self=payload["without"] == "self",
-            exclude_user=payload["without"] == "user",
+            {"type": "typing" if ephemeral else "message", "payload": payload},
+            exclude_self=payload["exclude"] == "self",
+            exclude_user=payload["exclude"] == "user",
             ephemeral=ephemeral,
         )
-        await ws.send_media({"type": "spoken", "payload": {"key": payload["key"]}})
+        await ws.send_media({"type": "published", "payload": {"key": payload["key"]}})
 
     @handles_message("leave")
     async def leave(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
         for room in self.rooms:
             await self.leave_room(room)
-        await ws.send_media({"type": "alone"})
+        await ws.send_media({"type": "rooms left"})
 
 
-class Numbers:
-    """What a node has."""
+class Statistics:
+    """The outage, connections and tasks of a node."""
 
     def __init__(self, app: Any) -> None:
         self.manager = app.ws_connection_manager
@@ -74,7 +74,7 @@ class Numbers:
 
 
 class Presence:
-    """Who is where, as this node knows it."""
+    """The members of all rooms from a node's point of view."""
 
     def __init__(self, app: Any) -> None:
         self.manager = app.ws_connection_manager
@@ -88,7 +88,7 @@ class Presence:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, which says on SIGUSR1 where its tasks are."""
+    """uvicorn's server, which prints the stacks of its tasks on SIGUSR1."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, print_tasks)
@@ -96,16 +96,18 @@ class Server(uvicorn.Server):
 
 
 def print_tasks() -> None:
-    """Print where the tasks wait that are not of one connection alone."""
+    """Print the stacks of all tasks but those of single connections."""
     for task in asyncio.all_tasks():
-        places: list[str] = []
+        frames: list[str] = []
         inner: Any = task.get_coro()
         while (frame := getattr(inner, "cr_frame", None)) is not None:
             code = frame.f_code
-            places.append(f"{Path(code.co_filename).name}:{frame.f_lineno} {code.co_qualname}")
+            frames.append(f"{Path(code.co_filename).name}:{frame.f_lineno} {code.co_qualname}")
             inner = getattr(inner, "cr_await", None)
-        if not any("run_asgi" in place or "Resource.listen" in place for place in places):
-            print(task.get_name(), " > ".join(places), file=sys.stderr, flush=True)
+        if not any(
+            "run_asgi" in frame_text or "lifecycle.py" in frame_text for frame_text in frames
+        ):
+            print(task.get_name(), " > ".join(frames), file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -126,7 +128,7 @@ def main() -> None:
     Room.history = History(messages=options.history_messages, seconds=options.history_seconds)
     backend = backend_from_url(options.url, prefix=PREFIX, timing=timing)
     app = install(falcon.asgi.App(), backend=backend)
-    app.add_route("/numbers", Numbers(app))
+    app.add_route("/statistics", Statistics(app))
     app.add_route("/presence", Presence(app))
     app.add_websocket_route("/ws", Room)
     config = uvicorn.Config(

@@ -1,4 +1,4 @@
-"""The service that is soaked: python soak_program.py <push or portable>."""
+"""The service of the soak test: python soak_program.py <push or portable>."""
 
 import asyncio
 import gc
@@ -21,11 +21,11 @@ SEND_BUFFER_BYTES = 32 * 1024
 SLOW_READER = 4008
 
 app = install(falcon.asgi.App())
-ends: Counter[int] = Counter()
+close_codes: Counter[int] = Counter()
 
 
 class Room(WebSocketResource):
-    """Somebody is in several rooms, and says things there."""
+    """A client is in several rooms and publishes to them."""
 
     limits = Limits(outbox_bytes=256 * 1024, close_seconds=0.5, stall_seconds=1.0)
 
@@ -33,22 +33,22 @@ class Room(WebSocketResource):
         self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, **params: Any
     ) -> bool:
         self.connection.user = f"user {random.randrange(50)}"
-        await self.join_room("all", join_message="came", leave_message="went")
-        await self.join_room(self.somewhere())
+        await self.join_room("all", join_message="joined", leave_message="left")
+        await self.join_room(self.random_room())
         await asyncio.sleep(random.random() * 0.02)
         return random.random() < 0.9
 
-    def somewhere(self) -> str:
+    def random_room(self) -> str:
         return f"room {random.randrange(ROOMS)}"
 
-    @handles_message("say")
-    async def say(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
-        await self.broadcast_to_room(self.somewhere(), {"type": "said", "payload": payload})
+    @handles_message("publish")
+    async def publish(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+        await self.broadcast_to_room(self.random_room(), {"type": "message", "payload": payload})
 
     @handles_message("move")
     async def move(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
-        await self.leave_room(self.somewhere())
-        await self.join_room(self.somewhere())
+        await self.leave_room(self.random_room())
+        await self.join_room(self.random_room())
 
     @handles_message("stream")
     async def stream(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
@@ -60,13 +60,13 @@ class Room(WebSocketResource):
         await asyncio.sleep(random.random())
 
     async def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:
-        ends[close_code] += 1
+        close_codes[close_code] += 1
         await asyncio.sleep(random.random() * 0.02)
         await self.broadcast_to_room("all", "left")
 
 
-class Numbers:
-    """What a leak would show in."""
+class Statistics:
+    """Statistics that reveal a leak."""
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         gc.collect()
@@ -77,20 +77,20 @@ class Numbers:
             "tasks": len(asyncio.all_tasks()),
             "objects": len(gc.get_objects()),
             "memory_bytes": resident_bytes(),
-            "goodbyes": ends.total(),
-            "slow_readers": ends[SLOW_READER],
+            "disconnects": close_codes.total(),
+            "slow_readers": close_codes[SLOW_READER],
         }
 
 
 def resident_bytes() -> int:
-    """The memory that this process holds; 0 where there is no /proc."""
+    """Return the memory of this process; 0 without /proc."""
     statm = Path("/proc/self/statm")
     if not statm.exists():
         return 0
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-app.add_route("/numbers", Numbers())
+app.add_route("/statistics", Statistics())
 app.add_websocket_route("/room", Room)
 
 if __name__ == "__main__":
@@ -106,7 +106,7 @@ if __name__ == "__main__":
         ws_ping_timeout=2,
     )
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
-        # NOTE: each connection inherits it; else the kernel would take megabytes for a slow client.
+        # NOTE: each connection inherits it; by default the kernel buffers megabytes for a slow client.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         print(listener.getsockname()[1], flush=True)
         uvicorn.Server(config).run([listener])

@@ -1,4 +1,4 @@
-"""The invariants accept what is right, and each finds what is planted."""
+"""The invariants accept correct records and find each planted violation."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ import pytest
 from .invariants import (
     Closed,
     Event,
-    Got,
+    InjectedFault,
     Left,
     Opened,
     Page,
     Positioned,
     Publish,
+    Received,
     Record,
-    Trouble,
     check,
     wrong_last_edges,
     wrong_members,
@@ -24,31 +24,33 @@ EPOCH = "0123456789abcdef"
 ROOM = "room-1"
 
 
-def said(
-    offset: int, key: str = "", who: str = "outside", without: str = "", **more: object
-) -> Got:
+def message(
+    offset: int, key: str = "", sender: str = "outside", exclude: str = "", **more: object
+) -> Received:
     payload = {
         "key": key or f"key {offset}",
         "room": ROOM,
-        "who": who,
-        "user": who.rpartition("/")[0],
-        "without": without,
+        "sender": sender,
+        "user": sender.rpartition("/")[0],
+        "exclude": exclude,
     }
-    return Got(float(offset), "said", payload | more, EPOCH, offset)
+    return Received(float(offset), "message", payload | more, EPOCH, offset)
 
 
-def edge(what: str, offset: int, user: str = "Carol") -> Got:
-    return Got(float(offset), what, {"room": ROOM, "user": user}, EPOCH, offset)
+def edge(kind: str, offset: int, user: str = "Carol") -> Received:
+    return Received(float(offset), kind, {"room": ROOM, "user": user}, EPOCH, offset)
 
 
 def page(user: str, *events: Event, number: int = 1) -> Page:
-    """One that came at 0 and was told that the room is at 0."""
+    """Create a page that connected at 0 and received the position 0."""
     begin = (Opened(0.0, 0), Positioned(0.0, EPOCH, 0))
     return Page(f"{user}/{number}", user, (ROOM,), [*begin, *events])
 
 
-def back(at: float, since: int, offset: int, recovered: bool | None, *missed: Got) -> list[Event]:
-    """What a page sees that loses its connection and comes back."""
+def reconnection(
+    at: float, since: int, offset: int, recovered: bool | None, *missed: Received
+) -> list[Event]:
+    """Return the events of a page that loses its connection and reconnects."""
     return [
         Closed(at, 1006),
         Opened(at, 1, {EPOCH: since}),
@@ -59,39 +61,44 @@ def back(at: float, since: int, offset: int, recovered: bool | None, *missed: Go
 
 def publish(
     key: str,
-    begun: float,
-    ended: float,
+    started_at: float,
+    ended_at: float,
     outcome: str = "accepted",
-    who: str = "outside",
-    without: str = "",
+    sender: str = "outside",
+    exclude: str = "",
 ) -> Publish:
-    user = who.rpartition("/")[0]
-    return Publish(key, ROOM, who, user, without, False, begun, ended, outcome)
+    user = sender.rpartition("/")[0]
+    return Publish(key, ROOM, sender, user, exclude, False, started_at, ended_at, outcome)
 
 
-def broken(
-    *pages: Page, troubles: Sequence[Trouble] = (), publishes: Sequence[Publish] = ()
+def violations(
+    *pages: Page, faults: Sequence[InjectedFault] = (), publishes: Sequence[Publish] = ()
 ) -> list[str]:
-    """The sentences of all that is broken."""
-    record = Record(list(pages), list(publishes), list(troubles))
+    """Return descriptions of all violations."""
+    record = Record(list(pages), list(publishes), list(faults))
     return [f"{violation.invariant} {violation.sentence}" for violation in check(record)]
 
 
-def test_a_room_in_order_is_right() -> None:
-    mine = said(2, who="Alice/1", without="self")
-    hers = said(3, who="Bob/1", without="user")
+def test_a_correct_record_has_no_violations() -> None:
+    own = message(2, sender="Alice/1", exclude="self")
+    others = message(3, sender="Bob/1", exclude="user")
     alice = page(
-        "Alice", said(1), *back(1.5, 1, 3, True, hers), said(4), said(4), Closed(5.0, 1000)
+        "Alice",
+        message(1),
+        *reconnection(1.5, 1, 3, True, others),
+        message(4),
+        message(4),
+        Closed(5.0, 1000),
     )
     assert (
-        broken(
+        violations(
             alice,
-            page("Bob", said(1), mine, said(4)),
-            page("Bob", said(1), mine, number=2),
-            page("Carol", said(1), mine, hers, said(4)),
+            page("Bob", message(1), own, message(4)),
+            page("Bob", message(1), own, number=2),
+            page("Carol", message(1), own, others, message(4)),
             publishes=[
                 publish("key 1", 0.5, 0.9),
-                publish("key 2", 1.2, 1.9, who="Alice/1", without="self"),
+                publish("key 2", 1.2, 1.9, sender="Alice/1", exclude="self"),
                 publish("lost", 2.0, 2.1, "refused"),
                 publish("key 4", 3.5, 4.0),
             ],
@@ -100,87 +107,96 @@ def test_a_room_in_order_is_right() -> None:
     )
 
 
-def test_what_was_said_while_nobody_promised_anything_may_be_missing() -> None:
-    away = [said(offset) for offset in range(1, 200)]
-    alice = page("Alice", *back(0.5, 0, 150, False), *away[150:])
-    bob = page("Bob", *away)
-    gone = page("Carol", Left(1.0), said(3))
-    assert broken(alice, bob, gone) == []
+def test_messages_without_a_guarantee_may_be_missing() -> None:
+    missed = [message(offset) for offset in range(1, 200)]
+    alice = page("Alice", *reconnection(0.5, 0, 150, False), *missed[150:])
+    bob = page("Bob", *missed)
+    left = page("Carol", Left(1.0), message(3))
+    assert violations(alice, bob, left) == []
 
 
 @pytest.mark.parametrize(
     ("pages", "sentence"),
     [
         (
-            [page("Alice", said(1), said(3)), page("Bob", said(1), said(2), said(3))],
-            "I1 Alice/1 has 0123456789abcdef from 0 to 3 but not [2], of which Bob/1 saw",
+            [
+                page("Alice", message(1), message(3)),
+                page("Bob", message(1), message(2), message(3)),
+            ],
+            "I1 Alice/1 has 0123456789abcdef from 0 to 3 but not [2] although Bob/1 received",
         ),
         (
             [
-                page("Alice", said(1), *back(2.0, 1, 3, True)),
-                page("Bob", said(1), said(2), said(3)),
+                page("Alice", message(1), *reconnection(2.0, 1, 3, True)),
+                page("Bob", message(1), message(2), message(3)),
             ],
-            "I1 Alice/1 has 0123456789abcdef from 0 to 3 but not [2, 3], of which Bob/1 saw",
+            "I1 Alice/1 has 0123456789abcdef from 0 to 3 but not [2, 3] although Bob/1 received",
         ),
         (
-            [page("Alice", said(1), said(3), said(2))],
+            [page("Alice", message(1), message(3), message(2))],
             "got 0123456789abcdef:2 after 3: an inversion",
         ),
-        ([page("Alice", said(1, "once"), said(2, "once"))], "I1 Alice/1 got once twice"),
+        ([page("Alice", message(1, "once"), message(2, "once"))], "I1 Alice/1 received once twice"),
         (
-            [page("Alice", *[Got(1.0, "typing", {"key": "once"}, "", 0) for _ in range(2)])],
-            "I1 Alice/1 got once twice",
+            [page("Alice", *[Received(1.0, "typing", {"key": "once"}, "", 0) for _ in range(2)])],
+            "I1 Alice/1 received once twice",
         ),
         (
-            [page("Alice", said(1, "one")), page("Bob", said(1, "other"))],
+            [page("Alice", message(1, "one")), page("Bob", message(1, "other"))],
             "is one message for Alice/1, another for Bob/1",
         ),
         (
-            [page("Alice", said(1)), page("Bob", said(2, room="room-2"))],
-            "I1 the epoch 0123456789abcdef is of two rooms",
+            [page("Alice", message(1)), page("Bob", message(2, room="room-2"))],
+            "I1 the epoch 0123456789abcdef belongs to two rooms",
         ),
         (
-            [page("Alice", said(1, who="Alice/1", without="self"))],
-            "I1 Alice/1 saw what it is excluded from",
+            [page("Alice", message(1, sender="Alice/1", exclude="self"))],
+            "I1 Alice/1 received a message from which it is excluded",
         ),
         (
-            [page("Alice", said(1, who="Alice/1", without="user"), number=2)],
-            "I1 Alice/2 saw what it is excluded from",
+            [page("Alice", message(1, sender="Alice/1", exclude="user"), number=2)],
+            "I1 Alice/2 received a message from which it is excluded",
         ),
         (
-            [page("Alice", Got(1.0, "said", said(1).payload, "f" * 16, 1))],
-            "before it was told of that epoch",
+            [page("Alice", Received(1.0, "message", message(1).payload, "f" * 16, 1))],
+            "before a position of that epoch",
         ),
-        ([page("Alice", Got(1.0, "left", {"room": ROOM, "user": "Bob"}))], "got left without"),
-        ([page("Alice", said(3), *back(4.0, 3, 2, True))], "was put back to 0123456789abcdef:2"),
+        (
+            [page("Alice", Received(1.0, "left", {"room": ROOM, "user": "Bob"}))],
+            "received left without",
+        ),
+        (
+            [page("Alice", message(3), *reconnection(4.0, 3, 2, True))],
+            "went back to 0123456789abcdef:2",
+        ),
         (
             [page("Alice", Positioned(1.0, "f" * 16, 1, True))],
-            "recovered ffffffffffffffff:1, of which it knew nothing",
+            "recovered ffffffffffffffff:1, an unknown epoch",
         ),
         (
-            [page("Alice", said(3), *back(4.0, 3, 9, None))],
-            "was not told at 0123456789abcdef:9 whether it has missed anything",
+            [page("Alice", message(3), *reconnection(4.0, 3, 9, None))],
+            "got 0123456789abcdef:9 without the field recovered",
         ),
         (
-            [page("Alice", said(3), *back(4.0, 3, 9, False))],
-            "was not given the 6 messages up to 0123456789abcdef:9 though it was away for 1.0 s only",
+            [page("Alice", message(3), *reconnection(4.0, 3, 9, False))],
+            "did not recover the 6 messages up to 0123456789abcdef:9 after only 1.0 s",
         ),
         (
             [page("Alice", edge("joined", 1), edge("joined", 2))],
-            "I2 Alice/1 saw joined of Carol in room-1 twice",
+            "I2 Alice/1 received joined of Carol in room-1 twice",
         ),
         (
-            [page("Alice", edge("left", 1), said(2), edge("left", 3))],
-            "I2 Alice/1 saw left of Carol in room-1 twice",
+            [page("Alice", edge("left", 1), message(2), edge("left", 3))],
+            "I2 Alice/1 received left of Carol in room-1 twice",
         ),
         (
-            [page("Alice", edge("left", 3)), page("Carol", *back(2.0, 0, 0, True))],
-            "I2 Carol was said to have left room-1 1 times, but can have gone 0 times only",
+            [page("Alice", edge("left", 3)), page("Carol", *reconnection(2.0, 0, 0, True))],
+            "I2 Carol left room-1 1 times, but can have left only 0 times",
         ),
         ([page("Alice", Closed(1.0, 1011))], "I0 a connection of Alice/1 was closed with 1011"),
         (
-            [page("Alice", Got(1.0, "serverError", {"code": "invalidPayload"}))],
-            "I0 Alice/1 was answered {'code': 'invalidPayload'}",
+            [page("Alice", Received(1.0, "serverError", {"code": "invalidPayload"}))],
+            "I0 Alice/1 received the error {'code': 'invalidPayload'}",
         ),
     ],
     ids=[
@@ -201,53 +217,55 @@ def test_what_was_said_while_nobody_promised_anything_may_be_missing() -> None:
         "not recovered",
         "came twice",
         "went twice",
-        "has not gone",
+        "has not left",
         "crash",
         "unexpected error",
     ],
 )
-def test_what_is_planted_is_found(pages: list[Page], sentence: str) -> None:
-    found = broken(*pages)
+def test_a_planted_violation_is_found(pages: list[Page], sentence: str) -> None:
+    found = violations(*pages)
     assert any(sentence in violation for violation in found), found
 
 
-def test_a_room_may_begin_anew_only_where_the_engine_was_emptied() -> None:
+def test_a_new_epoch_requires_a_data_loss_of_redis() -> None:
     new = Positioned(2.0, "f" * 16, 0, False)
-    assert "room-1 began anew as ffffffffffffffff" in broken(page("Alice", said(1), new))[0]
-    emptied = Trouble("restart engine", None, 1.2, 1.8)
-    assert broken(page("Alice", said(1), new), troubles=(emptied,)) == []
-    assert broken(page("Alice", said(1), Positioned(9.0, "f" * 16, 0, False))) == []
+    assert (
+        "room-1 began the epoch ffffffffffffffff" in violations(page("Alice", message(1), new))[0]
+    )
+    emptied = InjectedFault("restart redis", None, 1.2, 1.8)
+    assert violations(page("Alice", message(1), new), faults=(emptied,)) == []
+    assert violations(page("Alice", message(1), Positioned(9.0, "f" * 16, 0, False))) == []
 
 
 @pytest.mark.parametrize(
-    ("events", "trouble"),
+    ("events", "fault"),
     [
         ([Closed(1.0, 1006)], None),
         ([Closed(1.0, 1006), Opened(1.4, 1)], None),
         ([Left(1.0)], None),
-        ([], Trouble("pause", 0, 0.5, 4.0)),
+        ([], InjectedFault("pause", 0, 0.5, 4.0)),
     ],
     ids=["for ever", "for a while", "by leaving", "with a node"],
 )
-def test_a_user_may_be_said_to_have_gone_who_may_have(
-    events: list[Event], trouble: Trouble | None
+def test_a_leave_with_a_cause_is_accepted_once(
+    events: list[Event], fault: InjectedFault | None
 ) -> None:
-    troubles = () if trouble is None else (trouble,)
+    faults = () if fault is None else (fault,)
     pages = page("Alice", edge("left", 2)), page("Carol", *events)
-    assert broken(*pages, troubles=troubles) == []
+    assert violations(*pages, faults=faults) == []
     twice = page("Alice", edge("left", 2), edge("joined", 3), edge("left", 4))
-    (found,) = broken(twice, pages[1], troubles=troubles)
-    assert found.endswith("2 times, but can have gone 1 times only")
+    (found,) = violations(twice, pages[1], faults=faults)
+    assert found.endswith("2 times, but can have left only 1 times")
 
 
-def test_a_publish_that_was_accepted_has_to_arrive_and_each_has_to_be_answered() -> None:
+def test_an_accepted_message_must_arrive_and_each_request_needs_a_reply() -> None:
     late = [publish("key 1", 1.0, 1.1), publish("later", 2.0, 2.1)]
-    alice, bob = page("Alice", said(2, "later")), page("Bob", said(1), said(2, "later"))
-    assert "I3 Alice/1 never got what was accepted" in broken(alice, publishes=late)[0]
-    assert broken(bob, publishes=late) == []
-    assert broken(alice, publishes=[publish("key 1", 1.0, 1.1, "refused")]) == []
-    (found,) = broken(publishes=[publish("key 1", 1.0, 1.1, "unanswered")])
-    assert found.startswith("I3 nobody answered")
+    alice, bob = page("Alice", message(2, "later")), page("Bob", message(1), message(2, "later"))
+    assert "I3 Alice/1 never received an accepted message" in violations(alice, publishes=late)[0]
+    assert violations(bob, publishes=late) == []
+    assert violations(alice, publishes=[publish("key 1", 1.0, 1.1, "refused")]) == []
+    (found,) = violations(publishes=[publish("key 1", 1.0, 1.1, "unanswered")])
+    assert found.startswith("I3 no reply to")
 
 
 @pytest.mark.parametrize(
@@ -260,62 +278,62 @@ def test_a_publish_that_was_accepted_has_to_arrive_and_each_has_to_be_answered()
     ],
     ids=["missing", "ghost", "twice", "another room"],
 )
-def test_a_node_that_is_wrong_about_members_is_found(told: dict[int, dict[str, list[str]]]) -> None:
-    living = {ROOM: {"Alice"}}
-    assert wrong_members(living, {2: {ROOM: ["Alice"]}}) == []
-    (found,) = wrong_members(living, told)
-    assert f"I2: node {next(iter(told))} is wrong about the members" in str(found)
+def test_a_node_with_wrong_members_is_found(reported: dict[int, dict[str, list[str]]]) -> None:
+    present = {ROOM: {"Alice"}}
+    assert wrong_members(present, {2: {ROOM: ["Alice"]}}) == []
+    (found,) = wrong_members(present, reported)
+    assert f"I2: node {next(iter(reported))} has wrong members" in str(found)
 
 
-CAME = page("Carol")
-GONE = page("Carol", Closed(8.0, 1000))
+PRESENT = page("Carol")
+ABSENT = page("Carol", Closed(8.0, 1000))
 
 
 @pytest.mark.parametrize(
-    ("observer", "other", "right"),
+    ("observer", "other", "correct"),
     [
-        (page("Alice", edge("joined", 1)), CAME, True),
-        (page("Alice", edge("joined", 1), edge("left", 2)), GONE, True),
-        (page("Alice", said(1)), CAME, True),
-        (page("Alice", edge("joined", 1)), GONE, False),
-        (page("Alice", edge("left", 1)), CAME, False),
+        (page("Alice", edge("joined", 1)), PRESENT, True),
+        (page("Alice", edge("joined", 1), edge("left", 2)), ABSENT, True),
+        (page("Alice", message(1)), PRESENT, True),
+        (page("Alice", edge("joined", 1)), ABSENT, False),
+        (page("Alice", edge("left", 1)), PRESENT, False),
         (
-            page("Alice", said(1)),
+            page("Alice", message(1)),
             Page("Carol/1", "Carol", (ROOM,), [Opened(3.0, 0)]),
             False,
         ),
         (
-            Page("A/1", "A", (ROOM,), [Opened(3.0, 0), Positioned(3.0, EPOCH, 0), said(9)]),
-            GONE,
+            Page("A/1", "A", (ROOM,), [Opened(3.0, 0), Positioned(3.0, EPOCH, 0), message(9)]),
+            ABSENT,
             False,
         ),
     ],
     ids=["came", "went", "was there", "ghost", "missing", "never announced", "never said to go"],
 )
-def test_at_the_end_an_observer_has_to_know_who_is_there(
-    observer: Page, other: Page, right: bool
+def test_at_the_end_a_page_must_know_the_present_users(
+    observer: Page, other: Page, correct: bool
 ) -> None:
-    living = {ROOM: {"Alice", "A"} | ({"Carol"} if other is not GONE else set())}
-    found = wrong_last_edges([observer], Record([observer, other]), living)
-    assert (found == []) == right, found
+    present = {ROOM: {"Alice", "A"} | ({"Carol"} if other is not ABSENT else set())}
+    found = wrong_last_edges([observer], Record([observer, other]), present)
+    assert (found == []) == correct, found
 
 
-def test_a_violation_shows_the_part_of_the_record_in_which_it_is() -> None:
-    many = [said(offset) for offset in range(1, 100)]
-    (found,) = check(Record([page("Alice", *many, said(100, "key 50"))]))
+def test_a_violation_contains_an_excerpt_of_the_record() -> None:
+    many = [message(offset) for offset in range(1, 100)]
+    (found,) = check(Record([page("Alice", *many, message(100, "key 50"))]))
     lines = str(found).splitlines()
-    assert lines[0] == "I1: Alice/1 got key 50 twice"
+    assert lines[0] == "I1: Alice/1 received key 50 twice"
     assert len(lines) < 25
     assert any("->" in line and "'offset': 100" in line for line in lines)
 
 
 @pytest.mark.parametrize(
-    ("trouble", "times"),
-    [(Trouble("pause", 0, 0.5, 4.0), 2), (Trouble("restart engine", None, 0.5, 1.5), 1)],
+    ("fault", "times"),
+    [(InjectedFault("pause", 0, 0.5, 4.0), 2), (InjectedFault("restart redis", None, 0.5, 1.5), 1)],
     ids=["with a node", "where an engine began empty"],
 )
-def test_a_user_may_be_said_to_have_gone_of_whose_other_page_nobody_knows(
-    trouble: Trouble, times: int
+def test_a_leave_is_accepted_while_another_page_of_the_user_is_unknown(
+    fault: InjectedFault, times: int
 ) -> None:
     other = Page("Carol/2", "Carol", (ROOM,), [Opened(1.0, 1), Closed(2.0, 1000)])
     edges = [
@@ -326,7 +344,7 @@ def test_a_user_may_be_said_to_have_gone_of_whose_other_page_nobody_knows(
         edge("left", 5),
     ]
     pages = page("Carol"), other
-    assert broken(page("Alice", *edges[: 2 * times]), *pages, troubles=(trouble,)) == []
-    (found,) = broken(page("Alice", *edges[: 2 * times + 1]), *pages, troubles=(trouble,))
-    assert found.endswith(f"{times + 1} times, but can have gone {times} times only")
-    assert broken(page("Alice", *edges[:1]), *pages)[0].endswith("can have gone 0 times only")
+    assert violations(page("Alice", *edges[: 2 * times]), *pages, faults=(fault,)) == []
+    (found,) = violations(page("Alice", *edges[: 2 * times + 1]), *pages, faults=(fault,))
+    assert found.endswith(f"{times + 1} times, but can have left only {times} times")
+    assert violations(page("Alice", *edges[:1]), *pages)[0].endswith("can have left only 0 times")

@@ -1,4 +1,4 @@
-"""The soak runs, and says what is wrong; a real one is ``make soak``."""
+"""The soak test itself: a short run, and its checks; a long run is ``make soak``."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ import pytest
 
 import falcon_pachinko
 
-from .soak import GROWTH_BYTES, GROWTH_OBJECTS, complaints, leftovers
+from .soak import GROWTH_BYTES, GROWTH_OBJECTS, leftovers, process_errors
 
 PROJECT = Path(__file__).parents[3]
 SOURCE = Path(falcon_pachinko.__file__).parent.parent
@@ -21,14 +21,14 @@ FRESH = {
     "tasks": 3,
     "objects": 30_000,
     "memory_bytes": 40_000_000,
-    "goodbyes": 0,
+    "disconnects": 0,
     "slow_readers": 0,
 }
-WARM = FRESH | {"goodbyes": 100, "slow_readers": 1}
-LAST = FRESH | {"goodbyes": 400, "slow_readers": 4}
+WARM = FRESH | {"disconnects": 100, "slow_readers": 1}
+LAST = FRESH | {"disconnects": 400, "slow_readers": 4}
 
 
-def test_in_a_few_seconds_nothing_grows() -> None:
+def test_nothing_grows_in_a_short_run() -> None:
     soak = ["-m", "tests.framework.stress.soak", "--minutes", "0.1", "--seed", "1"]
     done = subprocess.run(
         [sys.executable, "-B", *soak],
@@ -43,46 +43,49 @@ def test_in_a_few_seconds_nothing_grows() -> None:
     assert "nothing has grown" in done.stdout
 
 
-def test_an_orderly_end_gives_no_reason_to_complain() -> None:
+def test_an_orderly_run_has_no_errors() -> None:
     bounds = {
         "objects": WARM["objects"] + GROWTH_OBJECTS,
         "memory_bytes": WARM["memory_bytes"] + GROWTH_BYTES,
     }
     assert leftovers(FRESH, WARM, LAST | bounds) == []
-    assert complaints(0, "INFO: all is well") == []
-    assert complaints(-signal.SIGTERM, "") == []
+    assert process_errors(0, "INFO: all is well") == []
+    assert process_errors(-signal.SIGTERM, "") == []
 
 
 @pytest.mark.parametrize(
     ("last", "sentence"),
     [
-        ({"connections": 1}, "1 connections are left though everybody has gone"),
-        ({"rooms": 2}, "2 rooms are left though everybody has gone"),
-        ({"tasks": 4}, "4 tasks are left of 3 at first"),
+        ({"connections": 1}, "1 connections remain although all clients have left"),
+        ({"rooms": 2}, "2 rooms remain although all clients have left"),
+        ({"tasks": 4}, "4 tasks remain, of 3 at the start"),
         (
             {"objects": WARM["objects"] + GROWTH_OBJECTS + 1},
-            f"objects grew by {GROWTH_OBJECTS + 1} after the warm-up: at most {GROWTH_OBJECTS} may be",
+            f"objects grew by {GROWTH_OBJECTS + 1} after the warm-up: at most {GROWTH_OBJECTS} are allowed",
         ),
         (
             {"memory_bytes": WARM["memory_bytes"] + GROWTH_BYTES + 1},
-            f"memory_bytes grew by {GROWTH_BYTES + 1} after the warm-up: at most {GROWTH_BYTES} may be",
+            f"memory_bytes grew by {GROWTH_BYTES + 1} after the warm-up: at most {GROWTH_BYTES} are allowed",
         ),
-        ({"goodbyes": 100}, "there were no goodbyes after the warm-up: this soak shows nothing"),
+        (
+            {"disconnects": 100},
+            "there were no disconnects after the warm-up: the run is inconclusive",
+        ),
         (
             {"slow_readers": 1},
-            "there were no slow_readers after the warm-up: this soak shows nothing",
+            "there were no slow_readers after the warm-up: the run is inconclusive",
         ),
     ],
     ids=["connections", "rooms", "tasks", "objects", "memory", "goodbyes", "slow readers"],
 )
-def test_what_is_left_or_has_grown_is_said(last: dict[str, int], sentence: str) -> None:
+def test_leftovers_and_growth_are_reported(last: dict[str, int], sentence: str) -> None:
     assert leftovers(FRESH, WARM, LAST | last) == [sentence]
 
 
-def test_a_bad_end_and_a_traceback_are_said() -> None:
-    status, traceback = complaints(
+def test_a_bad_exit_status_and_a_traceback_are_reported() -> None:
+    status, traceback = process_errors(
         3, "before\nTraceback (most recent call last):\nZeroDivisionError"
     )
-    assert status == "the process ended with status 3"
+    assert status == "the process exited with status 3"
     assert traceback.startswith("there is a traceback in the log:\nbefore\nTraceback")
     assert traceback.endswith("ZeroDivisionError")

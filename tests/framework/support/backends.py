@@ -1,4 +1,4 @@
-"""Backends under test, and a node that writes down what it is given."""
+"""Backends under test, and a node that records the calls of its backend."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from falcon_pachinko.backends import backend_from_url
-from falcon_pachinko.backends.base import Backend, Timing
+from falcon_pachinko.backends.base import Backend, Presence, Timing
+from falcon_pachinko.backends.redis.backend import RedisBackend
 from falcon_pachinko.history import History, Position
 from falcon_pachinko.publication import Header, Publication
 
-from .redis_servers import REDIS, VALKEY, Engine, find_engine, free_port, running_engine
+from .redis_servers import REDIS, VALKEY, RedisServer, find_program, free_port, running_redis
 
 T = TypeVar("T")
 
@@ -32,96 +33,114 @@ prefixes = (f"test-{number}" for number in itertools.count())
 
 
 @dataclass
-class Recorder:
-    """A node that writes down what its backend gives it."""
+class RecordingNode:
+    """A node that records the calls of its backend."""
 
     backend: Backend
-    entries: list[tuple[str, Publication]] = field(default_factory=list)
+    publications: list[tuple[str, Publication]] = field(default_factory=list)
     direct: list[Publication] = field(default_factory=list)
-    lost: list[tuple[str, Position | None]] = field(default_factory=list)
-    found: list[tuple[str, Position | None]] = field(default_factory=list)
+    history_losses: list[tuple[str, Position | None]] = field(default_factory=list)
+    resyncs: list[tuple[str, Position | None]] = field(default_factory=list)
 
-    def deliver(self, room: str, entry: Publication) -> None:
-        self.entries.append((room, entry))
+    @property
+    def redis(self) -> RedisBackend:
+        """The backend, which must be the one over Redis."""
+        assert isinstance(self.backend, RedisBackend)
+        return self.backend
 
-    def deliver_direct(self, entry: Publication) -> None:
-        self.direct.append(entry)
+    def deliver(self, room: str, publication: Publication) -> None:
+        self.publications.append((room, publication))
+
+    def deliver_direct(self, publication: Publication) -> None:
+        self.direct.append(publication)
 
     def on_history_lost(self, room: str) -> None:
-        self.lost.append((room, self.backend.position(room)))
+        self.history_losses.append((room, self.backend.position(room)))
 
     def on_resync(self, room: str) -> None:
-        self.found.append((room, self.backend.position(room)))
+        self.resyncs.append((room, self.backend.position(room)))
 
-    def said(self, room: str) -> list[str]:
-        """What has been said in a room, as text."""
-        return [entry.data.decode() for name, entry in self.entries if name == room]
+    def texts(self, room: str) -> list[str]:
+        """Return the texts delivered in a room."""
+        return [
+            publication.data.decode() for name, publication in self.publications if name == room
+        ]
 
-    def has_said(self, room: str, words: str) -> bool:
-        """Whether something is the last that has been said in a room."""
-        return self.said(room)[-1:] == [words]
+    def got_last(self, room: str, expected: str) -> bool:
+        """Return whether a text is the last one delivered in a room."""
+        return self.texts(room)[-1:] == [expected]
 
     def positions(self, room: str) -> list[Position | None]:
-        """The places of what has been said in a room."""
-        return [entry.position for name, entry in self.entries if name == room]
+        """Return the positions of the publications delivered in a room."""
+        return [publication.position for name, publication in self.publications if name == room]
 
 
-def text(words: str, address: Header | None = None) -> Publication:
-    """Something to say."""
+def text(data: str, header: Header | None = None) -> Publication:
+    """Create a publication of a text."""
     return (
-        Publication.of_encoded(words.encode(), header=address)
-        if address
-        else Publication.of_encoded(words.encode())
+        Publication.of_encoded(data.encode(), header=header)
+        if header
+        else Publication.of_encoded(data.encode())
     )
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
+def announced(connection: str, user: str) -> Presence:
+    """Create a presence with a join and a leave message."""
+    return Presence(connection, user, text(f"{user} joined"), text(f"{user} left"))
 
-    async def ask() -> bool:
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition is true."""
+
+    async def call() -> bool:
         return condition()
 
-    await until_answer(ask, True)
+    await wait_for_result(call, True)
 
 
-async def until_answer(ask: Callable[[], Awaitable[T]], expected: T) -> None:
-    """Ask again and again until the answer is the expected one."""
+async def wait_for_result(call: Callable[[], Awaitable[T]], expected: T) -> None:
+    """Repeat a call until it returns the expected result."""
     async with asyncio.timeout(WAIT_SECONDS):
-        while await ask() != expected:  # noqa: ASYNC110 - nothing tells when it changes
+        while await call() != expected:  # noqa: ASYNC110 - no event announces the change
             await asyncio.sleep(0.005)
 
 
+async def wait_available(*nodes: RecordingNode) -> None:
+    """Wait until Redis is available for all nodes."""
+    await wait_until(lambda: not any(node.backend.outage for node in nodes))
+
+
 @contextlib.contextmanager
-def running_cluster() -> Iterator[str]:
-    """A cluster of three servers, by its URL."""
+def running_redis_cluster() -> Iterator[str]:
+    """Run a cluster of three servers and return its URL."""
     with contextlib.ExitStack() as stack:
         options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port")
         buses = [free_port() for _ in range(3)]
-        engines = [stack.enter_context(running_engine(VALKEY, *options, str(bus))) for bus in buses]
+        servers = [stack.enter_context(running_redis(VALKEY, *options, str(bus))) for bus in buses]
         slots = 16_384
-        for number, engine in enumerate(engines):
+        for number, server in enumerate(servers):
             first, end = number * slots // 3, (number + 1) * slots // 3
-            engine.command("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
-            engine.command("CLUSTER", "MEET", "127.0.0.1", engines[0].port, buses[0])
+            server.command("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
+            server.command("CLUSTER", "MEET", "127.0.0.1", servers[0].port, buses[0])
         deadline = time.monotonic() + WAIT_SECONDS
-        for engine in engines:
-            while "cluster_state:ok" not in str(engine.command("CLUSTER", "INFO")):
-                assert time.monotonic() < deadline, "the servers do not become a cluster"
+        for server in servers:
+            while "cluster_state:ok" not in str(server.command("CLUSTER", "INFO")):
+                assert time.monotonic() < deadline, "the servers do not form a cluster"
                 time.sleep(0.01)
-        yield f"redis+cluster://127.0.0.1:{engines[0].port}"
+        yield f"redis+cluster://127.0.0.1:{servers[0].port}"
 
 
 @contextlib.contextmanager
-def watched_by_sentinel(engine: Engine) -> Iterator[str]:
-    """A Sentinel that knows an engine as ``rooms``, by its URL."""
+def running_sentinel(server: RedisServer) -> Iterator[str]:
+    """Run a Sentinel that monitors a server as ``rooms`` and return its URL."""
     with tempfile.TemporaryDirectory() as folder:
         conf = Path(folder) / "sentinel.conf"
         port = free_port()
         conf.write_text(
-            f"port {port}\nbind 127.0.0.1\nsentinel monitor rooms 127.0.0.1 {engine.port} 1\n",
+            f"port {port}\nbind 127.0.0.1\nsentinel monitor rooms 127.0.0.1 {server.port} 1\n",
             encoding="utf-8",
         )
-        program = find_engine(VALKEY)
+        program = find_program(VALKEY)
         process = subprocess.Popen(
             [str(program), str(conf), "--sentinel"], stdout=subprocess.DEVNULL
         )
@@ -134,18 +153,18 @@ def watched_by_sentinel(engine: Engine) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def running_with_tls() -> Iterator[str]:
-    """A server that speaks TLS only, by its URL.
+def running_redis_with_tls() -> Iterator[str]:
+    """Run a server that accepts TLS only and return its URL.
 
     Raises:
-        FileNotFoundError: There is no redis-server (the wheel's Valkey has no TLS), or no openssl.
+        FileNotFoundError: redis-server (the wheel's Valkey has no TLS) or openssl is not installed.
     """
-    program, openssl = find_engine(REDIS), shutil.which("openssl")
+    program, openssl = find_program(REDIS), shutil.which("openssl")
     if program is None or openssl is None:
-        raise FileNotFoundError("redis-server and openssl are needed")
+        raise FileNotFoundError("redis-server and openssl are required")
     with tempfile.TemporaryDirectory() as folder:
         key, certificate = Path(folder) / "key.pem", Path(folder) / "certificate.pem"
-        made = [
+        request = [
             "req",
             "-x509",
             "-newkey",
@@ -158,7 +177,7 @@ def running_with_tls() -> Iterator[str]:
             "-addext",
         ]
         names = ["subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-        subprocess.run([openssl, *made, *names], check=True, capture_output=True, timeout=60)
+        subprocess.run([openssl, *request, *names], check=True, capture_output=True, timeout=60)
         port = free_port()
         options = f"--port 0 --tls-port {port} --bind 127.0.0.1 --tls-auth-clients no".split()
         files = ["--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--dir", folder]
@@ -174,7 +193,7 @@ def running_with_tls() -> Iterator[str]:
 
 
 def wait_listening(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until a server takes connections."""
+    """Wait until a server accepts connections."""
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
@@ -184,46 +203,77 @@ def wait_listening(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 class Nodes:
-    """Some nodes of one cluster; with the memory backend all of them are one."""
+    """The nodes of a cluster; with the memory backend there is only one."""
 
-    def __init__(self, url: str, timing: Timing = TIMING, engine: Engine | None = None) -> None:
+    def __init__(
+        self, url: str, timing: Timing = TIMING, server: RedisServer | None = None
+    ) -> None:
         self.url = url
-        self.engine = engine
+        self.server = server
         self.timing = timing
         self.prefix = next(prefixes)
-        self.running: list[Recorder] = []
+        self.running: list[RecordingNode] = []
 
-    async def start(self) -> Recorder:
-        """One more node."""
+    async def start(self) -> RecordingNode:
+        """Start a node."""
         if not self.url and self.running:
             return self.running[0]
         backend = backend_from_url(self.url, prefix=self.prefix, timing=self.timing)
-        recorder = Recorder(backend)
-        backend.node = recorder
+        node = RecordingNode(backend)
+        backend.node = node
         await backend.start()
-        self.running.append(recorder)
-        return recorder
+        self.running.append(node)
+        return node
 
-    async def stop(self, recorder: Recorder) -> None:
-        """End a node in order."""
-        self.running.remove(recorder)
-        await recorder.backend.stop()
+    async def stop(self, node: RecordingNode) -> None:
+        """Stop a node in order."""
+        self.running.remove(node)
+        await node.backend.stop()
 
-    def stored(self) -> list[str]:
-        """What the engine holds of this cluster, without the list of nodes."""
-        assert self.engine is not None
-        keys = [key.removeprefix(f"{self.prefix}:") for key in self.engine.keys(f"{self.prefix}:*")]
+    async def crash(self, node: RecordingNode) -> None:
+        """Stop a node as SIGKILL does, without a message to Redis."""
+        backend = node.redis
+        self.running.remove(node)
+        for tasks in (backend.tasks, backend.presence.tasks, backend.subscriptions.tasks):
+            await tasks.aclose()
+        await backend.pubsub.aclose()
+        await backend.client.aclose()
+
+    def stored_keys(self) -> list[str]:
+        """Return the keys of the cluster's rooms."""
+        assert self.server is not None
+        keys = [key.removeprefix(f"{self.prefix}:") for key in self.server.keys(f"{self.prefix}:*")]
         return [key for key in keys if not key.startswith("{%nodes}:")]
 
 
 @contextlib.asynccontextmanager
-async def cluster(
-    url: str, timing: Timing = TIMING, engine: Engine | None = None
+async def running_nodes(
+    url: str, timing: Timing = TIMING, server: RedisServer | None = None
 ) -> AsyncIterator[Nodes]:
-    """Nodes that end with the test."""
-    nodes = Nodes(url, timing, engine)
+    """Create a cluster and stop all its nodes at the end."""
+    nodes = Nodes(url, timing, server)
     try:
         yield nodes
     finally:
-        for recorder in list(nodes.running):
-            await nodes.stop(recorder)
+        for node in list(nodes.running):
+            await nodes.stop(node)
+
+
+@contextlib.asynccontextmanager
+async def disconnected(node: RecordingNode) -> AsyncIterator[None]:
+    """Close a node's pub/sub connections and delay the reconnection until the end."""
+    backend, may_reconnect = node.redis, asyncio.Event()
+    client = backend.client
+    refresh_topology = client.refresh_topology
+
+    async def wait() -> None:
+        await may_reconnect.wait()
+        await refresh_topology()
+
+    client.refresh_topology = wait  # type: ignore[method-assign]
+    backend.pubsub.restart("disconnected by the test")
+    await wait_until(lambda: backend.outage != "")
+    yield
+    client.refresh_topology = refresh_topology  # type: ignore[method-assign]
+    may_reconnect.set()
+    await wait_available(node)

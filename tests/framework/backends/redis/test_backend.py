@@ -1,0 +1,277 @@
+"""The life of a node: outages, heartbeats, eviction, an orderly stop."""
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+
+import pytest
+
+from falcon_pachinko import BackendUnavailable
+from falcon_pachinko.backends.base import CURRENT_LEASE, Lease, Presence
+from falcon_pachinko.backends.redis.client import Operation
+from falcon_pachinko.backends.redis.script import MIN_STREAM_MS
+from falcon_pachinko.errors import LeaseLost
+from falcon_pachinko.history import History
+
+from ...support.backends import (
+    HISTORY,
+    TIMING,
+    WAIT_SECONDS,
+    Nodes,
+    RecordingNode,
+    announced,
+    text,
+    wait_available,
+    wait_for_result,
+    wait_until,
+)
+from ...support.redis_servers import RedisServer
+
+pytestmark = pytest.mark.engine
+
+
+async def test_during_an_outage_publishing_raises_and_the_node_gives_the_reason(
+    redis_server: RedisServer, a: RecordingNode
+) -> None:
+    await a.backend.subscribe("room", HISTORY)
+    redis_server.kill()
+    await wait_until(lambda: a.backend.outage != "")
+    with pytest.raises(BackendUnavailable) as raised:
+        await a.backend.publish("room", text("lost?"))
+    assert str(raised.value) == a.backend.outage
+    with pytest.raises(BackendUnavailable):
+        await a.backend.publish_direct(text("lost?"))
+    with pytest.raises(BackendUnavailable):
+        await a.backend.rooms("")
+    assert await a.backend.members("room") == []
+
+
+async def test_a_node_starts_without_redis_and_connects_later(
+    redis_server: RedisServer, nodes: Nodes
+) -> None:
+    redis_server.kill()
+    a = await nodes.start()
+    assert a.backend.outage
+    await a.backend.subscribe("room", HISTORY)
+    assert await a.backend.enter("room", announced("c1", "alice")) is True
+    assert await a.backend.members("room") == ["alice"]
+    redis_server.restart()
+    await wait_available(a)
+    assert await a.backend.members("room") == ["alice"]
+    await a.backend.publish("room", text("hello"))
+    await wait_until(lambda: a.got_last("room", "hello"))
+    assert a.resyncs == [("room", a.resyncs[0][1])]
+    assert a.history_losses == []
+
+
+async def test_a_frozen_server_is_noticed_in_time_and_nothing_is_lost_silently(
+    redis_server: RedisServer, a: RecordingNode, b: RecordingNode
+) -> None:
+    await a.backend.subscribe("room", HISTORY)
+    await b.backend.subscribe("room", HISTORY)
+    loop = asyncio.get_running_loop()
+    redis_server.pause()
+    try:
+        start = loop.time()
+        waiting = asyncio.create_task(
+            wait_until(lambda: bool(a.backend.outage and b.backend.outage))
+        )
+        uncertain = [
+            asyncio.ensure_future(a.backend.publish("room", text(f"uncertain {n}")))
+            for n in range(3)
+        ]
+        outcomes = await asyncio.gather(*uncertain, return_exceptions=True)
+        assert all(isinstance(outcome, BackendUnavailable) for outcome in outcomes)
+        await waiting
+        # NOTE: without traffic, a node checks four times within answer_seconds.
+        assert loop.time() - start < 1.25 * TIMING.answer_seconds + 1.0
+    finally:
+        redis_server.resume()
+    await wait_available(a, b)
+    await a.backend.publish("room", text("after"))
+    await wait_until(lambda: a.got_last("room", "after") and b.got_last("room", "after"))
+    # NOTE: the server got the others, too, and skipped them after their deadline.
+    assert a.texts("room") == b.texts("room") == ["after"]
+    assert a.history_losses == b.history_losses == []
+
+
+@pytest.mark.parametrize("kind", ["pubsub", "normal"])
+async def test_lost_connections_cause_no_loss_and_no_duplicates(
+    redis_server: RedisServer, a: RecordingNode, b: RecordingNode, kind: str
+) -> None:
+    for node in (a, b):
+        await node.backend.subscribe("room", HISTORY)
+    published: list[str] = []
+    with redis_server.connect() as client:
+        for number in itertools.count():
+            try:
+                await a.backend.publish("room", text(str(number)))
+                published.append(str(number))
+            except BackendUnavailable:
+                await wait_available(a)
+            if number % 50 == 20 and number < 200:
+                client.execute_command("CLIENT", "KILL", "TYPE", kind)
+            if number >= 300 and published[-1] == str(number):
+                break
+    await wait_until(
+        lambda: a.got_last("room", published[-1]) and b.got_last("room", published[-1])
+    )
+    for node in (a, b):
+        received = node.texts("room")
+        assert set(published) <= set(received)
+        assert received == sorted(set(received), key=int)
+        assert node.history_losses == []
+
+
+async def test_a_node_with_constant_joins_and_leaves_recovers_from_an_outage(
+    redis_server: RedisServer, a: RecordingNode
+) -> None:
+    for number in range(300):
+        await a.backend.subscribe(f"room{number}", None)
+    continues = True
+
+    async def join_and_leave() -> None:
+        for number in itertools.count():
+            if not continues:
+                return
+            presence = announced(f"c{number}", "alice")
+            entered = a.backend.enter(f"room{number % 300}", presence)
+            await asyncio.sleep(0)
+            await entered
+            await a.backend.leave(f"room{number % 300}", presence, grace=False)
+
+    clients = asyncio.create_task(join_and_leave())
+    redis_server.command("CLIENT", "KILL", "TYPE", "pubsub")
+    await wait_until(lambda: a.backend.outage != "")
+    await wait_available(a)
+    continues = False
+    await clients
+    nothing: list[str] = []
+    await wait_for_result(lambda: a.backend.rooms(""), nothing)
+
+
+async def test_a_node_that_was_frozen_beyond_its_expiry_returns_with_its_users(
+    nodes: Nodes, a: RecordingNode, b: RecordingNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for node in (a, b):
+        await node.backend.subscribe("room", HISTORY)
+    await a.backend.enter("room", announced("c1", "alice"))
+    send_heartbeat = a.redis.send_heartbeat
+    pending = asyncio.get_running_loop().create_future()
+    monkeypatch.setattr(a.redis, "send_heartbeat", lambda: pending)
+    await wait_until(lambda: b.got_last("room", "alice left"))
+    assert await b.backend.members("room") == []
+    monkeypatch.setattr(a.redis, "send_heartbeat", send_heartbeat)
+    pending.set_result([0])
+    await wait_until(lambda: b.got_last("room", "alice joined"))
+    await wait_available(a)
+    assert await b.backend.members("room") == ["alice"]
+
+
+async def test_a_node_whose_eviction_notice_is_lost_returns_with_its_users(
+    redis_server: RedisServer,
+    nodes: Nodes,
+    a: RecordingNode,
+    b: RecordingNode,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for node in (a, b):
+        await node.backend.subscribe("room", HISTORY)
+    await a.backend.enter("room", announced("c1", "alice"))
+    backend = a.redis
+    execute, was_lost = backend.client.execute, asyncio.Event()
+
+    async def lose_the_reply(operations: Sequence[Operation]) -> list[object]:
+        reply = await execute(operations)
+        if any(operation[0] == "heartbeat" for operation in operations):
+            monkeypatch.undo()
+            was_lost.set()
+            raise ConnectionError("the reply is lost")
+        return reply
+
+    monkeypatch.setattr(backend.client, "execute", lose_the_reply)
+    # NOTE: another node does this after the expiry of this one.
+    await b.redis.presence.evict(backend.presence.incarnation)
+    await asyncio.wait_for(was_lost.wait(), WAIT_SECONDS)
+    await wait_until(lambda: backend.outage != "")
+    await wait_available(a)
+    await wait_for_result(lambda: b.backend.members("room"), ["alice"])
+
+
+async def test_a_stopping_node_leaves_grace_periods_to_the_others(
+    nodes: Nodes, a: RecordingNode, b: RecordingNode
+) -> None:
+    for node in (a, b):
+        await node.backend.subscribe("room", HISTORY)
+    await a.backend.enter("room", announced("c1", "alice"))
+    await a.backend.enter("room", announced("c2", "bob"))
+    for presence in (announced("c1", "alice"), announced("c2", "bob")):
+        a.backend.leave("room", presence, grace=True)
+    a.backend.unsubscribe("room")
+    await nodes.stop(a)
+    assert await b.backend.enter("room", announced("c3", "bob")) is False
+    await wait_until(lambda: b.got_last("room", "alice left"))
+    assert await b.backend.members("room") == ["bob"]
+    assert "bob left" not in b.texts("room")
+
+
+async def test_no_keys_remain_after_all_members_have_left(
+    nodes: Nodes, a: RecordingNode, b: RecordingNode
+) -> None:
+    brief = History(messages=10, seconds=0.3)
+    for number in range(20):
+        node = a if number % 2 else b
+        await node.backend.subscribe(f"room {number}", brief if number % 3 else None)
+        presence = Presence(f"c{number}", f"user {number}", None, text("left"))
+        await node.backend.enter(f"room {number}", presence)
+        await node.backend.publish(f"room {number}", text("something"))
+        await node.backend.leave(f"room {number}", presence, grace=True)
+        node.backend.unsubscribe(f"room {number}")
+    redis_server = nodes.server
+    assert redis_server is not None
+    # NOTE: streams remain for nodes that are disconnected, and expire by themselves.
+    await wait_until(lambda: all(key.endswith(":s") for key in nodes.stored_keys()))
+    for key in nodes.stored_keys():
+        left_ms = redis_server.command("PTTL", f"{nodes.prefix}:{key}")
+        assert left_ms <= MIN_STREAM_MS
+        assert left_ms != -1
+    assert redis_server.keys(f"{nodes.prefix}:{{%nodes}}:r:*") == []
+
+
+async def test_a_worker_is_not_refused_after_redis_has_lost_its_tokens(
+    redis_server: RedisServer, nodes: Nodes, a: RecordingNode
+) -> None:
+    await a.backend.subscribe("room", HISTORY)
+    lease_key, tokens = (f"{nodes.prefix}:{{%nodes}}:{name}" for name in ("l:worker", "f"))
+    for lost_keys in ((lease_key,), (lease_key, tokens), ()):
+        lease = await a.backend.acquire("worker")
+        assert isinstance(lease, Lease)
+        reset = CURRENT_LEASE.set(lease)
+        try:
+            await a.backend.publish("room", text(str(lease.token)))
+        finally:
+            CURRENT_LEASE.reset(reset)
+        for key in lost_keys:
+            redis_server.command("DEL", key)
+    await wait_until(lambda: len(a.texts("room")) == 3)
+    assert a.texts("room") == sorted(a.texts("room"), key=int)
+
+
+async def test_publications_of_a_replaced_worker_are_refused(
+    a: RecordingNode, b: RecordingNode
+) -> None:
+    for node in (a, b):
+        await node.backend.subscribe("room", None)
+    soon = asyncio.get_running_loop().time() + 60
+    CURRENT_LEASE.set(Lease("announce", 2, soon))
+    await b.backend.publish("room", text("the new one"))
+    CURRENT_LEASE.set(Lease("announce", 1, soon))
+    with pytest.raises(LeaseLost):
+        await a.backend.publish("room", text("the old one"))
+    CURRENT_LEASE.set(Lease("announce", 3, 0.0))
+    with pytest.raises(LeaseLost, match="has expired"):
+        await a.backend.publish("room", text("one with an expired lease"))
+    CURRENT_LEASE.set(None)
+    await a.backend.publish("room", text("marker"))
+    await wait_until(lambda: b.got_last("room", "marker"))
+    assert b.texts("room") == ["the new one", "marker"]

@@ -1,0 +1,83 @@
+"""Clients of Redis: deadlines in the server's time, the script's cache, failover."""
+
+import asyncio
+
+import pytest
+
+from falcon_pachinko import BackendUnavailable
+from falcon_pachinko.backends.base import Presence
+from falcon_pachinko.backends.redis.client import SingleClient
+
+from ...support.backends import (
+    HISTORY,
+    Nodes,
+    RecordingNode,
+    announced,
+    running_nodes,
+    text,
+    wait_available,
+    wait_until,
+)
+from ...support.faulty_proxy import FaultyProxy
+from ...support.redis_servers import RedisServer, running_redis
+
+pytestmark = pytest.mark.engine
+
+
+async def test_a_changed_server_clock_loses_nothing(a: RecordingNode) -> None:
+    backend = a.redis
+    await backend.subscribe("room", HISTORY)
+    for number, hours in enumerate((1, -1)):
+        (server,) = backend.client.clock_offsets_ms
+        backend.client.clock_offsets_ms[server] += hours * 3_600_000
+        await backend.publish("room", text(str(number)))
+    await wait_until(lambda: a.texts("room") == ["0", "1"])
+    assert not backend.outage
+
+
+async def test_a_flushed_script_is_loaded_again(
+    redis_server: RedisServer, a: RecordingNode
+) -> None:
+    await a.backend.subscribe("room", HISTORY)
+    redis_server.command("SCRIPT", "FLUSH")
+    await a.backend.publish("room", text("hello"))
+    await wait_until(lambda: a.got_last("room", "hello"))
+
+
+async def test_a_server_that_became_a_replica_is_replaced(
+    redis_server: RedisServer, a: RecordingNode
+) -> None:
+    backend = a.redis
+    assert isinstance(backend.client, SingleClient)
+    await backend.subscribe("room", HISTORY)
+    with running_redis() as other:
+        redis_server.command("REPLICAOF", "127.0.0.1", other.port)
+        # NOTE: as if the address had been reassigned.
+        backend.client.pool.connection_kwargs["port"] = other.port
+        with pytest.raises(BackendUnavailable):
+            await backend.publish("room", text("refused"))
+        await wait_available(a)
+        await backend.publish("room", text("accepted"))
+        await wait_until(lambda: a.got_last("room", "accepted"))
+
+
+async def test_delayed_operations_of_an_expired_node_are_not_executed(
+    redis_server: RedisServer, nodes: Nodes, b: RecordingNode
+) -> None:
+    proxy = FaultyProxy(redis_server.port)
+    async with proxy.listening(), running_nodes(f"redis://127.0.0.1:{proxy.port}/0") as others:
+        others.prefix = nodes.prefix
+        a = await others.start()
+        for node in (a, b):
+            await node.backend.subscribe("room", HISTORY)
+        await a.backend.enter("room", announced("c1", "bob"))
+        await b.backend.enter("room", Presence("c2", "carol"))
+        proxy.to_server.clear()
+        assert await a.backend.enter("room", announced("c3", "alice")) is True
+        await wait_until(lambda: a.backend.outage != "")
+        await others.crash(a)
+        await wait_until(lambda: b.got_last("room", "bob left"))
+        proxy.release()
+        await asyncio.wait(proxy.tasks)
+        assert await b.backend.members("room") == ["carol"]
+    assert "alice joined" not in b.texts("room")

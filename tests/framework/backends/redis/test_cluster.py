@@ -1,0 +1,71 @@
+"""The client of a cluster: sharded pub/sub, servers that are unreachable during a recovery."""
+
+import asyncio
+
+import pytest
+import redis
+
+from ...support.backends import (
+    HISTORY,
+    WAIT_SECONDS,
+    running_nodes,
+    running_redis_cluster,
+    text,
+    wait_available,
+    wait_until,
+)
+
+pytestmark = pytest.mark.engine
+
+
+async def test_a_node_reconnects_with_all_its_rooms() -> None:
+    with running_redis_cluster() as url:
+        async with running_nodes(url) as nodes:
+            a = await nodes.start()
+            rooms = [f"room{number}" for number in range(30)]
+            for room in rooms:
+                await a.backend.subscribe(room, HISTORY)
+            with redis.RedisCluster.from_url(url.replace("+cluster", "")) as client:
+                killed = client.execute_command(
+                    "CLIENT KILL", "TYPE", "pubsub", target_nodes=redis.RedisCluster.ALL_NODES
+                )
+            assert killed
+            await wait_until(lambda: a.backend.outage != "")
+            await wait_available(a)
+            for room in rooms:
+                await a.backend.publish(room, text("received"))
+            await wait_until(lambda: all(a.got_last(room, "received") for room in rooms))
+
+
+async def test_a_room_whose_server_is_unreachable_during_a_recovery_is_subscribed_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    is_recovering, may_recover = asyncio.Event(), asyncio.Event()
+    with running_redis_cluster() as url:
+        async with running_nodes(url) as nodes:
+            a, b = await nodes.start(), await nodes.start()
+            backend = a.redis
+            client, presence = backend.client, backend.presence
+            open_connection, sync = client.open_pubsub_connection, presence.sync
+
+            async def refuse(server: str) -> None:
+                raise ConnectionRefusedError(f"{server} is unreachable")
+
+            async def wait(*, in_doubt: bool) -> None:
+                is_recovering.set()
+                await may_recover.wait()
+                await sync(in_doubt=in_doubt)
+
+            monkeypatch.setattr(presence, "sync", wait)
+            backend.pubsub.restart("disconnected by the test")
+            await asyncio.wait_for(is_recovering.wait(), WAIT_SECONDS)
+            monkeypatch.setattr(client, "open_pubsub_connection", refuse)
+            rooms = [f"room{number}" for number in range(30)]
+            for room in rooms:
+                await backend.subscribe(room, HISTORY)
+            monkeypatch.setattr(client, "open_pubsub_connection", open_connection)
+            may_recover.set()
+            await wait_available(a)
+            for room in rooms:
+                await b.backend.publish(room, text("received"))
+            await wait_until(lambda: all(a.got_last(room, "received") for room in rooms))

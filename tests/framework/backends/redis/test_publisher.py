@@ -1,0 +1,38 @@
+"""Publish-only access: its life, and the results of its operations."""
+
+import pytest
+
+from falcon_pachinko import BackendUnavailable
+from falcon_pachinko.backends.redis.publisher import RedisPublisher
+
+from ...support.backends import HISTORY, Nodes, RecordingNode, announced, text, wait_until
+from ...support.redis_servers import RedisServer
+
+pytestmark = pytest.mark.engine
+
+
+async def test_it_publishes_to_rooms_and_nodes(
+    redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode
+) -> None:
+    await a.backend.subscribe("room", HISTORY)
+    await a.backend.enter("room", announced("c1", "alice"))
+    publisher = RedisPublisher(redis_server.url, nodes.prefix, 1.0)
+    assert not publisher.is_open
+    await publisher.start()
+    assert publisher.is_open
+    assert await publisher.publish("room", text("stored")) == 2  # after the join message
+    assert await publisher.publish("room", text("ephemeral"), ephemeral=True) == 0
+    assert await publisher.publish("empty", text("nobody receives it")) == 0
+    assert await publisher.publish_to_nodes(text("direct")) == 2
+    assert await publisher.rooms("ro") == ["room"]
+    await wait_until(lambda: a.texts("room") == ["alice joined", "stored", "ephemeral"])
+    await wait_until(lambda: len(a.direct) == len(b.direct) == 1)
+    await publisher.aclose()
+    assert not publisher.is_open
+
+
+async def test_a_start_without_redis_raises_and_leaves_nothing_open() -> None:
+    publisher = RedisPublisher("redis://127.0.0.1:1", "app", 1.0)
+    with pytest.raises(BackendUnavailable, match=r"127\.0\.0\.1:1"):
+        await publisher.start()
+    assert not publisher.is_open

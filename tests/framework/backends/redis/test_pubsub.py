@@ -1,0 +1,63 @@
+"""Pub/sub connections: reconnection, invalid messages, slow reading."""
+
+import asyncio
+import itertools
+
+import pytest
+
+from falcon_pachinko import BackendUnavailable
+
+from ...support.backends import Nodes, RecordingNode, text, wait_available, wait_until
+from ...support.redis_servers import RedisServer
+
+pytestmark = pytest.mark.engine
+
+
+async def test_a_node_that_was_disconnected_for_slow_reading_gets_all_messages(
+    redis_server: RedisServer, a: RecordingNode, b: RecordingNode
+) -> None:
+    for node in (a, b):
+        await node.backend.subscribe("room", None)
+    redis_server.command("CONFIG", "SET", "client-output-buffer-limit", "pubsub 1 1 1")
+    for number in range(5):
+        try:
+            await a.backend.publish("room", text(str(number) + "x" * 100_000))
+        except BackendUnavailable:
+            await wait_available(a)
+    redis_server.command("CONFIG", "SET", "client-output-buffer-limit", "pubsub 0 0 0")
+    await wait_available(a, b)
+    await b.backend.publish("room", text("9"))
+    await wait_until(lambda: a.got_last("room", "9") and b.got_last("room", "9"))
+    assert a.texts("room") == b.texts("room")
+    assert [data[0] for data in a.texts("room")] == sorted({data[0] for data in a.texts("room")})
+
+
+async def test_an_invalid_message_is_logged_and_dropped(
+    redis_server: RedisServer, nodes: Nodes, a: RecordingNode, caplog: pytest.LogCaptureFixture
+) -> None:
+    await a.backend.subscribe("room", None)
+    for invalid in ("", "x", "a:b:c\n\n", "{\n", "e:1:0\n{bad json\nx"):
+        redis_server.command("PUBLISH", f"{nodes.prefix}:{{room}}", invalid)
+    await a.backend.publish("room", text("valid"))
+    await wait_until(lambda: a.got_last("room", "valid"))
+    assert a.backend.outage == ""
+    assert "is invalid and was dropped" in caplog.text
+
+
+async def test_a_room_that_is_subscribed_during_a_reconnection_receives_messages(
+    redis_server: RedisServer, a: RecordingNode
+) -> None:
+    rooms = (f"room{number}" for number in itertools.count())
+    loop = asyncio.get_running_loop()
+    subscribed = []
+    for _ in range(8):
+        redis_server.command("CLIENT", "KILL", "TYPE", "pubsub")
+        deadline = loop.time() + 0.15
+        while loop.time() < deadline:
+            subscribed.append(next(rooms))
+            await a.backend.subscribe(subscribed[-1], None)
+            await asyncio.sleep(0.002)
+    await wait_available(a)
+    for room in subscribed:
+        await a.backend.publish(room, text("received"))
+    await wait_until(lambda: all(a.got_last(room, "received") for room in subscribed))
