@@ -271,7 +271,7 @@ async def test_client_may_disconnect_before_the_application_starts(
         await asyncio.wait_for(ended.wait(), WAIT_SECONDS)
     assert all(connection.closed for connection in connections)
     assert len(app.ws_connection_manager) == 0
-    assert app.ws_connection_manager.rooms.members_by_room == {}
+    assert app.ws_connection_manager._registry.synced.members_by_room == {}
     assert not [record for record in caplog.records if record.exc_info]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import falcon.asgi
 
@@ -26,7 +26,7 @@ from .redis_servers import RedisServer
 class ChatRoom(WebSocketResource):
     """One room, in which each member can send any message."""
 
-    history: History | None = History(messages=50, seconds=60.0)
+    history: ClassVar[History | None] = History(messages=50, seconds=60.0)
 
     async def on_connect(
         self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, name: str, **params: Any
