@@ -1,4 +1,4 @@
-"""Create the local secret, remove copied caches and print the next steps."""
+"""Create the secret for development, remove caches and print the next steps."""
 
 import os
 import pathlib
@@ -16,9 +16,9 @@ try:
     with open(ENVIRONMENT_FILE, "x", encoding="ascii", opener=open_privately) as environment:
         environment.write(f"APP_ENVIRONMENT=development\nAPP_SECRET={secrets.token_urlsafe(48)}\n")
 except FileExistsError:
-    pass  # Hooks run again on an update of the project.
+    pass  # Hooks run again on an update from the template.
 
-# Cookiecutter also copies the caches of tools that ran in the template's folder.
+# Cookiecutter copies every file of the template's folder, including caches of tools.
 CACHES = {"__pycache__", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
 for path in sorted(pathlib.Path().rglob("*")):
     if path.name in CACHES and ".venv" not in path.parts:
@@ -26,9 +26,9 @@ for path in sorted(pathlib.Path().rglob("*")):
 
 print(
     """\
-What is left to do:
+Next steps:
 
     cd {{ cookiecutter.project_slug }}
-    make run     # serves it on http://127.0.0.1:8000
-    make test    # runs its tests"""
+    make run     # serve on http://127.0.0.1:8000
+    make test    # run the tests"""
 )

@@ -1,4 +1,4 @@
-"""Refuse answers that cannot give a working project, with one sentence each.
+"""Refuse answers from which no working project can be generated, each with one sentence.
 
 Cookiecutter renders this file before it runs it, so the answers arrive as JSON in a raw string:
 JSON writes a quote as `\\"`, which does not end a raw string, and everything else as ASCII.
@@ -28,7 +28,7 @@ DISTRIBUTIONS = frozenset(
     """.split()  # noqa: SIM905 - a list would be a screenful
 )
 MODULES_OF_OTHER_NAMES = frozenset({"attr", "dotenv", "jwt", "mypyc", "rpds", "ruamel", "yaml"})
-# Modules of any supported Python; the running one may lack some.
+# Modules of any supported Python; the Python that runs this may have only some of them.
 STANDARD_LIBRARY = sys.stdlib_module_names | frozenset(
     """
     aifc annotationlib asynchat asyncore audioop cgi cgitb chunk compression crypt distutils imghdr
@@ -43,14 +43,14 @@ TAKEN_MODULES = frozenset(
     | STANDARD_LIBRARY
 )
 RESOURCE_MODULES = frozenset({"contract", "health", "page", "session"})
-# Windows cannot create files with these names and any extension.
+# Windows reserves these file names, with any extension.
 DEVICES = frozenset(
     {"aux", "con", "nul", "prn"}
     | {f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)}
 )
 
 SLUG_LIMIT_CHARACTERS = 100
-# Leaves space for a room's name, and fits on a line of code with all quotes escaped.
+# Leaves space for a room name, and for a line of source code with each quote escaped.
 ROOM_PREFIX_LIMIT_BYTES = 40
 
 
@@ -117,39 +117,39 @@ def is_room_prefix(prefix: str) -> bool:
     return is_line(prefix) and 1 <= len(prefix.encode()) <= ROOM_PREFIX_LIMIT_BYTES
 
 
-# (the answer's key, its name, its check, the accepted values)
+# (the key of the answer, its name, its check, the accepted values)
 CHECKS = (
-    ("project_name", "project's name", is_filled_line, "some text on one line"),
+    ("project_name", "project name", is_filled_line, "some text on one line"),
     (
-        # cookiecutter.json replaces an invalid slug with a harmless one, because Cookiecutter creates
-        # the folder before this check, and removes it after a refusal.
+        # cookiecutter.json replaces a slug with other characters by a harmless one, so that the
+        # folder that Cookiecutter creates, and removes again, lies in the output folder.
         "__project_slug_as_answered",
-        "project's slug",
+        "project slug",
         is_slug,
-        f"at most {SLUG_LIMIT_CHARACTERS} letters, digits, '-', '_' and '.' that begin and end "
-        "with a letter or digit and are the name of no dependency and no Windows device",
+        f"at most {SLUG_LIMIT_CHARACTERS} letters, digits, '-', '_' and '.', beginning and ending "
+        "with a letter or digit, and not the name of a dependency or a Windows device",
     ),
     (
         "package_name",
-        "package's name",
+        "package name",
         is_package,
-        "lower-case ASCII letters, digits and '_' that begin with a letter and are no keyword, "
-        "not 'tests' and the name of no dependency and no module of Python's",
+        "lower-case ASCII letters, digits and '_', beginning with a letter, and not a keyword, "
+        "'tests' or the name of a dependency or a standard module",
     ),
     ("description", "description", is_line, "text on one line"),
-    ("author_name", "author's name", is_filled_line, "some text on one line"),
+    ("author_name", "author name", is_filled_line, "some text on one line"),
     (
         "author_email",
-        "author's e-mail address",
+        "author e-mail address",
         is_email_address,
         "one address such as name@example.com, or nothing",
     ),
     (
         "resource_name",
-        "resource's name",
+        "resource name",
         is_resource,
-        "a CamelCase name of ASCII letters and digits such as ChatRoom that is no keyword, no "
-        "Windows device and not WebSocket, Contract, Health, Page or Session",
+        "a CamelCase name of ASCII letters and digits such as ChatRoom, and not a keyword, a "
+        "Windows device, WebSocket, Contract, Health, Page or Session",
     ),
     (
         "websocket_path",

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
+
+from .framework.schema.asyncapi_rules import problems_of
 
 BOUND_SECONDS = 240
 PACKAGES = ("@asyncapi/parser@3.6.3", "typescript@7.0.2")
@@ -135,3 +138,46 @@ def test_page_scripts_match_their_types(tools: Path, baked: Callable[..., Path])
         )
     )
     assert run(tools, "npx", "--no-install", "tsc", "--project", ".") == ""
+
+
+def test_the_document_of_a_project_conforms_to_the_official_schema(
+    baked: Callable[..., Path], default_or_far: dict[str, str]
+) -> None:
+    document = yaml.safe_load((baked(**default_or_far) / "asyncapi.yaml").read_text("utf-8"))
+    assert problems_of(document) == []
+
+
+# Settings that determine the server of the document, as JSON.
+SERVERS = (
+    {},
+    {"host": "0.0.0.0", "port": 80},
+    {"host": "::1"},
+    {"host": "chat.local"},
+    {"public_origin": "https://Chat.example.com:443"},
+    {"public_origin": "http://chat.example.com:8080"},
+)
+
+# A program that prints the document for each of them.
+DESCRIBE = """
+import json, sys
+from chat_service.app import create_app
+from chat_service.contract import describe
+from chat_service.settings import Settings
+
+common = {"_env_file": None, "environment": "production", "secret": "x" * 48}
+for given in json.loads(sys.argv[1]):
+    settings = Settings(**common, **given)
+    print(json.dumps(describe(create_app(settings), settings)))
+"""
+
+
+@pytest.mark.timeout(300)  # the environment is made first
+def test_the_document_conforms_to_the_official_schema_with_any_server(
+    lent_python: Path, run: Callable[..., str], baked: Callable[..., Path]
+) -> None:
+    project = baked()
+    command = (lent_python, "-c", DESCRIBE, json.dumps(SERVERS))
+    documents = run(project, *command, PYTHONPATH=project / "src").splitlines()
+    assert len(documents) == len(SERVERS)
+    for document in documents:
+        assert problems_of(json.loads(document)) == []

@@ -1,4 +1,4 @@
-"""What the tests share: settings of their own, the service in another process, and its clients."""
+"""Fixtures of all tests: settings, the service in this or another process, and clients."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["falcon_pachinko.testing.fixtures"]
 
-# The bound of every wait. Nothing takes nearly as long, even on a busy machine.
+# The bound of every wait; no step takes nearly as long, even on a busy machine.
 WAIT_SECONDS = 20.0
 
 PACKAGE = settings.__name__.partition(".")[0]
@@ -52,20 +52,20 @@ Join = Callable[..., Awaitable[testing.Client]]
 
 
 class Client(testing.Client):
-    """One connection to one room, as a browser's tab has it."""
+    """A connection to one room, like that of a browser tab."""
 
     users: Sequence[str] = ()
     connection: str = ""
 
     async def expect(self, message_type: str, **payload: object) -> None:
-        """Assert what the next message is, wherever it stands; so nothing else came before."""
+        """Assert the type and the payload of the next message, ignoring its position."""
         message = await self.receive()
         message.pop("id", None)
         assert message == {"type": message_type, "payload": payload}
 
 
 class Server:
-    """The service in a process of its own, with all that it prints."""
+    """The service in a process of its own, with its output."""
 
     def __init__(self, process: subprocess.Popen[str], websocket_path: str) -> None:
         self.process = process
@@ -74,7 +74,7 @@ class Server:
         self.may_print_tracebacks = False
         self.lines: list[str] = []
         self.printed = threading.Condition()
-        # NOTE: a pipe that nobody reads fills up, and then the service stands still.
+        # NOTE: a full pipe would block the service, so a thread reads it.
         self.reader = threading.Thread(target=self.read_output, daemon=True)
         self.reader.start()
 
@@ -88,32 +88,32 @@ class Server:
             self.printed.notify_all()
 
     def output(self) -> str:
-        """All that the process has printed so far."""
+        """Return the output of the process so far."""
         with self.printed:
             return "".join(self.lines)
 
     def wait_serving(self) -> None:
-        """Wait until the service says at which address it serves."""
+        """Wait until the service has printed its address."""
         deadline = time.monotonic() + WAIT_SECONDS
         with self.printed:
             while not (found := re.search(r"running on (http://\S+)", "".join(self.lines))):
-                assert self.process.poll() is None, f"it has ended:\n{''.join(self.lines)}"
-                assert self.printed.wait(deadline - time.monotonic()), "it does not start"
+                assert self.process.poll() is None, f"the service has ended:\n{''.join(self.lines)}"
+                assert self.printed.wait(deadline - time.monotonic()), "the service does not start"
         self.url = found[1]
 
     async def wait_ended(self) -> int:
-        """Wait until the process has ended and all that it has printed is here."""
+        """Wait for the end of the process and of its output; return its status."""
 
         def wait() -> int:
             status = self.process.wait(WAIT_SECONDS)
             self.reader.join(WAIT_SECONDS)
             return status
 
-        # NOTE: in a thread, because clients of this process take part in an orderly end.
+        # NOTE: in a thread, because clients in this process take part in the shutdown.
         return await asyncio.to_thread(wait)
 
     def stop(self) -> None:
-        """End the process, by force where it does not listen."""
+        """Terminate the process, and kill it if it does not end."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -127,11 +127,11 @@ class Server:
 
     @property
     def ws_url(self) -> str:
-        """The address below which rooms are."""
+        """The WebSocket URL without the name of a room."""
         return self.url.replace("http:", "ws:", 1) + self.websocket_path
 
     async def sign_in(self, name: str) -> str:
-        """A token for a user of this name."""
+        """Sign in by name and return the token."""
         async with httpx.AsyncClient(trust_env=False, timeout=WAIT_SECONDS) as client:
             response = await client.post(f"{self.url}/session", json={"name": name})
         assert response.status_code == 201, response.text
@@ -147,7 +147,7 @@ class Server:
         cookies: Mapping[str, str] | None = None,
         origin: str | None = None,
     ) -> AsyncIterator[Client]:
-        """Connect to a room; nothing is read yet."""
+        """Connect to a room; nothing has been received yet."""
         path = f"{self.websocket_path}/{quote(room, safe='')}"
         async with testing.connect(
             self.url.replace("http:", "ws:", 1) + path,
@@ -162,7 +162,7 @@ class Server:
 
     @asynccontextmanager
     async def join(self, name: str, room: str) -> AsyncIterator[Client]:
-        """Sign in, connect to a room, and read the welcome and who is there."""
+        """Sign in, connect to a room, and receive its first three messages."""
         async with self.connect(room, await self.sign_in(name)) as client:
             await client.expect("serverSystemMessage", text=f"Welcome {name} to room '{room}'!")
             state = await client.receive()
@@ -178,7 +178,7 @@ class Server:
 
 @functools.cache
 def declaration_at() -> Callable[[str], Declaration | None]:
-    """What the service declares to send at a path; for clients of another process."""
+    """Return a function from a path to its declared messages, for clients of another process."""
     return testing.declarations(app.create_app(settings.Settings.model_construct()))
 
 
@@ -186,7 +186,7 @@ def declaration_at() -> Callable[[str], Declaration | None]:
 def running(
     folder: Path, websocket_path: str, command: tuple[str, ...], variables: dict[str, str]
 ) -> Iterator[Server]:
-    """Run the service in a folder and an environment without anything of ours."""
+    """Run the service in a folder, with an environment of its own."""
     inherited = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
     environment = {name: os.environ[name] for name in inherited if name in os.environ} | {
         "PYTHONPATH": str(SOURCES),
@@ -216,7 +216,7 @@ def running(
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the tests may have set something for the service."""
+    """Remove the settings in the environment of the test run."""
     for name in os.environ:
         if name.upper().startswith(settings.ENV_PREFIX):
             monkeypatch.delenv(name)
@@ -224,19 +224,19 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def check_contract() -> bool:
-    """Let every client fail that is told what the resource does not declare."""
+    """Let a client fail if it receives an undeclared message."""
     return True
 
 
 @pytest.fixture(scope="session")
 def secret() -> str:
-    """What signs the tokens in all tests."""
+    """The secret of all tests."""
     return SECRET
 
 
 @pytest.fixture
 def make_settings() -> MakeSettings:
-    """Settings for tests, with some of them given; no file is read."""
+    """Create settings for tests from some values; no file is read."""
 
     def make_settings(**given: Any) -> settings.Settings:
         values = {"_env_file": None, "environment": "test", "secret": SECRET} | given
@@ -247,7 +247,7 @@ def make_settings() -> MakeSettings:
 
 @pytest.fixture(scope="session")
 def websocket_path() -> str:
-    """Where the application serves WebSockets; the name of a room follows it."""
+    """The path of the chat's WebSocket route, without the name of a room."""
     application = app.create_app(settings.Settings.model_construct())
     resource_class = "{{ cookiecutter.__resource_class }}"
     [template] = [
@@ -260,19 +260,19 @@ def websocket_path() -> str:
 
 @pytest.fixture
 def room() -> str:
-    """A room that no other test uses."""
+    """The name of a room that no other test uses."""
     return uuid.uuid4().hex
 
 
 @pytest.fixture
 async def chat(run_app: RunApp, make_settings: MakeSettings) -> Running:
-    """The service inside this process, without a port."""
+    """The service inside the test process, without a port."""
     return await run_app(app.create_app(make_settings()), **WEBSOCKET_OPTIONS)
 
 
 @pytest.fixture
 def join(chat: Running, open_client: OpenClient, websocket_path: str, room: str) -> Join:
-    """Connect to the room inside this process as somebody; what newcomers are told has been read."""
+    """Connect a user to the room inside the test process, and receive the first messages."""
 
     async def join(name: str, **options: Any) -> testing.Client:
         token = auth.issue_token(auth.User(name), SECRET, 60)
@@ -286,7 +286,7 @@ def join(chat: Running, open_client: OpenClient, websocket_path: str, room: str)
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, websocket_path: str) -> Iterator[Server]:
-    """One service that many tests share, each with rooms of its own."""
+    """A service in a process of its own; tests share it, each with its own rooms."""
     with running(tmp_path_factory.mktemp("server"), websocket_path, (), {}) as server:
         server.wait_serving()
         yield server
@@ -294,7 +294,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, websocket_path: str) -> Ite
 
 @pytest.fixture
 def start(tmp_path: Path, websocket_path: str) -> Iterator[Callable[..., Server]]:
-    """Start the service with some settings, or another Python command, and do not wait for it."""
+    """Start the service with some settings, or another Python command, without waiting."""
     with ExitStack() as stack:
 
         def start(*command: str, **variables: str) -> Server:

@@ -1,1 +1,1 @@
-"""A chat service over WebSockets; :mod:`.app` is the map of the program."""
+"""A chat service over WebSockets; :mod:`.app` creates its parts."""

@@ -11,7 +11,7 @@
     "session": ["SessionResource"],
     cookiecutter.__resource_module: ["ROOM_PREFIX", cookiecutter.__resource_class],
 } -%}
-"""The map of the program: makes every object and joins them."""
+"""The composition root: :func:`create_app` creates every object and connects them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .headers import SecurityHeadersMiddleware
 {%- for module in resources | sort %}
 {{ import_line(module, resources[module]) }}
 {%- endfor %}
-from .settings import Settings
+from .settings import Settings, check_processes
 from .workers import announce
 
 __all__ = ["ROOM_PREFIX", "create_app"]
@@ -38,7 +38,7 @@ WEB_FOLDER = Path(__file__).parent / "web"
 
 
 def create_app(settings: Settings) -> App:
-    """Make the application that these settings describe."""
+    """Create the application for these settings."""
     secret = settings.secret.get_secret_value()
     app = install(
         falcon.asgi.App(middleware=[SecurityHeadersMiddleware(), AuthMiddleware(secret)]),
@@ -47,12 +47,12 @@ def create_app(settings: Settings) -> App:
     )
     manager = app.ws_connection_manager
 
-    app.resp_options.xml_error_serialization = False  # errors are JSON, whatever a browser prefers
+    app.resp_options.xml_error_serialization = False  # errors are always JSON
 
     app.add_route("/", PageResource(WEB_FOLDER / "index.html"))
     app.add_route("/docs", PageResource(WEB_FOLDER / "docs.html"))
     app.add_route("/health", HealthResource())
-    app.add_route("/ready", ReadyResource(manager.backend, settings.workers))
+    app.add_route("/ready", ReadyResource(manager.backend, check_processes(settings)))
     app.add_static_route("/static", WEB_FOLDER)
     if not settings.production:
         app.add_route("/session", SessionResource(secret, settings.token_lifetime_seconds))

@@ -1,4 +1,4 @@
-"""Who is calling: signed tokens, and the middleware that reads them."""
+"""Authentication: signed tokens, and the middleware that reads them."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ ALGORITHM = "HS256"
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody who is signed in. The name tells users apart: two users never share one."""
+    """A signed-in user, identified by a unique name."""
 
     name: str
 
 
 def issue_token(user: User, secret: str, lifetime_seconds: int) -> str:
-    """A token that says who holds it, for so long (RFC 7519)."""
+    """Return a signed token for a user (JWT, RFC 7519)."""
     now = int(time.time())
     claims = {"sub": user.name, "iat": now, "exp": now + lifetime_seconds}
     return jwt.encode(claims, secret, algorithm=ALGORITHM)
 
 
 async def authenticate(token: str, secret: str) -> User | None:
-    """Tell who holds a token; ``None`` if it is not good (any more).
+    """Return the user of a token; ``None`` if the token is invalid or expired.
 
-    This is the seam for an identity provider. Where a token is none of our own, verify it as one of
-    the provider's, for instance with ``jwt.PyJWKClient(...)`` and ``algorithms=["RS256"]`` with the
-    audience and the issuer that you expect, and make the ``User`` of its claims: README.md shows how.
-    Everything else of the program only asks for ``req.context.user``.
+    This is the place to add an identity provider: verify its tokens here, for instance with
+    ``jwt.PyJWKClient(...)``, ``algorithms=["RS256"]`` and the expected audience and issuer, and
+    create the ``User`` from their claims (README.md shows how). The rest of the program only reads
+    ``req.context.user``.
     """
     try:
         claims = jwt.decode(
@@ -44,9 +44,9 @@ async def authenticate(token: str, secret: str) -> User | None:
 
 
 class AuthMiddleware:
-    """Sets ``req.context.user`` for HTTP requests and WebSocket handshakes: a ``User`` or ``None``.
+    """Set ``req.context.user`` of HTTP requests and WebSocket handshakes to a ``User`` or ``None``.
 
-    The token comes in ``Authorization: Bearer ...`` (programs) or in the cookie ``session``
+    The token is read from ``Authorization: Bearer ...`` (programs) or from the cookie ``session``
     (browsers, which cannot set a header on a WebSocket).
     """
 
@@ -56,17 +56,17 @@ class AuthMiddleware:
     async def process_request(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response | None
     ) -> None:
-        """Falcon calls this before each HTTP request is routed."""
+        """Authenticate an HTTP request before it is routed."""
         token = token_of(req)
         req.context.user = None if token is None else await authenticate(token, self.secret)
 
     async def process_request_ws(self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket) -> None:
-        """Falcon calls this before each WebSocket handshake is routed."""
+        """Authenticate a WebSocket handshake before it is routed."""
         await self.process_request(req, None)
 
 
 def token_of(req: falcon.asgi.Request) -> str | None:
-    """The token that a request carries; the header counts more than the cookie."""
+    """Return the token of a request; the header takes precedence over the cookie."""
     scheme, _, token = (req.get_header("Authorization") or "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()

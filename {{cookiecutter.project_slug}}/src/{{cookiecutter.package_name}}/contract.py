@@ -1,4 +1,4 @@
-"""The contract with clients, made of the routed resources and the settings."""
+"""The contract with clients: an AsyncAPI document, generated from the routes and the settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from falcon_pachinko.schema import asyncapi
 from .auth import COOKIE_NAME
 from .settings import Settings
 
-# Raise it when clients have to change.
+# Increase it when clients must change.
 VERSION = "1.0.0"
 
 INFO = {
@@ -31,32 +31,32 @@ SECURITY_SCHEMES = {
         "type": "httpApiKey",
         "in": "cookie",
         "name": COOKIE_NAME,
-        "description": "For browsers, which cannot set a header on a WebSocket. It holds the same"
+        "description": "For browsers, which cannot set a header on a WebSocket. It contains the same"
         " token.",
     },
 }
 
 
 def describe(app: App, settings: Settings) -> dict[str, Any]:
-    """The AsyncAPI document of an application that these settings serve."""
+    """Return the AsyncAPI document of an application with these settings."""
     return asyncapi.describe(
         app,
         info=INFO,
-        servers={settings.environment: server_of(settings)},
+        servers={settings.environment: server_object(settings)},
         security_schemes=SECURITY_SCHEMES,
     )
 
 
-def server_of(settings: Settings) -> dict[str, Any]:
-    """Where clients reach the service: AsyncAPI's Server Object."""
+def server_object(settings: Settings) -> dict[str, Any]:
+    """Return the address for clients, as an AsyncAPI Server Object."""
     scheme, _, host = settings.public_origin.partition("://")
     if not host:
-        scheme, host = "http", f"{reachable(settings.host)}:{settings.port}"
+        scheme, host = "http", f"{url_host(settings.host)}:{settings.port}"
     return {"host": host, "protocol": scheme.replace("http", "ws")}
 
 
-def reachable(host: str) -> str:
-    """A host as it stands in an address; who listens everywhere is reached as localhost, too."""
+def url_host(host: str) -> str:
+    """Return a listening address as the host of a URL; ``localhost`` for the unspecified address."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

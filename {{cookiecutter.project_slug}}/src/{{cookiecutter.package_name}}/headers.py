@@ -1,4 +1,4 @@
-"""Headers that every response carries."""
+"""Security headers of every HTTP response."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import falcon.asgi
 
-# SECURITY: scripts and styles come from our own files only, and nobody may frame the page, so that
-#   text that found its way into the page as markup could still not run.
+# SECURITY: scripts and styles are loaded from this service only, and no page may frame another, so
+#   that text injected into a page as markup still cannot run.
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -24,7 +24,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
 
 
 class SecurityHeadersMiddleware:
-    """Tells browsers to be strict."""
+    """Add the security headers, and ``Cache-Control: no-cache`` where a resource sets none."""
 
     async def process_response(
         self,
@@ -33,7 +33,7 @@ class SecurityHeadersMiddleware:
         resource: Any,
         req_succeeded: bool,
     ) -> None:
-        """Falcon calls this before each response is sent."""
+        """Add the headers before a response is sent."""
         resp.set_header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         resp.set_header("X-Content-Type-Options", "nosniff")
         resp.set_header("Referrer-Policy", "same-origin")

@@ -1,10 +1,10 @@
-"""The wire contract: every message that the service understands or sends.
+"""The wire contract: every message that the service receives or sends.
 
-Both ways a message is ``{"type": "...", "payload": {...}}``. The class of a server's message gives
-its type, ``ServerNewMessage`` is sent as ``serverNewMessage``, and its fields are the payload.
+In both directions a message is ``{"type": "...", "payload": {...}}``. The class of a server message
+determines its type (``ServerNewMessage`` is sent as ``serverNewMessage``), its fields are the payload.
 
-``asyncapi.yaml`` and the types of the web client are made of what stands here, docstrings and
-descriptions too: ``make asyncapi`` writes them, and a test fails where they are out of date.
+``asyncapi.yaml`` and the types of the web client are generated from this module, including docstrings
+and descriptions. ``make asyncapi`` writes them; a test fails if they are out of date.
 """
 
 from __future__ import annotations
@@ -18,78 +18,76 @@ from falcon_pachinko import Message
 RoomName = Annotated[
     str,
     msgspec.Meta(
-        description="The room's name, percent-encoded: 1 byte or more of UTF-8 without control"
-        " characters. Nobody has to make a room first; it is there while somebody is in it.",
+        description="The room's name, percent-encoded: at least 1 byte of UTF-8 without control"
+        " characters. A room needs no creation; it exists while a client is in it.",
         examples=["general"],
     ),
 ]
-UserName = Annotated[str, msgspec.Meta(description="Who it is.", examples=["Alice"])]
+UserName = Annotated[str, msgspec.Meta(description="The user's name.", examples=["Alice"])]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000, examples=["Hello everyone!"])]
 
 
 class SendMessage(msgspec.Struct, frozen=True):
-    """Payload of ``clientSendMessage``: say something to the room."""
+    """Payload of ``clientSendMessage``: a text for the room."""
 
     text: Text
 
 
 class NoPayload(msgspec.Struct, frozen=True):
-    """Payload of ``clientStartTyping`` and ``clientStopTyping``: nothing."""
+    """Payload of ``clientStartTyping`` and ``clientStopTyping``: empty."""
 
 
 class ServerSystemMessage(Message, frozen=True):
-    """The service says something to one user, such as a welcome."""
+    """A message from the service to one user, such as a welcome."""
 
     text: Annotated[str, msgspec.Meta(examples=["Welcome Bob to room 'general'!"])]
 
 
 class ServerRoomState(Message, frozen=True):
-    """Who is in the room, told to each newcomer."""
+    """The users in the room, sent to each joining client."""
 
     users: Annotated[
         list[str],
         msgspec.Meta(
-            description="Each user once; the newcomer comes last.", examples=[["Alice", "Bob"]]
+            description="Each user once; the joining user is last.", examples=[["Alice", "Bob"]]
         ),
     ]
-    you: Annotated[
-        str, msgspec.Meta(description="The newcomer's own name there.", examples=["Bob"])
-    ]
+    you: Annotated[str, msgspec.Meta(description="The joining user's name.", examples=["Bob"])]
 
 
 class ServerUserJoined(Message, frozen=True):
-    """A user has come: the first connection of this user in the room."""
+    """A user has joined: the user's first connection to the room is open."""
 
     user: UserName
 
 
 class ServerUserLeft(Message, frozen=True):
-    """A user has gone: the last connection of this user in the room has ended."""
+    """A user has left: the user's last connection to the room has ended."""
 
     user: UserName
 
 
 class ServerNewMessage(Message, frozen=True):
-    """A user has said something."""
+    """A user has sent a message to the room."""
 
     user: UserName
     text: Text
 
 
 class ServerUserTyping(Message, frozen=True):
-    """A user has begun or stopped to type."""
+    """A user has started or stopped typing."""
 
     user: UserName
     is_typing: bool
 
 
 class ServerSystemAnnouncement(Message, frozen=True):
-    """The service says something to everybody."""
+    """An announcement from the service to all rooms."""
 
     text: Annotated[str, msgspec.Meta(examples=["System maintenance is scheduled for 2 AM UTC."])]
 
 
-# What the chat sends: one that is missing here fails a test by its name.
+# What the chat sends. A test that receives a message missing here fails with its type.
 SERVER_MESSAGES = (
     ServerSystemMessage,
     ServerRoomState,
@@ -100,10 +98,10 @@ SERVER_MESSAGES = (
     ServerSystemAnnouncement,
 )
 
-# Why the chat closes a connection, besides the framework's own reasons.
+# Close codes of the chat, in addition to the framework's.
 BAD_ROOM_NAME = 4400
 NOT_SIGNED_IN = 4401
 CLOSE_CODES = {
-    BAD_ROOM_NAME: "no room can have this name",
+    BAD_ROOM_NAME: "the room name is invalid",
     NOT_SIGNED_IN: "the user is not signed in",
 }

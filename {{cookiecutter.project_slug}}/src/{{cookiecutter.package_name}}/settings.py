@@ -1,8 +1,15 @@
-"""The settings: the only place that reads the environment and the file ``.env``."""
+"""The settings: the only module that reads the environment, ``.env`` and the server's command line."""
 
 from __future__ import annotations
 
+import ast
 import ipaddress
+import logging
+import os
+import shlex
+import sys
+from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Literal
 
 import jwt
@@ -16,20 +23,30 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from falcon_pachinko import History, RegistrationError
-from falcon_pachinko.backends import backend_from_url
+from falcon_pachinko import ConfigurationError, History
+from falcon_pachinko.backends import backend_from_url, check_backend_url
 from falcon_pachinko.backends.base import Backend, Timing
 from falcon_pachinko.route_config import is_origin
 
+logger = logging.getLogger(__name__)
+
+PACKAGE = __name__.partition(".")[0]
 ENV_PREFIX = "APP_"
 DEVELOPMENT_SECRET = "for-development-only-this-secret-is-known-to-everybody"
+# SECURITY: an error text shows the value of any other setting.
+CONFIDENTIAL = frozenset({"APP_SECRET", "APP_BACKEND_URL"})
 
 # RFC 7518 section 3.2: a key for HS256 has at least the 256 bits of its hash.
 MIN_SECRET_BYTES = 32
+NEW_SECRET = """python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"""
+
+# ASGI servers that accept a number of processes on their command line.
+SERVERS = frozenset({"granian", "gunicorn", "hypercorn", "uvicorn"})
+GUNICORN_CONFIGURATION = "gunicorn.conf.py"
 
 
 class Settings(BaseSettings):
-    """Each setting is read from ``APP_<NAME>``: the environment first, then ``.env``, then the default."""
+    """The settings, each read from ``APP_<NAME>`` in the environment, else in ``.env``, else the default."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
@@ -43,7 +60,7 @@ class Settings(BaseSettings):
 
     environment: Literal["development", "test", "production"] = "development"
     host: str = "127.0.0.1"
-    port: int = Field(default=8000, ge=0, le=65535)  # 0 takes a free one
+    port: int = Field(default=8000, ge=0, le=65535)  # 0: any free port
     secret: SecretStr = SecretStr(DEVELOPMENT_SECRET)
     log_level: Literal["critical", "error", "warning", "info", "debug", "trace"] = "info"
     public_origin: str = ""
@@ -59,7 +76,7 @@ class Settings(BaseSettings):
         default=1, gt=0, validation_alias=AliasChoices("app_workers", "web_concurrency")
     )
     backend_url: SecretStr = SecretStr("")
-    backend_prefix: str = Field(default=__name__.partition(".")[0], pattern=r"^[\w.-]{1,200}$")
+    backend_prefix: str = Field(default=PACKAGE, pattern=r"^[\w.-]{1,200}$")
     history_messages: int = Field(default=100, ge=0)
     history_seconds: float = Field(default=300.0, gt=0, allow_inf_nan=False)
     presence_grace_seconds: float = Field(default=5.0, ge=0, allow_inf_nan=False)
@@ -68,19 +85,19 @@ class Settings(BaseSettings):
 
     @property
     def production(self) -> bool:
-        """Whether strangers use it: then there is no sign-in by name, and the secret must be one."""
+        """Whether the service is public: no sign-in by name, and a secret of its own is required."""
         return self.environment == "production"
 
     @property
     def history(self) -> History | None:
-        """What a room keeps for clients that come back; ``None`` where it keeps nothing."""
+        """The messages kept per room for reconnecting clients; ``None`` for no history."""
         if not self.history_messages:
             return None
         return History(messages=self.history_messages, seconds=self.history_seconds)
 
     @property
     def timing(self) -> Timing:
-        """How patient the processes are with each other."""
+        """The grace period of users, and the heartbeat and the expiry of nodes."""
         return Timing(
             grace_seconds=self.presence_grace_seconds,
             heartbeat_seconds=self.presence_heartbeat_seconds,
@@ -88,14 +105,14 @@ class Settings(BaseSettings):
         )
 
     def make_backend(self) -> Backend:
-        """What joins this process with others, if a URL says where."""
+        """Create the backend: over Redis if a URL is set, else in memory."""
         url = self.backend_url.get_secret_value()
         return backend_from_url(url, prefix=self.backend_prefix, timing=self.timing)
 
     @field_validator("allowed_origins", "trusted_proxies", mode="before")
     @classmethod
     def split_at_commas(cls, value: object) -> object:
-        """``https://a.example, https://b.example`` is two origins."""
+        """Split a comma-separated text, such as ``https://a.example, https://b.example``."""
         if not isinstance(value, str):
             return value
         return tuple(part.strip() for part in value.split(",") if part.strip())
@@ -103,28 +120,21 @@ class Settings(BaseSettings):
     @field_validator("public_origin")
     @classmethod
     def check_public_origin(cls, origin: str) -> str:
-        """It is what a browser shows before the path, without a default port."""
-        origin = without_default_port(origin.lower())
-        if origin and not (is_origin(origin) and origin.startswith("http")):
-            raise ValueError(f"{origin!r} is no origin: write it like https://chat.example.com")
-        return origin
+        """Accept an HTTP origin, and remove a default port."""
+        return check_origin(origin, "http") if origin else origin
 
     @field_validator("allowed_origins")
     @classmethod
     def check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        """An origin is what a browser sends in the header of that name."""
-        origins = tuple(without_default_port(origin.lower()) for origin in origins)
-        for origin in origins:
-            if origin != "*" and not is_origin(origin):
-                raise ValueError(f"{origin!r} is no origin: write it like https://chat.example.com")
-        return origins
+        """Accept origins as browsers send them in the header ``Origin``, or ``*`` for all."""
+        return tuple(origin if origin == "*" else check_origin(origin) for origin in origins)
 
     @field_validator("trusted_proxies")
     @classmethod
     def check_proxies(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
-        """A proxy is known by its address or its network: names are not looked up."""
+        """Accept addresses and networks, or ``*`` for all; host names are not resolved."""
         if "*" in proxies:
-            return ("*",)  # uvicorn takes it alone only
+            return ("*",)  # uvicorn accepts "*" only without other entries
         for proxy in proxies:
             try:
                 ipaddress.ip_network(proxy)
@@ -134,41 +144,65 @@ class Settings(BaseSettings):
                 ) from None
         return proxies
 
+    @field_validator("backend_url")
+    @classmethod
+    def check_url(cls, url: SecretStr) -> SecretStr:
+        """Refuse a URL that no backend accepts; connects to nothing."""
+        check_backend_url(url.get_secret_value())
+        return url
+
     @model_validator(mode="after")
-    def check_backend(self) -> Settings:
-        """A URL that leads nowhere, and times that do not fit each other, are found before the start."""
+    def check_timing(self) -> Settings:
+        """Refuse an expiry that is not above the heartbeat."""
         try:
             _ = self.timing
-        except RegistrationError as error:
+        except ConfigurationError as error:
             raise ValueError(f"APP_PRESENCE_EXPIRY_SECONDS: {error}") from None
-        try:
-            self.make_backend()
-        except RegistrationError as error:
-            raise ValueError(f"APP_BACKEND_URL: {error}") from None
         return self
 
     @model_validator(mode="after")
     def check_secret(self) -> Settings:
-        """A secret that can be guessed lets anybody sign in as anybody."""
+        """Refuse a secret that can be guessed: with it anyone could sign in as any user."""
         secret = self.secret.get_secret_value()
         if len(secret.encode("utf-8", "replace")) < MIN_SECRET_BYTES:
-            raise ValueError(f"APP_SECRET must have {MIN_SECRET_BYTES} bytes or more")
+            raise ValueError(
+                f"APP_SECRET must have {MIN_SECRET_BYTES} bytes or more: generate one with {NEW_SECRET}"
+            )
         try:
             jwt.encode({}, secret, algorithm="HS256")
         except (UnicodeEncodeError, jwt.InvalidKeyError) as error:
-            raise ValueError("APP_SECRET must be UTF-8 text, and no PEM or SSH key") from error
+            raise ValueError(
+                "APP_SECRET must be UTF-8 text and not a PEM or SSH key: generate one with"
+                f" {NEW_SECRET}"
+            ) from error
         if self.production and secret == DEVELOPMENT_SECRET:
-            raise ValueError("APP_SECRET is missing or the development one: set one of your own")
+            raise ValueError(
+                "APP_SECRET is not set, or it is the default for development: generate one with"
+                f" {NEW_SECRET}"
+            )
         return self
 
 
-def without_default_port(origin: str) -> str:
-    """Browsers leave it out."""
-    return origin.removesuffix({"https": ":443", "http": ":80"}.get(origin.partition(":")[0], ""))
+def check_origin(origin: str, scheme: str = "") -> str:
+    """Return an origin in lower case and without a default port, as browsers send it.
+
+    Raises:
+        ValueError: The text is not an origin, or its scheme begins differently.
+    """
+    origin = origin.lower()
+    default_port = {"https": ":443", "http": ":80"}.get(origin.partition(":")[0], "")
+    origin = origin.removesuffix(default_port)
+    if not is_origin(origin) or not origin.startswith(scheme):
+        raise ValueError(f"{origin!r} is not an origin: write it like https://chat.example.com")
+    return origin
 
 
 def load_settings() -> Settings:
-    """Read the settings; where one is bad, end the program with a line for each that names it."""
+    """Read the settings.
+
+    Raises:
+        SystemExit: A setting is invalid; the text has a line for each, with its name.
+    """
     try:
         return Settings()
     except ValidationError as error:
@@ -177,9 +211,81 @@ def load_settings() -> Settings:
             name = str(problem["loc"][0]).upper() if problem["loc"] else ""
             if name and not name.startswith(ENV_PREFIX):
                 name = ENV_PREFIX + name
-            given = f" (it is {problem['input']!r})" if name and name != "APP_SECRET" else ""
+            given = f" (it is {problem['input']!r})" if name and name not in CONFIDENTIAL else ""
             reason = problem["msg"].removeprefix("Value error, ")
             lines.append(f"{name}: {reason}{given}" if name else reason)
-        raise SystemExit("The settings do not work:\n  " + "\n  ".join(lines)) from None
+        raise SystemExit("Invalid settings:\n  " + "\n  ".join(lines)) from None
     except UnicodeDecodeError as error:
-        raise SystemExit(f"The settings do not work:\n  .env is not UTF-8 text: {error}") from None
+        raise SystemExit(f"Invalid settings:\n  .env is not UTF-8 text: {error}") from None
+
+
+def check_processes(settings: Settings) -> str:
+    """Warn if several processes serve without a backend in common: rooms would not be shared.
+
+    The number of processes is the largest of ``APP_WORKERS`` or ``WEB_CONCURRENCY`` and the option of the
+    server's command. uvicorn with ``--reload`` is always one process.
+
+    Returns:
+        The warning, which is logged too; empty if there is none.
+    """
+    program = Path(sys.argv[0])
+    server = program.parent.name if program.name == "__main__.py" else program.stem
+    arguments = sys.argv[1:]
+    processes = settings.workers
+    if server == "uvicorn" and "--reload" in arguments:
+        processes = 1
+    elif server == "gunicorn":
+        processes = max(processes, gunicorn_workers(arguments))
+    elif server in SERVERS or any(part.startswith(f"{PACKAGE}.asgi") for part in arguments):
+        processes = max(processes, workers_option(arguments))
+    if processes == 1 or settings.backend_url.get_secret_value():
+        return ""
+    warning = (
+        f"{processes} processes serve, and each has rooms of its own: set APP_BACKEND_URL,"
+        " or serve with one process"
+    )
+    logger.critical(warning)
+    return warning
+
+
+def gunicorn_workers(arguments: list[str]) -> int:
+    """Return the number of workers that Gunicorn is configured with; 0 if it is not given.
+
+    As in Gunicorn the command line takes precedence over ``GUNICORN_CMD_ARGS``, and this over the
+    configuration file (https://docs.gunicorn.org/en/stable/configure.html). From the file only an
+    assignment of a number is read, such as ``workers = 4``, because the file is a program.
+    """
+    more = shlex.split(os.environ.get("GUNICORN_CMD_ARGS", ""))
+    if given := workers_option(arguments) or workers_option(more):
+        return given
+    path = option(arguments, "-c", "--config") or option(more, "-c", "--config")
+    try:
+        text = Path(path.removeprefix("file:") or GUNICORN_CONFIGURATION).read_bytes()
+        statements = ast.parse(text).body
+    except (OSError, SyntaxError, ValueError):
+        return 0
+    workers = 0
+    for statement in statements:
+        match statement:
+            case ast.Assign([ast.Name("workers")], ast.Constant(int(number))):
+                workers = number
+    return workers
+
+
+def workers_option(arguments: list[str]) -> int:
+    """Return the value of ``-w`` or ``--workers``; 0 if it is not given."""
+    value = option(arguments, "-w", "--workers")
+    return int(value) if value.isdecimal() else 0
+
+
+def option(arguments: list[str], short: str, long: str) -> str:
+    """Return the last value of a command-line option; empty if it is not given."""
+    value = ""
+    for argument, following in pairwise([*arguments, ""]):
+        if argument in (short, long):
+            value = following
+        elif argument.startswith(f"{long}="):
+            value = argument.removeprefix(f"{long}=")
+        elif argument.startswith(short) and not argument.startswith("--"):
+            value = argument.removeprefix(short).removeprefix("=")
+    return value

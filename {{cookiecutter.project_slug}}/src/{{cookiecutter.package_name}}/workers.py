@@ -1,4 +1,4 @@
-"""TaskSet workers; :func:`.app.create_app` starts them with the service."""
+"""Background workers; :func:`.app.create_app` starts them with the service."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ logger = logging.getLogger(__name__)
 async def announce(
     manager: WebSocketConnectionManager, room_prefix: str, text: str, interval_seconds: float
 ) -> None:
-    """Tell every room the announcement, again and again; of all processes, one does."""
+    """Send an announcement to every room at an interval; runs in one process of the cluster."""
     while True:
         await asyncio.sleep(interval_seconds)
         try:
             for room in await manager.get_rooms_by_prefix(room_prefix):
                 await manager.broadcast_to_room(room, ServerSystemAnnouncement(text=text))
         except BackendUnavailable as error:
-            logger.warning("not every room has been told the announcement: %s", error)
+            logger.warning("the announcement did not reach every room: %s", error)

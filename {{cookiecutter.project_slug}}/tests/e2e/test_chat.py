@@ -1,4 +1,4 @@
-"""People chat: a real server in another process, and real clients."""
+"""The chat with a server in another process and clients over sockets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_ROOM_NAME_BYTES = 200 - len(chat.ROOM_PREFIX.encode())
 
 
 async def expect_all(clients: list[Client], message_type: str, **payload: object) -> None:
-    """Assert that each of them gets this message next."""
+    """Assert the next message of each client."""
     for client in clients:
         await client.expect(message_type, **payload)
 
@@ -28,7 +28,7 @@ async def expect_all(clients: list[Client], message_type: str, **payload: object
 # --- messages
 
 
-async def test_two_people_get_each_others_messages(server: Server, room: str) -> None:
+async def test_two_users_get_each_others_messages(server: Server, room: str) -> None:
     async with server.join("Alice", room) as alice, server.join("Bob", room) as bob:
         await alice.expect("serverUserJoined", user="Bob")
         await alice.send("clientSendMessage", {"text": "Hello Bob!"})
@@ -37,20 +37,20 @@ async def test_two_people_get_each_others_messages(server: Server, room: str) ->
         await expect_all([alice, bob], "serverNewMessage", user="Bob", text="Hello Alice!")
 
 
-async def test_everybody_hears_the_same_order(server: Server, room: str) -> None:
+async def test_all_clients_get_messages_in_the_same_order(server: Server, room: str) -> None:
     async with server.join("Alice", room) as alice, server.join("Bob", room) as bob:
         await alice.expect("serverUserJoined", user="Bob")
         for number in range(10):
             for client in (alice, bob):
                 await client.send("clientSendMessage", {"text": str(number)})
-        heard = [await alice.receive() for _ in range(20)]
-        assert [await bob.receive() for _ in range(20)] == heard
+        received = [await alice.receive() for _ in range(20)]
+        assert [await bob.receive() for _ in range(20)] == received
         for name in ("Alice", "Bob"):
-            said = [each["payload"] for each in heard if each["payload"]["user"] == name]
-            assert [each["text"] for each in said] == [str(number) for number in range(10)]
+            sent = [each["payload"] for each in received if each["payload"]["user"] == name]
+            assert [each["text"] for each in sent] == [str(number) for number in range(10)]
 
 
-async def test_a_message_goes_to_its_room_only(server: Server, room: str) -> None:
+async def test_a_message_stays_in_its_room(server: Server, room: str) -> None:
     async with server.join("Alice", room) as alice, server.join("Bob", room.upper()) as bob:
         assert bob.users == ["Bob"]
         await alice.send("clientSendMessage", {"text": "for this room"})
@@ -73,7 +73,7 @@ async def test_a_message_goes_to_its_room_only(server: Server, room: str) -> Non
     ],
     ids=["markup", "scripts", "controls", "blank", "long", "long emoji"],
 )
-async def test_a_text_arrives_as_it_was_written(server: Server, room: str, text: str) -> None:
+async def test_a_text_arrives_unchanged(server: Server, room: str, text: str) -> None:
     async with server.join("Alice", room) as alice:
         await alice.send("clientSendMessage", {"text": text})
         await alice.expect("serverNewMessage", user="Alice", text=text)
@@ -82,19 +82,17 @@ async def test_a_text_arrives_as_it_was_written(server: Server, room: str, text:
 @pytest.mark.parametrize(
     "name", ["general", "Zoë 房间 😀", "a b?c#d%e&f=g", "x" * MAX_ROOM_NAME_BYTES]
 )
-async def test_a_room_has_any_name(server: Server, name: str) -> None:
+async def test_a_room_name_can_have_any_printable_characters(server: Server, name: str) -> None:
     async with server.join("Zoë 😀", name) as zoe:
         assert zoe.users == ["Zoë 😀"]
         await zoe.send("clientSendMessage", {"text": "here"})
         await zoe.expect("serverNewMessage", user="Zoë 😀", text="here")
 
 
-# --- who is here
+# --- presence
 
 
-async def test_a_newcomer_learns_who_is_here_and_is_the_last_of_them(
-    server: Server, room: str
-) -> None:
+async def test_a_joining_user_is_the_last_in_the_list_of_users(server: Server, room: str) -> None:
     async with (
         server.join("Zoe", room) as zoe,
         server.join("Adam", room) as adam,
@@ -105,11 +103,11 @@ async def test_a_newcomer_learns_who_is_here_and_is_the_last_of_them(
         assert mia.users == ["Zoe", "Adam", "Mia"]
 
 
-async def test_the_others_see_a_user_come_and_go(server: Server, room: str) -> None:
+async def test_other_users_see_a_user_join_and_leave(server: Server, room: str) -> None:
     async with server.join("Bob", room) as bob:
         async with server.join("Alice", room) as alice:
             await bob.expect("serverUserJoined", user="Alice")
-            # A newcomer is not told of itself.
+            # Alice does not get her own join message.
             await alice.send("clientSendMessage", {"text": "marker"})
             await expect_all([alice, bob], "serverNewMessage", user="Alice", text="marker")
         await bob.expect("serverUserLeft", user="Alice")
@@ -117,7 +115,7 @@ async def test_the_others_see_a_user_come_and_go(server: Server, room: str) -> N
             assert carol.users == ["Bob", "Carol"]
 
 
-async def test_a_second_tab_of_one_person_comes_and_goes_silently(
+async def test_a_second_tab_opens_and_closes_without_join_or_leave_messages(
     server: Server, room: str
 ) -> None:
     async with server.join("Bob", room) as bob, server.join("Alice", room) as first:
@@ -128,7 +126,7 @@ async def test_a_second_tab_of_one_person_comes_and_goes_silently(
             await expect_all(
                 [bob, first, second], "serverNewMessage", user="Alice", text="still one"
             )
-            # It types when it goes, so that Bob sees when the server has noticed.
+            # It closes while typing, so that Bob sees when the server has processed the close.
             await second.send("clientStartTyping")
             await expect_all([bob, first], "serverUserTyping", user="Alice", isTyping=True)
         await expect_all([bob, first], "serverUserTyping", user="Alice", isTyping=False)
@@ -138,7 +136,7 @@ async def test_a_second_tab_of_one_person_comes_and_goes_silently(
             assert carol.users == ["Bob", "Alice", "Carol"]
 
 
-async def test_a_user_has_left_with_the_last_tab(server: Server, room: str) -> None:
+async def test_a_user_leaves_with_the_last_tab(server: Server, room: str) -> None:
     async with server.join("Bob", room) as bob:
         async with server.join("Alice", room), server.join("Alice", room):
             await bob.expect("serverUserJoined", user="Alice")
@@ -147,24 +145,24 @@ async def test_a_user_has_left_with_the_last_tab(server: Server, room: str) -> N
         await bob.expect("serverNewMessage", user="Bob", text="marker")
 
 
-async def test_who_vanishes_has_left(server: Server, room: str) -> None:
+async def test_a_lost_connection_is_a_leave(server: Server, room: str) -> None:
     async with server.join("Bob", room) as bob, server.join("Alice", room) as alice:
         await bob.expect("serverUserJoined", user="Alice")
         alice.vanish()
         await bob.expect("serverUserLeft", user="Alice")
 
 
-# --- who types
+# --- typing
 
 
-async def test_the_others_see_who_types(server: Server, room: str) -> None:
+async def test_other_users_see_a_user_type(server: Server, room: str) -> None:
     async with server.join("Bob", room) as bob, server.join("Alice", room) as alice:
         await bob.expect("serverUserJoined", user="Alice")
         await alice.send("clientStartTyping")
         await bob.expect("serverUserTyping", user="Alice", isTyping=True)
         await alice.send("clientStopTyping")
         await bob.expect("serverUserTyping", user="Alice", isTyping=False)
-        # Who types is not told of it.
+        # Alice does not get her own typing messages.
         await alice.send("clientSendMessage", {"text": "marker"})
         await expect_all([alice, bob], "serverNewMessage", user="Alice", text="marker")
 
@@ -179,7 +177,9 @@ async def test_typing_needs_no_payload(server: Server, room: str) -> None:
 
 
 @pytest.mark.parametrize("vanishes", [True, False])
-async def test_typing_ends_when_the_typist_goes(server: Server, room: str, vanishes: bool) -> None:
+async def test_typing_stops_when_the_user_disconnects(
+    server: Server, room: str, vanishes: bool
+) -> None:
     async with server.join("Bob", room) as bob:
         async with server.join("Alice", room) as alice:
             await bob.expect("serverUserJoined", user="Alice")
@@ -191,7 +191,7 @@ async def test_typing_ends_when_the_typist_goes(server: Server, room: str, vanis
         await bob.expect("serverUserLeft", user="Alice")
 
 
-# --- who gets in
+# --- access
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ async def test_typing_ends_when_the_typist_goes(server: Server, room: str, vanis
     [None, "garbage", auth.issue_token(auth.User("Mallory"), "another-secret" * 4, 60)],
     ids=["no token", "garbage", "forged"],
 )
-async def test_who_is_not_signed_in_is_told_so(
+async def test_a_client_without_a_valid_token_is_closed_with_4401(
     server: Server, room: str, token: str | None
 ) -> None:
     async with server.connect(room, token) as stranger:
@@ -207,7 +207,9 @@ async def test_who_is_not_signed_in_is_told_so(
     assert messages.NOT_SIGNED_IN == 4401
 
 
-async def test_an_expired_token_lets_nobody_in(server: Server, room: str, secret: str) -> None:
+async def test_a_client_with_an_expired_token_is_closed_with_4401(
+    server: Server, room: str, secret: str
+) -> None:
     user = auth.User("Alice")
     async with server.connect(room, auth.issue_token(user, secret, -1)) as late:
         assert await late.wait_closed() == (4401, "sign in first")
@@ -215,7 +217,7 @@ async def test_an_expired_token_lets_nobody_in(server: Server, room: str, secret
         assert (await alice.receive())["type"] == "serverSystemMessage"
 
 
-async def test_nobody_hears_of_who_did_not_get_in(server: Server, room: str) -> None:
+async def test_a_refused_client_is_not_announced(server: Server, room: str) -> None:
     async with server.join("Bob", room) as bob:
         async with server.connect(room) as stranger:
             await stranger.wait_closed()
@@ -223,7 +225,7 @@ async def test_nobody_hears_of_who_did_not_get_in(server: Server, room: str) -> 
         await bob.expect("serverNewMessage", user="Bob", text="marker")
 
 
-async def test_a_browser_gets_in_with_its_cookie(server: Server, room: str) -> None:
+async def test_a_browser_connects_with_its_cookie(server: Server, room: str) -> None:
     async with httpx.AsyncClient(trust_env=False) as browser:
         await browser.post(f"{server.url}/session", json={"name": "Alice"})
         cookies = {auth.COOKIE_NAME: browser.cookies[auth.COOKIE_NAME]}
@@ -238,23 +240,19 @@ async def test_a_browser_gets_in_with_its_cookie(server: Server, room: str) -> N
     ["x" * (MAX_ROOM_NAME_BYTES + 1), "房" * 67, "a\nb", "a\x00b", "a\x7fb", "a\u0085b"],
     ids=["too long", "too many bytes", "newline", "null", "delete", "next line"],
 )
-async def test_a_name_that_no_room_can_have_is_refused_with_the_reason(
-    server: Server, name: str
-) -> None:
+async def test_an_invalid_room_name_is_refused_with_the_reason(server: Server, name: str) -> None:
     async with server.connect(name, await server.sign_in("Alice")) as alice:
         code, reason = await alice.wait_closed()
     assert code == messages.BAD_ROOM_NAME == 4400
-    assert reason == "no room can have this name: it is too long or has control characters"
+    assert reason == "the room name is invalid: it is too long or has control characters"
 
 
-async def test_a_room_without_a_name_is_refused(server: Server) -> None:
+async def test_an_empty_room_name_is_refused(server: Server) -> None:
     async with server.connect("", await server.sign_in("Alice")) as alice:
-        assert await alice.wait_closed() == (messages.BAD_ROOM_NAME, "a room needs a name")
+        assert await alice.wait_closed() == (messages.BAD_ROOM_NAME, "the room name is empty")
 
 
-async def test_a_message_larger_than_any_that_is_allowed_ends_its_sender_only(
-    server: Server, room: str
-) -> None:
+async def test_an_oversized_message_closes_only_its_sender(server: Server, room: str) -> None:
     async with server.join("Alice", room) as alice, server.join("Bob", room) as bob:
         await alice.expect("serverUserJoined", user="Bob")
         await bob.send("clientSendMessage", {"text": "x" * 70_000})
@@ -273,9 +271,7 @@ async def test_a_page_of_a_foreign_origin_is_refused(
     assert refused.value.response.status_code == 403
 
 
-async def test_the_setting_lets_pages_of_other_origins_in(
-    serve: Callable[..., Server], room: str
-) -> None:
+async def test_allowed_origins_can_connect(serve: Callable[..., Server], room: str) -> None:
     server = serve(APP_ALLOWED_ORIGINS="https://a.example, https://b.example:8443")
     token = await server.sign_in("Alice")
     for origin in ("https://a.example", "https://b.example:8443", server.url):
@@ -290,7 +286,7 @@ async def test_the_setting_lets_pages_of_other_origins_in(
 @pytest.mark.parametrize(
     ("proxies", "secure"), [("127.0.0.1", True), ("*", True), ("10.0.0.1", False)]
 )
-async def test_only_a_trusted_proxy_says_that_clients_come_by_https(
+async def test_only_a_trusted_proxy_can_set_the_scheme(
     serve: Callable[..., Server], proxies: str, secure: bool
 ) -> None:
     server = serve(APP_TRUSTED_PROXIES=proxies)
@@ -301,7 +297,7 @@ async def test_only_a_trusted_proxy_says_that_clients_come_by_https(
     assert ("; Secure" in response.headers["Set-Cookie"]) is secure
 
 
-async def test_production_lets_in_who_has_a_token_and_signs_nobody_in(
+async def test_production_accepts_tokens_and_has_no_sign_in(
     serve: Callable[..., Server], room: str, secret: str
 ) -> None:
     server = serve(APP_ENVIRONMENT="production")
@@ -313,11 +309,11 @@ async def test_production_lets_in_who_has_a_token_and_signs_nobody_in(
         await alice.expect("serverSystemMessage", text=f"Welcome Alice to room '{room}'!")
 
 
-# --- messages that are of no use
+# --- invalid messages
 
 
-async def expect_error_and_life(client: Client, code: str, field: str | None = None) -> str:
-    """Assert what the server answers and that the connection lives; give the sentence for people."""
+async def expect_error_reply(client: Client, code: str, field: str | None = None) -> str:
+    """Assert an error reply and that the connection stays open; return the sentence for users."""
     answer = await client.receive()
     payload: dict[str, Any] = answer["payload"]
     assert answer["type"] == "serverError"
@@ -356,12 +352,12 @@ async def expect_error_and_life(client: Client, code: str, field: str | None = N
     ],
     ids=lambda message: repr(message)[:40],
 )
-async def test_what_the_server_does_not_know_is_answered(
+async def test_an_unknown_message_gets_an_error_reply(
     server: Server, room: str, message: str | bytes
 ) -> None:
     async with server.join("Alice", room) as alice:
         await alice.send_raw(message)
-        sentence = await expect_error_and_life(alice, "unknownMessage")
+        sentence = await expect_error_reply(alice, "unknownMessage")
         assert sentence == "Unrecognized message format or type."
 
 
@@ -381,27 +377,27 @@ async def test_what_the_server_does_not_know_is_answered(
     ],
     ids=lambda each: repr(each)[:40],
 )
-async def test_a_payload_that_does_not_fit_is_answered_with_the_place(
+async def test_an_invalid_payload_gets_an_error_reply_with_its_field(
     server: Server, room: str, message: dict[str, object], field: str | None
 ) -> None:
     async with server.join("Alice", room) as alice:
         await alice.send_raw(json.dumps({"type": "clientSendMessage", **message}))
-        sentence = await expect_error_and_life(alice, "invalidPayload", field)
+        sentence = await expect_error_reply(alice, "invalidPayload", field)
         assert sentence.startswith("clientSendMessage has an invalid payload")
 
 
-async def test_a_bad_message_is_answered_to_its_sender_only(server: Server, room: str) -> None:
+async def test_an_error_reply_goes_only_to_the_sender(server: Server, room: str) -> None:
     async with server.join("Bob", room) as bob, server.join("Alice", room) as alice:
         await bob.expect("serverUserJoined", user="Alice")
         await alice.send_raw("hello")
-        await expect_error_and_life(alice, "unknownMessage")
+        await expect_error_reply(alice, "unknownMessage")
         await bob.expect("serverNewMessage", user="Alice", text="marker")
 
 
-# --- what the service says by itself
+# --- announcements and other servers
 
 
-async def test_every_room_hears_the_announcement(serve: Callable[..., Server], room: str) -> None:
+async def test_every_room_gets_the_announcement(serve: Callable[..., Server], room: str) -> None:
     server = serve(
         APP_ANNOUNCEMENT_INTERVAL_SECONDS="0.2", APP_ANNOUNCEMENT_TEXT="Ünder repair, soon"
     )
@@ -410,7 +406,7 @@ async def test_every_room_hears_the_announcement(serve: Callable[..., Server], r
             await expect_all([alice, bob], "serverSystemAnnouncement", text="Ünder repair, soon")
 
 
-async def test_another_command_can_serve_the_application(
+async def test_the_command_of_uvicorn_can_serve_the_application(
     serve: Callable[..., Server], room: str
 ) -> None:
     application = f"{auth.__name__.partition('.')[0]}.asgi:app"

@@ -1,4 +1,4 @@
-"""Many processes of the service over one engine, and what says whether they are ready."""
+"""Several processes of the service over one Valkey, and their readiness."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from {{ cookiecutter.package_name }} import app
 
-from ..falcon_pachinko.engines import Engine, running_engine
+from ..valkey import Valkey, running_valkey
 
 if TYPE_CHECKING:
     from ..conftest import Server
@@ -28,13 +28,13 @@ PACKAGE = app.__name__.partition(".")[0]
 
 
 @pytest.fixture
-def engine() -> Iterator[Engine]:
-    with running_engine() as engine:
-        yield engine
+def valkey() -> Iterator[Valkey]:
+    with running_valkey() as valkey:
+        yield valkey
 
 
 async def readiness(server: Server) -> tuple[int, Any]:
-    """What the service says of itself."""
+    """Return the status and the body of ``/ready``."""
     async with httpx.AsyncClient(trust_env=False, timeout=WAIT_SECONDS) as client:
         response = await client.get(f"{server.url}/ready")
     assert response.headers["cache-control"] == "no-store"
@@ -42,18 +42,18 @@ async def readiness(server: Server) -> tuple[int, Any]:
 
 
 async def until_ready(server: Server, status: int) -> Any:
-    """Ask again and again until the status is this one; whoever starts others listens after them."""
+    """Poll ``/ready`` until it has this status, and return the body."""
     async with asyncio.timeout(WAIT_SECONDS):
         while True:
             with contextlib.suppress(httpx.ConnectError):
-                found, answer = await readiness(server)
+                found, body = await readiness(server)
                 if found == status:
-                    return answer
+                    return body
             await asyncio.sleep(0.05)
 
 
 def command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the program with other arguments, to its end."""
+    """Run the program with these arguments until it ends."""
     environment = {"PYTHONPATH": str(Path(app.__file__).parents[1]), "PYTHONUTF8": "1"}
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", PACKAGE, *arguments],
@@ -64,11 +64,11 @@ def command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
     )
 
 
-async def test_two_processes_are_one_chat(
-    serve: Callable[..., Server], engine: Engine, room: str
+async def test_two_processes_share_their_rooms(
+    serve: Callable[..., Server], valkey: Valkey, room: str
 ) -> None:
-    one = serve(APP_BACKEND_URL=engine.url, APP_PRESENCE_GRACE_SECONDS="0.2")
-    two = serve(APP_BACKEND_URL=engine.url, APP_PRESENCE_GRACE_SECONDS="0.2")
+    one = serve(APP_BACKEND_URL=valkey.url, APP_PRESENCE_GRACE_SECONDS="0.2")
+    two = serve(APP_BACKEND_URL=valkey.url, APP_PRESENCE_GRACE_SECONDS="0.2")
     async with one.join("Alice", room) as alice:
         async with two.join("Bob", room) as bob:
             assert bob.users == ["Alice", "Bob"]
@@ -81,69 +81,69 @@ async def test_two_processes_are_one_chat(
         assert await readiness(server) == (200, {"status": "ready"})
 
 
-async def test_several_processes_share_a_port_and_their_rooms(
-    serve: Callable[..., Server], engine: Engine, room: str
+async def test_several_workers_share_a_port_and_their_rooms(
+    serve: Callable[..., Server], valkey: Valkey, room: str
 ) -> None:
-    server = serve(APP_BACKEND_URL=engine.url, APP_WORKERS="2")
+    server = serve(APP_BACKEND_URL=valkey.url, APP_WORKERS="2")
     await until_ready(server, 200)
     async with server.join("Alice", room) as alice, server.join("Bob", room) as bob:
         await alice.expect("serverUserJoined", user="Bob")
         await bob.send("clientSendMessage", {"text": "hello"})
         await alice.expect("serverNewMessage", user="Bob", text="hello")
     async with asyncio.timeout(WAIT_SECONDS):
-        while server.output().count("Started server process") < 2:  # noqa: ASYNC110 - nothing tells
+        while server.output().count("Started server process") < 2:  # noqa: ASYNC110 - output has no event
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("command", ["ours", "uvicorn's"])
-async def test_several_processes_without_an_engine_are_not_ready_and_say_so(
+@pytest.mark.parametrize("command", ["the service's", "uvicorn's"])
+async def test_several_processes_without_redis_are_not_ready_and_log_it(
     serve: Callable[..., Server], command: str
 ) -> None:
-    if command == "ours":
+    if command == "the service's":
         server = serve(WEB_CONCURRENCY="2")
     else:
         server = serve("-m", "uvicorn", f"{PACKAGE}.asgi:app", "--port", "0", "--workers", "2")
-    answer = await until_ready(server, 503)
-    assert "set APP_BACKEND_URL" in answer["reasons"][0]
+    body = await until_ready(server, 503)
+    assert "set APP_BACKEND_URL" in body["reasons"][0]
     assert "2 processes serve, and each has rooms of its own" in server.output()
 
 
-async def test_without_its_engine_the_service_lives_on_and_is_not_ready(
-    serve: Callable[..., Server], engine: Engine, room: str
+async def test_during_an_outage_of_redis_the_service_runs_and_is_not_ready(
+    serve: Callable[..., Server], valkey: Valkey, room: str
 ) -> None:
-    server = serve(APP_BACKEND_URL=engine.url)
+    server = serve(APP_BACKEND_URL=valkey.url)
     async with server.join("Alice", room) as alice:
-        engine.kill()
-        answer = await until_ready(server, 503)
-        assert answer["status"] == "not ready"
-        assert answer["reasons"][0].startswith("the engine of the rooms is away: ")
+        valkey.kill()
+        body = await until_ready(server, 503)
+        assert body["status"] == "not ready"
+        assert body["reasons"][0].startswith("Redis is unavailable: ")
         await alice.send("clientSendMessage", {"text": "hello"})
         error = await alice.receive()
         assert error["payload"]["code"] == "unavailable"
         async with httpx.AsyncClient(trust_env=False, timeout=WAIT_SECONDS) as client:
             assert (await client.get(f"{server.url}/health")).status_code == 200
-        engine.restart()
+        valkey.restart()
         await until_ready(server, 200)
         await alice.expect("serverPosition", connection=alice.connection, recovered=False)
         await alice.send("clientSendMessage", {"text": "again"})
         await alice.expect("serverNewMessage", user="Alice", text="again")
 
 
-async def test_the_command_line_tells_all_rooms(
-    serve: Callable[..., Server], engine: Engine, room: str
+async def test_the_announce_command_reaches_all_rooms(
+    serve: Callable[..., Server], valkey: Valkey, room: str
 ) -> None:
-    server = serve(APP_BACKEND_URL=engine.url)
+    server = serve(APP_BACKEND_URL=valkey.url)
     async with server.join("Alice", room) as alice, server.join("Bob", "other") as bob:
-        done = await asyncio.to_thread(command, "announce", "Tea!", APP_BACKEND_URL=engine.url)
-        assert (done.returncode, done.stdout) == (0, "2 rooms have been told\n"), done.stderr
+        done = await asyncio.to_thread(command, "announce", "Tea!", APP_BACKEND_URL=valkey.url)
+        assert (done.returncode, done.stdout) == (0, "announced to 2 rooms\n"), done.stderr
         for client in (alice, bob):
             await client.expect("serverSystemAnnouncement", text="Tea!")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "variables", "complaint"),
+    ("arguments", "variables", "error"),
     [
-        (["announce", "x"], {}, "No room has been told: a publisher needs the backend's URL"),
+        (["announce", "x"], {}, "announced to no room: a publisher needs the backend's URL"),
         (["announce", "x"], {"APP_BACKEND_URL": "redis://127.0.0.1:1"}, "127.0.0.1:1"),
         (["announce"], {}, "text"),
         (["sing"], {}, "invalid choice: 'sing'"),
@@ -158,11 +158,11 @@ async def test_the_command_line_tells_all_rooms(
         ([], {"APP_BACKEND_PREFIX": "a b"}, "APP_BACKEND_PREFIX: "),
     ],
 )
-async def test_what_cannot_be_done_is_said_in_a_sentence(
-    arguments: list[str], variables: dict[str, str], complaint: str
+async def test_an_invalid_command_or_setting_ends_with_a_clear_error(
+    arguments: list[str], variables: dict[str, str], error: str
 ) -> None:
     done = await asyncio.to_thread(command, *arguments, **variables)
     assert done.returncode != 0
-    assert complaint in done.stderr
+    assert error in done.stderr
     assert "Traceback" not in done.stderr
     assert "secret" not in done.stderr

@@ -1,4 +1,4 @@
-"""How the service ends, and how it says that it cannot start."""
+"""Shutdown of the service, and errors at start-up."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 SERVICE_RESTART = 1012
 
-# Serves as always, and prints each end of a connection once on_disconnect has run.
-TELL_TALE = f"""
+# The service, which also prints each end of a connection after on_disconnect.
+PRINTING = f"""
 import runpy
 from {chat.__name__} import {chat.{{ cookiecutter.__resource_class }}.__name__} as Resource
 
 on_disconnect = Resource.on_disconnect
 
-async def tell(self, ws, close_code):
+async def print_end(self, ws, close_code):
     await on_disconnect(self, ws, close_code)
-    print("gone:", self.user.name, close_code, flush=True)
+    print("disconnected:", self.user.name, close_code, flush=True)
 
-Resource.on_disconnect = tell
+Resource.on_disconnect = print_end
 runpy.run_module({chat.__name__.partition(".")[0]!r}, run_name="__main__")
 """
 
-# As a container does, where there is nobody else: pid_namespaces(7).
+# A namespace in which the service is process 1, as in a container: pid_namespaces(7).
 CONTAINER = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
 AS_PROCESS_1 = f"""
 import os, sys
@@ -48,8 +48,8 @@ command = [sys.executable, "-m", {chat.__name__.partition(".")[0]!r}]
 os.execvp("unshare", {CONTAINER} + command)
 """
 
-# Its worker dies as soon as somebody is there.
-DYING = f"""
+# The worker fails once a client is connected.
+FAILING_WORKER = f"""
 import asyncio
 import {chat.__name__.partition(".")[0]}.workers as workers
 
@@ -59,17 +59,17 @@ async def announce(manager, **context):
     raise ZeroDivisionError("the worker's own fault")
 
 workers.announce = announce
-{TELL_TALE}
+{PRINTING}
 """
 
 
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 0)]
 )
-async def test_a_signal_ends_the_service_in_order(
+async def test_a_signal_stops_the_service_in_order(
     serve: Callable[..., Server], room: str, number: signal.Signals, status: int
 ) -> None:
-    server = serve("-c", TELL_TALE)
+    server = serve("-c", PRINTING)
     async with server.join("Alice", room) as alice, server.join("Bob", "elsewhere") as bob:
         await alice.send("clientStartTyping")
         await alice.send("clientSendMessage", {"text": "marker"})
@@ -81,7 +81,7 @@ async def test_a_signal_ends_the_service_in_order(
     assert await server.wait_ended() == status
     output = server.output()
     for name in ("Alice", "Bob"):
-        assert output.count(f"gone: {name} {SERVICE_RESTART}\n") == 1
+        assert output.count(f"disconnected: {name} {SERVICE_RESTART}\n") == 1
     assert "Application shutdown complete." in output
     assert "Finished server process" in output
     assert "timeout" not in output
@@ -89,16 +89,16 @@ async def test_a_signal_ends_the_service_in_order(
 
 @pytest.fixture
 def contained(serve: Callable[..., Server]) -> tuple[Server, int]:
-    """A service that is process 1 of its own small world, and its number in ours."""
+    """A service that is process 1 of its own namespace, and its process id outside."""
     if shutil.which("unshare") is None or subprocess.run([*CONTAINER, "true"]).returncode:
-        pytest.skip("this system does not let us make a namespace of processes")
+        pytest.skip("process namespaces are not available on this system")
     server = serve("-c", AS_PROCESS_1)
     outside = server.process.pid
     children = Path(f"/proc/{outside}/task/{outside}/children").read_text(encoding="ascii")
     return server, int(children)
 
 
-async def test_process_1_of_a_container_is_stopped_in_order(
+async def test_process_1_of_a_container_stops_in_order(
     contained: tuple[Server, int], room: str
 ) -> None:
     server, number = contained
@@ -112,10 +112,10 @@ async def test_process_1_of_a_container_is_stopped_in_order(
     assert "Finished server process [1]" in output
 
 
-async def test_a_dead_worker_ends_the_service_in_order_and_with_a_failure(
+async def test_a_failed_worker_stops_the_service_in_order_with_status_1(
     serve: Callable[..., Server], room: str
 ) -> None:
-    server = serve("-c", DYING)
+    server = serve("-c", FAILING_WORKER)
     server.may_print_tracebacks = True
     async with server.join("Alice", room) as alice:
         code, _ = await alice.wait_closed()
@@ -123,31 +123,31 @@ async def test_a_dead_worker_ends_the_service_in_order_and_with_a_failure(
     assert await server.wait_ended() == 1
     output = server.output()
     assert output.count("ZeroDivisionError: the worker's own fault") == 1
-    assert output.count(f"gone: Alice {SERVICE_RESTART}\n") == 1
+    assert output.count(f"disconnected: Alice {SERVICE_RESTART}\n") == 1
     assert "Application shutdown complete." in output
     assert "Finished server process" in output
 
 
-async def test_a_client_that_does_not_answer_cannot_keep_the_service_alive(
+async def test_an_unresponsive_client_does_not_delay_shutdown(
     serve: Callable[..., Server], room: str
 ) -> None:
-    server = serve("-c", TELL_TALE, APP_GRACEFUL_SHUTDOWN_SECONDS="1")
+    server = serve("-c", PRINTING, APP_GRACEFUL_SHUTDOWN_SECONDS="1")
     async with server.join("Alice", room) as alice:
         alice.pause_reading()
-        begun = time.monotonic()
+        started = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert await server.wait_ended() == -signal.SIGTERM
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - started < 10
         alice.vanish()
-    assert server.output().count("gone: Alice") == 1
+    assert server.output().count("disconnected: Alice") == 1
     assert "Finished server process" in server.output()
 
 
-async def test_a_request_that_does_not_end_has_the_time_of_the_setting(
+async def test_an_unfinished_request_is_cut_off_after_the_graceful_period(
     serve: Callable[..., Server],
 ) -> None:
     server = serve(APP_GRACEFUL_SHUTDOWN_SECONDS="1")
-    server.may_print_tracebacks = True  # uvicorn prints where it has cut the request off.
+    server.may_print_tracebacks = True  # uvicorn prints the traceback of the request.
     host, _, port = server.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
@@ -157,16 +157,16 @@ async def test_a_request_that_does_not_end_has_the_time_of_the_setting(
         )
         async with asyncio.timeout(10):
             assert (await reader.readline()).startswith(b"HTTP/1.1 100")
-        begun = time.monotonic()
+        started = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert await server.wait_ended() == -signal.SIGTERM
-        assert 0.9 < time.monotonic() - begun < 10
+        assert 0.9 < time.monotonic() - started < 10
     finally:
         writer.close()
     assert "timeout graceful shutdown exceeded" in server.output()
 
 
-async def test_the_service_ends_where_nobody_is_connected(serve: Callable[..., Server]) -> None:
+async def test_the_service_stops_without_connections(serve: Callable[..., Server]) -> None:
     server = serve(APP_ANNOUNCEMENT_INTERVAL_SECONDS="0.01")
     async with httpx.AsyncClient(trust_env=False) as client:
         assert (await client.get(f"{server.url}/health")).json() == {"status": "ok"}
@@ -175,11 +175,11 @@ async def test_the_service_ends_where_nobody_is_connected(serve: Callable[..., S
     assert "Finished server process" in server.output()
 
 
-def test_a_host_that_asks_for_several_processes_gets_one(serve: Callable[..., Server]) -> None:
+def test_the_service_starts_with_several_processes(serve: Callable[..., Server]) -> None:
     serve(WEB_CONCURRENCY="2")
 
 
-async def test_a_taken_port_is_said_and_ends_the_service(
+async def test_a_port_in_use_is_reported_and_ends_the_service(
     serve: Callable[..., Server], start: Callable[..., Server]
 ) -> None:
     port = serve().url.rpartition(":")[2]
@@ -192,17 +192,17 @@ async def test_a_taken_port_is_said_and_ends_the_service(
     ("name", "value", "sentence"),
     [
         ("APP_PORT", "http", "APP_PORT: "),
-        ("APP_ALLOWED_ORIGINS", "example.com", "'example.com' is no origin"),
+        ("APP_ALLOWED_ORIGINS", "example.com", "'example.com' is not an origin"),
         ("APP_SECRET", "too-short-a-secret", "APP_SECRET must have 32 bytes or more"),
     ],
 )
-async def test_a_bad_setting_is_said_and_ends_the_service(
+async def test_an_invalid_setting_is_reported_and_ends_the_service(
     start: Callable[..., Server], secret: str, name: str, value: str, sentence: str
 ) -> None:
     server = start(**{name: value})
     assert await server.wait_ended() == 1
     output = server.output()
-    assert output.startswith("The settings do not work:\n")
+    assert output.startswith("Invalid settings:\n")
     assert sentence in output
     assert secret not in output
     assert "too-short-a-secret" not in output
@@ -222,7 +222,7 @@ async def test_production_does_not_start_without_a_secret_of_its_own(
         assert "too-short-a-secret" not in server.output()
 
 
-async def test_what_the_service_prints_holds_no_secret_and_no_token(
+async def test_the_output_contains_no_secret_and_no_token(
     serve: Callable[..., Server], room: str, secret: str
 ) -> None:
     server = serve()

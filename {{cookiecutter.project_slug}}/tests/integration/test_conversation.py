@@ -1,4 +1,4 @@
-"""The chat inside this process: no port, no other process, and every message is a struct."""
+"""The chat inside the test process: no port, and messages are structs."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from {{ cookiecutter.package_name }}.messages import (
 if TYPE_CHECKING:
     from ..conftest import Join, MakeSettings
 
-# 8,000 bytes: 150 of them are more than may wait for one client.
+# 8,000 bytes: 150 of these exceed the outbox of a client.
 LONG_TEXT = "😀" * 2000
 SLOW_READER = 4008
 
 
 @pytest.fixture
 async def chat(run_app: RunApp, make_settings: MakeSettings) -> Running:
-    """The service where nobody waits long for who has gone."""
+    """The service with a short grace period."""
     return await run_app(app.create_app(make_settings(presence_grace_seconds=0.05)))
 
 
-async def test_all_that_one_does_is_told_to_the_others(join: Join) -> None:
+async def test_other_clients_see_all_actions_of_a_user(join: Join) -> None:
     bob, alice = await join("Bob"), await join("Alice")
     assert await bob.receive(ServerUserJoined) == ServerUserJoined(user="Alice")
     await alice.send("clientStartTyping")
@@ -51,15 +51,15 @@ async def test_all_that_one_does_is_told_to_the_others(join: Join) -> None:
     assert [message["payload"] for message in others] == [{"user": "Alice", "isTyping": False}]
 
 
-async def test_who_reads_too_slowly_is_closed_and_the_others_go_on(join: Join) -> None:
+async def test_a_slow_reader_is_closed_and_other_clients_continue(join: Join) -> None:
     alice, bob = await join("Alice"), await join("Bob")
     await alice.receive(ServerUserJoined)
     bob.pause_reading()
     left = {"type": "serverUserLeft", "payload": {"user": "Bob"}}
     for _ in range(150):
         await alice.send("clientSendMessage", SendMessage(text=LONG_TEXT))
-        heard = await alice.receive_until("serverNewMessage")
-        if any(without_id(message) == left for message in heard):
+        received = await alice.receive_until("serverNewMessage")
+        if any(without_id(message) == left for message in received):
             break
     else:
         assert without_id((await alice.receive_until("serverUserLeft"))[-1]) == left
@@ -68,18 +68,18 @@ async def test_who_reads_too_slowly_is_closed_and_the_others_go_on(join: Join) -
 
 
 def without_id(message: dict[str, object]) -> dict[str, object]:
-    """A message without its position."""
+    """Return a message without its position."""
     return {name: value for name, value in message.items() if name != "id"}
 
 
-async def test_who_is_not_signed_in_sees_why(
+async def test_a_client_without_a_token_is_closed_with_the_reason(
     chat: Running, open_client: OpenClient, websocket_path: str, room: str
 ) -> None:
     stranger = await open_client(chat, f"{websocket_path}/{room}")
     assert await stranger.wait_closed() == (NOT_SIGNED_IN, "sign in first")
 
 
-async def test_only_pages_of_this_service_may_connect(chat: Running, join: Join) -> None:
+async def test_a_page_of_another_origin_is_refused(chat: Running, join: Join) -> None:
     await join("Alice", origin=chat.origin)
     with pytest.raises(Refused) as refused:
         await join("Alice", origin="https://evil.example")
@@ -89,7 +89,7 @@ async def test_only_pages_of_this_service_may_connect(chat: Running, join: Join)
 class TestAnnouncement:
     @pytest.fixture
     async def chat(self, run_app: RunApp, make_settings: MakeSettings) -> Running:
-        """The service with an announcement all the time."""
+        """The service with an announcement every 10 ms."""
         settings = make_settings(announcement_interval_seconds=0.01, announcement_text="Soon")
         return await run_app(app.create_app(settings))
 

@@ -1,4 +1,4 @@
-"""What the application answers over HTTP, asked inside this process."""
+"""The HTTP resources of the application, called inside the test process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from {{ cookiecutter.package_name }} import app, auth, headers
 if TYPE_CHECKING:
     from ..conftest import MakeSettings
 
-# The declarations beside realtime.js are for editors and compilers.
+# The declarations of realtime.js are for editors and compilers only.
 WEB_FILES = sorted(
     path.name for path in app.WEB_FOLDER.iterdir() if path.is_file() and path.suffix != ".ts"
 )
@@ -40,34 +40,34 @@ EXPECTED_POLICY = (
 
 @pytest.fixture
 async def client(make_settings: MakeSettings) -> AsyncIterator[falcon.testing.ASGIConductor]:
-    """The application as it is outside production."""
+    """The application with the settings for tests."""
     async with falcon.testing.ASGIConductor(app.create_app(make_settings())) as conductor:
         yield conductor
 
 
 @pytest.fixture
 async def production(make_settings: MakeSettings) -> AsyncIterator[falcon.testing.ASGIConductor]:
-    """The application as strangers use it."""
+    """The application with the settings for production."""
     application = app.create_app(make_settings(environment="production"))
     async with falcon.testing.ASGIConductor(application) as conductor:
         yield conductor
 
 
 async def sign_in(client: falcon.testing.ASGIConductor) -> str:
-    """A token of Alice's."""
+    """Sign in as Alice and return the token."""
     response = await client.simulate_post("/session", json={"name": "Alice"})
     assert response.status_code == 201
     token: str = response.json["token"]
     return token
 
 
-async def test_health_says_ok(client: falcon.testing.ASGIConductor) -> None:
+async def test_health_is_ok(client: falcon.testing.ASGIConductor) -> None:
     response = await client.simulate_get("/health")
     assert response.status_code == 200
     assert response.json == {"status": "ok"}
 
 
-async def test_production_has_the_page_and_health(
+async def test_production_serves_the_pages_and_health(
     production: falcon.testing.ASGIConductor,
 ) -> None:
     for path in ("/", "/docs", "/asyncapi.json", "/health", "/static/chat.js"):
@@ -77,7 +77,7 @@ async def test_production_has_the_page_and_health(
 # --- the page
 
 
-async def test_the_page_is_html_without_code_of_its_own(
+async def test_the_page_has_no_inline_code(
     client: falcon.testing.ASGIConductor,
 ) -> None:
     response = await client.simulate_get("/")
@@ -91,7 +91,7 @@ async def test_the_page_is_html_without_code_of_its_own(
     assert not re.search(r"<style\b|\sstyle=|\son\w+=|javascript:", response.text, re.IGNORECASE)
 
 
-async def test_all_that_the_page_loads_is_served_here(
+async def test_everything_the_page_loads_is_served(
     client: falcon.testing.ASGIConductor,
 ) -> None:
     page = (await client.simulate_get("/")).text
@@ -101,7 +101,7 @@ async def test_all_that_the_page_loads_is_served_here(
         assert (await client.simulate_get(address)).status_code == 200, address
 
 
-async def test_the_page_knows_where_websockets_are_served(
+async def test_the_page_contains_the_websocket_path(
     client: falcon.testing.ASGIConductor, websocket_path: str
 ) -> None:
     page = (await client.simulate_get("/")).text
@@ -109,7 +109,7 @@ async def test_the_page_knows_where_websockets_are_served(
 
 
 @pytest.mark.parametrize("name", WEB_FILES)
-async def test_the_files_of_the_page_are_served_as_what_they_are(
+async def test_static_files_are_served_with_their_media_types(
     client: falcon.testing.ASGIConductor, name: str
 ) -> None:
     response = await client.simulate_get(f"/static/{name}")
@@ -122,7 +122,9 @@ async def test_the_files_of_the_page_are_served_as_what_they_are(
     "path",
     ["/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static/", "/static"],
 )
-async def test_no_other_files_are_served(client: falcon.testing.ASGIConductor, path: str) -> None:
+async def test_files_outside_the_web_folder_are_not_served(
+    client: falcon.testing.ASGIConductor, path: str
+) -> None:
     assert (await client.simulate_get(path)).status_code == 404
 
 
@@ -130,7 +132,7 @@ async def test_no_other_files_are_served(client: falcon.testing.ASGIConductor, p
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/session", "/static/chat.js", "/nowhere"])
-async def test_every_answer_tells_browsers_to_be_strict(
+async def test_every_response_has_the_security_headers(
     client: falcon.testing.ASGIConductor, path: str
 ) -> None:
     assert headers.CONTENT_SECURITY_POLICY == EXPECTED_POLICY
@@ -144,7 +146,7 @@ async def test_every_answer_tells_browsers_to_be_strict(
 # --- /session
 
 
-async def test_signing_in_gives_a_token_and_the_same_as_a_cookie(
+async def test_sign_in_returns_a_token_and_sets_it_as_a_cookie(
     make_settings: MakeSettings, secret: str
 ) -> None:
     application = app.create_app(make_settings(token_lifetime_seconds=1234))
@@ -160,14 +162,14 @@ async def test_signing_in_gives_a_token_and_the_same_as_a_cookie(
     assert not cookie.secure
 
 
-async def test_the_cookie_keeps_to_https_where_the_page_does(
+async def test_the_cookie_is_secure_over_https(
     client: falcon.testing.ASGIConductor,
 ) -> None:
     response = await client.simulate_post("/session", json={"name": "Alice"}, protocol="https")
     assert response.cookies["session"].secure
 
 
-async def test_a_session_says_whose_it_is(client: falcon.testing.ASGIConductor) -> None:
+async def test_a_session_returns_its_user(client: falcon.testing.ASGIConductor) -> None:
     token = await sign_in(client)
     by_cookie = await client.simulate_get("/session", cookies={"session": token})
     by_header = await client.simulate_get("/session", headers={"Authorization": f"Bearer {token}"})
@@ -176,7 +178,7 @@ async def test_a_session_says_whose_it_is(client: falcon.testing.ASGIConductor) 
         assert response.json == {"name": "Alice"}
 
 
-async def test_without_a_session_nobody_is_signed_in(
+async def test_a_request_without_a_valid_session_gets_401(
     client: falcon.testing.ASGIConductor, secret: str
 ) -> None:
     expired = auth.issue_token(auth.User("Alice"), secret, -1)
@@ -186,7 +188,7 @@ async def test_without_a_session_nobody_is_signed_in(
         assert response.json["title"] == "Not signed in"
 
 
-async def test_signing_out_takes_the_cookie_away(client: falcon.testing.ASGIConductor) -> None:
+async def test_sign_out_deletes_the_cookie(client: falcon.testing.ASGIConductor) -> None:
     token = await sign_in(client)
     response = await client.simulate_delete("/session", cookies={"session": token})
     assert response.status_code == 204
@@ -200,7 +202,7 @@ async def test_signing_out_takes_the_cookie_away(client: falcon.testing.ASGICond
 @pytest.mark.parametrize(
     "media", [{"name": ""}, {"name": "x" * 41}, {"name": "a\nb"}, {"name": 7}, {}, [], "Alice"]
 )
-async def test_a_bad_name_is_refused_with_the_reason(
+async def test_an_invalid_name_is_refused_with_the_reason(
     client: falcon.testing.ASGIConductor, media: object
 ) -> None:
     response = await client.simulate_post("/session", json=media)
@@ -221,7 +223,7 @@ async def test_a_bad_name_is_refused_with_the_reason(
         ("[" * 100_000, "application/json", 400),
     ],
 )
-async def test_what_is_not_json_is_refused(
+async def test_a_body_that_is_not_json_is_refused(
     client: falcon.testing.ASGIConductor, body: str, content_type: str, status: int
 ) -> None:
     response = await client.simulate_post(
@@ -250,7 +252,7 @@ async def test_production_has_no_sign_in_by_name(
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/static/nowhere.js", "/health/", "/%00"])
-async def test_what_is_not_there_is_json_and_tells_nothing_more(
+async def test_a_missing_page_is_a_short_json_error(
     client: falcon.testing.ASGIConductor, path: str
 ) -> None:
     accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -260,7 +262,7 @@ async def test_what_is_not_there_is_json_and_tells_nothing_more(
     assert response.json == {"title": "404 Not Found"}
 
 
-async def test_a_method_that_is_not_there_is_named_as_such(
+async def test_an_unsupported_method_gets_405(
     client: falcon.testing.ASGIConductor,
 ) -> None:
     response = await client.simulate_post("/health")
@@ -268,7 +270,7 @@ async def test_a_method_that_is_not_there_is_named_as_such(
     assert "GET" in response.headers["allow"]
 
 
-async def test_no_answer_holds_the_secret(
+async def test_no_response_contains_the_secret(
     client: falcon.testing.ASGIConductor, secret: str
 ) -> None:
     token = await sign_in(client)

@@ -1,4 +1,4 @@
-"""What others read of the contract, asyncapi.yaml and the web client's types, says what the program does."""
+"""The generated files of the contract agree with the code."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,13 +17,12 @@ import {{ cookiecutter.package_name }}.resources.{{ cookiecutter.__resource_modu
 from {{ cookiecutter.package_name }} import contract, contract_files, messages
 from {{ cookiecutter.package_name }}.app import create_app
 
-from ..falcon_pachinko.asyncapi_rules import as_json, problems_of
-
 if TYPE_CHECKING:
     from ..conftest import MakeSettings
 
 HANDLERS = chat.{{ cookiecutter.__resource_class }}.handler_table()
-CHAT_JS = contract_files.TYPES.with_name("chat.js")
+WEB = contract_files.TYPES.parent
+CHAT_SCRIPTS = [*WEB.glob("chat.js"), *WEB.glob("chat/*.js")]
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +36,12 @@ def channel_of(document: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def test_the_files_are_up_to_date() -> None:
+def test_the_generated_files_are_up_to_date() -> None:
     found = [str(path.relative_to(contract_files.PROJECT)) for path in contract_files.outdated()]
     assert found == [], "run: make asyncapi"
 
 
-def test_the_command_writes_what_is_out_of_date_and_nothing_else(
+def test_the_command_writes_only_outdated_files(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Any
 ) -> None:
     types = tmp_path / "realtime.d.ts"
@@ -57,7 +57,7 @@ def test_the_command_writes_what_is_out_of_date_and_nothing_else(
     assert capsys.readouterr().out == ""
 
 
-def test_the_service_does_without_the_tools_of_development() -> None:
+def test_the_service_does_not_need_pyyaml() -> None:
     code = "import sys; sys.modules['yaml'] = None; import {{ cookiecutter.package_name }}.asgi"
     environment = {**os.environ, "PYTHONPATH": str(contract_files.PROJECT / "src")}
     command = [sys.executable, "-B", "-c", code]
@@ -65,13 +65,31 @@ def test_the_service_does_without_the_tools_of_development() -> None:
     assert finished.returncode == 0, finished.stderr
 
 
-def test_the_document_is_valid(document: dict[str, Any]) -> None:
-    assert problems_of(document) == []
+def references_in(node: Any) -> Iterator[str]:
+    """Yield every reference below a node."""
+    if isinstance(node, dict):
+        if "$ref" in node:
+            yield node["$ref"]
+        for value in node.values():
+            yield from references_in(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from references_in(value)
 
 
-def test_the_channel_is_the_one_that_is_served(
-    document: dict[str, Any], websocket_path: str
-) -> None:
+def test_all_references_resolve(document: dict[str, Any]) -> None:
+    references = set(references_in(document))
+    assert references
+    for reference in references:
+        start, *parts = reference.split("/")
+        assert start == "#", reference
+        place = document
+        for part in parts:
+            assert part in place, reference
+            place = place[part]
+
+
+def test_the_channel_matches_the_route(document: dict[str, Any], websocket_path: str) -> None:
     channel = channel_of(document)
     assert channel["address"] == websocket_path + "/{room_name}"
     assert channel["parameters"]["room_name"]["examples"] == ["general"]
@@ -79,7 +97,7 @@ def test_the_channel_is_the_one_that_is_served(
         assert channel["x-close-codes"][str(code)] == meaning
 
 
-def test_it_names_every_message_and_says_what_it_is_for(document: dict[str, Any]) -> None:
+def test_every_message_is_described(document: dict[str, Any]) -> None:
     sent = {str(each.__struct_config__.tag) for each in messages.SERVER_MESSAGES}
     described = channel_of(document)["messages"].keys()
     assert described == HANDLERS.by_type.keys() | sent | {"serverError"}
@@ -87,7 +105,7 @@ def test_it_names_every_message_and_says_what_it_is_for(document: dict[str, Any]
         assert message["summary"].endswith((".", "!", "?")), message["name"]
 
 
-def test_its_examples_are_understood(document: dict[str, Any]) -> None:
+def test_the_handlers_accept_the_examples(document: dict[str, Any]) -> None:
     for name in HANDLERS.by_type:
         [example] = document["components"]["messages"][name]["examples"]
         assert HANDLERS.decode(msgspec.json.encode(example["payload"]).decode()) is not None
@@ -110,27 +128,26 @@ def test_its_examples_are_understood(document: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_the_server_is_where_the_settings_say(
+def test_the_server_object_follows_the_settings(
     make_settings: MakeSettings, given: dict[str, Any], server: dict[str, str]
 ) -> None:
     settings = make_settings(environment="production", **given)
-    described = as_json(contract.describe(create_app(settings), settings))
-    assert problems_of(described) == []
+    described = contract.describe(create_app(settings), settings)
     [(name, found)] = described["servers"].items()
     assert name == "production"
     assert {key: found[key] for key in ("host", "protocol")} == server
 
 
-def test_the_page_speaks_the_same_language(document: dict[str, Any]) -> None:
-    """A type that chat.js misspells would never come, or be refused, and nobody would be told."""
-    script = CHAT_JS.read_text(encoding="utf-8")
-    heard = set(re.findall(r'\.on\("(\w+)"', script))
-    said = set(re.findall(r'\.send\("(\w+)"', script))
-    sent = {str(each.__struct_config__.tag) for each in messages.SERVER_MESSAGES} | {"serverError"}
-    assert heard
-    assert heard <= sent
-    assert said
-    assert said <= HANDLERS.by_type.keys()
+def test_the_page_uses_the_declared_messages(document: dict[str, Any]) -> None:
+    """A misspelt type in a script of the page would be ignored without an error."""
+    script = "".join(path.read_text(encoding="utf-8") for path in CHAT_SCRIPTS)
+    handled = set(re.findall(r'\.on\("(\w+)"', script))
+    sent = set(re.findall(r'\.send\("(\w+)"', script))
+    declared = {str(each.__struct_config__.tag) for each in messages.SERVER_MESSAGES}
+    assert handled
+    assert handled <= declared | {"serverError"}
+    assert sent
+    assert sent <= HANDLERS.by_type.keys()
     length = re.search(r"MAX_TEXT_CHARACTERS = ([\d_]+);", script)
     schema = document["components"]["schemas"]["SendMessage"]["properties"]["text"]
     assert length is not None

@@ -1,4 +1,4 @@
-"""How each message looks on the wire, and what is let in."""
+"""The wire format of each message, and the payloads that are accepted."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ WIRE_FORMS = [
 
 
 @pytest.mark.parametrize(("message", "wire_form"), WIRE_FORMS, ids=lambda each: type(each).__name__)
-def test_a_message_is_sent_with_its_type_and_its_payload(
+def test_a_message_is_sent_with_its_type_and_payload(
     message: Message, wire_form: dict[str, object]
 ) -> None:
     assert json.loads(Publication(message).event["text"]) == wire_form
 
 
-def test_no_message_is_missing_above() -> None:
+def test_every_message_has_a_wire_form_above() -> None:
     defined = {
         each
         for each in vars(messages).values()
@@ -63,19 +63,19 @@ def test_no_message_is_missing_above() -> None:
 
 
 @pytest.mark.parametrize("text", ["x", " ", "x" * 2000, "😀" * 2000, "a\nb", "\x00"])
-def test_a_text_has_up_to_two_thousand_characters(text: str) -> None:
+def test_a_text_has_one_to_two_thousand_characters(text: str) -> None:
     assert msgspec.convert({"text": text}, messages.SendMessage).text == text
 
 
 @pytest.mark.parametrize(
     "payload", [{}, {"text": ""}, {"text": "x" * 2001}, {"text": None}, {"text": 7}, {"Text": "x"}]
 )
-def test_another_text_is_refused(payload: dict[str, object]) -> None:
+def test_an_invalid_text_is_refused(payload: dict[str, object]) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(payload, messages.SendMessage)
 
 
-def test_what_a_newer_client_adds_is_ignored() -> None:
+def test_unknown_fields_are_ignored() -> None:
     message = msgspec.convert({"text": "x", "language": "en"}, messages.SendMessage)
     assert message == messages.SendMessage(text="x")
     assert msgspec.convert({"where": "here"}, messages.NoPayload) == messages.NoPayload()

@@ -1,4 +1,4 @@
-"""Which names one can sign in with."""
+"""The names that sign-in accepts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from {{ cookiecutter.package_name }}.resources import session
         ("👩‍🚀", "👩‍🚀"),
     ],
 )
-def test_a_name_is_text_of_one_to_forty_characters(given: str, name: str) -> None:
+def test_a_name_has_one_to_forty_characters(given: str, name: str) -> None:
     assert session.read_name({"name": given}) == name
 
 
@@ -42,7 +42,7 @@ def test_a_name_is_text_of_one_to_forty_characters(given: str, name: str) -> Non
         ("\u200d", "invisible character"),
     ],
 )
-def test_a_bad_name_is_refused_with_the_reason(given: str, reason: str) -> None:
+def test_an_invalid_name_is_refused_with_the_reason(given: str, reason: str) -> None:
     with pytest.raises(falcon.HTTPUnprocessableEntity) as refused:
         session.read_name({"name": given})
     assert refused.value.title == "Bad name"
@@ -51,7 +51,7 @@ def test_a_bad_name_is_refused_with_the_reason(given: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize("media", [None, "Alice", ["Alice"], {}, {"name": None}, {"name": 7}])
-def test_what_holds_no_name_is_refused_with_an_example(media: object) -> None:
+def test_a_body_without_a_name_is_refused_with_an_example(media: object) -> None:
     with pytest.raises(falcon.HTTPUnprocessableEntity) as refused:
         session.read_name(media)
     assert refused.value.title == "No name"

@@ -1,8 +1,10 @@
-"""Where settings come from, and what a bad one says."""
+"""The sources of settings, errors of invalid ones, and the check of several processes."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,23 +23,23 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which the service would be started: there is no .env in it."""
+    """The working directory of the service, without a .env file."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def refusal() -> str:
-    """What the program says when it ends because of its settings."""
+    """Return the error with which the program ends because of its settings."""
     with pytest.raises(SystemExit) as ended:
         settings.load_settings()
     assert isinstance(ended.value.code, str), "the status would be 0"
-    # An exception with a cause or a context would be printed with it.
+    # Python would print a cause or a context too.
     assert ended.value.__suppress_context__
     assert ended.value.__cause__ is None
     return ended.value.code
 
 
-def test_every_setting_has_a_default_that_works_for_development() -> None:
+def test_every_setting_has_a_default_for_development() -> None:
     loaded = settings.load_settings()
     assert loaded.model_dump() == {
         "environment": "development",
@@ -64,7 +66,7 @@ def test_every_setting_has_a_default_that_works_for_development() -> None:
     assert not loaded.production
 
 
-def test_the_environment_counts_more_than_the_file(
+def test_the_environment_takes_precedence_over_the_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / ".env").write_text("APP_PORT=1111\nAPP_HOST=0.0.0.0\n", encoding="utf-8")
@@ -73,7 +75,7 @@ def test_the_environment_counts_more_than_the_file(
     assert (loaded.host, loaded.port) == ("0.0.0.0", 2222)
 
 
-def test_an_empty_variable_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APP_SECRET", "")
     monkeypatch.setenv("APP_PORT", "")
     loaded = settings.load_settings()
@@ -81,16 +83,14 @@ def test_an_empty_variable_counts_as_missing(monkeypatch: pytest.MonkeyPatch) ->
     assert loaded.port == 8000
 
 
-def test_variables_that_are_not_ours_are_ignored(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_variables_are_ignored(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / ".env").write_text("OTHER=1\nAPP_OTHER=1\n", encoding="utf-8")
     monkeypatch.setenv("PORT", "http")
     monkeypatch.setenv("APP_SOMETHING", "1")
     assert settings.load_settings().port == 8000
 
 
-def test_what_is_set_for_many_processes_is_what_they_get(make_settings: MakeSettings) -> None:
+def test_the_backend_and_the_history_follow_the_settings(make_settings: MakeSettings) -> None:
     loaded = make_settings(
         backend_url="redis://127.0.0.1:1",
         backend_prefix="other",
@@ -109,7 +109,7 @@ def test_what_is_set_for_many_processes_is_what_they_get(make_settings: MakeSett
     assert loaded.workers == 3
 
 
-def test_settings_cannot_be_changed(make_settings: MakeSettings) -> None:
+def test_settings_are_immutable(make_settings: MakeSettings) -> None:
     loaded = make_settings()
     with pytest.raises(ValidationError):
         loaded.port = 1
@@ -140,17 +140,17 @@ def test_settings_cannot_be_changed(make_settings: MakeSettings) -> None:
         ("APP_GRACEFUL_SHUTDOWN_SECONDS", "soon"),
     ],
 )
-def test_a_bad_value_ends_the_program_with_a_line_that_names_it(
+def test_an_invalid_value_ends_the_program_with_a_line_about_it(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
     headline, line = refusal().splitlines()
-    assert headline == "The settings do not work:"
+    assert headline == "Invalid settings:"
     assert line.startswith(f"  {name}: ")
     assert repr(value) in line or value.rpartition(", ")[2] in line
 
 
-def test_all_bad_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_invalid_values_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APP_PORT", "http")
     monkeypatch.setenv("APP_LOG_LEVEL", "loud")
     lines = refusal().splitlines()[1:]
@@ -166,7 +166,7 @@ def test_a_short_secret_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch
     assert short not in text
 
 
-def test_a_secret_is_not_shown_beside_another_bad_value(
+def test_a_secret_is_not_shown_with_another_invalid_value(
     monkeypatch: pytest.MonkeyPatch, secret: str
 ) -> None:
     monkeypatch.setenv("APP_SECRET", secret)
@@ -176,13 +176,13 @@ def test_a_secret_is_not_shown_beside_another_bad_value(
     assert secret not in text
 
 
-def test_a_secret_counts_in_bytes(make_settings: MakeSettings) -> None:
+def test_the_length_of_a_secret_is_counted_in_bytes(make_settings: MakeSettings) -> None:
     euros = "€" * 11
     assert make_settings(secret=euros).secret.get_secret_value() == euros
 
 
 @pytest.mark.parametrize("value", [None, "", settings.DEVELOPMENT_SECRET, "too-short"])
-def test_production_refuses_a_secret_that_can_be_guessed(
+def test_production_refuses_a_known_or_short_secret(
     monkeypatch: pytest.MonkeyPatch, value: str | None
 ) -> None:
     monkeypatch.setenv("APP_ENVIRONMENT", "production")
@@ -193,7 +193,9 @@ def test_production_refuses_a_secret_that_can_be_guessed(
     assert not value or value not in text
 
 
-def test_production_takes_a_secret_of_its_own(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+def test_production_accepts_a_secret_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
     monkeypatch.setenv("APP_ENVIRONMENT", "production")
     monkeypatch.setenv("APP_SECRET", secret)
     loaded = settings.load_settings()
@@ -201,9 +203,7 @@ def test_production_takes_a_secret_of_its_own(monkeypatch: pytest.MonkeyPatch, s
     assert loaded.secret.get_secret_value() == secret
 
 
-def test_the_secret_is_masked_where_settings_are_printed(
-    make_settings: MakeSettings, secret: str
-) -> None:
+def test_the_secret_is_masked_in_printed_settings(make_settings: MakeSettings, secret: str) -> None:
     loaded = make_settings()
     assert secret not in f"{loaded} {loaded!r} {loaded.model_dump_json()}"
 
@@ -232,7 +232,7 @@ def test_origins_are_separated_by_commas(
     ("value", "proxies"),
     [(" 10.1.2.3, fd00::/8 ,", ("10.1.2.3", "fd00::/8")), ("10.1.2.3,*", ("*",))],
 )
-def test_proxies_are_addresses_and_networks_or_all(
+def test_proxies_are_addresses_or_networks_or_all(
     monkeypatch: pytest.MonkeyPatch, value: str, proxies: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("APP_TRUSTED_PROXIES", value)
@@ -240,12 +240,14 @@ def test_proxies_are_addresses_and_networks_or_all(
 
 
 @pytest.mark.parametrize("value", ["proxy.example", "10.0.0.1/8", "10.0.0.0/33", "1.2.3.4:80"])
-def test_a_proxy_that_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_a_proxy_that_is_not_an_address_is_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
     monkeypatch.setenv("APP_TRUSTED_PROXIES", f"127.0.0.1, {value}")
-    refused = refusal()
-    assert "APP_TRUSTED_PROXIES: " in refused
-    assert value in refused
-    assert "write an address or a network like 10.0.0.0/8" in refused
+    text = refusal()
+    assert "APP_TRUSTED_PROXIES: " in text
+    assert value in text
+    assert "write an address or a network like 10.0.0.0/8" in text
 
 
 @pytest.mark.parametrize(
@@ -261,11 +263,9 @@ def test_a_proxy_that_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch, 
         "https://a.example, b.example",
     ],
 )
-def test_what_no_browser_sends_as_origin_is_refused(
-    monkeypatch: pytest.MonkeyPatch, value: str
-) -> None:
+def test_an_invalid_origin_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("APP_ALLOWED_ORIGINS", value)
-    assert "is no origin" in refusal()
+    assert "is not an origin" in refusal()
 
 
 @pytest.mark.parametrize("value", ["x" * 40 + "\udcff", "ssh-rsa " + "A" * 40])
@@ -278,12 +278,14 @@ def test_a_secret_that_cannot_sign_is_refused_and_not_shown(
     assert value not in text
 
 
-def test_a_file_that_is_not_utf8_is_refused_in_a_sentence() -> None:
+def test_a_file_that_is_not_utf8_is_refused() -> None:
     Path(".env").write_bytes(b"APP_HOST=\xff")
     assert ".env is not UTF-8 text" in refusal()
 
 
-def test_the_example_sets_every_setting_to_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_file_sets_every_setting_to_its_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     default = settings.load_settings()
     example = Path(__file__).parents[2] / ".env.example"
     names = {f"{settings.ENV_PREFIX}{name}".upper() for name in settings.Settings.model_fields}
@@ -292,3 +294,123 @@ def test_the_example_sets_every_setting_to_its_default(monkeypatch: pytest.Monke
     Path(".env").write_bytes(example.read_bytes())
     assert not names & os.environ.keys()
     assert settings.load_settings() == default
+
+
+# --- several processes
+
+COMMANDS = {
+    "uvicorn --workers 2": 2,
+    "uvicorn --workers=2": 2,
+    "uvicorn": 1,
+    "uvicorn --workers 1": 1,
+    "uvicorn --workers 3 --workers 2": 2,
+    "uvicorn --workers 2 --reload": 1,
+    "python/uvicorn/__main__.py --workers 2": 2,
+    "uvicorn.exe --workers 2": 2,
+    "granian --workers 2 --workers-kill-timeout 5": 2,
+    "granian --workers-kill-timeout 5": 1,
+    "hypercorn -w 2": 2,
+    "hypercorn --workers 2": 2,
+    "hypercorn -w2": 2,
+    "gunicorn -w 2 -k uvicorn_worker.UvicornWorker": 2,
+    "gunicorn -w2": 2,
+    "gunicorn -w=2": 2,
+    "gunicorn -w": 1,
+    "gunicorn --workers=2": 2,
+    "gunicorn --workers 2 --reload": 2,
+    f"other-server --workers 2 {settings.PACKAGE}.asgi:app": 2,
+    "pytest --workers 2": 1,
+}
+
+
+def processes_in(warning: str) -> int:
+    """Return the number of processes in a warning; 1 if there is no warning."""
+    if not warning:
+        return 1
+    number, _, rest = warning.partition(" ")
+    assert rest.startswith("processes serve, and each has rooms of its own: set APP_BACKEND_URL")
+    return int(number)
+
+
+@pytest.fixture
+def run_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Make this process look as if a command had started it."""
+    return lambda command: monkeypatch.setattr(sys, "argv", command.split())
+
+
+@pytest.mark.parametrize(("command", "processes"), COMMANDS.items())
+def test_the_command_of_the_server_determines_the_number_of_processes(
+    make_settings: MakeSettings, run_by: Callable[[str], None], command: str, processes: int
+) -> None:
+    run_by(command)
+    assert processes_in(settings.check_processes(make_settings())) == processes
+
+
+@pytest.mark.parametrize("name", ["APP_WORKERS", "WEB_CONCURRENCY"])
+def test_the_environment_determines_the_number_of_processes(
+    monkeypatch: pytest.MonkeyPatch, run_by: Callable[[str], None], name: str
+) -> None:
+    monkeypatch.setenv(name, "3")
+    for command in (f"python/{settings.PACKAGE}/__main__.py", "uvicorn", "gunicorn", "pytest"):
+        run_by(command)
+        assert processes_in(settings.check_processes(settings.load_settings())) == 3
+    run_by("uvicorn --reload")
+    assert settings.check_processes(settings.load_settings()) == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "variable", "files", "processes"),
+    [
+        ("gunicorn", "--workers 3", {}, 3),
+        ("gunicorn", "-b '[::]:80' -w 3", {}, 3),
+        ("gunicorn -w 2", "--workers 3", {}, 2),
+        ("gunicorn", "", {"gunicorn.conf.py": "bind = ':80'\nworkers = 4\n"}, 4),
+        ("gunicorn", "", {"gunicorn.conf.py": "workers = 4\nworkers = 5\n"}, 5),
+        ("gunicorn", "-w 3", {"gunicorn.conf.py": "workers = 4\n"}, 3),
+        ("gunicorn -w 2", "", {"gunicorn.conf.py": "workers = 4\n"}, 2),
+        ("gunicorn -c other.py", "", {"gunicorn.conf.py": "workers = 4", "other.py": ""}, 1),
+        ("gunicorn -c other.py", "", {"other.py": "workers = 5"}, 5),
+        ("gunicorn -cother.py", "", {"other.py": "workers = 5"}, 5),
+        ("gunicorn --config=file:other.py", "", {"other.py": "workers = 5"}, 5),
+        ("gunicorn --config other.py", "-c none.py", {"other.py": "workers = 5"}, 5),
+        ("gunicorn", "--config other.py", {"other.py": "workers = 5"}, 5),
+        ("gunicorn -c missing.py", "", {"gunicorn.conf.py": "workers = 4"}, 1),
+        ("gunicorn -c python:other", "", {"other.py": "workers = 5"}, 1),
+        ("gunicorn", "", {"gunicorn.conf.py": "workers = 2 * 4"}, 1),
+        ("gunicorn", "", {"gunicorn.conf.py": "workers = '4'"}, 1),
+        ("gunicorn", "", {"gunicorn.conf.py": "workers ="}, 1),
+        ("uvicorn", "--workers 3", {"gunicorn.conf.py": "workers = 4"}, 1),
+    ],
+)
+def test_the_configuration_of_gunicorn_determines_the_number_of_processes(
+    make_settings: MakeSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    run_by: Callable[[str], None],
+    command: str,
+    variable: str,
+    files: dict[str, str],
+    processes: int,
+) -> None:
+    run_by(command)
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", variable)
+    for name, text in files.items():
+        Path(name).write_text(text, encoding="utf-8")
+    assert processes_in(settings.check_processes(make_settings())) == processes
+
+
+def test_the_warning_of_several_processes_is_logged(
+    make_settings: MakeSettings, run_by: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    run_by("uvicorn --workers 2")
+    warning = settings.check_processes(make_settings())
+    [record] = caplog.records
+    assert (record.levelname, record.message) == ("CRITICAL", warning)
+
+
+def test_several_processes_over_redis_give_no_warning(
+    make_settings: MakeSettings, run_by: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    run_by("uvicorn --workers 2")
+    loaded = make_settings(backend_url="redis://127.0.0.1:1", workers=3)
+    assert settings.check_processes(loaded) == ""
+    assert not caplog.records

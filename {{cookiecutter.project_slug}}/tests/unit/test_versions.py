@@ -1,4 +1,4 @@
-"""Tools have the same versions wherever they are named."""
+"""Versions of tools agree in all files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ yaml = pytest.importorskip("yaml")
 ROOT = Path(__file__).parents[2]
 
 
-def test_commit_hooks_use_the_versions_that_are_declared() -> None:
+def test_commit_hooks_use_the_declared_versions() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {*project["dependencies"], *project["optional-dependencies"]["dev"]}
     text = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")

@@ -1,1 +1,1 @@
-"""What the service answers: one module for each resource."""
+"""The resources of the service, one module each."""

@@ -1,4 +1,4 @@
-"""``GET /asyncapi.json``: what clients may say and what they are told."""
+"""``GET /asyncapi.json``: the contract with clients."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import msgspec
 
 
 class ContractResource:
-    """Serves the AsyncAPI document, made when the service starts; the page ``/docs`` shows it."""
+    """Serve the AsyncAPI document, generated at start-up; the page ``/docs`` shows it."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.json = msgspec.json.encode(document)
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """The whole document."""
+        """Send the document."""
         resp.content_type = falcon.MEDIA_JSON
         resp.data = self.json

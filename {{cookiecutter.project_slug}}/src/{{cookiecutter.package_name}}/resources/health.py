@@ -1,45 +1,39 @@
-"""``GET /health``: whether the process answers. ``GET /ready``: whether it should be given clients."""
+"""``GET /health``: is the process alive? ``GET /ready``: can it take clients?"""
 
 from __future__ import annotations
-
-import logging
 
 import falcon
 import falcon.asgi
 
 from falcon_pachinko.backends.base import Backend
 
-logger = logging.getLogger(__name__)
-
 
 class HealthResource:
-    """For what starts a process again that does not answer, such as a container's health check."""
+    """For a supervisor that restarts a process without an answer, such as a container's health check."""
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """200 with ``{"status": "ok"}``."""
+        """Send 200 with ``{"status": "ok"}``."""
         resp.media = {"status": "ok"}
 
 
 class ReadyResource:
-    """For load balancers, which send clients elsewhere for as long as a process is not ready.
+    """For load balancers, which send new clients elsewhere while a process is not ready.
 
-    Do not start such a process again: its connections live on, and it will be ready by itself.
+    Do not restart such a process: its connections stay open, and it becomes ready by itself.
+
+    Args:
+        backend: The backend whose outage makes the process not ready.
+        warning: A permanent reason not to be ready; empty if there is none.
     """
 
-    def __init__(self, backend: Backend, workers: int) -> None:
+    def __init__(self, backend: Backend, warning: str) -> None:
         self.backend = backend
-        self.warning = ""
-        if workers > 1 and backend.single:
-            self.warning = (
-                f"{workers} processes serve, and each has rooms of its own: set APP_BACKEND_URL,"
-                " or APP_WORKERS to 1"
-            )
-            logger.critical(self.warning)
+        self.warning = warning
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """200 with ``{"status": "ready"}``, or 503 with ``{"status": "not ready", "reasons": [...]}``."""
+        """Send 200 with ``{"status": "ready"}``, or 503 with ``{"status": "not ready", "reasons": [...]}``."""
         resp.cache_control = ["no-store"]
-        outage = self.backend.outage and f"the engine of the rooms is away: {self.backend.outage}"
+        outage = self.backend.outage and f"Redis is unavailable: {self.backend.outage}"
         reasons = [reason for reason in (self.warning, outage) if reason]
         if reasons:
             resp.status = falcon.HTTP_503

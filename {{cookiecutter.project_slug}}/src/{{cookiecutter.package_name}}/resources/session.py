@@ -1,4 +1,4 @@
-"""``/session``: sign in with nothing but a name. It exists only outside production."""
+"""``/session``: sign-in by name, for development and tests only; production has no such route."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ..auth import COOKIE_NAME, User, issue_token
 
 MAX_NAME_CHARACTERS = 40
 
-# Control and invisible characters, halves of characters, line and paragraph separators.
+# Control and invisible characters, lone surrogates, line and paragraph separators.
 BARRED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
-# It joins emoji to one.
+# Part of emoji sequences.
 ZERO_WIDTH_JOINER = "\u200d"
 
 
 class SessionResource:
-    """Signs users in and out. An identity provider does this in production."""
+    """Sign users in and out. In production this is the task of an identity provider."""
 
     def __init__(self, secret: str, lifetime_seconds: int) -> None:
         self.secret = secret
@@ -27,7 +27,8 @@ class SessionResource:
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Sign in: ``{"name": "Alice"}`` gives 201, a token, and the same token as a cookie."""
-        # SECURITY: a form on a page of somebody else can post anything but JSON without being asked.
+        # SECURITY: a form on a foreign page can send any of its media types without a CORS preflight,
+        #   but not JSON.
         if (req.content_type or "").partition(";")[0].strip().lower() != falcon.MEDIA_JSON:
             raise falcon.HTTPUnsupportedMediaType(description="Send application/json.")
         try:
@@ -51,7 +52,7 @@ class SessionResource:
         resp.media = {"name": user.name, "token": token}
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Tell who is signed in; 401 if nobody is."""
+        """Return the signed-in user; 401 if the request has none."""
         user: User | None = req.context.user
         if user is None:
             raise falcon.HTTPUnauthorized(
@@ -60,16 +61,16 @@ class SessionResource:
         resp.media = {"name": user.name}
 
     async def on_delete(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Sign out: 204, and the cookie is gone."""
+        """Sign out: 204, and the cookie is deleted."""
         resp.unset_cookie(COOKIE_NAME, path="/", same_site="Lax")
         resp.status = falcon.HTTP_204
 
 
 def read_name(media: object) -> str:
-    """The name in a sign-in, without the blanks around it.
+    """Return the name in a sign-in request, without surrounding white space.
 
     Raises:
-        falcon.HTTPUnprocessableEntity: It is not 1 to 40 characters of text.
+        falcon.HTTPUnprocessableEntity: The name is not 1 to 40 visible characters.
     """
     name = media.get("name") if isinstance(media, dict) else None
     if not isinstance(name, str):

@@ -1,4 +1,4 @@
-"""The chat: what happens on one connection to one room."""
+"""The chat: one connection of a user to a room."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from ..messages import (
     ServerUserTyping,
 )
 
-# Rooms are named with this in front, so that several resources can share one manager.
+# The prefix of this resource's room names; several resources share one manager.
 ROOM_PREFIX = {{ cookiecutter.__room_prefix_literal }}
 
 
 class {{ cookiecutter.__resource_class }}(WebSocketResource):
-    """One user's connection to one room. A fresh object serves each connection."""
+    """A connection of one user to one room."""
 
     sends = SERVER_MESSAGES
     closes = CLOSE_CODES
@@ -46,12 +46,12 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
     async def on_connect(
         self, req: falcon.asgi.Request, ws: WebSocketLike, room_name: RoomName
     ) -> bool:
-        """Let users who are signed in into the room, and tell them who is there."""
+        """Let a signed-in user join the room, and send the list of its users."""
         user: User | None = req.context.user
         if user is None:
             raise Reject(NOT_SIGNED_IN, "sign in first")
         if not room_name:
-            raise Reject(BAD_ROOM_NAME, "a room needs a name")
+            raise Reject(BAD_ROOM_NAME, "the room name is empty")
         self.user = user
         self.room = ROOM_PREFIX + room_name
         self.connection.user = user.name
@@ -62,7 +62,7 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
                 leave_message=ServerUserLeft(user=user.name),
             )
         except InvalidRoomName:
-            reason = "no room can have this name: it is too long or has control characters"
+            reason = "the room name is invalid: it is too long or has control characters"
             raise Reject(BAD_ROOM_NAME, reason) from None
         others = [name for name in await self.manager.members(self.room) if name != user.name]
         await ws.send_media(ServerSystemMessage(text=f"Welcome {user.name} to room '{room_name}'!"))
@@ -71,23 +71,23 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
 
     @handles_message("clientSendMessage")
     async def send_message(self, ws: WebSocketLike, payload: SendMessage) -> None:
-        """Say something to everybody in the room, the sender too."""
+        """Send a text to all clients in the room, including the sender."""
         await self.broadcast_to_room(
             self.room, ServerNewMessage(user=self.user.name, text=payload.text)
         )
 
     @handles_message("clientStartTyping")
     async def start_typing(self, ws: WebSocketLike, payload: NoPayload) -> None:
-        """Tell the others that the user types."""
-        await self.tell_typing(True)
+        """Notify the other clients that the user is typing."""
+        await self.set_typing(True)
 
     @handles_message("clientStopTyping")
     async def stop_typing(self, ws: WebSocketLike, payload: NoPayload) -> None:
-        """Tell the others that the user has stopped."""
-        await self.tell_typing(False)
+        """Notify the other clients that the user has stopped typing."""
+        await self.set_typing(False)
 
-    async def tell_typing(self, is_typing: bool) -> None:
-        """Remember and tell, for a client that goes away while typing."""
+    async def set_typing(self, is_typing: bool) -> None:
+        """Broadcast the typing state, and keep it for a disconnect while typing."""
         self.typing = is_typing
         await self.broadcast_to_room(
             self.room,
@@ -97,6 +97,6 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
         )
 
     async def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:
-        """Stop typing; that the user has gone, the framework tells the others once nobody comes back."""
+        """Stop typing; the framework sends the leave message after the grace period."""
         if self.typing:
-            await self.tell_typing(False)
+            await self.set_typing(False)

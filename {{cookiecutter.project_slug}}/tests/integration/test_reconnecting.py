@@ -1,4 +1,4 @@
-"""Who comes back in time: nobody hears of it, and nothing is missed."""
+"""Clients that reconnect: no leave message within the grace period, and no lost messages."""
 
 from __future__ import annotations
 
@@ -23,25 +23,24 @@ from {{ cookiecutter.package_name }}.messages import (
 if TYPE_CHECKING:
     from ..conftest import Join, MakeSettings
 
-
-Come = Callable[..., Awaitable[Client]]
+Reconnect = Callable[..., Awaitable[Client]]
 
 
 @pytest.fixture
-def come(
+def reconnect(
     chat: Running, open_client: OpenClient, websocket_path: str, room: str, secret: str
-) -> Come:
-    """Connect to the room as somebody, with a query; nothing has been read yet."""
+) -> Reconnect:
+    """Connect a user to the room with a query; nothing has been received yet."""
 
-    async def come(name: str, query: str = "") -> Client:
+    async def reconnect(name: str, query: str = "") -> Client:
         token = auth.issue_token(auth.User(name), secret, lifetime_seconds=60)
         cookies = {auth.COOKIE_NAME: token}
         return await open_client(chat, f"{websocket_path}/{room}{query}", cookies=cookies)
 
-    return come
+    return reconnect
 
 
-async def test_a_second_tab_and_a_reload_in_time_are_silent(join: Join) -> None:
+async def test_a_second_tab_and_a_quick_reload_send_no_join_or_leave_message(join: Join) -> None:
     bob, alice = await join("Bob"), await join("Alice")
     await bob.receive(ServerUserJoined)
     tab = await join("Alice")
@@ -54,41 +53,41 @@ async def test_a_second_tab_and_a_reload_in_time_are_silent(join: Join) -> None:
     ]
 
 
-async def test_who_comes_back_is_given_what_it_missed(join: Join, come: Come) -> None:
+async def test_a_reconnecting_client_gets_missed_messages(join: Join, reconnect: Reconnect) -> None:
     alice, bob = await join("Alice"), await join("Bob")
     await alice.receive(ServerUserJoined)
-    await alice.send("clientSendMessage", SendMessage(text="heard"))
-    heard = await bob.receive()
+    await alice.send("clientSendMessage", SendMessage(text="received"))
+    last = await bob.receive()
     bob.vanish()
     for text in ("one", "two"):
         await alice.send("clientSendMessage", SendMessage(text=text))
         await alice.receive_until(ServerNewMessage)
-    back = await come("Bob", f"?since={heard['id']}")
-    missed = await back.receive_until(ServerPosition)
-    said = [each["payload"] for each in missed[:-1] if each["type"] == "serverNewMessage"]
-    assert said == [{"user": "Alice", "text": "one"}, {"user": "Alice", "text": "two"}]
+    reconnected = await reconnect("Bob", f"?since={last['id']}")
+    missed = await reconnected.receive_until(ServerPosition)
+    texts = [each["payload"] for each in missed[:-1] if each["type"] == "serverNewMessage"]
+    assert texts == [{"user": "Alice", "text": "one"}, {"user": "Alice", "text": "two"}]
     assert missed[-1].recovered is True
 
 
 class TestWithoutGrace:
-    """Who comes back later than that has gone meanwhile."""
+    """``APP_PRESENCE_GRACE_SECONDS=0``: a reconnecting user has left in the meantime."""
 
     @pytest.fixture
     async def chat(self, run_app: RunApp, make_settings: MakeSettings) -> Running:
         application = app.create_app(make_settings(presence_grace_seconds=0))
         return await run_app(application, **WEBSOCKET_OPTIONS)
 
-    async def test_who_comes_back_is_not_told_of_their_own_end(
-        self, join: Join, come: Come
+    async def test_a_reconnecting_client_does_not_get_its_own_leave_message(
+        self, join: Join, reconnect: Reconnect
     ) -> None:
         alice, bob = await join("Alice"), await join("Bob")
         await alice.receive(ServerUserJoined)
-        await alice.send("clientSendMessage", SendMessage(text="heard"))
-        heard = await bob.receive()
+        await alice.send("clientSendMessage", SendMessage(text="received"))
+        last = await bob.receive()
         bob.vanish()
         await alice.receive_until(ServerUserLeft)
-        back = await come("Bob", f"?since={heard['id']}")
-        missed = await back.receive_until(ServerPosition)
+        reconnected = await reconnect("Bob", f"?since={last['id']}")
+        missed = await reconnected.receive_until(ServerPosition)
         assert missed[-1].recovered is True
         assert "serverUserLeft" not in {each["type"] for each in missed[:-1]}
 
@@ -101,8 +100,8 @@ class TestWithoutHistory:
         application = app.create_app(make_settings(history_messages=0))
         return await run_app(application, **WEBSOCKET_OPTIONS)
 
-    async def test_messages_have_no_position(self, come: Come) -> None:
-        alice = await come("Alice")
+    async def test_messages_have_no_position(self, reconnect: Reconnect) -> None:
+        alice = await reconnect("Alice")
         await alice.send("clientSendMessage", SendMessage(text="not kept"))
-        said = (await alice.receive_until("serverNewMessage"))[-1]
-        assert "id" not in said
+        message = (await alice.receive_until("serverNewMessage"))[-1]
+        assert "id" not in message

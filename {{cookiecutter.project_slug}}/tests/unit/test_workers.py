@@ -1,4 +1,4 @@
-"""Who hears the announcement, and when."""
+"""The announcement worker: which rooms get the announcement, and when."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Enter = Callable[[str], Awaitable[Client]]
 
 
 class Hall(WebSocketResource):
-    """Lets everybody into the room that is named."""
+    """Accept every client into the room in the path."""
 
     sends = (ServerSystemAnnouncement,)
 
@@ -46,7 +46,7 @@ async def halls(run_app: RunApp, application: App) -> Running:
 
 @pytest.fixture
 def enter(halls: Running, open_client: OpenClient) -> Enter:
-    """Let a client into a room."""
+    """Connect a client to a room."""
     return lambda room: open_client(halls, f"/{room}")
 
 
@@ -61,7 +61,7 @@ async def announcing(application: App, interval_seconds: float) -> AsyncIterator
         await asyncio.gather(worker, return_exceptions=True)
 
 
-async def test_every_room_hears_it_again_and_again(application: App, enter: Enter) -> None:
+async def test_every_room_gets_the_announcement_repeatedly(application: App, enter: Enter) -> None:
     first, second = await enter("lobby_1"), await enter("lobby_2")
     async with announcing(application, 0.01):
         for _ in range(3):
@@ -69,7 +69,9 @@ async def test_every_room_hears_it_again_and_again(application: App, enter: Ente
             assert await second.receive(ServerSystemAnnouncement) == ANNOUNCEMENT
 
 
-async def test_rooms_of_another_kind_do_not_hear_it(application: App, enter: Enter) -> None:
+async def test_rooms_with_another_prefix_get_no_announcement(
+    application: App, enter: Enter
+) -> None:
     here, elsewhere = await enter("lobby_1"), await enter("game_1")
     async with announcing(application, 0.01):
         assert await here.receive(ServerSystemAnnouncement) == ANNOUNCEMENT
@@ -78,7 +80,7 @@ async def test_rooms_of_another_kind_do_not_hear_it(application: App, enter: Ent
     assert await elsewhere.receive(ServerSystemAnnouncement) == MARKER
 
 
-async def test_a_room_that_is_made_later_hears_it_too(application: App, enter: Enter) -> None:
+async def test_a_room_created_later_gets_the_announcement(application: App, enter: Enter) -> None:
     async with announcing(application, 0.01):
         early = await enter("lobby_1")
         assert await early.receive(ServerSystemAnnouncement) == ANNOUNCEMENT
@@ -86,9 +88,11 @@ async def test_a_room_that_is_made_later_hears_it_too(application: App, enter: E
         assert await late.receive(ServerSystemAnnouncement) == ANNOUNCEMENT
 
 
-async def test_the_first_one_comes_after_the_interval(application: App, enter: Enter) -> None:
+async def test_the_first_announcement_is_sent_after_the_interval(
+    application: App, enter: Enter
+) -> None:
     client = await enter("lobby_1")
     async with announcing(application, 3600.0):
-        await asyncio.sleep(0)  # The worker takes its first step.
+        await asyncio.sleep(0)  # Let the worker start.
         await application.ws_connection_manager.broadcast_to_room("lobby_1", MARKER)
         assert await client.receive(ServerSystemAnnouncement) == MARKER
