@@ -162,7 +162,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def check_secret(self) -> Settings:
-        """Refuse a secret that can be guessed: with it anyone could sign in as any user."""
+        """Refuse a secret that can be guessed: with it, a token for any user can be forged."""
         secret = self.secret.get_secret_value()
         if len(secret.encode("utf-8", "replace")) < MIN_SECRET_BYTES:
             raise ValueError(
