@@ -6,6 +6,7 @@ import asyncio
 import math
 import secrets
 from collections.abc import Awaitable, Sequence
+from typing import cast
 
 from ..history import History, Position, last_known
 from ..publication import Publication
@@ -23,7 +24,7 @@ class Done(tuple[()]):
     __await__ = tuple.__iter__
 
 
-DONE = Done()
+DONE = cast(Awaitable[None], Done())
 ONE_NODE = ImmediateResult(1)
 
 
