@@ -1,75 +1,86 @@
-# Needs make and Python 3.11; uses uv where it is installed, unless called as `make UV= ...`.
-# `make PYTHON=python3.13 ...` takes another Python, `make run PORT=9000` another port.
+# Needs make and Python 3.11. Uses uv if it is installed; `make UV= ...` uses pip instead.
+# `make PYTHON=python3.13 ...` selects another Python, `make run PORT=9000` another port.
 PYTHON ?= python3
 VENV := .venv
-RUN = $(VENV)/bin/python -B -m
+RUN = $(VENV)/bin/python -m
 TEMPLATE := {{cookiecutter.project_slug}}
 BAKED := build/chat-service
+# The framework lies in the template's folder and is imported from there.
+FRAMEWORK = PYTHONPATH='$(TEMPLATE)/src'
+
+# NOTE: Cookiecutter copies every file of the template's folder, so bytecode must be written elsewhere.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help install environment run test quick check format asyncapi manifest screenshots bench sizing clean
+.PHONY: help install environment run test quick chaos soak check format asyncapi manifest \
+	screenshots bench sizing clean
 
-help: ## list these targets
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
-install: environment ## add the tools for tests and checks to .venv
+install: environment ## install the tools for tests and checks into .venv
 	@test -e $(VENV)/has-tools || { $(INSTALL) -e '.[dev]' && touch $(VENV)/has-tools; }
 
-# Made again when pyproject.toml, the Python or the project's place is another.
+# Created again after a change of pyproject.toml, of the Python version or of the repository's path.
 environment:
 	@wanted=$$("$(PYTHON)" -c "$$PYTHON_IN_USE" && cat pyproject.toml) || exit 1; \
 	[ "$$wanted" = "$$(cat $(VENV)/made-from 2> /dev/null)" ] || { \
 		$(MAKE_VENV) && $(INSTALL) -e . && printf '%s\n' "$$wanted" > $(VENV)/made-from; }
 
-# What was made there stays: the environment, and the secret that open pages are signed in with.
-run: environment ## bake the defaults anew into build/ and serve them on http://127.0.0.1:8000
+# Keeps the environment, and the secret with which the sessions of open pages are signed.
+run: environment ## bake the defaults into build/ and serve them on http://127.0.0.1:8000
 	@mkdir -p $(BAKED)
 	@find $(BAKED) -mindepth 1 -maxdepth 1 ! -name .venv ! -name .env -exec rm -rf {} +
 	@$(RUN) cookiecutter . --no-input --default-config --overwrite-if-exists -o build > /dev/null
 	@$(MAKE) --no-print-directory -C $(BAKED) run
 
-test: install ## bake projects and run all tests, those of a baked project too
+test: install ## run all tests: of the template, of the framework and of baked projects
 	@$(RUN) pytest -n auto --maxschedchunk=1 -ra
 
-quick: install ## run the tests that do not take minutes: most of them, in less than one
+quick: install ## run the tests that are not slow, in less than a minute
 	@$(RUN) pytest -n auto --maxschedchunk=1 -m 'not slow'
 
-check: install ## lint, formatting and types
+chaos: install ## inject faults into three nodes and Redis for MINUTES=5 from SEED, and check the invariants
+	@$(FRAMEWORK) $(RUN) tests.framework.stress.chaos --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
+
+soak: install ## connect and disconnect clients for MINUTES=10, and check for leaks
+	@$(FRAMEWORK) $(RUN) tests.framework.stress.soak --minutes $(or $(MINUTES),10)
+
+check: install ## check lint rules, formatting and types
 	@$(RUN) ruff check && $(RUN) ruff format --check
 	@MYPYPATH='$(TEMPLATE)/src' $(RUN) mypy hooks tests tools bench
 	@MYPYPATH='$(TEMPLATE)/src' $(RUN) mypy -p falcon_pachinko
 
-format: install ## mend what ruff can mend
+format: install ## format the code and apply the fixes of Ruff
 	@$(RUN) ruff check --fix && $(RUN) ruff format
 
-asyncapi: install ## write the template's asyncapi.yaml and realtime.d.ts anew
+asyncapi: install ## update asyncapi.yaml and realtime.d.ts of the template
 	@$(RUN) tools.contract
 
-manifest: install ## write the framework's checksums anew
-	@PYTHONPATH='$(TEMPLATE)/src' $(RUN) tools.manifest
+manifest: install ## update the checksums of the framework
+	@$(FRAMEWORK) $(RUN) tools.manifest
 
-screenshots: install ## take the pictures of the pages anew, into docs/images/
+screenshots: install ## update the screenshots of the pages in docs/images/
 	@rm -rf build/screenshots
 	@$(RUN) cookiecutter . --no-input --default-config -o build/screenshots > /dev/null
-	@$(MAKE) --no-print-directory -C build/screenshots/chat-service install
-	@cd build/screenshots/chat-service && \
-		.venv/bin/python -m pytest -q tests/browser/test_screenshots.py --screenshots='$(CURDIR)/docs/images'
+	@$(MAKE) --no-print-directory -C build/screenshots/chat-service browser \
+		PYTEST_ADDOPTS="-k test_screenshots --screenshots='$(CURDIR)/docs/images'"
 
-# The peers have an environment of their own.
+# The other frameworks are installed into an environment of their own.
 bench: VENV := build/bench/venv
-bench: ## compare the framework with its peers, in ten minutes, into bench/results/
+bench: ## compare the framework with others for ten minutes, into bench/results/
 	@$(MAKE) --no-print-directory VENV=$(VENV) environment
 	@test -e $(VENV)/has-tools || { $(INSTALL) -e '.[bench]' && touch $(VENV)/has-tools; }
 	@$(RUN) bench --out bench/results
 
-sizing: install ## measure what tools/capacity.py and docs/scaling.md of a project count with, in two minutes
-	@PYTHONPATH='$(TEMPLATE)/src' $(RUN) tools.sizing
+sizing: install ## measure the figures of tools/capacity.py and of a project's docs/scaling.md, in two minutes
+	@$(FRAMEWORK) $(RUN) tools.sizing
 
-clean: ## remove what the other targets made
+clean: ## remove the files that the other targets create
 	@rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Fails in a sentence where Python is too old.
+# Refuses a Python that is too old.
 define PYTHON_IN_USE
 import os, sys
 if sys.version_info < (3, 11):

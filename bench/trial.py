@@ -19,9 +19,10 @@ from typing import Any, TypeVar
 
 import redis.asyncio
 import uvloop
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+
 from falcon_pachinko import WebSocketConnectionManager
 from falcon_pachinko.backends import backend_from_url
-from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from .child import python, start
 from .plan import Order, Outcome

@@ -17,12 +17,13 @@ from types import CodeType, FrameType, SimpleNamespace
 from typing import Any, NamedTuple, cast
 
 import falcon.asgi
-import falcon_pachinko
 import msgspec
 import uvicorn
+from uvicorn.server import ServerState
+
+import falcon_pachinko
 from falcon_pachinko import Message, WebSocketLike, WebSocketResource, handles_message, install
 from falcon_pachinko.uvicorn.protocol import PushSansIOProtocol
-from uvicorn.server import ServerState
 
 PACKAGE = Path(falcon_pachinko.__file__).parent
 WARM_UP_FRAMES = 5

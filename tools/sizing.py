@@ -26,6 +26,11 @@ import msgspec
 import redis
 import uvicorn
 import uvloop
+from websockets.asyncio.client import ClientConnection, connect
+
+from bench.child import Child, python, start
+from bench.measure import cpu_seconds
+from bench.valkey import running_valkey
 from falcon_pachinko import (
     History,
     Limits,
@@ -39,11 +44,6 @@ from falcon_pachinko.backends import backend_from_url
 from falcon_pachinko.backends.base import Backend, Presence, Timing
 from falcon_pachinko.publication import Publication
 from falcon_pachinko.uvicorn import PushProtocol
-from websockets.asyncio.client import ClientConnection, connect
-
-from bench.child import Child, python, start
-from bench.measure import cpu_seconds
-from bench.valkey import running_valkey
 
 ROOT = Path(__file__).parents[1]
 WAIT_SECONDS = 60.0

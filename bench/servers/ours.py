@@ -4,6 +4,7 @@ import os
 
 import falcon.asgi
 import msgspec
+
 from falcon_pachinko import (
     History,
     Limits,

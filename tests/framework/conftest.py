@@ -1,6 +1,5 @@
-"""Fixtures of the framework's own tests."""
+"""Fixtures of the framework's tests."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -8,11 +7,8 @@ import pytest
 import falcon_pachinko
 from falcon_pachinko.testing.fixtures import *  # noqa: F403
 
-# Programs that the tests start import the framework from the same place.
-os.environ["PYTHONPATH"] = str(Path(falcon_pachinko.__file__).parents[1])
 
-
-@pytest.fixture(scope="session")
-def check_contract() -> bool:
-    """Let resources send messages that they do not declare, except where a test is about that."""
-    return False
+@pytest.fixture(autouse=True)
+def framework_on_pythonpath(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the programs that a test starts import the framework from the same folder."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(falcon_pachinko.__file__).parents[1]))

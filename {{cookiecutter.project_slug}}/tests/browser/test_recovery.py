@@ -13,7 +13,7 @@ from falcon_pachinko.publisher import Publisher
 
 from {{ cookiecutter.package_name }} import messages
 
-from ..falcon_pachinko.engines import running_engine
+from ..valkey import running_valkey
 from .line import line_to
 from .pages import composer, expect_connected, expect_heard, notes, people, say
 from .test_restart import expect_waiting, tell_from_outside
@@ -137,7 +137,7 @@ def test_who_was_away_for_too_long_is_told_so(
 def test_a_page_connects_anew_by_itself_where_the_service_has_lost_something(
     new_person: NewPerson, serve: Callable[..., Server], room: str
 ) -> None:
-    with running_engine() as engine:
+    with running_valkey() as engine:
         server = serve(APP_BACKEND_URL=engine.url, APP_PRESENCE_GRACE_SECONDS=LONG_GRACE_SECONDS)
         alice, bob = new_person("Alice", at=server), new_person("Bob", at=server)
         say(alice, "before")
@@ -162,7 +162,7 @@ def test_a_page_connects_anew_by_itself_where_the_service_has_lost_something(
 def test_who_is_here_does_not_come_and_who_is_not_does_not_go(
     new_person: NewPerson, serve: Callable[..., Server], room: str
 ) -> None:
-    with running_engine() as engine:
+    with running_valkey() as engine:
         server = serve(APP_BACKEND_URL=engine.url)
         alice = new_person("Alice", at=server)
         tell_from_outside(
@@ -205,7 +205,7 @@ def test_who_has_gone_for_the_others_comes_back_to_all_of_them(
 def test_who_was_sent_away_and_connects_again_is_told_that_something_may_be_missing(
     new_person: NewPerson, serve: Callable[..., Server], room: str
 ) -> None:
-    with running_engine() as engine:
+    with running_valkey() as engine:
         server = serve(APP_BACKEND_URL=engine.url)
         alice = new_person("Alice", at=server)
         say(alice, "before")

@@ -18,7 +18,7 @@ from falcon_pachinko.publisher import Publisher
 
 from {{ cookiecutter.package_name }} import app, messages
 
-from ..falcon_pachinko.engines import running_engine
+from ..valkey import running_valkey
 from .pages import (
     WAIT_SECONDS,
     composer,
@@ -130,7 +130,7 @@ def test_what_was_said_while_the_service_was_away_is_shown_once(
     room: str,
 ) -> None:
     complaints.allow(r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: ")
-    with running_engine() as engine:
+    with running_valkey() as engine:
         variables = {
             "APP_PORT": str(port),
             "APP_BACKEND_URL": engine.url,

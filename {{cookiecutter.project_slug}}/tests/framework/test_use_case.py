@@ -1,11 +1,8 @@
 """The use case's program runs exactly as its document shows it."""
 
 import asyncio
-import importlib.util
-import json
+import importlib
 from collections.abc import AsyncIterator
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,31 +10,15 @@ from websockets.exceptions import InvalidStatus
 
 from falcon_pachinko.testing import Client, Served, connect, serve
 
-ANNOUNCEMENT_SECONDS = 0.05
-UNRECOGNIZED = {
-    "type": "serverError",
-    "payload": {"error": "Unrecognized message format or type."},
-}
 
-
-def load_program() -> ModuleType:
-    """Import a fresh copy of the program, whose application is a module-level object."""
-    path = Path(__file__).with_name("use_case_program.py")
-    spec = importlib.util.spec_from_file_location("use_case_program", path)
-    assert spec is not None
-    assert spec.loader is not None
-    program = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
-    return program
+@pytest.fixture
+def program() -> Any:
+    """The program, executed again: its application and its manager are globals of the module."""
+    return importlib.reload(importlib.import_module(".use_case_program", __package__))
 
 
 @pytest.fixture
-def program() -> ModuleType:
-    return load_program()
-
-
-@pytest.fixture
-async def served(program: ModuleType) -> AsyncIterator[Served]:
+async def served(program: Any) -> AsyncIterator[Served]:
     async with serve(program.app) as served:
         yield served
 
@@ -45,10 +26,8 @@ async def served(program: ModuleType) -> AsyncIterator[Served]:
 @pytest.fixture
 async def alice(served: Served) -> AsyncIterator[Client]:
     async with connect(served.ws_url("/ws/chat/general?user=Alice")) as client:
-        assert await client.receive() == {
-            "type": "serverSystemMessage",
-            "payload": {"text": "Welcome Alice to room 'general'!"},
-        }
+        welcome = {"text": "Welcome Alice to room 'general'!"}
+        assert await client.receive() == {"type": "serverSystemMessage", "payload": welcome}
         yield client
 
 
@@ -56,8 +35,7 @@ async def alice(served: Served) -> AsyncIterator[Client]:
 async def bob(served: Served, alice: Client) -> AsyncIterator[Client]:
     async with connect(served.ws_url("/ws/chat/general?user=Bob")) as client:
         assert (await client.receive())["payload"]["text"] == "Welcome Bob to room 'general'!"
-        joined = {"type": "serverUserJoined", "payload": {"user": "Bob"}}
-        assert await alice.receive() == joined
+        assert await alice.receive() == {"type": "serverUserJoined", "payload": {"user": "Bob"}}
         yield client
 
 
@@ -83,9 +61,9 @@ async def test_typing_state_reaches_only_other_members(alice: Client, bob: Clien
 @pytest.mark.parametrize(
     "message",
     [
-        pytest.param(json.dumps({"type": "unknown", "payload": {}}), id="unknown type"),
-        pytest.param(json.dumps({"type": "disconnect"}), id="a method's name"),
-        pytest.param(json.dumps({"payload": {"text": "x"}}), id="no type"),
+        pytest.param('{"type": "unknown", "payload": {}}', id="unknown type"),
+        pytest.param('{"type": "disconnect"}', id="a method's name"),
+        pytest.param('{"payload": {"text": "x"}}', id="no type"),
         pytest.param("this is not JSON", id="not JSON"),
         pytest.param("", id="empty"),
         pytest.param(b"\x00\xff", id="binary"),
@@ -95,7 +73,8 @@ async def test_unknown_message_is_answered_and_the_connection_stays_open(
     alice: Client, message: str | bytes
 ) -> None:
     await alice.send_raw(message)
-    assert await alice.receive() == UNRECOGNIZED
+    error = {"error": "Unrecognized message format or type."}
+    assert await alice.receive() == {"type": "serverError", "payload": error}
     await alice.send("clientSendMessage", {"text": "still here"})
     assert (await alice.receive())["payload"]["text"] == "still here"
 
@@ -120,7 +99,7 @@ async def test_other_members_are_notified_when_a_user_leaves(
 
 
 async def test_worker_announces_to_rooms_with_its_prefix(program: Any) -> None:
-    program.ANNOUNCEMENT_INTERVAL = ANNOUNCEMENT_SECONDS
+    program.ANNOUNCEMENT_INTERVAL = 0.05
     async with (
         serve(program.app) as served,
         connect(served.ws_url("/ws/chat/chat_general?user=Alice")) as alice,
@@ -134,9 +113,8 @@ async def test_worker_announces_to_rooms_with_its_prefix(program: Any) -> None:
         assert (await bob.receive())["type"] == "serverNewMessage"
 
 
-async def test_worker_stops_with_the_application(program: ModuleType) -> None:
+async def test_the_worker_ends_with_the_application(program: Any) -> None:
     async with serve(program.app):
         pass
-    names = [task.get_name() for task in asyncio.all_tasks()]
-    assert not [name for name in names if name.startswith("worker")]
+    assert not [each for each in asyncio.all_tasks() if each.get_name().startswith("worker")]
     assert program.controller.tasks == set()
