@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from pytest_cookies.plugin import Cookies, Result
 from .support.processes import required_program
 
 ROOT = Path(__file__).resolve().parent.parent
+FRAMEWORK_TESTS = ROOT / "tests" / "framework"
+REQUIRES_ALL = "CI_REQUIRES_ALL"
 COMMAND_SECONDS = 800
 INSTALL_SECONDS = 240
 PORT_ATTEMPTS = 100
@@ -38,20 +40,53 @@ FAR_FROM_DEFAULT = {
 }
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what asks for more than the usual time as slow, and begin with the slowest.
+# NOTE: Cookiecutter copies every file of the template's folder, so bytecode must be written elsewhere.
+sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(ROOT / "build" / "pycache"))
 
-    A worker that comes to a test of minutes last would let the others wait for it.
+# Skips that CI allows: the system refuses the operation, and no program can be installed to change it.
+ALLOWED_SKIPS = ("namespace of processes",)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    fail_if_skipped(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    fail_if_skipped(report)
+    return report
+
+
+def fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Turn a skip into a failure if CI_REQUIRES_ALL=1: a missing program must not go unnoticed there."""
+    if not report.skipped or hasattr(report, "wasxfail") or os.environ.get(REQUIRES_ALL) != "1":
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if not any(allowed in reason for allowed in ALLOWED_SKIPS):
+        report.outcome = "failed"
+        report.longrepr = f"{reason} ({REQUIRES_ALL}=1 allows no skip)"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests with a timeout of their own as slow; order the tests.
+
+    The longest tests of the template come first: a test of minutes that one worker starts last would
+    keep all others waiting. The framework's tests come last, because they measure times and the
+    template's tests put load on all cores.
     """
 
-    def bound_seconds(item: pytest.Item) -> float:
+    def timeout_seconds(item: pytest.Item) -> float:
         marker = item.get_closest_marker("timeout")
         return float(marker.args[0]) if marker else 0.0
 
     for item in items:
-        if bound_seconds(item):
+        if timeout_seconds(item):
             item.add_marker("slow")
-    items.sort(key=bound_seconds, reverse=True)
+    items.sort(key=lambda item: (FRAMEWORK_TESTS in item.path.parents, -timeout_seconds(item)))
 
 
 @pytest.fixture(scope="session")
