@@ -14,7 +14,7 @@ from falcon_pachinko.uvicorn import PushProtocol
 from ..valkey import running_valkey
 
 
-class Said(Message):
+class Said(Message, frozen=True):
     text: str
 
 
@@ -37,7 +37,7 @@ def serve_hall(url: str = "", protocol: Any = PushProtocol) -> AbstractAsyncCont
 async def converse(one: Served, two: Served) -> None:
     """Two clients exchange messages, one of them sends an invalid one, and a server stops."""
     async with one.connect("/hall/alice") as alice, two.connect("/hall/bob") as bob:
-        assert await alice.receive_raw() == "bob joined"
+        assert await alice.receive_raw() == '"bob joined"'
         for number in range(100):
             await (alice, bob)[number % 2].send("say", str(number))
             said = Said(text=str(number))
