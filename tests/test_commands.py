@@ -12,8 +12,8 @@ import pytest
 from cookiecutter.main import cookiecutter
 
 TARGETS = {
-    "template": "help install run test quick check format asyncapi manifest screenshots bench sizing clean",
-    "project": "help install run test browser soak chaos check format asyncapi clean",
+    "template": "help install run test quick chaos soak check format asyncapi manifest screenshots bench sizing clean",
+    "project": "help install run test browser check format asyncapi clean",
 }
 
 
