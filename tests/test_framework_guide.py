@@ -1,0 +1,379 @@
+"""The framework's guide in a project: its programs do what its pages promise, and its names exist."""
+
+import ast
+import asyncio
+import contextlib
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import falcon_pachinko
+from falcon_pachinko.backends.base import Timing
+from falcon_pachinko.limits import DEFAULT_LIMITS
+from falcon_pachinko.testing import Closed, Running, run
+from falcon_pachinko.uvicorn import PushProtocol
+from tests.framework.support.redis_servers import running_engine
+
+GUIDE = Path("{{cookiecutter.project_slug}}/docs/framework")
+SOURCES = Path(falcon_pachinko.__file__).parents[1]
+PAGES = (
+    "connections",
+    "contract",
+    "history",
+    "index",
+    "limits",
+    "many-processes",
+    "presence",
+    "rooms",
+    "testing",
+    "workers",
+)
+PROGRAM_SECONDS = 60
+TEST_CONFIGURATION = """
+[pytest]
+asyncio_mode = auto
+asyncio_default_fixture_loop_scope = function
+filterwarnings = error
+"""
+
+Load = Callable[[str], ModuleType]
+
+
+def python_blocks(text: str) -> list[str]:
+    """Return the Python blocks of a page, without the indentation of a list."""
+    blocks = re.findall(r"^( *)```python\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
+    return [re.sub(f"^{indent}", "", code, flags=re.MULTILINE) for indent, code in blocks]
+
+
+def programs(text: str) -> dict[str, str]:
+    """Return the complete modules of a page by their file name, which their first line gives."""
+    found = {}
+    for block in python_blocks(text):
+        if name := re.match(r"# (\w+\.py)\n", block):
+            found[name[1]] = block
+    return found
+
+
+@pytest.fixture
+def page(root: Path) -> Callable[[str], str]:
+    """Read a page of the guide."""
+
+    def page(name: str) -> str:
+        return (root / GUIDE / f"{name}.md").read_text("utf-8")
+
+    return page
+
+
+@pytest.fixture
+def load(page: Callable[[str], str]) -> Load:
+    """Run the program of a page as a module."""
+
+    def load(name: str) -> ModuleType:
+        module = ModuleType("app")
+        code = compile(programs(page(name))["app.py"], f"{name}.md", "exec", dont_inherit=True)
+        # The framework resolves annotations by the module that a class names.
+        sys.modules["app"] = module
+        try:
+            exec(code, module.__dict__)
+        finally:
+            del sys.modules["app"]
+        return module
+
+    return load
+
+
+def in_process(app: Any, talk: Callable[[Running], Awaitable[None]]) -> None:
+    """Run an application and a conversation with it; every message must be declared, if any is."""
+
+    async def conversation() -> None:
+        declared = any(route.resource_class.sends for route in app.ws_routes)
+        async with run(app, check_contract=declared, ws=PushProtocol) as server:
+            await talk(server)
+
+    asyncio.run(conversation())
+
+
+def test_the_guide_has_all_pages_and_the_overview_lists_them(root: Path, page: Any) -> None:
+    found = {path.stem for path in (root / GUIDE).glob("*.md")}
+    assert found == {*PAGES, "architecture"}
+    contents = page("index").partition("## Contents")[2].partition("## ")[0]
+    assert set(re.findall(r"\]\((\S+)\.md\)", contents)) == found - {"index"}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_begins_with_a_how_to_and_its_blocks_compile(page: Any, name: str) -> None:
+    text = page(name)
+    blocks = python_blocks(text)
+    assert len(blocks) == text.count("```python\n")
+    assert programs(text), "a page shows a complete program"
+    for block in blocks:
+        compile(block, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    if name != "index":
+        headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+        assert headings[:2] == ["How to", "Guarantees"]
+    for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL):
+        json.loads(block)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_table_cells_hold_phrases(page: Any, name: str) -> None:
+    for line in re.findall(r"^\|.*\|$", page(name), re.MULTILINE):
+        for cell in re.split(r"(?<!\\)\|", line.strip("|")):
+            assert len(cell.split()) <= 40, cell
+
+
+def test_public_names_are_listed_and_every_named_module_has_them(page: Any) -> None:
+    section = page("index").partition("## Public names")[2]
+    core, modules = section.split("From its modules:")
+    listed = set(re.findall(r"`(\w+)(?:\([^`]*\))?`", "\n".join(first_cells(core))))
+    assert listed == set(falcon_pachinko.__all__)
+    for name in re.findall(r"`(falcon_pachinko[\w.]+)`", "\n".join(first_cells(modules))):
+        assert resolve(name) is not None
+    for text in map(page, PAGES):
+        for name in re.findall(r"`(falcon_pachinko(?:\.\w+)+)", text):
+            assert resolve(name) is not None
+
+
+def first_cells(table: str) -> list[str]:
+    return re.findall(r"^\| (.+?) \|", table, re.MULTILINE)
+
+
+def resolve(name: str) -> Any:
+    """Import a dotted name."""
+    with contextlib.suppress(ModuleNotFoundError):
+        return importlib.import_module(name)
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def test_the_overview_echoes(load: Load, page: Any) -> None:
+    sent, received = map(json.loads, re.findall(r"```json\n(.*?)```", page("index"), re.DOTALL))
+
+    async def talk(server: Running) -> None:
+        async with server.connect("/rooms/a") as alice, server.connect("/rooms/a") as bob:
+            await alice.send(sent)
+            assert await alice.receive() == await bob.receive() == received
+
+    in_process(load("index").app, talk)
+
+
+def test_connections_answer_as_the_table_shows(load: Load, page: Any) -> None:
+    text = page("connections")
+    rows = re.findall(r"^\| `(\{.*?\})` \| (.+) \|$", text, re.MULTILINE)
+    assert len(rows) == 3
+    guess = rows[0][0]
+
+    async def talk(server: Running) -> None:
+        async with server.connect("/games/42?name=Alice") as alice:
+            for sent, answer in rows:
+                await alice.send_raw(sent)
+                received = await alice.receive()
+                if answer.startswith("`{"):
+                    assert received == json.loads(answer.strip("`"))
+                else:
+                    error = received["payload"]
+                    assert f"code `{error['code']}`" in answer
+                    assert ("field" in error) == ("field" in answer)
+                    assert f"field `{error.get('field')}`" in answer or "field" not in answer
+            for _ in range(2):
+                await alice.send_raw(guess)
+                assert (await alice.receive())["type"] == "serverResult"
+            await alice.send_raw(guess)
+            assert (await alice.receive())["payload"]["code"] == "gameOver"
+        async with server.connect("/games/42") as stranger:
+            assert await stranger.wait_closed() == (4401, "a name is required")
+
+    in_process(load("connections").app, talk)
+
+
+def test_rooms_broadcast_to_the_others(load: Load) -> None:
+    module = load("rooms")
+
+    async def talk(server: Running) -> None:
+        async with server.connect("/ws/news/a") as alice, server.connect("/ws/news/a") as bob:
+            await alice.send("clientHeadline", {"text": "Falcon lands"})
+            headline = module.ServerHeadline(text="Falcon lands")
+            assert await bob.receive(module.ServerHeadline) == headline
+            with pytest.raises(TimeoutError):
+                await alice.receive(timeout_seconds=0.1)
+
+            class Response:
+                media = None
+
+            class Request:
+                async def get_media(self) -> dict[str, str]:
+                    return {"text": "By HTTP"}
+
+            posting = module.HeadlineResource(module.app.ws_connection_manager)
+            await posting.on_post(Request(), Response(), "a")
+            for client in (alice, bob):
+                assert (await client.receive(module.ServerHeadline)).text == "By HTTP"
+
+    in_process(module.app, talk)
+
+
+def test_history_is_recovered_as_the_page_describes(load: Load, page: Any) -> None:
+    position, message = map(json.loads, re.findall(r"```json\n(.*?)```", page("history"), re.DOTALL))
+    [address] = re.findall(r"```text\n *(\S+)\n *```", page("history"))
+
+    def shape(value: Any) -> Any:
+        return {key: shape(of) for key, of in value.items()} if isinstance(value, dict) else None
+
+    async def talk(server: Running) -> None:
+        async with server.connect("/rooms/general") as alice:
+            first = await alice.receive()
+            assert shape(first) == shape(position)
+            await alice.send(message["type"].replace("serverNew", "clientSend"), message["payload"])
+            known = await alice.receive()
+            assert shape(known) == shape(message)
+            async with server.connect("/rooms/general") as bob:
+                await bob.receive()
+                await alice.close()
+                await bob.send("clientSendMessage", {"text": "missed"})
+                await bob.send("clientTyping")
+                assert (await bob.receive())["payload"] == {"text": "missed"}
+                query = address.partition("?")[2]
+                query = query.replace(message["id"], known["id"])
+                query = query.replace(
+                    position["payload"]["connection"], first["payload"]["connection"]
+                )
+                async with server.connect(f"/rooms/general?{query}") as again:
+                    assert (await again.receive())["payload"] == {"text": "missed"}
+                    assert (await again.receive())["payload"]["recovered"] is True
+                async with server.connect("/rooms/general?since=0:1") as late:
+                    assert (await late.receive())["payload"]["recovered"] is False
+
+    in_process(load("history").app, talk)
+
+
+def test_presence_follows_the_user(load: Load, page: Any) -> None:
+    module = load("presence")
+    module.app.ws_connection_manager.backend.timing = Timing(grace_seconds=0.1)
+
+    async def talk(server: Running) -> None:
+        async with server.connect("/lobby/a?user=Alice") as alice:
+            state = await alice.receive(module.ServerRoomState)
+            assert state.users == ["Alice"]
+            async with server.connect("/lobby/a?user=Bob") as bob:
+                assert (await bob.receive(module.ServerRoomState)).users == ["Alice", "Bob"]
+                assert (await alice.receive(module.ServerUserJoined)).user == "Bob"
+                async with server.connect("/lobby/a?user=Bob") as second:
+                    await second.receive(module.ServerRoomState)
+            assert (await alice.receive(module.ServerUserLeft)).user == "Bob"
+        async with server.connect("/lobby/a") as stranger:
+            assert (await stranger.wait_closed())[0] == 4401
+
+    in_process(module.app, talk)
+
+
+def test_a_script_publishes_over_redis(
+    load: Load, page: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = tmp_path / "publish.py"
+    script.write_text(programs(page("many-processes"))["publish.py"], "utf-8")
+
+    async def chat(server: Running) -> None:
+        async with server.connect("/rooms/general") as alice:
+            await alice.send("clientSendMessage", {"text": "Hello"})
+            assert (await alice.receive())["payload"] == {"text": "Hello"}
+
+    async def publish(server: Running) -> None:
+        async with server.connect("/rooms/general") as alice:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, str(script), env={**os.environ, "PYTHONPATH": str(SOURCES)}
+            )
+            assert await asyncio.wait_for(process.wait(), PROGRAM_SECONDS) == 0
+            assert (await alice.receive())["payload"] == {"text": "The build is green."}
+
+    in_process(load("many-processes").app, chat)
+    with running_engine() as engine:
+        monkeypatch.setenv("BACKEND_URL", engine.url)
+        in_process(load("many-processes").app, chat)
+        in_process(load("many-processes").app, publish)
+
+
+def test_limits_close_a_flood(load: Load, page: Any) -> None:
+    [floods] = re.findall(r"one that sends\s+(\d+) messages at once is closed with 4029", page("limits"))
+    message = json.dumps({"type": "clientQuote", "payload": {}})
+
+    async def talk(server: Running) -> None:
+        async with server.connect("/ticker") as alice:
+            with contextlib.suppress(Closed):
+                for _ in range(int(floods)):
+                    await alice.send_raw(message)
+            assert (await alice.wait_closed())[0] == 4029
+
+    in_process(load("limits").app, talk)
+
+
+def test_the_limits_of_the_table_are_the_defaults(page: Any) -> None:
+    table = page("limits").partition("## Reference")[2]
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([\d,]+(?: [KM]iB)?) \|", table, re.MULTILINE))
+    units = {"KiB": 1024, "MiB": 1024**2, "": 1}
+    for name in DEFAULT_LIMITS.__slots__:
+        figure, _, unit = rows.pop(name).partition(" ")
+        assert float(figure.replace(",", "")) * units[unit] == getattr(DEFAULT_LIMITS, name), name
+    assert not rows
+
+
+def test_the_timing_of_the_table_is_the_default(page: Any) -> None:
+    rows = re.findall(r"^\| `Timing\.(\w+)` \((\d+)\) \|", page("many-processes"), re.MULTILINE)
+    assert {name: float(seconds) for name, seconds in rows} == {
+        name: getattr(Timing(), name) for name in Timing.__slots__
+    }
+
+
+def test_the_worker_publishes(load: Load) -> None:
+    async def talk(server: Running) -> None:
+        async with server.connect("/clock") as alice:
+            for _ in range(2):
+                assert (await alice.receive())["type"] == "serverTick"
+
+    in_process(load("workers").app, talk)
+
+
+def test_the_test_of_the_guide_passes(page: Any, tmp_path: Path) -> None:
+    files = programs(page("index")) | programs(page("testing"))
+    for name, code in files.items():
+        (tmp_path / name).write_text(code, "utf-8")
+    (tmp_path / "pytest.ini").write_text(TEST_CONFIGURATION, "utf-8")
+    finished = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{SOURCES}"},
+        capture_output=True,
+        text=True,
+        timeout=PROGRAM_SECONDS,
+    )
+    assert finished.returncode == 0, finished.stdout
+    assert "1 passed" in finished.stdout
+
+
+def test_the_contract_is_printed(page: Any, tmp_path: Path) -> None:
+    program = tmp_path / "app.py"
+    program.write_text(programs(page("contract"))["app.py"], "utf-8")
+    printed = subprocess.run(
+        [sys.executable, str(program)],
+        env={**os.environ, "PYTHONPATH": str(SOURCES)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PROGRAM_SECONDS,
+    ).stdout
+    assert '"asyncapi": "3.0.0"' in printed
+    assert "clientRollDice: RollDice;" in printed
+    assert "serverDiceRolled: ServerDiceRolled;" in printed
+    document, _ = json.JSONDecoder().raw_decode(printed)
+    [channel] = document["channels"].values()
+    promised = page("contract").partition("close codes of the framework")[2].partition("\n")[0]
+    codes = {int(code) for code in re.findall(r"\b\d{4}\b", promised)}
+    assert {int(code) for code in channel["x-close-codes"]} == {4401, *codes}
