@@ -120,7 +120,7 @@ def test_project_has_its_required_files(baked: Baked) -> None:
         "deploy/nginx.conf",
         "docs/architecture.md",
         "docs/decisions.md",
-        "docs/framework.md",
+        "docs/framework/index.md",
         "docs/operations.md",
         "docs/scaling.md",
         "pyproject.toml",

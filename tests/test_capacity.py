@@ -45,16 +45,16 @@ def test_calculation_uses_the_figures_of_the_documents(
         (operations, r"one of 100 members of a room \| ([\d.]+) µs", MEASURED.delivery_us),
         (operations, r"a client that is answered \| ([\d.]+) µs", MEASURED.receive_us),
         (operations, r"an idle connection \| ([\d.]+) KiB", MEASURED.connection_kib),
-        (document, r"hands a message to the engine \|[^|]+\| ([\d.]+) µs", MEASURED.publish_us),
-        (document, r"takes a message from the engine \|[^|]+\| ([\d.]+) µs", MEASURED.arrival_us),
+        (document, r"hands a message to Redis \|[^|]+\| ([\d.]+) µs", MEASURED.publish_us),
+        (document, r"takes a message from Redis \|[^|]+\| ([\d.]+) µs", MEASURED.arrival_us),
         (document, r"publishes a message \|[^|]+\| ([\d.]+) µs", MEASURED.engine_publish_us),
         (document, r"message goes to \|[^|]+\| ([\d.]+) µs", MEASURED.engine_copy_us),
         (document, r"in an empty room \| ([\d,]+) µs", MEASURED.join_us),
         (document, r"in an empty room \|[^|]+\| ([\d,]+) µs", MEASURED.engine_join_us),
         (document, r"each user who is there \| ([\d.]+) µs", MEASURED.join_member_us),
         (document, r"each user who is there \|[^|]+\| ([\d.]+) µs", MEASURED.engine_join_member_us),
-        (document, r"hands a message to the engine \| ([\d.]+) µs", ALONE.publish_us),
-        (document, r"takes a message from the engine \| ([\d.]+) µs", ALONE.arrival_us),
+        (document, r"hands a message to Redis \| ([\d.]+) µs", ALONE.publish_us),
+        (document, r"takes a message from Redis \| ([\d.]+) µs", ALONE.arrival_us),
         (document, r"publishes a message \| ([\d.]+) µs", ALONE.engine_publish_us),
         (document, r"message goes to \| ([\d.]+) µs", ALONE.engine_copy_us),
         (document, r"a room \| ([\d.]+) bytes", MEASURED.engine_room_bytes),
@@ -73,7 +73,7 @@ def test_document_states_the_assumptions_and_results(document: str, root: Path) 
     assert f"a million take {plan(LOADS[2]).nodes} nodes about" in document
     assert f"used to {ASSUMED.busy:.0%}".replace("%", " %") in document
     assert f"one core and {ASSUMED.node_gib:.0f} GiB" in document
-    assert f"an engine has {ASSUMED.engine_gib:.0f} GiB" in document
+    assert f"a Redis server has {ASSUMED.engine_gib:.0f} GiB" in document
     assert f"stays for {ASSUMED.visit_minutes:.0f} minutes" in document
 
 

@@ -251,7 +251,7 @@ def test_stop_timeouts_cover_the_shutdown(project: Path) -> None:
 
 
 def test_links_of_the_documents_resolve(repository: Path) -> None:
-    for document in (*repository.glob("*.md"), *repository.glob("docs/*.md")):
+    for document in (*repository.glob("*.md"), *repository.glob("docs/**/*.md")):
         text = re.sub(r"```.*?```", "", document.read_text("utf-8"), flags=re.DOTALL)
         for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", text):
             linked = (document.parent / target) if target else document
@@ -306,7 +306,7 @@ def test_documented_sizes_match_the_measurements(project: Path, root: Path) -> N
 
 def test_documents_name_existing_files_settings_and_targets(repository: Path) -> None:
     """Check the files in the map, the settings and the make targets."""
-    documents = [*repository.glob("*.md"), *repository.glob("docs/*.md")]
+    documents = [*repository.glob("*.md"), *repository.glob("docs/**/*.md")]
     text = "\n".join(document.read_text("utf-8") for document in documents)
     # The template's documents name its own commands and those of a project.
     makefiles = [repository / "Makefile", *repository.glob("*cookiecutter.project_slug*/Makefile")]

@@ -56,7 +56,7 @@ def put_previous(root: Path, folder: Path, run: Run) -> None:
     for name, line in EARLIER.items():
         with (project / name).open("a", encoding="utf-8") as file:
             file.write(line)
-    (project / "docs" / "framework.md").unlink()
+    (project / "docs" / "framework" / "index.md").unlink(missing_ok=True)
     (project / "docs" / "gone.md").write_text("# It is not there any more\n", "utf-8")
 
 
@@ -79,7 +79,7 @@ def test_update_of_an_older_project_keeps_local_changes(
     secret = (project / ".env").read_bytes()
     run(project, "git", "init", "--quiet")
     commit_tracked(project, "as it came", run)
-    assert not (project / "docs" / "framework.md").exists()
+    assert not (project / "docs" / "framework" / "index.md").exists()
 
     # The owner's changes.
     chat = (project / CHAT).read_text("utf-8")
@@ -108,7 +108,7 @@ def test_update_of_an_older_project_keeps_local_changes(
     for name, line in EARLIER.items():
         updated = project / name.replace("{{cookiecutter.package_name}}", "chat_service")
         assert line.strip() not in updated.read_text("utf-8"), name
-    assert (project / "docs" / "framework.md").exists()
+    assert (project / "docs" / "framework" / "index.md").exists()
     assert not (project / "docs" / "gone.md").exists()
     assert (project / ".env").read_bytes() == secret
     verified = run(project / "src", sys.executable, "-B", "-m", "falcon_pachinko", "verify")
