@@ -109,6 +109,35 @@ def test_the_guide_has_all_pages_and_the_overview_lists_them(root: Path, page: A
     assert set(re.findall(r"\]\((\S+)\.md\)", contents)) == found - {"index"}
 
 
+def test_the_tree_lists_every_module(page: Any) -> None:
+    tree = page("architecture").partition("## Modules")[2].partition("\n## ")[0]
+    listed: set[str] = set()
+    folders: list[str] = []
+    for indent, name in re.findall(r"^ {6}( *)([\w./]+)(?: |$)", tree, re.MULTILINE):
+        del folders[len(indent) // 2 :]
+        listed.add("".join([*folders, name]))
+        folders.append(name)
+    whole = {"scaffold/", "testing/"}
+    listed = {name for name in listed if name in whole or not name.endswith("/")}
+    folder = SOURCES / "falcon_pachinko"
+    found = {
+        path.relative_to(folder).as_posix()
+        for path in (*folder.rglob("*.py"), *folder.rglob("*.lua"))
+        if path.name != "__init__.py"
+    }
+    found = {name for name in found if f"{name.partition('/')[0]}/" not in whole}
+    assert listed == found | whole | {"__init__.py"}
+
+
+def test_the_answers_name_existing_files(page: Any, root: Path) -> None:
+    answers = page("architecture").partition("## Where do I look")[2]
+    project = root / GUIDE.parents[1]
+    for name in re.findall(r"`([\w/]+\.\w+)`", answers):
+        found = (SOURCES / "falcon_pachinko").rglob(f"*{name}") if "/" in name else None
+        exists = any((SOURCES / "falcon_pachinko").rglob(name)) if found is None else any(found)
+        assert exists or any(project.glob(f"src/*/{name}")), name
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_begins_with_a_how_to_and_its_blocks_compile(page: Any, name: str) -> None:
     text = page(name)
@@ -222,7 +251,9 @@ def test_rooms_broadcast_to_the_others(load: Load) -> None:
 
 
 def test_history_is_recovered_as_the_page_describes(load: Load, page: Any) -> None:
-    position, message = map(json.loads, re.findall(r"```json\n(.*?)```", page("history"), re.DOTALL))
+    position, message = map(
+        json.loads, re.findall(r"```json\n(.*?)```", page("history"), re.DOTALL)
+    )
     [address] = re.findall(r"```text\n *(\S+)\n *```", page("history"))
 
     def shape(value: Any) -> Any:
@@ -302,7 +333,9 @@ def test_a_script_publishes_over_redis(
 
 
 def test_limits_close_a_flood(load: Load, page: Any) -> None:
-    [floods] = re.findall(r"one that sends\s+(\d+) messages at once is closed with 4029", page("limits"))
+    [floods] = re.findall(
+        r"one that sends\s+(\d+) messages at once is closed with 4029", page("limits")
+    )
     message = json.dumps({"type": "clientQuote", "payload": {}})
 
     async def talk(server: Running) -> None:
