@@ -14,13 +14,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pytest
-
 import falcon_pachinko
+import pytest
 from falcon_pachinko.backends.base import Timing
 from falcon_pachinko.limits import DEFAULT_LIMITS
 from falcon_pachinko.testing import Closed, Running, run
 from falcon_pachinko.uvicorn import PushProtocol
+
 from tests.framework.support.redis_servers import running_engine
 
 GUIDE = Path("{{cookiecutter.project_slug}}/docs/framework")
