@@ -50,7 +50,7 @@ def test_readme_steps_add_a_message_type_and_a_resource(
     resource.write_text(resource.read_text(encoding="utf-8") + "\n" + handler, encoding="utf-8")
     put(project / "tests/unit/test_messages.py", "WIRE_FORMS = [\n", wire_form, after=True)
     (project / "tests/integration/test_dice.py").write_text(test, encoding="utf-8")
-    put(project / PACKAGE / "web/chat.js", '  opened.on("serverNewMessage"', page)
+    put(project / PACKAGE / "web/chat/main.js", '  client.on("serverNewMessage"', page)
     run(project, "make", "format")
 
     # An undeclared message fails, and the error names it.

@@ -17,10 +17,21 @@ if TYPE_CHECKING:
 
 # The declarations of realtime.js are for editors and compilers only.
 WEB_FILES = sorted(
-    path.name for path in app.WEB_FOLDER.iterdir() if path.is_file() and path.suffix != ".ts"
+    path.relative_to(app.WEB_FOLDER).as_posix()
+    for path in app.WEB_FOLDER.rglob("*")
+    if path.is_file() and path.suffix != ".ts"
 )
 MEDIA_TYPES = {
-    "chat.js": "text/javascript",
+    "chat/composer.js": "text/javascript",
+    "chat/connection.js": "text/javascript",
+    "chat/conversation.js": "text/javascript",
+    "chat/elements.js": "text/javascript",
+    "chat/main.js": "text/javascript",
+    "chat/people.js": "text/javascript",
+    "chat/rooms.js": "text/javascript",
+    "chat/session.js": "text/javascript",
+    "chat/side.js": "text/javascript",
+    "chat/typing.js": "text/javascript",
     "docs.css": "text/css",
     "docs.html": "text/html",
     "docs.js": "text/javascript",
@@ -70,7 +81,7 @@ async def test_health_is_ok(client: falcon.testing.ASGIConductor) -> None:
 async def test_production_serves_the_pages_and_health(
     production: falcon.testing.ASGIConductor,
 ) -> None:
-    for path in ("/", "/docs", "/asyncapi.json", "/health", "/static/chat.js"):
+    for path in ("/", "/docs", "/asyncapi.json", "/health", "/static/chat/main.js"):
         assert (await production.simulate_get(path)).status_code == 200
 
 
@@ -131,7 +142,7 @@ async def test_files_outside_the_web_folder_are_not_served(
 # --- headers
 
 
-@pytest.mark.parametrize("path", ["/", "/health", "/session", "/static/chat.js", "/nowhere"])
+@pytest.mark.parametrize("path", ["/", "/health", "/session", "/static/chat/main.js", "/nowhere"])
 async def test_every_response_has_the_security_headers(
     client: falcon.testing.ASGIConductor, path: str
 ) -> None:

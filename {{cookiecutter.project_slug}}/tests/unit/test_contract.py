@@ -20,9 +20,8 @@ from {{ cookiecutter.package_name }}.app import create_app
 if TYPE_CHECKING:
     from ..conftest import MakeSettings
 
-HANDLERS = chat.{{ cookiecutter.__resource_class }}.handler_table()
-WEB = contract_files.TYPES.parent
-CHAT_SCRIPTS = [*WEB.glob("chat.js"), *WEB.glob("chat/*.js")]
+HANDLERS = HandlerTable.of(chat.{{ cookiecutter.__resource_class }})
+CHAT_MODULES = sorted(contract_files.TYPES.parent.glob("chat/*.js"))
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +139,7 @@ def test_the_server_object_follows_the_settings(
 
 def test_the_page_uses_the_declared_messages(document: dict[str, Any]) -> None:
     """A misspelt type in a script of the page would be ignored without an error."""
-    script = "".join(path.read_text(encoding="utf-8") for path in CHAT_SCRIPTS)
+    script = "\n".join(path.read_text(encoding="utf-8") for path in CHAT_MODULES)
     handled = set(re.findall(r'\.on\("(\w+)"', script))
     sent = set(re.findall(r'\.send\("(\w+)"', script))
     declared = {str(each.__struct_config__.tag) for each in messages.SERVER_MESSAGES}

@@ -1,0 +1,76 @@
+/** The form in which the user writes a message. */
+
+import { byId } from "../page.js";
+import { onSubmit } from "./elements.js";
+
+/**
+ * @typedef {object} ComposerEvents
+ * @property {(text: string) => boolean} onSend Returns whether the message was accepted.
+ * @property {(text: string) => void} onEdit
+ * @property {() => void} onStop The user has left the field, or sent the message.
+ */
+
+const MAX_TEXT_CHARACTERS = 2_000;
+const COUNTER_FROM_CHARACTERS = 1_800;
+
+export class Composer {
+  #events;
+  #field = byId("message", HTMLTextAreaElement);
+  #error = byId("composer-error", HTMLElement);
+  #counter = byId("counter", HTMLElement);
+
+  /** @param {ComposerEvents} events */
+  constructor(events) {
+    this.#events = events;
+    onSubmit(byId("composer", HTMLFormElement), () => this.#submit());
+    this.#field.addEventListener("input", () => {
+      this.#update();
+      events.onEdit(this.#field.value);
+    });
+    this.#field.addEventListener("blur", events.onStop);
+    this.#field.addEventListener("keydown", (event) => {
+      // While an input method composes, Enter chooses a character.
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      this.#submit();
+    });
+    byId("skip-link", HTMLAnchorElement).addEventListener("click", (event) => {
+      event.preventDefault(); // The hash is the room's name.
+      this.#field.focus();
+    });
+  }
+
+  /** Focus the field, except on touch screens, where a keyboard would cover the room. */
+  focus() {
+    if (matchMedia("(hover: hover)").matches) this.#field.focus();
+  }
+
+  /** @param {string} problem */
+  showError(problem) {
+    this.#error.textContent = problem;
+  }
+
+  #submit() {
+    const text = this.#field.value.trimEnd();
+    if (text.trim() === "") return;
+    const excessCharacters = [...text].length - MAX_TEXT_CHARACTERS;
+    if (excessCharacters > 0) {
+      this.showError(`This message is too long by ${excessCharacters.toLocaleString()} characters.`);
+    } else if (this.#events.onSend(text)) {
+      this.#field.value = "";
+      this.#update();
+      this.#events.onStop();
+    }
+  }
+
+  #update() {
+    const length = [...this.#field.value].length;
+    const show = length >= COUNTER_FROM_CHARACTERS;
+    this.#counter.textContent = show ? `${length.toLocaleString()} of ${MAX_TEXT_CHARACTERS.toLocaleString()}` : "";
+    this.showError("");
+    if (!CSS.supports("field-sizing", "content")) {
+      this.#field.style.height = "auto";
+      this.#field.style.height = `${this.#field.scrollHeight}px`;
+    }
+  }
+}

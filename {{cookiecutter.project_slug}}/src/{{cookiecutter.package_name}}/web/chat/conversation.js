@@ -1,0 +1,217 @@
+/** The messages of the room: those received, those of this user that are pending, and the page's own notes. */
+
+import { button, byId, element } from "../page.js";
+import { avatar, nameNode, timeNode } from "./elements.js";
+
+/**
+ * A message of this user that the server has not sent back yet. `queued`: it waits for a connection;
+ * `sent`: it is on a connection; `unconfirmed`: that connection was lost; `refused`: it was not sent,
+ * or the server answered with an error.
+ *
+ * @typedef {object} PendingMessage
+ * @property {string} text
+ * @property {"queued" | "sent" | "unconfirmed" | "refused"} state
+ * @property {HTMLLIElement} entry
+ */
+
+/**
+ * @typedef {object} ConversationEvents
+ * @property {(text: string) => boolean} onSendAgain Returns whether the message was accepted.
+ * @property {() => void} onDiscarded
+ */
+
+const MAX_ENTRIES = 500;
+const GROUP_WITHIN_MS = 5 * 60_000;
+const AT_BOTTOM_PX = 48;
+
+const PENDING_TEXTS = {
+  queued: "Waits for the connection",
+  sent: "Sending…",
+  unconfirmed: "Perhaps not delivered",
+  refused: "Not sent",
+};
+
+export class Conversation {
+  #session;
+  #events;
+  /** The user and the room of the messages. */
+  #user = /** @type {string | null} */ (null);
+  #room = "";
+  /** Whether the page's title shows the room. */
+  #isTitled = false;
+  #isAtBottom = true;
+  #unreadMessages = 0;
+  /** @type {PendingMessage[]} */
+  #pending = [];
+  #projectName = document.title;
+  #frame = byId("conversation", HTMLElement);
+  #list = byId("messages", HTMLElement);
+  #pendingList = byId("pending", HTMLElement);
+  #newer = byId("newer", HTMLButtonElement);
+
+  /** @param {import("./session.js").Session} session @param {ConversationEvents} events */
+  constructor(session, events) {
+    this.#session = session;
+    this.#events = events;
+    this.#newer.addEventListener("click", () => {
+      this.#scrollToBottom();
+      this.#frame.focus();
+    });
+    this.#frame.addEventListener("scroll", () => {
+      const { scrollHeight, scrollTop, clientHeight } = this.#frame;
+      this.#isAtBottom = scrollHeight - scrollTop - clientHeight < AT_BOTTOM_PX;
+      if (this.#isAtBottom) this.#newer.hidden = true;
+    });
+    new ResizeObserver(() => this.#isAtBottom && this.#scrollToBottom()).observe(this.#frame);
+  }
+
+  /**
+   * Show the user's conversation in a room: what the page has of it, or an empty one.
+   *
+   * @param {string} room
+   * @returns {boolean} Whether the page already showed it.
+   */
+  open(room) {
+    const lastRoom = this.#room;
+    const lostMessages = this.#pending.filter(({ state }) => state !== "sent").length;
+    const isContinued = room === lastRoom && this.#session.name === this.#user;
+    if (!isContinued) this.clear();
+    this.#user = this.#session.name;
+    this.#room = room;
+    if (lostMessages > 0 && lastRoom !== room) {
+      const count = lostMessages === 1 ? "A message" : `${lostMessages} messages`;
+      this.addNote("system", count, " to ", nameNode(lastRoom), " could not be sent.");
+    }
+    this.#showTitle();
+    return isContinued;
+  }
+
+  /** Forget the conversation. */
+  clear() {
+    this.#room = "";
+    this.#list.replaceChildren();
+    this.#pendingList.replaceChildren();
+    this.#pendingList.hidden = true;
+    this.#pending = [];
+    this.#scrollToBottom();
+  }
+
+  /** The user has another name; the messages stay. @param {string} user */
+  rename(user) {
+    this.#user = user;
+  }
+
+  hideTitle() {
+    this.#isTitled = false;
+    document.title = this.#projectName;
+  }
+
+  markRead() {
+    this.#unreadMessages = 0;
+    if (this.#isTitled) this.#showTitle();
+  }
+
+  /** @param {string} user @param {string} text */
+  addMessage(user, text) {
+    const isOwn = user === this.#session.name;
+    if (isOwn || this.#session.name === null) {
+      this.#drop(this.#pending.find((message) => message.state !== "queued" && message.text.trim() === text.trim()));
+    }
+    this.#addEntry(messageEntry(user, text, isOwn));
+  }
+
+  /** @param {"system" | "announcement"} kind @param {...(Node | string)} content */
+  addNote(kind, ...content) {
+    const text = element("p", "text", ...content);
+    text.dir = "auto";
+    if (kind === "announcement") text.prepend(element("strong", "label", "Announcement"), " ");
+    this.#addEntry(element("li", kind, text, element("span", "meta", timeNode())));
+  }
+
+  /** @param {string} text @param {PendingMessage["state"]} state */
+  addPending(text, state) {
+    const entry = messageEntry(this.#session.name ?? "", text, true);
+    /** @type {PendingMessage} */
+    const message = { text, state, entry };
+    this.#pending.push(message);
+    this.#pendingList.append(entry);
+    this.#setState(message, state);
+    this.#scrollToBottom();
+  }
+
+  /** Move all pending messages in one state to another. @param {PendingMessage["state"]} from @param {PendingMessage["state"]} to */
+  movePending(from, to) {
+    for (const message of this.#pending) if (message.state === from) this.#setState(message, to);
+  }
+
+  /** The server has answered with an error: it answers in order, so the oldest message is meant. */
+  refuseOldest() {
+    const message = this.#pending.find(({ state }) => state === "sent");
+    if (message) this.#setState(message, "refused");
+  }
+
+  /** @param {PendingMessage} message @param {PendingMessage["state"]} state */
+  #setState(message, state) {
+    message.state = state;
+    const meta = message.entry.querySelector(".meta");
+    meta?.replaceChildren(PENDING_TEXTS[state]);
+    if (state === "unconfirmed" || state === "refused") {
+      meta?.append(
+        button("Send again", "link", () => this.#events.onSendAgain(message.text) && this.#drop(message)),
+        button("Discard", "link", () => {
+          this.#drop(message);
+          this.#events.onDiscarded();
+        }),
+      );
+    }
+    this.#pendingList.hidden = false;
+  }
+
+  /** @param {PendingMessage | undefined} message */
+  #drop(message) {
+    this.#pending = this.#pending.filter((other) => other !== message);
+    message?.entry.remove();
+    this.#pendingList.hidden = this.#pending.length === 0;
+  }
+
+  /** @param {HTMLLIElement} entry */
+  #addEntry(entry) {
+    const last = this.#list.lastElementChild;
+    if (last instanceof HTMLElement && entry.dataset.user !== undefined && last.dataset.user === entry.dataset.user) {
+      entry.classList.toggle("continued", Date.now() - Number(last.dataset.atMs) < GROUP_WITHIN_MS);
+    }
+    this.#list.append(entry);
+    while (this.#list.childElementCount > MAX_ENTRIES) this.#list.firstElementChild?.remove();
+    this.#list.firstElementChild?.classList.remove("continued");
+    if (this.#isAtBottom) this.#scrollToBottom();
+    else if (!entry.matches(".system")) this.#newer.hidden = false;
+    if (document.hidden && !entry.matches(".system, .own")) {
+      this.#unreadMessages += 1;
+      this.#showTitle();
+    }
+  }
+
+  #showTitle() {
+    this.#isTitled = true;
+    const count = this.#unreadMessages > 0 ? `(${this.#unreadMessages}) ` : "";
+    document.title = `${count}${this.#room} · ${this.#projectName}`;
+  }
+
+  #scrollToBottom() {
+    this.#frame.scrollTop = this.#frame.scrollHeight;
+    this.#newer.hidden = true;
+    this.#isAtBottom = true;
+  }
+}
+
+/** @param {string} user @param {string} text @param {boolean} isOwn */
+function messageEntry(user, text, isOwn) {
+  const author = element("p", "author", isOwn ? "You" : nameNode(user));
+  const content = element("p", "text", text);
+  content.dir = "auto";
+  const bubble = element("div", "bubble", author, content, element("span", "meta", timeNode()));
+  const entry = element("li", isOwn ? "message own" : "message", avatar(user), bubble);
+  entry.dataset.user = user;
+  entry.dataset.atMs = String(Date.now());
+  return entry;
+}

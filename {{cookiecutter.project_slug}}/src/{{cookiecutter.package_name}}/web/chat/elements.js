@@ -1,0 +1,65 @@
+/**
+ * Elements that several parts of the chat show.
+ *
+ * SECURITY: user text reaches the page as text nodes only, never as markup.
+ */
+
+import { element } from "../page.js";
+
+const AVATAR_TONES = 6;
+
+const timeFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const fullTimeFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
+
+/**
+ * A name, isolated so that right-to-left text does not reorder the sentence around it.
+ *
+ * @param {string} name
+ */
+export function nameNode(name) {
+  return element("bdi", "", name);
+}
+
+export function timeNode() {
+  const now = new Date();
+  const time = element("time", "", timeFormat.format(now));
+  time.dateTime = now.toISOString();
+  time.title = fullTimeFormat.format(now);
+  return time;
+}
+
+/** @param {string} name */
+export function avatar(name) {
+  const characters = [...name];
+  const sum = characters.reduce((total, character) => (total * 31 + (character.codePointAt(0) ?? 0)) % 9973, 7);
+  const tone = sum % AVATAR_TONES;
+  const node = element("span", `avatar tone-${tone}`, (characters[0] ?? "?").toUpperCase());
+  node.setAttribute("aria-hidden", "true");
+  return node;
+}
+
+/**
+ * Show a validation error beside its field; an empty text clears it.
+ *
+ * @param {HTMLInputElement} field
+ * @param {HTMLElement} place
+ * @param {string} problem
+ */
+export function showProblem(field, place, problem) {
+  place.textContent = problem;
+  if (problem) field.setAttribute("aria-invalid", "true");
+  else field.removeAttribute("aria-invalid");
+}
+
+/**
+ * Call `action` in place of submitting the form.
+ *
+ * @param {HTMLFormElement} form
+ * @param {() => void} action
+ */
+export function onSubmit(form, action) {
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    action();
+  });
+}

@@ -1,0 +1,130 @@
+/** The current room, the rooms entered recently, and the URL's hash, which names a room. */
+
+import { byId, element } from "../page.js";
+import { nameNode, onSubmit, showProblem } from "./elements.js";
+
+const DEFAULT_ROOM = "general";
+const MAX_NAME_BYTES = 200;
+const MAX_RECENT_ROOMS = 8;
+const RECENT_ROOMS_KEY = "chat.recentRooms";
+
+export class Rooms {
+  #side;
+  #onSelect;
+  #current = "";
+  #signInRoom = byId("sign-in-room", HTMLElement);
+  #field = byId("room-name", HTMLInputElement);
+  #fieldError = byId("room-error", HTMLElement);
+  #list = byId("rooms", HTMLElement);
+  #title = byId("room-title", HTMLElement);
+
+  /**
+   * @param {import("./side.js").SidePanel} side
+   * @param {(name: string) => void} onSelect Called with each valid room that the hash selects.
+   */
+  constructor(side, onSelect) {
+    this.#side = side;
+    this.#onSelect = onSelect;
+    onSubmit(byId("room-form", HTMLFormElement), () => this.#submit());
+    this.#field.addEventListener("input", () => showProblem(this.#field, this.#fieldError, ""));
+  }
+
+  /** The room that was entered last; empty before the first one. */
+  get current() {
+    return this.#current;
+  }
+
+  /** Show in the sign-in form which room follows. */
+  showSelected() {
+    this.#signInRoom.textContent = roomFromHash() || DEFAULT_ROOM;
+  }
+
+  /** Select the room in the hash; where there is no valid one, select another room and correct the hash. */
+  selectFromHash() {
+    let name = roomFromHash();
+    const problem = location.hash.length > 1 ? problemOfName(name) : "";
+    showProblem(this.#field, this.#fieldError, problem);
+    if (problem || name === "") name = this.#current || recentRooms()[0] || DEFAULT_ROOM;
+    history.replaceState(null, "", hashOf(name));
+    this.#onSelect(name);
+    if (problem) this.#side.show(true);
+  }
+
+  /** @param {string} name */
+  setCurrent(name) {
+    this.#current = name;
+    this.#title.textContent = name;
+    this.#showList();
+    this.#side.show(false);
+  }
+
+  /** Add the current room to the recent ones. */
+  remember() {
+    try {
+      const names = [this.#current, ...recentRooms().filter((name) => name !== this.#current)];
+      localStorage.setItem(RECENT_ROOMS_KEY, JSON.stringify(names.slice(0, MAX_RECENT_ROOMS)));
+    } catch {
+      // Storage is forbidden or full: the list of rooms is a convenience.
+    }
+    this.#showList();
+  }
+
+  #submit() {
+    const name = this.#field.value.trim();
+    const problem = problemOfName(name);
+    showProblem(this.#field, this.#fieldError, problem);
+    if (problem) return;
+    this.#field.value = "";
+    if (name === this.#current) this.#side.show(false);
+    else location.hash = hashOf(name);
+  }
+
+  #showList() {
+    const names = [...new Set([this.#current, ...recentRooms()])].sort((a, b) => a.localeCompare(b));
+    this.#list.replaceChildren(
+      ...names.map((name) => {
+        const link = element("a", "", nameNode(name));
+        link.href = hashOf(name);
+        if (name === this.#current) link.setAttribute("aria-current", "page");
+        return element("li", "", link);
+      }),
+    );
+  }
+}
+
+function roomFromHash() {
+  try {
+    return decodeURIComponent(location.hash.slice(1)).trim();
+  } catch {
+    return ""; // A stray % sign.
+  }
+}
+
+/** @param {string} name */
+function hashOf(name) {
+  return `#${encodeURIComponent(name)}`;
+}
+
+/**
+ * Return a sentence about an invalid name, or an empty string. The server's check is authoritative.
+ *
+ * @param {string} name
+ */
+function problemOfName(name) {
+  if (name === "") return "Please enter the name of a room.";
+  if (/\p{Cc}|\p{Cs}/u.test(name)) return "A room's name cannot contain control characters.";
+  // The browser resolves a path segment of dots; a slash starts another segment.
+  if (name === "." || name === ".." || name.includes("/")) return "A room's name cannot be dots or contain a slash.";
+  if (new TextEncoder().encode(name).length > MAX_NAME_BYTES) return "This name is too long for a room.";
+  return "";
+}
+
+/** @returns {string[]} Most recent first. */
+function recentRooms() {
+  try {
+    const names = JSON.parse(localStorage.getItem(RECENT_ROOMS_KEY) ?? "[]");
+    return names.filter((/** @type {unknown} */ name) => typeof name === "string" && !problemOfName(name));
+  } catch {
+    return []; // Storage is forbidden here, or holds something else.
+  }
+}
