@@ -24,8 +24,10 @@ WEB_FILES = sorted(
 MEDIA_TYPES = {
     "chat/composer.js": "text/javascript",
     "chat/connection.js": "text/javascript",
+    "chat/conversation.css": "text/css",
     "chat/conversation.js": "text/javascript",
     "chat/elements.js": "text/javascript",
+    "chat/layout.css": "text/css",
     "chat/main.js": "text/javascript",
     "chat/people.js": "text/javascript",
     "chat/rooms.js": "text/javascript",
@@ -39,6 +41,7 @@ MEDIA_TYPES = {
     "index.html": "text/html",
     "page.js": "text/javascript",
     "realtime.js": "text/javascript",
+    "schema.js": "text/javascript",
     "style.css": "text/css",
     "try.js": "text/javascript",
 }

@@ -1,10 +1,17 @@
-/** What both pages build their content of. Text becomes text nodes, never markup. */
+/**
+ * Elements of both pages.
+ *
+ * SECURITY: text becomes text nodes, never markup.
+ */
 
 /**
+ * Return the element with this id.
+ *
  * @template {HTMLElement} E
  * @param {string} id
  * @param {new () => E} kind
  * @returns {E}
+ * @throws {Error} If the page has no such element of this kind.
  */
 export function byId(id, kind) {
   const found = document.getElementById(id);
@@ -13,6 +20,8 @@ export function byId(id, kind) {
 }
 
 /**
+ * Create an element.
+ *
  * @template {keyof HTMLElementTagNameMap} Tag
  * @param {Tag} tag
  * @param {string} className
@@ -20,16 +29,26 @@ export function byId(id, kind) {
  * @returns {HTMLElementTagNameMap[Tag]}
  */
 export function element(tag, className, ...children) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  made.append(...children);
-  return made;
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  node.append(...children);
+  return node;
 }
 
-/** @param {string} words @param {string} className @param {() => void} onClick */
-export function button(words, className, onClick) {
-  const made = element("button", className, words);
-  made.type = "button";
-  made.addEventListener("click", onClick);
-  return made;
+/** @param {string} label @param {string} className @param {() => void} onClick */
+export function button(label, className, onClick) {
+  const node = element("button", className, label);
+  node.type = "button";
+  node.addEventListener("click", onClick);
+  return node;
+}
+
+/** Return text in which `code` between backticks is marked up. @param {string} text */
+export function prose(text) {
+  return text.split("`").map((part, index) => (index % 2 === 0 ? part : element("code", "", part)));
+}
+
+/** @param {string} text */
+export function paragraph(text) {
+  return element("p", "", ...prose(text));
 }

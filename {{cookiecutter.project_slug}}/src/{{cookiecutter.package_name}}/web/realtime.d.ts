@@ -1,5 +1,5 @@
 /**
- * Types of realtime.js, for editors and for TypeScript, and of the messages that it carries.
+ * Types of realtime.js and of its messages, for editors and TypeScript.
  *
  *     const client = connect("/ws/chat/general");
  *     client.on("serverNewMessage", ({ user, text }) => show(user, text));
@@ -7,59 +7,59 @@
  */
 
 /**
- * - `connecting`: a try is under way.
- * - `open`: messages flow.
- * - `waiting`: the connection is lost; the next try is at `nextTryAtMs`.
- * - `closed`: it has ended and stays so, by `close()` or by a code that forbids another try.
+ * - `connecting`: an attempt is in progress.
+ * - `open`: messages can be sent and received.
+ * - `waiting`: the connection is lost; the next attempt is at `nextTryAtMs`.
+ * - `closed`: the final state, after `close()` or a terminal close code.
  */
 export type ConnectionState = "connecting" | "open" | "waiting" | "closed";
 
 export interface ConnectionStatus {
   readonly state: ConnectionState;
-  /** When the next try begins, on the clock of `Date.now()`; only while `waiting`. */
+  /** The time of the next attempt, as in `Date.now()`; only while `waiting`. */
   readonly nextTryAtMs: number | null;
-  /** The close code that led here; only while `waiting` or `closed`. */
+  /** The close code; only while `waiting` or `closed`. */
   readonly code: number | null;
-  /** The reason that came with the code, often empty. */
+  /** The close reason, often empty. */
   readonly reason: string;
 }
 
-/** What is left out, or `undefined`, has its default. */
+/** A missing or `undefined` option has its default. */
 export interface RealtimeOptions {
-  /** The longest wait before the first retry; it doubles with each failure. Default 500. */
+  /** The longest delay before the first retry; it doubles with each failure. Default 500. */
   baseDelayMs?: number | undefined;
-  /** The longest wait of all. Default 30,000. */
+  /** The upper bound of all delays. Default 30,000. */
   maxDelayMs?: number | undefined;
-  /** A connection that lived this long makes the waits short again. Default 5,000. */
+  /** A connection that lasts this long resets the delay. Default 5,000. */
   stableAfterMs?: number | undefined;
-  /** A try without an answer is given up after this time. Default 10,000. */
+  /** The timeout of an attempt. Default 10,000. */
   connectTimeoutMs?: number | undefined;
-  /** How many messages wait while not open; `send` refuses more. Default 100. */
+  /** The size of the queue while not open; `send` refuses more. Default 100. */
   maxQueuedMessages?: number | undefined;
-  /** While open, `send` refuses when the socket holds more unsent bytes. Default 1 MiB. */
+  /** While open, `send` refuses while the socket buffers more bytes. Default 1 MiB. */
   maxBufferedBytes?: number | undefined;
   /** Default: the global `WebSocket`. */
   WebSocketClass?: (new (url: string) => WebSocket) | undefined;
 }
 
-/** What follows the type in `send`: a payload that may be empty can be left out. */
+/** The arguments of `send` after the type: a payload without required fields is optional. */
 export type PayloadArguments<Payload> = {} extends Payload ? [payload?: Payload] : [payload: Payload];
 
-/** Whether a close code means that another try cannot succeed. */
+/** Return whether a close code rules out a retry. */
 export function isTerminalCode(code: number): boolean;
 
 /**
- * The wait before a retry: exponential with full jitter.
+ * Return the delay before a retry: exponential backoff with full jitter.
  *
- * @param failures How many tries failed since the last stable connection, from 0.
+ * @param failures The number of failed attempts since the last stable connection.
  */
 export function retryDelayMs(failures: number, baseDelayMs: number, maxDelayMs: number): number;
 
 /**
- * Makes a client and starts its first try.
+ * Create a client and start its first attempt.
  *
  * @param url `ws:`, `wss:`, `http:` or `https:`; in a browser also a path on the page's own origin.
- * @throws {TypeError | DOMException} If the URL is not one, or this program has no `WebSocket`.
+ * @throws {TypeError | DOMException} If the URL is invalid, or no `WebSocket` is available.
  */
 export function connect<Incoming extends object = ServerMessages, Outgoing extends object = ClientMessages>(
   url: string | URL,
@@ -67,8 +67,8 @@ export function connect<Incoming extends object = ServerMessages, Outgoing exten
 ): RealtimeClient<Incoming, Outgoing>;
 
 /**
- * One connection that is made again when it is lost. `Incoming` and `Outgoing` have the payload of
- * each type of message from and to the server.
+ * A connection that reconnects when it is lost. `Incoming` and `Outgoing` map the message types from and
+ * to the server to their payloads.
  */
 export class RealtimeClient<Incoming extends object = ServerMessages, Outgoing extends object = ClientMessages> {
   constructor(url: string | URL, options?: RealtimeOptions);
@@ -76,59 +76,59 @@ export class RealtimeClient<Incoming extends object = ServerMessages, Outgoing e
   get state(): ConnectionState;
   get status(): ConnectionStatus;
 
-  /** How many messages wait for the next connection. */
+  /** The number of messages queued for the next connection. */
   get queuedMessages(): number;
 
   /**
-   * Calls `listener` with the payload of each message of this type; a missing payload is `{}`.
-   * A listener that throws is reported on the console and disturbs nobody else. Each call is a
-   * subscription of its own; all of them end with the connection, that is when it is `closed`.
+   * Call `listener` with the payload of each message of this type; a missing payload is `{}`.
+   * An exception in a listener is logged to the console and does not affect other listeners. Each call
+   * is a separate subscription; all subscriptions end when the connection is `closed`.
    *
-   * NOTE: the payload is what the server sent; the types are a promise that nothing here checks.
+   * NOTE: payloads are not validated against their types.
    *
    * @returns Ends the subscription.
    */
   on<Type extends keyof Incoming & string>(type: Type, listener: (payload: Incoming[Type]) => void): () => boolean;
 
   /**
-   * Calls `listener` on each change of the status; read `status` for the present one.
+   * Call `listener` on each change of the status; `status` has the current one.
    *
    * @returns Ends the subscription.
    */
   onStatus(listener: (status: ConnectionStatus) => void): () => boolean;
 
   /**
-   * Calls `listener` when the server says whether all that was missed has been sent: after a
-   * reconnection, and where the server itself has lost something. With `recovered: false` nothing of
-   * what was missed was sent, and what is shown may be out of date.
+   * Call `listener` with the outcome of a recovery: after a reconnection, and when the server itself has
+   * lost messages. With `recovered: false` no missed message was sent, and the application's state may
+   * be out of date.
    *
    * @returns Ends the subscription.
    */
   onRecovery(listener: (recovery: { readonly recovered: boolean }) => void): () => boolean;
 
   /**
-   * Sends a message now, or keeps it for the next connection while there is none. What was kept goes
-   * out first, in order, before the listeners of `onStatus` hear of `open`.
+   * Send a message, or queue it for the next connection. Queued messages are sent first, in order,
+   * before the `onStatus` listeners receive `open`.
    *
-   * NOTE: the protocol has no receipts. `true` means taken, not delivered: what was written to a
-   * connection that breaks at that moment is lost.
+   * NOTE: the protocol has no acknowledgements. `true` means accepted, not delivered: a message written
+   * to a connection that is just being lost does not arrive.
    *
-   * @returns Whether the message was taken: not once closed, nor when too much waits already.
+   * @returns Whether the message was accepted: `false` when closed or when a queue limit is reached.
    */
   send<Type extends keyof Outgoing & string>(type: Type, ...payload: PayloadArguments<Outgoing[Type]>): boolean;
 
-  /** Ends the wait for the next try; without effect in any state but `waiting`. Needs no `this`. */
+  /** Retry at once; no effect in any state but `waiting`. Usable without `this`. */
   readonly retryNow: () => void;
 
-  /** Begins another connection where the present one stands; without effect in any state but `open`. */
+  /** Replace the current connection with a new one; no effect in any state but `open`. */
   reconnect(): void;
 
   /**
-   * Ends the connection for ever and forgets what is queued. No message is heard any more.
+   * Close permanently: queued messages are discarded and no further messages are received.
    *
    * @param code 1000 or 3000 to 4999; by default 1000.
    * @param reason At most 123 bytes of UTF-8.
-   * @throws {DOMException} If the socket refuses the code or the reason; then nothing has changed.
+   * @throws {DOMException} If the code or the reason is invalid; the connection is unchanged.
    */
   close(code?: number, reason?: string): void;
 }

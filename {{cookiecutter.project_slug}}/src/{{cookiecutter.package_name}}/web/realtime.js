@@ -1,8 +1,8 @@
 /**
- * A WebSocket client that stays connected: JSON messages `{"type": ..., "payload": ...}`, a state
- * to show to people, reconnection, and recovery of what was missed meanwhile, as far as the server
- * keeps it. It depends on nothing and runs in browsers and in Node, from 22 on as it is, before with
- * `--experimental-websocket`. It sends no heartbeat: the server pings.
+ * A WebSocket client that reconnects: JSON messages `{"type": ..., "payload": ...}`, a status for the
+ * user interface, and recovery of missed messages as far as the server's history goes. It has no
+ * dependencies and runs in browsers and in Node: 22 or newer, older releases with
+ * `--experimental-websocket`. It sends no heartbeats: the server pings.
  *
  *     import { connect } from "./realtime.js";
  *
@@ -13,10 +13,10 @@
  */
 
 /**
- * - `connecting`: a try is under way.
- * - `open`: messages flow.
- * - `waiting`: the connection is lost; the next try is at `nextTryAtMs`.
- * - `closed`: it has ended and stays so, by `close()` or by a code that forbids another try.
+ * - `connecting`: an attempt is in progress.
+ * - `open`: messages can be sent and received.
+ * - `waiting`: the connection is lost; the next attempt is at `nextTryAtMs`.
+ * - `closed`: the final state, after `close()` or a terminal close code.
  *
  * @typedef {"connecting" | "open" | "waiting" | "closed"} ConnectionState
  */
@@ -24,48 +24,48 @@
 /**
  * @typedef {object} ConnectionStatus
  * @property {ConnectionState} state
- * @property {number | null} nextTryAtMs When the next try begins, on the clock of `Date.now()`; only while `waiting`.
- * @property {number | null} code The close code that led here; only while `waiting` or `closed`.
- * @property {string} reason The reason that came with the code, often empty.
+ * @property {number | null} nextTryAtMs The time of the next attempt, as in `Date.now()`; only while `waiting`.
+ * @property {number | null} code The close code; only while `waiting` or `closed`.
+ * @property {string} reason The close reason, often empty.
  */
 
 /**
  * @typedef {object} RealtimeOptions
- * @property {number} [baseDelayMs] The longest wait before the first retry; it doubles with each failure. Default 500.
- * @property {number} [maxDelayMs] The longest wait of all. Default 30,000.
- * @property {number} [stableAfterMs] A connection that lived this long makes the waits short again. Default 5,000.
- * @property {number} [connectTimeoutMs] A try without an answer is given up after this time. Default 10,000.
- * @property {number} [maxQueuedMessages] How many messages wait while not open; `send` refuses more. Default 100.
- * @property {number} [maxBufferedBytes] While open, `send` refuses when the socket holds more unsent bytes. Default 1 MiB.
+ * @property {number} [baseDelayMs] The longest delay before the first retry; it doubles with each failure. Default 500.
+ * @property {number} [maxDelayMs] The upper bound of all delays. Default 30,000.
+ * @property {number} [stableAfterMs] A connection that lasts this long resets the delay. Default 5,000.
+ * @property {number} [connectTimeoutMs] The timeout of an attempt. Default 10,000.
+ * @property {number} [maxQueuedMessages] The size of the queue while not open; `send` refuses more. Default 100.
+ * @property {number} [maxBufferedBytes] While open, `send` refuses while the socket buffers more bytes. Default 1 MiB.
  * @property {new (url: string) => WebSocket} [WebSocketClass] Default: the global `WebSocket`.
  */
 
-// https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1: each of these would only happen again.
+// https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1: a retry would fail in the same way.
 const TERMINAL_CODES = new Set([1002, 1003, 1007, 1008, 1009, 1010]);
 
-// 3000 + the HTTP status (Falcon's way): timeout, too early and too many requests are worth a retry.
+// 3000 + the HTTP status, as Falcon maps it: timeout, too early and too many requests are temporary.
 const RETRYABLE_CODES = new Set([3408, 3425, 3429]);
 
-// Where a room stands: the name of an unbroken numbering, and a number in it.
+// A position in a room's history: `epoch:offset`.
 const POSITION = /^([^:]+):(\d{1,15})$/;
 
-// One for each room that a connection may be in, and some that an engine has forgotten.
+// One per room of a connection, and spare ones for epochs that have ended.
 const MAX_POSITIONS = 16;
 
 const ABNORMAL_CLOSURE = 1006;
 const SOCKET_OPEN = 1;
 
-/** Whether a close code means that another try cannot succeed. @param {number} code */
+/** Return whether a close code rules out a retry. @param {number} code */
 export function isTerminalCode(code) {
   if (RETRYABLE_CODES.has(code)) return false;
   return TERMINAL_CODES.has(code) || (code >= 3400 && code <= 3499) || (code >= 4400 && code <= 4499);
 }
 
 /**
- * The wait before a retry: exponential with full jitter, so that the clients of a restarted server
- * come back spread out (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+ * Return the delay before a retry: exponential backoff with full jitter, which spreads the clients of
+ * a restarted server (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
  *
- * @param {number} failures How many tries failed since the last stable connection, from 0.
+ * @param {number} failures The number of failed attempts since the last stable connection.
  * @param {number} baseDelayMs
  * @param {number} maxDelayMs
  */
@@ -74,14 +74,14 @@ export function retryDelayMs(failures, baseDelayMs, maxDelayMs) {
 }
 
 /**
- * Makes a client and starts its first try.
+ * Create a client and start its first attempt.
  *
- * @template {object} [Incoming=Record<string, any>] The payload of each type of message from the server.
- * @template {object} [Outgoing=Record<string, any>] The payload of each type of message to the server.
+ * @template {object} [Incoming=Record<string, any>] Message types from the server, with their payloads.
+ * @template {object} [Outgoing=Record<string, any>] Message types to the server, with their payloads.
  * @param {string | URL} url `ws:`, `wss:`, `http:` or `https:`; in a browser also a path on the page's own origin.
  * @param {RealtimeOptions} [options]
  * @returns {RealtimeClient<Incoming, Outgoing>}
- * @throws {TypeError | DOMException} If the URL is not one, or this program has no `WebSocket`.
+ * @throws {TypeError | DOMException} If the URL is invalid, or no `WebSocket` is available.
  */
 export function connect(url, options) {
   return new RealtimeClient(url, options);
@@ -103,7 +103,7 @@ export class RealtimeClient {
   #statusListeners = new Set();
   /** @type {Set<(recovery: { recovered: boolean }) => void>} */
   #recoveryListeners = new Set();
-  /** @type {Map<string, number>} The last offset of each epoch, the one heard last at the end. */
+  /** @type {Map<string, number>} The last offset of each epoch, most recently received last. */
   #positions = new Map();
   #connectionId = "";
   /** @type {string[]} */
@@ -124,7 +124,7 @@ export class RealtimeClient {
     const { maxQueuedMessages = 100, maxBufferedBytes = 1_048_576 } = options;
     this.#options = { baseDelayMs, maxDelayMs, stableAfterMs, connectTimeoutMs, maxQueuedMessages, maxBufferedBytes };
     this.#WebSocketClass = options.WebSocketClass ?? globalThis.WebSocket;
-    if (!this.#WebSocketClass) throw new TypeError("There is no WebSocket here: give one as WebSocketClass.");
+    if (!this.#WebSocketClass) throw new TypeError("No global WebSocket: pass one as WebSocketClass.");
     this.#open();
     globalThis.addEventListener?.("online", this.retryNow);
   }
@@ -137,17 +137,17 @@ export class RealtimeClient {
     return this.#status;
   }
 
-  /** How many messages wait for the next connection. */
+  /** The number of messages queued for the next connection. */
   get queuedMessages() {
     return this.#queue.length;
   }
 
   /**
-   * Calls `listener` with the payload of each message of this type; a missing payload is `{}`.
-   * A listener that throws is reported on the console and disturbs nobody else. Each call is a
-   * subscription of its own; all of them end with the connection, that is when it is `closed`.
+   * Call `listener` with the payload of each message of this type; a missing payload is `{}`.
+   * An exception in a listener is logged to the console and does not affect other listeners. Each call
+   * is a separate subscription; all subscriptions end when the connection is `closed`.
    *
-   * NOTE: the payload is what the server sent; the types are a promise that nothing here checks.
+   * NOTE: payloads are not validated against their types.
    *
    * @template {keyof Incoming & string} Type
    * @param {Type} type
@@ -155,54 +155,54 @@ export class RealtimeClient {
    * @returns {() => boolean} Ends the subscription.
    */
   on(type, listener) {
-    const inform = (/** @type {Incoming[Type]} */ payload) => listener(payload);
+    const notify = (/** @type {Incoming[Type]} */ payload) => listener(payload);
     const listeners = this.#listeners.get(type) ?? new Set();
-    this.#listeners.set(type, listeners.add(inform));
-    return () => listeners.delete(inform);
+    this.#listeners.set(type, listeners.add(notify));
+    return () => listeners.delete(notify);
   }
 
   /**
-   * Calls `listener` on each change of the status; read `status` for the present one.
+   * Call `listener` on each change of the status; `status` has the current one.
    *
    * @param {(status: ConnectionStatus) => void} listener
    * @returns {() => boolean} Ends the subscription.
    */
   onStatus(listener) {
-    // A listener that closes or retries changes the status: the others get the new one only.
-    const inform = (/** @type {ConnectionStatus} */ status) => status === this.#status && listener(status);
-    this.#statusListeners.add(inform);
-    return () => this.#statusListeners.delete(inform);
+    // A listener that closes or retries changes the status: later listeners get the new one only.
+    const notify = (/** @type {ConnectionStatus} */ status) => status === this.#status && listener(status);
+    this.#statusListeners.add(notify);
+    return () => this.#statusListeners.delete(notify);
   }
 
   /**
-   * Calls `listener` when the server says whether all that was missed has been sent: after a
-   * reconnection, and where the server itself has lost something. With `recovered: false` nothing of
-   * what was missed was sent, and what is shown may be out of date.
+   * Call `listener` with the outcome of a recovery: after a reconnection, and when the server itself has
+   * lost messages. With `recovered: false` no missed message was sent, and the application's state may
+   * be out of date.
    *
    * @param {(recovery: { recovered: boolean }) => void} listener
    * @returns {() => boolean} Ends the subscription.
    */
   onRecovery(listener) {
-    const inform = (/** @type {{ recovered: boolean }} */ recovery) => listener(recovery);
-    this.#recoveryListeners.add(inform);
-    return () => this.#recoveryListeners.delete(inform);
+    const notify = (/** @type {{ recovered: boolean }} */ recovery) => listener(recovery);
+    this.#recoveryListeners.add(notify);
+    return () => this.#recoveryListeners.delete(notify);
   }
 
   /**
-   * Sends a message now, or keeps it for the next connection while there is none. What was kept goes
-   * out first, in order, before the listeners of `onStatus` hear of `open`.
+   * Send a message, or queue it for the next connection. Queued messages are sent first, in order,
+   * before the `onStatus` listeners receive `open`.
    *
-   * NOTE: the protocol has no receipts. `true` means taken, not delivered: what was written to a
-   * connection that breaks at that moment is lost.
+   * NOTE: the protocol has no acknowledgements. `true` means accepted, not delivered: a message written
+   * to a connection that is just being lost does not arrive.
    *
    * @template {keyof Outgoing & string} Type
    * @param {Type} type
    * @param {Outgoing[Type]} [payload]
-   * @returns {boolean} Whether the message was taken: not once closed, nor when too much waits already.
+   * @returns {boolean} Whether the message was accepted: `false` when closed or when a queue limit is reached.
    */
   send(type, payload) {
     const text = JSON.stringify({ type, payload: payload ?? {} });
-    // A connection that is about to end would drop the message without a word.
+    // A closing socket would drop the message silently.
     if (this.state === "open" && this.#socket?.readyState === SOCKET_OPEN) {
       if (this.#socket.bufferedAmount > this.#options.maxBufferedBytes) return false;
       this.#socket.send(text);
@@ -213,14 +213,14 @@ export class RealtimeClient {
     return true;
   }
 
-  /** Ends the wait for the next try; without effect in any state but `waiting`. */
+  /** Retry at once; no effect in any state but `waiting`. */
   retryNow = () => {
     if (this.state !== "waiting") return;
     clearTimeout(this.#timer);
     this.#open();
   };
 
-  /** Begins another connection where the present one stands; without effect in any state but `open`. */
+  /** Replace the current connection with a new one; no effect in any state but `open`. */
   reconnect() {
     const socket = this.#socket;
     if (this.state !== "open" || !socket) return;
@@ -230,16 +230,16 @@ export class RealtimeClient {
   }
 
   /**
-   * Ends the connection for ever and forgets what is queued. No message is heard any more.
+   * Close permanently: queued messages are discarded and no further messages are received.
    *
    * @param {number} [code] 1000 or 3000 to 4999.
    * @param {string} [reason] At most 123 bytes of UTF-8.
-   * @throws {DOMException} If the socket refuses the code or the reason; then nothing has changed.
+   * @throws {DOMException} If the code or the reason is invalid; the connection is unchanged.
    */
   close(code = 1000, reason = "") {
     if (this.state === "closed") return;
     const socket = this.#socket;
-    this.#socket = null; // Node tells of the end within `close`: it is no loss.
+    this.#socket = null; // Node dispatches events within `close`: they are not a loss.
     try {
       socket?.close(code, reason);
     } catch (error) {
@@ -260,7 +260,7 @@ export class RealtimeClient {
     socket.addEventListener("open", () => this.#opened(socket));
     socket.addEventListener("message", (event) => this.#receive(socket, event.data));
     socket.addEventListener("close", (event) => this.#lose(socket, event.code, event.reason));
-    // NOTE: some releases of Node's WebSocket report a failed try with "error" and never with "close".
+    // NOTE: some releases of Node's WebSocket report a failed attempt with "error" and never with "close".
     socket.addEventListener("error", () => this.#openedAtMs === null && giveUp());
     this.#setStatus({ state: "connecting", nextTryAtMs: null, code: null, reason: "" });
   }
@@ -281,22 +281,29 @@ export class RealtimeClient {
     try {
       message = JSON.parse(data);
     } catch {
-      // Reported below, with what is JSON but no message.
+      // Reported below, together with JSON that is not a message.
     }
     if (typeof message?.type !== "string") {
-      console.warn("A message from the server was ignored: it is not JSON with a type.");
+      console.warn("Ignored a message from the server: it is not a JSON object with a type.");
       return;
     }
     const payload = message.payload ?? {};
-    if (!this.#place(message.id, message.type, payload)) return;
+    if (!this.#advance(message.id, message.type, payload)) return;
     callEach(this.#listeners.get(message.type), payload);
     if (message.type === "serverPosition" && typeof payload.recovered === "boolean") {
       callEach(this.#recoveryListeners, { recovered: payload.recovered });
     }
   }
 
-  /** Notes where a message stands; whether it is news. @param {any} id @param {string} type @param {any} payload */
-  #place(id, type, payload) {
+  /**
+   * Advance the position to that of a message.
+   *
+   * @param {any} id
+   * @param {string} type
+   * @param {any} payload
+   * @returns {boolean} `false` for a message that was received before.
+   */
+  #advance(id, type, payload) {
     const [, epoch, digits] = (typeof id === "string" && POSITION.exec(id)) || [];
     if (epoch === undefined) return true;
     const offset = Number(digits);
@@ -350,7 +357,7 @@ export class RealtimeClient {
 function callEach(listeners, value) {
   for (const listener of [...(listeners ?? [])]) {
     try {
-      if (listeners?.has(listener)) listener(value); // One before it may have ended it.
+      if (listeners?.has(listener)) listener(value); // An earlier listener may have unsubscribed it.
     } catch (error) {
       console.error(error);
     }

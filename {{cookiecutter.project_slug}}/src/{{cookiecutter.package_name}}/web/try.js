@@ -1,4 +1,4 @@
-/** Tries the messages of one channel over a live connection. Loaded outside production only. */
+/** The "Try it" panels of /docs: send messages over a live connection. Loaded outside production only. */
 
 import { button, element } from "./page.js";
 import { connect } from "./realtime.js";
@@ -8,7 +8,7 @@ import { connect } from "./realtime.js";
 
 const MAX_LOG_ENTRIES = 100;
 
-/** Who is signed in; one for all channels. */
+/** The user's sign-in, shared by all channels. */
 export class Session {
   #name = input("Your name", "");
   #error = element("p", "field-error");
@@ -21,8 +21,8 @@ export class Session {
     this.#show();
   }
 
-  /** Asks who has to sign in before anything can be sent. */
-  ask() {
+  /** Ask the user to sign in first. */
+  prompt() {
     this.#error.textContent = "Sign in to try messages.";
     this.#name.control.focus();
   }
@@ -39,12 +39,12 @@ export class Session {
     const form = element("form", "try-fields", this.#name.label, submit);
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      this.#enter();
+      this.#signIn();
     });
     this.panel.replaceChildren(element("p", "", "Sign in to try messages."), form, this.#error);
   }
 
-  async #enter() {
+  async #signIn() {
     const response = await fetch("/session", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
@@ -56,12 +56,12 @@ export class Session {
       return;
     }
     const answer = await response?.json().catch(() => null);
-    this.#error.textContent = answer?.description ?? "The service does not answer. Please try again in a moment.";
+    this.#error.textContent = answer?.description ?? "The service is not responding. Please try again in a moment.";
   }
 }
 
-/** The panel of one channel, and a form for each message that it takes. */
-export class Trial {
+/** A connection to one channel: its parameters, its state, a log, and a form for each message to send. */
+export class TryPanel {
   #channel;
   #session;
   #state = element("p", "try-state", "Not connected.");
@@ -87,19 +87,19 @@ export class Trial {
       this.#parameters.set(name, field.control);
       return field.label;
     });
-    const connects = button("Connect", "quiet", () => this.#connect());
-    const disconnects = button("Disconnect", "quiet", () => this.#client?.close());
+    const connectButton = button("Connect", "quiet", () => this.#connect());
+    const disconnectButton = button("Disconnect", "quiet", () => this.#client?.close());
     this.panel = element(
       "section",
       "try",
       element("h3", "", "Try it"),
-      element("div", "try-fields", ...fields, connects, disconnects),
+      element("div", "try-fields", ...fields, connectButton, disconnectButton),
       this.#state,
       this.#log,
     );
   }
 
-  /** A form that sends a message like the example. @param {Message} message */
+  /** Create a form that sends a message, filled in with the example. @param {Message} message */
   form(message) {
     const area = element("textarea", "try-message");
     area.value = JSON.stringify(message.example, null, 2);
@@ -107,38 +107,41 @@ export class Trial {
     area.spellcheck = false;
     const problem = element("p", "field-error");
     problem.setAttribute("role", "alert");
-    const done = element("span", "hint");
-    done.setAttribute("role", "status");
+    const status = element("span", "hint");
+    status.setAttribute("role", "status");
+    const logLink = element("a", "", "show the log");
+    logLink.setAttribute("href", `#${this.#log.id}`);
     const send = button("Send", "primary", () => {
-      const { sent, why } = this.#send(area.value);
-      problem.textContent = why;
-      done.replaceChildren(...(sent ? ["Sent: ", toLog.cloneNode(true)] : []));
+      const result = this.#send(area.value);
+      problem.textContent = result.problem;
+      status.replaceChildren(...(result.isSent ? ["Sent, ", logLink.cloneNode(true)] : []));
     });
-    const toLog = element("a", "", "what has come");
-    toLog.setAttribute("href", `#${this.#log.id}`);
     send.setAttribute("aria-label", `Send ${message.name}`);
-    return element("details", "try-form", element("summary", "", "Try it"), label(`${message.name} as JSON`, area), problem, send, " ", done);
+    const field = label(`${message.name} as JSON`, area);
+    return element("details", "try-form", element("summary", "", "Try it"), field, problem, send, " ", status);
   }
 
-  /** @param {string} text What is wrong, if anything, is said in words. */
+  /** @param {string} text */
   #send(text) {
     let message;
     try {
       message = JSON.parse(text);
     } catch (error) {
-      return { sent: false, why: `This is not JSON: ${error instanceof Error ? error.message : error}` };
+      return { isSent: false, problem: `This is not valid JSON: ${error instanceof Error ? error.message : error}` };
     }
-    if (typeof message?.type !== "string") return { sent: false, why: 'A message needs a "type".' };
-    if (!this.#connect()) return { sent: false, why: "" };
-    if (!this.#client?.send(message.type, message.payload)) return { sent: false, why: "Too much waits already: try again later." };
-    this.#note("You sent", message);
-    return { sent: true, why: "" };
+    if (typeof message?.type !== "string") return { isSent: false, problem: 'A message needs a "type".' };
+    if (!this.#connect()) return { isSent: false, problem: "" };
+    if (!this.#client?.send(message.type, message.payload)) {
+      return { isSent: false, problem: "Too many messages are queued. Try again later." };
+    }
+    this.#addEntry("You sent", message);
+    return { isSent: true, problem: "" };
   }
 
-  /** Connects where it is not connected. @returns {boolean} Whether it can. */
+  /** Connect, unless connected. @returns {boolean} Whether the user is signed in, which it requires. */
   #connect() {
     if (!this.#session.isSignedIn) {
-      this.#session.ask();
+      this.#session.prompt();
       return false;
     }
     if (this.#client && this.#client.state !== "closed") return true;
@@ -150,7 +153,7 @@ export class Trial {
     this.#client = client;
     client.onStatus((status) => client === this.#client && this.#showStatus(status));
     for (const { name, isJson } of this.#channel.sent) {
-      if (isJson) client.on(name, (payload) => this.#note("You got", { type: name, payload }));
+      if (isJson) client.on(name, (payload) => this.#addEntry("You received", { type: name, payload }));
     }
     this.#showStatus(client.status);
     return true;
@@ -162,32 +165,33 @@ export class Trial {
     this.#state.textContent = {
       connecting: "Connecting…",
       open: "Connected.",
-      waiting: `Connection lost${meaning}. It is tried again soon.`,
+      waiting: `Connection lost${meaning}. Reconnecting soon.`,
       closed: code === 1000 ? "Not connected." : `Closed${meaning}.`,
     }[state];
     this.#state.dataset.state = state;
   }
 
-  /** @param {string} direction @param {unknown} message */
-  #note(direction, message) {
+  /** @param {"You sent" | "You received"} direction @param {unknown} message */
+  #addEntry(direction, message) {
     const time = new Date().toLocaleTimeString();
     const text = element("pre", "", element("code", "", JSON.stringify(message, null, 2)));
-    this.#entries.append(element("li", direction === "You sent" ? "sent" : "got", element("span", "meta", `${direction}, ${time}`), text));
+    const meta = element("span", "meta", `${direction}, ${time}`);
+    this.#entries.append(element("li", direction === "You sent" ? "sent" : "received", meta, text));
     while (this.#entries.childElementCount > MAX_LOG_ENTRIES) this.#entries.firstElementChild?.remove();
     this.#log.scrollTop = this.#log.scrollHeight;
   }
 }
 
-/** @param {string} words @param {HTMLElement} control */
-function label(words, control) {
-  return element("label", "", element("span", "", words), control);
+/** @param {string} text @param {HTMLElement} control */
+function label(text, control) {
+  return element("label", "", element("span", "", text), control);
 }
 
-/** @param {string} words @param {string} value */
-function input(words, value) {
+/** @param {string} name @param {string} value */
+function input(name, value) {
   const control = element("input", "");
   control.value = value;
   control.autocomplete = "off";
   control.spellcheck = false;
-  return { control, label: label(words, control) };
+  return { control, label: label(name, control) };
 }

@@ -126,8 +126,8 @@ function statusText(state, code) {
   if (state === "connecting") return "Connecting…";
   if (state === "open") return "Connected";
   if (state === "closed") return "Disconnected";
-  if (code === 1012) return "The server restarts.";
+  if (code === 1012) return "The server is restarting.";
   if (code === 4008) return "Connection too slow.";
-  if (code === 4029) return "Sent too much at once.";
+  if (code === 4029) return "Too many messages at once.";
   return "Connection lost.";
 }

@@ -25,9 +25,9 @@ const GROUP_WITHIN_MS = 5 * 60_000;
 const AT_BOTTOM_PX = 48;
 
 const PENDING_TEXTS = {
-  queued: "Waits for the connection",
+  queued: "Waiting for the connection",
   sent: "Sending…",
-  unconfirmed: "Perhaps not delivered",
+  unconfirmed: "Possibly not delivered",
   refused: "Not sent",
 };
 

@@ -37,7 +37,7 @@ const conversation = new Conversation(session, {
 const connection = new Connection({
   onOpen(hasGap) {
     conversation.movePending("queued", "sent");
-    if (hasGap) conversation.addNote("system", "Connected again. What was written meanwhile is not shown here.");
+    if (hasGap) conversation.addNote("system", "Reconnected. Messages sent in the meantime are not shown here.");
   },
   onInterrupted(isLost) {
     // A message sent just before may be lost, even where the page itself has replaced the connection.
@@ -45,7 +45,7 @@ const connection = new Connection({
     if (isLost) clearPeople();
   },
   onEnd: receiveEnd,
-  onMissing: () => conversation.addNote("system", "Some messages are missing here: they are not kept any more."),
+  onMissing: () => conversation.addNote("system", "Some messages are missing here: the server no longer has them."),
   onTryNow() {
     if (connection.client?.state === "waiting") connection.client.retryNow();
     else enterRoom(rooms.current);
@@ -132,7 +132,7 @@ function sendMessage(text) {
   const { client } = connection;
   if (!client?.send("clientSendMessage", { text })) {
     composer.showError(
-      client?.state === "closed" ? "You are not connected." : "Too many messages wait already. Please try again later.",
+      client?.state === "closed" ? "You are not connected." : "Too many messages are queued. Please try again later.",
     );
     return false;
   }
@@ -154,11 +154,11 @@ function receiveEnd(code, reason) {
 /** @param {number | null} code @param {string} reason */
 function endText(code, reason) {
   if (code === 4401) {
-    return "You are not signed in, or your session has ended. Sign in where your account lives, then reload this page.";
+    return "You are not signed in, or your session has ended. Sign in with your identity provider, then reload this page.";
   }
   if (code === 4400) return `This room cannot be entered: ${reason || "its name is not allowed"}.`;
   if (code === 4403) return `You may not enter this room${reason ? `: ${reason}` : ""}.`;
-  return `The server ended the connection (${code}${reason ? `, ${reason}` : ""}).`;
+  return `The server closed the connection (${code}${reason ? `, ${reason}` : ""}).`;
 }
 
 // --- Events of the page --------------------------------------------------------------------------

@@ -61,7 +61,7 @@ export class Session {
       this.#isExternal = true;
       this.#showChat();
     } else {
-      this.#notice.textContent = "The server does not answer as it should. Trying again…";
+      this.#notice.textContent = "The server is not responding correctly. Retrying…";
       setTimeout(() => this.start(), RETRY_MS);
     }
   }
@@ -90,7 +90,7 @@ export class Session {
       this.#showChat();
       return;
     }
-    const problem = answer?.description ?? answer?.title ?? "The server does not answer. Please try again in a moment.";
+    const problem = answer?.description ?? answer?.title ?? "The server is not responding. Please try again in a moment.";
     showProblem(this.#field, this.#fieldError, problem);
     this.#field.focus();
   }
@@ -98,7 +98,7 @@ export class Session {
   async #signOut() {
     const response = await fetch("/session", { method: "DELETE" }).catch(() => null);
     if (!response?.ok) {
-      this.#events.onSignOutFailed("You could not be signed out: the server does not answer.");
+      this.#events.onSignOutFailed("Signing out failed: the server is not responding.");
       return;
     }
     this.#events.onSignOut();
