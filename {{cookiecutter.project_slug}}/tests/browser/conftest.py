@@ -1,23 +1,24 @@
-"""What the tests in a real browser share: this machine's own Chromium, and people who use the page.
+"""Fixtures for tests in a real browser: the installed Chromium, and signed-in users of the page.
 
-They run by themselves, with ``make browser`` or ``python -m pytest tests/browser``: Playwright's sync
-API keeps an event loop running, in which no asyncio test can run. Where there is no browser they are
-skipped, or fail with ``REQUIRE_BROWSER=1`` in the environment.
+Run them on their own, with ``make browser`` or ``python -m pytest tests/browser``: Playwright's sync API
+keeps an event loop running, which excludes asyncio tests. Without a browser they are skipped, or fail with
+``REQUIRE_BROWSER=1`` in the environment.
 
-- ``serve``, ``room``: from ``tests/conftest.py``. ``server``: the service in a process of its own; unlike
-  those that ``serve`` starts it waits ``GRACE_SECONDS`` only before it says that somebody has left.
-- ``new_person("Alice", room)``: somebody in a window of their own, signed in and connected, as a
-  Playwright ``Page``. ``at=`` names another server than the shared one, or a line to one (``line.py``); what else is given goes to
-  Playwright's ``new_context``, such as ``color_scheme="dark"``.
-- ``new_window(at=..., **options)``: a window (a ``BrowserContext``) of a stranger; ``goto("/docs")`` and
-  the like work in its pages.
-- ``complaints``: errors and warnings on the console, uncaught errors, violations of the
-  Content-Security-Policy, dialogs. At its end a test fails with all that it did not ``allow``.
-- ``axe_violations(page)``: what axe-core finds, a line for each; ``[]`` is good.
-- ``browser``: Playwright's ``Browser``, for all that the above does not do.
-- ``pictures``: the folder of ``--screenshots=FOLDER``, else one that goes away.
+- ``serve``, ``room``: from ``tests/conftest.py``. ``server``: a service in a separate process; its
+  grace period is ``GRACE_SECONDS``, shorter than that of services which ``serve`` starts.
+- ``new_user("Alice", room)``: a signed-in and connected user in a separate window, as a Playwright
+  ``Page``. ``at=`` selects another server than the shared one, or a relay to one (``relay.py``); other options
+  are passed to Playwright's ``new_context``, such as ``color_scheme="dark"``.
+- ``new_window(at=..., **options)``: a window (a ``BrowserContext``) without a sign-in; its pages accept
+  relative URLs, such as ``goto("/docs")``.
+- ``page_errors``: errors and warnings on the console, uncaught errors, violations of the
+  Content-Security-Policy, dialogs. A test fails at its end on any error that it does not ``allow``.
+- ``axe_violations(page)``: the violations that axe-core reports, a line each.
+- ``browser``: Playwright's ``Browser``, for everything else.
+- ``screenshots``: the folder of ``--screenshots=FOLDER``, or a temporary one.
 
-Every wait ends after ``WAIT_SECONDS``, those of Playwright's ``expect`` too. ``pages.py`` has what people do.
+Every wait ends after ``WAIT_SECONDS``, including those of Playwright's ``expect``. ``pages.py`` has the
+actions and locators.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from ..conftest import Server, running
 from .pages import WAIT_SECONDS, enter
 
 if TYPE_CHECKING:
-    from .line import Line
+    from .relay import Relay
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 BROWSER_OF_MACOS = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
@@ -61,24 +62,24 @@ NO_BROWSER = (
 AXE = Path(sys.prefix, "axe", "node_modules", "axe-core", "axe.min.js")
 NO_AXE = f"no axe-core in {AXE.parent}: `make browser` fetches it where npm is installed"
 
-# The console does not say so in every case.
+# Chromium does not log every violation on the console.
 REPORT_VIOLATIONS = """
 addEventListener("securitypolicyviolation", (event) => {
   console.error(`Content-Security-Policy: ${event.violatedDirective} forbids ${event.blockedURI}`);
 });
 """
 
-# Long enough for who comes back at once, and no test has to wait long for a "left".
+# Long enough for an immediate reconnection, and short enough for tests that wait for a "left".
 GRACE_SECONDS = 0.5
 
 NewWindow = Callable[..., BrowserContext]
-NewPerson = Callable[..., Page]
+NewUser = Callable[..., Page]
 AxeViolations = Callable[[Page], list[str]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--screenshots", metavar="FOLDER", type=Path, help="keep the pictures of the pages there"
+        "--screenshots", metavar="FOLDER", type=Path, help="keep the screenshots there"
     )
 
 
@@ -87,7 +88,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if any(folder in item.path.parents for item in items) and not all(
         folder in item.path.parents for item in items
     ):
-        raise pytest.UsageError("tests/browser runs by itself: `python -m pytest tests/browser`")
+        raise pytest.UsageError("run tests/browser on its own: `python -m pytest tests/browser`")
 
 
 def pytest_report_header() -> str:
@@ -95,45 +96,45 @@ def pytest_report_header() -> str:
 
 
 def find_browser() -> str | None:
-    """This machine's own browser."""
+    """Return the path of the installed browser."""
     candidates = (os.environ.get("CHROME_PATH", ""), *BROWSERS, BROWSER_OF_MACOS)
     return next((path for path in map(shutil.which, filter(None, candidates)) if path), None)
 
 
-class Complaints:
-    """What the pages of one test have complained about."""
+class PageErrors:
+    """The errors that the pages of one test have reported."""
 
     def __init__(self) -> None:
-        self.heard: list[str] = []
-        # A stranger is asked to sign in: Chromium reports the answer that says so.
+        self.recorded: list[str] = []
+        # Without a sign-in the page gets a 401, which Chromium logs.
         self.allowed = [re.compile(r"status of 401 \(Unauthorized\) at \S+/session$")]
 
     def allow(self, pattern: str) -> None:
-        """Expect complaints in which the regular expression is found."""
+        """Allow errors that match the regular expression."""
         self.allowed.append(re.compile(pattern))
 
     def unexpected(self) -> list[str]:
-        """All that nothing allows."""
+        """Return the errors that are not allowed."""
         return [
-            complaint
-            for complaint in self.heard
-            if not any(pattern.search(complaint) for pattern in self.allowed)
+            error
+            for error in self.recorded
+            if not any(pattern.search(error) for pattern in self.allowed)
         ]
 
-    def hear_console(self, message: ConsoleMessage) -> None:
+    def record_console(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning", "assert"}:
-            self.heard.append(f"{message.type}: {message.text} at {message.location['url']}")
+            self.recorded.append(f"{message.type}: {message.text} at {message.location['url']}")
 
-    def hear_uncaught(self, error: WebError) -> None:
-        self.heard.append(f"uncaught: {error.error}")
+    def record_uncaught(self, error: WebError) -> None:
+        self.recorded.append(f"uncaught: {error.error}")
 
-    def hear_dialog(self, dialog: Dialog) -> None:
-        self.heard.append(f"dialog: {dialog.message}")
+    def record_dialog(self, dialog: Dialog) -> None:
+        self.recorded.append(f"dialog: {dialog.message}")
         dialog.dismiss()
 
 
-def refuse(variable: str, reason: str) -> NoReturn:
-    """Skip for this reason, or fail where the environment says so."""
+def skip_or_fail(variable: str, reason: str) -> NoReturn:
+    """Skip the test, or fail it if the environment variable is set."""
     if os.environ.get(variable, "0") not in {"", "0"}:
         pytest.fail(f"{reason} ({variable} is set)", pytrace=False)
     pytest.skip(reason)
@@ -141,7 +142,7 @@ def refuse(variable: str, reason: str) -> NoReturn:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, websocket_path: str) -> Iterator[Server]:
-    """One service that many tests share, each with rooms of its own."""
+    """A service shared by the tests, each of which uses separate rooms."""
     variables = {"APP_PRESENCE_GRACE_SECONDS": str(GRACE_SECONDS)}
     with running(tmp_path_factory.mktemp("server"), websocket_path, (), variables) as server:
         server.wait_serving()
@@ -150,23 +151,23 @@ def server(tmp_path_factory: pytest.TempPathFactory, websocket_path: str) -> Ite
 
 @pytest.fixture(scope="session")
 def executable() -> str:
-    """The browser's path."""
+    """The path of the browser."""
     found = find_browser()
     if found is None:
-        refuse("REQUIRE_BROWSER", NO_BROWSER)
+        skip_or_fail("REQUIRE_BROWSER", NO_BROWSER)
     return found
 
 
 @pytest.fixture(scope="session")
 def playwright(executable: str) -> Iterator[Playwright]:
-    """Playwright, which drives the browser; nothing is started where there is none."""
+    """Playwright; it is not started without a browser."""
     expect.set_options(timeout=WAIT_SECONDS * 1000)
     with sync_playwright() as playwright:
         yield playwright
 
 
 def launch(chromium: BrowserType, executable: str) -> Browser:
-    """Start the browser in its sandbox, unless the system has none for it: root, some containers."""
+    """Start the browser, in its sandbox unless the system offers none: root, some containers."""
     options: dict[str, Any] = {"executable_path": executable, "timeout": WAIT_SECONDS * 1000}
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         return chromium.launch(chromium_sandbox=False, **options)
@@ -180,7 +181,7 @@ def launch(chromium: BrowserType, executable: str) -> Browser:
 
 @pytest.fixture(scope="session")
 def browser(playwright: Playwright, executable: str) -> Iterator[Browser]:
-    """One browser for all tests; each test has windows of its own."""
+    """One browser for all tests; each test opens separate windows."""
     browser = launch(playwright.chromium, executable)
     yield browser
     browser.close()
@@ -188,40 +189,40 @@ def browser(playwright: Playwright, executable: str) -> Iterator[Browser]:
 
 @pytest.fixture
 def second_browser(playwright: Playwright, executable: str) -> Iterator[Browser]:
-    """Another process, which a test may kill."""
+    """A separate browser process, which a test may kill."""
     browser = launch(playwright.chromium, executable)
     yield browser
     browser.close()
 
 
 @pytest.fixture
-def complaints() -> Iterator[Complaints]:
-    """What the pages of this test complain about; the test fails with what it did not allow."""
-    complaints = Complaints()
-    yield complaints
-    assert complaints.unexpected() == []
+def page_errors() -> Iterator[PageErrors]:
+    """The errors of this test's pages; the test fails on those that it does not allow."""
+    page_errors = PageErrors()
+    yield page_errors
+    assert page_errors.unexpected() == []
 
 
 @pytest.fixture
 def new_window(
-    browser: Browser, server: Server, start: Callable[..., Server], complaints: Complaints
+    browser: Browser, server: Server, start: Callable[..., Server], page_errors: PageErrors
 ) -> Iterator[NewWindow]:
-    """Open a window that shares nothing with the others; its pages are its tabs.
+    """Open an isolated window; its pages are its tabs.
 
-    All are closed before the servers of the test, which is why ``start`` is wanted here.
+    The fixture depends on ``start`` so that the windows close before the test's servers.
     """
     windows: list[BrowserContext] = []
 
     def new_window(
-        *, at: Server | Line | None = None, of: Browser | None = None, **options: Any
+        *, at: Server | Relay | None = None, of: Browser | None = None, **options: Any
     ) -> BrowserContext:
         address = (at or server).url
         window = (of or browser).new_context(base_url=address, locale="en-GB", **options)
         windows.append(window)
         window.set_default_timeout(WAIT_SECONDS * 1000)
-        window.on("console", complaints.hear_console)
-        window.on("weberror", complaints.hear_uncaught)
-        window.on("dialog", complaints.hear_dialog)
+        window.on("console", page_errors.record_console)
+        window.on("weberror", page_errors.record_uncaught)
+        window.on("dialog", page_errors.record_dialog)
         window.add_init_script(REPORT_VIOLATIONS)
         return window
 
@@ -231,10 +232,10 @@ def new_window(
 
 
 @pytest.fixture
-def new_person(new_window: NewWindow, room: str) -> NewPerson:
-    """Open a window of somebody who is signed in and connected to a room, by default the test's."""
+def new_user(new_window: NewWindow, room: str) -> NewUser:
+    """Open a window of a user who is signed in and connected to a room, by default the test's."""
 
-    def new_person(name: str, room_name: str = room, **options: Any) -> Page:
+    def new_user(name: str, room_name: str = room, **options: Any) -> Page:
         window = new_window(**options)
         answer = window.request.post("/session", data={"name": name})
         assert answer.status == 201, answer.text()
@@ -242,23 +243,23 @@ def new_person(new_window: NewWindow, room: str) -> NewPerson:
         enter(page, room_name)
         return page
 
-    return new_person
+    return new_user
 
 
 @pytest.fixture(scope="session")
 def axe() -> str:
     """The source of axe-core."""
     if not AXE.is_file():
-        refuse("REQUIRE_AXE", NO_AXE)
+        skip_or_fail("REQUIRE_AXE", NO_AXE)
     return AXE.read_text("utf-8")
 
 
 @pytest.fixture
 def axe_violations(axe: str) -> AxeViolations:
-    """Ask axe-core about a page as it is now; a line for each violation, the best answer is ``[]``."""
+    """Run axe-core on the current state of a page and return a line for each violation."""
 
     def axe_violations(page: Page) -> list[str]:
-        # NOTE: by the debugger, because the page's policy forbids a script that is not its own.
+        # NOTE: evaluated by the debugger, because the page's policy forbids foreign scripts.
         page.evaluate(axe)
         found: dict[str, Any] = page.evaluate("() => axe.run()")
         return [
@@ -271,8 +272,8 @@ def axe_violations(axe: str) -> AxeViolations:
 
 
 @pytest.fixture
-def pictures(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Where the pictures of the pages go."""
+def screenshots(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The folder of the screenshots."""
     folder: Path = request.config.getoption("--screenshots", None) or tmp_path
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,4 +1,4 @@
-"""What people do on the page, and where they look."""
+"""Actions and locators of the chat page."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 from playwright.sync_api import Locator, Page, ViewportSize, expect
 
-# The bound of every wait in the browser. Nothing takes nearly as long, even on a busy machine.
+# The timeout of every wait in the browser, far above the usual time even on a busy machine.
 WAIT_SECONDS = 20.0
 
-# How the pages are looked at.
+# Options of ``new_context``.
 NARROW = ViewportSize(width=360, height=740)
 LOOKS: dict[str, dict[str, Any]] = {
     "light": {"color_scheme": "light"},
@@ -22,64 +22,64 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 
 def open_room(page: Page, room: str) -> None:
-    """Load the page at a room's address."""
+    """Load the page with a room in its URL."""
     page.goto(f"/#{quote(room, safe='')}")
 
 
 def expect_connected(page: Page) -> None:
-    """Wait until the page is in its room: connected, and told who is there."""
+    """Wait until the page is connected and has received the room's state."""
     expect(page.locator("#connection")).to_have_attribute("data-state", "open")
     expect(people(page).filter(has_text="(you)")).to_have_count(1)
 
 
 def enter(page: Page, room: str) -> None:
-    """Load the page of somebody who is signed in, and wait until it is in the room."""
+    """Load the page of a signed-in user and wait until it has entered the room."""
     open_room(page, room)
     expect_connected(page)
 
 
 def composer(page: Page) -> Locator:
-    """Where messages are written."""
+    """Return the field in which messages are written."""
     return page.get_by_role("textbox", name="Message", exact=True)
 
 
-def say(page: Page, text: str) -> None:
-    """Write a message and send it."""
+def send_message(page: Page, text: str) -> None:
+    """Write and send a message."""
     composer(page).fill(text)
     composer(page).press("Enter")
 
 
 def messages(page: Page) -> Locator:
-    """The messages that have arrived: everybody's."""
+    """Return the received messages of all users."""
     return page.get_by_role("log").locator(".message")
 
 
 def own_messages(page: Page) -> Locator:
-    """The messages of the person at the page that have arrived."""
+    """Return the received messages of the page's user."""
     return page.get_by_role("log").locator(".message.own")
 
 
 def texts(page: Page) -> Locator:
-    """What the messages say."""
+    """Return the texts of the received messages."""
     return messages(page).locator(".text")
 
 
 def notes(page: Page) -> Locator:
-    """What the page and the service say: who came, who went, what happened."""
+    """Return the texts of the page's and the service's notes, such as joins and leaves."""
     return page.get_by_role("log").locator(".system .text")
 
 
 def people(page: Page) -> Locator:
-    """Who is in the room."""
+    """Return the entries of the list of people."""
     return page.locator("#people").get_by_role("listitem", include_hidden=True)
 
 
-def expect_heard(page: Page, *said: str) -> None:
-    """Wait until these messages are in the log, and no others."""
-    expect(texts(page)).to_have_text(list(said))
+def expect_messages(page: Page, *expected: str) -> None:
+    """Wait until the log has exactly these messages."""
+    expect(texts(page)).to_have_text(list(expected))
 
 
 def stop_clock(page: Page) -> None:
-    """From now on nothing happens on the page by itself, only what the service tells it."""
+    """Stop the page's timers: only messages from the service have an effect."""
     page.clock.install()
     page.clock.pause_at(datetime.now() + timedelta(hours=1))

@@ -1,4 +1,4 @@
-"""Everybody can use the page: by keyboard, by screen reader, on a small screen, in the dark."""
+"""Accessibility: axe-core, screen readers, keyboard, narrow screens, dark mode, layout stability."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .pages import (
     composer,
     enter,
     expect_connected,
-    expect_heard,
+    expect_messages,
     messages,
     notes,
     open_room,
     people,
-    say,
+    send_message,
 )
 
 if TYPE_CHECKING:
-    from .conftest import AxeViolations, Complaints, NewPerson, NewWindow
+    from .conftest import AxeViolations, NewUser, NewWindow, PageErrors
 
 MAX_LAYOUT_SHIFT = 0.02
-# https://web.dev/articles/cls: what follows a person's own doing is not counted.
+# https://web.dev/articles/cls: shifts after user input do not count.
 COUNT_LAYOUT_SHIFTS = """
 globalThis.layoutShifts = [];
 new PerformanceObserver((list) => {
@@ -38,7 +38,7 @@ new PerformanceObserver((list) => {
 
 
 def fits(page: Page) -> bool:
-    """Whether nothing is wider than the screen."""
+    """Return whether the page is no wider than the screen."""
     fits: bool = page.evaluate(
         "() => document.scrollingElement.scrollWidth <= document.documentElement.clientWidth"
     )
@@ -46,14 +46,14 @@ def fits(page: Page) -> bool:
 
 
 def background(page: Page) -> tuple[int, ...]:
-    """The colour below everything, as red, green and blue."""
+    """Return the page's background colour as red, green and blue."""
     colour = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
     return tuple(int(part) for part in re.findall(r"\d+", colour)[:3])
 
 
 def layout_shifts(page: Page) -> list[tuple[float, str]]:
-    """All that has jumped so far: how much, and what."""
-    # Two frames later, what the last change did has been measured.
+    """Return the layout shifts so far, with their elements."""
+    # The shifts of the last change are reported after two frames.
     shifts: list[tuple[float, str]] = page.evaluate(
         """() => new Promise((done) => {
             requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done)));
@@ -65,8 +65,8 @@ def layout_shifts(page: Page) -> list[tuple[float, str]]:
 # --- axe
 
 
-def test_axe_would_find_a_barrier(new_person: NewPerson, axe_violations: AxeViolations) -> None:
-    alice = new_person("Alice")
+def test_axe_reports_a_violation(new_user: NewUser, axe_violations: AxeViolations) -> None:
+    alice = new_user("Alice")
     alice.evaluate(
         "() => document.querySelector('#message').before(document.createElement('input'))"
     )
@@ -75,14 +75,14 @@ def test_axe_would_find_a_barrier(new_person: NewPerson, axe_violations: AxeViol
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_axe_finds_nothing_at_the_sign_in(
+def test_the_sign_in_form_has_no_axe_violations(
     new_window: NewWindow,
-    complaints: Complaints,
+    page_errors: PageErrors,
     axe_violations: AxeViolations,
     room: str,
     look: str,
 ) -> None:
-    complaints.allow(r"status of 422 \(Unprocessable Entity\) at \S+/session$")
+    page_errors.allow(r"status of 422 \(Unprocessable Entity\) at \S+/session$")
     page = new_window(**LOOKS[look]).new_page()
     open_room(page, room)
     expect(page.get_by_role("textbox", name="Your name")).to_be_focused()
@@ -93,19 +93,19 @@ def test_axe_finds_nothing_at_the_sign_in(
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_axe_finds_nothing_in_a_conversation(
-    new_person: NewPerson, axe_violations: AxeViolations, look: str
+def test_a_conversation_has_no_axe_violations(
+    new_user: NewUser, axe_violations: AxeViolations, look: str
 ) -> None:
-    alice, bob = new_person("Alice", **LOOKS[look]), new_person("Bob")
-    say(bob, "Hello Alice!")
-    say(bob, "How are you?")
-    say(alice, "Hello Bob!")
+    alice, bob = new_user("Alice", **LOOKS[look]), new_user("Bob")
+    send_message(bob, "Hello Alice!")
+    send_message(bob, "How are you?")
+    send_message(alice, "Hello Bob!")
     composer(bob).press_sequentially("W")
     expect(alice.locator("#typing")).to_have_text("Bob is typing…")
     composer(alice).fill("x" * 2001)
     composer(alice).press("Enter")
     expect(alice.locator("#composer-error")).not_to_be_empty()
-    expect_heard(alice, "Hello Alice!", "How are you?", "Hello Bob!")
+    expect_messages(alice, "Hello Alice!", "How are you?", "Hello Bob!")
     assert axe_violations(alice) == []
     toggle = alice.get_by_role("button", name="Rooms, people")
     if toggle.is_visible():
@@ -117,10 +117,10 @@ def test_axe_finds_nothing_in_a_conversation(
 # --- screen reader
 
 
-def test_a_screen_reader_is_told_what_happens(new_person: NewPerson, room: str) -> None:
-    alice, bob = new_person("Alice"), new_person("Bob")
-    say(bob, "Hello Alice!")
-    expect_heard(alice, "Hello Alice!")
+def test_a_screen_reader_announces_messages_and_status(new_user: NewUser, room: str) -> None:
+    alice, bob = new_user("Alice"), new_user("Bob")
+    send_message(bob, "Hello Alice!")
+    expect_messages(alice, "Hello Alice!")
     log = alice.get_by_role("log", name="Messages")
     expect(log).to_have_attribute("aria-live", "polite")
     expect(log).to_contain_text("Hello Alice!")
@@ -145,7 +145,7 @@ def test_a_screen_reader_is_told_what_happens(new_person: NewPerson, room: str) 
 # --- keyboard
 
 
-def test_everything_works_by_keyboard(new_window: NewWindow, room: str) -> None:
+def test_the_page_is_usable_by_keyboard(new_window: NewWindow, room: str) -> None:
     page = new_window().new_page()
     open_room(page, room)
     keyboard = page.keyboard
@@ -159,7 +159,7 @@ def test_everything_works_by_keyboard(new_window: NewWindow, room: str) -> None:
     keyboard.press("Shift+Enter")
     keyboard.type("all!")
     keyboard.press("Enter")
-    expect_heard(page, "Hello,\nall!")
+    expect_messages(page, "Hello,\nall!")
     expect(composer(page)).to_be_focused()
 
     keyboard.press("Shift+Tab")
@@ -179,12 +179,12 @@ def test_everything_works_by_keyboard(new_window: NewWindow, room: str) -> None:
     keyboard.press("Tab")
     expect(page.get_by_role("button", name="Send")).to_be_focused()
     outline = page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle")
-    assert outline == "solid", "who uses the keyboard sees where they are"
+    assert outline == "solid", "the focus is visible"
 
 
-def test_a_link_at_the_top_skips_to_the_composer(new_person: NewPerson, room: str) -> None:
-    alice = new_person("Alice")
-    skip = alice.get_by_role("link", name="Skip to writing a message")
+def test_the_skip_link_focuses_the_composer(new_user: NewUser, room: str) -> None:
+    alice = new_user("Alice")
+    skip = alice.get_by_role("link", name="Skip to the message field")
     skip.focus()
     expect(skip).to_be_in_viewport()
     alice.keyboard.press("Enter")
@@ -195,13 +195,13 @@ def test_a_link_at_the_top_skips_to_the_composer(new_person: NewPerson, room: st
 # --- narrow screens
 
 
-def test_a_narrow_screen_scrolls_in_one_direction_only(new_person: NewPerson, room: str) -> None:
-    place = room + "-" + "long" * 30
-    alice = new_person("Alice" + "e" * 35, place, viewport=NARROW)
-    bob = new_person("Bob" + "b" * 37, place)
-    say(bob, "A" * 500)
-    say(bob, "https://example.com/" + "path/" * 60)
-    say(alice, "My own words, " * 20 + "W" * 300)
+def test_a_narrow_screen_does_not_scroll_horizontally(new_user: NewUser, room: str) -> None:
+    long_room = room + "-" + "long" * 30
+    alice = new_user("Alice" + "e" * 35, long_room, viewport=NARROW)
+    bob = new_user("Bob" + "b" * 37, long_room)
+    send_message(bob, "A" * 500)
+    send_message(bob, "https://example.com/" + "path/" * 60)
+    send_message(alice, "My own text, " * 20 + "W" * 300)
     expect(messages(alice)).to_have_count(3)
     composer(bob).press_sequentially("W")
     expect(alice.locator("#typing")).to_contain_text("is typing…")
@@ -217,10 +217,8 @@ def test_a_narrow_screen_scrolls_in_one_direction_only(new_person: NewPerson, ro
     assert fits(alice)
 
 
-def test_rooms_and_people_open_and_close_on_a_narrow_screen(
-    new_person: NewPerson, room: str
-) -> None:
-    alice = new_person("Alice", viewport=NARROW)
+def test_rooms_and_people_open_and_close_on_a_narrow_screen(new_user: NewUser, room: str) -> None:
+    alice = new_user("Alice", viewport=NARROW)
     toggle, side = alice.locator("#side-toggle"), alice.locator("#side")
 
     def expect_open(is_open: bool) -> None:
@@ -261,8 +259,8 @@ def test_rooms_and_people_open_and_close_on_a_narrow_screen(
     expect_open(False)
 
 
-def test_a_wide_screen_shows_rooms_and_people_always(new_person: NewPerson) -> None:
-    alice = new_person("Alice")
+def test_a_wide_screen_always_shows_rooms_and_people(new_user: NewUser) -> None:
+    alice = new_user("Alice")
     expect(alice.locator("#side-toggle")).to_be_hidden()
     expect(alice.get_by_role("list", name="Recent rooms")).to_be_visible()
     expect(people(alice)).to_have_count(1)
@@ -272,8 +270,8 @@ def test_a_wide_screen_shows_rooms_and_people_always(new_person: NewPerson) -> N
 # --- dark
 
 
-def test_the_page_is_dark_where_the_system_is(new_person: NewPerson) -> None:
-    alice = new_person("Alice", color_scheme="light")
+def test_the_page_follows_the_system_colour_scheme(new_user: NewUser) -> None:
+    alice = new_user("Alice", color_scheme="light")
     light = background(alice)
     ink = "() => getComputedStyle(document.body).color"
     light_ink = alice.evaluate(ink)
@@ -288,20 +286,20 @@ def test_the_page_is_dark_where_the_system_is(new_person: NewPerson) -> None:
 
 
 @pytest.mark.parametrize("look", ["light", "narrow"])
-def test_nothing_jumps_while_people_come_and_talk(
-    new_window: NewWindow, new_person: NewPerson, room: str, look: str
+def test_the_layout_is_stable_during_a_conversation(
+    new_window: NewWindow, new_user: NewUser, room: str, look: str
 ) -> None:
     window = new_window(**LOOKS[look])
     window.add_init_script(COUNT_LAYOUT_SHIFTS)
     assert window.request.post("/session", data={"name": "Alice"}).ok
     alice = window.new_page()
     enter(alice, room)
-    bob = new_person("Bob")
+    bob = new_user("Bob")
     expect(notes(alice).last).to_have_text("Bob joined")
     for number in range(12):
         composer(bob).press_sequentially("W")
         expect(alice.locator("#typing")).not_to_be_empty()
-        say(bob, f"{number} " + "and so on " * number)
+        send_message(bob, f"{number} " + "and so on " * number)
         expect(messages(alice)).to_have_count(number + 1)
     composer(bob).press_sequentially("W")
     expect(alice.locator("#typing")).not_to_be_empty()
@@ -312,4 +310,4 @@ def test_nothing_jumps_while_people_come_and_talk(
 
     alice.evaluate("() => { document.querySelector('main').style.marginTop = '200px'; }")
     shifts = layout_shifts(alice)
-    assert sum(value for value, *_ in shifts) > MAX_LAYOUT_SHIFT, "a jump would be seen"
+    assert sum(value for value, *_ in shifts) > MAX_LAYOUT_SHIFT, "a shift is detected"

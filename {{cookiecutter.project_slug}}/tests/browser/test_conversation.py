@@ -1,4 +1,4 @@
-"""People sign in and talk, each in a window of their own."""
+"""Users sign in and exchange messages, each in a separate window."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .pages import (
     composer,
     enter,
     expect_connected,
-    expect_heard,
+    expect_messages,
     messages,
     notes,
     open_room,
     own_messages,
     people,
-    say,
+    send_message,
     stop_clock,
     texts,
 )
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..conftest import Server
-    from .conftest import Complaints, NewPerson, NewWindow
+    from .conftest import NewUser, NewWindow, PageErrors
 
-# As `chat.js` has it: who is said to type is forgotten after this time without news.
+# `EXPIRY_MS` in `chat/typing.js`.
 TYPING_EXPIRY_SECONDS = 6
 
 
-# --- signing in
+# --- sign-in
 
 
-def test_a_stranger_signs_in_and_is_in_the_room(new_window: NewWindow, room: str) -> None:
+def test_a_new_user_signs_in_and_enters_the_room(new_window: NewWindow, room: str) -> None:
     page = new_window().new_page()
     open_room(page, room)
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
@@ -73,10 +73,10 @@ def test_a_stranger_signs_in_and_is_in_the_room(new_window: NewWindow, room: str
     ],
     ids=["blank", "long", "invisible"],
 )
-def test_a_refused_name_is_told_at_its_field(
-    new_window: NewWindow, room: str, complaints: Complaints, name: str, sentence: str
+def test_an_invalid_name_is_reported_at_its_field(
+    new_window: NewWindow, room: str, page_errors: PageErrors, name: str, sentence: str
 ) -> None:
-    complaints.allow(r"status of 422 \(Unprocessable Entity\) at \S+/session$")
+    page_errors.allow(r"status of 422 \(Unprocessable Entity\) at \S+/session$")
     page = new_window().new_page()
     open_room(page, room)
     field = page.get_by_role("textbox", name="Your name")
@@ -94,12 +94,10 @@ def test_a_refused_name_is_told_at_its_field(
     expect_connected(page)
 
 
-def test_who_signs_out_is_gone_and_somebody_else_may_sign_in(
-    new_person: NewPerson, room: str
-) -> None:
-    alice, bob = new_person("Alice"), new_person("Bob")
-    say(bob, "between us")
-    expect_heard(bob, "between us")
+def test_after_a_sign_out_another_user_can_sign_in(new_user: NewUser, room: str) -> None:
+    alice, bob = new_user("Alice"), new_user("Bob")
+    send_message(bob, "between us")
+    expect_messages(bob, "between us")
     bob.get_by_role("button", name="Sign out").click()
     expect(bob.get_by_role("textbox", name="Your name")).to_be_focused()
     expect(notes(alice).last).to_have_text("Bob left")
@@ -107,21 +105,21 @@ def test_who_signs_out_is_gone_and_somebody_else_may_sign_in(
     bob.get_by_role("button", name="Enter").click()
     expect_connected(bob)
     expect(notes(alice).last).to_have_text("Carol joined")
-    expect_heard(bob)
+    expect_messages(bob)
 
 
 # --- messages
 
 
-def test_two_people_talk(new_person: NewPerson) -> None:
-    alice, bob = new_person("Alice"), new_person("Bob")
-    say(alice, "Hello Bob!")
-    expect_heard(bob, "Hello Bob!")
+def test_two_users_exchange_messages(new_user: NewUser) -> None:
+    alice, bob = new_user("Alice"), new_user("Bob")
+    send_message(alice, "Hello Bob!")
+    expect_messages(bob, "Hello Bob!")
     composer(bob).fill("Hello Alice!\nHow are you?")
     bob.get_by_role("button", name="Send").click()
-    say(bob, "I am fine.")
+    send_message(bob, "I am fine.")
     for page in (alice, bob):
-        expect_heard(page, "Hello Bob!", "Hello Alice!\nHow are you?", "I am fine.")
+        expect_messages(page, "Hello Bob!", "Hello Alice!\nHow are you?", "I am fine.")
         expect(page.locator("#pending")).to_be_hidden()
     expect(composer(alice)).to_have_value("")
 
@@ -131,7 +129,7 @@ def test_two_people_talk(new_person: NewPerson) -> None:
     own_box, other_box = own.bounding_box(), other.bounding_box()
     assert own_box
     assert other_box
-    assert own_box["x"] > other_box["x"] + 100, "my own messages stand on the other side"
+    assert own_box["x"] > other_box["x"] + 100, "own messages are on the right"
     colour = "element => getComputedStyle(element).backgroundColor"
     assert own.evaluate(colour) != other.evaluate(colour)
 
@@ -144,27 +142,27 @@ def test_two_people_talk(new_person: NewPerson) -> None:
             assert abs(age) < timedelta(seconds=3 * WAIT_SECONDS)
 
 
-def test_what_the_service_says_against_a_message_is_told_beside_it(new_person: NewPerson) -> None:
-    alice, bob = new_person("Alice"), new_person("Bob")
-    # Half of an emoji is no text, and nothing on the page minds it.
+def test_a_message_that_the_service_refuses_is_marked(new_user: NewUser) -> None:
+    alice, bob = new_user("Alice"), new_user("Bob")
+    # A lone surrogate is not valid text; the page does not check for it.
     composer(alice).evaluate(r"field => { field.value = 'half \ud83d an emoji'; }")
     composer(alice).press("Enter")
     error = alice.locator("#composer-error")
     expect(error).not_to_be_empty()
     expect(error).to_have_role("alert")
     expect(composer(alice)).to_have_accessible_description(re.compile(r"\w"))
-    refused = alice.get_by_role("list", name="Your messages on their way").get_by_role("listitem")
+    refused = alice.get_by_role("list", name="Your unconfirmed messages").get_by_role("listitem")
     expect(refused).to_contain_text("Not sent")
     refused.get_by_role("button", name="Discard").click()
     expect(refused).to_have_count(0)
-    say(alice, "a whole one 😀")
+    send_message(alice, "a whole one 😀")
     expect(error).to_be_empty()
     for page in (alice, bob):
-        expect_heard(page, "a whole one 😀")
+        expect_messages(page, "a whole one 😀")
 
 
-def test_a_message_that_is_too_long_stays_and_the_composer_says_so(new_person: NewPerson) -> None:
-    alice = new_person("Alice")
+def test_a_message_that_is_too_long_stays_in_the_composer(new_user: NewUser) -> None:
+    alice = new_user("Alice")
     composer(alice).fill("x" * 2001)
     expect(alice.locator("#counter")).to_have_text("2,001 of 2,000")
     composer(alice).press("Enter")
@@ -174,14 +172,14 @@ def test_a_message_that_is_too_long_stays_and_the_composer_says_so(new_person: N
     composer(alice).press("Backspace")
     expect(alice.locator("#composer-error")).to_be_empty()
     composer(alice).press("Enter")
-    expect_heard(alice, "x" * 2000)
+    expect_messages(alice, "x" * 2000)
 
 
 # --- typing
 
 
-def test_typing_is_shown_and_ends_when_the_text_is_gone_sent_or_left(new_person: NewPerson) -> None:
-    alice, bob = new_person("Alice"), new_person("Bob")
+def test_typing_ends_when_the_text_is_cleared_sent_or_left(new_user: NewUser) -> None:
+    alice, bob = new_user("Alice"), new_user("Bob")
     stop_clock(alice)
     typing = alice.locator("#typing")
     expect(typing).to_be_empty()
@@ -194,7 +192,7 @@ def test_typing_is_shown_and_ends_when_the_text_is_gone_sent_or_left(new_person:
     composer(bob).press_sequentially("Well, ")
     expect(typing).to_have_text("Bob is typing…")
     composer(bob).press("Enter")
-    expect_heard(alice, "Well, ".strip())
+    expect_messages(alice, "Well, ".strip())
     expect(typing).to_be_empty()
 
     composer(bob).press_sequentially("I")
@@ -204,8 +202,8 @@ def test_typing_is_shown_and_ends_when_the_text_is_gone_sent_or_left(new_person:
     expect(bob.locator("#typing")).to_be_empty()
 
 
-def test_who_stops_without_a_word_is_said_to_have_stopped(new_person: NewPerson) -> None:
-    alice, bob = new_person("Alice"), new_person("Bob")
+def test_typing_ends_after_idle_time(new_user: NewUser) -> None:
+    alice, bob = new_user("Alice"), new_user("Bob")
     stop_clock(alice)
     bob.clock.install()
     composer(bob).press_sequentially("Well")
@@ -215,8 +213,8 @@ def test_who_stops_without_a_word_is_said_to_have_stopped(new_person: NewPerson)
     expect(composer(bob)).to_have_value("Well")
 
 
-def test_several_who_type_are_named(new_person: NewPerson) -> None:
-    alice, bob, carol = (new_person(name) for name in ("Alice", "Bob", "Carol"))
+def test_several_typing_users_are_named(new_user: NewUser) -> None:
+    alice, bob, carol = (new_user(name) for name in ("Alice", "Bob", "Carol"))
     stop_clock(alice)
     composer(bob).press_sequentially("I")
     composer(carol).press_sequentially("I")
@@ -227,10 +225,8 @@ def test_several_who_type_are_named(new_person: NewPerson) -> None:
     expect(alice.locator("#typing")).to_have_text("Carol is typing…")
 
 
-def test_a_browser_that_dies_while_typing_types_no_more(
-    new_person: NewPerson, second_browser: Browser
-) -> None:
-    alice, bob = new_person("Alice"), new_person("Bob", of=second_browser)
+def test_typing_ends_when_the_browser_is_killed(new_user: NewUser, second_browser: Browser) -> None:
+    alice, bob = new_user("Alice"), new_user("Bob", of=second_browser)
     stop_clock(alice)
     composer(bob).press_sequentially("Well")
     expect(alice.locator("#typing")).to_have_text("Bob is typing…")
@@ -241,10 +237,10 @@ def test_a_browser_that_dies_while_typing_types_no_more(
     expect(notes(alice).last).to_have_text("Bob left")
 
 
-def test_a_client_that_falls_silent_while_typing_is_forgotten(
-    new_person: NewPerson, server: Server, room: str
+def test_typing_expires_when_a_client_sends_nothing_more(
+    new_user: NewUser, server: Server, room: str
 ) -> None:
-    alice = new_person("Alice")
+    alice = new_user("Alice")
     stop_clock(alice)
     with httpx.Client(trust_env=False, timeout=WAIT_SECONDS) as http:
         token = http.post(f"{server.url}/session", json={"name": "Bob"}).json()["token"]
@@ -264,13 +260,11 @@ def test_a_client_that_falls_silent_while_typing_is_forgotten(
         expect(people(alice)).to_have_count(2)
 
 
-# --- who is here
+# --- presence
 
 
-def test_a_person_with_two_tabs_joins_once_and_leaves_once(
-    new_person: NewPerson, room: str
-) -> None:
-    alice, bob = new_person("Alice"), new_person("Bob")
+def test_a_user_with_two_tabs_joins_once_and_leaves_once(new_user: NewUser, room: str) -> None:
+    alice, bob = new_user("Alice"), new_user("Bob")
     expect(notes(alice).last).to_have_text("Bob joined")
     tab = bob.context.new_page()
     sockets: list[WebSocket] = []
@@ -279,15 +273,15 @@ def test_a_person_with_two_tabs_joins_once_and_leaves_once(
     for page in (alice, bob, tab):
         expect(people(page).locator("bdi")).to_have_text(["Alice", "Bob"])
         expect(page.locator("#people-count")).to_have_text("2")
-    say(tab, "from my second tab")
+    send_message(tab, "from my second tab")
     for page in (alice, bob, tab):
-        expect_heard(page, "from my second tab")
+        expect_messages(page, "from my second tab")
     expect(own_messages(bob)).to_have_count(1)
 
     with sockets[0].expect_event("close"):
         open_room(tab, f"{room}-2")
-    say(bob, "my second tab is elsewhere")
-    expect_heard(alice, "from my second tab", "my second tab is elsewhere")
+    send_message(bob, "my second tab is elsewhere")
+    expect_messages(alice, "from my second tab", "my second tab is elsewhere")
     expect(people(alice)).to_have_count(2)
 
     bob.close()
@@ -305,8 +299,8 @@ def test_a_person_with_two_tabs_joins_once_and_leaves_once(
     )
 
 
-def test_rooms_are_switched_by_form_link_and_history(new_person: NewPerson, room: str) -> None:
-    alice, bob = new_person("Alice"), new_person("Bob")
+def test_rooms_are_switched_by_form_link_and_history(new_user: NewUser, room: str) -> None:
+    alice, bob = new_user("Alice"), new_user("Bob")
     other = f"{room}-Küche"
     field = alice.get_by_role("textbox", name="Name of a room")
     field.fill(other)
@@ -318,10 +312,10 @@ def test_rooms_are_switched_by_form_link_and_history(new_person: NewPerson, room
     expect(notes(bob).last).to_have_text("Alice left")
     expect(people(alice)).to_have_count(1)
 
-    say(bob, "for the first room only")
-    expect_heard(bob, "for the first room only")
-    say(alice, "for the other room only")
-    expect_heard(alice, "for the other room only")
+    send_message(bob, "for the first room only")
+    expect_messages(bob, "for the first room only")
+    send_message(alice, "for the other room only")
+    expect_messages(alice, "for the other room only")
 
     rooms = alice.get_by_role("list", name="Recent rooms")
     expect(rooms.get_by_role("link")).to_have_text(sorted([room, other]))
@@ -329,19 +323,19 @@ def test_rooms_are_switched_by_form_link_and_history(new_person: NewPerson, room
     rooms.get_by_role("link", name=room, exact=True).click()
     expect(alice.locator("#room-title")).to_have_text(room)
     expect_connected(alice)
-    expect_heard(alice)
+    expect_messages(alice)
     expect(notes(bob).last).to_have_text("Alice joined")
     expect(people(alice)).to_have_count(2)
 
     alice.go_back()
     expect(alice.locator("#room-title")).to_have_text(other)
     expect_connected(alice)
-    expect_heard(bob, "for the first room only")
+    expect_messages(bob, "for the first room only")
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "é" * 101], ids=["slash", "dots", "long"])
-def test_a_room_that_cannot_be_is_refused_at_its_field(new_person: NewPerson, name: str) -> None:
-    alice = new_person("Alice")
+def test_an_invalid_room_name_is_reported_at_its_field(new_user: NewUser, name: str) -> None:
+    alice = new_user("Alice")
     field = alice.get_by_role("textbox", name="Name of a room")
     field.fill(name)
     field.press("Enter")
@@ -360,14 +354,14 @@ def test_a_room_that_cannot_be_is_refused_at_its_field(new_person: NewPerson, na
 # --- announcements
 
 
-def test_an_announcement_stands_apart_and_reaches_every_room(
-    new_person: NewPerson, serve: Callable[..., Server], room: str
+def test_an_announcement_is_highlighted_and_reaches_every_room(
+    new_user: NewUser, serve: Callable[..., Server], room: str
 ) -> None:
     server = serve(
         APP_ANNOUNCEMENT_INTERVAL_SECONDS="1", APP_ANNOUNCEMENT_TEXT="Tea <b>is</b> ready & hot."
     )
-    alice = new_person("Alice", at=server)
-    bob = new_person("Bob", f"{room}-2", at=server)
+    alice = new_user("Alice", at=server)
+    bob = new_user("Bob", f"{room}-2", at=server)
     for page in (alice, bob):
         announcement = page.get_by_role("log").locator(".announcement").first
         expect(announcement).to_contain_text("Announcement Tea <b>is</b> ready & hot.")

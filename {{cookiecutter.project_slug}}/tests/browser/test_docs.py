@@ -1,4 +1,4 @@
-"""The page that explains the messages: readable, searchable, and a place to try them."""
+"""The page /docs: the document, the search, and the "Try it" panels."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .pages import LOOKS, NARROW
 
 if TYPE_CHECKING:
     from ..conftest import Server
-    from .conftest import AxeViolations, Complaints, NewPerson, NewWindow
+    from .conftest import AxeViolations, NewUser, NewWindow, PageErrors
 
 MARKUP = "<img src=x onerror=\"document.title='broken into'\"><b>bold</b>"
 
-# What a document can hold besides what the chat's own has.
-NASTY: dict[str, Any] = {
+# Markup in every text, and the kinds of schema that the chat's own document lacks.
+UNUSUAL: dict[str, Any] = {
     "asyncapi": "3.0.0",
     "info": {"title": MARKUP, "version": "1", "description": MARKUP},
     "servers": {"development": {"host": "example.com", "protocol": "wss"}},
@@ -91,13 +91,13 @@ NASTY: dict[str, Any] = {
 
 
 def open_docs(page: Page) -> None:
-    """Load the page and wait until the messages are there."""
+    """Load the page and wait until it shows the document."""
     page.goto("/docs")
     expect(page.get_by_role("heading", level=1)).to_be_visible()
 
 
 def card(page: Page, name: str) -> Locator:
-    """What the page says about one message."""
+    """Return the card of one message."""
     return page.get_by_role("article").filter(
         has=page.get_by_role("heading", name=name, exact=True)
     )
@@ -109,7 +109,7 @@ def documented(server: Server) -> dict[str, Any]:
 
 
 def show(page: Page, document: dict[str, Any]) -> None:
-    """Let the page show another document."""
+    """Load the page with another document."""
     page.route(
         "**/asyncapi.json",
         lambda route: route.fulfill(body=json.dumps(document), content_type="application/json"),
@@ -119,13 +119,13 @@ def show(page: Page, document: dict[str, Any]) -> None:
 
 @pytest.fixture
 def docs(new_window: NewWindow) -> Page:
-    """The page as a stranger sees it."""
+    """The page without a sign-in."""
     page = new_window().new_page()
     open_docs(page)
     return page
 
 
-def test_it_says_what_the_document_says(docs: Page, server: Server) -> None:
+def test_the_page_shows_the_whole_document(docs: Page, server: Server) -> None:
     document = documented(server)
     messages = document["components"]["messages"].values()
     names = docs.get_by_role("article").get_by_role("heading", level=4)
@@ -144,7 +144,7 @@ def test_it_says_what_the_document_says(docs: Page, server: Server) -> None:
         expect(docs.get_by_role("term").filter(has_text=code)).to_be_visible()
 
 
-def test_a_field_has_its_type_its_bounds_and_its_words(docs: Page) -> None:
+def test_a_field_has_its_type_bounds_and_description(docs: Page) -> None:
     text = card(docs, "clientSendMessage").get_by_role("listitem")
     expect(text).to_have_text("text string 1 to 2,000 characters")
     fields = card(docs, "serverError").get_by_role("listitem")
@@ -153,7 +153,7 @@ def test_a_field_has_its_type_its_bounds_and_its_words(docs: Page) -> None:
     expect(card(docs, "clientStartTyping")).to_contain_text("No fields.")
 
 
-def test_a_message_that_is_new_in_the_document_is_shown(docs: Page, server: Server) -> None:
+def test_a_message_added_to_the_document_is_shown(docs: Page, server: Server) -> None:
     document = documented(server)
     new = {
         "name": "serverDiceRolled",
@@ -167,7 +167,7 @@ def test_a_message_that_is_new_in_the_document_is_shown(docs: Page, server: Serv
     expect(card(docs, "serverDiceRolled")).to_contain_text("A die was thrown.")
 
 
-def test_search_finds_names_words_and_fields(docs: Page, server: Server) -> None:
+def test_search_finds_names_descriptions_and_fields(docs: Page, server: Server) -> None:
     total = len(documented(server)["components"]["messages"])
     shown = docs.get_by_role("article")
     search = docs.get_by_role("searchbox", name="Search the messages")
@@ -203,10 +203,8 @@ def test_an_example_is_copied(new_window: NewWindow) -> None:
     assert json.loads(copied)["type"] == "clientSendMessage"
 
 
-def test_a_message_is_sent_over_a_live_connection(
-    docs: Page, new_person: NewPerson, room: str
-) -> None:
-    listener = new_person("Listener")
+def test_a_message_is_sent_over_a_live_connection(docs: Page, new_user: NewUser, room: str) -> None:
+    listener = new_user("Listener")
     docs.get_by_role("textbox", name="room_name").fill(room)
     form = card(docs, "clientSendMessage")
     form.get_by_text("Try it").click()
@@ -220,7 +218,7 @@ def test_a_message_is_sent_over_a_live_connection(
     area.fill('{"type": "clientSendMessage", "payload": {"text": "From the docs"}}')
     form.get_by_role("button", name="Send clientSendMessage").click()
     log = docs.get_by_role("log").get_by_role("listitem")
-    expect(log.filter(has_text="You got").filter(has_text="From the docs")).to_be_visible()
+    expect(log.filter(has_text="You received").filter(has_text="From the docs")).to_be_visible()
     expect(log.filter(has_text="You sent")).to_have_count(1)
     expect(docs.get_by_text("Connected.", exact=True)).to_be_visible()
     expect(listener.get_by_role("log").get_by_text("From the docs")).to_be_visible()
@@ -228,13 +226,13 @@ def test_a_message_is_sent_over_a_live_connection(
     area.fill('{"type": "clientSendMessage", "payload": {"text": ""}}')
     form.get_by_role("button", name="Send clientSendMessage").click()
     expect(log.filter(has_text="serverError").filter(has_text="length >= 1")).to_be_visible()
-    for bad, complaint in (("{", "This is not JSON"), ("[]", 'A message needs a "type".')):
+    for bad, problem in (("{", "This is not valid JSON"), ("[]", 'A message needs a "type".')):
         area.fill(bad)
         form.get_by_role("button", name="Send clientSendMessage").click()
-        expect(form.get_by_role("alert")).to_contain_text(complaint)
+        expect(form.get_by_role("alert")).to_contain_text(problem)
 
 
-def test_a_close_is_explained_in_the_contract_s_words(docs: Page) -> None:
+def test_a_close_code_is_shown_with_its_documented_meaning(docs: Page) -> None:
     docs.get_by_role("textbox", name="Your name").fill("Tester")
     docs.get_by_role("button", name="Sign in").click()
     expect(docs.get_by_text("You are signed in as Tester.")).to_be_visible()
@@ -248,31 +246,31 @@ def test_a_close_is_explained_in_the_contract_s_words(docs: Page) -> None:
     expect(docs.get_by_text("Not connected.", exact=True)).to_be_visible()
 
 
-def test_a_refused_name_is_told_at_its_field(docs: Page, complaints: Complaints) -> None:
-    complaints.allow(r"status of 422 .* at \S+/session$")
+def test_an_invalid_name_is_reported_at_its_field(docs: Page, page_errors: PageErrors) -> None:
+    page_errors.allow(r"status of 422 .* at \S+/session$")
     docs.get_by_role("textbox", name="Your name").fill("x" * 41)
     docs.get_by_role("button", name="Sign in").click()
     expect(docs.get_by_role("alert").first).to_contain_text("it takes 1 to 40")
 
 
-def test_in_production_nothing_can_be_tried(
+def test_production_has_no_try_it_panels(
     new_window: NewWindow, serve: Callable[..., Server]
 ) -> None:
     page = new_window(at=serve(APP_ENVIRONMENT="production")).new_page()
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url.rpartition("/")[2]))
     open_docs(page)
     expect(card(page, "clientSendMessage")).to_be_visible()
     expect(page.get_by_text("Try it")).to_have_count(0)
     expect(page.get_by_role("textbox")).to_have_count(0)
-    assert "asyncapi.json" in asked
-    assert not {"session", "try.js", "realtime.js"} & set(asked)
+    assert "asyncapi.json" in requested
+    assert not {"session", "try.js", "realtime.js"} & set(requested)
 
 
-def test_a_document_that_cannot_be_loaded_is_asked_for_again(
-    new_window: NewWindow, complaints: Complaints
+def test_loading_the_document_can_be_retried(
+    new_window: NewWindow, page_errors: PageErrors
 ) -> None:
-    complaints.allow("status of 503")
+    page_errors.allow("status of 503")
     page = new_window().new_page()
     page.route("**/asyncapi.json", lambda route: route.fulfill(status=503), times=1)
     page.goto("/docs")
@@ -284,21 +282,21 @@ def test_a_document_that_cannot_be_loaded_is_asked_for_again(
     expect(page.get_by_role("button", name="Try again")).to_be_hidden()
 
 
-def test_what_the_document_says_is_text_and_never_markup(docs: Page) -> None:
+def test_markup_in_the_document_stays_text(docs: Page) -> None:
     title = docs.title()
-    show(docs, NASTY)
+    show(docs, UNUSUAL)
     expect(docs.get_by_role("heading", level=1)).to_contain_text("<b>bold</b>")
     expect(docs.locator("main img, main b, main i")).to_have_count(0)
     assert docs.title() == title
 
 
-def test_every_kind_of_schema_is_said_in_words(docs: Page) -> None:
-    show(docs, NASTY)
+def test_every_kind_of_schema_is_described(docs: Page) -> None:
+    show(docs, UNUSUAL)
     fields = card(docs, "deep <i>thing</i>").locator(".fields > li")
     expect(fields.filter(has=docs.get_by_text("children", exact=True))).to_have_text(
         "children array of Tree optional"
     )
-    for words in (
+    for text in (
         "at most 5 characters, matching <b>",
         'colour "red" or 1 or null',
         "leaf object or null optional",
@@ -307,13 +305,15 @@ def test_every_kind_of_schema_is_said_in_words(docs: Page) -> None:
         'at string, date-time optional default "now"',
         "at most 1, above 0",
     ):
-        expect(fields.filter(has_text=words).first).to_be_visible()
+        expect(fields.filter(has_text=text).first).to_be_visible()
     expect(card(docs, "data")).to_contain_text("A binary message")
     expect(card(docs, "data").get_by_role("button")).to_have_count(0)
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_axe_finds_nothing(new_window: NewWindow, axe_violations: AxeViolations, look: str) -> None:
+def test_the_page_has_no_axe_violations(
+    new_window: NewWindow, axe_violations: AxeViolations, look: str
+) -> None:
     page = new_window(**LOOKS[look]).new_page()
     open_docs(page)
     assert axe_violations(page) == []
@@ -323,15 +323,15 @@ def test_axe_finds_nothing(new_window: NewWindow, axe_violations: AxeViolations,
     form.get_by_text("Try it").click()
     expect(page.get_by_text("You are signed in as Tester.")).to_be_visible()
     form.get_by_role("button", name="Send clientSendMessage").click()
-    expect(page.get_by_role("log").get_by_text("You got").first).to_be_visible()
+    expect(page.get_by_role("log").get_by_text("You received").first).to_be_visible()
     assert axe_violations(page) == []
     page.get_by_role("searchbox").fill("nothing is called like this")
     assert axe_violations(page) == []
 
 
-def test_a_narrow_screen_scrolls_in_one_direction_only(new_window: NewWindow) -> None:
+def test_a_narrow_screen_does_not_scroll_horizontally(new_window: NewWindow) -> None:
     page = new_window(viewport=NARROW).new_page()
-    for document in (None, NASTY):
+    for document in (None, UNUSUAL):
         open_docs(page) if document is None else show(page, document)
         wide = "() => document.scrollingElement.scrollWidth - document.documentElement.clientWidth"
         assert page.evaluate(wide) == 0

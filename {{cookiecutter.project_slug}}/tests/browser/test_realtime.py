@@ -1,4 +1,4 @@
-"""The browser client in a browser: the scenarios that Node runs too."""
+"""The scenarios of realtime.js in a browser; tests/web runs them in Node."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from ..web.counterpart import counterpart
+from ..web.scripted_server import scripted_server
 from ..web.test_realtime import CLIENT, HERE
 
 if TYPE_CHECKING:
     from ..conftest import Server
-    from .conftest import Complaints, NewWindow
+    from .conftest import NewWindow, PageErrors
 
 SCENARIOS = HERE / "realtime_scenarios.js"
 
-# What the scenarios do on purpose.
-EXPECTED_COMPLAINTS = (
+# Errors that the scenarios cause on purpose.
+EXPECTED_ERRORS = (
     r"WebSocket connection to 'ws://127[.]0[.]0[.]1:\d+/ws/",
     r"/favicon[.]ico$",
 )
 
-# Runs all scenarios of a list; gives what failed, and how many there were.
+# Runs all scenarios of a list; returns the failures and the number of scenarios.
 RUN = """
 async ([list, address, roomAddress]) => {
   const realtime = await import("/static/realtime.js");
@@ -53,13 +53,13 @@ async ([list, address, roomAddress]) => {
 
 @pytest.mark.timeout(120)
 def test_the_scenarios_pass_in_a_browser(
-    new_window: NewWindow, server: Server, complaints: Complaints
+    new_window: NewWindow, server: Server, page_errors: PageErrors
 ) -> None:
-    for pattern in EXPECTED_COMPLAINTS:
-        complaints.allow(pattern)
+    for pattern in EXPECTED_ERRORS:
+        page_errors.allow(pattern)
     policy = httpx.get(server.url, trust_env=False).headers["Content-Security-Policy"]
     scripts = {"/static/realtime.js": CLIENT, "/static/realtime_scenarios.js": SCENARIOS}
-    with counterpart(scripts, policy) as address:
+    with scripted_server(scripts, policy) as address:
         page = new_window().new_page()
         page.goto(address)
         url = f"ws://{urlsplit(address).netloc}/ws/"
@@ -69,11 +69,11 @@ def test_the_scenarios_pass_in_a_browser(
     assert result["count"] > 30
 
 
-def test_the_client_talks_to_the_service_as_the_page_does(
-    new_window: NewWindow, websocket_path: str, room: str, complaints: Complaints
+def test_the_service_scenarios_pass_in_a_browser(
+    new_window: NewWindow, websocket_path: str, room: str, page_errors: PageErrors
 ) -> None:
     window = new_window()
-    # SECURITY: the page keeps the service's own policy: the script comes from the page's origin.
+    # The script is served from the page's origin, so that the service's policy allows it.
     window.route(
         "**/static/realtime_scenarios.js",
         lambda route: route.fulfill(path=SCENARIOS, content_type="text/javascript"),

@@ -1,4 +1,4 @@
-"""The page loses its line, or the service its memory; the conversation goes on with nothing twice."""
+"""Recovery: of missed messages after a lost connection, and after the service has lost its history."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from falcon_pachinko.publisher import Publisher
 from {{ cookiecutter.package_name }} import messages
 
 from ..valkey import running_valkey
-from .line import line_to
-from .pages import composer, expect_connected, expect_heard, notes, people, say
-from .test_restart import expect_waiting, tell_from_outside
+from .pages import composer, expect_connected, expect_messages, notes, people, send_message
+from .relay import relay_to
+from .test_restart import expect_waiting, publish_from_outside
 
 if TYPE_CHECKING:
     from ..conftest import Server
-    from .conftest import Complaints, NewPerson
+    from .conftest import NewUser, PageErrors
 
-MISSING = "Some messages are missing here: they are not kept any more."
+MISSING = "Some messages are missing here: the server no longer has them."
 
 WAIT_SECONDS = 15.0
 
-# No test takes so long: who is away is not gone.
+# Longer than any test, so that a disconnected user does not leave.
 LONG_GRACE_SECONDS = "300"
 
 
@@ -34,138 +34,138 @@ def welcome(name: str, room: str) -> str:
     return f"Welcome {name} to room '{room}'!"
 
 
-def send_away(url: str, user: str) -> None:
-    """Close all connections of a user, from outside."""
+def disconnect_from_outside(url: str, user: str) -> None:
+    """Close all connections of a user from another process."""
     with Publisher(url, prefix=messages.__name__.partition(".")[0]) as publisher:
         publisher.disconnect_user(user, 4403)
 
 
-def expect_noted(page: Page, *noted: str) -> None:
-    """Wait until these notes are in the log, and no others."""
-    expect(notes(page)).to_have_text(list(noted))
+def expect_notes(page: Page, *expected: str) -> None:
+    """Wait until the log has exactly these notes."""
+    expect(notes(page)).to_have_text(list(expected))
 
 
-def test_who_lost_the_line_is_shown_once_and_in_order_what_was_said(
-    new_person: NewPerson, serve: Callable[..., Server], complaints: Complaints, room: str
+def test_missed_messages_are_shown_once_and_in_order(
+    new_user: NewUser, serve: Callable[..., Server], page_errors: PageErrors, room: str
 ) -> None:
-    complaints.allow(r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: ")
+    page_errors.allow(r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: ")
     server = serve(APP_PRESENCE_GRACE_SECONDS=LONG_GRACE_SECONDS)
-    with line_to(server.url) as line:
-        alice, bob = new_person("Alice", at=line), new_person("Bob", at=server)
+    with relay_to(server.url) as relay:
+        alice, bob = new_user("Alice", at=relay), new_user("Bob", at=server)
         queries: list[dict[str, list[str]]] = []
         alice.on("websocket", lambda socket: queries.append(parse_qs(urlsplit(socket.url).query)))
-        say(bob, "before")
+        send_message(bob, "before")
         for page in (alice, bob):
-            expect_heard(page, "before")
-        pending = alice.get_by_role("list", name="Your messages on their way")
+            expect_messages(page, "before")
+        pending = alice.get_by_role("list", name="Your unconfirmed messages")
 
-        line.deafen()
-        say(alice, "You hear me, I do not")
-        expect_heard(bob, "before", "You hear me, I do not")
+        relay.mute()
+        send_message(alice, "sent without an answer")
+        expect_messages(bob, "before", "sent without an answer")
         expect(pending).to_contain_text("Sending…")
-        line.cut()
+        relay.cut()
         expect_waiting(alice)
-        expect(pending).to_contain_text("Perhaps not delivered")
-        say(bob, "one")
-        say(bob, "two")
+        expect(pending).to_contain_text("Possibly not delivered")
+        send_message(bob, "one")
+        send_message(bob, "two")
         composer(bob).press_sequentially("Well")
-        said = ["before", "You hear me, I do not", "one", "two"]
-        expect_heard(bob, *said)
-        say(alice, "What was that?")
-        line.mend()
+        received = ["before", "sent without an answer", "one", "two"]
+        expect_messages(bob, *received)
+        send_message(alice, "queued")
+        relay.restore()
 
         expect_connected(alice)
         for page in (alice, bob):
-            expect_heard(page, *said, "What was that?")
+            expect_messages(page, *received, "queued")
             expect(people(page)).to_have_count(2)
         expect(pending).to_be_hidden()
-        expect_noted(alice, welcome("Alice", room), "Bob joined")
+        expect_notes(alice, welcome("Alice", room), "Bob joined")
         assert queries[-1].keys() == {"since", "connection"}
-        say(bob, "after")
+        send_message(bob, "after")
         for page in (alice, bob):
-            expect_heard(page, *said, "What was that?", "after")
-        expect_noted(bob, welcome("Bob", room))
+            expect_messages(page, *received, "queued", "after")
+        expect_notes(bob, welcome("Bob", room))
 
 
-def test_a_reload_in_time_is_silent(
-    new_person: NewPerson, serve: Callable[..., Server], room: str
+def test_a_reload_within_the_grace_period_is_not_announced(
+    new_user: NewUser, serve: Callable[..., Server], room: str
 ) -> None:
     server = serve(APP_PRESENCE_GRACE_SECONDS=LONG_GRACE_SECONDS)
-    alice, bob = new_person("Alice", at=server), new_person("Bob", at=server)
-    expect_noted(alice, welcome("Alice", room), "Bob joined")
+    alice, bob = new_user("Alice", at=server), new_user("Bob", at=server)
+    expect_notes(alice, welcome("Alice", room), "Bob joined")
     bob.reload()
     expect_connected(bob)
-    say(bob, "Here again")
-    expect_heard(alice, "Here again")
+    send_message(bob, "Here again")
+    expect_messages(alice, "Here again")
     expect(people(alice)).to_have_count(2)
     expect(people(bob)).to_have_count(2)
-    expect_noted(alice, welcome("Alice", room), "Bob joined")
+    expect_notes(alice, welcome("Alice", room), "Bob joined")
 
 
-def test_who_was_away_for_too_long_is_told_so(
-    new_person: NewPerson, serve: Callable[..., Server], complaints: Complaints, room: str
+def test_a_gap_in_the_history_is_reported(
+    new_user: NewUser, serve: Callable[..., Server], page_errors: PageErrors, room: str
 ) -> None:
-    complaints.allow(r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: ")
+    page_errors.allow(r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: ")
     server = serve(APP_HISTORY_MESSAGES="2", APP_PRESENCE_GRACE_SECONDS=LONG_GRACE_SECONDS)
-    with line_to(server.url) as line:
-        alice, bob = new_person("Alice", at=line), new_person("Bob", at=server)
-        say(bob, "before")
-        expect_heard(alice, "before")
-        line.cut()
+    with relay_to(server.url) as relay:
+        alice, bob = new_user("Alice", at=relay), new_user("Bob", at=server)
+        send_message(bob, "before")
+        expect_messages(alice, "before")
+        relay.cut()
         expect_waiting(alice)
         for text in ("one", "two", "three"):
-            say(bob, text)
-        expect_heard(bob, "before", "one", "two", "three")
-        line.mend()
+            send_message(bob, text)
+        expect_messages(bob, "before", "one", "two", "three")
+        relay.restore()
         expect_connected(alice)
-        noted = [welcome("Alice", room), "Bob joined", MISSING]
-        expect_noted(alice, *noted)
-        say(bob, "after")
-        expect_heard(alice, "before", "after")
+        expected = [welcome("Alice", room), "Bob joined", MISSING]
+        expect_notes(alice, *expected)
+        send_message(bob, "after")
+        expect_messages(alice, "before", "after")
 
-        # What came since is a place to come back to.
-        line.cut()
+        # The messages received since then can be recovered again.
+        relay.cut()
         expect_waiting(alice)
-        say(bob, "four")
-        expect_heard(bob, "before", "one", "two", "three", "after", "four")
-        line.mend()
+        send_message(bob, "four")
+        expect_messages(bob, "before", "one", "two", "three", "after", "four")
+        relay.restore()
         expect_connected(alice)
-        expect_heard(alice, "before", "after", "four")
-        expect_noted(alice, *noted)
+        expect_messages(alice, "before", "after", "four")
+        expect_notes(alice, *expected)
 
 
-def test_a_page_connects_anew_by_itself_where_the_service_has_lost_something(
-    new_person: NewPerson, serve: Callable[..., Server], room: str
+def test_pages_reconnect_after_the_service_has_lost_its_history(
+    new_user: NewUser, serve: Callable[..., Server], room: str
 ) -> None:
     with running_valkey() as engine:
         server = serve(APP_BACKEND_URL=engine.url, APP_PRESENCE_GRACE_SECONDS=LONG_GRACE_SECONDS)
-        alice, bob = new_person("Alice", at=server), new_person("Bob", at=server)
-        say(alice, "before")
+        alice, bob = new_user("Alice", at=server), new_user("Bob", at=server)
+        send_message(alice, "before")
         for page in (alice, bob):
-            expect_heard(page, "before")
-            # Each page draws its wait for itself: a tenth of the longest.
+            expect_messages(page, "before")
+            # Each page waits for a random time: here a tenth of the maximum.
             page.evaluate("() => { Math.random = () => 0.1; }")
         with alice.expect_websocket() as of_alice, bob.expect_websocket() as of_bob:
-            engine.restart()  # It keeps nothing.
+            engine.restart()  # Without persistence.
         for connection in (of_alice, of_bob):
             assert "since=" in connection.value.url
         for page in (alice, bob):
             expect_connected(page)
             expect(people(page)).to_have_count(2)
-        say(bob, "after")
+        send_message(bob, "after")
         for page in (alice, bob):
-            expect_heard(page, "before", "after")
-        expect_noted(alice, welcome("Alice", room), "Bob joined", MISSING)
-        expect_noted(bob, welcome("Bob", room), MISSING)
+            expect_messages(page, "before", "after")
+        expect_notes(alice, welcome("Alice", room), "Bob joined", MISSING)
+        expect_notes(bob, welcome("Bob", room), MISSING)
 
 
-def test_who_is_here_does_not_come_and_who_is_not_does_not_go(
-    new_person: NewPerson, serve: Callable[..., Server], room: str
+def test_redundant_presence_events_are_ignored(
+    new_user: NewUser, serve: Callable[..., Server], room: str
 ) -> None:
     with running_valkey() as engine:
         server = serve(APP_BACKEND_URL=engine.url)
-        alice = new_person("Alice", at=server)
-        tell_from_outside(
+        alice = new_user("Alice", at=server)
+        publish_from_outside(
             engine.url,
             room,
             messages.ServerUserJoined(user="Zoe"),
@@ -176,48 +176,48 @@ def test_who_is_here_does_not_come_and_who_is_not_does_not_go(
             messages.ServerUserLeft(user="Zoe"),
             messages.ServerNewMessage(user="Zoe", text="the last one"),
         )
-        expect_heard(alice, "the last one")
-        expect_noted(alice, welcome("Alice", room), "Zoe joined", "Zoe left")
+        expect_messages(alice, "the last one")
+        expect_notes(alice, welcome("Alice", room), "Zoe joined", "Zoe left")
         expect(people(alice).locator("bdi")).to_have_text(["Alice"])
 
 
-def test_who_has_gone_for_the_others_comes_back_to_all_of_them(
-    new_person: NewPerson, serve: Callable[..., Server], complaints: Complaints, room: str
+def test_a_user_who_left_rejoins_after_reconnecting(
+    new_user: NewUser, serve: Callable[..., Server], page_errors: PageErrors, room: str
 ) -> None:
-    complaints.allow(r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: ")
+    page_errors.allow(r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: ")
     server = serve(APP_PRESENCE_GRACE_SECONDS="0.2")
-    with line_to(server.url) as line:
-        alice, bob = new_person("Alice", at=line), new_person("Bob", at=server)
-        say(bob, "before")
-        expect_heard(alice, "before")
-        line.cut()
-        expect_noted(bob, welcome("Bob", room), "Alice left")
-        say(bob, "missed")
-        line.mend()
+    with relay_to(server.url) as relay:
+        alice, bob = new_user("Alice", at=relay), new_user("Bob", at=server)
+        send_message(bob, "before")
+        expect_messages(alice, "before")
+        relay.cut()
+        expect_notes(bob, welcome("Bob", room), "Alice left")
+        send_message(bob, "missed")
+        relay.restore()
         expect_connected(alice)
-        expect_heard(alice, "before", "missed")
+        expect_messages(alice, "before", "missed")
         for page in (alice, bob):
             expect(people(page)).to_have_count(2)
-        expect_noted(alice, welcome("Alice", room), "Bob joined")
-        expect_noted(bob, welcome("Bob", room), "Alice left", "Alice joined")
+        expect_notes(alice, welcome("Alice", room), "Bob joined")
+        expect_notes(bob, welcome("Bob", room), "Alice left", "Alice joined")
 
 
-def test_who_was_sent_away_and_connects_again_is_told_that_something_may_be_missing(
-    new_person: NewPerson, serve: Callable[..., Server], room: str
+def test_a_disconnected_user_who_connects_again_sees_a_gap_notice(
+    new_user: NewUser, serve: Callable[..., Server], room: str
 ) -> None:
     with running_valkey() as engine:
         server = serve(APP_BACKEND_URL=engine.url)
-        alice = new_person("Alice", at=server)
-        say(alice, "before")
-        expect_heard(alice, "before")
-        with ThreadPoolExecutor() as elsewhere:  # where no event loop runs
-            elsewhere.submit(send_away, engine.url, "Alice").result(WAIT_SECONDS)
+        alice = new_user("Alice", at=server)
+        send_message(alice, "before")
+        expect_messages(alice, "before")
+        with ThreadPoolExecutor() as threads:  # This thread runs Playwright's event loop.
+            threads.submit(disconnect_from_outside, engine.url, "Alice").result(WAIT_SECONDS)
         alice.get_by_role("button", name="Connect again").click()
         expect_connected(alice)
-        expect_noted(
+        expect_notes(
             alice,
             welcome("Alice", room),
             "You may not enter this room.",
-            "Connected again. What was written meanwhile is not shown here.",
+            "Reconnected. Messages sent in the meantime are not shown here.",
             welcome("Alice", room),
         )

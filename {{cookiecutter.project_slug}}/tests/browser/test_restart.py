@@ -1,4 +1,4 @@
-"""The service goes away and comes back, and the page tells its people and reconnects by itself."""
+"""Restarts of the service: the page shows the status and reconnects."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from .pages import (
     WAIT_SECONDS,
     composer,
     expect_connected,
-    expect_heard,
+    expect_messages,
     notes,
     own_messages,
     people,
-    say,
+    send_message,
     stop_clock,
 )
 
 if TYPE_CHECKING:
     from ..conftest import Server
-    from .conftest import Complaints, NewPerson
+    from .conftest import NewUser, PageErrors
 
-# No system gives these to whoever asks for any port, so this one is still free after a restart.
+# Below the ephemeral ports of all systems: a port from here is still free after a restart.
 PORTS = range(20_000, 30_000)
 
 
 @pytest.fixture
 def port() -> int:
-    """A free port that nobody is given by chance."""
+    """A free port that the system does not assign."""
     for port in random.sample(PORTS, 100):
         with socket.socket() as free:
             try:
@@ -49,17 +49,17 @@ def port() -> int:
             except OSError:
                 continue
             return port
-    raise AssertionError("a hundred ports are taken")
+    raise AssertionError("a hundred ports are in use")
 
 
-def end(server: Server, with_signal: signal.Signals) -> None:
-    """Send the service a signal, and wait until the process has ended."""
+def stop_service(server: Server, with_signal: signal.Signals) -> None:
+    """Send the service a signal and wait for its process to exit."""
     server.process.send_signal(with_signal)
     server.process.wait(WAIT_SECONDS)
 
 
 def expect_waiting(page: Page) -> None:
-    """Expect the page to say what happened, and when it tries again."""
+    """Expect the page to show the lost connection and the time of the next attempt."""
     status = page.locator("#connection")
     expect(status).to_have_attribute("data-state", "waiting")
     expect(status.locator("#countdown")).to_have_text(re.compile(r"^Next try in \d+ s$"))
@@ -70,66 +70,66 @@ def expect_waiting(page: Page) -> None:
 @pytest.mark.parametrize(
     "with_signal", [signal.SIGTERM, signal.SIGKILL], ids=lambda each: each.name
 )
-def test_a_restart_is_told_and_what_was_written_meanwhile_is_sent(
-    new_person: NewPerson,
+def test_messages_written_during_a_restart_are_sent_afterwards(
+    new_user: NewUser,
     serve: Callable[..., Server],
-    complaints: Complaints,
+    page_errors: PageErrors,
     port: int,
     with_signal: signal.Signals,
 ) -> None:
-    complaints.allow(r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: ")
+    page_errors.allow(r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: ")
     server = serve(APP_PORT=str(port))
-    alice, bob = new_person("Alice", at=server), new_person("Bob", at=server)
-    say(alice, "before")
+    alice, bob = new_user("Alice", at=server), new_user("Bob", at=server)
+    send_message(alice, "before")
     composer(bob).press_sequentially("Well")
     expect(alice.locator("#typing")).to_have_text("Bob is typing…")
 
-    end(server, with_signal)
+    stop_service(server, with_signal)
     for page in (alice, bob):
         expect_waiting(page)
     expect(alice.locator("#typing")).to_be_empty()
-    say(alice, "meanwhile")
-    waiting = alice.get_by_role("list", name="Your messages on their way")
+    send_message(alice, "meanwhile")
+    waiting = alice.get_by_role("list", name="Your unconfirmed messages")
     expect(waiting).to_contain_text("meanwhile")
-    expect(waiting).to_contain_text("Waits for the connection")
+    expect(waiting).to_contain_text("Waiting for the connection")
     expect(own_messages(alice)).to_have_count(1)
 
     serve(APP_PORT=str(port))
     expect_connected(alice)
-    expect_heard(alice, "before", "meanwhile")
+    expect_messages(alice, "before", "meanwhile")
     expect(waiting).to_be_hidden()
     expect(notes(alice).filter(has_text="Some messages are missing here")).to_have_count(1)
     expect_connected(bob)
     for page in (alice, bob):
         expect(people(page)).to_have_count(2)
-    say(bob, "after")
+    send_message(bob, "after")
     expect(alice.locator("#messages .message .text").last).to_have_text("after")
-    say(alice, "all of us")
+    send_message(alice, "all of us")
     expect(bob.locator("#messages .message .text").last).to_have_text("all of us")
     expect(alice.locator("#countdown")).to_be_empty()
     expect(alice.get_by_role("button", name="Try now")).to_be_hidden()
 
 
-def tell_from_outside(url: str, room: str, *told: Message) -> None:
-    """Tell a room something through the engine alone."""
+def publish_from_outside(url: str, room: str, *published: Message) -> None:
+    """Publish messages to a room through Redis, without the service."""
 
-    def tell() -> None:
+    def publish() -> None:
         with Publisher(url, prefix=app.__name__.partition(".")[0]) as publisher:
-            for message in told:
+            for message in published:
                 publisher.broadcast_to_room(app.ROOM_PREFIX + room, message)
 
-    with ThreadPoolExecutor() as threads:  # Playwright has an event loop in this one.
-        threads.submit(tell).result(WAIT_SECONDS)
+    with ThreadPoolExecutor() as threads:  # This thread runs Playwright's event loop.
+        threads.submit(publish).result(WAIT_SECONDS)
 
 
-def test_what_was_said_while_the_service_was_away_is_shown_once(
-    new_person: NewPerson,
+def test_messages_published_during_a_restart_are_shown_once(
+    new_user: NewUser,
     serve: Callable[..., Server],
-    complaints: Complaints,
+    page_errors: PageErrors,
     port: int,
     room: str,
 ) -> None:
-    complaints.allow(r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: ")
+    page_errors.allow(r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: ")
     with running_valkey() as engine:
         variables = {
             "APP_PORT": str(port),
@@ -137,36 +137,36 @@ def test_what_was_said_while_the_service_was_away_is_shown_once(
             "APP_PRESENCE_HEARTBEAT_SECONDS": "1",
         }
         server = serve(**variables)
-        alice, bob = new_person("Alice", at=server), new_person("Bob", at=server)
-        say(alice, "before")
-        expect_heard(bob, "before")
-        lines = notes(alice).count()
-        end(server, signal.SIGKILL)
-        said = [messages.ServerNewMessage(user="Zoe", text=text) for text in ("one", "two")]
-        tell_from_outside(engine.url, room, *said)
+        alice, bob = new_user("Alice", at=server), new_user("Bob", at=server)
+        send_message(alice, "before")
+        expect_messages(bob, "before")
+        note_count = notes(alice).count()
+        stop_service(server, signal.SIGKILL)
+        missed = [messages.ServerNewMessage(user="Zoe", text=text) for text in ("one", "two")]
+        publish_from_outside(engine.url, room, *missed)
         for page in (alice, bob):
             expect_waiting(page)
         serve(**variables)
         for page in (alice, bob):
             expect_connected(page)
-            expect_heard(page, "before", "one", "two")
-        say(bob, "after")
+            expect_messages(page, "before", "one", "two")
+        send_message(bob, "after")
         for page in (alice, bob):
-            expect_heard(page, "before", "one", "two", "after")
-        assert notes(alice).count() == lines
+            expect_messages(page, "before", "one", "two", "after")
+        assert notes(alice).count() == note_count
 
 
-def test_a_person_does_not_have_to_wait_for_the_next_try(
-    new_person: NewPerson, serve: Callable[..., Server], complaints: Complaints, port: int
+def test_a_user_can_retry_at_once(
+    new_user: NewUser, serve: Callable[..., Server], page_errors: PageErrors, port: int
 ) -> None:
-    complaints.allow(r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: ")
+    page_errors.allow(r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: ")
     server = serve(APP_PORT=str(port))
-    alice = new_person("Alice", at=server)
-    # Full jitter draws each wait from nothing to its bound, and time stands still between two tries.
+    alice = new_user("Alice", at=server)
+    # Full jitter makes each delay random; the stopped clock prevents a second attempt.
     alice.evaluate("() => { Math.random = () => 0.99; }")
     stop_clock(alice)
-    end(server, signal.SIGTERM)
-    expect(alice.locator("#connection-text")).to_have_text("The server restarts.")
+    stop_service(server, signal.SIGTERM)
+    expect(alice.locator("#connection-text")).to_have_text("The server is restarting.")
     expect(alice.locator("#countdown")).to_have_text("Next try in 1 s")
     expect(alice.locator("#connection")).to_have_attribute("data-state", "waiting")
     server = serve(APP_PORT=str(port))
@@ -174,5 +174,5 @@ def test_a_person_does_not_have_to_wait_for_the_next_try(
     alice.get_by_role("button", name="Try now").click()
     expect_connected(alice)
     expect(composer(alice)).to_be_focused()
-    end(server, signal.SIGKILL)
+    stop_service(server, signal.SIGKILL)
     expect(alice.locator("#connection-text")).to_have_text("Connection lost.")

@@ -1,4 +1,4 @@
-"""What people write is text, and the page runs nothing but its own files."""
+"""User text is never markup, and the page runs only its own files."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .pages import (
     composer,
     enter,
     expect_connected,
-    expect_heard,
+    expect_messages,
     messages,
     notes,
     people,
-    say,
+    send_message,
 )
 
 if TYPE_CHECKING:
-    from .conftest import Complaints, NewPerson, NewWindow
+    from .conftest import NewUser, NewWindow, PageErrors
 
 POLICY = {
     "default-src 'none'",
@@ -34,8 +34,8 @@ POLICY = {
     "frame-ancestors 'none'",
 }
 
-# Each would run, or make an element with the class, if it were markup. None has a slash, so that a
-# room can have the name as well.
+# As markup, each would run code or create an element with the class. MARKUP contains no slash, so
+# that it is also a valid name of a room.
 MARKUP = "<img class=x src=x onerror=ran=1>"
 TEXTS = (
     "<script class=x>ran = 1</script>",
@@ -48,36 +48,36 @@ TEXTS = (
 
 
 def expect_nothing_ran(page: Page) -> None:
-    """Expect that nothing of what was written became an element or was run."""
+    """Expect that no text became an element or ran as code."""
     expect(page.locator(".x")).to_have_count(0)
     assert page.evaluate("() => typeof ran") == "undefined"
 
 
-def test_markup_in_names_and_messages_stays_text(new_person: NewPerson, room: str) -> None:
-    place = f"{room[:8]}{MARKUP}"
-    alice = new_person("Alice", place)
-    mallory = new_person(MARKUP, place)
+def test_markup_in_names_and_messages_stays_text(new_user: NewUser, room: str) -> None:
+    markup_room = f"{room[:8]}{MARKUP}"
+    alice = new_user("Alice", markup_room)
+    mallory = new_user(MARKUP, markup_room)
     expect(notes(alice).last).to_have_text(f"{MARKUP} joined")
     expect(people(alice).locator("bdi")).to_have_text([MARKUP, "Alice"])
     for page in (alice, mallory):
-        expect(page.locator("#room-title")).to_have_text(place)
-        expect(page.locator("#rooms")).to_have_text(place)
-        expect(page).to_have_title(re.compile(f"^{re.escape(place)} · "))
+        expect(page.locator("#room-title")).to_have_text(markup_room)
+        expect(page.locator("#rooms")).to_have_text(markup_room)
+        expect(page).to_have_title(re.compile(f"^{re.escape(markup_room)} · "))
     expect(mallory.locator("#own-name")).to_have_text(MARKUP)
     composer(mallory).press_sequentially("<")
     expect(alice.locator("#typing")).to_have_text(f"{MARKUP} is typing…")
     for text in TEXTS:
-        say(mallory, text)
+        send_message(mallory, text)
     for page in (alice, mallory):
-        expect_heard(page, *TEXTS)
+        expect_messages(page, *TEXTS)
         expect_nothing_ran(page)
     expect(messages(alice).locator(".author").first).to_have_text(MARKUP)
 
 
 def test_markup_in_a_refused_sign_in_stays_text(
-    new_window: NewWindow, room: str, complaints: Complaints
+    new_window: NewWindow, room: str, page_errors: PageErrors
 ) -> None:
-    complaints.allow(r"status of 422 \(Unprocessable Entity\) at \S+/session$")
+    page_errors.allow(r"status of 422 \(Unprocessable Entity\) at \S+/session$")
     page = new_window().new_page()
     page.goto(f"/#{MARKUP}")
     expect(page.locator("#sign-in-room")).to_have_text(MARKUP)
@@ -88,10 +88,10 @@ def test_markup_in_a_refused_sign_in_stays_text(
     expect_nothing_ran(page)
 
 
-def test_the_policy_is_strict_and_the_page_has_no_code_of_its_own(new_person: NewPerson) -> None:
-    alice = new_person("Alice")
-    say(alice, "Hello")
-    expect_heard(alice, "Hello")
+def test_the_policy_is_strict_and_the_page_has_no_inline_code(new_user: NewUser) -> None:
+    alice = new_user("Alice")
+    send_message(alice, "Hello")
+    expect_messages(alice, "Hello")
     answer = alice.reload()
     assert answer
     policy = answer.header_value("content-security-policy")
@@ -119,27 +119,27 @@ def test_the_policy_is_strict_and_the_page_has_no_code_of_its_own(new_person: Ne
     ],
     ids=["script", "handler", "eval", "data"],
 )
-def test_code_that_found_its_way_into_the_page_does_not_run(
-    new_person: NewPerson, complaints: Complaints, attack: str
+def test_injected_code_does_not_run(
+    new_user: NewUser, page_errors: PageErrors, attack: str
 ) -> None:
-    alice = new_person("Alice")
-    complaints.allow("Content[- ]Security[- ]Policy")
-    complaints.allow("ERR_INVALID_URL at data:$")
+    alice = new_user("Alice")
+    page_errors.allow("Content[- ]Security[- ]Policy")
+    page_errors.allow("ERR_INVALID_URL at data:$")
     with alice.expect_console_message(
         lambda message: message.text.startswith("Content-Security-Policy: script-src")
     ):
         alice.evaluate(f"() => void ({attack})")
     assert alice.evaluate("() => typeof ran") == "undefined"
-    assert any("script-src" in complaint for complaint in complaints.heard)
+    assert any("script-src" in error for error in page_errors.recorded)
 
 
-def test_the_page_loads_nothing_from_elsewhere(new_window: NewWindow, room: str) -> None:
+def test_the_page_loads_only_from_its_own_origin(new_window: NewWindow, room: str) -> None:
     window = new_window()
-    asked: list[str] = []
-    window.on("request", lambda request: asked.append(request.url))
+    requested: list[str] = []
+    window.on("request", lambda request: requested.append(request.url))
     assert window.request.post("/session", data={"name": "Alice"}).ok
     page = window.new_page()
     enter(page, room)
     own = page.evaluate("() => location.origin")
-    assert asked
-    assert [url for url in asked if not url.startswith(f"{own}/")] == []
+    assert requested
+    assert [url for url in requested if not url.startswith(f"{own}/")] == []

@@ -1,4 +1,4 @@
-"""Pictures of the pages as they look in use; ``--screenshots=FOLDER`` keeps them."""
+"""Screenshots of the pages in use; ``--screenshots=FOLDER`` keeps them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 from playwright.sync_api import Locator, Page, ViewportSize, expect
 
-from .pages import composer, enter, notes, own_messages, say, texts
+from .pages import composer, enter, notes, own_messages, send_message, texts
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..conftest import Server
-    from .conftest import NewPerson, NewWindow
+    from .conftest import NewUser, NewWindow
 
 WIDE = ViewportSize(width=1120, height=800)
 NARROW = ViewportSize(width=390, height=780)
-MAX_PICTURE_BYTES = 200 * 1024
+MAX_SCREENSHOT_BYTES = 200 * 1024
 
 ROOM = "weekend-hike"
 OTHER_ROOMS = ("general", "recipes")
@@ -36,21 +36,21 @@ AFTER: Sequence[tuple[str, str]] = (
 )
 
 
-def take(page: Page, path: Path, typing: Locator | None = None) -> None:
-    """Write a picture; somebody types a letter more if given, so that it is seen in the picture."""
+def take_screenshot(page: Page, path: Path, typing: Locator | None = None) -> None:
+    """Save a screenshot; with `typing`, press a key there first so that the indicator is shown."""
     if typing is not None:
         typing.press("a")
         expect(page.locator("#typing")).to_contain_text("is typing…")
     page.screenshot(path=path, animations="disabled", caret="hide")
-    assert 0 < path.stat().st_size < MAX_PICTURE_BYTES
+    assert 0 < path.stat().st_size < MAX_SCREENSHOT_BYTES
 
 
-def test_pictures_of_a_conversation(
-    new_person: NewPerson, serve: Callable[..., Server], pictures: Path
+def test_screenshots_of_a_conversation(
+    new_user: NewUser, serve: Callable[..., Server], screenshots: Path
 ) -> None:
     server = serve(APP_ANNOUNCEMENT_INTERVAL_SECONDS="8", APP_ANNOUNCEMENT_TEXT=ANNOUNCEMENT)
     now = datetime(2026, 5, 8, 9, 41, tzinfo=UTC)
-    amira = new_person(
+    amira = new_user(
         "Amira",
         OTHER_ROOMS[0],
         at=server,
@@ -64,33 +64,33 @@ def test_pictures_of_a_conversation(
         enter(amira, room)
     pages = {"Amira": amira}
     for name in ("Jonas", "Priya"):
-        pages[name] = new_person(name, ROOM, at=server)
+        pages[name] = new_user(name, ROOM, at=server)
         expect(notes(amira).last).to_have_text(f"{name} joined")
     announcement = amira.get_by_role("log").locator(".announcement").first
-    for said in (BEFORE, AFTER):
-        for name, text in said:
+    for part in (BEFORE, AFTER):
+        for name, text in part:
             now += timedelta(seconds=50)
             amira.clock.set_fixed_time(now)
-            say(pages[name], text)
+            send_message(pages[name], text)
             expect(texts(amira).last).to_have_text(text)
         expect(announcement).to_contain_text(ANNOUNCEMENT)
     expect(own_messages(amira)).to_have_count(3)
 
     typing = composer(pages["Jonas"])
     composer(amira).fill("I have two pairs, I bring")
-    take(amira, pictures / "light.png", typing)
+    take_screenshot(amira, screenshots / "light.png", typing)
     amira.emulate_media(color_scheme="dark")
-    take(amira, pictures / "dark.png", typing)
+    take_screenshot(amira, screenshots / "dark.png", typing)
     amira.emulate_media(color_scheme="light")
     amira.set_viewport_size(NARROW)
-    take(amira, pictures / "narrow.png", typing)
+    take_screenshot(amira, screenshots / "narrow.png", typing)
 
 
-def test_a_picture_of_the_docs(new_window: NewWindow, pictures: Path) -> None:
+def test_a_screenshot_of_the_docs(new_window: NewWindow, screenshots: Path) -> None:
     page = new_window(viewport=WIDE, color_scheme="light").new_page()
     page.goto("/docs")
     page.get_by_role("navigation").get_by_role("link", name="clientSendMessage").click()
     page.get_by_role("article").first.get_by_text("Try it").click()
     page.mouse.move(0, 0)
     expect(page.get_by_role("button", name="Send clientSendMessage")).to_be_in_viewport()
-    take(page, pictures / "docs.png")
+    take_screenshot(page, screenshots / "docs.png")

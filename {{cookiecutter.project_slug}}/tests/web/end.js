@@ -1,20 +1,20 @@
-/** Connects and comes to an end in the named way; nothing here ends the process. */
+/** Closes a client in the given state. Nothing else ends the process: an open handle would keep it running. */
 
 import process from "node:process";
 
-const [client, url, way] = process.argv.slice(2);
+const [client, url, closingState] = process.argv.slice(2);
 const { connect } = await import(String(client));
 
 const STEPS = { connecting: "silent", open: "echo", waiting: "close:1012", terminal: "close:4401" };
 const hourMs = 3_600_000;
 
-const made = connect(`${url}?steps=${STEPS[/** @type {keyof typeof STEPS} */ (way)]}`, {
+const made = connect(`${url}?steps=${STEPS[/** @type {keyof typeof STEPS} */ (closingState)]}`, {
   baseDelayMs: hourMs,
   maxDelayMs: hourMs,
   connectTimeoutMs: hourMs,
 });
 made.onStatus((/** @type {Record<"state", string>} */ { state }) => {
-  if (state === way) made.close();
-  if (state === "closed") console.log(`closed: ${way}`);
+  if (state === closingState) made.close();
+  if (state === "closed") console.log(`closed: ${closingState}`);
 });
-if (way === "connecting") made.close();
+if (closingState === "connecting") made.close();

@@ -1,20 +1,20 @@
-/** Runs the scenarios in Node; `test_realtime.py` starts what they talk to and says where it is. */
+/** Runs the scenarios in Node; `test_realtime.py` starts the servers and passes their addresses. */
 
 import test from "node:test";
 
 import { scenarios, serviceScenarios } from "./realtime_scenarios.js";
 
-const { CLIENT = "", COUNTERPART = "", SERVICE = "", ROOM = "" } = process.env;
+const { CLIENT = "", SERVER = "", SERVICE = "", ROOM = "" } = process.env;
 
 /** @type {import("./realtime_scenarios.js").Context} */
 const context = {
   realtime: await import(CLIENT),
-  url: `${COUNTERPART.replace("http:", "ws:")}/ws/`,
+  url: `${SERVER.replace("http:", "ws:")}/ws/`,
   service: { url: ROOM, signIn },
 };
 
 /**
- * What a browser does with a cookie: Node's WebSocket has no cookies, but takes headers.
+ * Sign in and pass the token as a header: Node's WebSocket has no cookies.
  *
  * @param {string} name
  */

@@ -1,21 +1,21 @@
 /**
- * What the browser client promises, as scenarios that run in Node and in a browser alike.
+ * The guarantees of realtime.js, as scenarios that run in Node and in a browser.
  *
- * Most of them talk to `counterpart.py` over real connections; those that are about exact times and
- * bounds play the server, the clock and chance themselves, without a wait.
+ * Most of them use real connections to `scripted_server.py`; those about exact times and bounds
+ * simulate the server, the clock and randomness, without waiting.
  */
 
 /**
  * @typedef {object} Context
  * @property {any} realtime The module `realtime.js`.
- * @property {string} url Below it the counterpart answers: `ws://127.0.0.1:1234/ws/`.
+ * @property {string} url The base URL of the scripted server: `ws://127.0.0.1:1234/ws/`.
  * @property {Service} [service] Only for `serviceScenarios`.
  */
 
 /**
  * @typedef {object} Service
- * @property {string} url A room of the service.
- * @property {(name: string) => Promise<object>} signIn Gives the options of a connection by this user.
+ * @property {string} url The URL of a room of the service.
+ * @property {(name: string) => Promise<object>} signIn Returns the options for connections of this user.
  */
 
 /** @typedef {Record<"name", string> & Record<"run", (context: Context) => void | Promise<void>>} Scenario */
@@ -27,17 +27,17 @@ const NEVER_AGAIN = { baseDelayMs: 3_600_000, maxDelayMs: 3_600_000 };
 const TERMINAL = [1002, 1003, 1007, 1008, 1009, 1010, 3400, 3401, 3403, 3404, 3499, 4400, 4401, 4403, 4408, 4499];
 const RETRYABLE = [1000, 1001, 1011, 1012, 1013, 1014, 3000, 3399, 3408, 3425, 3429, 3500, 4000, 4008, 4029, 4399, 4500];
 
-// --- Words -----------------------------------------------------------------------------------------
+// --- Assertions and waits ---------------------------------------------------------------------------
 
-/** @param {unknown} condition @param {string} words */
-function check(condition, words) {
-  if (!condition) throw new Error(words);
+/** @param {unknown} condition @param {string} description */
+function check(condition, description) {
+  if (!condition) throw new Error(description);
 }
 
-/** @param {unknown} actual @param {unknown} expected @param {string} [words] */
-function equal(actual, expected, words = "") {
-  const [is, should] = [JSON.stringify(actual), JSON.stringify(expected)];
-  check(is === should, `${words}: it is ${is}, not ${should}`);
+/** @param {unknown} actual @param {unknown} expected @param {string} [description] */
+function equal(actual, expected, description = "") {
+  const [actualJson, expectedJson] = [JSON.stringify(actual), JSON.stringify(expected)];
+  check(actualJson === expectedJson, `${description}: expected ${expectedJson}, got ${actualJson}`);
 }
 
 /** @param {() => void} action @param {string} name */
@@ -48,21 +48,23 @@ function throws(action, name) {
     equal(error instanceof Error && error.name, name);
     return;
   }
-  check(false, `nothing was thrown, not ${name}`);
+  check(false, `expected ${name}, but nothing was thrown`);
 }
 
 /**
+ * Wait for a result, with a timeout.
+ *
  * @template T
- * @param {string} words What is waited for.
+ * @param {string} description
  * @param {(resolve: (value: T) => void) => void} start
  * @returns {Promise<T>}
  */
-async function bounded(words, start) {
+async function bounded(description, start) {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   try {
     return await new Promise((resolve, reject) => {
-      timer = setTimeout(() => reject(new Error(`waited in vain for ${words}`)), WAIT_MS);
+      timer = setTimeout(() => reject(new Error(`timeout while waiting for ${description}`)), WAIT_MS);
       start(resolve);
     });
   } finally {
@@ -70,15 +72,15 @@ async function bounded(words, start) {
   }
 }
 
-/** The status, once it is this state. @param {any} client @param {string} state @returns {Promise<any>} */
-function reach(client, state) {
+/** Wait for a state and return the status. @param {any} client @param {string} state @returns {Promise<any>} */
+function reachState(client, state) {
   return bounded(state, (resolve) => {
     if (client.state === state) resolve(client.status);
     client.onStatus((/** @type {any} */ status) => status.state === state && resolve(status));
   });
 }
 
-/** The payload of the next message of a type. @param {any} client @param {string} type @returns {Promise<any>} */
+/** Wait for the next message of a type and return its payload. @param {any} client @param {string} type @returns {Promise<any>} */
 function next(client, type) {
   return bounded(type, (resolve) => {
     const stop = client.on(type, (/** @type {any} */ payload) => {
@@ -88,7 +90,7 @@ function next(client, type) {
   });
 }
 
-/** All that comes of a type. @param {any} client @param {string} type */
+/** Record the payloads of all messages of a type. @param {any} client @param {string} type */
 function collect(client, type) {
   /** @type {any[]} */
   const payloads = [];
@@ -97,7 +99,7 @@ function collect(client, type) {
 }
 
 /**
- * The next messages of a type: Node may tell of several in one go.
+ * Wait for a number of messages of a type. Node may dispatch several at once, which `next` would miss.
  *
  * @param {any} client
  * @param {string} type
@@ -111,7 +113,7 @@ function gather(client, type, count) {
   });
 }
 
-/** All statuses from now on. @param {any} client */
+/** Record all further statuses. @param {any} client */
 function statuses(client) {
   /** @type {any[]} */
   const seen = [];
@@ -120,14 +122,14 @@ function statuses(client) {
 }
 
 /**
- * Connects to the counterpart, under a name that nobody else has; the client is closed at the end.
+ * Connect to the scripted server under a unique name, and close the client afterwards.
  *
  * @param {Context} context
  * @param {string} steps
  * @param {object} options
  * @param {(client: any, name: string) => Promise<void>} action
  */
-async function talking({ realtime, url }, steps, options, action) {
+async function withClient({ realtime, url }, steps, options, action) {
   const address = new URL(`${url}${crypto.randomUUID()}?steps=${steps}`);
   const client = realtime.connect(address, options);
   try {
@@ -138,7 +140,7 @@ async function talking({ realtime, url }, steps, options, action) {
 }
 
 /**
- * Asks the counterpart about a name, when as many of its connections are open as are said.
+ * Wait until this number of connections of a name is open, and return the server's report on the name.
  *
  * @param {Context} context
  * @param {string} name
@@ -148,27 +150,27 @@ async function talking({ realtime, url }, steps, options, action) {
 async function report(context, name, open) {
   /** @type {any} */
   let answer;
-  await talking(context, "echo", {}, async (client) => {
+  await withClient(context, "echo", {}, async (client) => {
     client.send("report", { name, open });
     answer = await next(client, "report");
   });
   return answer;
 }
 
-/** What is written to the console meanwhile. @param {() => void | Promise<void>} action */
-async function complaints(action) {
+/** Return the console's warnings and errors during an action. @param {() => void | Promise<void>} action */
+async function warnings(action) {
   /** @type {any[]} */
-  const heard = [];
-  const restore = replace(console, { error: heard.push.bind(heard), warn: heard.push.bind(heard) });
+  const received = [];
+  const restore = replace(console, { error: received.push.bind(received), warn: received.push.bind(received) });
   try {
     await action();
   } finally {
     restore();
   }
-  return heard;
+  return received;
 }
 
-/** @param {object} object @param {Record<string, unknown>} values @returns {() => void} Undoes it. */
+/** @param {object} object @param {Record<string, unknown>} values @returns {() => void} Restores the values. */
 function replace(object, values) {
   const before = Object.keys(values).map((name) => ({ name, was: Object.getOwnPropertyDescriptor(object, name) }));
   for (const [name, value] of Object.entries(values)) {
@@ -182,9 +184,9 @@ function replace(object, values) {
   };
 }
 
-// --- A world of its own ----------------------------------------------------------------------------
+// --- Simulation -------------------------------------------------------------------------------------
 
-/** The other side of a connection, played by the scenario. */
+/** A socket whose server side is the scenario. */
 class FakeSocket extends EventTarget {
   readyState = 0;
   bufferedAmount = 0;
@@ -192,19 +194,19 @@ class FakeSocket extends EventTarget {
   sent = [];
   /** @type {unknown[][]} */
   closings = [];
-  /** Called within `close`. */
+  /** Called during `close`. */
   onClosing = () => {};
 
   /** @param {string} text */
   send(text) {
-    check(this.readyState === 1, "it sends while there is no connection");
+    check(this.readyState === 1, "it sends without a connection");
     this.sent.push(text);
   }
 
   /** @param {number} [code] @param {string} [reason] */
   close(code, reason) {
     if (code !== undefined && code !== 1000 && !(code >= 3000 && code <= 4999)) {
-      throw new DOMException("no such code", "InvalidAccessError");
+      throw new DOMException("invalid code", "InvalidAccessError");
     }
     this.closings.push([code, reason]);
     this.readyState = 2;
@@ -232,8 +234,8 @@ class FakeSocket extends EventTarget {
   }
 }
 
-/** The clock, chance, the network and the console, in the hands of a scenario. */
-class World {
+/** Simulated clock, randomness, network and console. */
+class Simulation {
   nowMs = 1_000_000;
   random = 0.5;
   lastTimer = 0;
@@ -246,13 +248,13 @@ class World {
   /** @type {Set<() => void>} */
   onlineListeners = new Set();
   /** @type {any[]} */
-  complaints = [];
+  warnings = [];
 
   get socket() {
     return this.sockets[this.sockets.length - 1];
   }
 
-  /** Lets time pass. @param {number} ms */
+  /** Advance the clock. @param {number} ms */
   pass(ms) {
     const endMs = this.nowMs + ms;
     for (;;) {
@@ -265,7 +267,7 @@ class World {
     this.nowMs = endMs;
   }
 
-  /** How long the client waits for its next timer, or null. */
+  /** The time until the client's only timer, or null. */
   get waitMs() {
     const [timer] = this.timers.values();
     equal(this.timers.size <= 1, true, "more than one timer");
@@ -274,45 +276,45 @@ class World {
 }
 
 /**
- * Makes a scenario that is played in a world of its own, from begin to end without a wait.
+ * Create a scenario that runs in a simulation, synchronously.
  *
  * @param {string} name
- * @param {(world: World, connect: (options?: object) => any, context: Context) => void} play
+ * @param {(simulation: Simulation, connect: (options?: object) => any, context: Context) => void} scenario
  * @returns {Scenario}
  */
-function played(name, play) {
+function simulated(name, scenario) {
   const run = (/** @type {Context} */ context) => {
-    const world = new World();
+    const simulation = new Simulation();
     const undo = [
       replace(globalThis, {
         setTimeout(/** @type {() => void} */ call, /** @type {number} */ ms) {
-          world.timers.set(++world.lastTimer, { atMs: world.nowMs + ms, call });
-          return world.lastTimer;
+          simulation.timers.set(++simulation.lastTimer, { atMs: simulation.nowMs + ms, call });
+          return simulation.lastTimer;
         },
-        clearTimeout: (/** @type {number} */ timer) => world.timers.delete(timer),
+        clearTimeout: (/** @type {number} */ timer) => simulation.timers.delete(timer),
         addEventListener: (/** @type {string} */ type, /** @type {() => void} */ listener) =>
-          check(type === "online" && world.onlineListeners.add(listener), type),
+          check(type === "online" && simulation.onlineListeners.add(listener), type),
         removeEventListener: (/** @type {string} */ type, /** @type {() => void} */ listener) =>
-          check(type === "online" && world.onlineListeners.delete(listener), type),
+          check(type === "online" && simulation.onlineListeners.delete(listener), type),
         WebSocket: class extends FakeSocket {
           /** @param {string} url */
           constructor(url) {
             super();
-            world.sockets.push(this);
-            world.urls.push(url);
+            simulation.sockets.push(this);
+            simulation.urls.push(url);
           }
         },
       }),
-      replace(Date, { now: () => world.nowMs + 1_700_000_000_000 }),
-      replace(performance, { now: () => world.nowMs }),
-      replace(Math, { random: () => world.random }),
+      replace(Date, { now: () => simulation.nowMs + 1_700_000_000_000 }),
+      replace(performance, { now: () => simulation.nowMs }),
+      replace(Math, { random: () => simulation.random }),
       replace(console, {
-        error: (/** @type {any} */ said) => world.complaints.push(said),
-        warn: (/** @type {any} */ said) => world.complaints.push(said),
+        error: (/** @type {any} */ message) => simulation.warnings.push(message),
+        warn: (/** @type {any} */ message) => simulation.warnings.push(message),
       }),
     ];
     try {
-      play(world, (options) => context.realtime.connect("ws://server.test/room", options), context);
+      scenario(simulation, (options) => context.realtime.connect("ws://server.test/room", options), context);
     } finally {
       for (const restore of undo) restore();
     }
@@ -320,26 +322,26 @@ function played(name, play) {
   return { name, run };
 }
 
-/** @param {World} world @param {any} client */
-function nothingIsLeft(world, client) {
+/** @param {Simulation} simulation @param {any} client */
+function expectReleased(simulation, client) {
   equal(client.state, "closed");
-  equal(world.timers.size, 0, "timers left");
-  equal(world.onlineListeners.size, 0, "listeners left");
+  equal(simulation.timers.size, 0, "timers left");
+  equal(simulation.onlineListeners.size, 0, "listeners left");
   equal(client.queuedMessages, 0, "messages left");
-  for (const socket of world.sockets) check(socket.readyState >= 2, "a socket is left open");
-  const sockets = world.sockets.length;
+  for (const socket of simulation.sockets) check(socket.readyState >= 2, "a socket is left open");
+  const sockets = simulation.sockets.length;
   client.retryNow();
-  world.pass(3_600_000);
-  equal(world.sockets.length, sockets, "it connects again");
-  equal(client.send("late"), false, "a message was taken");
+  simulation.pass(3_600_000);
+  equal(simulation.sockets.length, sockets, "it connects again");
+  equal(client.send("late"), false, "a message was accepted");
 }
 
-// --- Codes and waits -------------------------------------------------------------------------------
+// --- Close codes and delays -------------------------------------------------------------------------
 
 /** @type {Scenario[]} */
 export const scenarios = [
   {
-    name: "the codes that forbid another try are those of the contract, and no others",
+    name: "the terminal codes are exactly those of the contract",
     run({ realtime }) {
       const ranges = [[1002, 1003], [1007, 1010], [3400, 3407], [3409, 3424], [3426, 3428], [3430, 3499], [4400, 4499]];
       for (let code = 0; code <= 5_000; code++) {
@@ -349,22 +351,22 @@ export const scenarios = [
     },
   },
 
-  played("a client ends on each terminal code and tries again on each other one", (world, connect, { realtime }) => {
+  simulated("a client closes on each terminal code and retries on each other one", (simulation, connect, { realtime }) => {
     for (let code = 1000; code <= 4999; code++) {
       const client = connect();
-      world.socket?.open();
-      world.socket?.end(code, "why");
+      simulation.socket?.open();
+      simulation.socket?.end(code, "why");
       const state = realtime.isTerminalCode(code) ? "closed" : "waiting";
       equal([client.state, client.status.code, client.status.reason], [state, code, "why"], `code ${code}`);
-      if (state === "closed") equal(world.timers.size, 0, `timers after ${code}`);
+      if (state === "closed") equal(simulation.timers.size, 0, `timers after ${code}`);
       client.close();
     }
-    equal([world.timers.size, world.onlineListeners.size], [0, 0], "timers and listeners left");
+    equal([simulation.timers.size, simulation.onlineListeners.size], [0, 0], "timers and listeners left");
   }),
 
-  played("a wait is a random part of a bound that doubles up to the longest", (world, _, { realtime }) => {
+  simulated("a delay is a random fraction of a bound that doubles up to the maximum", (simulation, _, { realtime }) => {
     for (const random of [0, 0.25, 0.999]) {
-      world.random = random;
+      simulation.random = random;
       const delays = [0, 1, 2, 3, 4, 5, 6, 50].map((failures) => realtime.retryDelayMs(failures, 500, 30_000));
       equal(delays, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000].map((bound) => random * bound));
     }
@@ -373,7 +375,7 @@ export const scenarios = [
   }),
 
   {
-    name: "waits fill the whole range: full jitter",
+    name: "delays cover the whole range: full jitter",
     run({ realtime }) {
       const delays = Array.from({ length: 2_000 }, () => realtime.retryDelayMs(3, 100, 10_000));
       check(delays.every((delay) => delay >= 0 && delay < 800), "a wait is out of bounds");
@@ -383,105 +385,105 @@ export const scenarios = [
     },
   },
 
-  played("each failure doubles the wait, and the status says when the next try is", (world, connect) => {
+  simulated("each failure doubles the delay, and the status has the time of the next attempt", (simulation, connect) => {
     const client = connect({ baseDelayMs: 100, maxDelayMs: 1_000 });
     for (const waitMs of [50, 100, 200, 400, 500, 500]) {
-      world.socket?.end(1006);
-      equal(world.waitMs, waitMs);
+      simulation.socket?.end(1006);
+      equal(simulation.waitMs, waitMs);
       equal(client.status, { state: "waiting", nextTryAtMs: Date.now() + waitMs, code: 1006, reason: "" });
-      const tries = world.sockets.length;
-      world.pass(waitMs - 1);
-      equal([world.sockets.length, client.state], [tries, "waiting"], "too early");
-      world.pass(1);
-      equal([world.sockets.length, client.state], [tries + 1, "connecting"], "the next try");
+      const attempts = simulation.sockets.length;
+      simulation.pass(waitMs - 1);
+      equal([simulation.sockets.length, client.state], [attempts, "waiting"], "too early");
+      simulation.pass(1);
+      equal([simulation.sockets.length, client.state], [attempts + 1, "connecting"], "the next attempt");
       equal(client.status, { state: "connecting", nextTryAtMs: null, code: null, reason: "" });
     }
   }),
 
-  played("only a connection that has lasted makes the waits short again", (world, connect) => {
+  simulated("only a stable connection resets the delay", (simulation, connect) => {
     connect({ baseDelayMs: 100, maxDelayMs: 10_000, stableAfterMs: 5_000 });
     for (const [livedMs = 0, waitMs = 0] of [[0, 50], [0, 100], [4_999, 200], [5_000, 50], [0, 100], [60_000, 50]]) {
-      world.socket?.open();
-      world.pass(livedMs);
-      world.socket?.end(1012);
-      equal(world.waitMs, waitMs, `after ${livedMs} ms`);
-      world.pass(waitMs);
+      simulation.socket?.open();
+      simulation.pass(livedMs);
+      simulation.socket?.end(1012);
+      equal(simulation.waitMs, waitMs, `after ${livedMs} ms`);
+      simulation.pass(waitMs);
     }
   }),
 
-  played("the time to connect does not count as a stable connection", (world, connect) => {
+  simulated("the time to connect does not count as a stable connection", (simulation, connect) => {
     connect({ baseDelayMs: 100, stableAfterMs: 1_000, connectTimeoutMs: 9_000 });
     for (const waitMs of [50, 100, 200]) {
-      world.pass(8_000);
-      world.socket?.end(1006);
-      equal(world.waitMs, waitMs);
-      world.pass(waitMs);
+      simulation.pass(8_000);
+      simulation.socket?.end(1006);
+      equal(simulation.waitMs, waitMs);
+      simulation.pass(waitMs);
     }
   }),
 
-  played("a try without an answer is given up, and what comes of it later is no news", (world, connect) => {
+  simulated("an attempt times out, and its later events are ignored", (simulation, connect) => {
     const client = connect({ connectTimeoutMs: 700, baseDelayMs: 100 });
-    const heard = collect(client, "late");
-    const slow = world.socket;
-    world.pass(699);
+    const received = collect(client, "late");
+    const slow = simulation.socket;
+    simulation.pass(699);
     equal(client.state, "connecting");
-    world.pass(1);
+    simulation.pass(1);
     equal(client.status, { state: "waiting", nextTryAtMs: Date.now() + 50, code: 1006, reason: "" });
     equal(slow?.closings.length, 1, "closings");
     slow?.open();
     slow?.receive({ type: "late" });
     slow?.fail();
     slow?.end(4401);
-    equal([client.state, heard.length, world.waitMs], ["waiting", 0, 50]);
-    world.pass(50);
-    world.socket?.open();
+    equal([client.state, received.length, simulation.waitMs], ["waiting", 0, 50]);
+    simulation.pass(50);
+    simulation.socket?.open();
     slow?.end(1006);
-    equal([client.state, world.timers.size], ["open", 0]);
+    equal([client.state, simulation.timers.size], ["open", 0]);
   }),
 
-  played("options that are undefined have their defaults", (world, connect) => {
+  simulated("options that are undefined have their defaults", (simulation, connect) => {
     const client = connect({ baseDelayMs: undefined, connectTimeoutMs: undefined, maxQueuedMessages: undefined });
-    equal(world.waitMs, 10_000, "timeout");
-    world.socket?.fail();
-    equal(world.waitMs, 250, "wait");
+    equal(simulation.waitMs, 10_000, "timeout");
+    simulation.socket?.fail();
+    equal(simulation.waitMs, 250, "wait");
     for (let number = 1; number <= 101; number++) equal(client.send("a"), number <= 100, `message ${number}`);
   }),
 
-  // --- Ends and new beginnings ---------------------------------------------------------------------
+  // --- Closing and reconnecting ----------------------------------------------------------------------
 
-  played("close() leaves nothing behind in any state", (world, connect) => {
+  simulated("close() releases everything in any state", (simulation, connect) => {
     const connecting = connect();
     connecting.send("kept");
     connecting.close();
-    equal(world.socket?.closings, [[1000, ""]]);
-    nothingIsLeft(world, connecting);
+    equal(simulation.socket?.closings, [[1000, ""]]);
+    expectReleased(simulation, connecting);
 
     const open = connect();
-    world.socket?.open();
+    simulation.socket?.open();
     open.close(4000, "enough");
-    equal(world.socket?.closings, [[4000, "enough"]]);
+    equal(simulation.socket?.closings, [[4000, "enough"]]);
     equal(open.status, { state: "closed", nextTryAtMs: null, code: 4000, reason: "enough" });
-    nothingIsLeft(world, open);
-    world.socket?.end(1006);
+    expectReleased(simulation, open);
+    simulation.socket?.end(1006);
     equal(open.status.code, 4000, "the socket's end changes nothing");
 
     const waiting = connect();
-    world.socket?.end(1006);
+    simulation.socket?.end(1006);
     waiting.close();
-    nothingIsLeft(world, waiting);
+    expectReleased(simulation, waiting);
 
     const ended = connect();
-    world.socket?.open();
-    world.socket?.end(4401);
+    simulation.socket?.open();
+    simulation.socket?.end(4401);
     const seen = statuses(ended);
     ended.close();
     equal([seen.length, ended.status.code], [0, 4401], "a second end");
-    nothingIsLeft(world, ended);
+    expectReleased(simulation, ended);
   }),
 
-  played("a socket that tells of its end within close() does not count as lost", (world, connect) => {
+  simulated("events that a socket dispatches within close() are not a loss", (simulation, connect) => {
     const client = connect();
-    const socket = world.socket;
+    const socket = simulation.socket;
     const seen = statuses(client);
     if (socket) {
       socket.onClosing = () => {
@@ -491,45 +493,45 @@ export const scenarios = [
     }
     client.close();
     equal(seen.map(({ state }) => state), ["closed"]);
-    nothingIsLeft(world, client);
+    expectReleased(simulation, client);
   }),
 
-  played("a code that close() cannot send changes nothing", (world, connect) => {
+  simulated("close() with an invalid code changes nothing", (simulation, connect) => {
     const client = connect();
-    world.socket?.open();
+    simulation.socket?.open();
     throws(() => client.close(1001), "InvalidAccessError");
-    equal([client.state, client.send("still"), world.socket?.sent.length], ["open", true, 1]);
-    world.socket?.end(1012);
+    equal([client.state, client.send("still"), simulation.socket?.sent.length], ["open", true, 1]);
+    simulation.socket?.end(1012);
     equal(client.state, "waiting");
   }),
 
-  played("retryNow() ends the wait, and does nothing else at any other time", (world, connect) => {
+  simulated("retryNow() retries at once while waiting, and has no effect otherwise", (simulation, connect) => {
     const client = connect(NEVER_AGAIN);
     client.retryNow();
-    world.socket?.open();
+    simulation.socket?.open();
     client.retryNow();
-    equal(world.sockets.length, 1);
-    world.socket?.end(1006);
+    equal(simulation.sockets.length, 1);
+    simulation.socket?.end(1006);
     const { retryNow } = client;
     retryNow();
     retryNow();
-    equal([client.state, world.sockets.length, world.waitMs], ["connecting", 2, 10_000]);
+    equal([client.state, simulation.sockets.length, simulation.waitMs], ["connecting", 2, 10_000]);
   }),
 
-  played("a network that comes back ends the wait", (world, connect) => {
+  simulated("the client retries at once when the network is online again", (simulation, connect) => {
     const client = connect(NEVER_AGAIN);
-    equal(world.onlineListeners.size, 1);
-    world.socket?.end(1006);
-    for (const listener of world.onlineListeners) listener();
-    equal([client.state, world.sockets.length], ["connecting", 2]);
-    world.socket?.open();
-    for (const listener of world.onlineListeners) listener();
-    equal([client.state, world.sockets.length], ["open", 2]);
+    equal(simulation.onlineListeners.size, 1);
+    simulation.socket?.end(1006);
+    for (const listener of simulation.onlineListeners) listener();
+    equal([client.state, simulation.sockets.length], ["connecting", 2]);
+    simulation.socket?.open();
+    for (const listener of simulation.onlineListeners) listener();
+    equal([client.state, simulation.sockets.length], ["open", 2]);
     client.close();
-    nothingIsLeft(world, client);
+    expectReleased(simulation, client);
   }),
 
-  played("addresses are made WebSocket addresses, and a bad one leaves nothing behind", (world, _, { realtime }) => {
+  simulated("HTTP URLs become WebSocket URLs, and an invalid one leaves nothing open", (simulation, _, { realtime }) => {
     for (const [given, used] of [
       ["http://a.test/x?y=1", "ws://a.test/x?y=1"],
       ["https://a.test/x", "wss://a.test/x"],
@@ -537,7 +539,7 @@ export const scenarios = [
       [new URL("http://a.test:81/x"), "ws://a.test:81/x"],
     ]) {
       realtime.connect(given).close();
-      equal(world.urls.pop(), used);
+      equal(simulation.urls.pop(), used);
     }
     throws(() => realtime.connect("http://"), "TypeError");
     const refusing = class {
@@ -549,69 +551,69 @@ export const scenarios = [
     const restore = replace(globalThis, { WebSocket: undefined });
     throws(() => realtime.connect("ws://a.test/"), "TypeError");
     restore();
-    equal([world.timers.size, world.onlineListeners.size], [0, 0], "timers and listeners left");
+    equal([simulation.timers.size, simulation.onlineListeners.size], [0, 0], "timers and listeners left");
   }),
 
   // --- Recovery ------------------------------------------------------------------------------------
 
-  played("who comes back says where it stands, and hears nothing twice", (world, connect) => {
+  simulated("a reconnecting client sends its positions and receives nothing twice", (simulation, connect) => {
     const client = connect();
-    equal(new URL(world.urls.at(-1) ?? "").search, "", "the first try says nothing");
-    world.socket?.open();
+    equal(new URL(simulation.urls.at(-1) ?? "").search, "", "the first attempt sends no position");
+    simulation.socket?.open();
     /** @type {unknown[]} */
-    const heard = [];
-    client.on("said", (/** @type {any} */ { number }) => heard.push(number));
-    client.on("serverPosition", () => heard.push("position"));
-    client.onRecovery((/** @type {any} */ recovery) => heard.push(recovery));
-    const hear = (/** @type {string} */ type, /** @type {any} */ payload, /** @type {any} */ id) =>
-      world.socket?.receive({ type, payload, id });
-    hear("serverPosition", { connection: "c1" }, "e:4");
-    hear("said", { number: 5 }, "e:5");
-    hear("said", { number: 5 }, "e:5");
-    hear("said", { number: 3 }, "e:3");
-    hear("said", { number: "other" }, "f:1");
-    for (const id of [undefined, 7, "", "e", "e:", "e:x", ":1", null]) hear("said", { number: "no place" }, id);
-    equal(heard, ["position", 5, "other", ...Array(8).fill("no place")]);
-    world.socket?.end(1006);
+    const received = [];
+    client.on("entry", (/** @type {any} */ { number }) => received.push(number));
+    client.on("serverPosition", () => received.push("position"));
+    client.onRecovery((/** @type {any} */ recovery) => received.push(recovery));
+    const receive = (/** @type {string} */ type, /** @type {any} */ payload, /** @type {any} */ id) =>
+      simulation.socket?.receive({ type, payload, id });
+    receive("serverPosition", { connection: "c1" }, "e:4");
+    receive("entry", { number: 5 }, "e:5");
+    receive("entry", { number: 5 }, "e:5");
+    receive("entry", { number: 3 }, "e:3");
+    receive("entry", { number: "other" }, "f:1");
+    for (const id of [undefined, 7, "", "e", "e:", "e:x", ":1", null]) receive("entry", { number: "no place" }, id);
+    equal(received, ["position", 5, "other", ...Array(8).fill("no place")]);
+    simulation.socket?.end(1006);
     client.retryNow();
-    const back = new URL(world.urls.at(-1) ?? "").searchParams;
+    const back = new URL(simulation.urls.at(-1) ?? "").searchParams;
     equal([back.getAll("since"), back.getAll("connection")], [["e:5", "f:1"], ["c1"]]);
-    world.socket?.open();
-    heard.length = 0;
-    hear("said", { number: 5 }, "e:5");
-    hear("said", { number: 7 }, "e:7");
-    hear("serverPosition", { connection: "c2", recovered: true }, "e:8");
-    hear("said", { number: 9 }, "e:9");
-    equal(heard, [7, "position", { recovered: true }, 9]);
-    world.socket?.end(1006);
+    simulation.socket?.open();
+    received.length = 0;
+    receive("entry", { number: 5 }, "e:5");
+    receive("entry", { number: 7 }, "e:7");
+    receive("serverPosition", { connection: "c2", recovered: true }, "e:8");
+    receive("entry", { number: 9 }, "e:9");
+    equal(received, [7, "position", { recovered: true }, 9]);
+    simulation.socket?.end(1006);
     client.retryNow();
-    const again = new URL(world.urls.at(-1) ?? "").searchParams;
+    const again = new URL(simulation.urls.at(-1) ?? "").searchParams;
     equal([again.getAll("since"), again.get("connection")], [["f:1", "e:9"], "c2"]);
   }),
 
-  played("where something is lost, it goes on from where the server says", (world, connect) => {
+  simulated("after a loss, the client continues from the server's position", (simulation, connect) => {
     const client = connect();
-    world.socket?.open();
+    simulation.socket?.open();
     /** @type {unknown[]} */
-    const heard = [];
-    client.on("said", (/** @type {any} */ { number }) => heard.push(number));
-    const stop = client.onRecovery((/** @type {any} */ { recovered }) => heard.push(recovered));
-    const hear = (/** @type {string} */ type, /** @type {any} */ payload, /** @type {string} */ id) =>
-      world.socket?.receive({ type, payload, id });
-    hear("said", { number: 20 }, "e:20");
-    hear("serverPosition", { connection: "c1", recovered: false }, "e:10");
-    hear("said", { number: 11 }, "e:11");
-    hear("serverPosition", { connection: "c1", recovered: false }, "new:0");
-    hear("said", { number: 1 }, "new:1");
-    equal(heard, [20, false, 11, false, 1]);
+    const received = [];
+    client.on("entry", (/** @type {any} */ { number }) => received.push(number));
+    const stop = client.onRecovery((/** @type {any} */ { recovered }) => received.push(recovered));
+    const receive = (/** @type {string} */ type, /** @type {any} */ payload, /** @type {string} */ id) =>
+      simulation.socket?.receive({ type, payload, id });
+    receive("entry", { number: 20 }, "e:20");
+    receive("serverPosition", { connection: "c1", recovered: false }, "e:10");
+    receive("entry", { number: 11 }, "e:11");
+    receive("serverPosition", { connection: "c1", recovered: false }, "new:0");
+    receive("entry", { number: 1 }, "new:1");
+    equal(received, [20, false, 11, false, 1]);
     equal([stop(), stop()], [true, false]);
-    hear("serverPosition", { connection: "c1", recovered: false }, "new:1");
-    equal(heard.length, 5);
-    for (let number = 0; number < 20; number += 1) hear("said", { number }, `epoch${number}:1`);
-    hear("said", { number: "kept" }, "epoch4:2");
+    receive("serverPosition", { connection: "c1", recovered: false }, "new:1");
+    equal(received.length, 5);
+    for (let number = 0; number < 20; number += 1) receive("entry", { number }, `epoch${number}:1`);
+    receive("entry", { number: "kept" }, "epoch4:2");
     client.reconnect();
     equal(client.state, "connecting");
-    const since = new URL(world.urls.at(-1) ?? "").searchParams.getAll("since");
+    const since = new URL(simulation.urls.at(-1) ?? "").searchParams.getAll("since");
     equal([since.length, since[0], since.at(-1)], [16, "epoch5:1", "epoch4:2"]);
     client.reconnect();
     equal(client.state, "connecting", "it does nothing while it is not open");
@@ -619,14 +621,14 @@ export const scenarios = [
 
   // --- Queue ---------------------------------------------------------------------------------------
 
-  played("what waits is bounded, and goes out in order before all that is new", (world, connect) => {
+  simulated("the queue is bounded and is sent in order before new messages", (simulation, connect) => {
     const client = connect({ maxQueuedMessages: 3 });
-    const taken = [1, 2, 3, 4].map((number) => client.send("a", { number }));
-    equal([taken, client.queuedMessages], [[true, true, true, false], 3]);
+    const accepted = [1, 2, 3, 4].map((number) => client.send("a", { number }));
+    equal([accepted, client.queuedMessages], [[true, true, true, false], 3]);
     client.onStatus((/** @type {any} */ { state }) => state === "open" && client.send("b"));
-    world.socket?.open();
+    simulation.socket?.open();
     equal(client.send("c"), true);
-    equal(world.socket?.sent, [
+    equal(simulation.socket?.sent, [
       '{"type":"a","payload":{"number":1}}',
       '{"type":"a","payload":{"number":2}}',
       '{"type":"a","payload":{"number":3}}',
@@ -634,37 +636,37 @@ export const scenarios = [
       '{"type":"c","payload":{}}',
     ]);
     equal(client.queuedMessages, 0);
-    world.socket?.end(1006);
+    simulation.socket?.end(1006);
     equal(client.send("d"), true);
     client.retryNow();
-    world.socket?.open();
-    equal(world.socket?.sent, ['{"type":"d","payload":{}}', '{"type":"b","payload":{}}']);
+    simulation.socket?.open();
+    equal(simulation.socket?.sent, ['{"type":"d","payload":{}}', '{"type":"b","payload":{}}']);
   }),
 
-  played("what the socket cannot send in time is bounded", (world, connect) => {
+  simulated("the socket's buffer is bounded", (simulation, connect) => {
     const client = connect({ maxBufferedBytes: 1_000 });
-    world.socket?.open();
-    for (const [bytes = 0, taken] of [[1_000, true], [1_001, false], [0, true]]) {
-      if (world.socket) world.socket.bufferedAmount = Number(bytes);
-      equal(client.send("a"), taken, `${bytes} bytes`);
+    simulation.socket?.open();
+    for (const [bytes = 0, accepted] of [[1_000, true], [1_001, false], [0, true]]) {
+      if (simulation.socket) simulation.socket.bufferedAmount = Number(bytes);
+      equal(client.send("a"), accepted, `${bytes} bytes`);
     }
-    equal(world.socket?.sent.length, 2);
+    equal(simulation.socket?.sent.length, 2);
   }),
 
-  played("a message for a connection that is about to end waits for the next one", (world, connect) => {
+  simulated("a message for a closing connection is queued for the next one", (simulation, connect) => {
     const client = connect({ maxQueuedMessages: 1 });
-    world.socket?.open();
-    if (world.socket) world.socket.readyState = 2;
+    simulation.socket?.open();
+    if (simulation.socket) simulation.socket.readyState = 2;
     equal([client.state, client.send("a"), client.send("b"), client.queuedMessages], ["open", true, false, 1]);
-    world.socket?.end(1012);
+    simulation.socket?.end(1012);
     client.retryNow();
-    world.socket?.open();
-    equal(world.socket?.sent, ['{"type":"a","payload":{}}']);
+    simulation.socket?.open();
+    equal(simulation.socket?.sent, ['{"type":"a","payload":{}}']);
   }),
 
   // --- Listeners -----------------------------------------------------------------------------------
 
-  played("a listener that throws disturbs nobody", (world, connect) => {
+  simulated("an exception in a listener does not affect other listeners", (simulation, connect) => {
     const client = connect();
     client.on("a", () => {
       throw new Error("of a message");
@@ -672,28 +674,28 @@ export const scenarios = [
     client.onStatus(() => {
       throw new Error("of a status");
     });
-    const [heard, seen] = [collect(client, "a"), statuses(client)];
-    world.socket?.open();
-    world.socket?.receive({ type: "a", payload: { number: 1 } });
-    world.socket?.end(1012);
-    equal(heard, [{ number: 1 }]);
+    const [received, seen] = [collect(client, "a"), statuses(client)];
+    simulation.socket?.open();
+    simulation.socket?.receive({ type: "a", payload: { number: 1 } });
+    simulation.socket?.end(1012);
+    equal(received, [{ number: 1 }]);
     equal(seen.map(({ state }) => state), ["open", "waiting"]);
-    equal(world.complaints.map(({ message }) => message), ["of a status", "of a message", "of a status"]);
-    equal(world.timers.size, 1, "timers");
+    equal(simulation.warnings.map(({ message }) => message), ["of a status", "of a message", "of a status"]);
+    equal(simulation.timers.size, 1, "timers");
   }),
 
-  played("a listener that closes is the last one to hear a message", (world, connect) => {
+  simulated("no listener receives a message after one that closes", (simulation, connect) => {
     const client = connect();
     client.on("a", () => client.close());
-    const heard = collect(client, "a");
-    world.socket?.open();
-    world.socket?.receive({ type: "a" });
-    world.socket?.receive({ type: "a" });
-    equal(heard, []);
-    nothingIsLeft(world, client);
+    const received = collect(client, "a");
+    simulation.socket?.open();
+    simulation.socket?.receive({ type: "a" });
+    simulation.socket?.receive({ type: "a" });
+    equal(received, []);
+    expectReleased(simulation, client);
   }),
 
-  played("a status listener that closes or retries is followed by the new status only", (world, connect) => {
+  simulated("after a status listener that closes or retries, the others receive the new status only", (simulation, connect) => {
     for (const [from, action, to] of [
       ["connecting", "close", "closed"],
       ["open", "close", "closed"],
@@ -701,69 +703,69 @@ export const scenarios = [
       ["waiting", "retryNow", "connecting"],
     ]) {
       const client = connect();
-      if (from === "connecting") world.socket?.end(1006);
+      if (from === "connecting") simulation.socket?.end(1006);
       client.onStatus((/** @type {any} */ { state }) => state === from && client[String(action)]());
       const seen = statuses(client);
       if (from === "connecting") client.retryNow();
-      else world.socket?.open();
-      if (from === "waiting") world.socket?.end(1006);
+      else simulation.socket?.open();
+      if (from === "waiting") simulation.socket?.end(1006);
       equal(seen.map(({ state }) => state), from === "waiting" ? ["open", to] : [to], `${action} on ${from}`);
       client.close();
-      nothingIsLeft(world, client);
+      expectReleased(simulation, client);
     }
   }),
 
-  played("each subscription is one of its own and ends once", (world, connect) => {
+  simulated("each call is a separate subscription and ends once", (simulation, connect) => {
     const client = connect();
     /** @type {string[]} */
-    const heard = [];
-    const listener = () => heard.push("twice");
+    const received = [];
+    const listener = () => received.push("twice");
     const ends = [client.on("a", listener), client.on("a", listener)];
-    const endLast = client.on("b", () => heard.push("b"));
-    world.socket?.open();
-    const hear = (/** @type {string} */ type) => {
-      heard.length = 0;
-      world.socket?.receive({ type });
-      return heard.length;
+    const endLast = client.on("b", () => received.push("b"));
+    simulation.socket?.open();
+    const receive = (/** @type {string} */ type) => {
+      received.length = 0;
+      simulation.socket?.receive({ type });
+      return received.length;
     };
-    equal(hear("a"), 2);
-    equal([ends[0](), ends[0](), hear("a")], [true, false, 1]);
-    equal([ends[1](), hear("a"), hear("b"), endLast(), hear("b")], [true, 0, 1, true, 0]);
+    equal(receive("a"), 2);
+    equal([ends[0](), ends[0](), receive("a")], [true, false, 1]);
+    equal([ends[1](), receive("a"), receive("b"), endLast(), receive("b")], [true, 0, 1, true, 0]);
     let ofTheNewStatus = 0;
     const end = client.onStatus(() => (ofTheNewStatus += 1));
-    world.socket?.end(1006);
+    simulation.socket?.end(1006);
     equal([end(), end()], [true, false]);
     client.retryNow();
     equal(ofTheNewStatus, 1);
   }),
 
-  played("one listener can end another, and begin one for the next message", (world, connect) => {
+  simulated("a listener can end another subscription, and add one for the next message", (simulation, connect) => {
     const client = connect();
     /** @type {string[]} */
-    const heard = [];
+    const received = [];
     const endFirst = client.on("a", () => {
       endFirst();
       endSecond();
-      client.on("a", () => heard.push("new"));
+      client.on("a", () => received.push("new"));
     });
-    const endSecond = client.on("a", () => heard.push("ended"));
-    world.socket?.open();
-    world.socket?.receive({ type: "a" });
-    equal(heard, []);
-    world.socket?.receive({ type: "a" });
-    equal(heard, ["new"]);
+    const endSecond = client.on("a", () => received.push("ended"));
+    simulation.socket?.open();
+    simulation.socket?.receive({ type: "a" });
+    equal(received, []);
+    simulation.socket?.receive({ type: "a" });
+    equal(received, ["new"]);
   }),
 
   // --- Over real connections -----------------------------------------------------------------------
 
   {
-    name: "messages go both ways, and the status is told",
+    name: "messages are sent and received, and the status is reported",
     run: (context) =>
-      talking(context, "echo", {}, async (client, name) => {
+      withClient(context, "echo", {}, async (client, name) => {
         const seen = statuses(client);
         equal(client.status, { state: "connecting", nextTryAtMs: null, code: null, reason: "" });
         check(client instanceof context.realtime.RealtimeClient, "it is a RealtimeClient");
-        await reach(client, "open");
+        await reachState(client, "open");
         client.send("hello", { text: "„Grüße“ 🎉", list: [1, null] });
         equal(await next(client, "echo"), { type: "hello", payload: { text: "„Grüße“ 🎉", list: [1, null] } });
         client.send("bare");
@@ -778,15 +780,15 @@ export const scenarios = [
   },
 
   {
-    name: "a refused try is tried again, and what was said meanwhile arrives in order",
+    name: "a refused attempt is retried, and queued messages arrive in order",
     run: (context) =>
-      talking(context, "refuse,refuse,echo", QUICK, async (client, name) => {
+      withClient(context, "refuse,refuse,echo", QUICK, async (client, name) => {
         const seen = statuses(client);
         for (const number of [1, 2, 3]) equal(client.send("kept", { number }), true);
-        await reach(client, "open");
+        await reachState(client, "open");
         client.send("new");
-        const heard = await gather(client, "echo", 4);
-        equal(heard.map(({ type, payload }) => [type, payload.number]), [["kept", 1], ["kept", 2], ["kept", 3], ["new", undefined]]);
+        const received = await gather(client, "echo", 4);
+        equal(received.map(({ type, payload }) => [type, payload.number]), [["kept", 1], ["kept", 2], ["kept", 3], ["new", undefined]]);
         const states = ["waiting", "connecting", "waiting", "connecting", "open"];
         equal(seen.map(({ state }) => state), states);
         for (const { state, code, nextTryAtMs } of seen) {
@@ -797,12 +799,12 @@ export const scenarios = [
   },
 
   {
-    name: "each terminal code from a server ends it",
+    name: "each terminal code from a server closes the client",
     async run(context) {
       for (const code of TERMINAL) {
-        await talking(context, `close:${code},echo`, QUICK, async (client, name) => {
-          equal(await reach(client, "closed"), { state: "closed", nextTryAtMs: null, code, reason: "as told" });
-          equal(client.send("late"), false, "a message was taken");
+        await withClient(context, `close:${code},echo`, QUICK, async (client, name) => {
+          equal(await reachState(client, "closed"), { state: "closed", nextTryAtMs: null, code, reason: "requested" });
+          equal(client.send("late"), false, "a message was accepted");
           equal((await report(context, name, 0)).connections, 1, "connections");
         });
       }
@@ -810,13 +812,13 @@ export const scenarios = [
   },
 
   {
-    name: "each other code from a server means another try",
+    name: "each other code from a server leads to a retry",
     async run(context) {
       for (const code of RETRYABLE) {
-        await talking(context, `close:${code},echo`, QUICK, async (client, name) => {
-          const waiting = await reach(client, "waiting");
-          equal([waiting.code, waiting.reason], [code, "as told"]);
-          await reach(client, "open");
+        await withClient(context, `close:${code},echo`, QUICK, async (client, name) => {
+          const waiting = await reachState(client, "waiting");
+          equal([waiting.code, waiting.reason], [code, "requested"]);
+          await reachState(client, "open");
           equal((await report(context, name, 1)).connections, 2, "connections");
         });
       }
@@ -824,15 +826,15 @@ export const scenarios = [
   },
 
   {
-    name: "a connection that is cut off, early or late, is made again",
+    name: "an aborted connection is replaced",
     run: (context) =>
-      talking(context, "abort,echo", QUICK, async (client, name) => {
+      withClient(context, "abort,echo", QUICK, async (client, name) => {
         const seen = statuses(client);
         client.send("kept");
         while (seen.filter(({ state }) => state === "open").length < 2) await nextStatus(client);
         client.send("abort");
-        equal((await reach(client, "waiting")).code, 1006);
-        await reach(client, "open");
+        equal((await reachState(client, "waiting")).code, 1006);
+        await reachState(client, "open");
         client.send("hello");
         equal((await next(client, "echo")).type, "hello");
         equal((await report(context, name, 1)).connections, 3, "connections");
@@ -840,68 +842,68 @@ export const scenarios = [
   },
 
   {
-    name: "who was cut off says in its URL where it stood, and hears nothing twice",
+    name: "an aborted client sends its positions in the URL and receives nothing twice",
     run: (context) =>
-      talking(context, "echo,refuse,echo", QUICK, async (client, name) => {
+      withClient(context, "echo,refuse,echo", QUICK, async (client, name) => {
         /** @type {unknown[]} */
-        const heard = [];
-        client.on("said", (/** @type {any} */ { text }) => heard.push(text));
-        client.onRecovery((/** @type {any} */ { recovered }) => heard.push(recovered));
-        const order = (/** @type {string} */ type, /** @type {object} */ payload, /** @type {string} */ id) =>
+        const received = [];
+        client.on("entry", (/** @type {any} */ { text }) => received.push(text));
+        client.onRecovery((/** @type {any} */ { recovered }) => received.push(recovered));
+        const sendRaw = (/** @type {string} */ type, /** @type {object} */ payload, /** @type {string} */ id) =>
           client.send("raw", { text: JSON.stringify({ type, payload, id }) });
-        order("serverPosition", { connection: "first" }, "a:1");
-        order("said", { text: "one" }, "a:2");
-        order("said", { text: "other room" }, "b:7");
-        order("end", {}, "");
+        sendRaw("serverPosition", { connection: "first" }, "a:1");
+        sendRaw("entry", { text: "one" }, "a:2");
+        sendRaw("entry", { text: "other room" }, "b:7");
+        sendRaw("end", {}, "");
         await next(client, "end");
         client.send("abort");
-        await reach(client, "waiting");
-        await reach(client, "open");
-        order("said", { text: "one" }, "a:2");
-        order("said", { text: "two" }, "a:3");
-        order("serverPosition", { connection: "second", recovered: true }, "a:3");
-        order("said", { text: "two" }, "a:3");
-        order("said", { text: "three" }, "a:4");
-        order("serverPosition", { connection: "second", recovered: false }, "c:0");
-        order("end", {}, "");
+        await reachState(client, "waiting");
+        await reachState(client, "open");
+        sendRaw("entry", { text: "one" }, "a:2");
+        sendRaw("entry", { text: "two" }, "a:3");
+        sendRaw("serverPosition", { connection: "second", recovered: true }, "a:3");
+        sendRaw("entry", { text: "two" }, "a:3");
+        sendRaw("entry", { text: "three" }, "a:4");
+        sendRaw("serverPosition", { connection: "second", recovered: false }, "c:0");
+        sendRaw("end", {}, "");
         await next(client, "end");
-        equal(heard, ["one", "other room", "two", true, "three", false]);
+        equal(received, ["one", "other room", "two", true, "three", false]);
         const [first, ...later] = (await report(context, name, 1)).queries;
-        equal(first, "steps=echo,refuse,echo", "the first try says nothing");
+        equal(first, "steps=echo,refuse,echo", "the first attempt sends no position");
         equal(later.length, 2, "connections after the first");
         for (const query of later) {
-          const said = [...new URLSearchParams(query)].map((pair) => pair.join("="));
-          equal(said, ["steps=echo,refuse,echo", "since=a:2", "since=b:7", "connection=first"]);
+          const pairs = [...new URLSearchParams(query)].map((pair) => pair.join("="));
+          equal(pairs, ["steps=echo,refuse,echo", "since=a:2", "since=b:7", "connection=first"]);
         }
       }),
   },
 
   {
-    name: "a server that breaks the protocol is left and tried again",
+    name: "a protocol error of the server leads to a retry",
     run: (context) =>
-      talking(context, "garbage,echo", QUICK, async (client, name) => {
-        equal((await reach(client, "waiting")).code, 1006);
-        await reach(client, "open");
+      withClient(context, "garbage,echo", QUICK, async (client, name) => {
+        equal((await reachState(client, "waiting")).code, 1006);
+        await reachState(client, "open");
         equal((await report(context, name, 1)).connections, 2, "connections");
       }),
   },
 
   {
-    name: "a server that never answers is given up, and its socket too",
+    name: "an attempt without an answer times out and closes its socket",
     run: (context) =>
-      talking(context, "silent,echo", { ...QUICK, connectTimeoutMs: 300 }, async (client, name) => {
-        equal((await reach(client, "waiting")).code, 1006);
-        await reach(client, "open");
+      withClient(context, "silent,echo", { ...QUICK, connectTimeoutMs: 300 }, async (client, name) => {
+        equal((await reachState(client, "waiting")).code, 1006);
+        await reachState(client, "open");
         equal((await report(context, name, 1)).connections, 2, "connections");
       }),
   },
 
   {
-    name: "close() while connecting, while open and while waiting leaves no connection",
+    name: "close() while connecting, open or waiting leaves no connection",
     async run(context) {
       for (const [steps, state] of [["silent", "connecting"], ["echo", "open"], ["refuse", "waiting"]]) {
-        await talking(context, String(steps), NEVER_AGAIN, async (client, name) => {
-          await reach(client, String(state));
+        await withClient(context, String(steps), NEVER_AGAIN, async (client, name) => {
+          await reachState(client, String(state));
           const seen = statuses(client);
           client.close();
           equal(client.status, { state: "closed", nextTryAtMs: null, code: 1000, reason: "" });
@@ -915,28 +917,28 @@ export const scenarios = [
   {
     name: "retryNow() makes a new connection at once",
     run: (context) =>
-      talking(context, "close:1012,echo", NEVER_AGAIN, async (client) => {
-        await reach(client, "waiting");
+      withClient(context, "close:1012,echo", NEVER_AGAIN, async (client) => {
+        await reachState(client, "waiting");
         client.retryNow();
         equal(client.state, "connecting");
-        await reach(client, "open");
+        await reachState(client, "open");
       }),
   },
 
   {
-    name: "what is no message is reported and ignored",
+    name: "invalid messages are reported and ignored",
     run: (context) =>
-      talking(context, "echo", {}, async (client) => {
+      withClient(context, "echo", {}, async (client) => {
         const bad = ["", "{", "null", "1", "[]", '"text"', "{}", '{"type": 1}', '{"type": null, "payload": {}}'];
-        const heard = await complaints(async () => {
+        const received = await warnings(async () => {
           for (const text of bad) client.send("raw", { text });
           client.send("binary");
-          client.send("raw", { text: '{"type": "nobody listens", "payload": {}}' });
+          client.send("raw", { text: '{"type": "no listener", "payload": {}}' });
           client.send("raw", { text: '{"type": "constructor"}' });
           client.send("hello");
           equal((await next(client, "echo")).type, "hello");
         });
-        equal(heard.length, bad.length + 1, "complaints");
+        equal(received.length, bad.length + 1, "console messages");
         equal(client.state, "open");
       }),
   },
@@ -944,7 +946,7 @@ export const scenarios = [
   {
     name: "a missing payload is an empty one",
     run: (context) =>
-      talking(context, "echo", {}, async (client) => {
+      withClient(context, "echo", {}, async (client) => {
         for (const text of ['{"type": "a"}', '{"type": "a", "payload": null}']) {
           client.send("raw", { text });
           equal(await next(client, "a"), {}, text);
@@ -953,9 +955,9 @@ export const scenarios = [
   },
 
   {
-    name: "it answers the server's pings and says nothing by itself",
+    name: "it answers the server's pings and sends nothing on its own",
     run: (context) =>
-      talking(context, "echo", {}, async (client, name) => {
+      withClient(context, "echo", {}, async (client, name) => {
         client.send("ping");
         await next(client, "pong");
         equal((await report(context, name, 1)).received, [{ type: "ping", payload: {} }]);
@@ -963,24 +965,24 @@ export const scenarios = [
   },
 
   {
-    name: "a server that does not read makes send() refuse, and loses nothing that was taken",
+    name: "send() refuses while the server does not read, and accepted messages are not lost",
     run: (context) =>
-      talking(context, "deaf", { maxBufferedBytes: 100_000 }, async (client, name) => {
-        await reach(client, "open");
+      withClient(context, "paused", { maxBufferedBytes: 100_000 }, async (client, name) => {
+        await reachState(client, "open");
         const text = "x".repeat(60_000);
-        let taken = 0;
-        while (client.send("many", { number: taken, text })) {
-          taken += 1;
-          check(taken < 2_000, "it takes more and more");
+        let accepted = 0;
+        while (client.send("many", { number: accepted, text })) {
+          accepted += 1;
+          check(accepted < 2_000, "it accepts messages without a bound");
         }
-        const echoes = gather(client, "echo", taken);
-        await talking(context, "echo", {}, async (other) => {
+        const echoes = gather(client, "echo", accepted);
+        await withClient(context, "echo", {}, async (other) => {
           other.send("release", { name });
           other.send("hello");
           await next(other, "echo");
         });
-        equal((await echoes).map(({ payload }) => payload.number), Array.from({ length: taken }, (_, number) => number));
-        equal(client.send("again"), true, "it takes messages again");
+        equal((await echoes).map(({ payload }) => payload.number), Array.from({ length: accepted }, (_, number) => number));
+        equal(client.send("again"), true, "it accepts messages again");
         equal((await next(client, "echo")).type, "again");
       }),
   },
@@ -1001,12 +1003,12 @@ function nextStatus(client) {
 /** @type {Scenario[]} */
 export const serviceScenarios = [
   {
-    name: "a stranger is told so and not tried again; who has signed in talks",
+    name: "a client without a sign-in is refused permanently; a signed-in client can send and receive",
     async run({ realtime, service }) {
       check(service, "there is no service");
       if (!service) return;
-      const stranger = realtime.connect(service.url, QUICK);
-      const ended = await reach(stranger, "closed");
+      const unauthenticated = realtime.connect(service.url, QUICK);
+      const ended = await reachState(unauthenticated, "closed");
       equal([ended.code, ended.nextTryAtMs], [4401, null]);
 
       const client = realtime.connect(service.url, await service.signIn("Alice"));

@@ -1,4 +1,4 @@
-"""The browser client in Node: the scenarios that a browser runs too, and that Node ends by itself."""
+"""The scenarios of realtime.js in Node; tests/browser runs them in a browser."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .counterpart import counterpart
+from .scripted_server import scripted_server
 
 if TYPE_CHECKING:
     from ..conftest import Server
@@ -21,12 +21,12 @@ HERE = Path(__file__).parent
 CLIENT = next(HERE.parents[1].glob("src/*/web/realtime.js"))
 WAIT_SECONDS = 40.0
 
-# The first release with a WebSocket and with ES modules in files that are called `.js`.
+# The first release with a WebSocket and with ES modules in `.js` files.
 OLDEST_NODE = (20, 10)
 
 
 def run(command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in an environment without anything of ours; bounded."""
+    """Run a command with a minimal environment and a timeout."""
     environment = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
     return subprocess.run(
         command,
@@ -42,14 +42,14 @@ def run(command: list[str], **variables: str) -> subprocess.CompletedProcess[str
 
 @pytest.fixture(scope="module")
 def node() -> list[str]:
-    """This machine's Node, with the flags that its release needs."""
+    """The installed Node, with the flags that its release needs."""
     path = shutil.which("node")
     if path is None:
         pytest.skip("no node on PATH: install Node 22 or newer")
-    said = run([path, "--version"]).stdout.strip()
-    found = re.fullmatch(r"v(\d+)\.(\d+)\..+", said)
+    release = run([path, "--version"]).stdout.strip()
+    found = re.fullmatch(r"v(\d+)\.(\d+)\..+", release)
     if found is None or (version := (int(found[1]), int(found[2]))) < OLDEST_NODE:
-        pytest.skip(f"node is {said}: it has no WebSocket, install Node 22 or newer")
+        pytest.skip(f"node is {release}: it has no WebSocket, install Node 22 or newer")
     command = [path]
     if version < (22, 0):
         command.append("--experimental-websocket")
@@ -60,8 +60,8 @@ def node() -> list[str]:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """Where the counterpart is."""
-    with counterpart({}, "default-src 'none'") as address:
+    """The address of the scripted server."""
+    with scripted_server({}, "default-src 'none'") as address:
         yield address
 
 
@@ -71,7 +71,7 @@ def test_the_scenarios_pass_in_node(
     finished = run(
         [*node, "--test", "--test-reporter=tap", "realtime.test.js"],
         CLIENT=CLIENT.as_uri(),
-        COUNTERPART=address,
+        SERVER=address,
         SERVICE=server.url,
         ROOM=f"{server.ws_url}/{room}",
     )
@@ -82,7 +82,7 @@ def test_the_scenarios_pass_in_node(
 
 
 @pytest.mark.parametrize("way", ["connecting", "open", "waiting", "terminal"])
-def test_node_ends_by_itself_after_the_client(
+def test_node_exits_when_the_client_is_closed(
     node: list[str], address: str, way: str, room: str
 ) -> None:
     url = f"{address.replace('http:', 'ws:')}/ws/{room}"

@@ -1,20 +1,19 @@
-"""What the browser client's scenarios talk to: a WebSocket server that does as it is told.
+"""A scripted WebSocket server for the scenarios of realtime.js.
 
-A scenario connects to ``/ws/<name>?steps=refuse,close:1012,echo``: the first connection of this name
-is refused, the second is closed with 1012, the third and all later ones are answered. The steps:
+A scenario connects to ``/ws/<name>?steps=refuse,close:1012,echo``: the server refuses the first connection of
+this name, closes the second one with 1012, and runs ``echo`` on the third and all later ones. The steps:
 
-- ``echo``: the message comes back as the payload of an ``echo``, but these are orders:
-  ``close`` ``{"code", "reason"}``, ``abort``, ``raw`` ``{"text"}`` (sends this text), ``binary``,
-  ``ping`` (answers ``pong`` when the client has answered), ``release`` ``{"name"}`` (a ``deaf``
-  connection reads from now on), ``report`` ``{"name", "open"}`` (waits until so many connections of
-  that name are open, then answers with how many there were, the query of each one's URL, and all that
-  they have sent);
-- ``close:CODE``: closed right after it has opened; ``abort``: cut off then, without a word;
-- ``garbage``: sent what is no WebSocket frame;
-- ``deaf``: nothing is read until it is released;
-- ``refuse``: HTTP 503; ``silent``: never answered.
+- ``echo``: return each message as the payload of an ``echo``, except these commands: ``close``
+  ``{"code", "reason"}``, ``abort``, ``raw`` ``{"text"}`` (send this text), ``binary``, ``ping`` (send ``pong``
+  when the client has answered a ping), ``release`` ``{"name"}`` (resume a ``paused`` connection), ``report``
+  ``{"name", "open"}`` (wait until this number of connections of that name is open, then send the total number
+  of connections, the query of each URL, and all messages received);
+- ``close:CODE``: close after the handshake; ``abort``: abort the TCP connection after the handshake;
+- ``garbage``: send an invalid frame;
+- ``paused``: read nothing until released;
+- ``refuse``: answer with HTTP 503; ``silent``: never answer.
 
-It serves the scenarios and the client to a browser too, under the service's own policy.
+It also serves the scenarios and the client to a browser, under the service's own policy.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ START_SECONDS = 20.0
 PAGE = b"<!doctype html><html lang='en'><title>Scenarios</title></html>"
 
 
-class Name:
-    """All connections of one name."""
+class Connections:
+    """The connections of one name."""
 
     def __init__(self) -> None:
         self.queries: list[str] = []
@@ -49,27 +48,27 @@ class Name:
         self.changed = asyncio.Condition()
 
 
-class Counterpart:
-    """The server; it lives in one event loop."""
+class ScriptedServer:
+    """The server, for one event loop."""
 
     def __init__(self, files: Mapping[str, tuple[str, bytes]], policy: str) -> None:
         self.files = files
         self.policy = policy
-        self.names: defaultdict[str, Name] = defaultdict(Name)
+        self.names: defaultdict[str, Connections] = defaultdict(Connections)
         self.steps: dict[ServerConnection, str] = {}
         self.watchers: set[asyncio.Task[None]] = set()
 
     async def on_request(self, ws: ServerConnection, request: Request) -> Response | None:
-        """Serve a file, or do what comes before the handshake's answer."""
+        """Serve a file, or run the step's part before the handshake."""
         url = urlsplit(request.path)
         if not url.path.startswith("/ws/"):
             return self.file(url.path)
-        name = self.names[url.path]
+        connections = self.names[url.path]
         steps = parse_qs(url.query).get("steps", ["echo"])[0].split(",")
-        step = self.steps[ws] = steps[min(len(name.queries), len(steps) - 1)]
-        name.queries.append(url.query)
-        name.open += 1
-        watcher = asyncio.create_task(self.watch(ws, name))
+        step = self.steps[ws] = steps[min(len(connections.queries), len(steps) - 1)]
+        connections.queries.append(url.query)
+        connections.open += 1
+        watcher = asyncio.create_task(self.watch(ws, connections))
         self.watchers.add(watcher)
         watcher.add_done_callback(self.watchers.discard)
         if step == "silent":
@@ -85,62 +84,62 @@ class Counterpart:
         headers["Connection"] = "close"
         return Response(200 if path in self.files else 404, "", headers, body)
 
-    async def watch(self, ws: ServerConnection, name: Name) -> None:
-        """Count a connection until its last byte."""
+    async def watch(self, ws: ServerConnection, connections: Connections) -> None:
+        """Count a connection until it is closed."""
         await ws.wait_closed()
         del self.steps[ws]
-        async with name.changed:
-            name.open -= 1
-            name.changed.notify_all()
+        async with connections.changed:
+            connections.open -= 1
+            connections.changed.notify_all()
 
     async def on_connection(self, ws: ServerConnection) -> None:
-        """Do what comes after the handshake."""
+        """Run the step's part after the handshake."""
         assert ws.request is not None
-        name = self.names[urlsplit(ws.request.path).path]
+        connections = self.names[urlsplit(ws.request.path).path]
         step, _, code = self.steps[ws].partition(":")
         if step == "close":
-            await ws.close(int(code), "as told")
+            await ws.close(int(code), "requested")
             return
         if step == "abort":
             ws.transport.abort()
             return
         if step == "garbage":
-            ws.transport.write(b"\xff\x00")  # a whole frame, of no kind that there is
-        if step == "deaf":
+            ws.transport.write(b"\xff\x00")  # A complete frame with a reserved opcode.
+        if step == "paused":
             ws.transport.pause_reading()
-            await name.released.wait()
+            await connections.released.wait()
             ws.transport.resume_reading()
         try:
             async for text in ws:
                 message = json.loads(text)
-                name.received.append(message)
+                connections.received.append(message)
                 await self.answer(ws, message["type"], message["payload"], message)
         except ConnectionClosed:
-            pass  # Cut off by either side.
+            pass  # Aborted by either side.
 
-    async def answer(self, ws: ServerConnection, order: str, payload: Any, message: Any) -> None:
-        """Follow an order, or send the message back."""
-        if order == "close":
+    async def answer(self, ws: ServerConnection, command: str, payload: Any, message: Any) -> None:
+        """Run a command, or echo the message."""
+        if command == "close":
             await ws.close(payload["code"], payload["reason"])
-        elif order == "abort":
+        elif command == "abort":
             ws.transport.abort()
-        elif order == "raw":
+        elif command == "raw":
             await ws.send(payload["text"])
-        elif order == "binary":
+        elif command == "binary":
             await ws.send(b"\x00{}")
-        elif order == "ping":
+        elif command == "ping":
             await (await ws.ping())
             await ws.send('{"type": "pong"}')
-        elif order == "release":
+        elif command == "release":
             self.names[payload["name"]].released.set()
-        elif order == "report":
-            name = self.names[payload["name"]]
-            async with name.changed:
-                await name.changed.wait_for(lambda: name.open == payload["open"])
+        elif command == "report":
+            connections = self.names[payload["name"]]
+            async with connections.changed:
+                await connections.changed.wait_for(lambda: connections.open == payload["open"])
             report = {
-                "connections": len(name.queries),
-                "queries": name.queries,
-                "received": name.received,
+                "connections": len(connections.queries),
+                "queries": connections.queries,
+                "received": connections.received,
             }
             await ws.send(json.dumps({"type": "report", "payload": report}))
         else:
@@ -148,12 +147,12 @@ class Counterpart:
 
 
 @contextmanager
-def counterpart(scripts: Mapping[str, Path], policy: str) -> Iterator[str]:
-    """Serve in a thread of its own: gives the address, such as ``http://127.0.0.1:1234``.
+def scripted_server(scripts: Mapping[str, Path], policy: str) -> Iterator[str]:
+    """Run the server in a thread and return its address, such as ``http://127.0.0.1:1234``.
 
     Args:
-        scripts: What is served besides an empty page at ``/``: path to file.
-        policy: The Content-Security-Policy of all that is served.
+        scripts: Files to serve by path, besides an empty page at ``/``.
+        policy: The Content-Security-Policy of all responses.
     """
     files = {path: ("text/javascript", file.read_bytes()) for path, file in scripts.items()}
     files["/"] = ("text/html", PAGE)
@@ -164,8 +163,8 @@ def counterpart(scripts: Mapping[str, Path], policy: str) -> Iterator[str]:
 
     async def run() -> None:
         nonlocal port
-        server = Counterpart(files, policy)
-        # NOTE: a silent handshake and a deaf connection end here, with the server, at the latest.
+        server = ScriptedServer(files, policy)
+        # NOTE: silent handshakes and paused connections end with the server at the latest.
         async with serve(
             server.on_connection,
             "127.0.0.1",
@@ -178,18 +177,18 @@ def counterpart(scripts: Mapping[str, Path], policy: str) -> Iterator[str]:
             port = next(iter(listening.sockets)).getsockname()[1]
             started.set()
             await stopping.wait()
-            for name in server.names.values():
-                name.released.set()
+            for connections in server.names.values():
+                connections.released.set()
             for ws in list(server.steps):
                 ws.transport.abort()
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(run()), daemon=True)
     thread.start()
     try:
-        assert started.wait(START_SECONDS), "the counterpart does not start"
+        assert started.wait(START_SECONDS), "the server has not started"
         yield f"http://127.0.0.1:{port}"
     finally:
         loop.call_soon_threadsafe(stopping.set)
         thread.join(START_SECONDS)
-        assert not thread.is_alive(), "the counterpart does not stop"
+        assert not thread.is_alive(), "the server has not stopped"
         loop.close()
