@@ -137,8 +137,8 @@ def test_a_gap_in_the_history_is_reported(
 def test_pages_reconnect_after_the_service_has_lost_its_history(
     new_user: NewUser, serve: Callable[..., Server], room: str
 ) -> None:
-    with running_valkey() as engine:
-        server = serve(APP_BACKEND_URL=engine.url, APP_PRESENCE_GRACE_SECONDS=LONG_GRACE_SECONDS)
+    with running_valkey() as valkey:
+        server = serve(APP_BACKEND_URL=valkey.url, APP_PRESENCE_GRACE_SECONDS=LONG_GRACE_SECONDS)
         alice, bob = new_user("Alice", at=server), new_user("Bob", at=server)
         send_message(alice, "before")
         for page in (alice, bob):
@@ -146,7 +146,7 @@ def test_pages_reconnect_after_the_service_has_lost_its_history(
             # Each page waits for a random time: here a tenth of the maximum.
             page.evaluate("() => { Math.random = () => 0.1; }")
         with alice.expect_websocket() as of_alice, bob.expect_websocket() as of_bob:
-            engine.restart()  # Without persistence.
+            valkey.restart()  # Without persistence.
         for connection in (of_alice, of_bob):
             assert "since=" in connection.value.url
         for page in (alice, bob):
@@ -162,11 +162,11 @@ def test_pages_reconnect_after_the_service_has_lost_its_history(
 def test_redundant_presence_events_are_ignored(
     new_user: NewUser, serve: Callable[..., Server], room: str
 ) -> None:
-    with running_valkey() as engine:
-        server = serve(APP_BACKEND_URL=engine.url)
+    with running_valkey() as valkey:
+        server = serve(APP_BACKEND_URL=valkey.url)
         alice = new_user("Alice", at=server)
         publish_from_outside(
-            engine.url,
+            valkey.url,
             room,
             messages.ServerUserJoined(user="Zoe"),
             messages.ServerUserJoined(user="Zoe"),
@@ -205,13 +205,13 @@ def test_a_user_who_left_rejoins_after_reconnecting(
 def test_a_disconnected_user_who_connects_again_sees_a_gap_notice(
     new_user: NewUser, serve: Callable[..., Server], room: str
 ) -> None:
-    with running_valkey() as engine:
-        server = serve(APP_BACKEND_URL=engine.url)
+    with running_valkey() as valkey:
+        server = serve(APP_BACKEND_URL=valkey.url)
         alice = new_user("Alice", at=server)
         send_message(alice, "before")
         expect_messages(alice, "before")
         with ThreadPoolExecutor() as threads:  # This thread runs Playwright's event loop.
-            threads.submit(disconnect_from_outside, engine.url, "Alice").result(WAIT_SECONDS)
+            threads.submit(disconnect_from_outside, valkey.url, "Alice").result(WAIT_SECONDS)
         alice.get_by_role("button", name="Connect again").click()
         expect_connected(alice)
         expect_notes(

@@ -130,10 +130,10 @@ def test_messages_published_during_a_restart_are_shown_once(
     room: str,
 ) -> None:
     page_errors.allow(r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: ")
-    with running_valkey() as engine:
+    with running_valkey() as valkey:
         variables = {
             "APP_PORT": str(port),
-            "APP_BACKEND_URL": engine.url,
+            "APP_BACKEND_URL": valkey.url,
             "APP_PRESENCE_HEARTBEAT_SECONDS": "1",
         }
         server = serve(**variables)
@@ -143,7 +143,7 @@ def test_messages_published_during_a_restart_are_shown_once(
         note_count = notes(alice).count()
         stop_service(server, signal.SIGKILL)
         missed = [messages.ServerNewMessage(user="Zoe", text=text) for text in ("one", "two")]
-        publish_from_outside(engine.url, room, *missed)
+        publish_from_outside(valkey.url, room, *missed)
         for page in (alice, bob):
             expect_waiting(page)
         serve(**variables)

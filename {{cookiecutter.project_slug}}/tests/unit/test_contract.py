@@ -13,6 +13,8 @@ import msgspec
 import pytest
 import yaml
 
+from falcon_pachinko.handlers import HandlerTable
+
 import {{ cookiecutter.package_name }}.resources.{{ cookiecutter.__resource_module }} as chat
 from {{ cookiecutter.package_name }} import contract, contract_files, messages
 from {{ cookiecutter.package_name }}.app import create_app

@@ -144,11 +144,11 @@ export interface SendMessage {
 }
 
 export interface ServerError {
-  /** A word for programs: `unknownMessage`, `invalidPayload`, `tooManyMessages`, or one of a handler's own. */
+  /** An identifier for programs: `unknownMessage`, `invalidPayload`, `tooManyMessages`, or one of the application's own. */
   code: string;
-  /** A sentence for people. */
+  /** A sentence for the user. */
   error: string;
-  /** Where in the payload, if it is about one place. */
+  /** The path of the invalid value in the payload, if there is one. */
   field?: string;
 }
 
@@ -159,9 +159,9 @@ export interface ServerNewMessage {
 }
 
 export interface ServerPosition {
-  /** Names this connection. A client that comes back gives it as `connection` in the URL's query, so that it is not given what it said to the others. */
+  /** The id of this connection. A reconnecting client passes it as `connection` in the URL's query, so that messages which excluded it are not sent to it again. */
   connection: string;
-  /** Whether all that was missed has been sent before this. Where it is `false`, nothing of it has: fetch the state anew. It is left out on a first visit. */
+  /** Whether all missed messages have been sent before this one. If it is `false`, none has been sent: fetch the state again. Absent on a first visit. */
   recovered?: boolean;
 }
 
@@ -210,8 +210,6 @@ export type ClientMessages = {{ cookiecutter.resource_name }}ClientMessages;
 
 /** `{{ cookiecutter.websocket_path }}/{room_name}` */
 export interface {{ cookiecutter.resource_name }}ServerMessages {
-  /** Where a room with history stands, told to who joins it, and where messages may be missing. */
-  serverPosition: ServerPosition;
   /** A message from the service to one user, such as a welcome. */
   serverSystemMessage: ServerSystemMessage;
   /** The users in the room, sent to each joining client. */
@@ -226,7 +224,9 @@ export interface {{ cookiecutter.resource_name }}ServerMessages {
   serverUserTyping: ServerUserTyping;
   /** An announcement from the service to all rooms. */
   serverSystemAnnouncement: ServerSystemAnnouncement;
-  /** The answer to one message of this client that could not be used; the connection lives on. */
+  /** The position of a room with history, sent after a join and wherever messages may be missing. */
+  serverPosition: ServerPosition;
+  /** The reply to a message of this client that could not be handled; the connection stays open. */
   serverError: ServerError;
 }
 
