@@ -14,14 +14,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import falcon_pachinko
 import pytest
+
+import falcon_pachinko
 from falcon_pachinko.backends.base import Timing
 from falcon_pachinko.limits import DEFAULT_LIMITS
 from falcon_pachinko.testing import Closed, Running, run
 from falcon_pachinko.uvicorn import PushProtocol
-
-from tests.framework.support.redis_servers import running_engine
+from tests.framework.support.redis_servers import running_redis
 
 GUIDE = Path("{{cookiecutter.project_slug}}/docs/framework")
 SOURCES = Path(falcon_pachinko.__file__).parents[1]
@@ -326,7 +326,7 @@ def test_a_script_publishes_over_redis(
             assert (await alice.receive())["payload"] == {"text": "The build is green."}
 
     in_process(load("many-processes").app, chat)
-    with running_engine() as engine:
+    with running_redis() as engine:
         monkeypatch.setenv("BACKEND_URL", engine.url)
         in_process(load("many-processes").app, chat)
         in_process(load("many-processes").app, publish)
