@@ -47,19 +47,19 @@ def test_calculation_uses_the_figures_of_the_documents(
         (operations, r"an idle connection \| ([\d.]+) KiB", MEASURED.connection_kib),
         (document, r"hands a message to Redis \|[^|]+\| ([\d.]+) µs", MEASURED.publish_us),
         (document, r"takes a message from Redis \|[^|]+\| ([\d.]+) µs", MEASURED.arrival_us),
-        (document, r"publishes a message \|[^|]+\| ([\d.]+) µs", MEASURED.engine_publish_us),
-        (document, r"message goes to \|[^|]+\| ([\d.]+) µs", MEASURED.engine_copy_us),
+        (document, r"publishes a message \|[^|]+\| ([\d.]+) µs", MEASURED.redis_publish_us),
+        (document, r"message goes to \|[^|]+\| ([\d.]+) µs", MEASURED.redis_copy_us),
         (document, r"in an empty room \| ([\d,]+) µs", MEASURED.join_us),
-        (document, r"in an empty room \|[^|]+\| ([\d,]+) µs", MEASURED.engine_join_us),
+        (document, r"in an empty room \|[^|]+\| ([\d,]+) µs", MEASURED.redis_join_us),
         (document, r"each user who is there \| ([\d.]+) µs", MEASURED.join_member_us),
-        (document, r"each user who is there \|[^|]+\| ([\d.]+) µs", MEASURED.engine_join_member_us),
+        (document, r"each user who is there \|[^|]+\| ([\d.]+) µs", MEASURED.redis_join_member_us),
         (document, r"hands a message to Redis \| ([\d.]+) µs", ALONE.publish_us),
         (document, r"takes a message from Redis \| ([\d.]+) µs", ALONE.arrival_us),
-        (document, r"publishes a message \| ([\d.]+) µs", ALONE.engine_publish_us),
-        (document, r"message goes to \| ([\d.]+) µs", ALONE.engine_copy_us),
-        (document, r"a room \| ([\d.]+) bytes", MEASURED.engine_room_bytes),
-        (document, r"a user in it \| ([\d.]+) bytes", MEASURED.engine_member_bytes),
-        (document, r"a message that it keeps \| ([\d.]+) bytes", MEASURED.engine_message_bytes),
+        (document, r"publishes a message \| ([\d.]+) µs", ALONE.redis_publish_us),
+        (document, r"message goes to \| ([\d.]+) µs", ALONE.redis_copy_us),
+        (document, r"a room \| ([\d.]+) bytes", MEASURED.redis_room_bytes),
+        (document, r"a user in it \| ([\d.]+) bytes", MEASURED.redis_member_bytes),
+        (document, r"a message that it keeps \| ([\d.]+) bytes", MEASURED.redis_message_bytes),
     ):
         assert number(pattern, text) == figure, pattern
 
@@ -68,12 +68,12 @@ def test_document_states_the_assumptions_and_results(document: str, root: Path) 
     document = " ".join(document.split())
     backend = root / "{{cookiecutter.project_slug}}/src/falcon_pachinko/backends/redis"
     source = "".join(path.read_text("utf-8") for path in backend.rglob("*.py"))
-    assert f"CATCH_UP_MESSAGES = {ASSUMED.kept_messages}\n" in source
+    assert f"MIN_STREAM_MESSAGES = {ASSUMED.kept_messages}\n" in source
     assert f"the last {ASSUMED.kept_messages} messages" in document
     assert f"a million take {plan(LOADS[2]).nodes} nodes about" in document
     assert f"used to {ASSUMED.busy:.0%}".replace("%", " %") in document
     assert f"one core and {ASSUMED.node_gib:.0f} GiB" in document
-    assert f"a Redis server has {ASSUMED.engine_gib:.0f} GiB" in document
+    assert f"a Redis server has {ASSUMED.redis_gib:.0f} GiB" in document
     assert f"stays for {ASSUMED.visit_minutes:.0f} minutes" in document
 
 
@@ -90,8 +90,8 @@ def test_plan_is_sufficient_and_not_oversized(load: Load) -> None:
     found = plan(load)
     needed = needed_nodes(found)
     assert needed <= found.nodes < needed + 2
-    assert found.engine_cores <= found.engines * ASSUMED.busy
-    assert found.engine_gib <= found.engines * ASSUMED.engine_gib
+    assert found.redis_cores <= found.redis_servers * ASSUMED.busy
+    assert found.redis_gib <= found.redis_servers * ASSUMED.redis_gib
     assert 1 <= found.nodes_of_each_message <= found.nodes
 
 
@@ -110,12 +110,12 @@ def test_higher_load_or_cost_needs_more_capacity() -> None:
     ):
         found = plan(more)
         assert found.nodes >= base.nodes
-        assert found.engine_cores >= base.engine_cores
+        assert found.redis_cores >= base.redis_cores
         assert found.client_gbit > base.client_gbit
     for field, cost in MEASURED._asdict().items():
         dearer = plan(load, MEASURED._replace(**{field: cost * 100}))
-        grown = (dearer.nodes, dearer.engine_cores, dearer.engine_gib)
-        assert grown > (base.nodes, base.engine_cores, base.engine_gib), f"{field} has no effect"
+        grown = (dearer.nodes, dearer.redis_cores, dearer.redis_gib)
+        assert grown > (base.nodes, base.redis_cores, base.redis_gib), f"{field} has no effect"
 
 
 def test_every_assumption_affects_the_plan() -> None:
