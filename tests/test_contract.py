@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -148,7 +149,7 @@ def test_the_document_of_a_project_conforms_to_the_official_schema(
 
 
 # Settings that determine the server of the document, as JSON.
-SERVERS = (
+SERVERS: tuple[dict[str, Any], ...] = (
     {},
     {"host": "0.0.0.0", "port": 80},
     {"host": "::1"},

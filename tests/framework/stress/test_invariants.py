@@ -269,7 +269,7 @@ def test_an_accepted_message_must_arrive_and_each_request_needs_a_reply() -> Non
 
 
 @pytest.mark.parametrize(
-    "told",
+    "reported",
     [
         {0: {}},
         {0: {ROOM: ["Alice", "Bob"]}},
