@@ -45,8 +45,8 @@ async def connected() -> AsyncIterator[Peer]:
     peer = Peer()
     server = await asyncio.start_server(peer.handle, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    # NOTE: without client information redis-py sends no command while it connects.
-    opened = Connection(host="127.0.0.1", port=port, protocol=2, lib_name=None, lib_version=None)
+    # NOTE: without driver information redis-py sends no command while it connects.
+    opened = Connection(host="127.0.0.1", port=port, protocol=2, driver_info=None)
     await opened.connect()  # type: ignore[no-untyped-call]
     peer.connection = RespConnection(opened, peer.replies.append, peer.losses.append)
     await wait_until(lambda: hasattr(peer, "writer"))
