@@ -138,7 +138,7 @@ def test_shutdown_calls_on_disconnect_for_a_thousand_connections(
     tmp_path: Path, push: bool, many_open_files: None
 ) -> None:
     count, busy, grace_seconds = 1000, 100, 30
-    options = {"grace_seconds": grace_seconds, "goodbye_seconds": 0.2, "work_seconds": 0.5}
+    options = {"grace_seconds": grace_seconds, "disconnect_seconds": 0.2, "work_seconds": 0.5}
     with running(tmp_path, push=push, **options) as service, ExitStack() as stack:
         clients = [Client(service.port, f"/{number}") for number in range(count)]
         for client in clients:
@@ -167,7 +167,7 @@ def test_shutdown_calls_on_disconnect_for_a_thousand_connections(
 @pytest.mark.parametrize("push", [True, False], ids=["push", "portable"])
 def test_on_disconnect_may_outlast_the_grace_period(tmp_path: Path, push: bool) -> None:
     """At its end uvicorn cancels running handlers; ``on_disconnect`` has its own timeout."""
-    options = {"grace_seconds": 1, "goodbye_seconds": 1.5, "work_seconds": WAIT_SECONDS}
+    options = {"grace_seconds": 1, "disconnect_seconds": 1.5, "work_seconds": WAIT_SECONDS}
     with running(tmp_path, push=push, **options) as service, ExitStack() as stack:
         clients = [Client(service.port, f"/{number}") for number in range(20)]
         for client in clients:

@@ -30,7 +30,7 @@ from falcon_pachinko.backends.base import Timing
 from falcon_pachinko.backends.memory import MemoryBackend
 from falcon_pachinko.uvicorn import PushProtocol
 
-from ..support.wires import PortableWire, PushWire, SteppedLoop, Wire
+from ..support.virtual_transport import PortableClient, PushClient, SteppedLoop, VirtualClient
 
 HOPS = 100_000
 HOPS_PER_MESSAGE = 1_000
@@ -107,16 +107,16 @@ class Site:
         )
         self.config.load()
 
-    async def come(self, name: str) -> Wire:
+    async def come(self, name: str) -> VirtualClient:
         """Connect a client, and wait for the handshake response."""
-        wire: Wire
+        client: VirtualClient
         if self.way == "push":
-            wire = PushWire(self.app, f"/{name}", lambda: None, config=self.config)
+            client = PushClient(self.app, f"/{name}", lambda: None, config=self.config)
         else:
-            wire = PortableWire(self.app, f"/{name}", lambda: None)
-        wire.connect()
-        await self.loop.settle()
-        return wire
+            client = PortableClient(self.app, f"/{name}", lambda: None)
+        client.connect()
+        await self.loop.run_until_idle()
+        return client
 
     async def count(self) -> Count:
         """Count after all timers of closed connections have expired."""
@@ -179,32 +179,32 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
 
 def test_joining_and_leaving_rooms_leaks_nothing(site: Site) -> None:
     async def hop(number: int) -> None:
-        wire.say(json.dumps({"type": "hop", "payload": {"number": number}}))
-        await site.loop.settle()
-        hops.update(wire.received)
-        wire.received.clear()
+        client.send_texts(json.dumps({"type": "hop", "payload": {"number": number}}))
+        await site.loop.run_until_idle()
+        hops.update(client.received)
+        client.received.clear()
 
     hops: Counter[str] = Counter()
-    wire = site.loop.run_until_complete(site.come("Alice"))
+    client = site.loop.run_until_complete(site.come("Alice"))
     site.check(hop, HOPS // HOPS_PER_MESSAGE)
     assert hops["here"] == 11 * HOPS // 1000
 
 
 def test_connecting_and_disconnecting_leaks_nothing(site: Site) -> None:
-    ends: list[tuple[str, Callable[[Wire], object]]] = [
-        ("Bob", lambda wire: wire.close(1000)),
-        ("Bob", lambda wire: wire.vanish()),
-        ("Bob", lambda wire: wire.say('{"type": "leave"}')),
-        ("Bob", lambda wire: wire.task.cancel()),
-        ("unwelcome", lambda wire: None),
+    ends: list[tuple[str, Callable[[VirtualClient], object]]] = [
+        ("Bob", lambda client: client.close(1000)),
+        ("Bob", lambda client: client.vanish()),
+        ("Bob", lambda client: client.send_texts('{"type": "leave"}')),
+        ("Bob", lambda client: client.task.cancel()),
+        ("unwelcome", lambda client: None),
     ]
 
     async def visit(number: int) -> None:
         name, end = ends[number % len(ends)]
-        wire = await site.come(name)
-        end(wire)
-        await site.loop.settle()
-        assert wire.task.done()
+        client = await site.come(name)
+        end(client)
+        await site.loop.run_until_idle()
+        assert client.task.done()
         heard.update(host.received)
         host.received.clear()
 

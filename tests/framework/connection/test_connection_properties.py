@@ -33,7 +33,7 @@ from falcon_pachinko import (
 from falcon_pachinko.rooms.registry import ConnectionRegistry
 from falcon_pachinko.uvicorn import PushProtocol
 
-from ..support.wires import PortableWire, PushWire, SteppedLoop, Wire
+from ..support.virtual_transport import PortableClient, PushClient, SteppedLoop, VirtualClient
 
 LIMITS = Limits(
     on_connect_seconds=10,
@@ -75,7 +75,7 @@ class Plan:
         announces: The rooms to which it broadcasts, and whether it excludes itself.
         waits: Whether it waits for an event before its decision.
         decision: ``accept``, ``refuse``, ``crash`` or ``reject``.
-        goodbye_seconds: The duration of ``on_disconnect``.
+        disconnect_seconds: The duration of ``on_disconnect``.
     """
 
     joins: list[str]
@@ -83,7 +83,7 @@ class Plan:
     announces: list[tuple[str, bool]]
     waits: bool
     decision: str
-    goodbye_seconds: float
+    disconnect_seconds: float
 
 
 class Peer:
@@ -100,7 +100,7 @@ class Peer:
         handled: The same numbers in the order of the handlers.
     """
 
-    wire: Wire
+    client: VirtualClient
     ws: Connection | None = None
     decided = False
     opened = False
@@ -133,18 +133,18 @@ class Peer:
         self.handled: list[int] = []
 
     def __repr__(self) -> str:
-        return f"<{self.name} on {type(self.wire).__name__} after {self.causes}>"
+        return f"<{self.name} on {type(self.client).__name__} after {self.causes}>"
 
     @property
     def waiting(self) -> int:
         """The number of messages that are pending inside the application."""
-        return len(self.expected) - len(self.wire.received) - self.wire.in_flight
+        return len(self.expected) - len(self.client.received) - self.client.in_flight
 
     @property
     def over(self) -> bool:
         """Whether the framework has released it, once the loop is idle."""
         refused = self.decided and not self.opened
-        return self.goodbye_ended is not None or refused or self.wire.task.done()
+        return self.goodbye_ended is not None or refused or self.client.task.done()
 
     def hear(self, text: str) -> None:
         """Record a message that is sent to it."""
@@ -280,7 +280,7 @@ class Obeying(WebSocketResource):
                 text = self.world.say(room, peer)
                 await self.broadcast_to_room(room, text, exclude_self=True)
         try:
-            await asyncio.sleep(peer.plan.goodbye_seconds)
+            await asyncio.sleep(peer.plan.disconnect_seconds)
         finally:
             peer.goodbye_ended = self.world.loop.time()
             if peer.certain is None:
@@ -404,7 +404,7 @@ PLANS = st.builds(
     announces=st.lists(st.tuples(st.sampled_from(ROOMS), st.booleans()), max_size=1),
     waits=st.sampled_from([False, False, True]),
     decision=st.sampled_from(["accept"] * 5 + ["refuse", "crash", "reject"]),
-    goodbye_seconds=st.sampled_from([0.0, 0.0, 0.0, 3.0, 20.0]),
+    disconnect_seconds=st.sampled_from([0.0, 0.0, 0.0, 3.0, 20.0]),
 )
 KINDS = ["join", "leave", "say", "say", "say", "echo", "echo", "nap"]
 ENDING_KINDS = ["close", "close", "kick", "reject", "crash"]
@@ -425,9 +425,9 @@ TURNS = st.sampled_from([None, None, None, 0, 1, 2, 3, 5])
 
 def ending_by_clients(machine: Connections) -> None:
     for peer in machine.present():
-        if not peer.wire.gone:
+        if not peer.client.gone:
             peer.causes.append(("the client closed", 1000))
-            machine.perform(functools.partial(peer.wire.close, 1000), 0)
+            machine.perform(functools.partial(peer.client.close, 1000), 0)
 
 
 def ending_by_server(machine: Connections) -> None:
@@ -480,12 +480,12 @@ class Connections(RuleBasedStateMachine):
 
         registry.add = record_and_add  # type: ignore[method-assign]
 
-    def make_wire(self, peer: Peer, extra: int) -> Wire:
+    def make_client(self, peer: Peer, extra: int) -> VirtualClient:
         raise NotImplementedError
 
     def present(self) -> list[Peer]:
         """Return the connections with a running task."""
-        return [peer for peer in self.world.peers.values() if not peer.wire.task.done()]
+        return [peer for peer in self.world.peers.values() if not peer.client.task.done()]
 
     def open_ones(self) -> list[Peer]:
         """Return the connections that are open according to the model."""
@@ -503,7 +503,7 @@ class Connections(RuleBasedStateMachine):
             if isinstance(result, Coroutine):
                 await result
             if turns is None:
-                await self.loop.settle()
+                await self.loop.run_until_idle()
                 self.world.catch_up()
                 self.forget()
                 await self.check()
@@ -534,8 +534,8 @@ class Connections(RuleBasedStateMachine):
         """Connect a client; it may wait in ``on_connect`` while a room receives messages."""
         peer = Peer(f"peer{len(self.world.peers)}", user, plan)
         self.world.peers[peer.name] = peer
-        peer.wire = self.make_wire(peer, extra)
-        self.perform(peer.wire.connect, turns)
+        peer.client = self.make_client(peer, extra)
+        self.perform(peer.client.connect, turns)
         if plan.waits:
             self.tell_room((*plan.joins, ROOMS[0])[0], hears, turns)
             if then == "vanishes":
@@ -570,7 +570,7 @@ class Connections(RuleBasedStateMachine):
             peer.sent.append(number)
             payload = Order(number, room, exclude_self, count, other.name, seconds)
             texts.append(json.dumps({"type": kind, "payload": msgspec.to_builtins(payload)}))
-        self.perform(lambda: peer.wire.say(*texts), turns)
+        self.perform(lambda: peer.client.send_texts(*texts), turns)
 
     @precondition(somebody_is_open)
     @rule(peer=OPEN, orders=ORDERS, other=PRESENT)
@@ -613,9 +613,9 @@ class Connections(RuleBasedStateMachine):
     @precondition(somebody_is_open)
     @rule(peer=OPEN, turns=TURNS)
     def stall(self, peer: Peer, turns: int | None) -> None:
-        if peer.opened and not peer.wire.gone:
+        if peer.opened and not peer.client.gone:
             peer.ever_stalled = True
-            self.perform(peer.wire.stall, turns)
+            self.perform(peer.client.stall, turns)
 
     @precondition(somebody_is_open)
     @rule(peer=OPEN, beyond=st.integers(0, 1), resumes=st.booleans())
@@ -630,7 +630,7 @@ class Connections(RuleBasedStateMachine):
         self.tell(peer, LIMITS.outbox_messages - peer.waiting + beyond)
         assert peer.ws.closed is (beyond == 1), peer
         if resumes:
-            self.perform(peer.wire.resume, None)
+            self.perform(peer.client.resume, None)
 
     @precondition(somebody_is_open)
     @rule(peer=OPEN, seconds=st.sampled_from([59.0, 61.0, None]))
@@ -659,22 +659,22 @@ class Connections(RuleBasedStateMachine):
     @precondition(somebody_is_there)
     @rule(peer=PRESENT, turns=TURNS)
     def resume(self, peer: Peer, turns: int | None) -> None:
-        if peer.wire.stalled:
-            self.perform(peer.wire.resume, turns)
+        if peer.client.stalled:
+            self.perform(peer.client.resume, turns)
 
     @precondition(somebody_is_open)
     @rule(peer=OPEN, code=st.sampled_from([1000, 1001, 4999]), turns=TURNS)
     def client_closes(self, peer: Peer, code: int, turns: int | None) -> None:
-        if peer.wire.opened and not peer.wire.gone:
+        if peer.client.opened and not peer.client.gone:
             peer.causes.append(("the client closed", code))
-            self.perform(lambda: peer.wire.close(code), turns)
+            self.perform(lambda: peer.client.close(code), turns)
 
     @precondition(somebody_is_there)
     @rule(peer=PRESENT, turns=TURNS)
     def client_vanishes(self, peer: Peer, turns: int | None) -> None:
-        if not peer.wire.gone:
+        if not peer.client.gone:
             peer.causes.append(("the client vanished", 0))
-            self.perform(peer.wire.vanish, turns)
+            self.perform(peer.client.vanish, turns)
 
     @precondition(somebody_is_there)
     @rule(peer=PRESENT, turns=TURNS)
@@ -682,7 +682,7 @@ class Connections(RuleBasedStateMachine):
         cause = ("the task was cancelled", CANCELLED)
         if peer.causes.count(cause) < 2:
             peer.causes.append(cause)
-            self.perform(peer.wire.task.cancel, turns)
+            self.perform(peer.client.task.cancel, turns)
 
     @precondition(somebody_is_open)
     @rule(seconds=st.sampled_from([0.5, 6.0, 11.0, 61.0]))
@@ -714,11 +714,11 @@ class Connections(RuleBasedStateMachine):
 
     def check_peer(self, peer: Peer) -> None:
         """Check one connection's invariants in an idle loop."""
-        wire = peer.wire
-        assert wire.breaches == [], peer
+        client = peer.client
+        assert client.violations == [], peer
         if peer.overflown and not peer.opened and not peer.causes:
             peer.causes.append(("overflow in on_connect", 0))
-        peer.gone_early = wire.gone and not peer.opened
+        peer.gone_early = client.gone and not peer.opened
         if peer.busy_since is not None:
             assert "the client vanished" not in dict(peer.causes), peer
             assert self.loop.time() <= peer.busy_since + LIMITS.stall_seconds, peer
@@ -730,21 +730,21 @@ class Connections(RuleBasedStateMachine):
         may_open = peer.plan.decision == "accept" and not peer.causes
         assert peer.opened or not (may_open and peer.go_on.is_set()), peer
         assert peer.handled == peer.sent[: len(peer.handled)], peer
-        assert wire.received == peer.expected[: len(wire.received)], peer
+        assert client.received == peer.expected[: len(client.received)], peer
         assert len(peer.goodbyes) <= peer.opened, peer
         if peer.opened and not peer.causes:
             assert peer.goodbyes == [], peer
             assert peer.waiting <= LIMITS.outbox_messages, peer
             assert peer.obeying or peer.handled == peer.sent, peer
-            if not wire.stalled:
-                assert wire.received == peer.expected, peer
+            if not client.stalled:
+                assert client.received == peer.expected, peer
 
     def check_end(self, peer: Peer) -> None:
         """Check one connection's invariants after its end."""
-        assert peer.wire.task.done(), peer
+        assert peer.client.task.done(), peer
         assert len(peer.goodbyes) == peer.opened, peer
         if peer.goodbye_began is not None:
-            seconds = min(peer.plan.goodbye_seconds, LIMITS.on_disconnect_seconds)
+            seconds = min(peer.plan.disconnect_seconds, LIMITS.on_disconnect_seconds)
             assert peer.goodbye_ended == peer.goodbye_began + seconds, peer
         if peer.last_order is not None and peer.causes[0][0] in OWN_ENDS:
             assert peer.handled[-1] == peer.last_order, f"{peer!r} handled a message after its end"
@@ -760,8 +760,8 @@ class Connections(RuleBasedStateMachine):
             assert peer.handled == peer.sent, peer
         if not by_client and cause != "the task was cancelled" and not peer.ever_stalled:
             assert peer.certain is not None, peer
-            assert len(peer.wire.received) >= peer.certain, peer
-            assert peer.wire.close_code == code, peer
+            assert len(peer.client.received) >= peer.certain, peer
+            assert peer.client.close_code == code, peer
 
     def check_log(self) -> None:
         """Check that only planned errors have been logged."""
@@ -795,13 +795,13 @@ class Connections(RuleBasedStateMachine):
 
 
 class PortableConnections(Connections):
-    def make_wire(self, peer: Peer, extra: int) -> Wire:
-        return PortableWire(
+    def make_client(self, peer: Peer, extra: int) -> VirtualClient:
+        return PortableClient(
             self.app,
             f"/{peer.name}",
             lambda: self.world.accepted.append(peer),
-            accept_turns=extra % 3,
-            tells_of_loss=extra < 3,
+            accept_iterations=extra % 3,
+            raises_after_loss=extra < 3,
         )
 
 
@@ -813,8 +813,8 @@ class PushConnections(Connections):
         )
         self.config.load()
 
-    def make_wire(self, peer: Peer, extra: int) -> Wire:
-        return PushWire(
+    def make_client(self, peer: Peer, extra: int) -> VirtualClient:
+        return PushClient(
             self.app,
             f"/{peer.name}",
             lambda: self.world.accepted.append(peer),

@@ -1,4 +1,4 @@
-"""A service that writes down each goodbye: python goodbye_program.py <options as JSON>."""
+"""A service that records each ``on_disconnect``: python disconnect_program.py <options as JSON>."""
 
 import asyncio
 import json
@@ -16,12 +16,12 @@ from falcon_pachinko.uvicorn import PushProtocol
 MEMBERS_PER_ROOM = 10
 
 options = json.loads(sys.argv[1])
-record = open(options["record"], "a", buffering=1)  # noqa: SIM115 (it is open as long as the process)
+record = open(options["record"], "a", buffering=1)  # noqa: SIM115 (open as long as the process)
 app = install(falcon.asgi.App())
 
 
 class Room(WebSocketResource):
-    """One of many rooms; each goodbye takes a while and tells the others."""
+    """One of many rooms; each ``on_disconnect`` takes a while and broadcasts to the others."""
 
     async def on_connect(
         self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, number: int, **params: Any
@@ -40,7 +40,7 @@ class Room(WebSocketResource):
 
     async def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:
         await self.broadcast_to_room(self.room, "left")
-        await asyncio.sleep(options["goodbye_seconds"])
+        await asyncio.sleep(options["disconnect_seconds"])
         record.write(f"{self.number} {close_code}\n")
 
 

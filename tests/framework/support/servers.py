@@ -1,4 +1,4 @@
-"""The ASGI servers that the contract is tested on, each in the event loop of the test."""
+"""The ASGI servers on which the contract is tested, each in the event loop of the test."""
 
 import asyncio
 import socket
@@ -20,18 +20,18 @@ WAIT_SECONDS = 15.0
 
 @dataclass
 class Endpoint:
-    """Where a server listens.
+    """The address of a server.
 
     Attributes:
         port: The port on 127.0.0.1.
-        stop: Ask the server to stop in order; leaving the context does so too.
+        stop: Stop the server in order; leaving the context does so, too.
     """
 
     port: int
     stop: Callable[[], None]
 
     def ws_url(self, path: str) -> str:
-        """The address of a path for a WebSocket client."""
+        """Return the WebSocket URL of a path."""
         return f"ws://127.0.0.1:{self.port}{path}"
 
 
@@ -57,9 +57,9 @@ async def serve_by_hypercorn(app: Any) -> AsyncIterator[Endpoint]:
     config.graceful_timeout = 5.0
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    config.bind = [f"fd://{listener.detach()}"]  # which closes it
+    config.bind = [f"fd://{listener.detach()}"]  # it closes the socket
     serving = hypercorn.asyncio.serve(app, config, shutdown_trigger=stopping.wait)
-    async with ended(serving, stopping.set):
+    async with running(serving, stopping.set):
         yield Endpoint(port, stopping.set)
 
 
@@ -67,7 +67,7 @@ async def serve_by_hypercorn(app: Any) -> AsyncIterator[Endpoint]:
 async def serve_by_granian(app: Any) -> AsyncIterator[Endpoint]:
     port = free_port()
     server = GranianServer(app, port=port, interface=Interfaces.ASGI, log_enabled=False)
-    async with ended(server.serve(), server.stop):
+    async with running(server.serve(), server.stop):
         await wait_listening(port)
         yield Endpoint(port, server.stop)
 
@@ -81,8 +81,8 @@ SERVERS: dict[str, Callable[..., AbstractAsyncContextManager[Endpoint]]] = {
 
 
 @asynccontextmanager
-async def ended(serving: Awaitable[None], stop: Callable[[], None]) -> AsyncIterator[None]:
-    """Run a server, and at the end stop it and wait until it has ended."""
+async def running(serving: Awaitable[None], stop: Callable[[], None]) -> AsyncIterator[None]:
+    """Run a server; at the end stop it and wait until it has ended."""
     task = asyncio.ensure_future(serving)
     try:
         yield
@@ -93,7 +93,7 @@ async def ended(serving: Awaitable[None], stop: Callable[[], None]) -> AsyncIter
 
 
 def free_port() -> int:
-    """A port on which nobody listens."""
+    """Return an unused port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -101,7 +101,7 @@ def free_port() -> int:
 
 
 async def wait_listening(port: int) -> None:
-    """Wait until somebody listens on a port."""
+    """Wait until a server listens on a port."""
     async with asyncio.timeout(WAIT_SECONDS):
         while True:
             try:

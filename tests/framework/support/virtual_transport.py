@@ -1,7 +1,7 @@
-"""Clients without a network and a clock that never waits, so that a test decides about every turn.
+"""Clients without a network and an event loop with a virtual clock: tests control each loop iteration.
 
-:class:`PortableWire` speaks raw ASGI, as any server does. :class:`PushWire` feeds bytes to a real
-``PushSansIOProtocol`` of uvicorn through a transport that lives in memory.
+:class:`PortableClient` speaks raw ASGI, as any server does. :class:`PushClient` feeds bytes to a real
+``PushSansIOProtocol`` of uvicorn through a transport in memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from falcon_pachinko.uvicorn.protocol import PushSansIOProtocol
 
 
 class SteppedSelector(selectors.SelectSelector):
-    """Where an event loop would wait for the world, it goes on at once and moves the clock instead."""
+    """A selector that never waits: it advances the clock to the next timer instead."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,17 +40,17 @@ class SteppedSelector(selectors.SelectSelector):
             self.idle.set_result(None)
             self.idle = None
         elif timeout is None:
-            raise RuntimeError("what is awaited never comes: nothing can run, and no timer is set")
+            raise RuntimeError("deadlock: no callback can run, and no timer is set")
         else:
             self.now += timeout
         return []
 
 
 class SteppedLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock stands still while anything can run, then jumps to the next timer.
+    """An event loop whose clock stands still while a callback can run, then jumps to the next timer.
 
     Attributes:
-        failures: What nobody caught, as the loop's exception handler is told.
+        failures: The contexts passed to the loop's exception handler.
     """
 
     def __init__(self) -> None:
@@ -62,23 +62,23 @@ class SteppedLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.selector.now
 
-    async def settle(self) -> None:
-        """Let everything run until only timers are left."""
+    async def run_until_idle(self) -> None:
+        """Run until only timers remain."""
         self.selector.idle = self.create_future()
         await self.selector.idle
 
 
-class Wire:
+class VirtualClient:
     """One client of an application, seen from outside.
 
     Attributes:
-        task: The application's work for this connection.
-        opened: Whether the server has taken the application's ``accept``.
-        received: What arrived, in order; JSON strings without their quotes.
-        close_code: What the server's close said, ``None`` where none arrived.
+        task: The application's task for this connection.
+        opened: Whether the server has accepted the connection.
+        received: The received messages in order; JSON strings without their quotes.
+        close_code: The code of the server's close; ``None`` without one.
         stalled: Whether the client has stopped reading.
-        gone: Whether the connection is over for the client, whoever ended it.
-        breaches: What the application did that ASGI forbids.
+        gone: Whether the connection is over for the client.
+        violations: What the application did against the ASGI specification.
     """
 
     task: asyncio.Task[None]
@@ -92,27 +92,27 @@ class Wire:
         self.close_code: int | None = None
         self.stalled = False
         self.gone = False
-        self.breaches: list[str] = []
+        self.violations: list[str] = []
 
     @property
     def in_flight(self) -> int:
-        """How many messages the server has taken that the client has not read."""
+        """The number of messages that the server has accepted and the client has not read."""
         raise NotImplementedError
 
     def connect(self) -> None:
         """Send the handshake."""
         raise NotImplementedError
 
-    def say(self, *texts: str) -> None:
-        """Send messages, all at once."""
+    def send_texts(self, *texts: str) -> None:
+        """Send text messages in one loop iteration."""
         raise NotImplementedError
 
     def close(self, code: int) -> None:
-        """Close in order."""
+        """Send a close frame."""
         raise NotImplementedError
 
     def vanish(self) -> None:
-        """Go away without a word."""
+        """Drop the connection."""
         raise NotImplementedError
 
     def stall(self) -> None:
@@ -120,22 +120,21 @@ class Wire:
         self.stalled = True
 
     def resume(self) -> None:
-        """Read again."""
+        """Continue to read."""
         raise NotImplementedError
 
-    def open(self) -> None:
-        """The server has taken ``accept``; the application goes on in this very step."""
+    def on_accepted(self) -> None:
+        """Record that the server has accepted; called within the iteration in which the application continues."""
         self.opened = True
         self.on_open()
 
 
-class PortableWire(Wire):
-    """An ASGI server that takes one message after the other and waits while its client does not read.
+class PortableClient(VirtualClient):
+    """An ASGI server that handles one message at a time and waits while its client does not read.
 
     Args:
-        accept_turns: How many turns of the event loop it takes to accept.
-        tells_of_loss: Whether ``send`` raises once the client is gone (ASGI 2.4) or does nothing, as
-            older servers do.
+        accept_iterations: The number of loop iterations that accepting takes.
+        raises_after_loss: Whether ``send`` raises once the client is gone (ASGI 2.4), or does nothing, as in older servers.
     """
 
     def __init__(
@@ -144,12 +143,12 @@ class PortableWire(Wire):
         path: str,
         on_open: Callable[[], None],
         *,
-        accept_turns: int = 0,
-        tells_of_loss: bool = True,
+        accept_iterations: int = 0,
+        raises_after_loss: bool = True,
     ) -> None:
         super().__init__(app, path, on_open)
-        self.accept_turns = accept_turns
-        self.tells_of_loss = tells_of_loss
+        self.accept_iterations = accept_iterations
+        self.raises_after_loss = raises_after_loss
         self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.moved = asyncio.Event()
         self.sending = 0
@@ -172,16 +171,16 @@ class PortableWire(Wire):
             "subprotocols": [],
         }
         self.task = asyncio.get_running_loop().create_task(
-            self.app(scope, self.events.get, self.send)
+            self.app(scope, self.events.get, self.asgi_send)
         )
 
-    async def send(self, event: Mapping[str, Any]) -> None:
+    async def asgi_send(self, event: Mapping[str, Any]) -> None:
         if self.closed:
-            self.breaches.append(f"{event} after a close")
+            self.violations.append(f"{event} after a close")
         if self.opened and self.sending:
-            self.breaches.append(f"{event} while another send goes on")
+            self.violations.append(f"{event} while another send goes on")
         if event["type"] == "websocket.accept":
-            for _ in range(self.accept_turns):
+            for _ in range(self.accept_iterations):
                 await asyncio.sleep(0)
         self.sending += event["type"] == "websocket.send"
         try:
@@ -190,10 +189,10 @@ class PortableWire(Wire):
                 await self.moved.wait()
         finally:
             self.sending -= event["type"] == "websocket.send"
-        if self.gone and self.tells_of_loss:
+        if self.gone and self.raises_after_loss:
             raise OSError("the client is gone")
         if event["type"] == "websocket.accept":
-            self.open()
+            self.on_accepted()
         elif self.gone:
             return
         elif event["type"] == "websocket.close":
@@ -205,7 +204,7 @@ class PortableWire(Wire):
             text = event["bytes"].decode() if event.get("text") is None else event["text"]
             self.received.append(text.strip('"'))
 
-    def say(self, *texts: str) -> None:
+    def send_texts(self, *texts: str) -> None:
         for text in texts:
             self.events.put_nowait({"type": "websocket.receive", "text": text})
 
@@ -222,16 +221,16 @@ class PortableWire(Wire):
         self.moved.set()
 
 
-class WireTransport(asyncio.Transport):
-    """A transport to a client in this process; every byte that is not read stays in its buffer.
+class VirtualTransport(asyncio.Transport):
+    """A transport to a client in this process, whose buffer holds all bytes that the client has not read.
 
-    It keeps asyncio's rules: the protocol is told to pause above the high-water mark, and learns of
-    an end in a later turn.
+    It keeps asyncio's rules: the protocol is paused above the high-water mark, and learns of a loss in a later loop
+    iteration.
     """
 
-    def __init__(self, wire: PushWire, high_water_bytes: int) -> None:
+    def __init__(self, client: PushClient, high_water_bytes: int) -> None:
         super().__init__()
-        self.wire = wire
+        self.client = client
         self.loop = asyncio.get_running_loop()
         self.high_water_bytes = high_water_bytes
         self.unread = bytearray()
@@ -241,7 +240,7 @@ class WireTransport(asyncio.Transport):
         self.closing = False
         self.lost = False
 
-    # What the server calls.
+    # Called by the server.
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return {"peername": ("127.0.0.1", 2), "sockname": ("127.0.0.1", 1)}.get(name, default)
@@ -262,14 +261,14 @@ class WireTransport(asyncio.Transport):
         if self.lost or not data:
             return
         if self.closing:
-            self.wire.breaches.append("bytes after the transport's end")
-        elif self.wire.stalled or self.unread:
+            self.client.violations.append("bytes after the end of the transport")
+        elif self.client.stalled or self.unread:
             self.unread += data
             if len(self.unread) > self.high_water_bytes and not self.writing_paused:
                 self.writing_paused = True
-                self.wire.protocol.pause_writing()
+                self.client.protocol.pause_writing()
         else:
-            self.wire.read(bytes(data))
+            self.client.read(bytes(data))
 
     def pause_reading(self) -> None:
         self.reading = False
@@ -288,56 +287,56 @@ class WireTransport(asyncio.Transport):
         self.unread.clear()
         self.end(None)
 
-    # What the client does.
+    # Called by the client.
 
     def feed(self, data: bytes) -> None:
-        """Bytes of the client arrive as soon as the server reads."""
+        """Deliver bytes of the client as soon as the server reads."""
         self.incoming.append(data)
         self.loop.call_soon(self.deliver)
 
     def deliver(self) -> None:
         while self.incoming and self.is_reading():
-            self.wire.protocol.data_received(self.incoming.pop(0))
+            self.client.protocol.data_received(self.incoming.pop(0))
 
     def drain(self) -> None:
-        """The client reads all that has waited for it."""
-        if self.lost or self.wire.stalled:
+        """Let the client read the whole buffer."""
+        if self.lost or self.client.stalled:
             return
         data, self.unread = bytes(self.unread), bytearray()
-        self.wire.read(data)
+        self.client.read(data)
         if self.writing_paused:
             self.writing_paused = False
-            self.wire.protocol.resume_writing()
+            self.client.protocol.resume_writing()
         if self.closing and not self.unread:
             self.end(None)
 
     def end(self, error: Exception | None) -> None:
-        """Tell the protocol, once and in a later turn."""
+        """Report the loss to the protocol, once and in a later iteration."""
         self.closing = True
         if not self.lost:
             self.lost = True
-            self.wire.gone = True
-            self.loop.call_soon(self.wire.protocol.connection_lost, error)
+            self.client.gone = True
+            self.loop.call_soon(self.client.protocol.connection_lost, error)
 
 
 class ObservedProtocol(PushSansIOProtocol):
-    """The protocol under test; it tells when it has taken ``accept``."""
+    """The protocol under test; it reports when it has accepted."""
 
-    wire: PushWire
+    virtual_client: PushClient
 
     async def send(self, message: Any) -> None:
         await super().send(message)
         if message["type"] == "websocket.accept":
-            self.wire.open()
+            self.virtual_client.on_accepted()
 
 
-class PushWire(Wire):
-    """A real ``PushSansIOProtocol``, and a client of the library ``websockets`` that speaks bytes with it.
+class PushClient(VirtualClient):
+    """A real ``PushSansIOProtocol``, and a client of the library ``websockets`` that exchanges bytes with it.
 
     Args:
-        config: Of uvicorn, for the application.
+        config: uvicorn's configuration of the application.
         deflate: Whether the client offers compression.
-        high_water_bytes: How much the transport holds before it makes the protocol wait.
+        high_water_bytes: The size of the buffer above which the protocol is paused.
     """
 
     def __init__(
@@ -353,12 +352,12 @@ class PushWire(Wire):
         super().__init__(app, path, on_open)
         self.config = config
         self.high_water_bytes = high_water_bytes
-        self.client = ClientProtocol(
+        self.protocol_client = ClientProtocol(
             parse_uri(f"ws://127.0.0.1{path}"),
             extensions=[ClientPerMessageDeflateFactory()] if deflate else None,
         )
         self.protocol: ObservedProtocol
-        self.transport: WireTransport
+        self.transport: VirtualTransport
 
     @property
     def in_flight(self) -> int:
@@ -367,45 +366,51 @@ class PushWire(Wire):
     def connect(self) -> None:
         state = ServerState()
         self.protocol = ObservedProtocol(self.config, state, {})
-        self.protocol.wire = self
-        self.transport = WireTransport(self, self.high_water_bytes)
+        self.protocol.virtual_client = self
+        self.transport = VirtualTransport(self, self.high_water_bytes)
         self.protocol.connection_made(self.transport)
-        self.client.send_request(self.client.connect())
-        for data in self.client.data_to_send():
+        self.protocol_client.send_request(self.protocol_client.connect())
+        for data in self.protocol_client.data_to_send():
             self.protocol.data_received(data)
         (self.task,) = state.tasks
 
     def read(self, data: bytes) -> None:
-        """Take what the server has written, and answer what the protocol wants answered."""
-        self.client.receive_data(data)
-        for event in self.client.events_received():
+        """Handle bytes of the server, and send the replies of the client protocol."""
+        self.protocol_client.receive_data(data)
+        for event in self.protocol_client.events_received():
             if isinstance(event, Frame) and event.opcode in (Opcode.TEXT, Opcode.BINARY):
                 self.received.append(bytes(event.data).decode().strip('"'))
-        refused = self.client.handshake_exc
+        refused = self.protocol_client.handshake_exc
         if refused is not None and not isinstance(refused, InvalidStatus):
-            self.breaches.append(f"no answer to a handshake: {refused!r}")
-        if self.client.close_rcvd is not None and self.close_code is None and not self.gone:
-            self.close_code = self.client.close_rcvd.code
-        if self.client.parser_exc is not None:
-            self.breaches.append(f"bytes that are no frames: {self.client.parser_exc!r}")
+            self.violations.append(f"no valid handshake response: {refused!r}")
+        if (
+            self.protocol_client.close_rcvd is not None
+            and self.close_code is None
+            and not self.gone
+        ):
+            self.close_code = self.protocol_client.close_rcvd.code
+        if self.protocol_client.parser_exc is not None:
+            self.violations.append(
+                f"bytes that are not frames: {self.protocol_client.parser_exc!r}"
+            )
         self.write()
 
     def write(self) -> None:
-        """Let go of what the client's protocol has to say; an empty piece ends its side."""
-        for data in self.client.data_to_send():
+        """Send the output of the client protocol; an empty piece of it ends its side."""
+        for data in self.protocol_client.data_to_send():
             if data and not self.transport.lost:
                 self.transport.feed(data)
 
-    def say(self, *texts: str) -> None:
-        if self.client.state is State.OPEN:
+    def send_texts(self, *texts: str) -> None:
+        if self.protocol_client.state is State.OPEN:
             for text in texts:
-                self.client.send_text(text.encode())
-            frames = [data for data in self.client.data_to_send() if data]
+                self.protocol_client.send_text(text.encode())
+            frames = [data for data in self.protocol_client.data_to_send() if data]
             self.transport.feed(b"".join(frames))
 
     def close(self, code: int) -> None:
-        if self.client.state is State.OPEN:
-            self.client.send_close(code)
+        if self.protocol_client.state is State.OPEN:
+            self.protocol_client.send_close(code)
             self.write()
             self.gone = True
         else:
@@ -422,7 +427,7 @@ class PushWire(Wire):
 
 
 def count_messages(frames: bytes) -> int:
-    """How many data frames a server has written (RFC 6455 section 5.2): not masked, each a message."""
+    """Count the data frames that a server has written (RFC 6455 section 5.2): not masked, one per message."""
     count = 0
     while frames:
         count += (frames[0] & 0x0F) in DATA_OPCODES
