@@ -74,7 +74,10 @@ def test_project_works_with_special_characters_in_texts(
 
     # The framework does not depend on the answers.
     compiled = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "compileall", "-q", "-x", "falcon_pachinko", "."],
+        [
+            *(sys.executable, "-W", "error", "-X", f"pycache_prefix={tmp_path / 'pycache'}"),
+            *("-m", "compileall", "-q", "-x", "falcon_pachinko", "."),
+        ],
         cwd=project,
         capture_output=True,
         text=True,

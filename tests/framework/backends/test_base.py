@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import functools
-import os
 from collections.abc import AsyncIterator, Iterator
-from typing import NoReturn
 
 import pytest
 
@@ -33,13 +31,6 @@ pytestmark = pytest.mark.engine
 BACKENDS = ["memory", *PROGRAMS, "socket", "tls", "cluster", "sentinel"]
 
 
-def skip_or_fail(reason: str) -> NoReturn:
-    """Skip a test for lack of a program, or fail if all programs are required."""
-    if os.environ.get("REQUIRE_ENGINES"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="module", params=BACKENDS)
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a backend; empty for memory."""
@@ -52,10 +43,10 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
             try:
                 yield stack.enter_context(running_redis_with_tls())
             except FileNotFoundError as error:
-                skip_or_fail(str(error))
+                pytest.skip(str(error))
         elif request.param in PROGRAMS:
             if find_program(request.param) is None:
-                skip_or_fail(f"{request.param} is not installed")
+                pytest.skip(f"{request.param} is not installed")
             yield stack.enter_context(running_redis(request.param)).url
         else:
             server = stack.enter_context(running_redis())

@@ -113,7 +113,7 @@ async def test_worker_announces_to_rooms_with_its_prefix(program: Any) -> None:
         assert (await bob.receive())["type"] == "serverNewMessage"
 
 
-async def test_the_worker_ends_with_the_application(program: Any) -> None:
+async def test_worker_stops_with_the_application(program: Any) -> None:
     async with serve(program.app):
         pass
     assert not [each for each in asyncio.all_tasks() if each.get_name().startswith("worker")]
