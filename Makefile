@@ -63,8 +63,9 @@ manifest: install ## update the checksums of the framework
 screenshots: install ## update the screenshots of the pages in docs/images/
 	@rm -rf build/screenshots
 	@$(RUN) cookiecutter . --no-input --default-config -o build/screenshots > /dev/null
-	@$(MAKE) --no-print-directory -C build/screenshots/chat-service browser \
-		PYTEST_ADDOPTS="-k test_screenshots --screenshots='$(CURDIR)/docs/images'"
+	@cp tests/overlay/browser/test_screenshots.py build/screenshots/chat-service/tests/browser
+	@SCREENSHOTS='$(CURDIR)/docs/images' $(MAKE) --no-print-directory -C build/screenshots/chat-service \
+		browser PYTEST_ADDOPTS='-k test_screenshots'
 
 # The other frameworks are installed into an environment of their own.
 bench: VENV := build/bench/venv

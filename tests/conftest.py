@@ -43,6 +43,9 @@ FAR_FROM_DEFAULT = {
 # NOTE: Cookiecutter copies every file of the template's folder, so bytecode must be written elsewhere.
 sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(ROOT / "build" / "pycache"))
 
+# These run inside a baked project: see test_baked_suite.py.
+collect_ignore = ["overlay"]
+
 # Skips that CI allows: the system refuses the operation, and no program can be installed to change it.
 ALLOWED_SKIPS = ("PID namespace", "namespace of processes")
 

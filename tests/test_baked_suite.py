@@ -1,6 +1,11 @@
-"""Baked projects pass their own checks and tests, with only the packages that they declare."""
+"""Baked projects pass their own checks and tests, with only the packages that they declare.
+
+The tests in ``overlay/`` are added to the project before its suite: those of the parts that a project
+does not change (``realtime.js``), and the screenshots of this repository's documents.
+"""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +16,8 @@ from .conftest import ALLOWED_SKIPS, REQUIRES_ALL
 
 BOUND_SECONDS = 1200
 TARGETS = ("install", "check", "test", "browser", "check")  # mypy runs without and with Playwright
+
+OVERLAY = Path(__file__).parent / "overlay"
 
 Run = Callable[..., str]
 
@@ -23,6 +30,8 @@ def test_a_project_passes_its_checks_and_tests_in_its_own_environment(
     required = os.environ.get(REQUIRES_ALL, "0")
     variables = {"REQUIRE_BROWSER": required, "REQUIRE_AXE": required, "PYTEST_ADDOPTS": "-ra"}
     for target in TARGETS:
+        if target == "test":
+            shutil.copytree(OVERLAY, project / "tests", dirs_exist_ok=True)
         printed = run(project, "make", target, f"PYTHON={sys.executable}", **variables)
         if required == "1":
             skipped = [line for line in printed.splitlines() if line.startswith("SKIPPED")]

@@ -15,7 +15,6 @@ keeps an event loop running, which excludes asyncio tests. Without a browser the
   Content-Security-Policy, dialogs. A test fails at its end on any error that it does not ``allow``.
 - ``axe_violations(page)``: the violations that axe-core reports, a line each.
 - ``browser``: Playwright's ``Browser``, for everything else.
-- ``screenshots``: the folder of ``--screenshots=FOLDER``, or a temporary one.
 
 Every wait ends after ``WAIT_SECONDS``, including those of Playwright's ``expect``. ``pages.py`` has the
 actions and locators.
@@ -75,12 +74,6 @@ GRACE_SECONDS = 0.5
 NewWindow = Callable[..., BrowserContext]
 NewUser = Callable[..., Page]
 AxeViolations = Callable[[Page], list[str]]
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--screenshots", metavar="FOLDER", type=Path, help="keep the screenshots there"
-    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -269,11 +262,3 @@ def axe_violations(axe: str) -> AxeViolations:
         ]
 
     return axe_violations
-
-
-@pytest.fixture
-def screenshots(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """The folder of the screenshots."""
-    folder: Path = request.config.getoption("--screenshots", None) or tmp_path
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -1,18 +1,19 @@
-"""Screenshots of the pages in use; ``--screenshots=FOLDER`` keeps them."""
+"""Screenshots of the pages in use; the variable SCREENSHOTS names a folder that keeps them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from playwright.sync_api import Locator, Page, ViewportSize, expect
 
 from .pages import composer, enter, notes, own_messages, send_message, texts
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ..conftest import Server
     from .conftest import NewUser, NewWindow
 
@@ -34,6 +35,14 @@ AFTER: Sequence[tuple[str, str]] = (
     ("Amira", "The 8:12 from platform 4. It stops right below the trail."),
     ("Priya", "8:12 it is. Does anybody have a spare pair of poles?"),
 )
+
+
+@pytest.fixture
+def screenshots(tmp_path: Path) -> Path:
+    """The folder of the screenshots."""
+    folder = Path(os.environ.get("SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def take_screenshot(page: Page, path: Path, typing: Locator | None = None) -> None:
