@@ -217,7 +217,7 @@ def test_messages_without_a_guarantee_may_be_missing() -> None:
         "not recovered",
         "came twice",
         "went twice",
-        "has not left",
+        "has not gone",
         "crash",
         "unexpected error",
     ],

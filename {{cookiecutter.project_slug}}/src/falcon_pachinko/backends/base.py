@@ -5,8 +5,8 @@ members of the room. One test suite verifies these guarantees for every backend:
 
 - **Publish.** All nodes deliver the publications of a room in one order, the publishing node included: it
   does not deliver its own first. A publication arrives at every node with members, or the publish raises
-  :class:`~falcon_pachinko.errors.BackendUnavailable`, or both. It is never lost silently, and Redis (or Valkey) does not
-  execute it after ``answer_seconds``.
+  :class:`~falcon_pachinko.errors.BackendUnavailable`, or both. It is never lost silently, and Redis
+  (or Valkey) does not execute it after ``answer_seconds``.
 - **Membership.** A node receives the publications of a room from the return of :meth:`Backend.subscribe`
   until :meth:`Backend.unsubscribe`.
 - **History.** A room whose members declare a :class:`History` keeps its last publications, each with its
