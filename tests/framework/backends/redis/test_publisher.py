@@ -29,6 +29,8 @@ async def test_it_publishes_to_rooms_and_nodes(
     await wait_until(lambda: len(a.direct) == len(b.direct) == 1)
     await publisher.aclose()
     assert not publisher.is_open
+    with pytest.raises(RuntimeError, match="not open"):
+        await publisher.rooms("")
 
 
 async def test_a_start_without_redis_raises_and_leaves_nothing_open() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from ...errors import BackendUnavailable, failure_reason
 from ...publication import Publication
@@ -63,12 +64,23 @@ class RedisPublisher:
     ) -> asyncio.Future[int]:
         """Publish to a room; see :meth:`~falcon_pachinko.backends.base.Backend.publish`."""
         data = raw(publication.encode())
-        return self.pipeline.call("publish", hash_tag(room), data, ephemeral, None, None)
+        return self.call("publish", hash_tag(room), data, ephemeral, None, None)
 
     def publish_to_nodes(self, publication: Publication) -> asyncio.Future[int]:
         """Publish to all nodes, at most once; return their number."""
-        return self.pipeline.call("send", f"{NODES}:all", raw(publication.encode()))
+        return self.call("send", f"{NODES}:all", raw(publication.encode()))
 
     async def rooms(self, prefix: str) -> list[str]:
         """Return the sorted names of the non-empty rooms that start with a prefix."""
-        return await rooms_with_prefix(self.pipeline.call, prefix)
+        return await rooms_with_prefix(self.call, prefix)
+
+    def call(self, name: str, tag: str, *args: Any) -> asyncio.Future[Any]:
+        """Submit an operation.
+
+        Raises:
+            BackendUnavailable: From the future: Redis may have executed the operation or not.
+            RuntimeError: The publisher is not open.
+        """
+        if not self.is_open:
+            raise RuntimeError("the publisher is not open")
+        return self.pipeline.call(name, tag, *args)
