@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 HANDLERS = HandlerTable.of(chat.{{ cookiecutter.__resource_class }})
 CHAT_MODULES = sorted(contract_files.TYPES.parent.glob("chat/*.js"))
+# Messages that the framework adds: errors, and positions in a room with history.
+ADDED = {"serverError", "serverPosition"}
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +103,7 @@ def test_the_channel_matches_the_route(document: dict[str, Any], websocket_path:
 def test_every_message_is_described(document: dict[str, Any]) -> None:
     sent = {str(each.__struct_config__.tag) for each in messages.SERVER_MESSAGES}
     described = channel_of(document)["messages"].keys()
-    assert described == HANDLERS.by_type.keys() | sent | {"serverError"}
+    assert described == HANDLERS.by_type.keys() | sent | ADDED
     for message in document["components"]["messages"].values():
         assert message["summary"].endswith((".", "!", "?")), message["name"]
 
@@ -109,7 +111,8 @@ def test_every_message_is_described(document: dict[str, Any]) -> None:
 def test_the_handlers_accept_the_examples(document: dict[str, Any]) -> None:
     for name in HANDLERS.by_type:
         [example] = document["components"]["messages"][name]["examples"]
-        assert HANDLERS.decode(msgspec.json.encode(example["payload"]).decode()) is not None
+        envelope = HANDLERS.decoder.decode(msgspec.json.encode(example["payload"]))
+        assert HANDLERS.envelopes[type(envelope)] is HANDLERS.by_type[name]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +149,7 @@ def test_the_page_uses_the_declared_messages(document: dict[str, Any]) -> None:
     sent = set(re.findall(r'\.send\("(\w+)"', script))
     declared = {str(each.__struct_config__.tag) for each in messages.SERVER_MESSAGES}
     assert handled
-    assert handled <= declared | {"serverError"}
+    assert handled <= declared | ADDED
     assert sent
     assert sent <= HANDLERS.by_type.keys()
     length = re.search(r"MAX_TEXT_CHARACTERS = ([\d_]+);", script)

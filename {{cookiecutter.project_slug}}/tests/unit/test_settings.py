@@ -104,7 +104,7 @@ def test_the_backend_and_the_history_follow_the_settings(make_settings: MakeSett
     assert loaded.history == History(messages=7, seconds=8.0)
     backend = loaded.make_backend()
     assert isinstance(backend, RedisBackend)
-    assert backend.engine.prefix == "other"
+    assert backend.client.prefix == "other"
     assert backend.timing == Timing(grace_seconds=1, heartbeat_seconds=2, expiry_seconds=9)
     assert loaded.workers == 3
 
