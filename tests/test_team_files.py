@@ -324,7 +324,7 @@ def test_documents_name_existing_files_settings_and_targets(repository: Path) ->
     assert set(re.findall(r"APP_[A-Z_]*[A-Z]", text)) <= settings
     readme = (repository / "README.md").read_text("utf-8")
     assert set(re.findall(r"^\| `(APP_\w+)` \|", readme, re.MULTILINE)) == settings
-    [package] = [path.parent for path in repository.glob("src/*/app.py")]
+    [package] = [path.parent for path in repository.glob("src/*/settings.py")]
     architecture = (repository / "docs/architecture.md").read_text("utf-8")
     table = architecture.partition("| what | where |")[2].partition("\n\n")[0]
     named = set(re.findall(r"`([\w./-]+[.]\w+)`", table))
