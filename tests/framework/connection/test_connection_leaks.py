@@ -45,7 +45,7 @@ BYE = 4001
 
 
 class Hall(WebSocketResource):
-    """A resource whose clients move from room to room."""
+    """A resource with clients that move from room to room."""
 
     limits = Limits(messages_per_second=math.inf)
 
@@ -94,7 +94,7 @@ class Count:
 
 
 class Site:
-    """An application in this process, whose clients use one of the two outbound paths."""
+    """An application in this process, with clients on one of the two outbound paths."""
 
     def __init__(self, way: str) -> None:
         self.way = way

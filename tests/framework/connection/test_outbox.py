@@ -19,7 +19,7 @@ CLOSE = {"type": "websocket.close", "code": 4001, "reason": ""}
 
 
 class Way:
-    """An outbox to a client whose reading is controlled by the test."""
+    """An outbox to a client: the test controls its reading."""
 
     def __init__(self) -> None:
         self.arrived: list[str] = []
