@@ -6,7 +6,7 @@ PachinkoError
 ├── InvalidRoomName         (ValueError)  not a valid room name
 ├── InvalidPayload          (ValueError)  a payload that does not match the handler's type
 ├── OutboxFull                            on_connect has sent more than the outbox holds
-├── CannotScaffold                        a resource that cannot be generated as requested
+├── ScaffoldError                         a new resource that cannot be written
 ├── MessageError                          a handler's error reply; the connection stays open
 │   └── BackendUnavailable                Redis does not respond; the message may be lost
 ├── LeaseLost                             another worker has taken over this worker's lease
@@ -54,8 +54,8 @@ class OutboxFull(PachinkoError):
     """``on_connect`` has sent more messages than the limits allow to be pending."""
 
 
-class CannotScaffold(PachinkoError):
-    """A new resource cannot be written as it was asked for; the project is as it was."""
+class ScaffoldError(PachinkoError):
+    """A new resource cannot be written; the project is unchanged."""
 
 
 class MessageError(PachinkoError):

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import CannotScaffold
+from ..errors import ScaffoldError
 from .blueprint import Blueprint, import_line, snake_case, string_literal
 from .naming import check_name, check_prefix, check_route, fields_of, free_prefix
 from .project import Source, find_package
@@ -66,7 +66,7 @@ def run(given: argparse.Namespace) -> int:
             sys.stdout.write(plan.difference())
             return 0
         plan.carry_out()
-    except CannotScaffold as error:
+    except ScaffoldError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
@@ -104,7 +104,7 @@ class Plan:
         """Write the files, and what others read of the contract where its tools are installed; say which.
 
         Raises:
-            CannotScaffold: Something went wrong, and everything is as it was.
+            ScaffoldError: Something went wrong, and everything is as it was.
         """
         package = self.blueprint.package
         contract_files = ("asyncapi.yaml", f"src/{package}/web/realtime.d.ts")
@@ -119,9 +119,9 @@ class Plan:
             said.append(write_contract(self.root, package))
         except BaseException as error:
             restore(before)
-            if not isinstance(error, (OSError, CannotScaffold)):
+            if not isinstance(error, (OSError, ScaffoldError)):
                 raise
-            raise CannotScaffold(
+            raise ScaffoldError(
                 f"{error}: nothing has been changed; mend that, then run the command again"
             ) from error
         print(*said, f"clients connect at {self.blueprint.path}: make check test", sep="\n")
@@ -131,7 +131,7 @@ def write_contract(root: Path, package: str) -> str:
     """Let the project describe itself anew; return what to tell about it.
 
     Raises:
-        CannotScaffold: The project does not work with what has been written.
+        ScaffoldError: The project does not work with what has been written.
     """
     module = root / "src" / package / "contract_files.py"
     if not module.exists() or importlib.util.find_spec("yaml") is None:
@@ -142,12 +142,12 @@ def write_contract(root: Path, package: str) -> str:
             command, cwd=root, capture_output=True, text=True, timeout=CONTRACT_SECONDS
         )
     except subprocess.TimeoutExpired as error:
-        raise CannotScaffold(
+        raise ScaffoldError(
             f"{' '.join(command[1:])} took longer than {CONTRACT_SECONDS:g} s"
         ) from error
     if finished.returncode:
         *_, reason = finished.stderr.strip().splitlines() or [f"status {finished.returncode}"]
-        raise CannotScaffold(f"the service cannot be described with the new resource ({reason})")
+        raise ScaffoldError(f"the service cannot be described with the new resource ({reason})")
     return finished.stdout.strip() or "asyncapi.yaml says so already"
 
 
@@ -170,7 +170,7 @@ def make_plan(root: Path, name: str, path: str | None, prefix: str | None) -> Pl
         prefix: What its rooms are named with in front; made of the name where there is none.
 
     Raises:
-        CannotScaffold: It cannot be done, and why.
+        ScaffoldError: It cannot be done, and why.
     """
     package = find_package(root)
     check_name(name)
@@ -213,22 +213,22 @@ def check_free(root: Path, name: str, files: Iterable[str], sources: Iterable[So
     """Whether nobody has the class or the files.
 
     Raises:
-        CannotScaffold: Somebody has.
+        ScaffoldError: Somebody has.
     """
     for shown in files:
         for path in (root / shown, (root / shown).with_suffix("")):
             if path.exists() or path.is_symlink():
-                raise CannotScaffold(
+                raise ScaffoldError(
                     f"{path.relative_to(root).as_posix()} is there already: give another name than {name!r}"
                 )
         if not (root / shown).parent.is_dir():
-            raise CannotScaffold(
+            raise ScaffoldError(
                 f"the folder {Path(shown).parent.as_posix()} is missing: make it, then try again"
             )
     for source in sources:
         for taken in (f"{name}Resource", f"Tell{name}", f"Server{name}Told"):
             if taken in source.bound_names():
-                raise CannotScaffold(
+                raise ScaffoldError(
                     f"{source.shown} has a {taken} already: give another name than {name!r}"
                 )
 
@@ -237,13 +237,13 @@ def check_needed(root: Path, source: str) -> None:
     """Whether the project has what the new files import.
 
     Raises:
-        CannotScaffold: It has not.
+        ScaffoldError: It has not.
     """
     needed = {f"{source}/{file}": names for file, names in NEEDED.items()}
     for shown, names in {**needed, "tests/conftest.py": NEEDED_FIXTURES}.items():
         missing = sorted(names - Source.read(root, shown).bound_names())
         if missing:
-            raise CannotScaffold(
+            raise ScaffoldError(
                 f"{shown} has no {' and no '.join(missing)}, which a new resource needs: define what is"
                 " missing, or add the resource by hand, as README.md shows"
             )
@@ -253,12 +253,12 @@ def with_route(app: Source, blueprint: Blueprint, line_length: int) -> str:
     """The text of ``app.py`` with the new route behind the last one.
 
     Raises:
-        CannotScaffold: There is no place for it.
+        ScaffoldError: There is no place for it.
     """
     module = f"resources.{blueprint.module}"
     import_behind, route = app.line_for_import(module), app.last_websocket_route()
     if import_behind is None or route is None:
-        raise CannotScaffold(
+        raise ScaffoldError(
             f"{app.shown} adds no WebSocket route in create_app, behind which the new one would stand:"
             " add the resource by hand, as README.md shows"
         )
@@ -282,7 +282,7 @@ def line_length_of(root: Path) -> int:
     """How long lines may be, as the project tells Ruff.
 
     Raises:
-        CannotScaffold: ``pyproject.toml`` is no TOML.
+        ScaffoldError: ``pyproject.toml`` is no TOML.
     """
     try:
         settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
@@ -290,4 +290,4 @@ def line_length_of(root: Path) -> int:
     except KeyError:
         return 88  # Ruff's own default
     except (OSError, ValueError, TypeError) as error:
-        raise CannotScaffold(f"pyproject.toml cannot be read ({error}): mend it first") from error
+        raise ScaffoldError(f"pyproject.toml cannot be read ({error}): mend it first") from error

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from falcon.routing import CompiledRouter
 
-from ..errors import CannotScaffold
+from ..errors import ScaffoldError
 from .blueprint import FIELD_TYPES, Field, snake_case
 
 # So that no line of what is written is too long.
@@ -35,26 +35,26 @@ def check_name(name: str) -> None:
     """Whether a class and a module can be named so.
 
     Raises:
-        CannotScaffold: They cannot.
+        ScaffoldError: They cannot.
     """
     if re.fullmatch(r"[A-Z][A-Za-z0-9]*", name) is None or len(name) > NAME_LIMIT_CHARACTERS:
-        raise CannotScaffold(
+        raise ScaffoldError(
             f"the name {name!r} cannot be used: give a CamelCase name of 1 to"
             f" {NAME_LIMIT_CHARACTERS} ASCII letters and digits, such as GameRoom"
         )
     if name.endswith("Resource"):
         shorter = name.removesuffix("Resource") or "GameRoom"
-        raise CannotScaffold(
+        raise ScaffoldError(
             f"the name {name!r} ends with Resource, which is added by itself: give {shorter}"
         )
     module = snake_case(name)
     if keyword.iskeyword(name) or keyword.iskeyword(module) or module in DEVICES:
-        raise CannotScaffold(
+        raise ScaffoldError(
             f"the name {name!r} cannot be used, for {module!r} is a word of Python or a device of"
             f" Windows: give another one, such as {name}Room"
         )
     if name == "WebSocket":
-        raise CannotScaffold(
+        raise ScaffoldError(
             "the name 'WebSocket' cannot be used, for WebSocketResource is the base of all resources:"
             " give another one, such as GameRoom"
         )
@@ -64,16 +64,16 @@ def fields_of(path: str) -> tuple[Field, ...]:
     """The fields of a path.
 
     Raises:
-        CannotScaffold: It is no path that can be served.
+        ScaffoldError: It is no path that can be served.
     """
     found: list[Field] = []
     if not path.startswith("/"):
-        raise CannotScaffold(f"the path {path!r} does not begin with a slash: give {'/' + path!r}")
+        raise ScaffoldError(f"the path {path!r} does not begin with a slash: give {'/' + path!r}")
     for part in path[1:].split("/"):
         field = re.fullmatch(r"{([^{}:]*)(?::(\w+))?}", part)
         if field is None:
             if re.fullmatch(r"[A-Za-z0-9._~-]+", part) is None or part in {".", ".."}:
-                raise CannotScaffold(
+                raise ScaffoldError(
                     f"the path {path!r} has the part {part!r}: give parts of letters, digits, '-', '.',"
                     " '_' and '~', or a field such as {game_id}"
                 )
@@ -84,21 +84,21 @@ def fields_of(path: str) -> tuple[Field, ...]:
             or len(name) > FIELD_LIMIT_CHARACTERS
             or keyword.iskeyword(name)
         ):
-            raise CannotScaffold(
+            raise ScaffoldError(
                 f"the path {path!r} has the field {name!r}: give a Python name of 1 to"
                 f" {FIELD_LIMIT_CHARACTERS} ASCII letters, digits and '_', such as game_id"
             )
         if name in TAKEN_FIELDS:
-            raise CannotScaffold(
+            raise ScaffoldError(
                 f"the path {path!r} has the field {name!r}, which on_connect calls something else:"
                 f" give another name, such as {name.lower()}_id"
             )
         if converter not in FIELD_TYPES:
-            raise CannotScaffold(
+            raise ScaffoldError(
                 f"the path {path!r} has the converter {converter!r}: leave it out, or give int or uuid"
             )
         if name in {each.name for each in found}:
-            raise CannotScaffold(
+            raise ScaffoldError(
                 f"the path {path!r} has the field {name!r} twice: rename one of them"
             )
         found.append(Field(name, converter))
@@ -109,7 +109,7 @@ def check_route(path: str, routes: Iterable[tuple[str, str]]) -> None:
     """Whether Falcon can serve the path, and nothing else is served there.
 
     Raises:
-        CannotScaffold: It cannot, or something is.
+        ScaffoldError: It cannot, or something is.
     """
     router = CompiledRouter()
     for method, other in routes:
@@ -118,7 +118,7 @@ def check_route(path: str, routes: Iterable[tuple[str, str]]) -> None:
         else:
             overlaps = paths_overlap(path, other)
         if overlaps:
-            raise CannotScaffold(
+            raise ScaffoldError(
                 f"the path {path!r} is taken by {other!r}: give another one with --path"
             )
         if method in {"add_route", "add_websocket_route"}:
@@ -130,7 +130,7 @@ def check_route(path: str, routes: Iterable[tuple[str, str]]) -> None:
         router.add_route(path, object())
     except ValueError as error:
         reason = " ".join(str(error).split())
-        raise CannotScaffold(
+        raise ScaffoldError(
             f"the path {path!r} cannot be served beside the others ({reason}): give another one with"
             " --path"
         ) from error
@@ -150,19 +150,19 @@ def check_prefix(prefix: str, taken: dict[str, str]) -> str:
     """Return the prefix if rooms can have it and nobody else has.
 
     Raises:
-        CannotScaffold: They cannot, or somebody has.
+        ScaffoldError: They cannot, or somebody has.
     """
     is_line = not any(
         unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in prefix
     )
     if not is_line or not 1 <= len(prefix.encode()) <= PREFIX_LIMIT_BYTES:
-        raise CannotScaffold(
+        raise ScaffoldError(
             f"the prefix {prefix!r} cannot be used: give 1 to {PREFIX_LIMIT_BYTES} bytes of UTF-8 without"
             " control characters"
         )
     for other, where in taken.items():
         if prefix.startswith(other) or other.startswith(prefix):
-            raise CannotScaffold(
+            raise ScaffoldError(
                 f"the prefix {prefix!r} and {other!r} ({where}) begin alike, so rooms could get mixed up:"
                 " give another one with --prefix"
             )
@@ -173,7 +173,7 @@ def free_prefix(module: str, taken: dict[str, str]) -> str:
     """A prefix that begins with no other one, nor the other way round.
 
     Raises:
-        CannotScaffold: None of those that come to mind is free.
+        ScaffoldError: None of those that come to mind is free.
     """
     fronts = ("", "room:", "ws:", "a:", "z:", "0:", "_:")
     for prefix in (f"{front}{module}:" for front in fronts):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import CannotScaffold
+from ..errors import ScaffoldError
 
 ROUTING_METHODS = frozenset({"add_route", "add_websocket_route", "add_sink"})
 
@@ -32,17 +32,17 @@ class Source:
         """Read a file of a project.
 
         Raises:
-            CannotScaffold: It is not there, or no Python.
+            ScaffoldError: It is not there, or no Python.
         """
         try:
             text = (root / shown).read_bytes().decode("utf-8")
             return cls(shown, re.findall(r"[^\n]*\n|[^\n]+", text), ast.parse(text))
         except OSError as error:
-            raise CannotScaffold(
+            raise ScaffoldError(
                 f"{shown} cannot be read ({error.strerror}): a new resource needs it"
             ) from error
         except (SyntaxError, ValueError) as error:
-            raise CannotScaffold(f"{shown} is no Python ({error}): mend it first") from error
+            raise ScaffoldError(f"{shown} is no Python ({error}): mend it first") from error
 
     @property
     def newline(self) -> str:
@@ -149,16 +149,16 @@ def find_package(root: Path) -> str:
     """The name of the package of the project whose folder this is.
 
     Raises:
-        CannotScaffold: It is no folder of a project.
+        ScaffoldError: It is no folder of a project.
     """
     found = sorted(path.parent.name for path in root.glob("src/*/app.py"))
     if not (root / "pyproject.toml").is_file() or not found:
-        raise CannotScaffold(
+        raise ScaffoldError(
             f"{str(root)!r} is no project with a pyproject.toml and a src/.../app.py:"
             " run the command in the folder of the project"
         )
     if len(found) > 1:
-        raise CannotScaffold(
+        raise ScaffoldError(
             f"src has several packages with an app.py ({', '.join(found)}):"
             " add the resource by hand, as README.md shows"
         )
