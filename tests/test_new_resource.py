@@ -1,4 +1,4 @@
-"""``python -m falcon_pachinko new`` in a project: its checks, its tests and its contract stay green."""
+"""``python -m falcon_pachinko new`` leaves a project with clean checks, passing tests and a current contract."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ BOUND_SECONDS = 300
 
 Run = Callable[..., str]
 
-# The answers of a bake, then what is asked for, one after the other. The tutorial does it with the defaults.
+# The answers of a bake, and the arguments of each ``new``. The tutorial covers the defaults.
 CASES: dict[str, tuple[dict[str, str], list[list[str]]]] = {
     "short names": (
         {"package_name": "a", "resource_name": "X", "websocket_path": "/x", "room_prefix": "game_"},
@@ -33,7 +33,7 @@ CASES: dict[str, tuple[dict[str, str], list[list[str]]]] = {
 
 @pytest.mark.timeout(BOUND_SECONDS)
 @pytest.mark.parametrize(("answers", "resources"), CASES.values(), ids=CASES)
-def test_new_resources_leave_all_green(
+def test_a_project_passes_all_checks_after_new_resources(
     baked: Callable[..., Path],
     run: Run,
     lent_python: Path,
@@ -48,19 +48,19 @@ def test_new_resources_leave_all_green(
 
     before = set(project.glob("*/**/*.py"))
     for arguments in resources:
-        said = python("falcon_pachinko", "new", *arguments)
-        assert "wrote asyncapi.yaml\n" in said
+        printed = python("falcon_pachinko", "new", *arguments)
+        assert "wrote asyncapi.yaml\n" in printed
     written = [path.parent.name for path in project.glob("*/**/*.py") if path not in before]
     assert sorted(written) == sorted(["resources", "integration"] * len(resources))
     refused = python("falcon_pachinko", "new", *resources[0], status=1)
-    assert "is there already" in refused
+    assert "exists already" in refused
 
     python("ruff", "check", "--no-cache")
     python("ruff", "format", "--no-cache", "--check")
     python("mypy")
     contract = python(f"{answers['package_name']}.contract_files")
-    assert "wrote" not in contract, "the contract is up to date"
+    assert "wrote" not in contract, "the contract is current"
     suite = ("tests/unit", "tests/integration", "tests/e2e")
     python("pytest", "-q", "-m", "not engine", *suite)
-    changed = "All files are unchanged since falcon_pachinko"
-    assert changed in python("falcon_pachinko", "verify"), "nothing of the framework is written"
+    unchanged = "All files are unchanged since falcon_pachinko"
+    assert unchanged in python("falcon_pachinko", "verify"), "the framework is unchanged"

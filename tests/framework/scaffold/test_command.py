@@ -1,7 +1,9 @@
-"""A new resource is written as a whole, in order and in style, or refused in one sentence."""
+"""The command ``new``: a complete, sorted and formatted resource, or a refusal of one line."""
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -10,18 +12,15 @@ from typing import Any
 import pytest
 
 from falcon_pachinko.__main__ import main
-from falcon_pachinko.scaffold.blueprint import (
-    Blueprint,
-    Field,
-    import_line,
+from falcon_pachinko.scaffold.new_resource import (
+    choose_prefix,
+    fields_of,
+    paths_overlap,
     snake_case,
-    string_literal,
 )
-from falcon_pachinko.scaffold.naming import fields_of, free_prefix, paths_overlap
-from falcon_pachinko.scaffold.project import natural
 
 APP = '''\
-"""The map of the program."""
+"""The composition root."""
 
 import falcon.asgi
 
@@ -32,7 +31,7 @@ from .resources.chat import (
 )
 from .resources.page import PageResource  # the page
 
-# What is read from the environment.
+# Read from the environment.
 from .settings import Settings
 
 
@@ -55,18 +54,22 @@ FILES = {
     "tests/conftest.py": "def chat(): ...\ndef secret(): ...\n",
     "tests/integration/test_http.py": "",
 }
-# A project's own description of itself, of which only the end matters here.
-DESCRIBING = """
+# Stands in for the module that writes the contract of a real project.
+CONTRACT_FILES = """
 import pathlib, sys
 pathlib.Path("asyncapi.yaml").write_text("new")
 print("wrote asyncapi.yaml")
 sys.exit({status})
 """
 
+needs_ruff = pytest.mark.skipif(
+    importlib.util.find_spec("ruff") is None, reason="Ruff is not installed"
+)
+
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with all that the command asks of a project, and the one that it runs in."""
+    """The current folder, with everything that the command needs in a project."""
     for shown, text in FILES.items():
         path = tmp_path / shown
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,6 +86,11 @@ def content_of(folder: Path) -> dict[str, bytes]:
     }
 
 
+def read(project: Path, shown: str) -> str:
+    return (project / shown).read_text(encoding="utf-8")
+
+
+@needs_ruff
 def test_it_writes_the_resource_and_its_tests_and_adds_the_route(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,11 +100,11 @@ def test_it_writes_the_resource_and_its_tests_and_adds_the_route(
     resource, tests = "src/tiny/resources/game_room.py", "tests/integration/test_game_room.py"
     assert after.keys() - before.keys() == {resource, tests}
     assert [name for name in before if before[name] != after[name]] == ["src/tiny/app.py"]
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for line in (f"wrote {resource}", f"wrote {tests}", "changed src/tiny/app.py"):
-        assert line in told.splitlines()
-    # There is nothing here that could describe the project, so it says who has to.
-    assert "make asyncapi" in told
+        assert line in printed.splitlines()
+    # This project has no module that writes the contract, so the command refers to make.
+    assert "make asyncapi" in printed
     added = APP.replace(
         "from .resources.page",
         "from .resources.game_room import GameRoomResource\nfrom .resources.page",
@@ -108,34 +116,45 @@ def test_it_writes_the_resource_and_its_tests_and_adds_the_route(
     assert after["src/tiny/app.py"].decode() == added
     written = after[resource].decode()
     assert 'ROOM_PREFIX = "game_room:"' in written
-    assert "        game_id: GameId,\n" in written
+    [signature] = [
+        node.args
+        for node in ast.walk(ast.parse(written))
+        if isinstance(node, ast.AsyncFunctionDef) and node.name == "on_connect"
+    ]
+    assert [each.arg for each in signature.args] == ["self", "req", "ws", "game_id"]
+    assert signature.args[-1].annotation is not None
+    assert ast.unparse(signature.args[-1].annotation) == (
+        "Annotated[str, msgspec.Meta(description='The game id of the game room, percent-encoded.',"
+        " examples=['general'])]"
+    )
     assert '@handles_message("clientTellGameRoom")' in written
     for text in (written, after[tests].decode()):
         compile(text, "written", "exec")
 
 
-def test_without_a_path_it_takes_one_that_the_name_gives(project: Path) -> None:
+def test_the_default_path_is_made_of_the_name(project: Path) -> None:
     assert main(["new", "GameRoom"]) == 0
-    app = (project / "src/tiny/app.py").read_text(encoding="utf-8")
+    app = read(project, "src/tiny/app.py")
     assert '"/ws/game-room/{game_room_name}",\n        GameRoomResource,' in app
 
 
+@needs_ruff
 @pytest.mark.parametrize(
     ("name", "before", "after"),
     [
         ("Alpha", "from .auth", "from .resources.chat"),
         ("Cheese", "from .resources.chat", "from .resources.page"),
-        ("Zoo", "from .resources.page", "# What is read"),
+        ("Zoo", "from .resources.page", "# Read from"),
     ],
 )
-def test_the_import_stands_in_order(project: Path, name: str, before: str, after: str) -> None:
+def test_the_import_is_sorted(project: Path, name: str, before: str, after: str) -> None:
     assert main(["new", name]) == 0
-    app = (project / "src/tiny/app.py").read_text(encoding="utf-8")
+    app = read(project, "src/tiny/app.py")
     imported = f"from .resources.{name.lower()} import {name}Resource\n"
     assert app.index(before) < app.index(imported) < app.index(after)
 
 
-def test_lines_end_as_they_did(project: Path) -> None:
+def test_line_ends_are_kept(project: Path) -> None:
     app = project / "src/tiny/app.py"
     app.write_bytes(APP.replace("\n", "\r\n").encode())
     assert main(["new", "GameRoom"]) == 0
@@ -143,23 +162,23 @@ def test_lines_end_as_they_did(project: Path) -> None:
     assert written.count(b"\n") == written.count(b"\r\n") > APP.count("\n")
 
 
-def test_a_second_one_goes_behind_the_first_and_the_same_one_is_refused(
+def test_a_second_resource_follows_the_first_and_a_repetition_is_refused(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["new", "GameRoom"]) == 0
     assert main(["new", "Arena"]) == 0
-    app = (project / "src/tiny/app.py").read_text(encoding="utf-8")
+    app = read(project, "src/tiny/app.py")
     assert app.index("        GameRoomResource,") < app.index("        ArenaResource,")
     capsys.readouterr()
     before = content_of(project)
     assert main(["new", "GameRoom", "--path", "/elsewhere"]) == 1
-    assert "game_room.py is there already: give another name than 'GameRoom'" in (
+    assert "game_room.py exists already: give another name than 'GameRoom'" in (
         capsys.readouterr().err
     )
     assert content_of(project) == before
 
 
-def test_a_dry_run_shows_all_and_writes_nothing(
+def test_a_dry_run_prints_all_changes_and_writes_nothing(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = content_of(project)
@@ -169,14 +188,18 @@ def test_a_dry_run_shows_all_and_writes_nothing(
     assert "--- /dev/null\n+++ b/src/tiny/resources/game_room.py\n" in shown
     assert "+++ b/tests/integration/test_game_room.py\n" in shown
     assert content_of(project) == before
+    # The printed text is the text that is written without --dry-run.
+    assert main(["new", "GameRoom"]) == 0
+    written = read(project, "src/tiny/resources/game_room.py")
+    assert "".join(f"+{line}" for line in written.splitlines(keepends=True)) in shown
 
 
 REFUSED: dict[str, tuple[list[str], str]] = {
     "lower case": (["gameRoom"], "'gameRoom'"),
     "an underscore": (["Game_Room"], "'Game_Room'"),
-    "no ASCII": (["Jäger"], "'Jäger'"),
-    "half a character": (["A\udcff"], r"'A\udcff'"),
-    "a line end": (["Game\n"], r"'Game\n'"),
+    "not ASCII": (["Jäger"], "'Jäger'"),
+    "a lone surrogate": (["A\udcff"], r"'A\udcff'"),
+    "a line break": (["Game\n"], r"'Game\n'"),
     "an empty name": ([""], "''"),
     "a long name": (["G" * 33], "G" * 33),
     "a keyword": (["Class"], "'Class'"),
@@ -184,59 +207,65 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "a device": (["Con"], "'Con'"),
     "the base class": (["WebSocket"], "WebSocketResource"),
     "Resource": (["GameRoomResource"], "give GameRoom"),
-    "only Resource": (["Resource"], "'Resource'"),
-    "a module that is taken": (["Page"], "src/tiny/resources/page.py is there already"),
-    "a test that is taken": (["Http"], "tests/integration/test_http.py is there already"),
+    "nothing but Resource": (["Resource"], "'Resource'"),
+    "a module that is taken": (["Page"], "src/tiny/resources/page.py exists already"),
+    "a test that is taken": (["Http"], "tests/integration/test_http.py exists already"),
     "a class that is taken": (["Tales"], "src/tiny/resources/page.py has a TellTales already"),
     "no slash": (["Game", "--path", "games"], "'games'"),
     "an empty path": (["Game", "--path", ""], "''"),
     "a slash at the end": (["Game", "--path", "/games/"], "'/games/'"),
     "two slashes": (["Game", "--path", "//games"], "'//games'"),
     "a dot": (["Game", "--path", "/a/../b"], "'..'"),
-    "a blank": (["Game", "--path", "/a b"], "'a b'"),
+    "a space": (["Game", "--path", "/a b"], "'a b'"),
     "a quote": (["Game", "--path", '/a"b'], "'a\"b'"),
     "a field in a part": (["Game", "--path", "/a-{b}"], "'a-{b}'"),
     "an open field": (["Game", "--path", "/{b"], "'{b'"),
-    "no identifier": (["Game", "--path", "/{game-id}"], "'game-id'"),
+    "not an identifier": (["Game", "--path", "/{game-id}"], "'game-id'"),
     "a digit first": (["Game", "--path", "/{1st}"], "'1st'"),
     "a private field": (["Game", "--path", "/{__id}"], "'__id'"),
     "an empty field": (["Game", "--path", "/{}"], "''"),
     "a keyword as field": (["Game", "--path", "/{class}"], "'class'"),
-    "a field of on_connect's": (["Game", "--path", "/{ws}"], "'ws'"),
+    "a name that on_connect uses": (["Game", "--path", "/{ws}"], "'ws'"),
     "a field twice": (["Game", "--path", "/{a}/{a}"], "'a' twice"),
     "an unknown converter": (["Game", "--path", "/{a:dt}"], "'dt'"),
     "a path that is taken": (["Game", "--path", "/ws/chat/{room_name}"], "taken by"),
     "its own default path": (["Chat2", "--path", "/ws/chat/{other}"], "taken by '/ws/chat/{room_"),
-    "another's room": (["Game", "--path", "/ws/chat/lobby"], "taken by '/ws/chat/{room_name}'"),
-    "a path around another's": (["Game", "--path", "/ws/{kind}/{name}"], "taken by"),
-    "the page's path": (["Game", "--path", "/{name}"], "taken by '/'"),
+    "a room of another resource": (
+        ["Game", "--path", "/ws/chat/lobby"],
+        "taken by '/ws/chat/{room_name}'",
+    ),
+    "a path that contains another one": (["Game", "--path", "/ws/{kind}/{name}"], "taken by"),
+    "the path of the page": (["Game", "--path", "/{name}"], "taken by '/'"),
     "a static path": (["Game", "--path", "/static/games"], "taken by '/static'"),
-    "what Falcon cannot": (["Game", "--path", "/ws/chat/{other}/moves"], "cannot be served beside"),
+    "a conflict in Falcon's router": (
+        ["Game", "--path", "/ws/chat/{other}/moves"],
+        "cannot be served beside",
+    ),
     "a prefix that is taken": (["Game", "--prefix", "chat_"], "'chat_' (ROOM_PREFIX in src/tiny/"),
     "a longer prefix": (["Game", "--prefix", "chat_2"], "'chat_2'"),
     "a shorter prefix": (["Game", "--prefix", "ch"], "'ch'"),
     "an empty prefix": (["Game", "--prefix", ""], "''"),
     "a long prefix": (["Game", "--prefix", "é" * 21], "é" * 21),
     "a control character": (["Game", "--prefix", "a\tb"], r"'a\tb'"),
-    "half a prefix": (["Game", "--prefix", "\ud800"], r"'\ud800'"),
+    "a surrogate in a prefix": (["Game", "--prefix", "\ud800"], r"'\ud800'"),
 }
 
 
-@pytest.mark.parametrize(("arguments", "says"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_is_refused_in_one_sentence_and_nothing_is_changed(
-    project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+@pytest.mark.parametrize(("arguments", "reason"), REFUSED.values(), ids=REFUSED)
+def test_an_invalid_argument_is_refused_in_one_line_and_nothing_is_changed(
+    project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], reason: str
 ) -> None:
-    if says == "taken by '/'":
+    if reason == "taken by '/'":
         app = project / "src/tiny/app.py"
         app.write_text(APP.replace('"/"', '"/{page}"'), encoding="utf-8")
-        says = "taken by '/{page}'"
+        reason = "taken by '/{page}'"
     before = content_of(project)
     assert main(["new", *arguments]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     [line] = captured.err.splitlines()
-    assert says in line
-    assert ": " in line, "it says the next step"
+    assert reason in line
+    assert ": " in line, "the next step follows"
     assert content_of(project) == before
 
 
@@ -248,33 +277,33 @@ BROKEN: dict[str, tuple[str, str, str, str]] = {
         "adds no WebSocket route",
     ),
     "no imports": ("src/tiny/app.py", "from .", "from x.", "adds no WebSocket route"),
-    "no Python": ("src/tiny/app.py", "def create_app(", "def create_app", "mend it first"),
+    "not Python": ("src/tiny/app.py", "def create_app(", "def create_app", "fix it first"),
     "no close code": ("src/tiny/messages.py", "BAD_ROOM_NAME", "BAD", "has no BAD_ROOM_NAME"),
     "no user": ("src/tiny/auth.py", "User", "Person", "has no User"),
     "no fixture": ("tests/conftest.py", "chat", "talk", "tests/conftest.py has no chat"),
-    "no TOML": ("pyproject.toml", "[tool", "tool", "pyproject.toml cannot be read"),
+    "not TOML": ("pyproject.toml", "[tool", "tool", "pyproject.toml cannot be read"),
 }
 
 
-@pytest.mark.parametrize(("file", "found", "put", "says"), BROKEN.values(), ids=BROKEN)
-def test_a_project_that_lacks_something_is_told_so(
+@pytest.mark.parametrize(("file", "old", "new", "reason"), BROKEN.values(), ids=BROKEN)
+def test_an_incomplete_project_is_refused_and_nothing_is_changed(
     project: Path,
     capsys: pytest.CaptureFixture[str],
     file: str,
-    found: str,
-    put: str,
-    says: str,
+    old: str,
+    new: str,
+    reason: str,
 ) -> None:
-    changed = (project / file).read_text(encoding="utf-8").replace(found, put)
+    changed = read(project, file).replace(old, new)
     (project / file).write_text(changed, encoding="utf-8")
     before = content_of(project)
     assert main(["new", "GameRoom"]) == 1
     [line] = capsys.readouterr().err.splitlines()
-    assert says in line
+    assert reason in line
     assert content_of(project) == before
 
 
-def test_outside_a_project_it_says_where_to_go(
+def test_a_folder_without_a_project_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -288,7 +317,7 @@ def test_outside_a_project_it_says_where_to_go(
     [[], ["old"], ["new"], ["new", "GameRoom", "Arena"], ["new", "GameRoom", "--pat", "/x"]],
     ids=" ".join,
 )
-def test_wrong_usage_has_a_status_of_its_own(project: Path, arguments: list[str]) -> None:
+def test_wrong_usage_exits_with_status_2(project: Path, arguments: list[str]) -> None:
     before = content_of(project)
     with pytest.raises(SystemExit) as ended:
         main(arguments)
@@ -297,7 +326,7 @@ def test_wrong_usage_has_a_status_of_its_own(project: Path, arguments: list[str]
 
 
 @pytest.mark.parametrize("written", [0, 1, 2])
-def test_what_fails_while_it_writes_is_undone(
+def test_a_failed_write_is_undone(
     project: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -322,7 +351,7 @@ def test_what_fails_while_it_writes_is_undone(
 
 
 @pytest.mark.parametrize("status", [0, 1])
-def test_the_project_describes_itself_and_all_is_undone_where_it_cannot(
+def test_the_contract_is_written_and_a_failure_is_undone(
     project: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -330,75 +359,162 @@ def test_the_project_describes_itself_and_all_is_undone_where_it_cannot(
 ) -> None:
     pytest.importorskip("yaml")
     monkeypatch.setenv("PYTHONPATH", str(project / "src"))
-    describing = project / "src/tiny/contract_files.py"
-    describing.write_text(DESCRIBING.format(status=status), encoding="utf-8")
+    contract_files = project / "src/tiny/contract_files.py"
+    contract_files.write_text(CONTRACT_FILES.format(status=status), encoding="utf-8")
     (project / "asyncapi.yaml").write_text("old", encoding="utf-8")
     before = content_of(project)
     assert main(["new", "GameRoom"]) == status
     if status:
         assert content_of(project) == before
-        assert "the service cannot be described" in capsys.readouterr().err
+        assert "tiny.contract_files fails with the new resource" in capsys.readouterr().err
     else:
-        assert (project / "asyncapi.yaml").read_text(encoding="utf-8") == "new"
+        assert read(project, "asyncapi.yaml") == "new"
         assert "wrote asyncapi.yaml" in capsys.readouterr().out.splitlines()
 
 
-def test_what_is_written_is_formatted_whatever_the_names(tmp_path: Path) -> None:
-    ruff = [sys.executable, "-m", "ruff"]
-    if subprocess.run([*ruff, "--version"], capture_output=True, timeout=30).returncode:
-        pytest.skip("ruff is not installed")
-    long_field = "f" * 32
-    long_pair = f"/{{{long_field}}}/{{{'u' * 32}:uuid}}"
-    paths = ["/x", "/{a}", "/{a:int}", "/{a:uuid}/{user}", f"/{{{long_field}}}/{{text}}/{{Tell}}"]
-    paths += [long_pair, f"{long_pair}/{{{'v' * 32}:int}}"]
-    for number, path in enumerate(paths):
-        for name in ("A", "HTTPRoom2", "G" * 32):
-            for package in ("p", "q" * 60):
-                made = Blueprint(package, name, path, fields_of(path), "'\"\\")
-                stem = f"{number}_{name}_{len(package)}"
-                (tmp_path / f"{stem}.py").write_text(made.resource(), encoding="utf-8")
-                (tmp_path / f"test_{stem}.py").write_text(made.tests(), encoding="utf-8")
-    (tmp_path / "ruff.toml").write_text(
-        'line-length = 100\nlint.select = ["E4", "E7", "E9", "F", "W", "I", "UP", "B", "PT", "RUF"]\n'
-        'lint.isort.known-first-party = ["p", "qq*"]\n'
-        'lint.isort.section-order = ["future", "standard-library", "third-party", "framework",'
-        ' "first-party", "local-folder"]\n[lint.isort.sections]\nframework = ["falcon_pachinko"]\n',
-        encoding="utf-8",
+LONG_FIELD = "f" * 32
+LONG_PAIR = f"/{{{LONG_FIELD}}}/{{{'u' * 32}:uuid}}"
+# As in the projects of the template.
+RUFF_SETTINGS = """
+[tool.ruff]
+line-length = 100
+lint.select = ["E4", "E7", "E9", "F", "W", "I", "UP", "B", "C4", "SIM", "PIE", "PT", "RUF", "ASYNC"]
+lint.isort.known-first-party = ["tiny", "qq*"]
+lint.isort.section-order = [
+    "future", "standard-library", "third-party", "framework", "first-party", "local-folder",
+]
+lint.isort.sections.framework = ["falcon_pachinko"]
+"""
+
+
+@needs_ruff
+@pytest.mark.parametrize("package", ["tiny", "q" * 60], ids=["short", "long"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/x",
+        "/{a}",
+        "/{a:int}",
+        "/{a:uuid}/{user}",
+        f"/{LONG_FIELD}/{{text}}/{{Tell}}",
+        LONG_PAIR,
+        f"{LONG_PAIR}/{{{'v' * 32}:int}}",
+    ],
+)
+def test_the_new_files_are_clean_for_ruff_with_any_names(
+    project: Path, path: str, package: str
+) -> None:
+    (project / "pyproject.toml").write_text(RUFF_SETTINGS, encoding="utf-8")
+    (project / "src/tiny").rename(project / "src" / package)
+    app = project / "src" / package / "app.py"
+    # No route of these overlaps any of the paths.
+    routes = APP.replace('"/"', '"/1/2/3/4/5"').replace("/ws/chat/{room_name}", "/1/2/3/4/6")
+    before = content_of(project)
+    for number, name in enumerate(("A", "HTTPRoom2", "G" * 32)):
+        app.write_text(routes, encoding="utf-8")
+        assert main(["new", name, "--path", path, "--prefix", f"{number}'\"\\"]) == 0
+        check(project, "check", "--select", "I", str(app))
+    new = sorted(content_of(project).keys() - before.keys())
+    assert len(new) == 6
+    check(project, "check", *new)
+    check(project, "format", "--check", *new)
+
+
+def check(project: Path, *arguments: str) -> None:
+    """Run Ruff with the settings of a project."""
+    finished = subprocess.run(
+        [sys.executable, "-m", "ruff", *arguments, "--no-cache"],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
-    for command in (["format", "--diff"], ["check"]):
-        finished = subprocess.run(
-            [*ruff, *command, "--no-cache", "."],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
+@needs_ruff
+def test_the_rest_of_app_py_keeps_its_layout(project: Path) -> None:
+    untidy = APP.replace('"/static", "web"', "'/static','web'")
+    (project / "src/tiny/app.py").write_text(untidy, encoding="utf-8")
+    assert main(["new", "GameRoom"]) == 0
+    written = read(project, "src/tiny/app.py").splitlines()
+    assert [line for line in written if line in untidy.splitlines()] == untidy.splitlines()
+    assert len(written) == len(untidy.splitlines()) + 5
+
+
+def test_without_ruff_the_files_are_valid_and_the_command_refers_to_make(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ruff", None)
+    assert main(["new", "GameRoom"]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "make format" in line]
+    assert "Ruff is not installed" in line
+    for shown in ("src/tiny/resources/game_room.py", "tests/integration/test_game_room.py"):
+        compile(read(project, shown), shown, "exec")
+    app = read(project, "src/tiny/app.py")
+    compile(app, "app.py", "exec")
+    assert "from .resources.game_room import GameRoomResource\n" in app
+
+
+@needs_ruff
+def test_an_error_of_ruff_is_reported_and_nothing_is_changed(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "pyproject.toml").write_text("[tool.ruff]\nrequired-version = '<0.1'\n", "utf-8")
+    before = content_of(project)
+    assert main(["new", "GameRoom"]) == 1
+    captured = capsys.readouterr()
+    [line] = captured.err.splitlines()
+    assert "ruff" in line
+    assert captured.out == ""
+    assert content_of(project) == before
 
 
 @pytest.mark.parametrize(
     ("name", "module"),
     [("GameRoom", "game_room"), ("A", "a"), ("HTTPRoom", "http_room"), ("Room2Go", "room2_go")],
 )
-def test_a_module_is_named_after_its_resource(name: str, module: str) -> None:
+def test_the_module_name_is_the_resource_name_in_snake_case(name: str, module: str) -> None:
     assert snake_case(name) == module
 
 
-def test_imports_with_numbers_are_in_the_order_of_people() -> None:
-    names = ["pages", "page10b", "page2", "page_a", "page10", "page"]
-    assert sorted(names, key=natural) == ["page", "page2", "page10", "page10b", "page_a", "pages"]
+@needs_ruff
+def test_imports_with_numbers_are_in_natural_order(project: Path) -> None:
+    for name in ("Rooms", "Room10b", "Room2", "RoomA", "Room10", "Room"):
+        assert main(["new", name]) == 0
+    lines = read(project, "src/tiny/app.py").splitlines()
+    modules = [line.split()[1].rpartition(".")[2] for line in lines if ".resources.room" in line]
+    assert modules == ["room", "room2", "room10", "room10b", "room_a", "rooms"]
 
 
-def test_an_import_that_does_not_fit_is_opened() -> None:
-    assert import_line("a", ["B", "C"], 20) == "from a import B, C"
-    assert import_line("a", ["B", "C"], 17) == "from a import (\n    B,\n    C,\n)"
+@needs_ruff
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        (49, "from .resources.game_room import GameRoomResource\n"),
+        (48, "from .resources.game_room import (\n    GameRoomResource,\n)\n"),
+    ],
+)
+def test_an_import_longer_than_a_line_is_wrapped(project: Path, length: int, expected: str) -> None:
+    settings = f"[tool.ruff]\nline-length = {length}\n"
+    (project / "pyproject.toml").write_text(settings, encoding="utf-8")
+    assert main(["new", "GameRoom"]) == 0
+    assert expected in read(project, "src/tiny/app.py")
 
 
+@pytest.mark.parametrize("ruff", [True, False], ids=["Ruff", "no Ruff"])
 @pytest.mark.parametrize(
     "text", ["plain", "it's", 'the "best"', "'\"", "back\\slash", "\\'", "é😀"]
 )
-def test_a_literal_is_the_text_that_it_stands_for(text: str) -> None:
-    assert eval(string_literal(text)) == text
+def test_the_prefix_is_written_as_given(
+    project: Path, monkeypatch: pytest.MonkeyPatch, text: str, ruff: bool
+) -> None:
+    if not ruff:
+        monkeypatch.setitem(sys.modules, "ruff", None)
+    assert main(["new", "GameRoom", "--prefix", text]) == 0
+    written = read(project, "src/tiny/resources/game_room.py")
+    [line] = [line for line in written.splitlines() if line.startswith("ROOM_PREFIX = ")]
+    assert ast.literal_eval(line.partition(" = ")[2]) == text
 
 
 @pytest.mark.parametrize(
@@ -411,8 +527,8 @@ def test_a_literal_is_the_text_that_it_stands_for(text: str) -> None:
         (["g", "r", "w"], "a:game:"),
     ],
 )
-def test_a_prefix_is_found_that_begins_like_no_other(taken: list[str], prefix: str) -> None:
-    assert free_prefix("game", dict.fromkeys(taken, "somewhere")) == prefix
+def test_the_default_prefix_is_not_ambiguous(taken: list[str], prefix: str) -> None:
+    assert choose_prefix(None, "game", dict.fromkeys(taken, "somewhere")) == prefix
 
 
 @pytest.mark.parametrize(
@@ -428,11 +544,9 @@ def test_a_prefix_is_found_that_begins_like_no_other(taken: list[str], prefix: s
         ("/b/b/c", "/a/{rest:path}", False),
     ],
 )
-def test_paths_overlap_where_one_address_belongs_to_both(
-    one: str, other: str, overlap: bool
-) -> None:
+def test_paths_overlap_if_one_url_matches_both(one: str, other: str, overlap: bool) -> None:
     assert paths_overlap(one, other) is overlap
 
 
-def test_fields_have_their_converters() -> None:
-    assert fields_of("/ws/{team}/{number:int}") == (Field("team", ""), Field("number", "int"))
+def test_fields_have_converters() -> None:
+    assert fields_of("/ws/{team}/{number:int}") == {"team": "", "number": "int"}

@@ -1,1 +1,1 @@
-"""What writes code for a project: it serves nobody, and nothing that serves imports it."""
+"""The command ``new``, which writes a resource into a project; not part of a running service."""

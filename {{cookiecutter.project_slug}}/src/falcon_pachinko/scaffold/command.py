@@ -1,293 +1,186 @@
-"""``python -m falcon_pachinko new GameRoom``: one more resource for the project that stands here.
-
-It writes ``resources/game_room.py`` with the messages, and ``tests/integration/test_game_room.py``, and
-adds the route to ``create_app``. All is checked first, and what fails on the way is undone: the
-project is either as it was or complete. It knows how the projects of the template are laid out.
-"""
+"""``python -m falcon_pachinko new GameRoom``: write a resource, its tests and route, or nothing."""
 
 from __future__ import annotations
 
 import argparse
+import ast
 import difflib
 import importlib.util
 import subprocess
+import symtable
 import sys
 import tomllib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import ScaffoldError
-from .blueprint import Blueprint, import_line, snake_case, string_literal
-from .naming import check_name, check_prefix, check_route, fields_of, free_prefix
-from .project import Source, find_package
+from .new_resource import check_name, check_route, choose_prefix, fields_of, render, snake_case
 
-# How long the project may take to describe itself.
-CONTRACT_SECONDS = 60.0
-
-# What the new files import, by the file that has it.
-NEEDED = {
-    "auth.py": {"COOKIE_NAME", "User", "issue_token"},
-    "messages.py": {"BAD_ROOM_NAME", "CLOSE_CODES", "NOT_SIGNED_IN", "Text", "UserName"},
-}
-NEEDED_FIXTURES = {"chat", "secret"}
+BY_HAND = "add the resource by hand, as README.md shows"
+ROUTING_METHODS = {"add_route", "add_websocket_route", "add_sink", "add_static_route"}
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command ``new`` to those of the command line."""
-    parser = commands.add_parser(
-        "new",
-        help="write one more WebSocket resource, with its messages, its tests and its route",
-        description="Write one more WebSocket resource, with its messages, its tests and its route."
-        " Run it in the folder of the project.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "name", help="in CamelCase: GameRoom gives GameRoomResource in game_room.py"
-    )
-    parser.add_argument(
-        "--path", help="where clients connect; for GameRoom: /ws/game-room/{game_room_name}"
-    )
-    parser.add_argument(
-        "--prefix",
-        help="what its rooms' names begin with, inside the server; for GameRoom: game_room:",
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="show what would be written, and write nothing"
-    )
+    """Add ``new`` to the commands of a command line."""
+    text = "write a WebSocket resource with its messages, tests and route into the project here"
+    parser = commands.add_parser("new", help=text, description=text, allow_abbrev=False)
+    parser.add_argument("name", help="GameRoom gives the class GameRoomResource in game_room.py")
+    parser.add_argument("--path", help="for GameRoom by default: /ws/game-room/{game_room_name}")
+    parser.add_argument("--prefix", help="of room names; for GameRoom by default: game_room:")
+    parser.add_argument("--dry-run", action="store_true", help="print a diff and write nothing")
     parser.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> int:
-    """Do what ``new`` was asked for in the current folder; return the exit status."""
+    """Run ``new`` in the current folder, the project's, and return the exit status."""
+    module, path = snake_case(given.name), given.path
+    if path is None:
+        path = f"/ws/{module.replace('_', '-')}/{{{module}_name}}"
     try:
-        plan = make_plan(Path.cwd(), given.name, given.path, given.prefix)
-        if given.dry_run:
-            sys.stdout.write(plan.difference())
-            return 0
-        plan.carry_out()
-    except ScaffoldError as error:
+        package = find_package()
+        texts = plan(package, given.name, path, given.prefix)
+        lines = [*difference(texts)] if given.dry_run else write(package, texts, path)
+    except (ScaffoldError, subprocess.TimeoutExpired) as error:
         print(error, file=sys.stderr)
         return 1
+    sys.stdout.writelines(lines)
     return 0
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is going to be written, checked.
-
-    Attributes:
-        root: The project's folder.
-        blueprint: The new resource.
-        texts: What each file, by its path below the project, is going to hold.
-    """
-
-    root: Path
-    blueprint: Blueprint
-    texts: dict[str, str]
-
-    def difference(self) -> str:
-        """All changes as a unified diff."""
-        found: list[str] = []
-        for shown, text in self.texts.items():
-            path = self.root / shown
-            old = path.read_bytes().decode("utf-8") if path.exists() else ""
-            found += difflib.unified_diff(
-                old.splitlines(keepends=True),
-                text.splitlines(keepends=True),
-                f"a/{shown}" if old else "/dev/null",
-                f"b/{shown}",
-            )
-        return "".join(found)
-
-    def carry_out(self) -> None:
-        """Write the files, and what others read of the contract where its tools are installed; say which.
-
-        Raises:
-            ScaffoldError: Something went wrong, and everything is as it was.
-        """
-        package = self.blueprint.package
-        contract_files = ("asyncapi.yaml", f"src/{package}/web/realtime.d.ts")
-        paths = [self.root / shown for shown in (*self.texts, *contract_files)]
-        before = {path: path.read_bytes() if path.exists() else None for path in paths}
-        said = []
-        try:
-            for shown, text in self.texts.items():
-                path = self.root / shown
-                said.append(f"{'wrote' if before[path] is None else 'changed'} {shown}")
-                path.write_bytes(text.encode())
-            said.append(write_contract(self.root, package))
-        except BaseException as error:
-            restore(before)
-            if not isinstance(error, (OSError, ScaffoldError)):
-                raise
-            raise ScaffoldError(
-                f"{error}: nothing has been changed; mend that, then run the command again"
-            ) from error
-        print(*said, f"clients connect at {self.blueprint.path}: make check test", sep="\n")
-
-
-def write_contract(root: Path, package: str) -> str:
-    """Let the project describe itself anew; return what to tell about it.
-
-    Raises:
-        ScaffoldError: The project does not work with what has been written.
-    """
-    module = root / "src" / package / "contract_files.py"
-    if not module.exists() or importlib.util.find_spec("yaml") is None:
-        return "asyncapi.yaml is out of date, and PyYAML is not installed: make asyncapi"
-    command = [sys.executable, "-m", f"{package}.contract_files"]
+def find_package() -> Path:
+    """Return the folder of the project's package."""
     try:
-        finished = subprocess.run(
-            command, cwd=root, capture_output=True, text=True, timeout=CONTRACT_SECONDS
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ScaffoldError(
-            f"{' '.join(command[1:])} took longer than {CONTRACT_SECONDS:g} s"
-        ) from error
-    if finished.returncode:
-        *_, reason = finished.stderr.strip().splitlines() or [f"status {finished.returncode}"]
-        raise ScaffoldError(f"the service cannot be described with the new resource ({reason})")
-    return finished.stdout.strip() or "asyncapi.yaml says so already"
+        tomllib.loads(Path("pyproject.toml").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        advice = "fix it, or run the command in the folder of the project"
+        raise ScaffoldError(f"pyproject.toml cannot be read ({error}): {advice}") from error
+    packages = [path.parent for path in Path().glob("src/*/app.py")]
+    if len(packages) != 1:
+        raise ScaffoldError(f"src has {len(packages)} packages with an app.py, not one: {BY_HAND}")
+    return packages[0]
 
 
-def restore(before: dict[Path, bytes | None]) -> None:
-    """Give files back what they held, and remove those that were not there."""
-    for path, content in before.items():
-        if content is None:
-            path.unlink(missing_ok=True)
-        elif not path.exists() or path.read_bytes() != content:
-            path.write_bytes(content)
+def parse(file: Path) -> tuple[str, ast.Module, set[str]]:
+    """Return the text, the syntax tree and the names at the top level of a Python file."""
+    try:
+        text = file.read_bytes().decode()
+        names = symtable.symtable(text, file.name, "exec").get_identifiers()
+        return text, ast.parse(text), set(names)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ScaffoldError(f"{file.as_posix()} cannot be read ({error}): fix it first") from error
 
 
-def make_plan(root: Path, name: str, path: str | None, prefix: str | None) -> Plan:
-    """Check everything that can be checked, and make up the new texts.
-
-    Args:
-        root: The project's folder.
-        name: In CamelCase, without ``Resource`` at its end.
-        path: The URI template; made of the name where there is none.
-        prefix: What its rooms are named with in front; made of the name where there is none.
-
-    Raises:
-        ScaffoldError: It cannot be done, and why.
-    """
-    package = find_package(root)
+def plan(package: Path, name: str, path: str, prefix: str | None) -> dict[Path, str]:
+    """Check the arguments against the project; return the new text of each file."""
     check_name(name)
-    module = snake_case(name)
-    if path is None:
-        path = f"/ws/{module.replace('_', '-')}/{{{module}_name}}"
-    fields = fields_of(path)
-
-    source = f"src/{package}"
-    app = Source.read(root, f"{source}/app.py")
-    resource_file = f"{source}/resources/{module}.py"
-    test_file = f"tests/integration/test_{module}.py"
-    sources = [
-        Source.read(root, each.relative_to(root).as_posix())
-        for each in sorted((root / source).rglob("*.py"))
-    ]
-    check_free(root, name, (resource_file, test_file), sources)
-    check_needed(root, source)
-    check_route(path, [route for each in sources for route in each.routes()])
-    taken = {
-        value: f"{constant} in {each.shown}"
-        for each in sources
-        if "/resources/" in each.shown
-        for constant, value in each.prefixes().items()
+    module, fields, advice = snake_case(name), fields_of(path), f"give another name than {name!r}"
+    files = [package / f"resources/{module}.py", Path(f"tests/integration/test_{module}.py")]
+    for file in (*files, *(file.with_suffix("") for file in files)):
+        if file.exists() or file.is_symlink():
+            raise ScaffoldError(f"{file.as_posix()} exists already: {advice}")
+    needed = {
+        package / "auth.py": "COOKIE_NAME User issue_token",
+        package / "messages.py": "BAD_ROOM_NAME CLOSE_CODES NOT_SIGNED_IN Text UserName",
+        Path("tests/conftest.py"): "chat secret",
     }
-    prefix = free_prefix(module, taken) if prefix is None else check_prefix(prefix, taken)
-    blueprint = Blueprint(package, name, path, fields, prefix)
-    return Plan(
-        root,
-        blueprint,
-        {
-            resource_file: blueprint.resource(),
-            test_file: blueprint.tests(),
-            app.shown: with_route(app, blueprint, line_length_of(root)),
-        },
-    )
+    for file, names in needed.items():
+        if missing := sorted(set(names.split()) - parse(file)[2]):
+            raise ScaffoldError(f"{file.as_posix()} has no {' and no '.join(missing)}: {BY_HAND}")
+    routes, prefixes = [], {}
+    for file in sorted(package.rglob("*.py")):
+        _, tree, taken = parse(file)
+        for each in {f"{name}Resource", f"Tell{name}", f"Server{name}Told"} & taken:
+            raise ScaffoldError(f"{file.as_posix()} has a {each} already: {advice}")
+        for node in ast.walk(tree):
+            match node:
+                case ast.Call(ast.Attribute(attr=method), [ast.Constant(str(text)), *_]):
+                    if method in ROUTING_METHODS:
+                        routes.append((method, text))
+                case ast.Assign([ast.Name(constant), *_], ast.Constant(str(text))) | ast.AnnAssign(
+                    ast.Name(constant), value=ast.Constant(str(text))
+                ):
+                    if constant.endswith("PREFIX") and "/resources/" in file.as_posix():
+                        prefixes[text] = f"{constant} in {file.as_posix()}"
+    check_route(path, routes)
+    texts = render(package.name, name, path, fields, choose_prefix(prefix, module, prefixes))
+    app = package / "app.py"
+    changed = {**dict(zip(files, texts, strict=True)), app: with_route(app, name, path)}
+    return {file: tidy(file, text) for file, text in changed.items()}
 
 
-def check_free(root: Path, name: str, files: Iterable[str], sources: Iterable[Source]) -> None:
-    """Whether nobody has the class or the files.
-
-    Raises:
-        ScaffoldError: Somebody has.
-    """
-    for shown in files:
-        for path in (root / shown, (root / shown).with_suffix("")):
-            if path.exists() or path.is_symlink():
-                raise ScaffoldError(
-                    f"{path.relative_to(root).as_posix()} is there already: give another name than {name!r}"
-                )
-        if not (root / shown).parent.is_dir():
-            raise ScaffoldError(
-                f"the folder {Path(shown).parent.as_posix()} is missing: make it, then try again"
-            )
-    for source in sources:
-        for taken in (f"{name}Resource", f"Tell{name}", f"Server{name}Told"):
-            if taken in source.bound_names():
-                raise ScaffoldError(
-                    f"{source.shown} has a {taken} already: give another name than {name!r}"
-                )
+def with_route(app: Path, name: str, path: str) -> str:
+    """Return the text with a route after the last one of ``create_app``, and with its import."""
+    text, tree, _ = parse(app)
+    newline = "\r\n" if text.count("\r\n") == text.count("\n") else "\n"
+    lines, added = text.split(newline), dict[int, list[str]]()
+    functions = [each for each in tree.body if isinstance(each, ast.FunctionDef)]
+    for step in (step for each in functions if each.name == "create_app" for step in each.body):
+        match step:
+            case ast.Expr(ast.Call(ast.Attribute(ast.Name(variable), "add_websocket_route"))):
+                indent = lines[step.lineno - 1][: step.col_offset]
+                call = f'{variable}.add_websocket_route(|    "{path}",|    {name}Resource,|)'
+                added = {step.end_lineno or 0: [indent + line for line in call.split("|")]}
+    imports = [each for each in tree.body if isinstance(each, ast.ImportFrom) and each.level == 1]
+    if not imports or not added:
+        raise ScaffoldError(f"{app.as_posix()} adds no WebSocket route in create_app: {BY_HAND}")
+    import_line = f"from .resources.{snake_case(name)} import {name}Resource"
+    added[imports[-1].end_lineno or 0] = [import_line]
+    for end in sorted(added, reverse=True):
+        lines[end:end] = added[end]
+    return newline.join(lines)
 
 
-def check_needed(root: Path, source: str) -> None:
-    """Whether the project has what the new files import.
-
-    Raises:
-        ScaffoldError: It has not.
-    """
-    needed = {f"{source}/{file}": names for file, names in NEEDED.items()}
-    for shown, names in {**needed, "tests/conftest.py": NEEDED_FIXTURES}.items():
-        missing = sorted(names - Source.read(root, shown).bound_names())
-        if missing:
-            raise ScaffoldError(
-                f"{shown} has no {' and no '.join(missing)}, which a new resource needs: define what is"
-                " missing, or add the resource by hand, as README.md shows"
-            )
+def tidy(file: Path, text: str) -> str:
+    """Return the text with sorted imports, and a new one formatted; unchanged without Ruff."""
+    commands = ["check --fix-only --select I"]
+    if not file.exists():
+        commands = ["check --fix-only --select I,F401", "format"]
+    for command in commands if importlib.util.find_spec("ruff") else ():
+        options = [*command.split(), "--no-cache", "--quiet", "--stdin-filename", str(file), "-"]
+        text = run_module("ruff", *options, stdin=text)
+    return text
 
 
-def with_route(app: Source, blueprint: Blueprint, line_length: int) -> str:
-    """The text of ``app.py`` with the new route behind the last one.
-
-    Raises:
-        ScaffoldError: There is no place for it.
-    """
-    module = f"resources.{blueprint.module}"
-    import_behind, route = app.line_for_import(module), app.last_websocket_route()
-    if import_behind is None or route is None:
-        raise ScaffoldError(
-            f"{app.shown} adds no WebSocket route in create_app, behind which the new one would stand:"
-            " add the resource by hand, as README.md shows"
-        )
-    route_behind, indentation, application = route
-    lines = (
-        f"{application}.add_websocket_route(",
-        f"    {string_literal(blueprint.path)},",
-        f"    {blueprint.name}Resource,",
-        ")",
-    )
-    return app.with_lines(
-        {
-            import_behind: import_line(f".{module}", [f"{blueprint.name}Resource"], line_length)
-            + "\n",
-            route_behind: "".join(f"{' ' * indentation}{line}\n" for line in lines),
-        }
-    )
+def run_module(*arguments: str, stdin: str = "") -> str:
+    """Run a module of the environment and return its output."""
+    command = [sys.executable, "-m", *arguments]
+    done = subprocess.run(command, input=stdin.encode(), capture_output=True, timeout=60)
+    if done.returncode:
+        *_, reason = done.stderr.decode(errors="replace").splitlines() or [str(done.returncode)]
+        raise ScaffoldError(f"{arguments[0]} fails with the new resource ({reason.strip()})")
+    return done.stdout.decode(errors="replace")
 
 
-def line_length_of(root: Path) -> int:
-    """How long lines may be, as the project tells Ruff.
+def difference(texts: dict[Path, str]) -> Iterator[str]:
+    """Yield the lines of a unified diff."""
+    for file, text in texts.items():
+        old = file.read_bytes().decode() if file.exists() else ""
+        names = f"a/{file.as_posix()}" if old else "/dev/null", f"b/{file.as_posix()}"
+        yield from difflib.unified_diff(old.splitlines(True), text.splitlines(True), *names)
 
-    Raises:
-        ScaffoldError: ``pyproject.toml`` is no TOML.
-    """
+
+def write(package: Path, texts: dict[Path, str], path: str) -> list[str]:
+    """Write the files and the contract, or restore all of them; return the lines to print."""
+    files = [*texts, Path("asyncapi.yaml"), package / "web/realtime.d.ts"]
+    before = {file: file.read_bytes() if file.exists() else None for file in files}
+    lines = []
     try:
-        settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
-        return int(settings["tool"]["ruff"]["line-length"])
-    except KeyError:
-        return 88  # Ruff's own default
-    except (OSError, ValueError, TypeError) as error:
-        raise ScaffoldError(f"pyproject.toml cannot be read ({error}): mend it first") from error
+        for file, text in texts.items():
+            file.write_bytes(text.encode())
+            lines.append(f"{'changed' if before[file] else 'wrote'} {file.as_posix()}\n")
+        if (package / "contract_files.py").exists() and importlib.util.find_spec("yaml"):
+            lines += run_module(f"{package.name}.contract_files").splitlines(keepends=True)
+        else:
+            lines.append("asyncapi.yaml is out of date, it takes PyYAML to write: make asyncapi\n")
+    except BaseException as error:
+        for file, content in before.items():
+            if content is None:
+                file.unlink(missing_ok=True)
+            elif not file.exists() or file.read_bytes() != content:
+                file.write_bytes(content)
+        if isinstance(error, (OSError, ScaffoldError, subprocess.TimeoutExpired)):
+            raise ScaffoldError(f"{error}: nothing has been changed") from error
+        raise
+    if not importlib.util.find_spec("ruff"):
+        lines.append("the new files are not formatted, Ruff is not installed: make format\n")
+    return [*lines, f"clients connect at {path}: make check test\n"]
