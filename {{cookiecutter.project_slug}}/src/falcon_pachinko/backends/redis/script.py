@@ -78,5 +78,8 @@ async def rooms_with_prefix(call: Callable[..., Awaitable[Any]], prefix: str) ->
 LUA = (
     "local MIN_STREAM_MESSAGES, MIN_STREAM_MS, ROOM_TTL_MS ="
     f" {MIN_STREAM_MESSAGES}, {MIN_STREAM_MS}, {ROOM_TTL_MS}\n"
-) + Path(__file__).with_name("script.lua").read_text(encoding="utf-8")
+) + "\n".join(
+    Path(__file__).with_name("lua").joinpath(name).read_text(encoding="utf-8")
+    for name in ("publish.lua", "rooms.lua", "presence.lua", "nodes.lua")
+)
 SHA = hashlib.sha1(LUA.encode(), usedforsecurity=False).hexdigest()

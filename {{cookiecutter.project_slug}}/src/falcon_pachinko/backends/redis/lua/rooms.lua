@@ -1,0 +1,85 @@
+-- Rooms and their histories.
+
+local function refresh(base)
+  local age = tonumber(redis.call('HGET', base .. ':m', 'a') or 0)
+  redis.call('PEXPIRE', base .. ':m', text(math.max(age, ROOM_TTL_MS)))
+  redis.call('PEXPIRE', base .. ':p', ROOM_TTL_MS)
+end
+
+local function get_entry(base, key)
+  local found = redis.call('HGET', base .. ':p', key)
+  return found and cmsgpack.unpack(found)
+end
+
+local function set_entry(base, key, entry)
+  redis.call('HSET', base .. ':p', key, cmsgpack.pack(entry))
+  redis.call('PEXPIRE', base .. ':p', ROOM_TTL_MS)
+end
+
+local function remove_entry(base, key, entry)
+  redis.call('HDEL', base .. ':p', key)
+  if entry.l then publish(base, entry.l) end
+end
+
+local operations, entered = {}, 0
+
+operations.publish = publish
+
+function operations.send(base, data)
+  return send(base, data)
+end
+
+-- Creates the room if necessary and returns its position and the publications after a known offset, or all of
+-- them if the epoch is not the known one. A known offset ahead of the stored one means that Redis lost data.
+function operations.subscribe(base, epoch, messages, age, known_epoch, known_offset, everything)
+  local meta, stream = base .. ':m', base .. ':s'
+  local stored = redis.call('HMGET', meta, 'e', 'o')
+  local lost = stored[1] and stored[1] == known_epoch and tonumber(stored[2]) < known_offset
+  if not stored[1] or lost then
+    redis.call('DEL', stream)
+    redis.call('HSET', meta, 'e', epoch, 'o', 0)
+    stored = {epoch, '0'}
+  end
+  if messages > 0 then redis.call('HSET', meta, 'n', text(messages), 'a', text(age)) end
+  refresh(base)
+  local publications = {}
+  local offset = tonumber(stored[2])
+  if known_epoch or everything then
+    local from = not everything and stored[1] == known_epoch and known_offset or 0
+    if from < offset then
+      for _, item in ipairs(redis.call('XRANGE', stream, '(' .. text(from) .. '-1', '+')) do
+        table.insert(publications, item[1])
+        table.insert(publications, item[2][2])
+        table.insert(publications, item[2][4])
+      end
+    end
+  end
+  local shows_positions = redis.call('HEXISTS', meta, 'n')
+  return {stored[1], offset, shows_positions, text(now), publications}
+end
+
+-- Extends the life of a room's keys.
+function operations.refresh_room(base)
+  refresh(base)
+  return 1
+end
+
+-- Deletes the room with its last subscriber, or lets its history expire. Members without a subscriber belong to a
+-- node that is cut off and will subscribe again.
+function operations.unsubscribe(base)
+  local subscribers = redis.call('PUBSUB', sharded and 'SHARDNUMSUB' or 'NUMSUB', base)
+  if subscribers[2] > 0 then return 0 end
+  local age = redis.call('HGET', base .. ':m', 'a')
+  if not age then
+    for _, entry in ipairs(redis.call('HVALS', base .. ':p')) do
+      if next(cmsgpack.unpack(entry).c) then age = MIN_STREAM_MS end
+    end
+  end
+  if age then
+    redis.call('PEXPIRE', base .. ':m', age)
+    redis.call('PEXPIRE', base .. ':s', age)
+  else
+    redis.call('DEL', base .. ':m', base .. ':s')
+  end
+  return 1
+end
