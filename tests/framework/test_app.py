@@ -1,7 +1,5 @@
 """``install()``: the extended application, its lifespans, errors at registration."""
 
-import functools
-import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,11 +10,9 @@ from falcon.testing import ASGIConductor
 
 from falcon_pachinko import (
     App,
-    Limits,
     RegistrationError,
     WebSocketLike,
     WebSocketResource,
-    handles_message,
     install,
 )
 from falcon_pachinko.testing import connect, serve
@@ -93,75 +89,6 @@ def test_install_needs_an_asgi_application(app: Any) -> None:
         install(app)
 
 
-class NoCoroutine(Room):
-    def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:  # type: ignore[override]
-        ...
-
-
-class NeedsArgument(Room):
-    def __init__(self, history: int) -> None: ...
-
-
-class BadHandler(Room):
-    @handles_message("say")
-    async def say(self) -> None: ...
-
-
-class TakesOurPlace(Room):
-    @handles_message("manager")
-    async def manager(self, ws: WebSocketLike, payload: Any) -> None: ...  # type: ignore[override]
-
-
-class TakesOurConnection(Room):
-    connection = "bus"  # type: ignore[assignment]
-
-
-class NoLimits(Room):
-    limits = {"outbox_bytes": 10}  # type: ignore[assignment]  # noqa: RUF012
-
-
-class NotAResource:
-    async def on_websocket(self, req: Any, ws: Any, name: str) -> None: ...
-
-
-@pytest.mark.parametrize(
-    ("template", "resource", "problem"),
-    [
-        ("/r/{name}", Room(), "neither a class nor a callable"),
-        ("/r/{name}", NotAResource, "not a WebSocketResource"),
-        ("/r/{name}", NoCoroutine, "on_disconnect must be a coroutine function"),
-        ("/r/{name}", NoLimits, "write limits = Limits(...)"),
-        ("/r/{name}", NeedsArgument, "missing a required argument: 'history'"),
-        ("/r/{name}", BadHandler, "it takes (self, ws, payload)"),
-        ("/r/{name}", TakesOurPlace, "manager would replace an attribute of the framework"),
-        ("/r/{name}", TakesOurConnection, "connection would replace an attribute of the framework"),
-        ("/r/{name}", functools.partial(TakesOurConnection), "connection would replace"),
-        ("/r/{name}", dict, "no signature found"),
-        ("/r", Room, "cannot be called with the fields of '/r' (none)"),
-    ],
-)
-def test_invalid_resource_is_rejected_at_registration(
-    app: App, template: str, resource: Any, problem: str
-) -> None:
-    with pytest.raises(RegistrationError, match=re.escape(problem)):
-        app.add_websocket_route(template, resource)
-
-
-def test_fields_of_a_template_can_have_converters(app: App) -> None:
-    app.add_websocket_route("/r/{name:uuid}/x", Room)
-
-
-async def test_factory_that_returns_no_resource_is_an_internal_error(
-    app: App, caplog: pytest.LogCaptureFixture
-) -> None:
-    app.add_websocket_route("/r/{name}", lambda: 5)  # type: ignore[arg-type,return-value]
-    async with serve(app) as served:
-        with pytest.raises(Exception, match="403"):
-            async with connect(served.ws_url("/r/x")):
-                pass
-    assert "it must return a WebSocketResource" in caplog.text
-
-
 async def test_lifespans_start_in_order_and_stop_in_reverse(app: App) -> None:
     record: list[str] = []
 
@@ -233,10 +160,3 @@ async def test_plain_falcon_resources_are_unaffected(app: App) -> None:
         with pytest.raises(Exception, match="403"):
             async with connect(served.ws_url("/missing")):
                 pass
-
-
-@pytest.mark.parametrize("bound", ["outbox_bytes", "outbox_messages", "on_connect_seconds"])
-@pytest.mark.parametrize("value", [0, -1, float("nan"), "5", None])
-def test_limits_have_to_be_positive(bound: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=f"{bound} is .*: it must be a number above zero"):
-        Limits(**{bound: value})

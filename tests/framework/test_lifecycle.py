@@ -14,7 +14,6 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.protocol import State
 
-import falcon_pachinko.uvicorn.protocol
 from falcon_pachinko import (
     App,
     Connection,
@@ -28,9 +27,7 @@ from falcon_pachinko import (
     handles_message,
     install,
 )
-from falcon_pachinko.connection.outbox import ASGIOutbox
 from falcon_pachinko.testing import Client, connect, serve
-from falcon_pachinko.uvicorn import PushProtocol
 
 from .support.servers import SERVERS, Endpoint
 
@@ -767,25 +764,6 @@ async def test_handler_waits_for_its_slow_client(world: World) -> None:
     assert len(world.record) < total
     bob.resume_reading()
     assert [int(await bob.receive_raw()) for _ in range(total)] == list(range(total))
-
-
-async def test_unknown_uvicorn_version_falls_back_to_the_portable_outbox(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(
-        falcon_pachinko.uvicorn.protocol, "REQUIRED_ATTRIBUTES", ("gone in a later version",)
-    )
-    record: list[Any] = []
-    app = install(falcon.asgi.App())
-    app.add_websocket_route("/lobby/{name}", Lobby, record, steps={})
-    async with (
-        serve(app, ws=PushProtocol) as served,
-        connect(served.ws_url("/lobby/bob")) as bob,
-    ):
-        await bob.send("burst")
-        assert len([await bob.receive() for _ in range(100)]) == 100
-        (connection,) = app.ws_connection_manager
-        assert isinstance(connection._outbox, ASGIOutbox)
 
 
 async def test_each_connection_has_its_own_resource(world: World) -> None:

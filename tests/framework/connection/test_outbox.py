@@ -180,21 +180,3 @@ async def test_cleared_messages_are_dropped_and_a_later_close_is_sent(way: Way) 
     way.resume()
     await way.settle()
     assert way.arrived == ["in flight", "4001"]
-
-
-@pytest.mark.parametrize(
-    ("size", "header"),
-    [
-        (0, b"\x81\x00"),
-        (125, b"\x81\x7d"),
-        (126, b"\x81\x7e\x00\x7e"),
-        (65_535, b"\x81\x7e\xff\xff"),
-        (65_536, b"\x81\x7f\x00\x00\x00\x00\x00\x01\x00\x00"),
-    ],
-)
-def test_frame_header_matches_its_size(size: int, header: bytes) -> None:
-    assert Publication.of_text("x" * size).make_frame() == header + b"x" * size
-
-
-def test_binary_frame_has_the_binary_opcode() -> None:
-    assert Publication.of_bytes(b"\xff").make_frame() == b"\x82\x01\xff"

@@ -1,0 +1,60 @@
+"""The protocol for uvicorn: the fallback, the events for Falcon, the release of ended connections."""
+
+import inspect
+from typing import Any
+
+import falcon.asgi
+import pytest
+
+from falcon_pachinko import App, WebSocketLike, WebSocketResource, handles_message, install
+from falcon_pachinko.connection.outbox import ASGIOutbox
+from falcon_pachinko.testing import connect, serve
+from falcon_pachinko.uvicorn import PushProtocol, protocol
+
+
+class Burst(WebSocketResource):
+    @handles_message("burst")
+    async def burst(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+        for number in range(100):
+            await ws.send_media({"number": number})
+
+
+async def test_unknown_uvicorn_version_falls_back_to_the_portable_outbox(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(protocol, "REQUIRED_ATTRIBUTES", ("gone in a later version",))
+    app = install(falcon.asgi.App())
+    app.add_websocket_route("/lobby", Burst)
+    async with (
+        serve(app, ws=PushProtocol) as served,
+        connect(served.ws_url("/lobby")) as bob,
+    ):
+        await bob.send("burst")
+        assert len([await bob.receive() for _ in range(100)]) == 100
+        (connection,) = app.ws_connection_manager
+        assert isinstance(connection._outbox, ASGIOutbox)
+
+
+@pytest.mark.parametrize("name", protocol.REQUIRED_ATTRIBUTES)
+def test_the_installed_uvicorn_has_the_attribute(name: str) -> None:
+    source = protocol.PushSansIOProtocol.__mro__[1]
+    assert hasattr(source, name) or f"self.{name}" in inspect.getsource(source)
+
+
+async def test_falcons_own_resources_receive_all_kinds_of_events() -> None:
+    class Plain:
+        async def on_websocket(self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket) -> None:
+            await ws.accept()
+            text, data = await ws.receive_text(), await ws.receive_data()
+            await ws.send_text(text.upper())
+            await ws.send_data(data[::-1])
+            with pytest.raises(falcon.WebSocketDisconnected):
+                await ws.receive_text()
+
+    app: App = install(falcon.asgi.App())
+    app.add_route("/plain", Plain())
+    async with serve(app, ws=PushProtocol) as served, connect(served.ws_url("/plain")) as client:
+        await client.send_raw("text")
+        await client.send_raw(b"\x01\x02")
+        assert await client.receive_raw() == "TEXT"
+        assert await client.receive_raw() == b"\x02\x01"
