@@ -58,7 +58,7 @@ class Order(msgspec.Struct, rename="camel"):
     note: str = "none"
 
 
-class Told(Message, frozen=True):
+class Notified(Message, frozen=True):
     """Something has
     happened.
 
@@ -76,7 +76,7 @@ class Room(WebSocketResource):
     Details for readers of the source.
     """
 
-    sends = (Told, bytes)
+    sends = (Notified, bytes)
     closes = {4404: "there is no such room"}  # noqa: RUF012 - as in an application
     limits = Limits(max_message_bytes=1000)
 
@@ -131,11 +131,11 @@ def test_the_rules_report_invalid_documents() -> None:
     document = document_of(("/rooms/{room}/{number:int}", Room))
     document["channels"]["room"]["adress"] = "/rooms"
     document["operations"]["sendRoom"]["channel"]["$ref"] = "#/channels/hall"
-    document["components"]["messages"]["told"]["examples"][0]["payload"]["type"] = "tolled"
+    document["components"]["messages"]["notified"]["examples"][0]["payload"]["type"] = "notfied"
     problems = "\n".join(problems_of(document))
     assert "$.channels.room: " in problems
     assert "nothing is at #/channels/hall" in problems
-    assert "example of told: 'told' was expected" in problems
+    assert "example of notified: 'notified' was expected" in problems
 
 
 def test_a_route_is_a_channel_with_parameters_and_close_codes() -> None:
@@ -162,36 +162,36 @@ def test_each_direction_has_an_operation() -> None:
     }
     assert named == {
         ("receiveRoom", "receive"): ["order_it_now", "any", "leaf", "clientBinary"],
-        ("sendRoom", "send"): ["told", "serverError", "serverBinary"],
+        ("sendRoom", "send"): ["notified", "serverError", "serverBinary"],
     }
 
 
 def test_a_message_is_described_with_its_envelope() -> None:
     document = document_of(("/rooms/{room}/{number}", Room))
     messages, schemas = document["components"]["messages"], document["components"]["schemas"]
-    assert messages["told"] == {
-        "name": "told",
+    assert messages["notified"] == {
+        "name": "notified",
         "summary": "Something has happened.",
         "contentType": "application/json",
         "payload": {
             "type": "object",
             "required": ["type", "payload"],
             "properties": {
-                "type": {"const": "told"},
-                "payload": {"$ref": "#/components/schemas/Told"},
+                "type": {"const": "notified"},
+                "payload": {"$ref": "#/components/schemas/Notified"},
             },
         },
         "examples": [
             {
                 "payload": {
-                    "type": "told",
+                    "type": "notified",
                     "payload": {"isDone": True, "leaf": {"type": "leaf", "size": 6}},
                 }
             }
         ],
     }
-    assert list(schemas["Told"]["properties"]) == ["isDone", "leaf", "times"]
-    assert schemas["Told"]["required"] == ["isDone", "leaf"]
+    assert list(schemas["Notified"]["properties"]) == ["isDone", "leaf", "times"]
+    assert schemas["Notified"]["required"] == ["isDone", "leaf"]
     order = messages["order_it_now"]
     assert (order["name"], order["summary"]) == ("order it/now", "Order something, `now`.")
     assert schemas["Order"]["properties"]["firstName"] == {
@@ -247,7 +247,7 @@ def test_channels_share_equal_messages_only() -> None:
         "any",
         "leaf",
         "clientBinary",
-        "told",
+        "notified",
         "serverError",
         "serverBinary",
         "hall.leaf",
