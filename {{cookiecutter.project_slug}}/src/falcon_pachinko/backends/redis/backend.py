@@ -124,7 +124,7 @@ class RedisBackend(Backend):
         except BackendUnavailable as error:
             raise ConnectionError(error.reason) from None
         if self.available.is_set():
-            logger.warning("Redis has recovered")
+            logger.warning("Redis is available again")
         self.pipeline.outage = ""
         self.available.set()
         # NOTE: clients join and leave all the time, so that waiting for their changes might never end. These
