@@ -12,12 +12,6 @@ from typing import Any
 import pytest
 
 from falcon_pachinko.__main__ import main
-from falcon_pachinko.scaffold.new_resource import (
-    choose_prefix,
-    fields_of,
-    paths_overlap,
-    snake_case,
-)
 
 APP = '''\
 """The composition root."""
@@ -470,14 +464,6 @@ def test_an_error_of_ruff_is_reported_and_nothing_is_changed(
     assert content_of(project) == before
 
 
-@pytest.mark.parametrize(
-    ("name", "module"),
-    [("GameRoom", "game_room"), ("A", "a"), ("HTTPRoom", "http_room"), ("Room2Go", "room2_go")],
-)
-def test_the_module_name_is_the_resource_name_in_snake_case(name: str, module: str) -> None:
-    assert snake_case(name) == module
-
-
 @needs_ruff
 def test_imports_with_numbers_are_in_natural_order(project: Path) -> None:
     for name in ("Rooms", "Room10b", "Room2", "RoomA", "Room10", "Room"):
@@ -515,38 +501,3 @@ def test_the_prefix_is_written_as_given(
     written = read(project, "src/tiny/resources/game_room.py")
     [line] = [line for line in written.splitlines() if line.startswith("ROOM_PREFIX = ")]
     assert ast.literal_eval(line.partition(" = ")[2]) == text
-
-
-@pytest.mark.parametrize(
-    ("taken", "prefix"),
-    [
-        ([], "game:"),
-        (["chat_"], "game:"),
-        (["g"], "room:game:"),
-        (["game:x", "room"], "ws:game:"),
-        (["g", "r", "w"], "a:game:"),
-    ],
-)
-def test_the_default_prefix_is_not_ambiguous(taken: list[str], prefix: str) -> None:
-    assert choose_prefix(None, "game", dict.fromkeys(taken, "somewhere")) == prefix
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "overlap"),
-    [
-        ("/a", "/a", True),
-        ("/a", "/b", False),
-        ("/a", "/a/b", False),
-        ("/a/{b}", "/a/c", True),
-        ("/{a}/b", "/c/{d}", True),
-        ("/{a}/b", "/c/d", False),
-        ("/a/b/c", "/a/{rest:path}", True),
-        ("/b/b/c", "/a/{rest:path}", False),
-    ],
-)
-def test_paths_overlap_if_one_url_matches_both(one: str, other: str, overlap: bool) -> None:
-    assert paths_overlap(one, other) is overlap
-
-
-def test_fields_have_converters() -> None:
-    assert fields_of("/ws/{team}/{number:int}") == {"team": "", "number": "int"}
