@@ -129,13 +129,15 @@ def test_the_tree_lists_every_module(page: Any) -> None:
     assert listed == found | whole | {"__init__.py"}
 
 
-def test_the_answers_name_existing_files(page: Any, root: Path) -> None:
+def test_the_answers_name_existing_files_and_names_in_them(page: Any, root: Path) -> None:
     answers = page("architecture").partition("## Where do I look")[2]
-    project = root / GUIDE.parents[1]
-    for name in re.findall(r"`([\w/]+\.\w+)`", answers):
-        found = (SOURCES / "falcon_pachinko").rglob(f"*{name}") if "/" in name else None
-        exists = any((SOURCES / "falcon_pachinko").rglob(name)) if found is None else any(found)
-        assert exists or any(project.glob(f"src/*/{name}")), name
+    package, project = SOURCES / "falcon_pachinko", root / GUIDE.parents[1]
+    named = re.findall(r"`([\w/]+\.[a-z]+)`(?: \(`(\w+)`)?", answers)
+    assert len(named) > 20
+    for name, identifier in named:
+        found = [package / name, *project.glob(f"src/*/{name}"), *package.rglob(name)]
+        texts = [path.read_text("utf-8") for path in found if path.is_file()]
+        assert any(identifier in text for text in texts), f"{name}: {identifier}"
 
 
 @pytest.mark.parametrize("name", PAGES)
