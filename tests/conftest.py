@@ -190,7 +190,7 @@ def run(environment: dict[str, str]) -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def lent_python(shared: Path) -> Path:
+def project_python(shared: Path) -> Path:
     """The Python of an environment with the dependencies of a default project, without the project.
 
     The workers of a run share one environment.

@@ -174,10 +174,10 @@ for given in json.loads(sys.argv[1]):
 
 @pytest.mark.timeout(300)  # the environment is made first
 def test_the_document_conforms_to_the_official_schema_with_any_server(
-    lent_python: Path, run: Callable[..., str], baked: Callable[..., Path]
+    project_python: Path, run: Callable[..., str], baked: Callable[..., Path]
 ) -> None:
     project = baked()
-    command = (lent_python, "-c", DESCRIBE, json.dumps(SERVERS))
+    command = (project_python, "-c", DESCRIBE, json.dumps(SERVERS))
     documents = run(project, *command, PYTHONPATH=project / "src").splitlines()
     assert len(documents) == len(SERVERS)
     for document in documents:

@@ -36,7 +36,7 @@ CASES: dict[str, tuple[dict[str, str], list[list[str]]]] = {
 def test_a_project_passes_all_checks_after_new_resources(
     baked: Callable[..., Path],
     run: Run,
-    lent_python: Path,
+    project_python: Path,
     answers: dict[str, str],
     resources: list[list[str]],
 ) -> None:
@@ -44,7 +44,7 @@ def test_a_project_passes_all_checks_after_new_resources(
 
     def python(*arguments: str, status: int = 0) -> str:
         source = project / "src"
-        return run(project, lent_python, "-m", *arguments, status=status, PYTHONPATH=source)
+        return run(project, project_python, "-m", *arguments, status=status, PYTHONPATH=source)
 
     before = set(project.glob("*/**/*.py"))
     for arguments in resources:

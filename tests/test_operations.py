@@ -94,13 +94,13 @@ def certificate(tmp_path: Path) -> Certificate:
 
 @pytest.fixture
 def service(
-    baked: Callable[..., Path], lent_python: Path, environment: dict[str, str], tmp_path: Path
+    baked: Callable[..., Path], project_python: Path, environment: dict[str, str], tmp_path: Path
 ) -> Iterator[tuple[Path, subprocess.Popen[bytes], int]]:
     """A project, the running process of its service, and the port."""
     project = baked()
     own = environment | {"PYTHONPATH": str(project / "src"), "APP_PORT": "0"}
-    with running([str(lent_python), "-u", "-c", SERVICE_PROGRAM], tmp_path, own) as process:
-        log = tmp_path / f"{lent_python.name}.log"
+    with running([str(project_python), "-u", "-c", SERVICE_PROGRAM], tmp_path, own) as process:
+        log = tmp_path / f"{project_python.name}.log"
         address = wait_until(
             lambda: re.search(r"running on http://127.0.0.1:(\d+)", log.read_text("utf-8")),
             process,

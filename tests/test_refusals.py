@@ -155,10 +155,10 @@ def test_all_invalid_answers_are_reported_together(
 
 
 @pytest.mark.timeout(300)
-def test_names_of_all_dependencies_are_rejected(root: Path, lent_python: Path) -> None:
+def test_names_of_all_dependencies_are_rejected(root: Path, project_python: Path) -> None:
     program = "import importlib.metadata as m; print(*(d.name for d in m.distributions()))"
     installed = subprocess.run(
-        [lent_python, "-c", program], check=True, capture_output=True, text=True, timeout=60
+        [project_python, "-c", program], check=True, capture_output=True, text=True, timeout=60
     )
     names = {re.sub(r"[-_.]+", "-", name).lower() for name in installed.stdout.split()}
     hook = (root / "hooks" / "pre_gen_project.py").read_text("utf-8")

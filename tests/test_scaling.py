@@ -42,7 +42,7 @@ FAIL_SECONDS = 1
 @pytest.fixture
 def valkey_url(
     baked: Callable[..., Path],
-    lent_python: Path,
+    project_python: Path,
     free_port: Callable[[], int],
     run: Callable[..., str],
     environment: dict[str, str],
@@ -60,7 +60,7 @@ def valkey_url(
     compose = yaml.safe_load((project / "compose.yaml").read_text("utf-8"))
     server, *options = compose["services"]["valkey"]["command"]
     assert server == "valkey-server"
-    binary = run(tmp_path, lent_python, "-c", FIND_VALKEY).strip()
+    binary = run(tmp_path, project_python, "-c", FIND_VALKEY).strip()
     port = free_port()
     options += ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(tmp_path)]
     command = [binary, str(configuration), *options]
@@ -104,7 +104,7 @@ def test_monitored_fields_and_log_lines_exist(valkey_url: str, baked: Callable[.
 def test_documented_script_publishes_to_a_room(
     valkey_url: str,
     baked: Callable[..., Path],
-    lent_python: Path,
+    project_python: Path,
     free_port: Callable[[], int],
     environment: dict[str, str],
     tmp_path: Path,
@@ -120,7 +120,7 @@ def test_documented_script_publishes_to_a_room(
     node = Node(
         0,
         free_port(),
-        [str(lent_python), "-u", "-m", "chat_service"],
+        [str(project_python), "-u", "-m", "chat_service"],
         tmp_path,
         service_environment,
     )
@@ -131,7 +131,7 @@ def test_documented_script_publishes_to_a_room(
             for client in (alice, mallory):
                 await client.connect()
             program = await asyncio.create_subprocess_exec(
-                str(lent_python), str(script), cwd=tmp_path, env=service_environment
+                str(project_python), str(script), cwd=tmp_path, env=service_environment
             )
             assert await program.wait() == 0
             await alice.receive("serverSystemAnnouncement", text="Tea is ready.")
@@ -150,7 +150,7 @@ def test_three_nodes_behind_nginx_survive_a_crash_and_a_restart(
     nginx: str,
     valkey_url: str,
     baked: Callable[..., Path],
-    lent_python: Path,
+    project_python: Path,
     free_port: Callable[[], int],
     environment: dict[str, str],
     tmp_path: Path,
@@ -161,7 +161,7 @@ def test_three_nodes_behind_nginx_survive_a_crash_and_a_restart(
         "APP_BACKEND_URL": valkey_url,
         **CLUSTER_SETTINGS,
     }
-    command = [str(lent_python), "-u", "-m", "chat_service"]
+    command = [str(project_python), "-u", "-m", "chat_service"]
     nodes = [
         Node(number, free_port(), command, tmp_path, service_environment) for number in range(3)
     ]

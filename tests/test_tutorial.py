@@ -31,7 +31,7 @@ def follower(
     root: Path,
     tmp_path: Path,
     environment: dict[str, str],
-    lent_python: Path,
+    project_python: Path,
     free_port: Callable[[], int],
 ) -> Iterator["Follower"]:
     """A follower of the tutorial in an empty folder, with all required programs on PATH."""
@@ -44,7 +44,7 @@ def follower(
     docker.chmod(0o755)
     (programs / "cookiecutter").symlink_to(Path(sys.executable).with_name("cookiecutter"))
     environment |= {
-        "PATH": os.pathsep.join([str(programs), str(lent_python.parent), environment["PATH"]]),
+        "PATH": os.pathsep.join([str(programs), str(project_python.parent), environment["PATH"]]),
         "CONTAINER_ENGINE_HOME": str(engine),
     }
     port = free_port()

@@ -67,7 +67,7 @@ def commit(folder: Path, message: str, run: Run) -> None:
 
 @pytest.mark.timeout(BOUND_SECONDS)
 def test_update_of_an_older_project_keeps_local_changes(
-    template: Path, tmp_path: Path, run: Run, lent_python: Path
+    template: Path, tmp_path: Path, run: Run, project_python: Path
 ) -> None:
     cruft = (sys.executable, "-m", "cruft")
     run(
@@ -88,7 +88,7 @@ def test_update_of_an_older_project_keeps_local_changes(
     (project / CHAT).write_text(chat.replace(own, own + "        # ours\n"), "utf-8")
     (project / "NOTES.md").write_text("ours\n", "utf-8")
     source = project / "src"
-    run(project, lent_python, "-m", "falcon_pachinko", "new", "GameRoom", PYTHONPATH=source)
+    run(project, project_python, "-m", "falcon_pachinko", "new", "GameRoom", PYTHONPATH=source)
     readme = (project / "README.md").read_text("utf-8")
     (project / "README.md").write_text(readme + "\n## Ours\n", "utf-8")
     commit_tracked(project, "what we did", run)
@@ -122,7 +122,7 @@ def test_update_of_an_older_project_keeps_local_changes(
     ]
 
     suite = ("tests/unit", "tests/integration")
-    run(project, lent_python, "-m", "pytest", "-q", *suite, PYTHONPATH=source)
+    run(project, project_python, "-m", "pytest", "-q", *suite, PYTHONPATH=source)
 
 
 def commit_tracked(folder: Path, message: str, run: Run) -> None:
