@@ -13,8 +13,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents and (
-            item.get_closest_marker("engine")
-            or hasattr(getattr(item, "module", None), "subprocess")
+            item.get_closest_marker("redis") or hasattr(getattr(item, "module", None), "subprocess")
         ):
             item.add_marker("slow")
 

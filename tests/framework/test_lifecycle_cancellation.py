@@ -30,8 +30,8 @@ WAIT_SECONDS = 5.0
 class Room(WebSocketResource):
     """A resource that awaits in every method."""
 
-    def __init__(self, goodbyes: list[int]) -> None:
-        self.goodbyes = goodbyes
+    def __init__(self, disconnects: list[int]) -> None:
+        self.disconnects = disconnects
 
     async def on_connect(
         self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, **params: Any
@@ -51,7 +51,7 @@ class Room(WebSocketResource):
 
     async def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:
         await asyncio.sleep(0)
-        self.goodbyes.append(close_code)
+        self.disconnects.append(close_code)
         await asyncio.sleep(0)
 
 
@@ -81,9 +81,9 @@ class Server:
 @pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
 async def test_cancellation_at_every_await_ends_cleanly(times: int) -> None:
     for turns in range(100):
-        goodbyes: list[int] = []
+        disconnects: list[int] = []
         app = install(falcon.asgi.App())
-        app.add_websocket_route("/room", Room, goodbyes)
+        app.add_websocket_route("/room", Room, disconnects)
         server = Server(app)
         task = asyncio.create_task(app(SCOPE, server.receive, server.send))
         for _ in range(turns):
@@ -95,12 +95,12 @@ async def test_cancellation_at_every_await_ends_cleanly(times: int) -> None:
             await asyncio.sleep(0)
         await asyncio.wait_for(asyncio.wait({task}), WAIT_SECONDS)
         assert task.cancelled() is not ended_by_itself
-        assert len(goodbyes) <= accepted, "on_disconnect without an accept, or twice"
+        assert len(disconnects) <= accepted, "on_disconnect without an accept, or twice"
         rooms = app.ws_connection_manager._registry.synced
-        assert (rooms.members_by_room, rooms.rooms_by_member, goodbyes[1:]) == ({}, {}, [])
+        assert (rooms.members_by_room, rooms.rooms_by_member, disconnects[1:]) == ({}, {}, [])
         assert len(app.ws_connection_manager) == 0
         if ended_by_itself:
-            assert goodbyes == [1001]
+            assert disconnects == [1001]
             break
     else:
         pytest.fail("the connection never ended by itself")

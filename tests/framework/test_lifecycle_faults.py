@@ -18,8 +18,8 @@ WAIT_SECONDS = 5.0
 class Room(WebSocketResource):
     """A room that crashes on demand, in a handler and in ``on_disconnect``."""
 
-    def __init__(self, goodbyes: list[tuple[str, int]]) -> None:
-        self.goodbyes = goodbyes
+    def __init__(self, disconnects: list[tuple[str, int]]) -> None:
+        self.disconnects = disconnects
 
     async def on_connect(
         self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, name: str, **params: Any
@@ -39,9 +39,9 @@ class Room(WebSocketResource):
         raise ZeroDivisionError("in the handler")
 
     async def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:
-        self.goodbyes.append((self.name, close_code))
+        self.disconnects.append((self.name, close_code))
         if self.name.startswith("crashing"):
-            raise ZeroDivisionError("in the goodbye")
+            raise ZeroDivisionError("in the disconnect")
         await self.broadcast_to_room("room", f"{self.name} left")
 
 
@@ -49,9 +49,9 @@ class World:
     """An application with one room, served."""
 
     def __init__(self) -> None:
-        self.goodbyes: list[tuple[str, int]] = []
+        self.disconnects: list[tuple[str, int]] = []
         self.app: App = install(falcon.asgi.App())
-        self.app.add_websocket_route("/{name}", Room, self.goodbyes)
+        self.app.add_websocket_route("/{name}", Room, self.disconnects)
         self.manager = self.app.ws_connection_manager
 
     async def wait_members(self, *names: str) -> None:
@@ -78,9 +78,9 @@ async def test_crashes_in_handler_and_on_disconnect_do_not_affect_others(
         await world.wait_members("alice")
         await alice.send("say", {"text": "still here"})
         assert await alice.receive() == "still here"
-    assert [name for name, _ in world.goodbyes] == ["crashing", "alice"]
-    assert world.goodbyes[0][1] == 1011
+    assert [name for name, _ in world.disconnects] == ["crashing", "alice"]
+    assert world.disconnects[0][1] == 1011
     errors = [
         str(r.exc_info[1]) for r in caplog.records if r.exc_info and r.levelno >= logging.ERROR
     ]
-    assert errors == ["in the goodbye", "in the handler"]
+    assert errors == ["in the disconnect", "in the handler"]

@@ -61,9 +61,9 @@ class Room(WebSocketResource):
             await asyncio.sleep(0.001)
 
     async def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:
-        self.world.goodbyes.append(self.name)
+        self.world.disconnects.append(self.name)
         self.world.codes.append(close_code)
-        await self.world.goodbye()
+        await self.world.disconnect()
         await self.broadcast_to_room("room", f"{self.name} left")
 
 
@@ -74,11 +74,11 @@ class World:
     """An application with one room, and hooks for its tests."""
 
     def __init__(self) -> None:
-        self.goodbyes: list[str] = []
+        self.disconnects: list[str] = []
         self.codes: list[int] = []
         self.filled, self.waiting, self.go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.before_accept: Callable[[str], None] = lambda name: None
-        self.goodbye = nothing
+        self.disconnect = nothing
         self.served: Served
         self.app: App = install(falcon.asgi.App())
         self.app.add_websocket_route("/{name}", Room, self)
@@ -154,7 +154,7 @@ async def test_client_lost_right_before_the_accept_has_no_visible_effect(way: An
         await world.wait_until(lambda: len(world.manager._registry.synced.rooms_by_member) == 1)
         await world.manager.broadcast_to_room("room", "marker")
         assert await alice.receive() == "marker"
-    assert world.goodbyes == ["alice"]
+    assert world.disconnects == ["alice"]
 
 
 async def test_client_without_pongs_leaves_despite_pending_output(way: Any) -> None:
@@ -169,7 +169,7 @@ async def test_client_without_pongs_leaves_despite_pending_output(way: Any) -> N
                     # Without our protocol uvicorn reports the ping timeout only to a sender.
                     await world.manager.broadcast_to_room("room", "tick")
                     await asyncio.sleep(0.01)
-            assert world.goodbyes == ["bob"]
+            assert world.disconnects == ["bob"]
         finally:
             bob.vanish()
 
@@ -182,7 +182,7 @@ async def test_connection_lost_during_a_send_leaves_its_rooms(way: Any) -> None:
         try:
             await world.wait_until(lambda: len(world.manager) == 1)
             bob.send('{"type":"stream"}')
-            await world.wait_until(lambda: world.goodbyes == ["bob"] and world.is_empty())
+            await world.wait_until(lambda: world.disconnects == ["bob"] and world.is_empty())
         finally:
             bob.vanish()
 
@@ -196,7 +196,7 @@ async def test_closed_connection_is_dropped_despite_pending_output() -> None:
             await world.fill_pipe_of(bob)
             (connection,) = world.manager
             await connection.close(4001)
-            await world.wait_until(lambda: world.goodbyes == ["bob"] and world.is_empty())
+            await world.wait_until(lambda: world.disconnects == ["bob"] and world.is_empty())
             await world.wait_until(lambda: not world.protocols())
         finally:
             bob.vanish()
@@ -212,7 +212,7 @@ async def test_shutdown_does_not_wait_for_a_stalled_client() -> None:
         try:
             await world.fill_pipe_of(bob)
             world.served.server.should_exit = True
-            await world.wait_until(lambda: world.goodbyes == ["bob"] and world.is_empty())
+            await world.wait_until(lambda: world.disconnects == ["bob"] and world.is_empty())
             await world.wait_until(lambda: not world.protocols())
         finally:
             bob.vanish()
@@ -229,12 +229,12 @@ async def test_uncancellable_on_disconnect_does_not_keep_room_members(
         finally:
             await release.wait()
 
-    world.goodbye = hang
+    world.disconnect = hang
     async with serve(world.app, ws=way) as world.served:
         try:
             async with connect(world.served.ws_url("/alice")):
                 await world.wait_until(lambda: len(world.manager) == 1)
-            await world.wait_until(lambda: world.goodbyes == ["alice"] and world.is_empty())
+            await world.wait_until(lambda: world.disconnects == ["alice"] and world.is_empty())
         finally:
             release.set()
 

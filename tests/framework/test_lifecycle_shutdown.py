@@ -94,7 +94,7 @@ class Service:
                 pass_fds=[listener.fileno()],
             )
 
-    def goodbyes(self) -> list[str]:
+    def disconnects(self) -> list[str]:
         """Return the lines that the service has recorded."""
         return self.record.read_text().splitlines()
 
@@ -155,8 +155,8 @@ def test_shutdown_calls_on_disconnect_for_a_thousand_connections(
     log = service.log.read_text()
     assert service.process.returncode == -signal.SIGTERM, log
     assert seconds < grace_seconds
-    *goodbyes, end = service.goodbyes()
-    assert Counter(goodbyes) == Counter(f"{number} 1012" for number in range(count))
+    *disconnects, end = service.disconnects()
+    assert Counter(disconnects) == Counter(f"{number} 1012" for number in range(count))
     assert end == "end with 0 connections in 0 rooms"
     assert "Finished server process" in log
     for word in ("Traceback", "ERROR", "WARNING", "exception"):
@@ -182,6 +182,6 @@ def test_on_disconnect_may_outlast_the_grace_period(tmp_path: Path, push: bool) 
         assert {client.read_to_end() for client in clients} == {CLOSED_WITH_1012}
     assert service.process.returncode == -signal.SIGTERM
     assert 1.5 < seconds < 10
-    *goodbyes, end = service.goodbyes()
-    assert Counter(goodbyes) == Counter(f"{number} 1012" for number in range(20))
+    *disconnects, end = service.disconnects()
+    assert Counter(disconnects) == Counter(f"{number} 1012" for number in range(20))
     assert end == "end with 0 connections in 0 rooms"

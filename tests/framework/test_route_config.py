@@ -56,6 +56,46 @@ async def test_a_factory_without_an_annotation_uses_the_values_of_its_resource(a
         assert connection.limits is SMALL
 
 
+async def test_a_subclass_behind_a_declared_factory_uses_its_own_values(app: App) -> None:
+    def make() -> Room:
+        return KeptRoom()
+
+    app.add_websocket_route("/kept", make)
+    async with run(app) as running, running.connect("/kept") as client:
+        assert (await client.receive())["type"] == "serverPosition"
+        (connection,) = app.ws_connection_manager
+        assert connection.limits is SMALL
+
+
+async def test_any_callable_is_a_factory(app: App) -> None:
+    class Factory:
+        def __call__(self) -> "os.Missing":  # type: ignore[name-defined]  # noqa: F821
+            return KeptRoom()
+
+    app.add_websocket_route("/kept", Factory())
+    async with run(app) as running, running.connect("/kept") as client:
+        assert (await client.receive())["type"] == "serverPosition"
+    (route,) = app.ws_routes
+    with pytest.raises(RegistrationError, match="does not declare its return type"):
+        _ = route.contract
+
+
+@pytest.mark.parametrize("name", ["history", "limits"])
+async def test_a_value_that_is_set_on_the_resource_is_refused(
+    app: App, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Late(Room):
+        def __init__(self) -> None:
+            setattr(self, name, {"history": LONG, "limits": SMALL}[name])
+
+    app.add_websocket_route("/late", Late)
+    async with run(app) as running:
+        with pytest.raises(Refused):
+            async with running.connect("/late"):
+                pass
+    assert f"Late sets {name} on the resource" in caplog.text
+
+
 async def test_a_route_has_origins_of_its_own(app: App) -> None:
     origin = "https://pages.example.com"
     app.add_websocket_route("/own", Room, route_config=RouteConfig(allowed_origins=[origin]))

@@ -379,7 +379,7 @@ async def two_nodes() -> AsyncIterator[ChatCluster]:
             yield cluster
 
 
-@pytest.mark.engine
+@pytest.mark.redis
 async def test_a_worker_runs_on_one_node_until_another_one_takes_over(
     two_nodes: ChatCluster,
 ) -> None:
@@ -407,7 +407,7 @@ async def test_a_worker_runs_on_one_node_until_another_one_takes_over(
     assert running == []
 
 
-@pytest.mark.engine
+@pytest.mark.redis
 async def test_a_worker_that_cannot_renew_its_lease_is_replaced_and_cancelled(
     two_nodes: ChatCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,7 +26,7 @@ from ..support.backends import (
 )
 from ..support.redis_servers import PROGRAMS, find_program, running_redis
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.redis
 
 BACKENDS = ["memory", *PROGRAMS, "socket", "tls", "cluster", "sentinel"]
 

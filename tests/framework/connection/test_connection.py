@@ -50,9 +50,9 @@ Wrap = Callable[[Send], Send]
 class Room(WebSocketResource):
     """A resource that broadcasts each message to its only room."""
 
-    def __init__(self, connections: list[Connection], goodbyes: list[int]) -> None:
+    def __init__(self, connections: list[Connection], disconnects: list[int]) -> None:
         self.connections = connections
-        self.goodbyes = goodbyes
+        self.disconnects = disconnects
 
     async def on_connect(
         self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, **params: Any
@@ -70,7 +70,7 @@ class Room(WebSocketResource):
         raise ZeroDivisionError
 
     async def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:
-        self.goodbyes.append(close_code)
+        self.disconnects.append(close_code)
 
 
 class Server:
@@ -113,19 +113,19 @@ def connections() -> list[Connection]:
 
 
 @pytest.fixture
-def goodbyes() -> list[int]:
+def disconnects() -> list[int]:
     return []
 
 
 @pytest.fixture
-def app(connections: list[Connection], goodbyes: list[int]) -> App:
+def app(connections: list[Connection], disconnects: list[int]) -> App:
     app = install(falcon.asgi.App())
-    app.add_websocket_route("/room", Room, connections, goodbyes)
+    app.add_websocket_route("/room", Room, connections, disconnects)
     return app
 
 
 async def test_close_is_sent_after_the_accept(
-    app: App, connections: list[Connection], goodbyes: list[int]
+    app: App, connections: list[Connection], disconnects: list[int]
 ) -> None:
     server = Server(app)
     server.gate.clear()
@@ -137,7 +137,7 @@ async def test_close_is_sent_after_the_accept(
     await asyncio.wait_for(closing, WAIT_SECONDS)
     await asyncio.wait_for(server.task, WAIT_SECONDS)
     assert server.sent == ["websocket.accept", "websocket.close"]
-    assert goodbyes == []  # the connection never became visible
+    assert disconnects == []  # the connection never became visible
     assert app.ws_connection_manager._registry.synced.members_by_room == {}
 
 
@@ -203,7 +203,7 @@ async def test_middleware_can_wrap_send(
 
 
 async def test_send_timeout_of_one_member_does_not_affect_the_sender(
-    app: App, goodbyes: list[int]
+    app: App, disconnects: list[int]
 ) -> None:
     stalled, speaker = Server(app, with_timeout), Server(app)
     await stalled.wait_sent(1)
@@ -217,7 +217,7 @@ async def test_send_timeout_of_one_member_does_not_affect_the_sender(
     assert not speaker.task.done()
     await stalled.end()
     await speaker.end()
-    assert goodbyes == [1001, 1001]
+    assert disconnects == [1001, 1001]
 
 
 async def test_slow_but_steady_reader_is_not_closed() -> None:
@@ -277,7 +277,7 @@ async def test_client_may_disconnect_before_the_application_starts(
 
 @pytest.mark.parametrize("server", ["push", "uvicorn"])
 async def test_valid_messages_after_invalid_ones_are_handled_before_the_close(
-    app: App, goodbyes: list[int], server: str
+    app: App, disconnects: list[int], server: str
 ) -> None:
     async with (
         SERVERS[server](app) as served,
@@ -293,7 +293,7 @@ async def test_valid_messages_after_invalid_ones_are_handled_before_the_close(
             assert await witness.receive() == {"type": "said"}
         writer.close()
         async with asyncio.timeout(WAIT_SECONDS):
-            while not goodbyes:  # noqa: ASYNC110 (the condition sets no event)
+            while not disconnects:  # noqa: ASYNC110 (the condition sets no event)
                 await asyncio.sleep(0.001)
 
 

@@ -113,8 +113,8 @@ class Peer:
     stalled_its_handler = False
     gone_early = False
     busy_since: float | None = None
-    goodbye_began: float | None = None
-    goodbye_ended: float | None = None
+    disconnect_began: float | None = None
+    disconnect_ended: float | None = None
 
     def __init__(self, name: str, user: str | None, plan: Plan) -> None:
         self.name = name
@@ -128,7 +128,7 @@ class Peer:
         self.heard: list[str] = []
         self.expected: list[str] = []
         self.causes: list[tuple[str, int]] = []
-        self.goodbyes: list[int] = []
+        self.disconnects: list[int] = []
         self.sent: list[int] = []
         self.handled: list[int] = []
 
@@ -144,7 +144,7 @@ class Peer:
     def over(self) -> bool:
         """Whether the framework has released it, once the loop is idle."""
         refused = self.decided and not self.opened
-        return self.goodbye_ended is not None or refused or self.client.task.done()
+        return self.disconnect_ended is not None or refused or self.client.task.done()
 
     def hear(self, text: str) -> None:
         """Record a message that is sent to it."""
@@ -273,8 +273,8 @@ class Obeying(WebSocketResource):
     async def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:
         peer = self.peer
         self.world.catch_up()
-        peer.goodbyes.append(close_code)
-        peer.goodbye_began = self.world.loop.time()
+        peer.disconnects.append(close_code)
+        peer.disconnect_began = self.world.loop.time()
         for room, members in self.world.rooms.items():
             if peer in members:
                 text = self.world.say(room, peer)
@@ -282,7 +282,7 @@ class Obeying(WebSocketResource):
         try:
             await asyncio.sleep(peer.plan.disconnect_seconds)
         finally:
-            peer.goodbye_ended = self.world.loop.time()
+            peer.disconnect_ended = self.world.loop.time()
             if peer.certain is None:
                 peer.certain = len(peer.expected)
 
@@ -731,9 +731,9 @@ class Connections(RuleBasedStateMachine):
         assert peer.opened or not (may_open and peer.go_on.is_set()), peer
         assert peer.handled == peer.sent[: len(peer.handled)], peer
         assert client.received == peer.expected[: len(client.received)], peer
-        assert len(peer.goodbyes) <= peer.opened, peer
+        assert len(peer.disconnects) <= peer.opened, peer
         if peer.opened and not peer.causes:
-            assert peer.goodbyes == [], peer
+            assert peer.disconnects == [], peer
             assert peer.waiting <= LIMITS.outbox_messages, peer
             assert peer.obeying or peer.handled == peer.sent, peer
             if not client.stalled:
@@ -742,10 +742,10 @@ class Connections(RuleBasedStateMachine):
     def check_end(self, peer: Peer) -> None:
         """Check one connection's invariants after its end."""
         assert peer.client.task.done(), peer
-        assert len(peer.goodbyes) == peer.opened, peer
-        if peer.goodbye_began is not None:
+        assert len(peer.disconnects) == peer.opened, peer
+        if peer.disconnect_began is not None:
             seconds = min(peer.plan.disconnect_seconds, LIMITS.on_disconnect_seconds)
-            assert peer.goodbye_ended == peer.goodbye_began + seconds, peer
+            assert peer.disconnect_ended == peer.disconnect_began + seconds, peer
         if peer.last_order is not None and peer.causes[0][0] in OWN_ENDS:
             assert peer.handled[-1] == peer.last_order, f"{peer!r} handled a message after its end"
         if not peer.opened or len(peer.causes) != 1:
@@ -755,8 +755,8 @@ class Connections(RuleBasedStateMachine):
         codes = {code} if code else {1005, 1006}
         if peer.ever_stalled:
             codes.add(SLOW_READER)
-        assert set(peer.goodbyes) <= codes, f"{peer!r} got {peer.goodbyes}"
-        if peer.goodbyes == [code] and by_client and not peer.send_failed:
+        assert set(peer.disconnects) <= codes, f"{peer!r} got {peer.disconnects}"
+        if peer.disconnects == [code] and by_client and not peer.send_failed:
             assert peer.handled == peer.sent, peer
         if not by_client and cause != "the task was cancelled" and not peer.ever_stalled:
             assert peer.certain is not None, peer

@@ -22,7 +22,7 @@ from ..support.backends import TIMING, WAIT_SECONDS, prefixes, wait_until
 from ..support.chat_cluster import ChatCluster, ChatRoom, message, received, running_chat
 from ..support.redis_servers import RedisServer, running_redis
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.redis
 
 
 @pytest.fixture(scope="module")

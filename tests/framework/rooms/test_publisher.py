@@ -12,7 +12,7 @@ from falcon_pachinko.publisher import AsyncPublisher, Publisher
 from ..support.chat_cluster import ChatCluster, message, received, running_chat
 from ..support.redis_servers import RedisServer, running_redis
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.redis
 
 
 @pytest.fixture(scope="module")

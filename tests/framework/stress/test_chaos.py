@@ -18,7 +18,7 @@ from .cluster import FAULTS, plan
 from .invariants import Page, Positioned, Received, Record
 from .simulated_users import SimulatedUser, Simulation
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.redis
 
 PROJECT = Path(__file__).parents[3]
 SOURCE = Path(falcon_pachinko.__file__).parent.parent

@@ -76,7 +76,7 @@ def test_an_orderly_run_has_no_errors() -> None:
             "there were no slow_readers after the warm-up: the run is inconclusive",
         ),
     ],
-    ids=["connections", "rooms", "tasks", "objects", "memory", "goodbyes", "slow readers"],
+    ids=["connections", "rooms", "tasks", "objects", "memory", "disconnects", "slow readers"],
 )
 def test_leftovers_and_growth_are_reported(last: dict[str, int], sentence: str) -> None:
     assert leftovers(FRESH, WARM, LAST | last) == [sentence]

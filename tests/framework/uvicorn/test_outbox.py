@@ -39,7 +39,7 @@ def flushes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     flush = WriteBatch.flush
 
     def count_and_flush(batch: WriteBatch) -> None:
-        counts.append(len(batch.entries))
+        counts.append(len(batch.items))
         flush(batch)
 
     monkeypatch.setattr(WriteBatch, "flush", count_and_flush)

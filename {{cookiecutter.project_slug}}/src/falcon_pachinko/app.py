@@ -46,7 +46,7 @@ class LifespanMiddleware:
     async def process_shutdown(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
         """Exit all functions and stop the backend, after the connections have ended.
 
-        A server whose grace period is over cancels the connections and calls this at once.
+        A server whose shutdown timeout has expired cancels the connections and calls this at once.
         """
         try:
             await self.app.ws_connection_manager._registry.wait_empty()

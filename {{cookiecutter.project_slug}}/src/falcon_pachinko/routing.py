@@ -71,9 +71,16 @@ class WebSocketRoute:
         Raises:
             RegistrationError: The factory does not declare it.
         """
-        declared = declared_class(self.factory)
-        if declared is not None and issubclass(declared, WebSocketResource):
-            return declared
+        factory: Any = self.factory
+        if isinstance(factory, functools.partial):
+            factory = factory.func
+        if not isinstance(factory, type):
+            try:
+                factory = get_type_hints(factory).get("return")
+            except (AttributeError, NameError, SyntaxError, TypeError):
+                factory = None
+        if isinstance(factory, type) and issubclass(factory, WebSocketResource):
+            return factory
         raise RegistrationError(
             f"{self.factory!r} for {self.uri_template!r} does not declare its return type: annotate it"
             " with the resource's class, as in '-> ChatRoomResource'"
@@ -86,7 +93,8 @@ class WebSocketRoute:
         Raises:
             RegistrationError: The factory does not declare the resource's class.
         """
-        return Contract.of(self.resource_class, self.config)
+        resource_class = self.resource_class
+        return Contract.of(resource_class, self.config.for_class(resource_class))
 
     async def on_websocket(
         self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket, **params: Any
@@ -108,6 +116,12 @@ class WebSocketRoute:
             raise RegistrationError(
                 f"{self.factory!r} returned {resource!r} again: it must return a new one each time"
             )
+        for name in ("history", "limits"):
+            if name in vars(resource):
+                raise RegistrationError(
+                    f"{type(resource).__qualname__} sets {name} on the resource: set it on the class, or pass"
+                    f" route_config=RouteConfig({name}=...) to add_websocket_route"
+                )
         resource.connection = connection
         resource.manager = self.manager
         config = self.config.for_class(type(resource))
@@ -117,18 +131,6 @@ class WebSocketRoute:
             connection._since = positions_in(req)
             connection._previous_id = req.get_param("connection", default="")
         await Lifecycle(resource, connection, self.manager._registry).run(req, params)
-
-
-def declared_class(factory: Any) -> type | None:
-    """Return the class whose instances a factory returns, as far as it declares it."""
-    if isinstance(factory, functools.partial):
-        factory = factory.func
-    if not isinstance(factory, type):
-        try:
-            factory = get_type_hints(factory).get("return")
-        except NameError:
-            return None
-    return factory if isinstance(factory, type) else None
 
 
 def check_resource(
@@ -157,9 +159,6 @@ def check_resource(
         factory = factory.func
     if isinstance(factory, type):
         return check_class(template, factory, config)
-    declared = declared_class(factory)
-    if declared is not None and issubclass(declared, WebSocketResource):
-        return config.for_class(declared)
     return config
 
 

@@ -255,7 +255,10 @@ def gunicorn_workers(arguments: list[str]) -> int:
     configuration file (https://docs.gunicorn.org/en/stable/configure.html). From the file only an
     assignment of a number is read, such as ``workers = 4``, because the file is a program.
     """
-    more = shlex.split(os.environ.get("GUNICORN_CMD_ARGS", ""))
+    try:
+        more = shlex.split(os.environ.get("GUNICORN_CMD_ARGS", ""))
+    except ValueError:  # an unclosed quote, which Gunicorn refuses as well
+        more = []
     if given := workers_option(arguments) or workers_option(more):
         return given
     path = option(arguments, "-c", "--config") or option(more, "-c", "--config")

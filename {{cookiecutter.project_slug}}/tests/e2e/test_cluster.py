@@ -21,7 +21,7 @@ from ..valkey import Valkey, running_valkey
 if TYPE_CHECKING:
     from ..conftest import Server
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.redis
 
 WAIT_SECONDS = 20.0
 PACKAGE = app.__name__.partition(".")[0]

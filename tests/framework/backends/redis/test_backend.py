@@ -27,7 +27,7 @@ from ...support.backends import (
 )
 from ...support.redis_servers import RedisServer
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.redis
 
 
 async def test_during_an_outage_publishing_raises_and_the_node_gives_the_reason(

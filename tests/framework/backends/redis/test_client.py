@@ -21,7 +21,7 @@ from ...support.backends import (
 from ...support.faulty_proxy import FaultyProxy
 from ...support.redis_servers import RedisServer, running_redis
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.redis
 
 
 async def test_a_changed_server_clock_loses_nothing(a: RecordingNode) -> None:

@@ -15,7 +15,7 @@ from ...support.backends import (
     wait_until,
 )
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.redis
 
 
 async def test_a_node_reconnects_with_all_its_rooms() -> None:

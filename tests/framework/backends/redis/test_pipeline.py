@@ -22,7 +22,7 @@ from ...support.backends import (
 )
 from ...support.redis_servers import RedisServer
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.redis
 
 
 async def test_a_server_without_memory_raises_and_gives_the_reason(

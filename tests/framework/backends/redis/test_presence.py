@@ -21,7 +21,7 @@ from ...support.backends import (
 )
 from ...support.redis_servers import RedisServer
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.redis
 
 
 async def test_joins_and_leaves_that_a_restart_lost_are_stored_again(

@@ -8,7 +8,7 @@ from falcon_pachinko.backends.redis.publisher import RedisPublisher
 from ...support.backends import HISTORY, Nodes, RecordingNode, announced, text, wait_until
 from ...support.redis_servers import RedisServer
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.redis
 
 
 async def test_it_publishes_to_rooms_and_nodes(

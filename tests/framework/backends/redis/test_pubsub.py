@@ -10,7 +10,7 @@ from falcon_pachinko import BackendUnavailable
 from ...support.backends import Nodes, RecordingNode, text, wait_available, wait_until
 from ...support.redis_servers import RedisServer
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.redis
 
 
 async def test_a_node_that_was_disconnected_for_slow_reading_gets_all_messages(

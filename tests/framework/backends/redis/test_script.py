@@ -39,11 +39,11 @@ async def execute(server: RedisServer, *operations: tuple[Any, ...]) -> list[Any
         await client.aclose()
 
 
-@pytest.mark.engine
+@pytest.mark.redis
 async def test_a_batch_returns_one_result_per_operation_and_isolates_errors(
     redis_server: RedisServer,
 ) -> None:
-    subscribe = ("subscribe", "{room}", "epoch", 0, 0, None, None, False)
+    subscribe = ("sync_room", "{room}", "epoch", 0, 0, None, None, False)
     publish = ("publish", "{room}", raw(b"\n1"), False, None, None)
     results = await execute(redis_server, subscribe, publish, ("unknown", "{room}"), publish)
     assert results[0][:3] == [b"epoch", 0, 0]
@@ -56,13 +56,13 @@ async def test_a_batch_returns_one_result_per_operation_and_isolates_errors(
     assert [reply[4][index] for index in (0, 2, 3, 5)] == [b"3-1", b"\n1", b"4-1", b"\n1"]
 
 
-@pytest.mark.engine
+@pytest.mark.redis
 async def test_the_stored_names_are_those_of_earlier_versions(redis_server: RedisServer) -> None:
     await execute(
         redis_server,
         ("heartbeat", NODES, "node", 30_000, 10_000, True),
         ("add_rooms", NODES, "node", ["room"]),
-        ("subscribe", "{room}", "epoch", 10, 60_000, None, None, False),
+        ("sync_room", "{room}", "epoch", 10, 60_000, None, None, False),
         ("enter", "{room}", "ualice", "c1", "node", raw(b"\nin"), raw(b"\nout")),
         ("publish", "{room}", raw(b"\nhello"), False, "worker", 7),
         ("acquire", NODES, "worker", "node", 30_000),
@@ -92,7 +92,7 @@ async def test_the_stored_names_are_those_of_earlier_versions(redis_server: Redi
     assert (entry["c"], entry["l"]) == ({"c1": "node"}, "\nout")
 
 
-@pytest.mark.engine
+@pytest.mark.redis
 async def test_after_its_deadline_a_call_does_nothing(redis_server: RedisServer) -> None:
     client = make_client(redis_server.url, "script", 5.0)
     try:

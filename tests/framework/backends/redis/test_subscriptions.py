@@ -23,7 +23,7 @@ from ...support.backends import (
 )
 from ...support.redis_servers import RedisServer
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.redis
 
 
 async def test_after_a_data_loss_a_new_epoch_begins_and_all_nodes_are_notified(

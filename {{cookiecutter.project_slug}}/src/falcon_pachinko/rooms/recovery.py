@@ -1,4 +1,4 @@
-"""The missed messages of a reconnecting client."""
+"""The selection of missed messages that a reconnecting client gets."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from ..connection.connection import Connection
 from ..publication import Publication
 
 
-def fitting(connection: Connection, entries: list[Publication] | None) -> list[Publication] | None:
+def fitting(
+    connection: Connection, publications: list[Publication] | None
+) -> list[Publication] | None:
     """Return the missed messages for a connection; ``None`` if they are incomplete or too many.
 
     At most half of the outbox is used for all rooms together, or the client would be closed as a slow
     reader because of its missed messages.
     """
-    if entries is None:
+    if publications is None:
         return None
-    found = [each for each in entries if each.is_for(connection._previous_id, connection.user)]
+    found = [each for each in publications if each.is_for(connection._previous_id, connection.user)]
     limits, pending = connection.limits, connection._transaction or connection._outbox.backlog
     size_bytes = pending.size_bytes + sum(each.size_bytes for each in found)
     fits = size_bytes <= limits.outbox_bytes // 2

@@ -120,6 +120,11 @@ class ConnectionRegistry:
             self.backend.unsubscribe(room)
             self._check_alive(connection)
             return False
+        try:
+            self._check_history(connection, room)  # another join may have declared one meanwhile
+        except RegistrationError:
+            self.backend.unsubscribe(room)
+            raise
         self._put_in(connection, room, presence, synced=synced)
         if synced:
             self._send_position(connection, room, missed, reconnected=bool(since))
@@ -165,6 +170,7 @@ class ConnectionRegistry:
         elif header.user is not None:
             named = self.users.connections_of(header.user)
             if header.close_code:
+                # NOTE: a connection that is about to be accepted is closed as well.
                 named += tuple(c for c in self.pending.values() if c.user == header.user)
         else:
             named = tuple(self.connections.values())
@@ -185,9 +191,9 @@ class ConnectionRegistry:
     def on_resync(self, room: str) -> None:
         """Send missed messages and the position to connections that joined during an outage."""
         for connection in self.unsynced.members(room):
-            entries = self.backend.recover_local(room, connection._since)
+            publications = self.backend.recover_local(room, connection._since)
             self._put_in(connection, room, self.unsynced.leave(connection, room), synced=True)
-            missed = fitting(connection, entries)
+            missed = fitting(connection, publications)
             self._send_position(connection, room, missed, reconnected=bool(connection._since))
             self._drop_since(connection)
 

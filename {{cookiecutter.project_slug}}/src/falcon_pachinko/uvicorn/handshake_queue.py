@@ -1,7 +1,7 @@
 """Pending handshakes: one is processed in every third iteration of the event loop, first come, first served.
 
 After a restart all clients reconnect at once. Processing all handshakes together would delay the
-connected clients until all are done. Iterations without work take no time, so the queue delays nobody.
+connected clients until all are done. Iterations without work take no time, so the queue does not delay the last client.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Target(Protocol):
         ...
 
 
-Entry = tuple[Target, Publication, Collection[object]]
+BatchItem = tuple[Target, Publication, Collection[object]]
 
 
 class WriteBatch:
@@ -43,7 +43,7 @@ class WriteBatch:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.entries: list[Entry] = []
+        self.items: list[BatchItem] = []
         self.size_bytes = 0
         self.changes = 0
 
@@ -57,27 +57,27 @@ class WriteBatch:
             publication: The message; not an event.
             excluded: Outboxes of the target that do not receive it.
         """
-        if not self.entries:
+        if not self.items:
             self.loop.call_soon(self.flush)
-        self.entries.append((target, publication, excluded))
+        self.items.append((target, publication, excluded))
         self.size_bytes += len(publication.frame or publication.make_frame())
         if self.size_bytes > MAX_JOINED_BYTES:
             self.flush()
 
     def flush(self) -> None:
         """Write all messages now."""
-        if not self.entries:
+        if not self.items:
             return
-        entries, self.entries = self.entries, []
+        items, self.items = self.items, []
         self.size_bytes = 0
-        if len(entries) == 1 and not entries[0][2]:
+        if len(items) == 1 and not items[0][2]:
             # PERF: a single message is the common case, and needs no grouping.
-            target, publication, _ = entries[0]
+            target, publication, _ = items[0]
             target.put([publication], publication.frame or publication.make_frame())
             return
-        runs = [(target, list(run)) for target, run in groupby(entries, key=itemgetter(0))]
+        runs = [(target, list(run)) for target, run in groupby(items, key=itemgetter(0))]
         if len(runs) > len({id(target) for target, _ in runs}):
-            write_per_outbox(entries)  # a target that occurs again would get more than one write
+            write_per_outbox(items)  # a target that occurs again would get more than one write
             return
         for target, run in runs:
             if any(excluded for _, _, excluded in run):
@@ -87,10 +87,10 @@ class WriteBatch:
                 target.put(messages, join_frames(messages))
 
 
-def write_per_outbox(entries: list[Entry]) -> None:
+def write_per_outbox(items: list[BatchItem]) -> None:
     """Write to each outbox the messages that it receives, all at once."""
     messages_of: dict[Target, list[Publication]] = {}
-    for target, publication, excluded in entries:
+    for target, publication, excluded in items:
         for outbox in target.outboxes:
             if outbox not in excluded:
                 messages_of.setdefault(outbox, []).append(publication)

@@ -167,10 +167,10 @@ class Pipeline:
         if not isinstance(error, CONNECTION_ERRORS):
             logger.error("Redis: unexpected error in a call", exc_info=error)
         reason = failure_reason(error)
-        failed = [*batch, *self.submitted]
+        batch += self.submitted
         self.submitted.clear()
         self.report_outage(reason)
-        for pending in failed:
+        for pending in batch:
             pending.fail(reason)
 
     def reject_invalid(self, batch: list[PendingOperation]) -> None:

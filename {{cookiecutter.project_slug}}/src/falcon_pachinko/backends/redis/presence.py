@@ -278,7 +278,7 @@ class PresenceTable:
                 *[self.pipeline.call("evict", hash_tag(name), node, []) for name in names]
             )
             for name in names:
-                self.pipeline.call_ignoring_outcome("unsubscribe", hash_tag(name))
+                self.pipeline.call_ignoring_outcome("release_room", hash_tag(name))
             done = [name for name, (pending, _) in zip(names, results, strict=True) if not pending]
             for chunk in chunks(done):
                 await self.pipeline.call("remove_rooms", NODES, node, chunk)

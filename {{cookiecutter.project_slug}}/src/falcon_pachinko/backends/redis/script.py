@@ -8,8 +8,8 @@ channel are in one slot of a cluster:
 - ``<prefix>:{<room>}:m``, a hash: ``e`` the epoch, ``o`` the offset, ``n`` and ``a`` the messages and
   milliseconds of the history, ``f:<name>`` the fencing token of each worker that has published here;
 - ``<prefix>:{<room>}:s``, a stream: the id is ``<offset>-1``, ``t`` the time, ``d`` the publication;
-- ``<prefix>:{<room>}:p``, a hash: one presence entry per user, with the node of each connection (``c``), the
-  time of joining in microseconds (``s``), the leave message (``l``) and, during the grace period, its end
+- ``<prefix>:{<room>}:p``, a hash: one presence entry per user (field ``u<user>``) or per connection without a user
+  (``c<connection>``), with the node of each connection (``c``), the time of joining in microseconds (``s``), the leave message (``l``) and, during the grace period, its end
   (``g``) and the node that ends it (``n``).
 
 The keys of the nodes are ``<prefix>:{%nodes}:n``, a sorted set of nodes by the time at which each expires,
@@ -18,6 +18,9 @@ is being evicted, and ``<prefix>:{%nodes}:b``, the time of the last heartbeat of
 ``<prefix>:{%nodes}:l:<name>``; the hash ``<prefix>:{%nodes}:f`` holds their last tokens.
 
 All times are the server's, in milliseconds: the clocks of the nodes need not agree.
+
+An operation takes at most ten arguments, whose keys share one hash tag. A Lua file may use the local
+functions of earlier ones; ``nodes.lua`` is the last.
 
 NOTE: during a rolling update, nodes of both versions share these keys and formats.
 """

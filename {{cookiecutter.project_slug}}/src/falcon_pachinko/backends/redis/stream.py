@@ -1,4 +1,4 @@
-"""The publications of one room on one node: delivered in order and without a gap, or with a known gap."""
+"""The order of a room's publications on one node: no gap, or a known one (not the stream in Redis)."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class Subscriptions:
         """Let Redis delete a room without subscribers."""
         self.unreleased.discard(room)
         if room not in self.streams:
-            operation = ("unsubscribe", hash_tag(room))
+            operation = ("release_room", hash_tag(room))
             self.pipeline.submit(operation, None, lambda: self.unreleased.add(room))
 
     def release_all(self) -> None:
@@ -220,7 +220,7 @@ class Subscriptions:
         """Fetch the room's position and the publications after a known one, or all of them."""
         history = stream.history
         reply = await self.pipeline.call(
-            "subscribe",
+            "sync_room",
             hash_tag(room),
             secrets.token_hex(8),
             0 if history is None else history.messages,

@@ -29,9 +29,9 @@ function operations.send(base, data)
   return send(base, data)
 end
 
--- Creates the room if necessary and returns its position and the publications after a known offset, or all of
--- them if the epoch is not the known one. A known offset ahead of the stored one means that Redis lost data.
-function operations.subscribe(base, epoch, messages, age, known_epoch, known_offset, everything)
+-- Called after the node has subscribed to the channel: creates the room if necessary and returns its position and
+-- the publications after a known offset, or all of them if the epoch is not the known one. A known offset ahead of the stored one means that Redis lost data.
+function operations.sync_room(base, epoch, messages, age, known_epoch, known_offset, everything)
   local meta, stream = base .. ':m', base .. ':s'
   local stored = redis.call('HMGET', meta, 'e', 'o')
   local lost = stored[1] and stored[1] == known_epoch and tonumber(stored[2]) < known_offset
@@ -66,7 +66,7 @@ end
 
 -- Deletes the room with its last subscriber, or lets its history expire. Members without a subscriber belong to a
 -- node that is cut off and will subscribe again.
-function operations.unsubscribe(base)
+function operations.release_room(base)
   local subscribers = redis.call('PUBSUB', sharded and 'SHARDNUMSUB' or 'NUMSUB', base)
   if subscribers[2] > 0 then return 0 end
   local age = redis.call('HGET', base .. ':m', 'a')
