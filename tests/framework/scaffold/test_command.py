@@ -39,6 +39,7 @@ def create_app(settings: Settings) -> App:
 '''
 FILES = {
     "pyproject.toml": "[tool.ruff]\nline-length = 100\n",
+    "src/falcon_pachinko/app.py": "",
     "src/tiny/app.py": APP,
     "src/tiny/auth.py": "COOKIE_NAME = 'session'\nclass User: ...\ndef issue_token(): ...\n",
     "src/tiny/messages.py": "Text = UserName = str\nBAD_ROOM_NAME, NOT_SIGNED_IN = 1, 2\nCLOSE_CODES = {}\n",

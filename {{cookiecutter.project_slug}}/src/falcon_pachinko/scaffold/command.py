@@ -54,10 +54,10 @@ def find_package() -> Path:
     except (OSError, ValueError) as error:
         advice = "fix it, or run the command in the folder of the project"
         raise ScaffoldError(f"pyproject.toml cannot be read ({error}): {advice}") from error
-    packages = [path.parent for path in Path().glob("src/*/app.py")]
+    packages = {each.parent for each in Path().glob("src/*/app.py")} - {Path("src/falcon_pachinko")}
     if len(packages) != 1:
         raise ScaffoldError(f"src has {len(packages)} packages with an app.py, not one: {BY_HAND}")
-    return packages[0]
+    return packages.pop()
 
 
 def parse(file: Path) -> tuple[str, ast.Module, set[str]]:
