@@ -134,7 +134,7 @@ def test_messages_without_a_guarantee_may_be_missing() -> None:
         ),
         (
             [page("Alice", message(1), message(3), message(2))],
-            "got 0123456789abcdef:2 after 3: an inversion",
+            "received 0123456789abcdef:2 after 3: an inversion",
         ),
         ([page("Alice", message(1, "once"), message(2, "once"))], "I1 Alice/1 received once twice"),
         (
