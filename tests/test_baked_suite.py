@@ -39,6 +39,7 @@ def test_a_project_passes_its_checks_and_tests_in_its_own_environment(
     assert not (project / "uv.lock").exists()
 
 
+@pytest.mark.slow
 def test_the_framework_tests_of_a_project_pass_in_the_template(root: Path, run: Run) -> None:
     project = root / "{{cookiecutter.project_slug}}"
     run(

@@ -136,6 +136,7 @@ def test_combinations_cover_all_pairs_of_answers() -> None:
         assert met == set(itertools.product(ANSWERS[first], ANSWERS[second])), (first, second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=range(len(COMBINATIONS)))
 def test_combination_gives_a_clean_project(
     bake: Callable[..., Result], root: Path, answers: dict[str, str]

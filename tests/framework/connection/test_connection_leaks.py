@@ -32,6 +32,8 @@ from falcon_pachinko.uvicorn import PushProtocol
 
 from ..support.virtual_transport import PortableClient, PushClient, SteppedLoop, VirtualClient
 
+pytestmark = pytest.mark.slow
+
 HOPS = 100_000
 HOPS_PER_MESSAGE = 1_000
 VISITS = 10_000

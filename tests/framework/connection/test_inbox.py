@@ -90,6 +90,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
         yield World(app, served, stack)
 
 
+@pytest.mark.slow
 async def test_client_above_the_rate_gets_an_error_and_recovers(world: World) -> None:
     client = await world.connect(messages_per_second=2.0, message_burst=5)
     for number in range(6):
@@ -143,6 +144,7 @@ async def test_message_size_limit_is_exact(
     await world.wait_until(lambda: world.record[-1:] == [("gone", 1009)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", ["push", "uvicorn"])
 async def test_busy_handler_with_pending_frames_keeps_the_connection(
     server: str,
@@ -160,6 +162,7 @@ async def test_busy_handler_with_pending_frames_keeps_the_connection(
         assert [await client.receive() for _ in range(20)] == list(range(20))
 
 
+@pytest.mark.slow
 async def test_back_pressure_causes_no_ping_timeout_on_the_push_protocol() -> None:
     app = install(falcon.asgi.App())
     options = {"ws_ping_interval": PING_SECONDS, "ws_ping_timeout": PING_SECONDS}
@@ -204,6 +207,7 @@ async def test_disconnect_during_a_handler_is_detected_and_pending_messages_are_
     assert world.record[4][1] in (1000, 1006)  # hypercorn reports every end as 1006
 
 
+@pytest.mark.slow
 async def test_read_ahead_is_bounded(world: World) -> None:
     client = await world.connect(inbox_messages=10, messages_per_second=math.inf)
     await client.send("slow")
