@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-HOME = Path(os.environ["ENGINE_HOME"])
+HOME = Path(os.environ["CONTAINER_ENGINE_HOME"])
 START_SECONDS = 30.0
 
 
