@@ -410,6 +410,6 @@ def test_the_contract_is_printed(page: Any, tmp_path: Path) -> None:
     assert "serverDiceRolled: ServerDiceRolled;" in printed
     document, _ = json.JSONDecoder().raw_decode(printed)
     [channel] = document["channels"].values()
-    promised = page("contract").partition("close codes of the framework")[2].partition("\n")[0]
+    promised = page("contract").partition("close codes of the framework")[2].partition(";")[0]
     codes = {int(code) for code in re.findall(r"\b\d{4}\b", promised)}
     assert {int(code) for code in channel["x-close-codes"]} == {4401, *codes}
