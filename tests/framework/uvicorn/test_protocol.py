@@ -5,11 +5,14 @@ from typing import Any
 
 import falcon.asgi
 import pytest
+import uvicorn
 
 from falcon_pachinko import App, WebSocketLike, WebSocketResource, handles_message, install
 from falcon_pachinko.connection.outbox import ASGIOutbox
 from falcon_pachinko.testing import connect, serve
 from falcon_pachinko.uvicorn import PushProtocol, protocol
+
+from ..support.virtual_transport import PushClient, SteppedLoop
 
 
 class Burst(WebSocketResource):
@@ -58,3 +61,36 @@ async def test_falcons_own_resources_receive_all_kinds_of_events() -> None:
         await client.send_raw(b"\x01\x02")
         assert await client.receive_raw() == "TEXT"
         assert await client.receive_raw() == b"\x02\x01"
+
+
+def test_a_client_that_is_lost_right_before_the_accept_is_not_an_error_of_the_application(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    loop = SteppedLoop()
+
+    class Door(WebSocketResource):
+        async def on_connect(
+            self, req: falcon.asgi.Request, ws: WebSocketLike, **params: Any
+        ) -> bool:
+            # The loss comes after the last look at the client, in the iteration of the accept.
+            loop.call_soon(loop.call_soon, client.vanish)
+            return True
+
+    app = install(falcon.asgi.App())
+    app.add_websocket_route("/", Door)
+    config = uvicorn.Config(app, log_config=None, lifespan="off", ws_ping_interval=None)
+    config.load()
+    client = PushClient(app, "/", lambda: None, config=config)
+
+    async def scenario() -> None:
+        client.connect()
+        await loop.run_until_idle()
+
+    try:
+        loop.run_until_complete(scenario())
+    finally:
+        loop.close()
+    assert client.task.done()
+    assert client.violations == loop.failures == []
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+    assert len(app.ws_connection_manager) == 0

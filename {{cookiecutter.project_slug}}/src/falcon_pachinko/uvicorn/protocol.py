@@ -1,7 +1,6 @@
 """The WebSocket protocol for uvicorn: messages as they are parsed, frames written to the transport.
 
-Pass it to uvicorn as ``ws=PushProtocol``. It offers itself to the application in
-``scope["extensions"]``. Under another server or protocol class the extension is missing and messages
+Pass it to uvicorn as ``ws=PushProtocol``. It offers itself in ``scope["extensions"]``. Without it, messages
 pass through the server's ``receive`` and ``send``, with the same promises.
 """
 
@@ -29,6 +28,7 @@ REQUIRED_ATTRIBUTES = (
     "disconnected",
     "frames",
     "handle_parser_exception",
+    "handshake_complete",
     "keepalive_timeout",
     "loop",
     "on_task_complete",
@@ -47,8 +47,7 @@ REQUIRED_ATTRIBUTES = (
 class PushSansIOProtocol(WebSocketsSansIOProtocol):
     """uvicorn's sans-I/O WebSocket protocol with a :class:`..connection.extension.PushExtension`.
 
-    If uvicorn's class lacks an attribute that this one depends on, it offers no extension and behaves
-    like uvicorn's class.
+    It behaves like uvicorn's class if that lacks an attribute that this one depends on.
     """
 
     inbox: PushInbox | None = None
@@ -84,7 +83,13 @@ class PushSansIOProtocol(WebSocketsSansIOProtocol):
             self.writable.set()
             return send(event)
 
-        self.outbox = PushOutbox(self.loop, self.transport, send_now, on_failure)
+        def fail(error: Exception) -> None:
+            if self.transport.is_closing():
+                # NOTE: or uvicorn would log the unanswered handshake as an error of the application.
+                self.handshake_complete = True
+            on_failure(error)
+
+        self.outbox = PushOutbox(self.loop, self.transport, send_now, fail)
         return self.outbox
 
     def send_receive_event_to_app(self) -> None:
@@ -166,7 +171,7 @@ class PushSansIOProtocol(WebSocketsSansIOProtocol):
         self._release()
 
     def _release(self) -> None:
-        """Break the reference cycles of an ended connection; the garbage collector would be slow."""
+        """Break the reference cycles of an ended connection."""
         if self.inbox is not None and self.finished and self.disconnected:
             self.scope["extensions"].clear()  # pyright: ignore[reportTypedDictNotRequiredAccess]
             self.inbox = self.outbox = None
@@ -182,8 +187,8 @@ class PushProtocol(PendingHandshake):
 class PushInbox:
     """The messages of one client as they are parsed: the promises of :class:`..connection.inbox.Inbox`.
 
-    It replaces uvicorn's queue of events (``put_nowait``, ``get``, ``empty``). uvicorn pauses reading
-    after each message until the application receives it; here reading is paused at the bound of the limits.
+    It replaces uvicorn's queue of events (``put_nowait``, ``get``, ``empty``), which pauses reading after
+    each message until the application receives it; this one pauses at the bound of the limits.
     """
 
     __slots__ = ("events", "interrupted", "limits", "on_disconnect", "protocol", "waiter")
@@ -209,8 +214,6 @@ class PushInbox:
         if event["type"] == "websocket.disconnect":
             self.on_disconnect(event)
 
-    # Called by uvicorn.
-
     def put_nowait(self, event: Event) -> None:
         """Append an event of uvicorn."""
         self.events.append(event)
@@ -233,8 +236,6 @@ class PushInbox:
     def empty(self) -> bool:
         """Return whether no event is pending."""
         return not self.events
-
-    # Called by the protocol and the connection.
 
     def feed(self, message: Message) -> None:
         """Append a message; pause reading at the bound of messages that wait for a busy handler."""
