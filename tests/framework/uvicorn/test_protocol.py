@@ -91,6 +91,7 @@ def test_a_client_that_is_lost_right_before_the_accept_is_not_an_error_of_the_ap
     finally:
         loop.close()
     assert client.task.done()
-    assert client.violations == loop.failures == []
+    assert client.violations == []
+    assert loop.failures == []
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
     assert len(app.ws_connection_manager) == 0
