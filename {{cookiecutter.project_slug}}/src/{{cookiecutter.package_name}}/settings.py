@@ -43,6 +43,8 @@ NEW_SECRET = """python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"""
 # ASGI servers that accept a number of processes on their command line.
 SERVERS = frozenset({"granian", "gunicorn", "hypercorn", "uvicorn"})
 GUNICORN_CONFIGURATION = "gunicorn.conf.py"
+# Errors of a file that cannot be read as a Python program.
+UNREADABLE = (OSError, SyntaxError, ValueError)
 
 
 class Settings(BaseSettings):
@@ -265,7 +267,7 @@ def gunicorn_workers(arguments: list[str]) -> int:
     try:
         text = Path(path.removeprefix("file:") or GUNICORN_CONFIGURATION).read_bytes()
         statements = ast.parse(text).body
-    except (OSError, SyntaxError, ValueError):
+    except UNREADABLE:
         return 0
     workers = 0
     for statement in statements:
