@@ -83,9 +83,9 @@ def test_update_of_an_older_project_keeps_local_changes(
 
     # The owner's changes.
     chat = (project / CHAT).read_text("utf-8")
-    own = '    """Say something to everybody in the room, the sender too."""\n'
-    assert own in chat
-    (project / CHAT).write_text(chat.replace(own, own + "        # ours\n"), "utf-8")
+    handler = '    @handles_message("clientStartTyping")\n'
+    assert handler in chat
+    (project / CHAT).write_text(chat.replace(handler, "    # ours\n" + handler), "utf-8")
     (project / "NOTES.md").write_text("ours\n", "utf-8")
     source = project / "src"
     run(project, project_python, "-m", "falcon_pachinko", "new", "GameRoom", PYTHONPATH=source)
@@ -101,7 +101,7 @@ def test_update_of_an_older_project_keeps_local_changes(
     commit_tracked(project, "update", run)
     run(project, *cruft, "check")
 
-    assert "        # ours\n" in (project / CHAT).read_text("utf-8")
+    assert "    # ours\n" in (project / CHAT).read_text("utf-8")
     assert (project / "NOTES.md").read_text("utf-8") == "ours\n"
     assert (project / "README.md").read_text("utf-8").endswith("\n## Ours\n")
     assert (project / "src/chat_service/resources/game_room.py").exists()
@@ -116,7 +116,7 @@ def test_update_of_an_older_project_keeps_local_changes(
 
     # The remaining difference is the owner's changes, without the files of hooks.
     difference = run(project, *cruft, "diff")
-    assert "+        # ours" in difference or "-        # ours" in difference
+    assert "+    # ours" in difference or "-    # ours" in difference
     assert ".env" not in [
         line.rpartition("/")[2] for line in difference.splitlines() if line[:3] in ("+++", "---")
     ]
