@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -13,10 +13,21 @@ from websockets.exceptions import InvalidStatus
 import {{ cookiecutter.package_name }}.resources.{{ cookiecutter.__resource_module }} as chat
 from {{ cookiecutter.package_name }} import auth, messages
 
+from ..conftest import running
+
 if TYPE_CHECKING:
     from ..conftest import Client, Server
 
 MAX_ROOM_NAME_BYTES = 200 - len(chat.ROOM_PREFIX.encode())
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, websocket_path: str) -> Iterator[Server]:
+    """A service with a short grace period, which several tests wait for."""
+    variables = {"APP_PRESENCE_GRACE_SECONDS": "1"}
+    with running(tmp_path_factory.mktemp("chat"), websocket_path, (), variables) as server:
+        server.wait_serving()
+        yield server
 
 
 async def expect_all(clients: list[Client], message_type: str, **payload: object) -> None:
