@@ -37,7 +37,7 @@ run: environment ## bake the defaults into build/ and serve them on http://127.0
 test: install ## run all tests: of the template, of the framework and of baked projects
 	@$(RUN) pytest -n auto --maxschedchunk=1 -ra
 
-quick: install ## run the tests that are not slow, in less than a minute
+quick: install ## run the tests that are not slow, in about two minutes
 	@$(RUN) pytest -n auto --maxschedchunk=1 -m 'not slow'
 
 chaos: install ## inject faults into three nodes and Redis for MINUTES=5 from SEED, and check the invariants
