@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from ..limits import DEFAULT_LIMITS, Limits
 from ..messages import size_bytes_of
 from ..support.loop_local import PerLoop
+from ..support.tasks import ignore
 
 Event = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -228,7 +229,3 @@ def is_full(messages: list[Any], limits: Limits) -> bool:
         return True
     size_bytes = sum(size_bytes_of(m) for m in messages if isinstance(m, (str, bytes)))
     return size_bytes >= limits.inbox_bytes
-
-
-def ignore(_: object) -> None:
-    """Do nothing: replaces a callback, so that its owner can be freed."""

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 from ..errors import OutboxFull
 from ..limits import DEFAULT_LIMITS, Limits
 from ..publication import EVENT, Publication
+from ..support.tasks import ignore
 from .eager import Suspended, run_eagerly
-from .inbox import Event, ignore
+from .inbox import Event
 
 Send = Callable[[Event], Awaitable[None]]
 OnFailure = Callable[[Exception], None]

@@ -42,3 +42,7 @@ class TaskSet:
             # NOTE: before Python 3.12, asyncio.wait_for (used by redis-py's cluster client) may swallow a
             #   cancellation (https://github.com/python/cpython/issues/86296): cancel again.
             await asyncio.wait(self.tasks, timeout=1.0)
+
+
+def ignore(*_: object) -> None:
+    """Do nothing: a callback without effect, which also releases the owner of the one that it replaces."""

@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Iterable
 from operator import attrgetter
 
 from ..connection.eager import Suspended, run_eagerly
-from ..connection.inbox import ignore
 from ..connection.outbox import Backlog, OnFailure, Outbox, Send
 from ..errors import OutboxFull
 from ..limits import DEFAULT_LIMITS
 from ..publication import EVENT, Publication
+from ..support.tasks import ignore
 from .write_batch import MAX_JOINED_BYTES, WRITE_BATCHES, WriteBatch, join_frames
 
 WRITE_NOW = attrgetter("write_now")

@@ -15,6 +15,7 @@ from redis.exceptions import (
 )
 
 from ...errors import BackendUnavailable, failure_reason
+from ...support.tasks import ignore
 from .client import CONNECTION_ERRORS, Operation, RedisClient
 from .script import ENCODE, NODES
 
@@ -194,7 +195,3 @@ def is_outage_error(result: Any) -> bool:
         isinstance(result, Exception)
         and str(result).removeprefix("ERR ").partition(" ")[0] in OUTAGE_CODES
     )
-
-
-def ignore() -> None:
-    """No-op callback."""

@@ -8,9 +8,9 @@ import logging
 from collections.abc import Awaitable, Iterator, Sequence
 
 from ...errors import BackendUnavailable
-from ...support.tasks import TaskSet
+from ...support.tasks import TaskSet, ignore
 from ..base import ImmediateResult, Presence, users_of
-from .pipeline import Pipeline, ignore
+from .pipeline import Pipeline
 from .script import NODES, hash_tag, raw, rooms_with_prefix
 
 logger = logging.getLogger(__name__)

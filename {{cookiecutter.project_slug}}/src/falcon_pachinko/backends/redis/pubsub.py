@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from ...errors import failure_reason
+from ...support.tasks import ignore
 from .client import CONNECTION_ERRORS, RedisClient, fetch_run_id
 from .resp import RespConnection
 
@@ -278,7 +279,3 @@ class PubSub:
             callbacks.pop(0)()
             if not callbacks:
                 del self.unsubscribing[reply[1]]
-
-
-def ignore() -> None:
-    """No-op callback."""

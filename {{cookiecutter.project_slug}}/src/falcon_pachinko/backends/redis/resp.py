@@ -10,6 +10,8 @@ import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from ...support.tasks import ignore
+
 
 class RespConnection(asyncio.Protocol):
     """A connection that redis-py has opened (TLS, authentication) and that this object takes over.
@@ -72,7 +74,3 @@ class RespConnection(asyncio.Protocol):
         self.on_lost = ignore
         self.transport.abort()
         await self.connection.disconnect(nowait=True)
-
-
-def ignore(error: Exception) -> None:
-    """No-op callback."""
