@@ -18,7 +18,7 @@ import pytest
 
 import falcon_pachinko
 from falcon_pachinko.backends.base import Timing
-from falcon_pachinko.limits import DEFAULT_LIMITS
+from falcon_pachinko.limits import DEFAULT_LIMITS, DEFAULT_SERVER_LIMITS
 from falcon_pachinko.testing import Closed, Running, run
 from falcon_pachinko.uvicorn import PushProtocol
 from tests.framework.support.redis_servers import running_redis
@@ -355,9 +355,10 @@ def test_the_limits_of_the_table_are_the_defaults(page: Any) -> None:
     table = page("limits").partition("## Reference")[2]
     rows = dict(re.findall(r"^\| `(\w+)` \| ([\d,]+(?: [KM]iB)?) \|", table, re.MULTILINE))
     units = {"KiB": 1024, "MiB": 1024**2, "": 1}
-    for name in DEFAULT_LIMITS.__slots__:
-        figure, _, unit = rows.pop(name).partition(" ")
-        assert float(figure.replace(",", "")) * units[unit] == getattr(DEFAULT_LIMITS, name), name
+    for limits in (DEFAULT_LIMITS, DEFAULT_SERVER_LIMITS):
+        for name in limits.__slots__:
+            figure, _, unit = rows.pop(name).partition(" ")
+            assert float(figure.replace(",", "")) * units[unit] == getattr(limits, name), name
     assert not rows
 
 

@@ -1,10 +1,10 @@
-"""The bounds of a connection are numbers above zero."""
+"""The bounds of a connection and of a process are numbers above zero."""
 
 from typing import Any
 
 import pytest
 
-from falcon_pachinko import Limits
+from falcon_pachinko import Limits, ServerLimits
 
 
 @pytest.mark.parametrize("bound", ["outbox_bytes", "outbox_messages", "on_connect_seconds"])
@@ -12,3 +12,12 @@ from falcon_pachinko import Limits
 def test_limits_have_to_be_positive(bound: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{bound} is .*: it must be a number above zero"):
         Limits(**{bound: value})
+
+
+def test_bounds_of_a_process_have_to_be_positive() -> None:
+    with pytest.raises(ValueError, match=r"connections is 0: it must be a number above zero"):
+        ServerLimits(connections=0)
+
+
+def test_a_handler_may_have_no_bound() -> None:
+    assert Limits(handler_seconds=None).handler_seconds is None

@@ -153,6 +153,7 @@ def test_the_public_names_are_the_listed_ones() -> None:
         "Reject",
         "RouteConfig",
         "ServerError",
+        "ServerLimits",
         "WebSocketConnectionManager",
         "WebSocketLike",
         "WebSocketResource",

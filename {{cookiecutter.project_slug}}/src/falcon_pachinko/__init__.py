@@ -22,7 +22,7 @@ from .errors import (
 )
 from .handlers import handles_binary, handles_message
 from .history import History
-from .limits import Limits
+from .limits import Limits, ServerLimits
 from .messages import Message, ServerError
 from .resource import WebSocketResource
 from .rooms.manager import WebSocketConnectionManager
@@ -48,6 +48,7 @@ __all__ = [
     "Reject",
     "RouteConfig",
     "ServerError",
+    "ServerLimits",
     "WebSocketConnectionManager",
     "WebSocketLike",
     "WebSocketResource",

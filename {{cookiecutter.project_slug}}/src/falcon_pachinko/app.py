@@ -16,6 +16,7 @@ from .connection.extension import PUSH_EXTENSION, PushExtension
 from .connection.inbox import Receive
 from .connection.outbox import Send
 from .errors import RegistrationError
+from .limits import DEFAULT_SERVER_LIMITS, ServerLimits
 from .rooms.manager import WebSocketConnectionManager
 from .route_config import DEFAULT_ROUTE_CONFIG, RouteConfig, check_origins
 from .routing import CONNECTION_KEY, ResourceFactory, WebSocketRoute, check_resource
@@ -70,6 +71,7 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     ws_routes: ClassVar[list[WebSocketRoute]]
     ws_lifespan: ClassVar[LifespanMiddleware]
     ws_allowed_origins: ClassVar[Collection[str]]
+    ws_server_limits: ClassVar[ServerLimits]
 
     async def __call__(  # type: ignore[override]  # as in falcon.asgi.App, whose base is the WSGI class
         self, scope: dict[str, Any], receive: Receive, send: Send
@@ -145,6 +147,7 @@ def install(
     *,
     allowed_origins: Collection[str] = (),
     backend: Backend | None = None,
+    server_limits: ServerLimits = DEFAULT_SERVER_LIMITS,
 ) -> App:
     """Add ``ws_connection_manager``, ``add_websocket_route`` and ``lifespan`` to an application.
 
@@ -158,6 +161,7 @@ def install(
             ``https://example.com``; ``*`` allows all.
         backend: Connects this process with others, see :func:`~falcon_pachinko.backends.backend_from_url`; by
             default the rooms are those of this process. It starts and stops with the application.
+        server_limits: The bounds of all connections of this process together.
 
     Raises:
         RegistrationError: The application is not an ASGI application of Falcon or is installed already, or
@@ -182,6 +186,7 @@ def install(
             "ws_routes": [],
             "ws_lifespan": lifespan,
             "ws_allowed_origins": frozenset(allowed_origins),
+            "ws_server_limits": server_limits,
         },
     )
     app.__class__ = installed_class

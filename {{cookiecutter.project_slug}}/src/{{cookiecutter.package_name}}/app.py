@@ -26,10 +26,11 @@ from falcon_pachinko.workers import WorkerController
 from .auth import AuthMiddleware
 from .contract import describe
 from .headers import SecurityHeadersMiddleware
+from .processes import check_processes
 {%- for module in resources | sort %}
 {{ import_line(module, resources[module]) }}
 {%- endfor %}
-from .settings import Settings, check_processes
+from .settings import Settings
 from .workers import announce
 
 __all__ = ["ROOM_PREFIX", "create_app"]
@@ -44,6 +45,7 @@ def create_app(settings: Settings) -> App:
         falcon.asgi.App(middleware=[SecurityHeadersMiddleware(), AuthMiddleware(secret)]),
         allowed_origins=settings.allowed_origins,
         backend=settings.make_backend(),
+        server_limits=settings.server_limits,
     )
     manager = app.ws_connection_manager
 

@@ -1,15 +1,8 @@
-"""The settings: the only module that reads the environment, ``.env`` and the server's command line."""
+"""The settings, read from the environment and from ``.env``."""
 
 from __future__ import annotations
 
-import ast
 import ipaddress
-import logging
-import os
-import shlex
-import sys
-from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Literal
 
 import jwt
@@ -23,12 +16,10 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from falcon_pachinko import ConfigurationError, History
+from falcon_pachinko import ConfigurationError, History, ServerLimits
 from falcon_pachinko.backends import backend_from_url, check_backend_url
 from falcon_pachinko.backends.base import Backend, Timing
 from falcon_pachinko.route_config import is_origin
-
-logger = logging.getLogger(__name__)
 
 PACKAGE = __name__.partition(".")[0]
 ENV_PREFIX = "APP_"
@@ -39,12 +30,6 @@ CONFIDENTIAL = frozenset({"APP_SECRET", "APP_BACKEND_URL"})
 # RFC 7518 section 3.2: a key for HS256 has at least the 256 bits of its hash.
 MIN_SECRET_BYTES = 32
 NEW_SECRET = """python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"""
-
-# ASGI servers that accept a number of processes on their command line.
-SERVERS = frozenset({"granian", "gunicorn", "hypercorn", "uvicorn"})
-GUNICORN_CONFIGURATION = "gunicorn.conf.py"
-# Errors of a file that cannot be read as a Python program.
-UNREADABLE = (OSError, SyntaxError, ValueError)
 
 
 class Settings(BaseSettings):
@@ -79,6 +64,12 @@ class Settings(BaseSettings):
     )
     backend_url: SecretStr = SecretStr("")
     backend_prefix: str = Field(default=PACKAGE, pattern=r"^[\w.-]{1,200}$")
+    max_connections: int = Field(default=10_000, gt=0)
+    max_connections_per_address: int = Field(default=2_000, gt=0)
+    max_connections_per_user: int = Field(default=20, gt=0)
+    handshakes_per_second: float = Field(default=100.0, gt=0, allow_inf_nan=False)
+    handshake_burst: int = Field(default=1_000, gt=0)
+    buffer_bytes: int = Field(default=256 * 1024 * 1024, gt=0)
     history_messages: int = Field(default=100, ge=0)
     history_seconds: float = Field(default=300.0, gt=0, allow_inf_nan=False)
     presence_grace_seconds: float = Field(default=5.0, ge=0, allow_inf_nan=False)
@@ -96,6 +87,18 @@ class Settings(BaseSettings):
         if not self.history_messages:
             return None
         return History(messages=self.history_messages, seconds=self.history_seconds)
+
+    @property
+    def server_limits(self) -> ServerLimits:
+        """The bounds of all connections of a process together."""
+        return ServerLimits(
+            connections=self.max_connections,
+            connections_per_address=self.max_connections_per_address,
+            connections_per_user=self.max_connections_per_user,
+            handshakes_per_second=self.handshakes_per_second,
+            handshake_burst=self.handshake_burst,
+            buffer_bytes=self.buffer_bytes,
+        )
 
     @property
     def timing(self) -> Timing:
@@ -219,78 +222,3 @@ def load_settings() -> Settings:
         raise SystemExit("Invalid settings:\n  " + "\n  ".join(lines)) from None
     except UnicodeDecodeError as error:
         raise SystemExit(f"Invalid settings:\n  .env is not UTF-8 text: {error}") from None
-
-
-def check_processes(settings: Settings) -> str:
-    """Warn if several processes serve without a backend in common: rooms would not be shared.
-
-    The number of processes is the largest of ``APP_WORKERS`` or ``WEB_CONCURRENCY`` and the option of the
-    server's command. uvicorn with ``--reload`` is always one process.
-
-    Returns:
-        The warning, which is logged too; empty if there is none.
-    """
-    program = Path(sys.argv[0])
-    server = program.parent.name if program.name == "__main__.py" else program.stem
-    arguments = sys.argv[1:]
-    processes = settings.workers
-    if server == "uvicorn" and "--reload" in arguments:
-        processes = 1
-    elif server == "gunicorn":
-        processes = max(processes, gunicorn_workers(arguments))
-    elif server in SERVERS or any(part.startswith(f"{PACKAGE}.asgi") for part in arguments):
-        processes = max(processes, workers_option(arguments))
-    if processes == 1 or settings.backend_url.get_secret_value():
-        return ""
-    warning = (
-        f"{processes} processes serve, and each has rooms of its own: set APP_BACKEND_URL,"
-        " or serve with one process"
-    )
-    logger.critical(warning)
-    return warning
-
-
-def gunicorn_workers(arguments: list[str]) -> int:
-    """Return the number of workers that Gunicorn is configured with; 0 if it is not given.
-
-    As in Gunicorn the command line takes precedence over ``GUNICORN_CMD_ARGS``, and this over the
-    configuration file (https://docs.gunicorn.org/en/stable/configure.html). From the file only an
-    assignment of a number is read, such as ``workers = 4``, because the file is a program.
-    """
-    try:
-        more = shlex.split(os.environ.get("GUNICORN_CMD_ARGS", ""))
-    except ValueError:  # an unclosed quote, which Gunicorn refuses as well
-        more = []
-    if given := workers_option(arguments) or workers_option(more):
-        return given
-    path = option(arguments, "-c", "--config") or option(more, "-c", "--config")
-    try:
-        text = Path(path.removeprefix("file:") or GUNICORN_CONFIGURATION).read_bytes()
-        statements = ast.parse(text).body
-    except UNREADABLE:
-        return 0
-    workers = 0
-    for statement in statements:
-        match statement:
-            case ast.Assign([ast.Name("workers")], ast.Constant(int(number))):
-                workers = number
-    return workers
-
-
-def workers_option(arguments: list[str]) -> int:
-    """Return the value of ``-w`` or ``--workers``; 0 if it is not given."""
-    value = option(arguments, "-w", "--workers")
-    return int(value) if value.isdecimal() else 0
-
-
-def option(arguments: list[str], short: str, long: str) -> str:
-    """Return the last value of a command-line option; empty if it is not given."""
-    value = ""
-    for argument, following in pairwise([*arguments, ""]):
-        if argument in (short, long):
-            value = following
-        elif argument.startswith(f"{long}="):
-            value = argument.removeprefix(f"{long}=")
-        elif argument.startswith(short) and not argument.startswith("--"):
-            value = argument.removeprefix(short).removeprefix("=")
-    return value

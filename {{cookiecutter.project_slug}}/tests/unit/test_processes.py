@@ -1,0 +1,140 @@
+"""The check of several processes, from the settings and the server's command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from {{ cookiecutter.package_name }} import processes, settings
+
+if TYPE_CHECKING:
+    from ..conftest import MakeSettings
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory of the service, without a .env file."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+COMMANDS = {
+    "uvicorn --workers 2": 2,
+    "uvicorn --workers=2": 2,
+    "uvicorn": 1,
+    "uvicorn --workers 1": 1,
+    "uvicorn --workers 3 --workers 2": 2,
+    "uvicorn --workers 2 --reload": 1,
+    "python/uvicorn/__main__.py --workers 2": 2,
+    "uvicorn.exe --workers 2": 2,
+    "granian --workers 2 --workers-kill-timeout 5": 2,
+    "granian --workers-kill-timeout 5": 1,
+    "hypercorn -w 2": 2,
+    "hypercorn --workers 2": 2,
+    "hypercorn -w2": 2,
+    "gunicorn -w 2 -k uvicorn_worker.UvicornWorker": 2,
+    "gunicorn -w2": 2,
+    "gunicorn -w=2": 2,
+    "gunicorn -w": 1,
+    "gunicorn --workers=2": 2,
+    "gunicorn --workers 2 --reload": 2,
+    f"other-server --workers 2 {settings.PACKAGE}.asgi:app": 2,
+    "pytest --workers 2": 1,
+}
+
+
+def processes_in(warning: str) -> int:
+    """Return the number of processes in a warning; 1 if there is no warning."""
+    if not warning:
+        return 1
+    number, _, rest = warning.partition(" ")
+    assert rest.startswith("processes serve, and each has rooms of its own: set APP_BACKEND_URL")
+    return int(number)
+
+
+@pytest.fixture
+def run_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Make this process look as if a command had started it."""
+    return lambda command: monkeypatch.setattr(sys, "argv", command.split())
+
+
+@pytest.mark.parametrize(("command", "number"), COMMANDS.items())
+def test_the_command_of_the_server_determines_the_number_of_processes(
+    make_settings: MakeSettings, run_by: Callable[[str], None], command: str, number: int
+) -> None:
+    run_by(command)
+    assert processes_in(processes.check_processes(make_settings())) == number
+
+
+@pytest.mark.parametrize("name", ["APP_WORKERS", "WEB_CONCURRENCY"])
+def test_the_environment_determines_the_number_of_processes(
+    monkeypatch: pytest.MonkeyPatch, run_by: Callable[[str], None], name: str
+) -> None:
+    monkeypatch.setenv(name, "3")
+    for command in (f"python/{settings.PACKAGE}/__main__.py", "uvicorn", "gunicorn", "pytest"):
+        run_by(command)
+        assert processes_in(processes.check_processes(settings.load_settings())) == 3
+    run_by("uvicorn --reload")
+    assert processes.check_processes(settings.load_settings()) == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "variable", "files", "number"),
+    [
+        ("gunicorn", "--workers 3", {}, 3),
+        ("gunicorn", "-b '[::]:80' -w 3", {}, 3),
+        ("gunicorn -w 2", "--workers 3", {}, 2),
+        ("gunicorn", "", {"gunicorn.conf.py": "bind = ':80'\nworkers = 4\n"}, 4),
+        ("gunicorn", "", {"gunicorn.conf.py": "workers = 4\nworkers = 5\n"}, 5),
+        ("gunicorn", "-w 3", {"gunicorn.conf.py": "workers = 4\n"}, 3),
+        ("gunicorn -w 2", "", {"gunicorn.conf.py": "workers = 4\n"}, 2),
+        ("gunicorn -c other.py", "", {"gunicorn.conf.py": "workers = 4", "other.py": ""}, 1),
+        ("gunicorn -c other.py", "", {"other.py": "workers = 5"}, 5),
+        ("gunicorn -cother.py", "", {"other.py": "workers = 5"}, 5),
+        ("gunicorn --config=file:other.py", "", {"other.py": "workers = 5"}, 5),
+        ("gunicorn --config other.py", "-c none.py", {"other.py": "workers = 5"}, 5),
+        ("gunicorn", "--config other.py", {"other.py": "workers = 5"}, 5),
+        ("gunicorn -c missing.py", "", {"gunicorn.conf.py": "workers = 4"}, 1),
+        ("gunicorn -c python:other", "", {"other.py": "workers = 5"}, 1),
+        ("gunicorn", "", {"gunicorn.conf.py": "workers = 2 * 4"}, 1),
+        ("gunicorn", "", {"gunicorn.conf.py": "workers = '4'"}, 1),
+        ("gunicorn", "", {"gunicorn.conf.py": "workers ="}, 1),
+        ("uvicorn", "--workers 3", {"gunicorn.conf.py": "workers = 4"}, 1),
+    ],
+)
+def test_the_configuration_of_gunicorn_determines_the_number_of_processes(
+    make_settings: MakeSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    run_by: Callable[[str], None],
+    command: str,
+    variable: str,
+    files: dict[str, str],
+    number: int,
+) -> None:
+    run_by(command)
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", variable)
+    for name, text in files.items():
+        Path(name).write_text(text, encoding="utf-8")
+    assert processes_in(processes.check_processes(make_settings())) == number
+
+
+def test_the_warning_of_several_processes_is_logged(
+    make_settings: MakeSettings, run_by: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    run_by("uvicorn --workers 2")
+    warning = processes.check_processes(make_settings())
+    [record] = caplog.records
+    assert (record.levelname, record.message) == ("CRITICAL", warning)
+
+
+def test_several_processes_over_redis_give_no_warning(
+    make_settings: MakeSettings, run_by: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    run_by("uvicorn --workers 2")
+    loaded = make_settings(backend_url="redis://127.0.0.1:1", workers=3)
+    assert processes.check_processes(loaded) == ""
+    assert not caplog.records
