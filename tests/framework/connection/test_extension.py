@@ -12,7 +12,7 @@ from falcon_pachinko.connection.outbox import ASGIOutbox
 from falcon_pachinko.testing import serve
 from falcon_pachinko.uvicorn import PushProtocol
 from falcon_pachinko.uvicorn.outbox import PushOutbox
-from falcon_pachinko.uvicorn.protocol import PushInbox
+from falcon_pachinko.uvicorn.inbox import PushInbox
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from ..close_codes import ABNORMAL_CLOSURE, INVALID_TEXT
 from ..connection.extension import PUSH_EXTENSION
-from ..connection.inbox import Event, Message, is_full, poll_disconnect
+from ..connection.inbox import Event
 from ..connection.outbox import OnFailure, Send
-from ..limits import DEFAULT_LIMITS
 from .handshake_queue import PendingHandshake
+from .inbox import PushInbox
 from .outbox import PushOutbox
 
 # The attributes of uvicorn's class that this one depends on (uvicorn 0.54).
@@ -182,117 +182,3 @@ class PushProtocol(PendingHandshake):
     """The class to pass to uvicorn as ``ws=PushProtocol``: queues the handshake, then uses the extension."""
 
     protocol_class = PushSansIOProtocol
-
-
-class PushInbox:
-    """The messages of one client as they are parsed: the promises of :class:`..connection.inbox.Inbox`.
-
-    It replaces uvicorn's queue of events (``put_nowait``, ``get``, ``empty``), which pauses reading after
-    each message until the application receives it; this one pauses at the bound of the limits.
-    """
-
-    __slots__ = ("events", "interrupted", "limits", "on_disconnect", "protocol", "waiter")
-
-    def __init__(self, protocol: PushSansIOProtocol) -> None:
-        self.protocol = protocol
-        self.events: list[Message | Event] = []
-        self.limits = DEFAULT_LIMITS
-        self.on_disconnect: Callable[[Event], None] | None = None
-        self.waiter: asyncio.Future[None] | None = None
-        self.interrupted = False
-
-    def attach(self, on_disconnect: Callable[[Event], None]) -> None:
-        """Set the callback for a disconnect; it is called at once for an earlier one."""
-        self.on_disconnect = on_disconnect
-        for event in self.events:
-            self._check_disconnect(event)
-
-    def _check_disconnect(self, event: Message | Event) -> None:
-        """Report a disconnect before the reader reaches it."""
-        if isinstance(event, (str, bytes)) or self.on_disconnect is None:
-            return
-        if event["type"] == "websocket.disconnect":
-            self.on_disconnect(event)
-
-    def put_nowait(self, event: Event) -> None:
-        """Append an event of uvicorn."""
-        self.events.append(event)
-        self._check_disconnect(event)
-        self._wake()
-
-    async def get(self) -> Event:
-        """Wait for the next event: the result of ``receive`` for Falcon."""
-        while not self.events:
-            await self._wait_event()
-        event = self.events.pop(0)
-        if self.protocol.read_paused and not self.events:
-            self.protocol.resume_reading()
-        if isinstance(event, str):
-            return {"type": "websocket.receive", "text": event}
-        if isinstance(event, bytes):
-            return {"type": "websocket.receive", "bytes": event}
-        return event
-
-    def empty(self) -> bool:
-        """Return whether no event is pending."""
-        return not self.events
-
-    def feed(self, message: Message) -> None:
-        """Append a message; pause reading at the bound of messages that wait for a busy handler."""
-        self.events.append(message)
-        if self.waiter is not None:
-            self._wake()
-        elif self.full and not self.protocol.read_paused:
-            self.protocol.read_paused = True
-            self.protocol.transport.pause_reading()
-
-    @property
-    def full(self) -> bool:
-        """Whether nothing more is read from the client for now."""
-        return is_full(self.events, self.limits)
-
-    def _wait_event(self) -> asyncio.Future[None]:
-        self.waiter = waiter = self.protocol.loop.create_future()
-        return waiter
-
-    def _wake(self) -> None:
-        waiter, self.waiter = self.waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
-    def start_watching(self) -> None:
-        """Do nothing: uvicorn reports a disconnect at once."""
-
-    async def stop_watching(self) -> None:
-        """Let the event loop report a disconnect that has happened."""
-        await poll_disconnect()
-
-    def start(self) -> None:
-        """Do nothing: the task that calls :meth:`next` is the reader."""
-
-    async def next(self) -> Message | None:
-        """Wait for the next message; return ``None`` at the end or after :meth:`interrupt`."""
-        while not self.events:
-            if self.interrupted:
-                return None
-            await self._wait_event()
-        if self.interrupted:
-            return None
-        message = self.events.pop(0)
-        if self.protocol.read_paused and not self.events:
-            self.protocol.resume_reading()
-        if isinstance(message, (str, bytes)):
-            return message
-        self.interrupted = True
-        return None
-
-    def interrupt(self) -> None:
-        """Wake the reader if it waits for a message; a running handler is not disturbed."""
-        self.interrupted = True
-        self._wake()
-
-    def close(self) -> None:
-        """Stop reading: later messages are dropped."""
-        self.interrupted = True
-        self.events.clear()
-        self.on_disconnect = None
