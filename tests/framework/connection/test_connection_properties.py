@@ -637,7 +637,7 @@ class Connections(RuleBasedStateMachine):
     def stall_the_handler(self, peer: Peer, seconds: float | None) -> None:
         """Let a stalled client block its own handler, up to the limit."""
         self.stall(peer, None)
-        while not (peer.waiting or peer.obeying or peer.causes):
+        while peer.client.is_read and not (peer.waiting or peer.obeying or peer.causes):
             self.order(peer, [("echo", ROOMS[0], False, 1)], peer, 0.0, None)
         if seconds is None:
             self.client_vanishes(peer, None)
@@ -725,7 +725,7 @@ class Connections(RuleBasedStateMachine):
         if peer.ws is not None and peer.opened and not peer.causes and peer.ws.closed:
             too_many = peer.waiting > LIMITS.outbox_messages
             assert peer.ws.close_code == SLOW_READER, peer
-            assert too_many or peer.stalled_its_handler, peer
+            assert too_many or peer.stalled_its_handler or not client.is_read, peer
             peer.causes.append(("reads too slowly", SLOW_READER))
         may_open = peer.plan.decision == "accept" and not peer.causes
         assert peer.opened or not (may_open and peer.go_on.is_set()), peer
@@ -735,7 +735,8 @@ class Connections(RuleBasedStateMachine):
         if peer.opened and not peer.causes:
             assert peer.disconnects == [], peer
             assert peer.waiting <= LIMITS.outbox_messages, peer
-            assert peer.obeying or peer.handled == peer.sent, peer
+            assert peer.obeying or peer.handled == peer.sent or not client.is_read, peer
+            assert client.is_read or client.stalled or peer.obeying, peer
             if not client.stalled:
                 assert client.received == peer.expected, peer
 

@@ -11,8 +11,8 @@ from falcon_pachinko.connection.inbox import ASGIInbox
 from falcon_pachinko.connection.outbox import ASGIOutbox
 from falcon_pachinko.testing import serve
 from falcon_pachinko.uvicorn import PushProtocol
-from falcon_pachinko.uvicorn.outbox import PushOutbox
 from falcon_pachinko.uvicorn.inbox import PushInbox
+from falcon_pachinko.uvicorn.outbox import PushOutbox
 
 
 @pytest.fixture

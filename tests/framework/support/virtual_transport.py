@@ -99,6 +99,11 @@ class VirtualClient:
         """The number of messages that the server has accepted and the client has not read."""
         raise NotImplementedError
 
+    @property
+    def is_read(self) -> bool:
+        """Whether the server reads from the client."""
+        return True
+
     def connect(self) -> None:
         """Send the handshake."""
         raise NotImplementedError
@@ -238,6 +243,7 @@ class VirtualTransport(asyncio.Transport):
         self.reading = True
         self.writing_paused = False
         self.closing = False
+        self.eof = False
         self.lost = False
 
     # Called by the server.
@@ -260,7 +266,7 @@ class VirtualTransport(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self.lost or not data:
             return
-        if self.closing:
+        if self.closing or self.eof:
             self.client.violations.append("bytes after the end of the transport")
         elif self.client.stalled or self.unread:
             self.unread += data
@@ -282,6 +288,15 @@ class VirtualTransport(asyncio.Transport):
             self.closing = True
             if not self.unread:
                 self.end(None)
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        """End the output; the client ends its side when it has read everything."""
+        self.eof = True
+        if not self.unread:
+            self.end(None)
 
     def abort(self) -> None:
         self.unread.clear()
@@ -307,7 +322,7 @@ class VirtualTransport(asyncio.Transport):
         if self.writing_paused:
             self.writing_paused = False
             self.client.protocol.resume_writing()
-        if self.closing and not self.unread:
+        if (self.closing or self.eof) and not self.unread:
             self.end(None)
 
     def end(self, error: Exception | None) -> None:
@@ -362,6 +377,10 @@ class PushClient(VirtualClient):
     @property
     def in_flight(self) -> int:
         return count_messages(bytes(self.transport.unread))
+
+    @property
+    def is_read(self) -> bool:
+        return self.transport.reading
 
     def connect(self) -> None:
         state = ServerState()

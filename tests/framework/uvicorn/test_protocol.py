@@ -40,7 +40,7 @@ async def test_unknown_uvicorn_version_falls_back_to_the_portable_outbox(
 
 @pytest.mark.parametrize("name", protocol.REQUIRED_ATTRIBUTES)
 def test_the_installed_uvicorn_has_the_attribute(name: str) -> None:
-    source = protocol.PushSansIOProtocol.__mro__[1]
+    source = protocol.PushSansIOProtocol.__mro__[2]
     assert hasattr(source, name) or f"self.{name}" in inspect.getsource(source)
 
 

@@ -182,7 +182,7 @@ def install(
         {
             "__slots__": (),
             "__module__": own_class.__module__,
-            "ws_connection_manager": WebSocketConnectionManager(backend),
+            "ws_connection_manager": WebSocketConnectionManager(backend, server_limits),
             "ws_routes": [],
             "ws_lifespan": lifespan,
             "ws_allowed_origins": frozenset(allowed_origins),

@@ -30,6 +30,19 @@ class Inbox(Protocol):
         """Whether nothing more is read from the client for now."""
         ...
 
+    @property
+    def size_bytes(self) -> int:
+        """The size of all data that waits for a handler."""
+        ...
+
+    def pause(self) -> None:
+        """Read nothing more from the client until :meth:`resume`; messages that were read are handled."""
+        ...
+
+    def resume(self) -> None:
+        """End a pause. Idempotent."""
+        ...
+
     def start_watching(self) -> None:
         """Detect a disconnect while ``on_connect`` runs."""
         ...
@@ -75,6 +88,7 @@ class ASGIInbox:
         "interrupted",
         "limits",
         "on_disconnect",
+        "paused",
         "queue",
         "reader",
         "reading",
@@ -93,6 +107,7 @@ class ASGIInbox:
         self.reading = False
         self.busy = False
         self.interrupted = False
+        self.paused = False
         self.ended = False
 
     def start_watching(self) -> None:
@@ -156,7 +171,20 @@ class ASGIInbox:
     @property
     def full(self) -> bool:
         """Whether nothing more is read from the client for now."""
-        return is_full(self.queue, self.limits)
+        return self.paused or is_full(self.queue, self.limits)
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of all messages that wait for a handler."""
+        return size_of(self.queue)
+
+    def pause(self) -> None:
+        """Read no more messages ahead of a slow handler until :meth:`resume`."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """End a pause."""
+        self.paused = False
 
     def _unpack(self, event: Event) -> Message | None:
         """Return the message of an event, or ``None`` for a disconnect."""
@@ -225,7 +253,9 @@ async def poll_disconnect() -> None:
 
 def is_full(messages: list[Any], limits: Limits) -> bool:
     """Return whether the messages read ahead have reached the bound."""
-    if len(messages) >= limits.inbox_messages:
-        return True
-    size_bytes = sum(size_bytes_of(m) for m in messages if isinstance(m, (str, bytes)))
-    return size_bytes >= limits.inbox_bytes
+    return len(messages) >= limits.inbox_messages or size_of(messages) >= limits.inbox_bytes
+
+
+def size_of(messages: list[Any]) -> int:
+    """Return the size of messages, among which may be events."""
+    return sum(size_bytes_of(m) for m in messages if isinstance(m, (str, bytes)))

@@ -35,6 +35,11 @@ class Outbox(Protocol):
     waiting: bool
     """Whether the server does not accept more messages for now."""
 
+    @property
+    def size_bytes(self) -> int:
+        """The size of all pending messages, as far as the server tells."""
+        ...
+
     @classmethod
     def group(cls, outboxes: Iterable[Any]) -> OutboxGroup:
         """Make a group of outboxes of this class."""
@@ -154,6 +159,11 @@ class ASGIOutbox:
     def group(cls, outboxes: Iterable[ASGIOutbox]) -> ASGIOutboxGroup:
         """Make a group of outboxes of this class."""
         return ASGIOutboxGroup(tuple(outboxes))
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of all pending messages; what the server itself buffers is not known."""
+        return self.backlog.size_bytes
 
     def write(self, publication: Publication) -> None:
         """Pass a message to the server, or queue it behind pending ones; never raises."""

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from ..backends.base import Backend, Presence
 from ..backends.memory import MemoryBackend
 from ..connection.connection import Connection
+from ..limits import DEFAULT_SERVER_LIMITS, ServerLimits
 from ..publication import Publication
 from .membership import check_room_name
 from .registry import ConnectionRegistry
@@ -21,11 +22,16 @@ class WebSocketConnectionManager:
 
     Args:
         backend: The backend; by default the rooms of this process alone.
+        server_limits: The bounds of all connections together.
     """
 
-    def __init__(self, backend: Backend | None = None) -> None:
+    def __init__(
+        self,
+        backend: Backend | None = None,
+        server_limits: ServerLimits = DEFAULT_SERVER_LIMITS,
+    ) -> None:
         self.backend = backend or MemoryBackend()
-        self._registry = ConnectionRegistry(self.backend)
+        self._registry = ConnectionRegistry(self.backend, server_limits)
         self.backend.node = self._registry
 
     def __iter__(self) -> Iterator[Connection]:

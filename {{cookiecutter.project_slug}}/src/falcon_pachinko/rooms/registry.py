@@ -11,9 +11,11 @@ import msgspec
 from falcon import WebSocketDisconnected
 
 from ..backends.base import Backend, Presence
+from ..connection.budget import BufferBudget
 from ..connection.connection import Connection
 from ..errors import BackendUnavailable, RegistrationError
 from ..history import History, Position
+from ..limits import DEFAULT_SERVER_LIMITS, ServerLimits
 from ..publication import DEFAULT_HEADER, Header, Publication, position_message
 from ..support.tasks import TaskSet
 from .fanout import FanOut
@@ -38,9 +40,12 @@ class ConnectionRegistry:
 
     Args:
         backend: The backend of the rooms.
+        server_limits: The bounds of all connections together.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(
+        self, backend: Backend, server_limits: ServerLimits = DEFAULT_SERVER_LIMITS
+    ) -> None:
         self.backend = backend
         self.connections: dict[str, Connection] = {}
         self.pending: dict[str, Connection] = {}
@@ -51,12 +56,14 @@ class ConnectionRegistry:
         self.histories: dict[str, History] = {}
         self.tasks = TaskSet()
         self.emptied: asyncio.Event | None = None
+        self.budget = BufferBudget(server_limits.buffer_bytes, self.pending, self.connections)
 
     # Called by the life cycle of a connection.
 
     def add_pending(self, connection: Connection) -> None:
         """Add a connection whose ``on_connect`` is about to run."""
         self.pending[connection.id] = connection
+        self.budget.start()
 
     async def add(self, connection: Connection) -> None:
         """Make an accepted connection visible to others."""

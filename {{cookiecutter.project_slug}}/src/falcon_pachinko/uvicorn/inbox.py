@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..connection.inbox import Event, Message, is_full, poll_disconnect
+from ..connection.inbox import Event, Message, is_full, poll_disconnect, size_of
 from ..limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
-    from .protocol import PushSansIOProtocol
+    from .input import BoundedInput
+
+# Reasons for which nothing is read from a client: its messages wait for a handler, or the process buffers
+# too much.
+INBOX_FULL, BUDGET_EXCEEDED = 1, 2
 
 
 class PushInbox:
@@ -22,7 +26,7 @@ class PushInbox:
 
     __slots__ = ("events", "interrupted", "limits", "on_disconnect", "protocol", "waiter")
 
-    def __init__(self, protocol: PushSansIOProtocol) -> None:
+    def __init__(self, protocol: BoundedInput) -> None:
         self.protocol = protocol
         self.events: list[Message | Event] = []
         self.limits = DEFAULT_LIMITS
@@ -54,8 +58,8 @@ class PushInbox:
         while not self.events:
             await self._wait_event()
         event = self.events.pop(0)
-        if self.protocol.read_paused and not self.events:
-            self.protocol.resume_reading()
+        if self.protocol.paused_by and not self.events:
+            self.protocol.resume_reading(INBOX_FULL)
         if isinstance(event, str):
             return {"type": "websocket.receive", "text": event}
         if isinstance(event, bytes):
@@ -71,14 +75,27 @@ class PushInbox:
         self.events.append(message)
         if self.waiter is not None:
             self._wake()
-        elif self.full and not self.protocol.read_paused:
-            self.protocol.read_paused = True
-            self.protocol.transport.pause_reading()
+        elif self.full:
+            self.protocol.pause_reading(INBOX_FULL)
 
     @property
     def full(self) -> bool:
         """Whether nothing more is read from the client for now."""
         return is_full(self.events, self.limits)
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of all data that waits for a handler, with that of incomplete messages."""
+        protocol = self.protocol
+        return size_of(self.events) + sum(map(len, protocol.frames)) + len(protocol.unparsed)
+
+    def pause(self) -> None:
+        """Read nothing more from the client until :meth:`resume`."""
+        self.protocol.pause_reading(BUDGET_EXCEEDED)
+
+    def resume(self) -> None:
+        """End a pause."""
+        self.protocol.resume_reading(BUDGET_EXCEEDED)
 
     def _wait_event(self) -> asyncio.Future[None]:
         self.waiter = waiter = self.protocol.loop.create_future()
@@ -108,8 +125,8 @@ class PushInbox:
         if self.interrupted:
             return None
         message = self.events.pop(0)
-        if self.protocol.read_paused and not self.events:
-            self.protocol.resume_reading()
+        if self.protocol.paused_by and not self.events:
+            self.protocol.resume_reading(INBOX_FULL)
         if isinstance(message, (str, bytes)):
             return message
         self.interrupted = True

@@ -75,6 +75,11 @@ class PushOutbox:
         """This outbox, as a target of a write batch."""
         return (self,)
 
+    @property
+    def size_bytes(self) -> int:
+        """The size of all data that the client has not been sent."""
+        return self.backlog.size_bytes + self.transport.get_write_buffer_size()
+
     def write(self, publication: Publication) -> None:
         """Write a message at the end of this iteration of the loop, or behind pending ones."""
         if publication.opcode != EVENT:

@@ -10,24 +10,34 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 
 from ..close_codes import ABNORMAL_CLOSURE, INVALID_TEXT
 from ..connection.extension import PUSH_EXTENSION
 from ..connection.inbox import Event
 from ..connection.outbox import OnFailure, Send
+from ..errors import OutboxFull
 from .handshake_queue import PendingHandshake
-from .inbox import PushInbox
+from .inbox import INBOX_FULL, PushInbox
+from .input import OUTBOX_FULL, BoundedInput
 from .outbox import PushOutbox
+from .sweep import SWEEPS
 
 # The attributes of uvicorn's class that this one depends on (uvicorn 0.54).
 REQUIRED_ATTRIBUTES = (
     "close_sent",
+    "close_timeout",
+    "close_timer",
     "conn",
     "curr_msg_data_type",
     "disconnected",
     "frames",
+    "handle_close",
+    "handle_cont",
+    "handle_events",
     "handle_parser_exception",
+    "handle_ping",
+    "handle_pong",
     "handshake_complete",
     "keepalive_timeout",
     "loop",
@@ -36,7 +46,6 @@ REQUIRED_ATTRIBUTES = (
     "ping_timeout",
     "pong_timer",
     "queue",
-    "read_paused",
     "schedule_ping",
     "send_receive_event_to_app",
     "transport",
@@ -44,15 +53,19 @@ REQUIRED_ATTRIBUTES = (
 )
 
 
-class PushSansIOProtocol(WebSocketsSansIOProtocol):
+class PushSansIOProtocol(BoundedInput):
     """uvicorn's sans-I/O WebSocket protocol with a :class:`..connection.extension.PushExtension`.
 
     It behaves like uvicorn's class if that lacks an attribute that this one depends on.
     """
 
-    inbox: PushInbox | None = None
     outbox: PushOutbox | None = None
     finished = False
+    ending_since: float | None = None
+    progress = (0, 0)
+    """The number of messages that have left the outbox, and the size of the transport's buffer, at the last
+    check of a client that does not read."""
+    progress_at = 0.0
 
     def handle_connect(self, event: Any) -> None:
         """Offer the extension; the application's task starts in a later iteration of the event loop."""
@@ -114,52 +127,113 @@ class PushSansIOProtocol(WebSocketsSansIOProtocol):
 
     def handle_parser_exception(self) -> None:
         """End the connection after a protocol error; before the accept there is nothing to close."""
-        if self.conn.close_sent is not None:
-            super().handle_parser_exception()
-        else:
+        self.failed = True
+        close = self.conn.close_sent
+        if close is None:
             self.queue.put_nowait({"type": "websocket.disconnect", "code": ABNORMAL_CLOSURE})
             self.transport.close()
+            return
+        self.queue.put_nowait(
+            {"type": "websocket.disconnect", "code": close.code, "reason": close.reason}
+        )
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self._end()
+        # NOTE: a transport that is closed while data is unread sends RST, and the client may lose the close
+        #   frame. The sweep aborts the connection.
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+            if self.close_timer is None:
+                self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+        else:
+            self.transport.close()
+
+    def handle_close(self, event: Frame) -> None:
+        """Complete the closing handshake."""
+        super().handle_close(event)
+        self._end()
+
+    async def send(self, message: Any) -> None:
+        """Handle an event of the application."""
+        await super().send(message)
+        if self.close_sent:
+            self._end()
+
+    def _end(self) -> None:
+        """Read the client's close frame, if there is one, and abort the connection after ``close_seconds``."""
+        if self.inbox is not None and self.ending_since is None:
+            self.ending_since = self.loop.time()
+            SWEEPS.of(self.loop).add(self)
+            self.resume_reading(INBOX_FULL)
+
+    def check(self, now: float) -> None:
+        """Abort a connection that does not end, and one whose client does not read for ``stall_seconds``."""
+        if self.ending_since is not None:
+            if now - self.ending_since >= self.limits.close_seconds:
+                self.transport.abort()
+        elif self.transport.is_closing():
+            self.ending_since = now
+        elif self.paused_by & OUTBOX_FULL:
+            self._check_progress(now)
+        else:
+            SWEEPS.of(self.loop).discard(self)
+
+    def _check_progress(self, now: float) -> None:
+        taken = 0 if self.outbox is None else self.outbox.backlog.taken
+        progress = taken, self.transport.get_write_buffer_size()
+        if progress != self.progress:
+            self.progress, self.progress_at = progress, now
+        elif now - self.progress_at >= self.limits.stall_seconds:
+            self.ending_since = now
+            if self.outbox is not None:
+                self.outbox.on_failure(OutboxFull("the client reads nothing"))
 
     def keepalive_timeout(self) -> None:
         """Close the connection without a pong, unless reading is paused and the pong may be unread."""
-        if self.inbox is not None and self.read_paused:
+        if self._is_moving():
             self.pong_timer = None
             self.pending_ping_payload = None
             self.schedule_ping()
-        else:
-            super().keepalive_timeout()
-            if self.transport.get_write_buffer_size():
-                # NOTE: the close would wait forever for a client that does not read.
-                self.transport.abort()
+            return
+        super().keepalive_timeout()
+        if self.transport.get_write_buffer_size():
+            # NOTE: the close would wait forever for a client that does not read.
+            self.transport.abort()
 
-    def resume_reading(self) -> None:
-        """Read again after a pause, and restart the timeout of the pong."""
-        self.read_paused = False
-        self.transport.resume_reading()
-        if self.pong_timer is not None and self.ping_timeout is not None:
-            self.pong_timer.cancel()
-            self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
+    def _is_moving(self) -> bool:
+        """Return whether reading is paused while the client reads, or while it waits for a handler."""
+        if not self.paused_by & OUTBOX_FULL:
+            return bool(self.paused_by)
+        return self.ping_timeout is None or self.loop.time() - self.progress_at < self.ping_timeout
 
     def pause_writing(self) -> None:
-        """Handle a transport buffer above the high-water mark."""
+        """Handle a transport buffer above the high-water mark: read nothing from a client that does not read."""
         super().pause_writing()
         if self.outbox is not None:
             self.outbox.pause()
+        if self.inbox is not None:
+            self.progress_at = self.loop.time()
+            self.pause_reading(OUTBOX_FULL)
+            SWEEPS.of(self.loop).add(self)
 
     def resume_writing(self) -> None:
         """Handle a transport buffer with space again."""
         super().resume_writing()
         if self.outbox is not None:
             self.outbox.resume()
+        if self.outbox is None or not self.outbox.waiting:
+            self.resume_reading(OUTBOX_FULL)
 
     def shutdown(self) -> None:
         """Close the connection for a shutdown, unless it is closing: uvicorn's method would raise then."""
         if not self.transport.is_closing():
             super().shutdown()
+            self._end()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release everything that waits for the client."""
         super().connection_lost(exc)
+        SWEEPS.of(self.loop).discard(self)
         if self.outbox is not None:
             self.outbox.on_connection_lost()
         self._release()
@@ -168,6 +242,8 @@ class PushSansIOProtocol(WebSocketsSansIOProtocol):
         """Note that the application has finished."""
         super().on_task_complete(task)
         self.finished = True
+        if self.transport.is_closing() and not self.disconnected:
+            self._end()
         self._release()
 
     def _release(self) -> None:
