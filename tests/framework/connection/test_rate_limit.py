@@ -1,10 +1,12 @@
 """The token bucket: burst size, refill rate, debt."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from falcon_pachinko.connection.rate_limit import TokenBucket
+from falcon_pachinko.connection.rate_limit import TokenBucket, TokenBuckets, address_of
 
 
 def test_full_bucket_gives_exactly_its_size() -> None:
@@ -53,3 +55,95 @@ def test_no_interval_exceeds_size_and_rate(per_second: float, size: int, gaps: l
     for first, start in enumerate(taken):
         for last, end in enumerate(taken[first:], start=1):
             assert last <= size + (end - start) * per_second + 1e-6
+
+
+def test_the_debt_is_bounded_by_the_size() -> None:
+    bucket = TokenBucket(per_second=1.0, size=2, now=0.0)
+    for _ in range(1000):
+        bucket.take(0.0)
+    assert bucket.exhausted
+    assert bucket.empty_seconds == 3.0
+
+
+def test_taking_what_is_available_never_goes_into_debt() -> None:
+    bucket = TokenBucket(per_second=1.0, size=2, now=0.0)
+    assert [bucket.take_available(0.0) for _ in range(5)] == [True, True, False, False, False]
+    assert bucket.empty_seconds == 1.0
+    assert [bucket.take_available(1.0) for _ in range(2)] == [True, False]
+
+
+def test_infinite_rate_never_empties_a_bucket() -> None:
+    bucket = TokenBucket(math.inf, size=1, now=0.0)
+    assert all(bucket.take(0.0) for _ in range(10))
+    assert bucket.is_full(0.0)
+
+
+def test_one_key_has_one_bucket() -> None:
+    buckets = TokenBuckets(per_second=1.0, size=2)
+    assert [buckets.of("alice", 0.0).take(0.0) for _ in range(3)] == [True, True, False]
+    assert buckets.of("bob", 0.0).take(0.0)
+    assert [buckets.of("alice", 1.5).take(1.5) for _ in range(2)] == [False, False]
+
+
+def test_full_buckets_are_discarded_by_later_look_ups() -> None:
+    buckets = TokenBuckets(per_second=1.0, size=2)
+    for number in range(1000):
+        buckets.of(number, 0.0).take(0.0)
+    assert len(buckets) == 1000
+    for _ in range(500):
+        buckets.of("other", 0.5)
+    assert len(buckets) == 1001  # one token is missing in each
+    for _ in range(501):
+        buckets.of("other", 1.0)
+    assert len(buckets) == 1
+
+
+def test_steady_stream_of_new_keys_keeps_the_number_of_buckets_bounded() -> None:
+    buckets = TokenBuckets(per_second=10.0, size=10)
+    most = 0
+    for number in range(20_000):
+        now = number / 1000
+        buckets.of(number, now).take(now)
+        most = max(most, len(buckets))
+    assert most <= 2 * 100 + 2  # a bucket is full again after 0.1 s
+
+
+def test_held_bucket_is_kept() -> None:
+    buckets = TokenBuckets(per_second=1.0, size=2)
+    bucket = buckets.of("alice", 0.0)
+    bucket.holders += 1
+    for number in range(100):
+        buckets.of(number, float(number))
+    assert buckets.of("alice", 100.0) is bucket
+    bucket.holders -= 1
+    for number in range(100):
+        buckets.of(number, 200.0)
+    assert buckets.of("alice", 200.0) is not bucket
+
+
+@pytest.mark.parametrize(
+    ("client", "key"),
+    [
+        (("192.0.2.7", 4711), "192.0.2.7"),
+        (["192.0.2.7", 4711], "192.0.2.7"),
+        (("192.0.2.7:4711", 0), "192.0.2.7"),
+        (("::ffff:192.0.2.7", 4711), "192.0.2.7"),
+        (("64:ff9b::192.0.2.7", 4711), "192.0.2.7"),
+        (("2001:db8:1:2:3:4:5:6", 4711), "2001:db8:1:2::/64"),
+        (("2001:0DB8:1:2::1", 4711), "2001:db8:1:2::/64"),
+        (("[2001:db8:1:2::1]:4711", 0), "2001:db8:1:2::/64"),
+        (("fe80::1%eth0", 4711), "fe80::/64"),
+        (("x" * 1000, 0), "x" * 64),
+        (("\0", 0), "\0"),
+        (("", 0), None),
+        (None, None),
+    ],
+)
+def test_an_address_is_counted_as_one_ipv4_address_or_one_ipv6_network(
+    client: object, key: str | None
+) -> None:
+    assert address_of({"client": client}) == key
+
+
+def test_scope_without_a_client_has_no_address() -> None:
+    assert address_of({}) is None

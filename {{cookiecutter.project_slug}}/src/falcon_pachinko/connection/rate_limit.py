@@ -1,6 +1,21 @@
-"""A rate limit: a token bucket with a debt."""
+"""Rate limits: token buckets with a debt, shared by the connections of a user or of an address."""
 
 from __future__ import annotations
+
+import math
+import socket
+from collections import deque
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+# The IPv4 address is in the last 4 bytes: IPv4-mapped addresses (RFC 4291, section 2.5.5.2) and those of a
+# translator (RFC 6052, section 2.1).
+IPV4_PREFIXES = (bytes(10) + b"\xff\xff", b"\x00\x64\xff\x9b" + bytes(8))
+IPV6_NETWORK_BYTES = 8
+# A host that is not an address, as a proxy may report one.
+MAX_HOST_LENGTH = 64
+# Buckets that a look-up checks. More than one, or new keys would come faster than full buckets go.
+CHECKS = 2
 
 
 class TokenBucket:
@@ -8,28 +23,49 @@ class TokenBucket:
 
     The debt distinguishes a client that keeps sending too fast from one that did so once.
 
+    Attributes:
+        holders: The number of owners that keep the bucket from being discarded (see :class:`TokenBuckets`).
+
     Args:
-        per_second: The number of tokens added per second.
+        per_second: The number of tokens added per second; ``math.inf`` for no bound.
         size: The initial and maximum number of tokens.
         now: The current time in seconds of any monotonic clock.
     """
 
-    __slots__ = ("at", "per_second", "size", "tokens")
+    __slots__ = ("at", "holders", "per_second", "size", "tokens")
 
-    def __init__(self, per_second: float, size: int, now: float) -> None:
+    def __init__(self, per_second: float, size: float, now: float) -> None:
+        if per_second == math.inf:
+            per_second, size = 0.0, math.inf  # zero seconds times inf would be nan
         self.per_second = per_second
         self.size = size
         self.at = now
         self.tokens = float(size)
+        self.holders = 0
 
     def take(self, now: float) -> bool:
-        """Take a token; return whether one was available."""
+        """Take a token, or add one to the debt; return whether one was available."""
         tokens = self.tokens + (now - self.at) * self.per_second
         if tokens > self.size:  # PERF: half the cost of min()
             tokens = self.size
         self.at = now
         self.tokens = tokens = tokens - 1.0
-        return tokens >= 0.0
+        if tokens >= 0.0:
+            return True
+        if tokens < -self.size:
+            self.tokens = -self.size
+        return False
+
+    def take_available(self, now: float) -> bool:
+        """Take a token if one is available; never go into debt."""
+        if self.take(now):
+            return True
+        self.tokens += 1.0
+        return False
+
+    def is_full(self, now: float) -> bool:
+        """Return whether the bucket equals a new one."""
+        return self.tokens + (now - self.at) * self.per_second >= self.size
 
     @property
     def empty_seconds(self) -> float:
@@ -40,3 +76,72 @@ class TokenBucket:
     def exhausted(self) -> bool:
         """Whether the debt has reached its maximum."""
         return self.tokens <= -self.size
+
+
+class TokenBuckets:
+    """Token buckets by key. A bucket that is full again and has no holder is discarded.
+
+    Each look-up takes constant time and checks a few buckets in turn, so in the long run there are at most
+    about twice as many as are held or not full.
+
+    Args:
+        per_second: The number of tokens added to each bucket per second; ``math.inf`` for no bound.
+        size: The initial and maximum number of tokens of each bucket.
+    """
+
+    def __init__(self, per_second: float, size: float) -> None:
+        self.per_second = per_second
+        self.size = size
+        self.buckets: dict[Hashable, TokenBucket] = {}
+        self.turns: deque[Hashable] = deque()
+
+    def __len__(self) -> int:
+        return len(self.buckets)
+
+    def of(self, key: Hashable, now: float) -> TokenBucket:
+        """Return the bucket of a key.
+
+        A caller that keeps it beyond the current iteration of the event loop adds one to its ``holders``.
+        """
+        self._discard_full(now)
+        bucket = self.buckets.get(key)
+        if bucket is None:
+            bucket = self.buckets[key] = TokenBucket(self.per_second, self.size, now)
+            self.turns.append(key)
+        return bucket
+
+    def _discard_full(self, now: float) -> None:
+        for _ in range(min(CHECKS, len(self.turns))):
+            key = self.turns.popleft()
+            bucket = self.buckets[key]
+            if bucket.holders == 0 and bucket.is_full(now):
+                del self.buckets[key]
+            else:
+                self.turns.append(key)
+
+
+def address_of(scope: Mapping[str, Any]) -> str | None:
+    """Return the key under which the connections of a client's address are counted.
+
+    It is the IPv4 address, or the IPv6 network /64, which is what one customer gets (RFC 6177). ``None``
+    if the server does not know the address, as on a Unix socket.
+
+    Args:
+        scope: The scope of a request. Its ``client`` is the forwarded address behind a trusted proxy.
+    """
+    client = scope.get("client")
+    host = client[0] if client else None
+    if not host or not isinstance(host, str):
+        return None
+    if host.startswith("["):  # some proxies report the port as well
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    try:
+        packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    except (OSError, ValueError):
+        return host[:MAX_HOST_LENGTH]
+    if packed[:12] in IPV4_PREFIXES:
+        return socket.inet_ntop(socket.AF_INET, packed[12:])
+    network = packed[:IPV6_NETWORK_BYTES] + bytes(16 - IPV6_NETWORK_BYTES)
+    return socket.inet_ntop(socket.AF_INET6, network) + "/64"
