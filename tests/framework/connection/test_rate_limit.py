@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from falcon_pachinko.connection.rate_limit import TokenBucket, TokenBuckets, address_of
+from falcon_pachinko import Limits
+from falcon_pachinko.connection.rate_limit import (
+    REFUSALS_BEFORE_CLOSE,
+    MessageRates,
+    TokenBucket,
+    TokenBuckets,
+    address_of,
+)
 
 
 def test_full_bucket_gives_exactly_its_size() -> None:
@@ -147,3 +154,82 @@ def test_an_address_is_counted_as_one_ipv4_address_or_one_ipv6_network(
 
 def test_scope_without_a_client_has_no_address() -> None:
     assert address_of({}) is None
+
+
+LIMITS = Limits(messages_per_second=1.0, message_burst=2)
+
+
+def take(rates: MessageRates, user: str | None, address: str | None, times: int) -> list[bool]:
+    """Connect, send messages at once and disconnect."""
+    rate = rates.hold(LIMITS, user, address, now=0.0)
+    assert rate is not None
+    handled = [rate.take(0.0) for _ in range(times)]
+    rates.release(rate)
+    return handled
+
+
+def test_reconnecting_user_has_the_same_bucket() -> None:
+    rates = MessageRates(users_per_address=50.0)
+    assert take(rates, "alice", "192.0.2.1", 3) == [True, True, False]
+    assert take(rates, "alice", "192.0.2.2", 1) == [False]
+    assert take(rates, "bob", "192.0.2.1", 1) == [True]
+    assert take(rates, None, "192.0.2.1", 2) == [True, True]
+    assert take(rates, None, "192.0.2.1", 2) == [True, True]
+
+
+def test_an_address_has_a_multiple_of_the_rate_of_a_user() -> None:
+    rates = MessageRates(users_per_address=3.0)
+    handled = [take(rates, None, "192.0.2.1", 2) for _ in range(4)]
+    assert handled == [[True, True]] * 3 + [[False, False]]
+    assert take(rates, "alice", "192.0.2.1", 1) == [False]
+    assert take(rates, "alice", "192.0.2.2", 1) == [True]
+    assert take(rates, None, None, 2) == [True, True]
+
+
+def test_messages_above_the_rate_of_a_user_cost_the_address_nothing() -> None:
+    rates = MessageRates(users_per_address=2.0)
+    assert take(rates, "alice", "192.0.2.1", 1000).count(True) == 2
+    assert take(rates, "bob", "192.0.2.1", 2) == [True, True]
+
+
+def test_routes_with_other_rates_have_other_buckets() -> None:
+    rates = MessageRates(users_per_address=50.0)
+    assert take(rates, "alice", None, 3) == [True, True, False]
+    other = rates.hold(Limits(messages_per_second=5.0), "alice", None, now=0.0)
+    assert other is not None
+    assert other.take(0.0)
+    assert rates.hold(Limits(messages_per_second=math.inf), "alice", None, now=0.0) is None
+
+
+def test_a_connection_without_a_part_in_the_debt_is_not_closed() -> None:
+    rates = MessageRates(users_per_address=50.0)
+    limits = Limits(messages_per_second=1.0, message_burst=100)
+    flood = rates.hold(limits, "alice", None, now=0.0)
+    other = rates.hold(limits, "alice", None, now=0.0)
+    assert flood is not None
+    assert other is not None
+    for _ in range(199):
+        flood.take(0.0)
+    assert not flood.exhausted
+    flood.take(0.0)
+    assert flood.exhausted
+    for _ in range(REFUSALS_BEFORE_CLOSE - 1):
+        assert not other.take(0.0)
+        assert not other.exhausted
+    other.take(0.0)
+    assert other.exhausted
+
+
+def test_buckets_of_ended_connections_are_discarded() -> None:
+    rates = MessageRates(users_per_address=1.0)
+    for number in range(100):
+        take(rates, f"user {number}", f"192.0.2.{number}", 2)
+    rate = rates.hold(LIMITS, "alice", "192.0.2.200", now=2.0)
+    for _ in range(100):
+        rates.hold(LIMITS, "alice", "192.0.2.200", now=2.0)
+    assert [len(buckets) for buckets in (*rates.users.values(), *rates.addresses.values())] == [
+        1,
+        1,
+    ]
+    assert rate is not None
+    assert rate.user.holders == 101

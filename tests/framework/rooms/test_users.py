@@ -46,3 +46,38 @@ def test_the_user_counts_as_it_was_at_the_accept() -> None:
     assert index.connections_of("alice") == (connection,)
     index.remove(connection)
     assert index.connections_of("alice") == ()
+
+
+def test_reserved_connections_count_until_they_are_removed() -> None:
+    index = UserIndex(max_connections=2)
+    first, second, third = (connection_of("alice") for _ in range(3))
+    assert index.reserve(first)
+    assert index.reserve(second)
+    assert not index.reserve(third)
+    assert index.connections_of("alice") == ()
+    index.add(first)
+    assert index.connections_of("alice") == (first,)
+    assert not index.reserve(third)
+    index.remove(third)
+    assert not index.reserve(third)
+    index.remove(second)
+    assert index.reserve(third)
+    index.remove(first)
+    index.remove(third)
+    assert (index.connections, index.user_of) == ({}, {})
+
+
+def test_users_and_anonymous_connections_have_counts_of_their_own() -> None:
+    index = UserIndex(max_connections=1)
+    assert all(index.reserve(connection_of(user)) for user in ("alice", "bob", None, None))
+    assert not index.reserve(connection_of("alice"))
+
+
+def test_a_name_that_changes_after_the_reservation_has_no_effect() -> None:
+    index, connection = UserIndex(max_connections=1), connection_of("alice")
+    assert index.reserve(connection)
+    connection.user = "mallory"
+    index.add(connection)
+    assert index.connections_of("alice") == (connection,)
+    index.remove(connection)
+    assert (index.connections, index.user_of) == ({}, {})

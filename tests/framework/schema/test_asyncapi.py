@@ -149,7 +149,7 @@ def test_a_route_is_a_channel_with_parameters_and_close_codes() -> None:
     }
     assert channel["servers"] == [{"$ref": "#/servers/development"}]
     codes = channel["x-close-codes"]
-    assert list(codes) == ["1009", "1011", "1012", "4008", "4029", "4404"]
+    assert list(codes) == ["1009", "1011", "1012", "4008", "4029", "4404", "4429"]
     assert codes["4404"] == "there is no such room"
     assert codes["1009"] == "a message is larger than 1,000 bytes"
 
@@ -328,3 +328,19 @@ def test_a_pattern_needs_an_example() -> None:
 
     with pytest.raises(RegistrationError, match=r"'enter' needs an example: .*examples=\["):
         document_of(("/", Codes))
+
+
+def test_the_rate_of_a_message_type_is_part_of_its_summary() -> None:
+    class Bounded(WebSocketResource):
+        @handles_message("ping", per_second=0.5, burst=3)
+        async def ping(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+            """Check the connection."""
+
+        @handles_message("poke", per_second=5)
+        async def poke(self, ws: WebSocketLike, payload: dict[str, Any]) -> None: ...
+
+    messages = document_of(("/", Bounded))["components"]["messages"]
+    assert (
+        messages["ping"]["summary"] == "Check the connection. At most 0.5 per second and 3 at once."
+    )
+    assert messages["poke"]["summary"] == "At most 5 per second and 5 at once."

@@ -11,6 +11,7 @@ from .close_codes import (
     MESSAGE_TOO_BIG,
     SERVICE_RESTART,
     SLOW_READER,
+    TOO_MANY_CONNECTIONS,
     TOO_MANY_MESSAGES,
     check_close_code,
 )
@@ -94,6 +95,7 @@ def close_meanings(name: str, declared: Any, limits: Limits) -> dict[int, str]:
         SERVICE_RESTART: "the server is restarting or shutting down",
         SLOW_READER: "the client reads too slowly",
         TOO_MANY_MESSAGES: "the client keeps sending too many messages after an error reply",
+        TOO_MANY_CONNECTIONS: "the user has too many connections",
     }
     try:
         for code, meaning in dict(declared).items():

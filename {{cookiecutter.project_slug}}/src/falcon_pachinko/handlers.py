@@ -5,37 +5,97 @@ Plain code without sockets or waiting.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
+import math
 import operator
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar, get_origin, get_type_hints
 
 import msgspec
 
-from .errors import InvalidPayload, RegistrationError
+from .connection.connection import Connection
+from .errors import InvalidPayload, MessageError, RegistrationError
 
 Function = TypeVar("Function", bound=Callable[..., Awaitable[None]])
 Handler = Callable[..., Awaitable[None]]
+Mark = tuple[str, "TypeRate | None"]
 
 
-def handles_message(message_type: str) -> Callable[[Function], Function]:
+@dataclass(frozen=True, slots=True)
+class TypeRate:
+    """The rate of one message type, for each user, or for each connection without a user.
+
+    Attributes:
+        per_second: The number of messages in the long run.
+        burst: The number of messages at once.
+
+    Raises:
+        RegistrationError: A value is not a number above zero, or ``burst`` is below 1.
+    """
+
+    per_second: float
+    burst: float
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("per_second", self.per_second, 0), ("burst", self.burst, 1)):
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not is_number or not 0 < value < math.inf or value < least:
+                raise RegistrationError(
+                    f"handles_message({name}={value!r}): give a number above zero; burst is at least 1"
+                )
+
+    def __str__(self) -> str:
+        return f"At most {self.per_second:g} per second and {self.burst:g} at once."
+
+    @classmethod
+    def of(cls, per_second: float | None, burst: int | None) -> TypeRate | None:
+        """Return the rate of the arguments of ``handles_message``.
+
+        Raises:
+            RegistrationError: As for the constructor, or ``burst`` is given alone.
+        """
+        if per_second is None:
+            if burst is None:
+                return None
+            raise RegistrationError(
+                f"handles_message(burst={burst!r}) bounds nothing: add per_second, the long-run rate"
+            )
+        cls(per_second, 1)  # or a rate that is not a number cannot be rounded
+        return cls(per_second, max(1, math.ceil(per_second)) if burst is None else burst)
+
+
+def handles_message(
+    message_type: str, *, per_second: float | None = None, burst: int | None = None
+) -> Callable[[Function], Function]:
     """Mark a method of a resource as the handler of one message type.
 
     The method is ``async def name(self, ws, payload)``. The annotation of ``payload`` is its type: ``dict``
     (or none) accepts any object; a ``msgspec.Struct`` is decoded and validated in the same pass as the
     message. A missing payload counts as ``{}`` if no field is required.
 
+    Args:
+        message_type: The type.
+        per_second: The sustained rate of this type for each user (for each connection without a user), over
+            all connections of this process; by default only the rate of all messages counts. A valid
+            message above the rate is answered with ``serverError``, code ``tooManyMessages``, and not
+            handled.
+        burst: The number of such messages handled at once; by default those of one second, at least 1.
+
     Raises:
-        RegistrationError: The type is not a text, or empty.
+        RegistrationError: The type is not a text, or empty; or a rate is not above zero.
     """
     if not isinstance(message_type, str) or not message_type:
         raise RegistrationError(
             f"handles_message({message_type!r}): name the message type, as in @handles_message('say')"
         )
+    rate = TypeRate.of(per_second, burst)
 
     def mark(function: Function) -> Function:
-        function.__message_types__ = (*getattr(function, "__message_types__", ()), message_type)  # type: ignore[attr-defined]
+        marks = getattr(function, "__message_types__", ())
+        function.__message_types__ = (*marks, (message_type, rate))  # type: ignore[attr-defined]
         return function
 
     return mark
@@ -57,6 +117,7 @@ class HandlerTable:
         envelopes: The handler by the envelope's class.
         binary: The handler of binary messages.
         by_type: The handlers by message type.
+        rates: The rates of the message types that have one of their own.
         payload_types: The annotations of the payloads by message type.
 
     Raises:
@@ -67,6 +128,7 @@ class HandlerTable:
     def __init__(self, owner: type) -> None:
         self.binary: Handler | None = None
         self.by_type: dict[str, Handler] = {}
+        self.rates: dict[str, TypeRate] = {}
         self.payload_types: dict[str, Any] = {}
         for handler, marks, binary in marked_methods(owner):
             parameter = payload_parameter(handler)
@@ -76,7 +138,7 @@ class HandlerTable:
                         f"{owner.__qualname__} has two binary handlers: keep one @handles_binary"
                     )
                 self.binary = handler
-            for message_type in marks:
+            for message_type, rate in marks:
                 if message_type in self.by_type:
                     raise RegistrationError(
                         f"{handler.__qualname__} and {self.by_type[message_type].__qualname__} both handle"
@@ -84,8 +146,12 @@ class HandlerTable:
                     )
                 self.by_type[message_type] = handler
                 self.payload_types[message_type] = parameter
+                if rate is not None:
+                    self.rates[message_type] = rate
         self.envelopes = {
-            envelope_struct(t, self.payload_types[t]): handler
+            envelope_struct(t, self.payload_types[t]): (
+                limited(handler, t, self.rates[t]) if t in self.rates else handler
+            )
             for t, handler in self.by_type.items()
         }
         try:
@@ -149,9 +215,9 @@ def explain(error: Exception) -> tuple[str, str]:
     return reason, path.removesuffix("`").removeprefix(".payload").removeprefix(".")
 
 
-def marked_methods(owner: type) -> Iterator[tuple[Handler, tuple[str, ...], bool]]:
+def marked_methods(owner: type) -> Iterator[tuple[Handler, tuple[Mark, ...], bool]]:
     """Yield the handlers of a class in the order of definition, with their types and the binary mark."""
-    marks: dict[str, tuple[tuple[str, ...], bool]] = {}
+    marks: dict[str, tuple[tuple[Mark, ...], bool]] = {}
     for base in reversed(owner.__mro__):
         for name, value in vars(base).items():
             found = (
@@ -163,6 +229,25 @@ def marked_methods(owner: type) -> Iterator[tuple[Handler, tuple[str, ...], bool
     for name, (message_types, binary) in marks.items():
         if (handler := getattr(owner, name)) is not None:  # None in a subclass removes the handler
             yield handler, message_types, binary
+
+
+def limited(handler: Handler, message_type: str, rate: TypeRate) -> Handler:
+    """Return a handler that raises MessageError for a message above a rate."""
+    key = (handler, message_type)
+
+    def call(resource: Any, ws: Connection, payload: Any) -> Awaitable[None]:
+        now = asyncio.get_running_loop().time()
+        buckets = resource.manager._registry.rates.of_type(key, rate.per_second, rate.burst)
+        # NOTE: a tuple is not the name of a user.
+        bucket = buckets.of((ws.id,) if ws.user is None else ws.user, now)
+        if bucket.take_available(now):
+            return handler(resource, ws, payload)
+        raise MessageError(
+            f"Too many {message_type} messages: wait {bucket.empty_seconds:.1f} s.",
+            code="tooManyMessages",
+        )
+
+    return call
 
 
 def payload_parameter(handler: Handler) -> Any:

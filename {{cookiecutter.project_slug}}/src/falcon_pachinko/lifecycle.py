@@ -16,12 +16,14 @@ from .close_codes import (
     INTERNAL_ERROR,
     MESSAGE_TOO_BIG,
     SERVICE_RESTART,
+    TOO_MANY_CONNECTIONS,
     TOO_MANY_MESSAGES,
     close_code_of,
     is_disconnect,
 )
 from .connection.connection import Connection
-from .connection.rate_limit import TokenBucket
+from .connection.handler_task import HandlerTask
+from .connection.rate_limit import MessageRate, address_of
 from .connection.shield import run_shielded
 from .errors import BackendUnavailable, InvalidPayload, MessageError, Reject
 from .handlers import HandlerTable
@@ -32,7 +34,7 @@ from .rooms.registry import ConnectionRegistry
 logger = logging.getLogger(__name__)
 
 
-class Lifecycle:
+class Lifecycle(HandlerTask):
     """Runs a resource over the life of its connection.
 
     Args:
@@ -41,15 +43,15 @@ class Lifecycle:
         registry: The connections of this process.
     """
 
-    __slots__ = ("accepted", "connection", "name", "registry", "resource")
+    # NOTE: an idle connection is small, so this is a HandlerTask and does not refer to one.
+    __slots__ = ("accepted", "registry", "resource")
 
     def __init__(
         self, resource: WebSocketResource, connection: Connection, registry: ConnectionRegistry
     ) -> None:
+        super().__init__(connection, type(resource).__name__)
         self.resource = resource
-        self.connection = connection
         self.registry = registry
-        self.name = type(resource).__name__
         self.accepted = False
 
     async def run(self, req: falcon.asgi.Request, params: dict[str, Any]) -> None:
@@ -57,10 +59,18 @@ class Lifecycle:
         ws = self.connection
         self.registry.add_pending(ws)
         try:
-            if await self._connect(req, params):
-                # PERF: a task of its own is woken directly; here each message would resume nine
-                #   coroutines of the server, of Falcon and of this package.
-                await asyncio.create_task(self._receive())
+            # PERF: a task of its own is woken directly; here each message would resume nine
+            #   coroutines of the server, of Falcon and of this package.
+            try:
+                await self.start(self._serve(req, params))
+            except asyncio.CancelledError:
+                await self.stop()
+                raise
+            if not self.abandoned:
+                self.result()
+            elif not ws.closed:
+                refused = not self.accepted and ws._is_accepted
+                await ws.close(FORBIDDEN if refused else INTERNAL_ERROR)
         except Reject as refusal:
             # NOTE: a browser does not see why a handshake was refused, so it is accepted first.
             if not ws.closed:
@@ -82,6 +92,9 @@ class Lifecycle:
                 raise
             ws.close_code = ws.close_code or INTERNAL_ERROR
             raise RuntimeError("a CancelledError was raised without a cancellation") from error
+        except GeneratorExit:
+            self.accepted = False  # the event loop has ended: nothing can be awaited
+            raise
         finally:
             try:
                 if self.accepted:
@@ -95,6 +108,8 @@ class Lifecycle:
         if not await self._run_on_connect(req, params) or ws.closed:
             await ws.close(FORBIDDEN if ws._is_accepted else None)
             return False
+        if not self.registry.users.reserve(ws):
+            raise Reject(TOO_MANY_CONNECTIONS, "too many connections")
         transaction = await ws._open()
         if transaction is None:
             return False
@@ -111,67 +126,112 @@ class Lifecycle:
 
     async def _run_on_connect(self, req: falcon.asgi.Request, params: dict[str, Any]) -> bool:
         """Run ``on_connect`` with its timeout, detecting a disconnect meanwhile; return its decision."""
-        ws, seconds = self.connection, self.connection.limits.on_connect_seconds
+        ws = self.connection
         if not ws._is_accepted:
             ws._inbox.start_watching()
-        accepted, timeout = None, asyncio.timeout(seconds)
+        accepted = None
+        self.seconds = ws.limits.on_connect_seconds
+        self.busy_since = asyncio.get_running_loop().time()
         try:
-            async with timeout:
-                accepted = await self.resource.on_connect(req, ws, **params)
-        except TimeoutError:
-            if not timeout.expired():
+            accepted = await self.resource.on_connect(req, ws, **params)
+        except (Exception, asyncio.CancelledError):
+            if self.cancelled_at is None:
                 raise
-            logger.warning("%s.on_connect took more than %s s", self.name, seconds)
         finally:
+            self.busy_since = None
             await ws._inbox.stop_watching()
-        if accepted is None and not timeout.expired():
+        if self.cancelled_at is not None:
+            self.take_back()
+            return False
+        if accepted is None:
             logger.warning("%s.on_connect returned None: return True to accept", self.name)
-        return bool(accepted) and not timeout.expired()
+        return bool(accepted)
 
-    async def _receive(self) -> None:
-        """Pass one message after the other to its handler until the connection ends."""
-        ws, resource, limits = self.connection, self.resource, self.connection.limits
-        table = HandlerTable.of(type(resource))
-        ws._inbox.start()
-        next_message, now = ws._inbox.next, asyncio.get_running_loop().time
-        decode, handlers = table.decoder.decode, table.envelopes
-        bucket = None
-        if limits.messages_per_second < math.inf:
-            bucket = TokenBucket(limits.messages_per_second, limits.message_burst, now())
-        # PERF: a character has at most 4 bytes of UTF-8, so a short message need not be measured.
-        short = limits.max_message_bytes // 4
-        while (message := await next_message()) is not None:
-            if len(message) > short and size_bytes_of(message) > limits.max_message_bytes:
-                await ws.close(MESSAGE_TOO_BIG, f"at most {limits.max_message_bytes} bytes")
+    async def _serve(self, req: falcon.asgi.Request, params: dict[str, Any]) -> None:
+        """Connect, and pass one message after the other to its handler until the connection ends."""
+        rate, rates = None, self.registry.rates
+        try:
+            if not await self._connect(req, params):
                 return
-            if bucket is not None and not bucket.take(now()):
-                await self._limit_rate(bucket)
-                continue
-            # PERF: a method for the following would be another coroutine per message.
-            try:
-                if isinstance(message, str):
-                    try:
-                        envelope = decode(message)
-                    except (ValueError, RecursionError) as error:
-                        table.check_payload(message, error)
-                    else:
-                        await handlers[type(envelope)](resource, ws, envelope.payload)
-                        continue
-                elif table.binary is not None:
-                    await table.binary(resource, ws, message)
+            ws, resource, limits = self.connection, self.resource, self.connection.limits
+            table = HandlerTable.of(type(resource))
+            ws._inbox.start()
+            next_message, now = ws._inbox.next, asyncio.get_running_loop().time
+            decode, handlers = table.decoder.decode, table.envelopes
+            rate = rates.hold(limits, ws.user, address_of(req.scope), now())
+            self.seconds = limits.handler_seconds or math.inf
+            # PERF: a character has at most 4 bytes of UTF-8, so a short message need not be measured.
+            short = limits.max_message_bytes // 4
+            while self.cancelled_at is None or await self._on_timeout():
+                self.busy_since = None
+                if (message := await next_message()) is None:
+                    return
+                if len(message) > short and size_bytes_of(message) > limits.max_message_bytes:
+                    await ws.close(MESSAGE_TOO_BIG, f"at most {limits.max_message_bytes} bytes")
+                    return
+                at = now()
+                if rate is not None and not rate.take(at):
+                    await self._limit_rate(rate)
                     continue
-                await resource.on_unhandled(ws, message)
-            except InvalidPayload as error:
-                await resource.on_invalid(ws, message, error)
-            except MessageError as error:
-                await send_error(ws, ServerError(code=error.code, error=error.text))
+                self.busy_since = at
+                # PERF: a method for the following would be another coroutine per message.
+                try:
+                    if isinstance(message, str):
+                        try:
+                            envelope = decode(message)
+                        except (ValueError, RecursionError) as error:
+                            table.check_payload(message, error)
+                        else:
+                            await handlers[type(envelope)](resource, ws, envelope.payload)
+                            continue
+                    elif table.binary is not None:
+                        await table.binary(resource, ws, message)
+                        continue
+                    await resource.on_unhandled(ws, message)
+                except (Exception, asyncio.CancelledError) as error:
+                    await self._on_failure(message, error)
+        except SystemExit as error:
+            # NOTE: out of a task it would stop the event loop.
+            raise RuntimeError(f"{self.name} raised SystemExit") from error
+        finally:
+            rates.release(rate)
+            self.end()
 
-    async def _limit_rate(self, bucket: TokenBucket) -> None:
+    async def _on_failure(self, message: str | bytes, error: BaseException) -> None:
+        """Reply to a message whose handler has raised an exception, or raise it again."""
+        ws = self.connection
+        try:
+            if self.cancelled_at is not None:
+                raise error
+            if isinstance(error, InvalidPayload):
+                await self.resource.on_invalid(ws, message, error)
+            elif isinstance(error, MessageError):
+                await send_error(ws, ServerError(code=error.code, error=error.text))
+            else:
+                raise error
+        except (asyncio.CancelledError, WebSocketDisconnected):
+            if self.cancelled_at is None:
+                raise
+        except Exception:
+            if self.cancelled_at is None:
+                raise
+            logger.exception("%s: a handler failed after its cancellation", self.name)
+
+    async def _on_timeout(self) -> bool:
+        """Reply to a message whose handler was cancelled; return whether the connection goes on."""
+        self.take_back()
+        if self.connection.closed:
+            return False
+        text = "This took too long and was stopped."
+        await send_error(self.connection, ServerError(code="timeout", error=text))
+        return True
+
+    async def _limit_rate(self, rate: MessageRate) -> None:
         """Reply to a message above the rate; close the connection if the client does not slow down."""
-        if bucket.exhausted:
+        if rate.exhausted:
             await self.connection.close(TOO_MANY_MESSAGES, "too many messages")
         else:
-            text = f"Too many messages: wait {bucket.empty_seconds:.1f} s."
+            text = f"Too many messages: wait {rate.exceeded.empty_seconds:.1f} s."
             await send_error(self.connection, ServerError(code="tooManyMessages", error=text))
 
     async def _wait_disconnect_event(self) -> None:
@@ -187,10 +247,19 @@ class Lifecycle:
         code = ws.close_code or (ABNORMAL_CLOSURE if ws.closed else SERVICE_RESTART)
         name = f"{self.name}.on_disconnect"
         try:
-            await run_shielded(self.resource.on_disconnect(ws, code), seconds, name)
+            await run_shielded(self._run_on_disconnect(code), seconds, name)
         except TimeoutError:
             logger.error("%s took more than %s s and was cancelled", name, seconds)
         except BackendUnavailable as error:
             logger.warning("%s: a message was not published: %s", name, error)
         except Exception:
             logger.exception("%s failed", name)
+
+    async def _run_on_disconnect(self, code: int) -> None:
+        """Run ``on_disconnect``; an exception that would stop the event loop becomes an error."""
+        try:
+            await self.resource.on_disconnect(self.connection, code)
+        except (Exception, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            raise RuntimeError(f"{self.name}.on_disconnect raised {error!r}") from error

@@ -33,7 +33,7 @@ class ServerError(Message, frozen=True):
         str,
         msgspec.Meta(
             description="An identifier for programs: `unknownMessage`, `invalidPayload`,"
-            " `tooManyMessages`, or one of the application's own.",
+            " `tooManyMessages`, `timeout`, or one of the application's own.",
             examples=["invalidPayload"],
         ),
     ]

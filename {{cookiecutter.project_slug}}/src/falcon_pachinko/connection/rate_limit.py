@@ -8,12 +8,16 @@ from collections import deque
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+from ..limits import Limits
+
 # The IPv4 address is in the last 4 bytes: IPv4-mapped addresses (RFC 4291, section 2.5.5.2) and those of a
 # translator (RFC 6052, section 2.1).
 IPV4_PREFIXES = (bytes(10) + b"\xff\xff", b"\x00\x64\xff\x9b" + bytes(8))
 IPV6_NETWORK_BYTES = 8
 # A host that is not an address, as a proxy may report one.
 MAX_HOST_LENGTH = 64
+# A client whose user or address keeps sending too fast is closed after as many refused messages of its own.
+REFUSALS_BEFORE_CLOSE = 10
 # Buckets that a look-up checks. More than one, or new keys would come faster than full buckets go.
 CHECKS = 2
 
@@ -118,6 +122,123 @@ class TokenBuckets:
                 del self.buckets[key]
             else:
                 self.turns.append(key)
+
+
+NO_BOUND = TokenBucket(math.inf, 1, 0.0)
+
+
+class MessageRate:
+    """The rate of one connection's messages: the bucket of its user, and that of its address.
+
+    A message that exceeds the rate of the user costs the address nothing, so that a user cannot use up the
+    rate of others behind the same address.
+
+    Attributes:
+        refused: The number of this connection's messages above the rate.
+    """
+
+    __slots__ = ("address", "refused", "user")
+
+    def __init__(self, user: TokenBucket, address: TokenBucket) -> None:
+        self.user = user
+        self.address = address
+        self.refused = 0
+
+    def take(self, now: float) -> bool:
+        """Take a token of both; return whether the message is to be handled."""
+        # PERF: TokenBucket.take() twice in place; each call would cost as much as one of them.
+        bucket = self.user
+        tokens = bucket.tokens + (now - bucket.at) * bucket.per_second
+        if tokens > bucket.size:
+            tokens = bucket.size
+        bucket.at = now
+        bucket.tokens = tokens = tokens - 1.0
+        if tokens >= 0.0:
+            bucket = self.address
+            tokens = bucket.tokens + (now - bucket.at) * bucket.per_second
+            if tokens > bucket.size:
+                tokens = bucket.size
+            bucket.at = now
+            bucket.tokens = tokens = tokens - 1.0
+            if tokens >= 0.0:
+                return True
+        if tokens < -bucket.size:
+            bucket.tokens = -bucket.size
+        self.refused += 1
+        return False
+
+    @property
+    def exceeded(self) -> TokenBucket:
+        """The bucket that refused the last message."""
+        return self.user if self.user.tokens < 0.0 else self.address
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the debt is at its maximum and this connection has a part in it."""
+        bucket = self.exceeded
+        return bucket.exhausted and self.refused >= min(REFUSALS_BEFORE_CLOSE, bucket.size)
+
+
+class MessageRates:
+    """The rates of all connections of a process, by user and by address.
+
+    Args:
+        users_per_address: An address has so many times the rate of a user.
+    """
+
+    def __init__(self, users_per_address: float) -> None:
+        self.users_per_address = users_per_address
+        self.users: dict[tuple[float, float], TokenBuckets] = {}
+        self.addresses: dict[tuple[float, float], TokenBuckets] = {}
+        self.types: dict[Hashable, TokenBuckets] = {}
+
+    def hold(
+        self, limits: Limits, user: str | None, address: str | None, now: float
+    ) -> MessageRate | None:
+        """Return the rate of a connection until :meth:`release`; ``None`` for no bound.
+
+        Connections of one user share the bucket of the user, if their routes have the same rate. An
+        anonymous connection has a bucket of its own.
+        """
+        per_second, burst = limits.messages_per_second, limits.message_burst
+        if per_second == math.inf:
+            return None
+        if user is None:
+            of_user = TokenBucket(per_second, burst, now)
+        else:
+            of_user = buckets_of(self.users, per_second, burst).of(user, now)
+        of_address = NO_BOUND
+        if address is not None:
+            times = self.users_per_address
+            of_address = buckets_of(self.addresses, per_second * times, burst * times).of(
+                address, now
+            )
+        of_user.holders += 1
+        of_address.holders += 1
+        return MessageRate(of_user, of_address)
+
+    def release(self, rate: MessageRate | None) -> None:
+        """Let the buckets of an ended connection be discarded when they are full."""
+        if rate is not None:
+            rate.user.holders -= 1
+            rate.address.holders -= 1
+
+    def of_type(self, key: Hashable, per_second: float, burst: float) -> TokenBuckets:
+        """Return the buckets of one message type."""
+        buckets = self.types.get(key)
+        if buckets is None:
+            buckets = self.types[key] = TokenBuckets(per_second, burst)
+        return buckets
+
+
+def buckets_of(
+    by_rate: dict[tuple[float, float], TokenBuckets], per_second: float, size: float
+) -> TokenBuckets:
+    """Return the buckets of a rate, made on first use."""
+    key = (per_second, size)
+    if key not in by_rate:
+        by_rate[key] = TokenBuckets(per_second, size)
+    return by_rate[key]
 
 
 def address_of(scope: Mapping[str, Any]) -> str | None:

@@ -22,7 +22,7 @@ class WebSocketConnectionManager:
 
     Args:
         backend: The backend; by default the rooms of this process alone.
-        server_limits: The bounds of all connections together.
+        server_limits: The bounds of all connections of this process together.
     """
 
     def __init__(

@@ -13,6 +13,7 @@ from falcon import WebSocketDisconnected
 from ..backends.base import Backend, Presence
 from ..connection.budget import BufferBudget
 from ..connection.connection import Connection
+from ..connection.rate_limit import MessageRates
 from ..errors import BackendUnavailable, RegistrationError
 from ..history import History, Position
 from ..limits import DEFAULT_SERVER_LIMITS, ServerLimits
@@ -35,28 +36,28 @@ class ConnectionRegistry:
         synced: The rooms of connections that receive live messages.
         unsynced: The rooms of connections that joined during an outage; they get missed messages before
             live ones.
+        rates: The rates of messages by user and by address.
         fanouts: The fan-out to the members of a room, built once per change of membership.
         histories: The history that a route of this process has declared for a room.
 
     Args:
         backend: The backend of the rooms.
-        server_limits: The bounds of all connections together.
+        limits: The bounds of all connections together.
     """
 
-    def __init__(
-        self, backend: Backend, server_limits: ServerLimits = DEFAULT_SERVER_LIMITS
-    ) -> None:
+    def __init__(self, backend: Backend, limits: ServerLimits = DEFAULT_SERVER_LIMITS) -> None:
         self.backend = backend
         self.connections: dict[str, Connection] = {}
         self.pending: dict[str, Connection] = {}
-        self.users = UserIndex()
+        self.users = UserIndex(limits.connections_per_user)
+        self.rates = MessageRates(limits.users_per_address)
         self.synced: Membership[Connection, Presence] = Membership()
         self.unsynced: Membership[Connection, Presence] = Membership()
         self.fanouts: dict[str, FanOut] = {}
         self.histories: dict[str, History] = {}
         self.tasks = TaskSet()
         self.emptied: asyncio.Event | None = None
-        self.budget = BufferBudget(server_limits.buffer_bytes, self.pending, self.connections)
+        self.budget = BufferBudget(limits.buffer_bytes, self.pending, self.connections)
 
     # Called by the life cycle of a connection.
 

@@ -169,6 +169,7 @@ def received_messages(contract: Contract) -> Iterator[ChannelMessage]:
         payload_type = contract.handlers.payload_types[message_type]
         is_struct = isinstance(payload_type, type) and issubclass(payload_type, msgspec.Struct)
         summary = first_paragraph(handler) or (first_paragraph(payload_type) if is_struct else "")
+        summary = f"{summary} {contract.handlers.rates.get(message_type, '')}".strip()
         yield ChannelMessage(message_type, payload_type, not may_be_missing(payload_type), summary)
     if (binary := contract.handlers.binary) is not None:
         yield ChannelMessage("clientBinary", bytes, True, first_paragraph(binary))

@@ -144,7 +144,7 @@ export interface SendMessage {
 }
 
 export interface ServerError {
-  /** An identifier for programs: `unknownMessage`, `invalidPayload`, `tooManyMessages`, or one of the application's own. */
+  /** An identifier for programs: `unknownMessage`, `invalidPayload`, `tooManyMessages`, `timeout`, or one of the application's own. */
   code: string;
   /** A sentence for the user. */
   error: string;
