@@ -1,6 +1,7 @@
 """A connection cancelled at any await releases everything."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import falcon.asgi
@@ -105,3 +106,34 @@ async def test_cancellation_at_every_await_ends_cleanly(times: int) -> None:
     else:
         pytest.fail("the connection never ended by itself")
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def test_a_connection_of_an_event_loop_that_was_discarded_calls_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    disconnects: list[int] = []
+    app = install(falcon.asgi.App())
+    app.add_websocket_route("/room", Room, disconnects)
+
+    class Quiet(Server):
+        async def receive(self) -> dict[str, Any]:
+            if self.connected:
+                await asyncio.Event().wait()
+            return await super().receive()
+
+    async def begin() -> asyncio.Task[None]:
+        server = Quiet(app)
+        task = asyncio.create_task(app(SCOPE, server.receive, server.send))
+        await asyncio.wait_for(server.accepted.wait(), WAIT_SECONDS)
+        while len(app.ws_connection_manager) == 0:  # noqa: ASYNC110 (it sets no event)
+            await asyncio.sleep(0)
+        return task
+
+    loop = asyncio.new_event_loop()
+    task: Any = loop.run_until_complete(begin())
+    loop.close()
+    with contextlib.suppress(RuntimeError):  # the outbox needs a running event loop
+        task.get_coro().close()  # as the interpreter does at its end
+    assert disconnects == []
+    assert [r for r in caplog.records if r.name.startswith("falcon_pachinko")] == []
+    assert len(app.ws_connection_manager) == 0

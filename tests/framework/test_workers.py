@@ -100,6 +100,24 @@ async def test_a_death_is_logged_and_reported_at_once(caplog: pytest.LogCaptureF
     await controller.stop()
 
 
+@pytest.mark.parametrize("once_per_cluster", [False, True], ids=["each process", "once"])
+async def test_system_exit_in_a_worker_is_a_death_and_does_not_stop_the_event_loop(
+    once_per_cluster: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    died = asyncio.Event()
+
+    async def exits() -> None:
+        await asyncio.sleep(0)
+        raise SystemExit(3)
+
+    controller = WorkerController(on_death=died.set, manager=WebSocketConnectionManager())
+    await controller.start(exits, once_per_cluster=once_per_cluster)
+    await asyncio.wait_for(died.wait(), WAIT_SECONDS)
+    (record,) = [r for r in caplog.records if r.levelno == logging.CRITICAL]
+    assert "exits died" in record.getMessage()
+    await controller.stop()
+
+
 async def test_a_worker_that_returns_stops_nothing() -> None:
     died = asyncio.Event()
 

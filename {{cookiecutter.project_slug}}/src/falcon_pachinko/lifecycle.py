@@ -256,10 +256,8 @@ class Lifecycle(HandlerTask):
             logger.exception("%s failed", name)
 
     async def _run_on_disconnect(self, code: int) -> None:
-        """Run ``on_disconnect``; an exception that would stop the event loop becomes an error."""
+        """Run ``on_disconnect``; SystemExit out of a task would stop the event loop."""
         try:
             await self.resource.on_disconnect(self.connection, code)
-        except (Exception, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            raise RuntimeError(f"{self.name}.on_disconnect raised {error!r}") from error
+        except SystemExit as error:
+            raise RuntimeError(f"{self.name}.on_disconnect raised SystemExit") from error

@@ -87,7 +87,7 @@ async def run_with_lease(
 ) -> bool:
     """Run a worker while its lease is held; return whether it has returned."""
     CURRENT_LEASE.set(lease)
-    running = asyncio.create_task(worker(**context))
+    running = asyncio.create_task(contain_exit(worker, context))
     renewing = asyncio.create_task(keep_renewing(lease, backend))
     try:
         await asyncio.wait({running, renewing}, return_when=asyncio.FIRST_COMPLETED)
@@ -102,6 +102,14 @@ async def run_with_lease(
         renewing.cancel()
         running.cancel()
         await asyncio.gather(running, renewing, return_exceptions=True)
+
+
+async def contain_exit(worker: Worker, context: dict[str, Any]) -> None:
+    """Run a worker; SystemExit out of a task would stop the event loop."""
+    try:
+        await worker(**context)
+    except SystemExit as error:
+        raise RuntimeError("the worker raised SystemExit") from error
 
 
 async def keep_renewing(lease: Lease, backend: Backend) -> None:
@@ -264,10 +272,11 @@ class WorkerController:
             started_at = loop.time()
             try:
                 await worker(**context)
-            except (GeneratorExit, KeyboardInterrupt, SystemExit):
+            except (GeneratorExit, KeyboardInterrupt):
                 raise
             except BaseException as error:
-                # NOTE: a CancelledError without a cancellation of this task is a failure, too.
+                # NOTE: SystemExit out of a task would stop the event loop at once. A CancelledError
+                #   without a cancellation of this task is a failure, too.
                 if task.cancelling():
                     if isinstance(error, asyncio.CancelledError):
                         raise

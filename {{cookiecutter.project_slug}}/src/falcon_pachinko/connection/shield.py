@@ -41,6 +41,10 @@ async def run_shielded(coroutine: Coroutine[Any, Any, None], seconds: float, nam
         failure = RuntimeError(f"{name} cancelled itself")
     else:
         failure = task.exception()
+        if failure is not None and not isinstance(failure, (Exception, KeyboardInterrupt)):
+            # NOTE: some servers end with an exception that is not an Exception.
+            failure, cause = RuntimeError(f"{name} raised {failure!r}"), failure
+            failure.__cause__ = cause
     if cancelled is not None:
         if failure is not None:
             logger.error("%s failed during the server's shutdown", name, exc_info=failure)
