@@ -114,7 +114,15 @@ def is_websocket_path(path: str) -> bool:
 
 
 def is_room_prefix(prefix: str) -> bool:
-    return is_line(prefix) and 1 <= len(prefix.encode()) <= ROOM_PREFIX_LIMIT_BYTES
+    """Return whether a room name can begin with the text (``falcon_pachinko.names``)."""
+    categories = [unicodedata.category(character) for character in prefix]
+    return (
+        is_line(prefix)
+        and 1 <= len(prefix.encode()) <= ROOM_PREFIX_LIMIT_BYTES
+        and not {"Cf", "Co"}.intersection(categories)
+        and categories[0] not in {"Zs", "Mc", "Me", "Mn"}
+        and unicodedata.is_normalized("NFC", prefix)
+    )
 
 
 # (the key of the answer, its name, its check, the accepted values)
@@ -162,7 +170,8 @@ CHECKS = (
         "room_prefix",
         "room prefix",
         is_room_prefix,
-        f"1 to {ROOM_PREFIX_LIMIT_BYTES} bytes of UTF-8 without control characters",
+        f"1 to {ROOM_PREFIX_LIMIT_BYTES} bytes of UTF-8 in normalization form C, without control, format "
+        "and private-use characters and without a blank at the beginning",
     ),
 )
 

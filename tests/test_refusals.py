@@ -118,7 +118,18 @@ INVALID = {
         '/ws"',
         "/ws\n",
     ],
-    "room_prefix": ["", "tab\t", "x" * 41, "房" * 14, "nul\0", "\x7f"],
+    "room_prefix": [
+        "",
+        "tab\t",
+        "x" * 41,
+        "房" * 14,
+        "nul\0",
+        "\x7f",
+        " a",
+        "\u0301",
+        "e\u0301",
+        "\ufeffa",
+    ],
 }
 
 

@@ -42,7 +42,7 @@ def test_every_contract_includes_framework_messages_and_codes() -> None:
     assert contract.sends == {"serverError": ServerError}
     assert not contract.sends_binary
     assert contract.closes[1009] == "a message is larger than 5 bytes"
-    assert contract.closes.keys() == {1009, 1011, 1012, 4008, 4029, 4429}
+    assert contract.closes.keys() == {1009, 1011, 1012, 4008, 4029, 4400, 4429}
 
 
 def test_resource_adds_messages_and_codes() -> None:
@@ -51,7 +51,7 @@ def test_resource_adds_messages_and_codes() -> None:
     )
     assert contract.sends == {"said": Said, "serverError": ServerError}
     assert contract.sends_binary
-    assert list(contract.closes) == [1009, 1011, 1012, 4001, 4008, 4029, 4429]
+    assert list(contract.closes) == [1009, 1011, 1012, 4001, 4008, 4029, 4400, 4429]
     assert contract.closes[1012] == "later"
 
 

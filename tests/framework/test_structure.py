@@ -85,11 +85,11 @@ def test_of_the_redis_backend_only_backend_is_imported_from_outside() -> None:
                 assert not inside or imported == "backends.redis.backend", f"{module}: {imported}"
 
 
-def test_the_scaffold_imports_errors_only_and_is_imported_by_main_only() -> None:
+def test_the_scaffold_imports_errors_and_names_only_and_is_imported_by_main_only() -> None:
     for module in MODULES:
         units = {unit_of(imported) for imported in imports_of(module)}
         if unit_of(module) == "scaffold":
-            assert units <= {"scaffold", "errors"}, module
+            assert units <= {"scaffold", "errors", "names"}, module
         elif module != "__main__":
             assert "scaffold" not in units, module
 
@@ -119,6 +119,7 @@ def test_plain_modules_wait_for_nothing() -> None:
         "handlers",
         "history",
         "messages",
+        "names",
         "publication",
         "rooms.membership",
         "schema.examples",

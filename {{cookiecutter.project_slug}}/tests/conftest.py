@@ -29,6 +29,7 @@ import pytest
 
 from falcon_pachinko import testing
 from falcon_pachinko.messages import ServerPosition
+from falcon_pachinko.names import display_name
 from falcon_pachinko.testing import Running
 from falcon_pachinko.testing.contract import Declaration
 
@@ -164,7 +165,8 @@ class Server:
     async def join(self, name: str, room: str) -> AsyncIterator[Client]:
         """Sign in, connect to a room, and receive its first three messages."""
         async with self.connect(room, await self.sign_in(name)) as client:
-            await client.expect("serverSystemMessage", text=f"Welcome {name} to room '{room}'!")
+            names = (display_name(name), display_name(room))
+            await client.expect("serverSystemMessage", text="Welcome {} to room '{}'!".format(*names))
             state = await client.receive()
             assert state["type"] == "serverRoomState"
             assert state["payload"].keys() == {"users", "you"}

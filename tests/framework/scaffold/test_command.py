@@ -242,6 +242,11 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "an empty prefix": (["Game", "--prefix", ""], "''"),
     "a long prefix": (["Game", "--prefix", "é" * 21], "é" * 21),
     "a control character": (["Game", "--prefix", "a\tb"], r"'a\tb'"),
+    "an invisible character": (["Game", "--prefix", "a\u200b"], "invisible character U+200B"),
+    "a prefix that begins with a blank": (
+        ["Game", "--prefix", " a"],
+        "begins or ends with a blank",
+    ),
     "a surrogate in a prefix": (["Game", "--prefix", "\ud800"], r"'\ud800'"),
 }
 

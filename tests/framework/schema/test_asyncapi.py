@@ -149,7 +149,7 @@ def test_a_route_is_a_channel_with_parameters_and_close_codes() -> None:
     }
     assert channel["servers"] == [{"$ref": "#/servers/development"}]
     codes = channel["x-close-codes"]
-    assert list(codes) == ["1009", "1011", "1012", "4008", "4029", "4404", "4429"]
+    assert list(codes) == ["1009", "1011", "1012", "4008", "4029", "4400", "4404", "4429"]
     assert codes["4404"] == "there is no such room"
     assert codes["1009"] == "a message is larger than 1,000 bytes"
 

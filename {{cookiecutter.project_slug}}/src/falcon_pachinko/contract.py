@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .close_codes import (
+    BAD_ROOM_NAME,
     INTERNAL_ERROR,
     MESSAGE_TOO_BIG,
     SERVICE_RESTART,
@@ -95,6 +96,7 @@ def close_meanings(name: str, declared: Any, limits: Limits) -> dict[int, str]:
         SERVICE_RESTART: "the server is restarting or shutting down",
         SLOW_READER: "the client reads too slowly",
         TOO_MANY_MESSAGES: "the client keeps sending too many messages after an error reply",
+        BAD_ROOM_NAME: "the room name is invalid",
         TOO_MANY_CONNECTIONS: "the user has too many connections",
     }
     try:

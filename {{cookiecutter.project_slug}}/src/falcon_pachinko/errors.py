@@ -3,7 +3,6 @@
 PachinkoError
 ├── ConfigurationError      (ValueError)  a URL, a missing extra or a timing that cannot work
 ├── RegistrationError       (TypeError)   a route or a handler that cannot work, found at start-up
-├── InvalidRoomName         (ValueError)  not a valid room name
 ├── InvalidPayload          (ValueError)  a payload that does not match the handler's type
 ├── OutboxFull                            on_connect has sent more than the outbox holds
 ├── ScaffoldError                         a new resource that cannot be written
@@ -11,11 +10,12 @@ PachinkoError
 │   └── BackendUnavailable                Redis does not respond; the message may be lost
 ├── LeaseLost                             another worker has taken over this worker's lease
 └── Reject                                a refusal with a close code that the client can see
+    └── InvalidRoomName     (ValueError)  not a valid room name; closes with 4400
 """
 
 from __future__ import annotations
 
-from .close_codes import check_close_code
+from .close_codes import BAD_ROOM_NAME, check_close_code
 
 
 class PachinkoError(Exception):
@@ -28,10 +28,6 @@ class ConfigurationError(PachinkoError, ValueError):
 
 class RegistrationError(PachinkoError, TypeError):
     """A resource, a handler or a route cannot work as it is written."""
-
-
-class InvalidRoomName(PachinkoError, ValueError):
-    """A room name is not 1 to 200 bytes of UTF-8 without control characters."""
 
 
 class InvalidPayload(PachinkoError, ValueError):
@@ -112,6 +108,24 @@ class Reject(PachinkoError):
         super().__init__(code, reason)
         self.code = check_close_code(code)
         self.reason = reason
+
+
+class InvalidRoomName(Reject, ValueError):
+    """A room name is not valid: see :func:`~falcon_pachinko.names.check_room_name`.
+
+    Raised out of ``on_connect`` or a handler, it closes the connection with 4400 and the reason.
+
+    Args:
+        reason: The fault, without the name.
+        name: The name, for the log.
+    """
+
+    def __init__(self, reason: str, name: object = "") -> None:
+        super().__init__(BAD_ROOM_NAME, reason)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.name!r:.60}" if self.name else self.reason
 
 
 def failure_reason(failure: BaseException) -> str:

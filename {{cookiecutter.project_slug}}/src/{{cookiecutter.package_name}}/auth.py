@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 
 import falcon.asgi
 import jwt
+
+from falcon_pachinko.names import check_user_name
+
+logger = logging.getLogger(__name__)
 
 COOKIE_NAME = "session"
 ALGORITHM = "HS256"
@@ -27,7 +32,7 @@ def issue_token(user: User, secret: str, lifetime_seconds: int) -> str:
 
 
 async def authenticate(token: str, secret: str) -> User | None:
-    """Return the user of a token; ``None`` if the token is invalid or expired.
+    """Return the user of a token; ``None`` if the token is invalid or expired, or its user's name is invalid.
 
     This is the place to add an identity provider: verify its tokens here, for instance with
     ``jwt.PyJWKClient(...)``, ``algorithms=["RS256"]`` and the expected audience and issuer, and
@@ -40,7 +45,11 @@ async def authenticate(token: str, secret: str) -> User | None:
         )
     except jwt.InvalidTokenError:
         return None
-    return User(name=claims["sub"])
+    try:
+        return User(name=check_user_name(claims["sub"]))
+    except ValueError as error:
+        logger.warning("a valid token is refused: %s", error)
+        return None
 
 
 class AuthMiddleware:

@@ -18,8 +18,9 @@ from falcon_pachinko import Message
 RoomName = Annotated[
     str,
     msgspec.Meta(
-        description="The room's name, percent-encoded: at least 1 byte of UTF-8 without control"
-        " characters. A room needs no creation; it exists while a client is in it.",
+        description="The room's name, percent-encoded: at least 1 byte of UTF-8 in normalization form C,"
+        " without control, format and private-use characters and without blanks at its ends, and not '.'"
+        " or '..'. A room needs no creation; it exists while a client is in it.",
         examples=["general"],
     ),
 ]

@@ -69,7 +69,7 @@ def test_a_new_user_signs_in_and_enters_the_room(new_window: NewWindow, room: st
     [
         ("   ", "The name has 0 characters: it takes 1 to 40."),
         ("x" * 41, "The name has 41 characters: it takes 1 to 40."),
-        ("Al\u200bice", "The name has an invisible character: use visible ones."),
+        ("Al\u200bice", "The name has the invisible character U+200B."),
     ],
     ids=["blank", "long", "invisible"],
 )

@@ -8,8 +8,8 @@ from ..backends.base import Backend, Presence
 from ..backends.memory import MemoryBackend
 from ..connection.connection import Connection
 from ..limits import DEFAULT_SERVER_LIMITS, ServerLimits
+from ..names import check_room_name, check_user_name
 from ..publication import Publication
-from .membership import check_room_name
 from .registry import ConnectionRegistry
 
 
@@ -160,11 +160,12 @@ class WebSocketConnectionManager:
             InvalidRoomName: The name is not valid.
             RegistrationError: Another route of this process has declared another history for the room.
             TypeError: JSON cannot represent a message.
-            ValueError: The connection's user is not valid Unicode text.
+            ValueError: The connection's user is not a valid name (:func:`..names.check_user_name`).
             falcon.WebSocketDisconnected: The connection has ended.
         """
         check_room_name(room)
-        check_user(connection.user)
+        if connection.user is not None:
+            check_user_name(connection.user)
         joining = leaving = None
         if join_message is not None:
             joining = Publication.to_room(join_message, (connection.id,))
@@ -182,18 +183,6 @@ class WebSocketConnectionManager:
             Whether its user was visible in the room and no longer is.
         """
         return await self._registry.leave(connection, room)
-
-
-def check_user(user: str | None) -> None:
-    """Refuse a user that cannot be encoded, before anything is done.
-
-    Raises:
-        ValueError: The user is not valid Unicode text.
-    """
-    try:
-        (user or "").encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"user {user!r} is not valid Unicode text") from None
 
 
 def ids_of(connections: Collection[Connection]) -> tuple[str, ...]:

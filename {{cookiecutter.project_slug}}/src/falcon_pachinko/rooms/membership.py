@@ -4,35 +4,8 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-from ..errors import InvalidRoomName
-
-MAX_ROOM_NAME_BYTES = 200
-
 MemberT = TypeVar("MemberT")
 RecordT = TypeVar("RecordT")
-
-
-def check_room_name(room: str) -> str:
-    """Return a valid name: 1 to 200 bytes of UTF-8, no control characters, case-sensitive.
-
-    Raises:
-        InvalidRoomName: The name is not valid.
-    """
-    if not isinstance(room, str):
-        raise InvalidRoomName(f"a room name is a str, not {room!r}")
-    try:
-        size_bytes = len(room.encode())
-    except UnicodeEncodeError:
-        raise InvalidRoomName(f"room name {room!r} is not valid Unicode text") from None
-    if not 1 <= size_bytes <= MAX_ROOM_NAME_BYTES:
-        raise InvalidRoomName(
-            f"room name {room!r:.60} has {size_bytes} bytes of UTF-8: it must have 1 to {MAX_ROOM_NAME_BYTES}"
-        )
-    if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in room):
-        raise InvalidRoomName(
-            f"room name {room!r} contains a control character: use letters, digits and punctuation"
-        )
-    return room
 
 
 class Membership(Generic[MemberT, RecordT]):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import keyword
 import re
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from string import Template
@@ -13,13 +12,17 @@ from string import Template
 from falcon.routing import CompiledRouter
 
 from ..errors import ScaffoldError
+from ..names import fault_of_name
 
 UUIDS = "0b7e4a1c-93c2-4d5e-8f60-1a2b3c4d5e6f", "9c1d2e3f-4a5b-4c6d-9e7f-8a9b0c1d2e3f"
 # By the converter of a field: its type and two example values.
 FIELD_TYPES = {"": ("str", "general", "another"), "int": ("int", 1, 2), "uuid": ("UUID", *UUIDS)}
 # Names that on_connect uses: a parameter must not shadow them.
-RESERVED = "BAD_ROOM_NAME InvalidRoomName NOT_SIGNED_IN ROOM_PREFIX Reject User caller req self ws"
+RESERVED = "BAD_ROOM_NAME NOT_SIGNED_IN ROOM_PREFIX Reject User caller check_room_name req self ws"
 WINDOWS_DEVICE = re.compile(r"aux|con|nul|prn|(com|lpt)[1-9]")
+# Leaves space for the client's part of a name.
+MAX_PREFIX_BYTES = 40
+
 CONDITION = re.compile(r"^#if (\w+)\n(.*?)(?:^#else\n(.*?))?^#end\n", re.DOTALL | re.MULTILINE)
 
 
@@ -99,17 +102,22 @@ def choose_prefix(prefix: str | None, module: str, taken: dict[str, str]) -> str
     def conflicts(wanted: str) -> list[str]:
         return [other for other in taken if wanted.startswith(other) or other.startswith(wanted)]
 
-    controls = {"Cc", "Cs", "Zl", "Zp"}.intersection(map(unicodedata.category, prefix or ""))
     if prefix is None:
         choices = [f"{front}{module}:" for front in ("", "room:", "ws:", "a:", "z:", "0:", "_:")]
         prefix = next((choice for choice in choices if not conflicts(choice)), choices[0])
-    elif controls or not 1 <= len(prefix.encode()) <= 40:
-        advice = "give 1 to 40 bytes of UTF-8 without control characters"
-        raise ScaffoldError(f"the prefix {prefix!r} cannot be used: {advice}")
+    elif fault := fault_of_prefix(prefix):
+        raise ScaffoldError(f"the prefix {prefix!r} cannot be used: it {fault}")
     for other in conflicts(prefix):
         refused = f"the prefix {prefix!r} and {other!r} ({taken[other]}) begin alike"
         raise ScaffoldError(f"{refused}, rooms could be confused: give another one with --prefix")
     return prefix
+
+
+def fault_of_prefix(prefix: str) -> str:
+    """Return why a room name cannot begin with a prefix of 1 to 40 bytes; empty if it can."""
+    if not 1 <= len(prefix.encode("utf-8", "replace")) <= MAX_PREFIX_BYTES:
+        return f"must have 1 to {MAX_PREFIX_BYTES} bytes of UTF-8"
+    return fault_of_name(f"{prefix}x", MAX_PREFIX_BYTES + 1)
 
 
 def render(package: str, name: str, path: str, fields: dict[str, str], prefix: str) -> list[str]:
@@ -118,7 +126,7 @@ def render(package: str, name: str, path: str, fields: dict[str, str], prefix: s
     texts = [field for field, converter in fields.items() if not converter]
     # Falcon's router ignores slashes at the beginning of a path: a text there is never empty.
     optional = [field for field in texts if not path.startswith(f"/{{{field}}}/")]
-    check = "        if not {0}:\n            raise Reject(BAD_ROOM_NAME, '{0} is empty')\n"
+    check = "        check_room_name({0})\n"
     parameters = ""
     for field, converter in fields.items():
         kind, example, _ = FIELD_TYPES[converter]
@@ -129,7 +137,7 @@ def render(package: str, name: str, path: str, fields: dict[str, str], prefix: s
     plain = re.sub(r":\w+", "", path)
     first, second = ({f: FIELD_TYPES[fields[f]][number] for f in fields} for number in (1, 2))
     values = {
-        "checks": "".join(map(check.format, optional)),
+        "checks": "".join(map(check.format, texts)),
         "lengths": [0, 200] if texts[-1:] == optional[-1:] else [200],
         "module": snake_case(name),
         "named_path": texts and plain.format_map(first | {texts[-1]: "{name}"}),

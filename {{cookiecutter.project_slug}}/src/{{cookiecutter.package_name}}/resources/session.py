@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 import falcon
 import falcon.asgi
+
+from falcon_pachinko.names import MAX_USER_NAME_BYTES, fault_of_name
 
 from ..auth import COOKIE_NAME, User, issue_token
 
 MAX_NAME_CHARACTERS = 40
-
-# Control and invisible characters, lone surrogates, line and paragraph separators.
-BARRED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-
-# Part of emoji sequences.
-ZERO_WIDTH_JOINER = "\u200d"
 
 
 class SessionResource:
@@ -70,7 +64,8 @@ def read_name(media: object) -> str:
     """Return the name in a sign-in request, without surrounding white space.
 
     Raises:
-        falcon.HTTPUnprocessableEntity: The name is not 1 to 40 visible characters.
+        falcon.HTTPUnprocessableEntity: The name is not 1 to 40 characters, or not a valid name
+            (:func:`falcon_pachinko.names.check_user_name`).
     """
     name = media.get("name") if isinstance(media, dict) else None
     if not isinstance(name, str):
@@ -83,9 +78,6 @@ def read_name(media: object) -> str:
             title="Bad name",
             description=f"The name has {len(name)} characters: it takes 1 to {MAX_NAME_CHARACTERS}.",
         )
-    seen = name.replace(ZERO_WIDTH_JOINER, "")
-    if not seen or any(unicodedata.category(character) in BARRED_CATEGORIES for character in seen):
-        raise falcon.HTTPUnprocessableEntity(
-            title="Bad name", description="The name has an invisible character: use visible ones."
-        )
+    if fault := fault_of_name(name, MAX_USER_NAME_BYTES):
+        raise falcon.HTTPUnprocessableEntity(title="Bad name", description=f"The name {fault}.")
     return name

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import falcon.asgi
 
-from falcon_pachinko import (
-    InvalidRoomName,
-    Reject,
-    WebSocketLike,
-    WebSocketResource,
-    handles_message,
-)
+from falcon_pachinko import Reject, WebSocketLike, WebSocketResource, handles_message
+from falcon_pachinko.names import check_room_name, display_name
 
 from ..auth import User
 from ..messages import (
-    BAD_ROOM_NAME,
     CLOSE_CODES,
     NOT_SIGNED_IN,
     SERVER_MESSAGES,
@@ -50,22 +44,19 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
         user: User | None = req.context.user
         if user is None:
             raise Reject(NOT_SIGNED_IN, "sign in first")
-        if not room_name:
-            raise Reject(BAD_ROOM_NAME, "the room name is empty")
+        check_room_name(room_name)
         self.user = user
         self.room = ROOM_PREFIX + room_name
         self.connection.user = user.name
-        try:
-            await self.join_room(
-                self.room,
-                join_message=ServerUserJoined(user=user.name),
-                leave_message=ServerUserLeft(user=user.name),
-            )
-        except InvalidRoomName:
-            reason = "the room name is invalid: it is too long or has control characters"
-            raise Reject(BAD_ROOM_NAME, reason) from None
+        await self.join_room(
+            self.room,
+            join_message=ServerUserJoined(user=user.name),
+            leave_message=ServerUserLeft(user=user.name),
+        )
         others = [name for name in await self.manager.members(self.room) if name != user.name]
-        await ws.send_media(ServerSystemMessage(text=f"Welcome {user.name} to room '{room_name}'!"))
+        # SECURITY: the text reads as the service's own, so neither name may reorder or continue it.
+        welcome = f"Welcome {display_name(user.name)} to room '{display_name(room_name)}'!"
+        await ws.send_media(ServerSystemMessage(text=welcome))
         await ws.send_media(ServerRoomState(users=[*others, user.name], you=user.name))
         return True
 
