@@ -54,7 +54,7 @@ def expect_nothing_ran(page: Page) -> None:
 
 
 def test_markup_in_names_and_messages_stays_text(new_user: NewUser, room: str) -> None:
-    markup_room = f"{room[:8]}{MARKUP}"
+    markup_room = f"{room[:6]}{MARKUP}"
     alice = new_user("Alice", markup_room)
     mallory = new_user(MARKUP, markup_room)
     expect(notes(alice).last).to_have_text(f"{MARKUP} joined")
@@ -86,6 +86,38 @@ def test_markup_in_a_refused_sign_in_stays_text(
     field.press("Enter")
     expect(page.locator("#name-error")).not_to_be_empty()
     expect_nothing_ran(page)
+
+
+def test_a_right_to_left_name_does_not_reorder_the_page(new_user: NewUser, room: str) -> None:
+    name, digits = f"חדר {room[:4]}", "123"
+    alice = new_user("Alice", name)
+    mallory = new_user(f"מלורי {digits}", name)
+    note = notes(alice).last
+    expect(note).to_have_text(f"מלורי {digits} joined")
+    isolation = "(note) => getComputedStyle(note.querySelector('bdi')).unicodeBidi"
+    assert note.evaluate(isolation) == "isolate"
+    assert note.evaluate("(note) => getComputedStyle(note).direction") == "ltr"
+    expect(alice).to_have_title(re.compile(f"^\u2068{re.escape(name)}\u2069 · "))
+    expect(notes(mallory).first).to_contain_text(f"to room '\u2068{name}\u2069'!")
+    expect(alice.locator("#room-title bdi")).to_have_text(name)
+
+
+def test_a_long_room_name_is_shortened_in_sentences(new_user: NewUser, room: str) -> None:
+    name = f"{room} is closed. Sign in at evil.example instead"
+    alice = new_user("Alice", name)
+    short = f"{name[:39]}…"
+    expect(notes(alice).first).to_have_text(f"Welcome Alice to room '{short}'!")
+    expect(alice).to_have_title(re.compile(f"^{re.escape(short)} · "))
+    expect(alice.locator("#room-title")).to_have_text(name)
+
+
+def test_a_decomposed_name_enters_the_room_of_the_composed_one(
+    new_user: NewUser, room: str
+) -> None:
+    alice = new_user("Alice", f"{room} é")
+    bob = new_user("Bob", f"{room} e\u0301")
+    send_message(bob, "Hello")
+    expect_messages(alice, "Hello")
 
 
 def test_the_policy_is_strict_and_the_page_has_no_inline_code(new_user: NewUser) -> None:

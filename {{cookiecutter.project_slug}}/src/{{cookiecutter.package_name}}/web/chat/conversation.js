@@ -1,7 +1,7 @@
 /** The messages of the room: those received, those of this user that are pending, and the page's own notes. */
 
 import { button, byId, element } from "../page.js";
-import { avatar, nameNode, timeNode } from "./elements.js";
+import { avatar, nameNode, plainName, shortNameNode, timeNode } from "./elements.js";
 
 /**
  * A message of this user that the server has not sent back yet. `queued`: it waits for a connection;
@@ -80,7 +80,7 @@ export class Conversation {
     this.#room = room;
     if (lostMessages > 0 && lastRoom !== room) {
       const count = lostMessages === 1 ? "A message" : `${lostMessages} messages`;
-      this.addNote("system", count, " to ", nameNode(lastRoom), " could not be sent.");
+      this.addNote("system", count, " to '", shortNameNode(lastRoom), "' could not be sent.");
     }
     this.#showTitle();
     return isContinued;
@@ -194,7 +194,7 @@ export class Conversation {
   #showTitle() {
     this.#isTitled = true;
     const count = this.#unreadMessages > 0 ? `(${this.#unreadMessages}) ` : "";
-    document.title = `${count}${this.#room} · ${this.#projectName}`;
+    document.title = `${count}${plainName(this.#room)} · ${this.#projectName}`;
   }
 
   #scrollToBottom() {

@@ -7,6 +7,10 @@
 import { element } from "../page.js";
 
 const AVATAR_TONES = 6;
+const MAX_SHORT_CHARACTERS = 40;
+
+// Hebrew, Arabic and the other scripts that are written from right to left, and Arabic digits.
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
 
 const timeFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const fullTimeFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
@@ -18,6 +22,24 @@ const fullTimeFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "full", t
  */
 export function nameNode(name) {
   return element("bdi", "", name);
+}
+
+/** A name within a sentence: isolated and shortened. @param {string} name */
+export function shortNameNode(name) {
+  return nameNode(shortName(name));
+}
+
+/** @param {string} name */
+export function shortName(name) {
+  const characters = [...name];
+  if (characters.length <= MAX_SHORT_CHARACTERS) return name;
+  return `${characters.slice(0, MAX_SHORT_CHARACTERS - 1).join("")}…`;
+}
+
+/** A name for plain text, such as the page's title: shortened, and isolated if necessary. @param {string} name */
+export function plainName(name) {
+  const short = shortName(name);
+  return RIGHT_TO_LEFT.test(short) ? `\u2068${short}\u2069` : short;
 }
 
 export function timeNode() {

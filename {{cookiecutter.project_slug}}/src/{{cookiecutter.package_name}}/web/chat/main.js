@@ -3,7 +3,7 @@
 import { Composer } from "./composer.js";
 import { Connection } from "./connection.js";
 import { Conversation } from "./conversation.js";
-import { nameNode } from "./elements.js";
+import { shortNameNode } from "./elements.js";
 import { People } from "./people.js";
 import { Rooms } from "./rooms.js";
 import { Session } from "./session.js";
@@ -124,7 +124,7 @@ function receiveRoomState({ users, you }) {
 function receivePresence(user, isPresent) {
   if (!people.set(user, isPresent)) return;
   if (!isPresent) typingIndicator.set(user, false);
-  if (user !== session.name) conversation.addNote("system", nameNode(user), isPresent ? " joined" : " left");
+  if (user !== session.name) conversation.addNote("system", shortNameNode(user), isPresent ? " joined" : " left");
 }
 
 /** @param {string} text @returns {boolean} Whether it was accepted; if not, the composer shows why. */

@@ -1,11 +1,13 @@
 /** The current room, the rooms entered recently, and the URL's hash, which names a room. */
 
 import { byId, element } from "../page.js";
-import { nameNode, onSubmit, showProblem } from "./elements.js";
+import { nameNode, onSubmit, shortName, showProblem } from "./elements.js";
 
 const DEFAULT_ROOM = "general";
 const MAX_NAME_BYTES = 200;
 const MAX_RECENT_ROOMS = 8;
+// Control, private-use and format characters, except the joiners of emoji and of some scripts.
+const INVISIBLE = /[\p{Cc}\p{Co}\p{Cs}\p{Zl}\p{Zp}]|(?![\u200c\u200d])\p{Cf}/u;
 const RECENT_ROOMS_KEY = "chat.recentRooms";
 
 export class Rooms {
@@ -36,7 +38,7 @@ export class Rooms {
 
   /** Show in the sign-in form which room follows. */
   showSelected() {
-    this.#signInRoom.textContent = roomFromHash() || DEFAULT_ROOM;
+    this.#signInRoom.textContent = shortName(roomFromHash() || DEFAULT_ROOM);
   }
 
   /** Select the room in the hash; where there is no valid one, select another room and correct the hash. */
@@ -53,7 +55,7 @@ export class Rooms {
   /** @param {string} name */
   setCurrent(name) {
     this.#current = name;
-    this.#title.textContent = name;
+    this.#title.replaceChildren(nameNode(name));
     this.#showList();
     this.#side.show(false);
   }
@@ -70,7 +72,7 @@ export class Rooms {
   }
 
   #submit() {
-    const name = this.#field.value.trim();
+    const name = this.#field.value.trim().normalize("NFC");
     const problem = problemOfName(name);
     showProblem(this.#field, this.#fieldError, problem);
     if (problem) return;
@@ -94,7 +96,7 @@ export class Rooms {
 
 function roomFromHash() {
   try {
-    return decodeURIComponent(location.hash.slice(1)).trim();
+    return decodeURIComponent(location.hash.slice(1)).trim().normalize("NFC");
   } catch {
     return ""; // A stray % sign.
   }
@@ -112,7 +114,7 @@ function hashOf(name) {
  */
 function problemOfName(name) {
   if (name === "") return "Please enter the name of a room.";
-  if (/\p{Cc}|\p{Cs}/u.test(name)) return "A room's name cannot contain control characters.";
+  if (INVISIBLE.test(name)) return "A room's name cannot contain invisible characters.";
   // The browser resolves a path segment of dots; a slash starts another segment.
   if (name === "." || name === ".." || name.includes("/")) return "A room's name cannot be dots or contain a slash.";
   if (new TextEncoder().encode(name).length > MAX_NAME_BYTES) return "This name is too long for a room.";

@@ -82,7 +82,7 @@ export class Session {
     const response = await fetch("/session", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ name: this.#field.value.trim() }),
+      body: JSON.stringify({ name: this.#field.value.trim().normalize("NFC") }),
     }).catch(() => null);
     const answer = await response?.json().catch(() => null);
     if (response?.ok) {

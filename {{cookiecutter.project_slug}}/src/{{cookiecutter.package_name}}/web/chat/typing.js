@@ -1,7 +1,7 @@
 /** Typing indicators: of the other users, and of this one for the others. */
 
 import { byId } from "../page.js";
-import { nameNode } from "./elements.js";
+import { shortNameNode } from "./elements.js";
 
 const REPEAT_MS = 3_000;
 const IDLE_MS = 4_000;
@@ -35,7 +35,7 @@ export class TypingIndicator {
   }
 
   #show() {
-    const [first, second, third, ...others] = [...this.#timers.keys()].map(nameNode);
+    const [first, second, third, ...others] = [...this.#timers.keys()].map(shortNameNode);
     /** @type {(Node | string)[]} */
     let sentence = [];
     if (others.length > 0) sentence = [first, ", ", second, ` and ${others.length + 1} others are typing…`];
