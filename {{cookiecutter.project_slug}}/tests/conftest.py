@@ -165,8 +165,8 @@ class Server:
     async def join(self, name: str, room: str) -> AsyncIterator[Client]:
         """Sign in, connect to a room, and receive its first three messages."""
         async with self.connect(room, await self.sign_in(name)) as client:
-            names = (display_name(name), display_name(room))
-            await client.expect("serverSystemMessage", text="Welcome {} to room '{}'!".format(*names))
+            welcome = f"Welcome {display_name(name)} to room '{display_name(room)}'!"
+            await client.expect("serverSystemMessage", text=welcome)
             state = await client.receive()
             assert state["type"] == "serverRoomState"
             assert state["payload"].keys() == {"users", "you"}

@@ -104,7 +104,7 @@ class WebSocketRoute:
         if connection.closed:
             return  # a middleware has refused it
         if not origin_is_allowed(req, self.config.allowed_origins):
-            logger.info("%s: refused the origin %r", req.path, req.get_header("Origin"))
+            logger.info("%.200r: refused the origin %.200r", req.path, req.get_header("Origin"))
             await connection.close()
             return
         resource = self.factory(*self.args, **self.kwargs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from typing import Any
 
@@ -15,6 +14,7 @@ from falcon_pachinko.uvicorn import PushProtocol
 from falcon_pachinko.uvicorn.gc_tuning import freeze_startup_objects
 
 from .app import ROOM_PREFIX, create_app
+from .logs import set_up_logging
 from .messages import ServerSystemAnnouncement
 from .settings import Settings, load_settings
 
@@ -63,9 +63,7 @@ def make_app() -> App:
 def set_up_process(settings: Settings) -> None:
     """Configure logging, and exempt start-up objects from garbage collection."""
     freeze_startup_objects()
-    # NOTE: only uvicorn knows the level "trace".
-    level = settings.log_level.upper().replace("TRACE", "DEBUG")
-    logging.basicConfig(level=level, format="%(levelname)s:     %(name)s - %(message)s")
+    set_up_logging(settings.log_level)
 
 
 def announce(settings: Settings, text: str) -> None:

@@ -1,0 +1,105 @@
+"""Logging: each record is one line, whatever text it contains; a traceback follows with a prefix."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from numbers import Number
+from typing import Any
+
+from uvicorn.config import LOG_LEVELS
+
+from .log_text import escape, redact, shorten
+
+# No record begins with it.
+TRACEBACK_PREFIX = "    | "
+TRACEBACK_START = "Traceback (most recent call last):"
+MAX_TRACEBACK_LINES = 200
+
+
+class Escaped:
+    """An argument of a record: its text is one line without credentials."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __str__(self) -> str:
+        return redact(shorten(escape(str(self.value).rstrip("\n"))), headers=False)
+
+    def __repr__(self) -> str:
+        return redact(shorten(escape(repr(self.value))), headers=False)
+
+
+class OneLineRecord(logging.LogRecord):
+    """A record whose message is one line and whose traceback has a prefix on each line.
+
+    Any handler and any formatter of text can write it. The message has at most 8,192 characters and no
+    credentials; see :mod:`.log_text`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        level: int,
+        pathname: str,
+        lineno: int,
+        msg: object,
+        args: Any,
+        exc_info: Any,
+        func: str | None = None,
+        sinfo: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name, level, pathname, lineno, msg, args, exc_info, func, sinfo, **kwargs)
+        tracebacks = [self.exc_info and logging.Formatter().formatException(self.exc_info)]
+        if not self.args:
+            # NOTE: an application passes the traceback of a failed start-up to its server as a text.
+            message, start, rest = str(msg).partition(TRACEBACK_START)
+            tracebacks.append(start + rest if message else rest.lstrip("\n"))
+            self.msg = escape((message or start).rstrip("\n"))
+        elif isinstance(self.args, tuple):
+            self.msg = escape(str(msg))
+            self.args = tuple(
+                each if isinstance(each, Number) else Escaped(each) for each in self.args
+            )
+        else:
+            self.msg, self.args = escape(super().getMessage()), ()
+        # NOTE: a formatter appends both below the message.
+        self.exc_text = prefixed("\n".join(filter(None, tracebacks))) or None
+        self.stack_info = prefixed(sinfo or "") or None
+
+    def getMessage(self) -> str:
+        """Return the message."""
+        has_headers = self.levelno is not None and self.levelno <= logging.DEBUG
+        return redact(shorten(super().getMessage()), headers=has_headers)
+
+
+def prefixed(traceback: str) -> str:
+    """Return a traceback with a prefix on each line, without the middle of a very long one."""
+    lines = traceback.splitlines()
+    half = MAX_TRACEBACK_LINES // 2
+    if (excess := len(lines) - MAX_TRACEBACK_LINES) > 0:
+        lines[half:-half] = [f"... {excess} lines ..."]
+    return "\n".join(
+        TRACEBACK_PREFIX + redact(shorten(escape(line)), headers=True) for line in lines
+    )
+
+
+def protect_log() -> None:
+    """Let every logger of this process write each record on one line, also those of the server."""
+    logging.setLogRecordFactory(OneLineRecord)
+
+
+def set_up_logging(level: str) -> None:
+    """Configure the root logger.
+
+    Args:
+        level: ``critical``, ``error``, ``warning``, ``info``, ``debug`` or ``trace``.
+    """
+    protect_log()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    # NOTE: only uvicorn knows the level "trace".
+    lowest = max(LOG_LEVELS[level], logging.DEBUG)
+    logging.basicConfig(level=lowest, format="%(levelname)s:     %(name)s - %(message)s")
+    logging.captureWarnings(True)
