@@ -1,11 +1,13 @@
 """A resource's declared messages and close codes are checked at registration."""
 
+import math
 from typing import Any
 
 import falcon.asgi
 import pytest
 
 from falcon_pachinko import (
+    History,
     Limits,
     Message,
     RegistrationError,
@@ -15,6 +17,7 @@ from falcon_pachinko import (
     install,
 )
 from falcon_pachinko.contract import Contract
+from falcon_pachinko.messages import ServerPong, ServerPosition
 
 
 class Said(Message, frozen=True):
@@ -39,7 +42,7 @@ def contract_of(resource_class: type[WebSocketResource]) -> Contract:
 
 def test_every_contract_includes_framework_messages_and_codes() -> None:
     contract = contract_of(resource_with(limits=Limits(max_message_bytes=5)))
-    assert contract.sends == {"serverError": ServerError}
+    assert contract.sends == {"serverError": ServerError, "serverPong": ServerPong}
     assert not contract.sends_binary
     assert contract.closes[1009] == "a message is larger than 5 bytes"
     assert contract.closes.keys() == {1009, 1011, 1012, 4008, 4029, 4400, 4429}
@@ -49,7 +52,7 @@ def test_resource_adds_messages_and_codes() -> None:
     contract = contract_of(
         resource_with(sends=(Said, bytes, Said), closes={4001: "over", 1012: "later"})
     )
-    assert contract.sends == {"said": Said, "serverError": ServerError}
+    assert contract.sends == {"said": Said, "serverError": ServerError, "serverPong": ServerPong}
     assert contract.sends_binary
     assert list(contract.closes) == [1009, 1011, 1012, 4001, 4008, 4029, 4400, 4429]
     assert contract.closes[1012] == "later"
@@ -74,3 +77,25 @@ def test_invalid_declaration_is_rejected_at_registration(
     app = install(falcon.asgi.App())
     with pytest.raises(RegistrationError, match=complaint):
         app.add_websocket_route("/rooms", resource_with(**attributes))
+
+
+def test_positions_are_part_of_the_contract_of_a_route_with_a_history_or_a_heartbeat() -> None:
+    resource = resource_with()
+    for config, sends, has_ids in (
+        (RouteConfig(), False, False),
+        (RouteConfig(history=History()), True, True),
+        (RouteConfig(limits=Limits(heartbeat_seconds=5)), True, False),
+        (RouteConfig(limits=Limits(heartbeat_seconds=math.inf)), False, False),
+    ):
+        contract = Contract.of(resource, config)
+        assert (contract.sends.get("serverPosition") is ServerPosition) is sends
+        assert contract.has_positions is has_ids
+
+
+@pytest.mark.parametrize("reserved", ["serverError", "serverPosition", "serverPong"])
+def test_a_type_of_the_framework_cannot_be_declared_by_another_class(reserved: str) -> None:
+    class Own(Message, frozen=True, tag=reserved):
+        text: str
+
+    with pytest.raises(RegistrationError, match=f"'{reserved}', which the framework sends"):
+        contract_of(resource_with(sends=(Own,)))

@@ -3,6 +3,7 @@
 import json
 from typing import Annotated, Any
 
+import falcon.asgi
 import msgspec
 import pytest
 from hypothesis import given
@@ -10,13 +11,16 @@ from hypothesis import strategies as st
 
 from falcon_pachinko import (
     InvalidPayload,
+    Limits,
     RegistrationError,
     WebSocketLike,
     WebSocketResource,
     handles_binary,
     handles_message,
+    install,
 )
 from falcon_pachinko.handlers import HandlerTable, TypeRate
+from falcon_pachinko.testing import run
 
 
 class Say(msgspec.Struct):
@@ -278,3 +282,34 @@ def test_burst_of_a_type_is_one_second_by_default(rate: Any, expected: Any) -> N
     assert table.rates == {"say": TypeRate(*expected)}
     assert table.by_type == {"free": Bounded.say, "say": Bounded.say}
     assert list(table.envelopes.values()).count(Bounded.say) == 1  # only the other one is wrapped
+
+
+@pytest.mark.parametrize("payload", ["", ', "payload": {}', ', "payload": [1]', ', "other": null'])
+async def test_a_ping_of_a_client_is_answered_by_the_framework(payload: str) -> None:
+    class Nobody(WebSocketResource):
+        async def on_unhandled(self, ws: WebSocketLike, message: str | bytes) -> None:
+            raise AssertionError(message)
+
+    app = install(falcon.asgi.App())
+    app.add_websocket_route("/", Nobody)
+    async with run(app, check_contract=True) as running, running.connect("/") as client:
+        await client.send_raw('{"type": "clientPing"' + payload + "}")
+        assert await client.receive() == {"type": "serverPong", "payload": {}}
+
+
+def test_a_type_of_the_framework_cannot_have_a_handler() -> None:
+    with pytest.raises(RegistrationError, match=r"'clientPing'.*the framework handles this type"):
+        handles_message("clientPing")
+
+
+async def test_pings_count_against_the_rate() -> None:
+    class Bounded(WebSocketResource):
+        limits = Limits(messages_per_second=0.01, message_burst=2)
+
+    app = install(falcon.asgi.App())
+    app.add_websocket_route("/", Bounded)
+    async with run(app) as running, running.connect("/") as client:
+        for _ in range(3):
+            await client.send("clientPing")
+        types = [(await client.receive())["type"] for _ in range(3)]
+        assert types == ["serverPong", "serverPong", "serverError"]

@@ -1,5 +1,6 @@
 """The bounds of a connection and of a process are numbers above zero."""
 
+import math
 from typing import Any
 
 import pytest
@@ -21,3 +22,10 @@ def test_bounds_of_a_process_have_to_be_positive() -> None:
 
 def test_a_handler_may_have_no_bound() -> None:
     assert Limits(handler_seconds=None).handler_seconds is None
+
+
+def test_a_heartbeat_may_be_the_default_of_the_route_or_none() -> None:
+    assert Limits().heartbeat_seconds is None
+    assert Limits(heartbeat_seconds=math.inf).heartbeat_seconds == math.inf
+    with pytest.raises(ValueError, match="heartbeat_seconds is 0: it must be a number above zero"):
+        Limits(heartbeat_seconds=0)

@@ -120,7 +120,7 @@ async def test_a_join_sends_the_position_from_which_messages_continue(cluster: C
     alice = await cluster.connect(0, "/history/alice")
     position = await alice.receive()
     assert position["type"] == "serverPosition"
-    assert position["payload"].keys() == {"connection"}
+    assert position["payload"].keys() == {"connection", "heartbeatSeconds"}
     await alice.send("send", {})
     got = await alice.receive()
     epoch, _, offset = got["id"].partition(":")
@@ -306,7 +306,7 @@ async def test_a_client_that_joins_during_an_outage_gets_all_messages_after_it(
         reconnected = await two_nodes.connect(1, f"/history/carol?since={known}")
     finally:
         two_nodes.redis_server.resume()
-    assert (await bob.receive())["payload"].keys() == {"connection"}
+    assert (await bob.receive())["payload"].keys() == {"connection", "heartbeatSeconds"}
     assert await reconnected.receive() == "alice joined"
     assert await reconnected.receive() == first
     assert (await reconnected.receive())["payload"]["recovered"] is True

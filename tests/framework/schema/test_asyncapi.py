@@ -161,8 +161,8 @@ def test_each_direction_has_an_operation() -> None:
         for name, each in operations.items()
     }
     assert named == {
-        ("receiveRoom", "receive"): ["order_it_now", "any", "leaf", "clientBinary"],
-        ("sendRoom", "send"): ["notified", "serverError", "serverBinary"],
+        ("receiveRoom", "receive"): ["order_it_now", "any", "leaf", "clientBinary", "clientPing"],
+        ("sendRoom", "send"): ["notified", "serverError", "serverPong", "serverBinary"],
     }
 
 
@@ -247,12 +247,19 @@ def test_channels_share_equal_messages_only() -> None:
         "any",
         "leaf",
         "clientBinary",
+        "clientPing",
         "notified",
         "serverError",
+        "serverPong",
         "serverBinary",
         "hall.leaf",
     ]
-    assert list(document["channels"]["hall"]["messages"]) == ["hall.leaf", "serverError"]
+    assert list(document["channels"]["hall"]["messages"]) == [
+        "hall.leaf",
+        "clientPing",
+        "serverError",
+        "serverPong",
+    ]
 
 
 class Part(Message, frozen=True):
@@ -289,12 +296,13 @@ def test_two_classes_with_one_qualified_name_are_refused() -> None:
         document_of(("/", type("Twice", (WebSocketResource,), handlers)))
 
 
-def test_a_resource_without_messages_still_sends_errors() -> None:
+def test_a_resource_without_messages_has_those_of_the_framework() -> None:
     class Quiet(WebSocketResource):
         pass
 
     document = document_of(("/", Quiet), schemes={})
-    assert list(document["operations"]) == ["sendQuiet"]
+    assert list(document["operations"]) == ["receiveQuiet", "sendQuiet"]
+    assert list(document["components"]["messages"]) == ["clientPing", "serverError", "serverPong"]
     assert "security" not in document["servers"]["development"]
 
 

@@ -114,6 +114,8 @@ class BrowserPage:
         kind, payload = message["type"], message.get("payload", {})
         epoch, _, digits = message.get("id", "").partition(":")
         offset = int(digits) if digits else 0
+        if kind == "serverPosition" and "connection" not in payload:
+            return  # repeated to an idle client
         if kind == "serverPosition":
             recovered = payload.get("recovered")
             self.page.events.append(Positioned(at, epoch, offset, recovered))

@@ -19,7 +19,7 @@ from .close_codes import (
 from .errors import RegistrationError
 from .handlers import HandlerTable
 from .limits import Limits
-from .messages import Message, ServerError, ServerPosition
+from .messages import SERVER_MESSAGES, Message, ServerError, ServerPong, ServerPosition
 from .route_config import RouteConfig
 
 
@@ -33,6 +33,7 @@ class Contract:
         sends: The classes of the messages that it sends by their type, including the framework's.
         sends_binary: Whether it sends binary messages.
         closes: The meaning of each close code, including the framework's.
+        has_positions: Whether messages may carry their position in the room.
     """
 
     name: str
@@ -40,11 +41,7 @@ class Contract:
     sends: dict[str, type[Message]]
     sends_binary: bool
     closes: dict[int, str]
-
-    @property
-    def has_positions(self) -> bool:
-        """Whether messages may carry their position in the room."""
-        return ServerPosition in self.sends.values()
+    has_positions: bool
 
     @classmethod
     def of(cls, owner: Any, config: RouteConfig) -> Contract:
@@ -55,11 +52,14 @@ class Contract:
                 the same type.
         """
         name, declared = owner.__qualname__, owner.sends
-        if config.history is not None and isinstance(declared, (tuple, list)):
-            declared = (*declared, ServerPosition)
+        has_positions = config.history is not None
+        if isinstance(declared, (tuple, list)):
+            has_positions = has_positions or ServerPosition in declared
+            if has_positions or config.heartbeat_interval is not None:
+                declared = (*declared, ServerPosition)
         sends, sends_binary = sent_messages(name, declared)
         closes = close_meanings(name, owner.closes, config.limits)
-        return cls(name, HandlerTable.of(owner), sends, sends_binary, closes)
+        return cls(name, HandlerTable.of(owner), sends, sends_binary, closes, has_positions)
 
 
 def sent_messages(name: str, declared: Any) -> tuple[dict[str, type[Message]], bool]:
@@ -67,7 +67,7 @@ def sent_messages(name: str, declared: Any) -> tuple[dict[str, type[Message]], b
     if not isinstance(declared, (tuple, list)):
         raise RegistrationError(f"{name}.sends is {declared!r}: write sends = (FirstMessage, ...)")
     found: dict[str, type[Message]] = {}
-    for each in dict.fromkeys((*declared, ServerError)):
+    for each in dict.fromkeys((*declared, ServerError, ServerPong)):
         if each is bytes:
             continue
         if not isinstance(each, type) or not issubclass(each, Message) or each is Message:
@@ -79,6 +79,11 @@ def sent_messages(name: str, declared: Any) -> tuple[dict[str, type[Message]], b
                 f"{name}.sends has {each.__qualname__}, which is array_like: an envelope needs an object"
             )
         message_type = str(each.__struct_config__.tag)
+        if SERVER_MESSAGES.get(message_type, each) is not each:
+            raise RegistrationError(
+                f"{name}.sends has {each.__qualname__} of type {message_type!r}, which the framework sends:"
+                " give it another name or tag"
+            )
         if message_type in found:
             raise RegistrationError(
                 f"{name}.sends has {found[message_type].__qualname__} and {each.__qualname__}, both of"

@@ -18,6 +18,8 @@ import msgspec
 
 from .connection.connection import Connection
 from .errors import InvalidPayload, MessageError, RegistrationError
+from .messages import RESERVED_CLIENT_TYPES, ClientPing, ServerPong
+from .types import WebSocketLike
 
 Function = TypeVar("Function", bound=Callable[..., Awaitable[None]])
 Handler = Callable[..., Awaitable[None]]
@@ -85,11 +87,16 @@ def handles_message(
         burst: The number of such messages handled at once; by default those of one second, at least 1.
 
     Raises:
-        RegistrationError: The type is not a text, or empty; or a rate is not above zero.
+        RegistrationError: The type is not a text, empty, or reserved by the framework; or a rate is not above
+            zero.
     """
     if not isinstance(message_type, str) or not message_type:
         raise RegistrationError(
             f"handles_message({message_type!r}): name the message type, as in @handles_message('say')"
+        )
+    if message_type in RESERVED_CLIENT_TYPES:
+        raise RegistrationError(
+            f"handles_message({message_type!r}): the framework handles this type, choose another one"
         )
     rate = TypeRate.of(per_second, burst)
 
@@ -114,7 +121,7 @@ class HandlerTable:
 
     Attributes:
         decoder: Decodes a text to one of the envelopes; raises for a text that matches none.
-        envelopes: The handler by the envelope's class.
+        envelopes: The handler by the envelope's class, including the framework's own.
         binary: The handler of binary messages.
         by_type: The handlers by message type.
         rates: The rates of the message types that have one of their own.
@@ -148,12 +155,11 @@ class HandlerTable:
                 self.payload_types[message_type] = parameter
                 if rate is not None:
                     self.rates[message_type] = rate
-        self.envelopes = {
-            envelope_struct(t, self.payload_types[t]): (
-                limited(handler, t, self.rates[t]) if t in self.rates else handler
-            )
-            for t, handler in self.by_type.items()
-        }
+        self.envelopes: dict[type[msgspec.Struct], Handler] = {ClientPing: answer_ping}
+        for message_type, handler in self.by_type.items():
+            envelope = envelope_struct(message_type, self.payload_types[message_type])
+            rate = self.rates.get(message_type)
+            self.envelopes[envelope] = limited(handler, message_type, rate) if rate else handler
         try:
             self.decoder = msgspec.json.Decoder(union_of(self.envelopes))
         except TypeError as error:
@@ -190,12 +196,6 @@ class Head(msgspec.Struct):
     """The type of an envelope."""
 
     type: str
-
-
-class Nothing(msgspec.Struct, tag_field="type", tag=""):
-    """A member that keeps the union from being empty; no handler has the empty type."""
-
-    payload: msgspec.UnsetType
 
 
 HEAD_DECODER = msgspec.json.Decoder(Head)
@@ -291,5 +291,11 @@ def may_be_missing(payload_type: Any) -> bool:
 
 
 def union_of(types: Iterable[type]) -> Any:
-    """Return one type for the decoder; without handlers, one that no message matches."""
-    return functools.reduce(operator.or_, types, Nothing)
+    """Return one type for the decoder."""
+    return functools.reduce(operator.or_, types)
+
+
+async def answer_ping(resource: object, ws: WebSocketLike, payload: object) -> None:
+    """Reply to ``clientPing``."""
+    if not ws.closed:
+        await ws.send_media(ServerPong())

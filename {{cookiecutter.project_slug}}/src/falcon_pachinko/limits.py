@@ -30,6 +30,9 @@ class Limits:
         frame_burst: The number of such frames accepted at once; above it the client is closed with 4029.
         message_fragments: The maximum number of fragments of a message; more close the connection with 1009.
         handler_seconds: The timeout of a handler, which is then cancelled; ``None`` for no bound.
+        heartbeat_seconds: The time without a message to a client after which it gets ``serverPosition``, so
+            that it detects a dead connection. ``None`` is 20 s for a route with a history and no heartbeat
+            for others; ``math.inf`` is no heartbeat.
         inbox_bytes: The maximum size of messages read ahead of a busy handler; then reading is paused.
         inbox_messages: The maximum number of messages read ahead; then likewise.
 
@@ -50,11 +53,12 @@ class Limits:
     frame_burst: int = 2_000
     message_fragments: int = 1_024
     handler_seconds: float | None = 60.0
+    heartbeat_seconds: float | None = None
     inbox_bytes: int = 256 * 1024
     inbox_messages: int = 64
 
     def __post_init__(self) -> None:
-        check_above_zero(self, optional={"handler_seconds"})
+        check_above_zero(self, optional={"handler_seconds", "heartbeat_seconds"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ The envelope in both directions is ``{"type": "...", "payload": {...}}``.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -54,20 +54,24 @@ class ServerError(Message, frozen=True):
 
 
 class ServerPosition(Message, frozen=True):
-    """The position of a room with history, sent after a join and wherever messages may be missing.
+    """The position of a room with history, sent after a join and wherever messages may be missing, and
+    repeated to idle clients.
 
     The ``id`` beside ``payload`` is the position. A reconnecting client passes the last ``id`` that it
-    received as ``since`` in the URL's query; the missed messages are sent before this message.
+    received as ``since`` in the URL's query; the missed messages are sent before this message. A repeated
+    position has no ``connection``: a client whose own last ``id`` is lower has missed messages. Without
+    history there is no ``id``.
     """
 
     connection: Annotated[
-        str,
+        str | msgspec.UnsetType,
         msgspec.Meta(
             description="The id of this connection. A reconnecting client passes it as `connection` in"
-            " the URL's query, so that messages which excluded it are not sent to it again.",
+            " the URL's query, so that messages which excluded it are not sent to it again. Absent in a"
+            " repeated position.",
             examples=["9b2d0f5c31e84d7f6a1b9f03c2e7d815"],
         ),
-    ]
+    ] = msgspec.UNSET
     recovered: Annotated[
         bool | msgspec.UnsetType,
         msgspec.Meta(
@@ -76,6 +80,36 @@ class ServerPosition(Message, frozen=True):
             examples=[True],
         ),
     ] = msgspec.UNSET
+    heartbeat_seconds: Annotated[
+        float | msgspec.UnsetType,
+        msgspec.Meta(
+            description="An idle client receives this message again after this time at the latest. If"
+            " nothing arrives for more than twice as long, the connection is dead. Absent without heartbeats.",
+            examples=[20],
+        ),
+    ] = msgspec.UNSET
+
+
+class ServerPong(Message, frozen=True):
+    """The reply to ``clientPing``."""
+
+
+class ClientPing(msgspec.Struct, frozen=True, tag_field="type", tag="clientPing"):
+    """Ask for a reply at once, to check the connection. Counts as a message of the client.
+
+    Handled by the framework: it reaches neither a handler nor ``on_unhandled``.
+    """
+
+    payload: Any = None
+
+
+# Types of messages that an application can neither handle nor send as its own.
+RESERVED_CLIENT_TYPES = frozenset({"clientPing"})
+SERVER_MESSAGES = {
+    "serverError": ServerError,
+    "serverPosition": ServerPosition,
+    "serverPong": ServerPong,
+}
 
 
 def size_bytes_of(message: str | bytes) -> int:

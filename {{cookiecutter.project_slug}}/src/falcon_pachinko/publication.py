@@ -42,6 +42,8 @@ class Header(
 
 
 DEFAULT_HEADER = Header()
+# The header of a numbered message for all members that cannot carry its position, such as a JSON array.
+WITHOUT_ID = Header()
 # PERF: the start of each message class's envelope, computed once.
 ENVELOPE_HEADS: dict[type[Message], tuple[bytes, int]] = {}
 ENCODE_HEADER = msgspec.json.Encoder().encode
@@ -212,6 +214,8 @@ class Publication:
         self.shows_position = shown
         if shown and self.opcode == TEXT:
             self.body = with_id(self.data, position)
+            if self.body is self.data and self.header is DEFAULT_HEADER:
+                self.header = WITHOUT_ID
             self.size_bytes = len(self.body)
             self.frame = self.asgi_event = None
 
@@ -259,9 +263,23 @@ def with_id(data: bytes, position: Position) -> bytes:
 
 
 def position_message(
-    connection_id: str, position: Position, recovered: bool | msgspec.UnsetType
+    connection_id: str,
+    position: Position,
+    recovered: bool | msgspec.UnsetType,
+    heartbeat_seconds: float | None,
 ) -> Publication:
     """Make the ``serverPosition`` message of one client in a room."""
-    publication = Publication(ServerPosition(connection=connection_id, recovered=recovered))
+    seconds = msgspec.UNSET if heartbeat_seconds is None else heartbeat_seconds
+    publication = Publication(
+        ServerPosition(connection=connection_id, recovered=recovered, heartbeat_seconds=seconds)
+    )
     publication.number(position, shown=True)
+    return publication
+
+
+def repeated_position_message(position: Position | None, heartbeat_seconds: float) -> Publication:
+    """Make the ``serverPosition`` message for idle clients; without a position for those without history."""
+    publication = Publication(ServerPosition(heartbeat_seconds=heartbeat_seconds))
+    if position is not None:
+        publication.number(position, shown=True)
     return publication

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -13,6 +14,9 @@ from .limits import DEFAULT_LIMITS, Limits
 
 # RFC 6454 section 6.2: an origin as browsers serialise it.
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([^\sA-Z/?#@:*\[\]]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+
+# Below the idle timeouts of common proxies (60 s in nginx) and of mobile networks.
+HISTORY_HEARTBEAT_SECONDS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,14 @@ class RouteConfig:
         if not (self.history is None or isinstance(self.history, History)):
             raise RegistrationError(f"history is {self.history!r}: write history = History(...)")
         check_origins(self.allowed_origins)
+
+    @property
+    def heartbeat_interval(self) -> float | None:
+        """The ``heartbeat_seconds`` in force; ``None`` for no heartbeat."""
+        seconds = self.limits.heartbeat_seconds
+        if seconds is None:
+            return None if self.history is None else HISTORY_HEARTBEAT_SECONDS
+        return seconds if seconds < math.inf else None
 
     def for_class(self, resource_class: Any) -> RouteConfig:
         """Return the configuration with the class's limits and history where the route has none."""

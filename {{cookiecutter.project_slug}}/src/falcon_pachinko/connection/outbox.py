@@ -34,6 +34,8 @@ class Outbox(Protocol):
     backlog: Backlog
     waiting: bool
     """Whether the server does not accept more messages for now."""
+    used: bool
+    """Whether a message has been written to this outbox, not to a group, since the owner set it to ``False``."""
 
     @property
     def size_bytes(self) -> int:
@@ -140,6 +142,7 @@ class ASGIOutbox:
         "limits",
         "on_failure",
         "send",
+        "used",
         "waiting",
         "wrapped",
     )
@@ -154,6 +157,7 @@ class ASGIOutbox:
         self.drain_task: asyncio.Task[None] | None = None
         self.waiting = False
         self.closed = False
+        self.used = False
 
     @classmethod
     def group(cls, outboxes: Iterable[ASGIOutbox]) -> ASGIOutboxGroup:
@@ -169,6 +173,7 @@ class ASGIOutbox:
         """Pass a message to the server, or queue it behind pending ones; never raises."""
         if self.closed and publication.opcode != EVENT:
             return
+        self.used = True
         try:
             if self.waiting:
                 self.backlog.add(publication, self.limits)

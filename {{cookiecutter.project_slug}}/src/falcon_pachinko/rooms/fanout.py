@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 
 from ..connection.connection import Connection
@@ -13,13 +14,17 @@ from ..publication import Publication
 class FanOut:
     """Connections that receive the same messages, such as the members of a room.
 
+    Attributes:
+        sent_at: The time of the last message to all of them, as in :attr:`.heartbeat.Heartbeats.now`.
+
     Args:
         connections: The connections. The fan-out is to be built again when one of them opens.
     """
 
-    __slots__ = ("connecting", "groups")
+    __slots__ = ("connecting", "groups", "sent_at")
 
     def __init__(self, connections: Iterable[Connection]) -> None:
+        self.sent_at = -math.inf
         self.connecting: list[Connection] = []
         by_class: dict[type[Outbox], list[Outbox]] = {}
         for connection in connections:

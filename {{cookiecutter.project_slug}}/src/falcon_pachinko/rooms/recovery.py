@@ -1,9 +1,12 @@
-"""The selection of missed messages that a reconnecting client gets."""
+"""What a client gets when it joins a room with history: the missed messages, and the position."""
 
 from __future__ import annotations
 
+import msgspec
+
 from ..connection.connection import Connection
-from ..publication import Publication
+from ..history import Position
+from ..publication import Publication, position_message
 
 
 def fitting(
@@ -21,3 +24,11 @@ def fitting(
     size_bytes = pending.size_bytes + sum(each.size_bytes for each in found)
     fits = size_bytes <= limits.outbox_bytes // 2
     return found if fits and pending.count + len(found) <= limits.outbox_messages // 2 else None
+
+
+def send_position(
+    connection: Connection, position: Position, recovered: bool | msgspec.UnsetType
+) -> None:
+    """Send the position of a room to one of its clients."""
+    seconds = connection._config.heartbeat_interval
+    connection._deliver(position_message(connection.id, position, recovered, seconds))

@@ -17,11 +17,12 @@ from ..connection.rate_limit import MessageRates
 from ..errors import BackendUnavailable, RegistrationError
 from ..history import History, Position
 from ..limits import DEFAULT_SERVER_LIMITS, ServerLimits
-from ..publication import DEFAULT_HEADER, Header, Publication, position_message
+from ..publication import DEFAULT_HEADER, Header, Publication
 from ..support.tasks import TaskSet
 from .fanout import FanOut
+from .heartbeat import Heartbeats
 from .membership import Membership
-from .recovery import fitting
+from .recovery import fitting, send_position
 from .users import UserIndex
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class ConnectionRegistry:
         self.unsynced: Membership[Connection, Presence] = Membership()
         self.fanouts: dict[str, FanOut] = {}
         self.histories: dict[str, History] = {}
+        self.heartbeats = Heartbeats(self.connections, self.synced, self.fanouts, backend)
         self.tasks = TaskSet()
         self.emptied: asyncio.Event | None = None
         self.budget = BufferBudget(limits.buffer_bytes, self.pending, self.connections)
@@ -74,6 +76,7 @@ class ConnectionRegistry:
         for room in self.synced.rooms_of(connection):
             self.fanouts.pop(room, None)
         self._drop_since(connection)
+        self.heartbeats.add(connection)
         # NOTE: all presence entries are sent before the first response is awaited.
         entered = [
             self.backend.enter(room, presence)
@@ -92,6 +95,8 @@ class ConnectionRegistry:
             if visible:
                 self.backend.leave(room, presence, grace=True)
             self.backend.unsubscribe(room)
+        if visible:
+            self.heartbeats.remove(connection)
         if self.emptied is not None and not self.connections:
             self.emptied.set()
 
@@ -162,11 +167,13 @@ class ConnectionRegistry:
             fanout = self.fanouts[room] = FanOut(self.synced.members_by_room[room])
         header = publication.header
         if header is DEFAULT_HEADER:
+            fanout.sent_at = self.heartbeats.now
             fanout.send(publication)
         elif header.close_code:
             self._close_each(self.synced.members(room), publication)
         else:
             fanout.send(publication, self._excluded_by(header))
+            self.heartbeats.on_partial_delivery(room, publication.position)
 
     def deliver_direct(self, publication: Publication) -> None:
         """Deliver a message to the connections that its header names, or to all."""
@@ -194,7 +201,7 @@ class ConnectionRegistry:
             logger.warning("room %r: messages are missing; its clients are notified", room)
             for connection in self.synced.members(room):
                 if connection._config.history is not None:
-                    connection._deliver(position_message(connection.id, position, recovered=False))
+                    send_position(connection, position, recovered=False)
 
     def on_resync(self, room: str) -> None:
         """Send missed messages and the position to connections that joined during an outage."""
@@ -260,6 +267,7 @@ class ConnectionRegistry:
         self.fanouts.pop(room, None)
         if not (self.synced.members(room) or self.unsynced.members(room)):
             self.histories.pop(room, None)
+            self.heartbeats.partial.pop(room, None)
         return presence
 
     def _send_position(
@@ -277,7 +285,7 @@ class ConnectionRegistry:
         for publication in missed or ():
             connection._deliver(publication)
         recovered = missed is not None if reconnected else msgspec.UNSET
-        connection._deliver(position_message(connection.id, position, recovered))
+        send_position(connection, position, recovered)
 
     def _drop_since(self, connection: Connection) -> None:
         """Drop a client's positions after its first joins: they do not apply to rooms of later joins."""
@@ -286,11 +294,8 @@ class ConnectionRegistry:
 
     def _excluded_by(self, header: Header) -> list[Connection]:
         """Return the connections of this process that a header excludes."""
-        excluded = []
-        for connection_id in header.exclude_connections:
-            connection = self.connections.get(connection_id) or self.pending.get(connection_id)
-            if connection is not None:
-                excluded.append(connection)
+        ids, known = header.exclude_connections, (self.connections, self.pending)
+        excluded = [by_id[each] for each in ids for by_id in known if each in by_id]
         for user in header.exclude_users:
             excluded += self.users.connections_of(user)
             excluded += [c for c in self.pending.values() if c.user == user]

@@ -18,7 +18,7 @@ from ..app import App
 from ..contract import Contract, first_paragraph
 from ..errors import RegistrationError
 from ..handlers import may_be_missing
-from ..messages import Message
+from ..messages import ClientPing, Message
 from ..routing import TEMPLATE_FIELD, WebSocketRoute
 from .examples import example_of
 from .json_schema import schemas_of
@@ -173,6 +173,7 @@ def received_messages(contract: Contract) -> Iterator[ChannelMessage]:
         yield ChannelMessage(message_type, payload_type, not may_be_missing(payload_type), summary)
     if (binary := contract.handlers.binary) is not None:
         yield ChannelMessage("clientBinary", bytes, True, first_paragraph(binary))
+    yield ChannelMessage("clientPing", dict[str, Any], False, first_paragraph(ClientPing))
 
 
 def sent_messages(contract: Contract) -> Iterator[ChannelMessage]:

@@ -40,6 +40,7 @@ class PushOutbox:
         "send",
         "send_task",
         "transport",
+        "used",
         "waiting",
         "write_now",
     )
@@ -60,6 +61,7 @@ class PushOutbox:
         self.backlog = Backlog()
         self.waiting = False
         self.closed = False
+        self.used = False
         self.send_task: asyncio.Task[None] | None = None
         self.drained: asyncio.Future[None] | None = None
         self.write_now: Callable[[bytes], None] | None = transport.write
@@ -83,6 +85,7 @@ class PushOutbox:
     def write(self, publication: Publication) -> None:
         """Write a message at the end of this iteration of the loop, or behind pending ones."""
         if publication.opcode != EVENT:
+            self.used = True
             self.batch.add(self, publication)
             return
         if not self.closed:

@@ -158,11 +158,15 @@ export interface ServerNewMessage {
   text: string;
 }
 
+export type ServerPong = Record<string, never>;
+
 export interface ServerPosition {
-  /** The id of this connection. A reconnecting client passes it as `connection` in the URL's query, so that messages which excluded it are not sent to it again. */
-  connection: string;
+  /** The id of this connection. A reconnecting client passes it as `connection` in the URL's query, so that messages which excluded it are not sent to it again. Absent in a repeated position. */
+  connection?: string;
   /** Whether all missed messages have been sent before this one. If it is `false`, none has been sent: fetch the state again. Absent on a first visit. */
   recovered?: boolean;
+  /** An idle client receives this message again after this time at the latest. If nothing arrives for more than twice as long, the connection is dead. Absent without heartbeats. */
+  heartbeatSeconds?: number;
 }
 
 export interface ServerRoomState {
@@ -204,6 +208,8 @@ export interface {{ cookiecutter.resource_name }}ClientMessages {
   clientStartTyping: NoPayload;
   /** Notify the other clients that the user has stopped typing. */
   clientStopTyping: NoPayload;
+  /** Ask for a reply at once, to check the connection. Counts as a message of the client. */
+  clientPing: Record<string, unknown>;
 }
 
 export type ClientMessages = {{ cookiecutter.resource_name }}ClientMessages;
@@ -224,10 +230,12 @@ export interface {{ cookiecutter.resource_name }}ServerMessages {
   serverUserTyping: ServerUserTyping;
   /** An announcement from the service to all rooms. */
   serverSystemAnnouncement: ServerSystemAnnouncement;
-  /** The position of a room with history, sent after a join and wherever messages may be missing. */
+  /** The position of a room with history, sent after a join and wherever messages may be missing, and repeated to idle clients. */
   serverPosition: ServerPosition;
   /** The reply to a message of this client that could not be handled; the connection stays open. */
   serverError: ServerError;
+  /** The reply to `clientPing`. */
+  serverPong: ServerPong;
 }
 
 export type ServerMessages = {{ cookiecutter.resource_name }}ServerMessages;
