@@ -25,7 +25,7 @@ const QUICK = { baseDelayMs: 20, maxDelayMs: 40 };
 const NEVER_AGAIN = { baseDelayMs: 3_600_000, maxDelayMs: 3_600_000 };
 
 const TERMINAL = [1002, 1003, 1007, 1008, 1009, 1010, 3400, 3401, 3403, 3404, 3499, 4400, 4401, 4403, 4408, 4499];
-const RETRYABLE = [1000, 1001, 1011, 1012, 1013, 1014, 3000, 3399, 3408, 3425, 3429, 3500, 4000, 4008, 4029, 4399, 4500];
+const RETRYABLE = [1000, 1001, 1011, 1012, 1013, 1014, 3000, 3399, 3408, 3425, 3429, 3500, 4000, 4008, 4029, 4399, 4429, 4500];
 
 // --- Assertions and waits ---------------------------------------------------------------------------
 
@@ -184,6 +184,12 @@ function replace(object, values) {
   };
 }
 
+/** @param {object} object @param {string} name @param {() => unknown} get @returns {() => void} Removes the getter. */
+function replaceGetter(object, name, get) {
+  Object.defineProperty(object, name, { get, configurable: true });
+  return () => void Reflect.deleteProperty(object, name);
+}
+
 // --- Simulation -------------------------------------------------------------------------------------
 
 /** A socket whose server side is the scenario. */
@@ -245,8 +251,9 @@ class Simulation {
   sockets = [];
   /** @type {string[]} */
   urls = [];
-  /** @type {Set<() => void>} */
-  onlineListeners = new Set();
+  /** The client's listeners for events of the page, each with its type. @type {Map<(event: Event) => void, Set<string>>} */
+  listeners = new Map();
+  visibilityState = "visible";
   /** @type {any[]} */
   warnings = [];
 
@@ -267,12 +274,43 @@ class Simulation {
     this.nowMs = endMs;
   }
 
+  /** Dispatch an event of the page. @param {string} type */
+  dispatch(type) {
+    for (const [listener, types] of [...this.listeners]) if (types.has(type)) listener(new Event(type));
+  }
+
+  /** Send a position that announces a heartbeat. @param {string} id @param {number} [heartbeatSeconds] */
+  announce(id, heartbeatSeconds = 20) {
+    this.socket?.receive({ type: "serverPosition", payload: { connection: "c", heartbeatSeconds }, id });
+  }
+
   /** The time until the client's only timer, or null. */
   get waitMs() {
     const [timer] = this.timers.values();
     equal(this.timers.size <= 1, true, "more than one timer");
     return timer ? timer.atMs - this.nowMs : null;
   }
+}
+
+/**
+ * Functions that register listeners with a simulation; only these types are expected.
+ *
+ * @param {Simulation} simulation
+ * @param {string[]} expected
+ */
+function events({ listeners }, expected) {
+  return {
+    /** @param {string} type @param {(event: Event) => void} listener */
+    addEventListener(type, listener) {
+      check(expected.includes(type), `a listener for ${type}`);
+      listeners.set(listener, (listeners.get(listener) ?? new Set()).add(type));
+    },
+    /** @param {string} type @param {(event: Event) => void} listener */
+    removeEventListener(type, listener) {
+      check(listeners.get(listener)?.delete(type), `no listener for ${type}`);
+      if (!listeners.get(listener)?.size) listeners.delete(listener);
+    },
+  };
 }
 
 /**
@@ -285,17 +323,19 @@ class Simulation {
 function simulated(name, scenario) {
   const run = (/** @type {Context} */ context) => {
     const simulation = new Simulation();
+    // NOTE: a browser's document cannot be replaced as a whole, and Node has none.
+    const page = globalThis.document ?? {};
     const undo = [
+      globalThis.document ? () => {} : replace(globalThis, { document: page }),
+      replace(page, events(simulation, ["visibilitychange"])),
+      replaceGetter(page, "visibilityState", () => simulation.visibilityState),
       replace(globalThis, {
         setTimeout(/** @type {() => void} */ call, /** @type {number} */ ms) {
           simulation.timers.set(++simulation.lastTimer, { atMs: simulation.nowMs + ms, call });
           return simulation.lastTimer;
         },
         clearTimeout: (/** @type {number} */ timer) => simulation.timers.delete(timer),
-        addEventListener: (/** @type {string} */ type, /** @type {() => void} */ listener) =>
-          check(type === "online" && simulation.onlineListeners.add(listener), type),
-        removeEventListener: (/** @type {string} */ type, /** @type {() => void} */ listener) =>
-          check(type === "online" && simulation.onlineListeners.delete(listener), type),
+        ...events(simulation, ["online", "pageshow"]),
         WebSocket: class extends FakeSocket {
           /** @param {string} url */
           constructor(url) {
@@ -326,7 +366,7 @@ function simulated(name, scenario) {
 function expectReleased(simulation, client) {
   equal(client.state, "closed");
   equal(simulation.timers.size, 0, "timers left");
-  equal(simulation.onlineListeners.size, 0, "listeners left");
+  equal(simulation.listeners.size, 0, "listeners left");
   equal(client.queuedMessages, 0, "messages left");
   for (const socket of simulation.sockets) check(socket.readyState >= 2, "a socket is left open");
   const sockets = simulation.sockets.length;
@@ -343,7 +383,7 @@ export const scenarios = [
   {
     name: "the terminal codes are exactly those of the contract",
     run({ realtime }) {
-      const ranges = [[1002, 1003], [1007, 1010], [3400, 3407], [3409, 3424], [3426, 3428], [3430, 3499], [4400, 4499]];
+      const ranges = [[1002, 1003], [1007, 1010], [3400, 3407], [3409, 3424], [3426, 3428], [3430, 3499], [4400, 4428], [4430, 4499]];
       for (let code = 0; code <= 5_000; code++) {
         const isTerminal = ranges.some(([first = 0, last = 0]) => code >= first && code <= last);
         equal(realtime.isTerminalCode(code), isTerminal, `code ${code}`);
@@ -361,7 +401,7 @@ export const scenarios = [
       if (state === "closed") equal(simulation.timers.size, 0, `timers after ${code}`);
       client.close();
     }
-    equal([simulation.timers.size, simulation.onlineListeners.size], [0, 0], "timers and listeners left");
+    equal([simulation.timers.size, simulation.listeners.size], [0, 0], "timers and listeners left");
   }),
 
   simulated("a delay is a random fraction of a bound that doubles up to the maximum", (simulation, _, { realtime }) => {
@@ -520,15 +560,226 @@ export const scenarios = [
 
   simulated("the client retries at once when the network is online again", (simulation, connect) => {
     const client = connect(NEVER_AGAIN);
-    equal(simulation.onlineListeners.size, 1);
+    for (const [index, type] of ["online", "pageshow", "visibilitychange"].entries()) {
+      simulation.socket?.end(1006);
+      simulation.dispatch(type);
+      equal([client.state, simulation.sockets.length], ["connecting", index + 2], type);
+      simulation.socket?.open();
+      simulation.dispatch(type);
+      equal([client.state, simulation.sockets.length], ["open", index + 2], `${type} while open`);
+    }
+    equal(simulation.socket?.sent, [], "without a heartbeat it sends nothing on its own");
     simulation.socket?.end(1006);
-    for (const listener of simulation.onlineListeners) listener();
-    equal([client.state, simulation.sockets.length], ["connecting", 2]);
-    simulation.socket?.open();
-    for (const listener of simulation.onlineListeners) listener();
-    equal([client.state, simulation.sockets.length], ["open", 2]);
+    simulation.visibilityState = "hidden";
+    simulation.dispatch("visibilitychange");
+    equal(client.state, "waiting", "the page is hidden");
+    simulation.dispatch("online");
+    equal(client.state, "connecting", "online while hidden");
     client.close();
     expectReleased(simulation, client);
+  }),
+
+  // --- Dead connections ------------------------------------------------------------------------------
+
+  simulated("with a heartbeat of 20 s, a client reconnects after 45 s without a message", (simulation, connect) => {
+    const client = connect({ baseDelayMs: 100 });
+    simulation.socket?.open();
+    equal(simulation.waitMs, null, "without an announcement there is no timeout");
+    simulation.pass(3_600_000);
+    simulation.announce("e:0");
+    for (const silentMs of [20_000, 44_999, 1, 44_999]) {
+      simulation.pass(silentMs);
+      simulation.socket?.receive({ type: "serverPosition", payload: { heartbeatSeconds: 20 }, id: "e:0" });
+    }
+    simulation.pass(44_999);
+    equal([client.state, simulation.socket?.sent], ["open", []]);
+    simulation.pass(1);
+    equal(client.status, { state: "waiting", nextTryAtMs: Date.now() + 50, code: 1006, reason: "" });
+    equal(simulation.socket?.closings.length, 1, "closings");
+    simulation.pass(50);
+    equal([client.state, simulation.sockets.length], ["connecting", 2]);
+    simulation.socket?.open();
+    equal(simulation.waitMs, null, "the new connection has announced nothing");
+    client.close();
+    expectReleased(simulation, client);
+  }),
+
+  simulated("any message counts, also one that is not valid, and restarts no timer", (simulation, connect) => {
+    const client = connect();
+    simulation.socket?.open();
+    simulation.announce("e:0", 1);
+    equal(simulation.waitMs, 7_000, "twice the interval and 5 s");
+    const timer = simulation.lastTimer;
+    for (const message of [{ type: "a" }, {}, { type: "a", id: "e:1" }]) {
+      simulation.pass(2_000);
+      simulation.socket?.receive(message);
+    }
+    equal([simulation.lastTimer, simulation.waitMs], [timer, 1_000]);
+    simulation.pass(1_000);
+    equal([client.state, simulation.waitMs], ["open", 6_000]);
+    simulation.pass(6_000);
+    equal(client.state, "waiting");
+  }),
+
+  simulated("heartbeatTimeoutMs replaces the timeout, but not the announcement", (simulation, connect) => {
+    const client = connect({ heartbeatTimeoutMs: 300 });
+    simulation.socket?.open();
+    for (const heartbeatSeconds of [undefined, null, "20", 0, -1, true]) {
+      simulation.socket?.receive({ type: "serverPosition", payload: { connection: "c", heartbeatSeconds }, id: "e:0" });
+      equal(simulation.waitMs, null, `announced ${heartbeatSeconds}`);
+    }
+    simulation.announce("e:0");
+    equal(simulation.waitMs, 300);
+    simulation.pass(300);
+    equal(client.state, "waiting");
+  }),
+
+  simulated("a heartbeat of years does not overflow the timer", (simulation, connect) => {
+    const client = connect();
+    simulation.socket?.open();
+    simulation.announce("e:0", 1e9);
+    equal(simulation.waitMs, 2 ** 31 - 1);
+    simulation.pass(2 ** 31 - 1);
+    equal([client.state, simulation.waitMs], ["open", 2 ** 31 - 1]);
+  }),
+
+  simulated("on a wake-up a client asks for an answer, and reconnects without one within 3 s", (simulation, connect) => {
+    for (const type of ["online", "pageshow", "visibilitychange"]) {
+      const client = connect(NEVER_AGAIN);
+      simulation.socket?.open();
+      simulation.announce("e:0");
+      simulation.dispatch(type);
+      simulation.dispatch(type);
+      equal(simulation.socket?.sent, ['{"type":"clientPing","payload":{}}'], type);
+      simulation.pass(2_999);
+      equal([client.state, simulation.waitMs], ["open", 1]);
+      simulation.pass(1);
+      equal([client.state, client.status.code], ["waiting", 1006]);
+      const dead = simulation.socket;
+      client.retryNow();
+      simulation.socket?.open();
+      dead?.receive({ type: "serverPosition", payload: { connection: "late", heartbeatSeconds: 1 }, id: "e:9" });
+      dead?.end(4401);
+      equal([client.state, simulation.waitMs], ["open", null], "events of the dead connection");
+      client.close();
+      expectReleased(simulation, client);
+    }
+  }),
+
+  simulated("any message is an answer, after which the heartbeat is expected again", (simulation, connect) => {
+    const client = connect({ probeTimeoutMs: 500 });
+    const errors = collect(client, "serverError");
+    simulation.socket?.open();
+    simulation.announce("e:0");
+    for (const type of ["serverPong", "serverPosition", "a"]) {
+      simulation.pass(1_000);
+      simulation.dispatch("online");
+      equal(simulation.waitMs, 500);
+      simulation.pass(499);
+      simulation.socket?.receive({ type, payload: {} });
+      equal([client.state, simulation.waitMs], ["open", 45_000], type);
+    }
+    equal([simulation.socket?.sent.length, errors.length], [3, 0]);
+    simulation.visibilityState = "hidden";
+    simulation.dispatch("visibilitychange");
+    equal(simulation.socket?.sent.length, 3, "the page is hidden");
+    simulation.pass(45_000);
+    equal(client.state, "waiting");
+  }),
+
+  simulated("messages wait for the answer, so that a dead connection does not swallow them", (simulation, connect) => {
+    const client = connect({ maxQueuedMessages: 2 });
+    simulation.socket?.open();
+    simulation.announce("e:0");
+    simulation.dispatch("online");
+    equal([client.send("a"), client.send("b"), client.send("c"), client.queuedMessages], [true, true, false, 2]);
+    simulation.socket?.receive({ type: "serverPong", payload: {} });
+    client.send("d");
+    const types = () => simulation.socket?.sent.map((text) => JSON.parse(text).type);
+    equal(types(), ["clientPing", "a", "b", "d"]);
+
+    simulation.dispatch("online");
+    client.send("e");
+    simulation.pass(3_000);
+    client.retryNow();
+    simulation.socket?.open();
+    equal(types(), ["e"], "the next connection");
+
+    simulation.announce("e:0");
+    simulation.dispatch("online");
+    client.send("f");
+    client.reconnect();
+    equal(simulation.waitMs, 10_000, "the only timer is that of the attempt");
+    simulation.socket?.open();
+    equal(types(), ["f"], "after reconnect()");
+
+    simulation.announce("e:0");
+    simulation.dispatch("online");
+    client.send("g");
+    client.close();
+    equal(types(), ["f", "clientPing", "g"], "before the close");
+    expectReleased(simulation, client);
+  }),
+
+  simulated("after a sleep, messages that have arrived meanwhile are received first", (simulation, connect) => {
+    const client = connect(NEVER_AGAIN);
+    simulation.socket?.open();
+    simulation.announce("e:0");
+    const sleep = (/** @type {number} */ ms) => {
+      const [[id, timer] = [0, undefined]] = [...simulation.timers];
+      simulation.timers.delete(id);
+      simulation.nowMs += ms;
+      timer?.call();
+    };
+    sleep(60_000);
+    equal([client.state, simulation.socket?.sent.length, simulation.waitMs], ["open", 1, 3_000], "it asks first");
+    simulation.socket?.receive({ type: "serverPong", payload: {} });
+    equal([client.state, simulation.waitMs], ["open", 45_000]);
+    sleep(60_000);
+    sleep(60_000);
+    equal([client.state, simulation.socket?.sent.length, simulation.waitMs], ["open", 3, 3_000], "once more");
+    sleep(60_000);
+    equal(client.state, "waiting", "not forever: the timers of a hidden page are always late");
+  }),
+
+  simulated("a clock that is set back does not hide a silence, and one that is set forward ends nothing", (simulation, connect) => {
+    let offsetMs = 1_700_000_000_000;
+    const restore = replace(Date, { now: () => simulation.nowMs + offsetMs });
+    const client = connect(NEVER_AGAIN);
+    simulation.socket?.open();
+    simulation.announce("e:0");
+    offsetMs += 3_600_000;
+    simulation.pass(45_000);
+    equal([client.state, simulation.socket?.sent.length], ["open", 1], "forward: it asks");
+    simulation.socket?.receive({ type: "serverPong", payload: {} });
+    offsetMs -= 7_200_000;
+    simulation.pass(45_000);
+    equal(client.state, "waiting", "back");
+    restore();
+  }),
+
+  simulated("a repeated position after the last message is a gap; a lower one is none", (simulation, connect) => {
+    const client = connect(NEVER_AGAIN);
+    /** @type {unknown[]} */
+    const received = [];
+    client.on("serverPosition", (/** @type {any} */ payload) => received.push(payload.connection ?? "repeated"));
+    simulation.socket?.open();
+    const repeat = (/** @type {string} */ id) =>
+      simulation.socket?.receive({ type: "serverPosition", payload: { heartbeatSeconds: 20 }, id });
+    simulation.announce("e:4");
+    simulation.socket?.receive({ type: "entry", id: "e:6" });
+    for (const id of ["e:6", "e:5", "other:7"]) repeat(id);
+    equal([client.state, received], ["open", ["c", "repeated", "repeated", "repeated"]]);
+    repeat("e:7");
+    equal([client.state, client.status.code, received.length], ["waiting", 1006, 4]);
+    client.retryNow();
+    const query = new URL(simulation.urls.at(-1) ?? "").searchParams;
+    equal([query.getAll("since"), query.get("connection")], [["e:6", "other:7"], "c"]);
+    simulation.socket?.open();
+    simulation.socket?.receive({ type: "entry", id: "e:7" });
+    simulation.announce("e:7");
+    repeat("e:7");
+    equal(client.state, "open");
   }),
 
   simulated("HTTP URLs become WebSocket URLs, and an invalid one leaves nothing open", (simulation, _, { realtime }) => {
@@ -551,7 +802,7 @@ export const scenarios = [
     const restore = replace(globalThis, { WebSocket: undefined });
     throws(() => realtime.connect("ws://a.test/"), "TypeError");
     restore();
-    equal([simulation.timers.size, simulation.onlineListeners.size], [0, 0], "timers and listeners left");
+    equal([simulation.timers.size, simulation.listeners.size], [0, 0], "timers and listeners left");
   }),
 
   // --- Recovery ------------------------------------------------------------------------------------
@@ -875,6 +1126,21 @@ export const scenarios = [
           const pairs = [...new URLSearchParams(query)].map((pair) => pair.join("="));
           equal(pairs, ["steps=echo,refuse,echo", "since=a:2", "since=b:7", "connection=first"]);
         }
+      }),
+  },
+
+  {
+    name: "a connection that goes silent is replaced, and nothing is lost",
+    run: (context) =>
+      withClient(context, "echo", { ...QUICK, heartbeatTimeoutMs: 300 }, async (client, name) => {
+        const sendRaw = (/** @type {object} */ message) => client.send("raw", { text: JSON.stringify(message) });
+        sendRaw({ type: "serverPosition", payload: { connection: "first", heartbeatSeconds: 0.1 }, id: "a:1" });
+        sendRaw({ type: "entry", payload: {}, id: "a:2" });
+        await next(client, "entry");
+        equal((await reachState(client, "waiting")).code, 1006);
+        await reachState(client, "open");
+        const { queries } = await report(context, name, 1);
+        equal([queries.length, queries[1]], [2, "steps=echo&since=a%3A2&connection=first"]);
       }),
   },
 

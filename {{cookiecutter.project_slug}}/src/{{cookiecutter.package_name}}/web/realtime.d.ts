@@ -34,6 +34,16 @@ export interface RealtimeOptions {
   stableAfterMs?: number | undefined;
   /** The timeout of an attempt. Default 10,000. */
   connectTimeoutMs?: number | undefined;
+  /**
+   * Where the server has announced a heartbeat: the longest time without a message, after which the client
+   * reconnects. Default: twice the announced interval and 5,000, so 45,000 for 20 s.
+   */
+  heartbeatTimeoutMs?: number | undefined;
+  /**
+   * Where the server has announced a heartbeat: the time for an answer to `clientPing`, which is sent when
+   * the network is online again and when the page is shown again. Default 3,000.
+   */
+  probeTimeoutMs?: number | undefined;
   /** The size of the queue while not open; `send` refuses more. Default 100. */
   maxQueuedMessages?: number | undefined;
   /** While open, `send` refuses while the socket buffers more bytes. Default 1 MiB. */
@@ -76,7 +86,7 @@ export class RealtimeClient<Incoming extends object = ServerMessages, Outgoing e
   get state(): ConnectionState;
   get status(): ConnectionStatus;
 
-  /** The number of messages queued for the next connection. */
+  /** The number of messages queued for the next connection, or until the connection has been checked. */
   get queuedMessages(): number;
 
   /**
@@ -108,7 +118,8 @@ export class RealtimeClient<Incoming extends object = ServerMessages, Outgoing e
 
   /**
    * Send a message, or queue it for the next connection. Queued messages are sent first, in order,
-   * before the `onStatus` listeners receive `open`.
+   * before the `onStatus` listeners receive `open`. While the client waits for the answer to `clientPing`,
+   * messages are queued as well, because the connection may be dead.
    *
    * NOTE: the protocol has no acknowledgements. `true` means accepted, not delivered: a message written
    * to a connection that is just being lost does not arrive.

@@ -2,7 +2,13 @@
  * A WebSocket client that reconnects: JSON messages `{"type": ..., "payload": ...}`, a status for the
  * user interface, and recovery of missed messages as far as the server's history goes. It has no
  * dependencies and runs in browsers and in Node: 22 or newer, older releases with
- * `--experimental-websocket`. It sends no heartbeats: the server pings.
+ * `--experimental-websocket`.
+ *
+ * A dead connection is detected where the server announces a heartbeat (`heartbeatSeconds` in
+ * `serverPosition`): if nothing arrives for 5 s more than twice that time, the client reconnects. When the
+ * network is online again, or the page is shown again, it sends `clientPing` at once and reconnects if
+ * nothing arrives within 3 s. It also reconnects if a repeated position shows that messages are missing.
+ * Without an announcement it does none of this.
  *
  *     import { connect } from "./realtime.js";
  *
@@ -35,6 +41,8 @@
  * @property {number} [maxDelayMs] The upper bound of all delays. Default 30,000.
  * @property {number} [stableAfterMs] A connection that lasts this long resets the delay. Default 5,000.
  * @property {number} [connectTimeoutMs] The timeout of an attempt. Default 10,000.
+ * @property {number} [heartbeatTimeoutMs] With a heartbeat: the longest time without a message. Default: twice the announced interval and 5,000.
+ * @property {number} [probeTimeoutMs] With a heartbeat: the time for an answer after a wake-up. Default 3,000.
  * @property {number} [maxQueuedMessages] The size of the queue while not open; `send` refuses more. Default 100.
  * @property {number} [maxBufferedBytes] While open, `send` refuses while the socket buffers more bytes. Default 1 MiB.
  * @property {new (url: string) => WebSocket} [WebSocketClass] Default: the global `WebSocket`.
@@ -43,14 +51,22 @@
 // https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1: a retry would fail in the same way.
 const TERMINAL_CODES = new Set([1002, 1003, 1007, 1008, 1009, 1010]);
 
-// 3000 + the HTTP status, as Falcon maps it: timeout, too early and too many requests are temporary.
-const RETRYABLE_CODES = new Set([3408, 3425, 3429]);
+// 3000 + the HTTP status, as Falcon maps it: timeout, too early and too many requests are temporary. So are
+// too many connections of one user.
+const RETRYABLE_CODES = new Set([3408, 3425, 3429, 4429]);
 
 // A position in a room's history: `epoch:offset`.
 const POSITION = /^([^:]+):(\d{1,15})$/;
 
 // One per room of a connection, and spare ones for epochs that have ended.
 const MAX_POSITIONS = 16;
+
+const HEARTBEAT_MARGIN_MS = 5_000;
+// A timer that is later than this was throttled or suspended: messages may be waiting behind it.
+const LATE_MS = 2_000;
+// https://html.spec.whatwg.org/multipage/timers-and-user-prompts.html: a longer timeout fires at once.
+const MAX_TIMER_MS = 2 ** 31 - 1;
+const PROBE = JSON.stringify({ type: "clientPing", payload: {} });
 
 const ABNORMAL_CLOSURE = 1006;
 const SOCKET_OPEN = 1;
@@ -115,18 +131,29 @@ export class RealtimeClient {
   #failures = 0;
   /** @type {number | null} */
   #openedAtMs = null;
+  /** The longest time without a message; 0 while the server has announced no heartbeat. */
+  #silenceMs = 0;
+  #receivedAt = instant();
+  /** Whether `clientPing` has been sent and nothing has arrived since. Messages are queued meanwhile. */
+  #isProbing = false;
 
   /** @param {string | URL} url @param {RealtimeOptions} [options] */
   constructor(url, options = {}) {
     this.#url = new URL(url, globalThis.location?.href);
     this.#url.protocol = this.#url.protocol.replace("http", "ws");
     const { baseDelayMs = 500, maxDelayMs = 30_000, stableAfterMs = 5_000, connectTimeoutMs = 10_000 } = options;
+    const { heartbeatTimeoutMs, probeTimeoutMs = 3_000 } = options;
     const { maxQueuedMessages = 100, maxBufferedBytes = 1_048_576 } = options;
-    this.#options = { baseDelayMs, maxDelayMs, stableAfterMs, connectTimeoutMs, maxQueuedMessages, maxBufferedBytes };
+    this.#options = {
+      ...{ baseDelayMs, maxDelayMs, stableAfterMs, connectTimeoutMs },
+      ...{ heartbeatTimeoutMs, probeTimeoutMs, maxQueuedMessages, maxBufferedBytes },
+    };
     this.#WebSocketClass = options.WebSocketClass ?? globalThis.WebSocket;
     if (!this.#WebSocketClass) throw new TypeError("No global WebSocket: pass one as WebSocketClass.");
     this.#open();
-    globalThis.addEventListener?.("online", this.retryNow);
+    globalThis.addEventListener?.("online", this.#wake);
+    globalThis.addEventListener?.("pageshow", this.#wake);
+    globalThis.document?.addEventListener("visibilitychange", this.#wake);
   }
 
   get state() {
@@ -137,7 +164,7 @@ export class RealtimeClient {
     return this.#status;
   }
 
-  /** The number of messages queued for the next connection. */
+  /** The number of messages queued for the next connection, or until the connection has been checked. */
   get queuedMessages() {
     return this.#queue.length;
   }
@@ -190,7 +217,8 @@ export class RealtimeClient {
 
   /**
    * Send a message, or queue it for the next connection. Queued messages are sent first, in order,
-   * before the `onStatus` listeners receive `open`.
+   * before the `onStatus` listeners receive `open`. While the client waits for the answer to `clientPing`,
+   * messages are queued as well, because the connection may be dead.
    *
    * NOTE: the protocol has no acknowledgements. `true` means accepted, not delivered: a message written
    * to a connection that is just being lost does not arrive.
@@ -203,7 +231,7 @@ export class RealtimeClient {
   send(type, payload) {
     const text = JSON.stringify({ type, payload: payload ?? {} });
     // A closing socket would drop the message silently.
-    if (this.state === "open" && this.#socket?.readyState === SOCKET_OPEN) {
+    if (this.state === "open" && this.#socket?.readyState === SOCKET_OPEN && !this.#isProbing) {
       if (this.#socket.bufferedAmount > this.#options.maxBufferedBytes) return false;
       this.#socket.send(text);
       return true;
@@ -239,6 +267,7 @@ export class RealtimeClient {
   close(code = 1000, reason = "") {
     if (this.state === "closed") return;
     const socket = this.#socket;
+    if (this.#isProbing && socket) this.#sendQueue(socket);
     this.#socket = null; // Node dispatches events within `close`: they are not a loss.
     try {
       socket?.close(code, reason);
@@ -250,6 +279,9 @@ export class RealtimeClient {
   }
 
   #open() {
+    clearTimeout(this.#timer);
+    this.#silenceMs = 0;
+    this.#isProbing = false;
     const url = new URL(this.#url);
     for (const [epoch, offset] of this.#positions) url.searchParams.append("since", `${epoch}:${offset}`);
     if (this.#connectionId) url.searchParams.set("connection", this.#connectionId);
@@ -270,13 +302,24 @@ export class RealtimeClient {
     if (socket !== this.#socket) return;
     clearTimeout(this.#timer);
     this.#openedAtMs = performance.now();
-    for (const text of this.#queue.splice(0)) socket.send(text);
+    this.#sendQueue(socket);
     this.#setStatus({ state: "open", nextTryAtMs: null, code: null, reason: "" });
+  }
+
+  /** @param {WebSocket} socket */
+  #sendQueue(socket) {
+    for (const text of this.#queue.splice(0)) socket.send(text);
   }
 
   /** @param {WebSocket} socket @param {any} data */
   #receive(socket, data) {
     if (socket !== this.#socket) return;
+    this.#receivedAt = instant();
+    if (this.#isProbing) {
+      this.#isProbing = false;
+      this.#sendQueue(socket);
+      this.#watch(socket);
+    }
     let message = null;
     try {
       message = JSON.parse(data);
@@ -288,7 +331,8 @@ export class RealtimeClient {
       return;
     }
     const payload = message.payload ?? {};
-    if (!this.#advance(message.id, message.type, payload)) return;
+    if (message.type === "serverPosition") this.#expectHeartbeats(socket, payload.heartbeatSeconds);
+    if (!this.#advance(socket, message.id, message.type, payload)) return;
     callEach(this.#listeners.get(message.type), payload);
     if (message.type === "serverPosition" && typeof payload.recovered === "boolean") {
       callEach(this.#recoveryListeners, { recovered: payload.recovered });
@@ -296,19 +340,30 @@ export class RealtimeClient {
   }
 
   /**
-   * Advance the position to that of a message.
+   * Advance the position to that of a message. A repeated position after that of the last message is a gap:
+   * the client reconnects, to get the missed messages.
    *
+   * @param {WebSocket} socket
    * @param {any} id
    * @param {string} type
    * @param {any} payload
-   * @returns {boolean} `false` for a message that was received before.
+   * @returns {boolean} `false` for a message that was received before, and for a gap.
    */
-  #advance(id, type, payload) {
+  #advance(socket, id, type, payload) {
     const [, epoch, digits] = (typeof id === "string" && POSITION.exec(id)) || [];
     if (epoch === undefined) return true;
     const offset = Number(digits);
-    if (type === "serverPosition") this.#connectionId = String(payload.connection ?? "");
-    else if (offset <= (this.#positions.get(epoch) ?? -1)) return false;
+    const known = this.#positions.get(epoch);
+    if (type !== "serverPosition") {
+      if (known !== undefined && offset <= known) return false;
+    } else if (payload.connection !== undefined) {
+      this.#connectionId = String(payload.connection);
+    } else if (known !== undefined) {
+      // NOTE: it may be lower, where the last messages were not for all members of the room.
+      if (offset <= known) return true;
+      this.#lose(socket, ABNORMAL_CLOSURE, "");
+      return false;
+    }
     this.#positions.delete(epoch);
     this.#positions.set(epoch, offset);
     for (const oldest of this.#positions.keys()) {
@@ -316,6 +371,59 @@ export class RealtimeClient {
       this.#positions.delete(oldest);
     }
     return true;
+  }
+
+  /** Handle a sign that the connection may have died unnoticed, or that timers may have been late. */
+  #wake = (/** @type {Event} */ event) => {
+    if (event.type === "visibilitychange" && globalThis.document.visibilityState === "hidden") return;
+    if (this.state === "waiting") this.retryNow();
+    else if (this.#socket && this.#silenceMs && !this.#isProbing) this.#probe(this.#socket, true);
+  };
+
+  /** @param {WebSocket} socket @param {any} heartbeatSeconds */
+  #expectHeartbeats(socket, heartbeatSeconds) {
+    if (!(typeof heartbeatSeconds === "number" && heartbeatSeconds > 0)) return;
+    const isFirst = this.#silenceMs === 0;
+    const { heartbeatTimeoutMs = 2_000 * heartbeatSeconds + HEARTBEAT_MARGIN_MS } = this.#options;
+    this.#silenceMs = heartbeatTimeoutMs;
+    if (isFirst) this.#watch(socket);
+  }
+
+  /**
+   * Check at the end of the longest silence whether a message has arrived.
+   *
+   * PERF: a message does not restart the timer; a check that comes too early does.
+   *
+   * @param {WebSocket} socket
+   */
+  #watch(socket) {
+    clearTimeout(this.#timer);
+    const leftMs = this.#silenceMs - sinceMs(this.#receivedAt);
+    const check = () => {
+      const excessMs = sinceMs(this.#receivedAt) - this.#silenceMs;
+      if (excessMs < 0) this.#watch(socket);
+      else if (excessMs < LATE_MS) this.#lose(socket, ABNORMAL_CLOSURE, "");
+      else this.#probe(socket, true);
+    };
+    this.#timer = setTimeout(check, Math.min(leftMs, MAX_TIMER_MS));
+  }
+
+  /**
+   * Ask the server for an answer, and reconnect if nothing arrives in time.
+   *
+   * @param {WebSocket} socket
+   * @param {boolean} isFirst Whether to ask again if the timer is late.
+   */
+  #probe(socket, isFirst) {
+    this.#isProbing = true;
+    const sentAt = instant();
+    const { probeTimeoutMs } = this.#options;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      if (isFirst && sinceMs(sentAt) >= probeTimeoutMs + LATE_MS) this.#probe(socket, false);
+      else this.#lose(socket, ABNORMAL_CLOSURE, "");
+    }, probeTimeoutMs);
+    socket.send(PROBE);
   }
 
   /** @param {WebSocket} socket @param {number} code @param {string} reason */
@@ -328,6 +436,7 @@ export class RealtimeClient {
     } else {
       clearTimeout(this.#timer);
       this.#socket = this.#openedAtMs = null;
+      this.#isProbing = false;
       const delayMs = retryDelayMs(this.#failures, baseDelayMs, maxDelayMs);
       this.#failures += 1;
       this.#timer = setTimeout(this.retryNow, delayMs);
@@ -340,9 +449,12 @@ export class RealtimeClient {
   #end(code, reason) {
     clearTimeout(this.#timer);
     this.#socket = this.#openedAtMs = null;
+    this.#isProbing = false;
     this.#queue.length = 0;
     for (const listeners of this.#listeners.values()) listeners.clear();
-    globalThis.removeEventListener?.("online", this.retryNow);
+    globalThis.removeEventListener?.("online", this.#wake);
+    globalThis.removeEventListener?.("pageshow", this.#wake);
+    globalThis.document?.removeEventListener("visibilitychange", this.#wake);
     this.#setStatus({ state: "closed", nextTryAtMs: null, code, reason });
   }
 
@@ -351,6 +463,19 @@ export class RealtimeClient {
     this.#status = status;
     callEach(this.#statusListeners, status);
   }
+}
+
+/**
+ * The present time, on two clocks: in some browsers `performance.now()` stands still while the computer
+ * sleeps, and `Date.now()` changes when the clock is set.
+ */
+function instant() {
+  return { steadyMs: performance.now(), clockMs: Date.now() };
+}
+
+/** @param {ReturnType<typeof instant>} past */
+function sinceMs({ steadyMs, clockMs }) {
+  return Math.max(performance.now() - steadyMs, Date.now() - clockMs);
 }
 
 /** @template T @param {Set<(value: T) => void> | undefined} listeners @param {T} value */

@@ -63,7 +63,7 @@ export class Connection {
     const client = connect(`${path}/${encodeURIComponent(room)}`);
     this.#client = client;
     client.onStatus((status) => client === this.#client && this.#showStatus(status));
-    client.on("serverPosition", () => (this.#hasHistory = true));
+    client.on("serverPosition", ({ connection }) => (this.#hasHistory ||= connection !== undefined));
     client.onRecovery(({ recovered }) => this.#receiveRecovery(client, recovered));
     this.#showStatus(client.status);
     return client;
@@ -128,6 +128,7 @@ function statusText(state, code) {
   if (state === "closed") return "Disconnected";
   if (code === 1012) return "The server is restarting.";
   if (code === 4008) return "Connection too slow.";
+  if (code === 4429) return "Too many connections.";
   if (code === 4029) return "Too many messages at once.";
   if (code === 4429) return "You are connected too often: close other tabs or devices.";
   return "Connection lost.";

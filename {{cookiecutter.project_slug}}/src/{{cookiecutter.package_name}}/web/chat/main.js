@@ -164,9 +164,7 @@ function endText(code, reason) {
 // --- Events of the page --------------------------------------------------------------------------
 
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) return;
-  conversation.markRead();
-  connection.client?.retryNow(); // Timers of a hidden page may be late.
+  if (!document.hidden) conversation.markRead();
 });
 addEventListener("hashchange", () => {
   if (session.isChatShown) enterSelectedRoom();
