@@ -20,6 +20,8 @@ class History:
     Attributes:
         messages: The maximum number of messages.
         seconds: The maximum age of a message.
+        room_bytes: The maximum size of a room's messages, encoded; above it the oldest are dropped. A larger
+            message is delivered and not kept.
 
     Raises:
         RegistrationError: A value is not a finite number above zero.
@@ -27,9 +29,10 @@ class History:
 
     messages: int = 100
     seconds: float = 300.0
+    room_bytes: int = 1024 * 1024
 
     def __post_init__(self) -> None:
-        for name in ("messages", "seconds"):
+        for name in ("messages", "seconds", "room_bytes"):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not 0 < value < math.inf:
                 raise RegistrationError(f"{name} is {value!r}: it must be a number above zero")

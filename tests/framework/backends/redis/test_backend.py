@@ -9,6 +9,7 @@ import pytest
 from falcon_pachinko import BackendUnavailable
 from falcon_pachinko.backends.base import CURRENT_LEASE, Lease, Presence
 from falcon_pachinko.backends.redis.client import Operation
+from falcon_pachinko.backends.redis.eviction import evict
 from falcon_pachinko.backends.redis.script import MIN_STREAM_MS
 from falcon_pachinko.errors import LeaseLost
 from falcon_pachinko.history import History
@@ -191,7 +192,7 @@ async def test_a_node_whose_eviction_notice_is_lost_returns_with_its_users(
 
     monkeypatch.setattr(backend.client, "execute", lose_the_reply)
     # NOTE: another node does this after the expiry of this one.
-    await b.redis.presence.evict(backend.presence.incarnation)
+    await evict(b.redis.pipeline, backend.presence.incarnation)
     await asyncio.wait_for(was_lost.wait(), WAIT_SECONDS)
     await wait_until(lambda: backend.outage != "")
     await wait_available(a)

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from falcon_pachinko.backends.redis.script import NODES, hash_tag, raw, room_of
+from falcon_pachinko.backends.redis.script import (
+    ENTRY_OVERHEAD_BYTES,
+    NODES,
+    STREAM_OVERHEAD_BYTES,
+    hash_tag,
+    raw,
+    room_of,
+)
 from falcon_pachinko.backends.redis.url import make_client
 
 from ...support.redis_servers import RedisServer
@@ -62,7 +69,7 @@ async def test_the_stored_names_are_those_of_earlier_versions(redis_server: Redi
         redis_server,
         ("heartbeat", NODES, "node", 30_000, 10_000, True),
         ("add_rooms", NODES, "node", ["room"]),
-        ("sync_room", "{room}", "epoch", 10, 60_000, None, None, False),
+        ("sync_room", "{room}", "epoch", 10, 60_000, None, None, False, 1_000),
         ("enter", "{room}", "ualice", "c1", "node", raw(b"\nin"), raw(b"\nout")),
         ("publish", "{room}", raw(b"\nhello"), False, "worker", 7),
         ("acquire", NODES, "worker", "node", 30_000),
@@ -70,6 +77,9 @@ async def test_the_stored_names_are_those_of_earlier_versions(redis_server: Redi
     assert redis_server.keys() == [
         "script:{%nodes}:b",
         "script:{%nodes}:f",
+        "script:{%nodes}:h",
+        "script:{%nodes}:hb",
+        "script:{%nodes}:hx",
         "script:{%nodes}:l:worker",
         "script:{%nodes}:n",
         "script:{%nodes}:r:node",
@@ -79,12 +89,27 @@ async def test_the_stored_names_are_those_of_earlier_versions(redis_server: Redi
     ]
     with redis_server.connect() as client:
         meta = client.hgetall("script:{room}:m")
-        assert meta == {"e": "epoch", "o": "2", "n": "10", "a": "60000", "f:worker": "7"}
+        size = ENTRY_OVERHEAD_BYTES + len("\nin")
+        total = size + ENTRY_OVERHEAD_BYTES + len("\nhello")
+        assert meta == {
+            "e": "epoch",
+            "o": "2",
+            "n": "10",
+            "a": "60000",
+            "f:worker": "7",
+            "r": "1000",
+            "b": str(total),
+            "c": "0",
+        }
         stream = client.xrange("script:{room}:s")
-        assert [(name, fields["d"]) for name, fields in stream] == [
-            ("1-1", "\nin"),
-            ("2-1", "\nhello"),
+        assert [(name, fields["d"], fields["b"]) for name, fields in stream] == [
+            ("1-1", "\nin", str(size)),
+            ("2-1", "\nhello", str(total)),
         ]
+        # NOTE: earlier versions read the fields by their places.
+        assert [list(fields)[:2] for _, fields in stream] == [["t", "d"]] * 2
+        assert client.zscore("script:{%nodes}:h", "{room}") == size + STREAM_OVERHEAD_BYTES
+        assert client.get("script:{%nodes}:hb") == str(size + STREAM_OVERHEAD_BYTES)
     with redis_server.connect() as client:
         client.connection_pool.connection_kwargs["decode_responses"] = False
         entry = msgspec.msgpack.decode(client.hget("script:{room}:p", "ualice"))

@@ -74,6 +74,19 @@ def test_a_gap_that_cannot_be_filled_is_reported() -> None:
     assert recording.delivered == ["lost", 7, 8, 9]
 
 
+def test_received_publications_that_are_not_stored_are_delivered_after_a_gap() -> None:
+    recording = RecordingStream()
+    recording.fill_gap(Position("e", 0), [])
+    recording.stream.receive(publication(3))
+    recording.stream.receive(publication(4))
+    assert recording.fill_gap(Position("e", 4), [])
+    assert recording.delivered == ["lost", 3, 4]
+    recording.stream.receive(publication(6))
+    recording.stream.receive(publication(8))
+    assert recording.fill_gap(Position("e", 8), publications(7, 7))
+    assert recording.delivered == ["lost", 3, 4, "lost", 6, 7, 8]
+
+
 def test_a_buffer_loaded_during_a_gap_has_no_gap() -> None:
     recording = RecordingStream()
     stream = recording.stream

@@ -7,7 +7,11 @@ from .base import Backend, Timing
 
 
 def backend_from_url(
-    url: str, *, prefix: str = "pachinko", timing: Timing | None = None
+    url: str,
+    *,
+    prefix: str = "pachinko",
+    timing: Timing | None = None,
+    history_bytes: int | None = None,
 ) -> Backend:
     """Create the backend for a URL.
 
@@ -16,19 +20,22 @@ def backend_from_url(
             ``redis+cluster://`` (see ``backends.redis.url``) for Redis 7.0 or newer, or Valkey.
         prefix: Prefix of all keys and channels; services that share a Redis each need their own.
         timing: Timeouts and intervals.
+        history_bytes: The maximum size of all histories, in this process or in Redis; ``None`` for the
+            backend's default, 64 MiB in this process or 128 MiB in Redis.
 
     Raises:
-        ConfigurationError: The URL cannot be used, or the extra ``redis`` is not installed.
+        ConfigurationError: The URL or the size cannot be used, or the extra ``redis`` is not installed.
     """
+    options = {} if history_bytes is None else {"history_bytes": history_bytes}
     if not url:
         from .memory import MemoryBackend
 
-        return MemoryBackend(timing)
+        return MemoryBackend(timing, **options)
     try:
         from .redis.backend import RedisBackend
     except ModuleNotFoundError as error:
         raise missing_extra(error) from None
-    return RedisBackend(url, prefix=prefix, timing=timing)
+    return RedisBackend(url, prefix=prefix, timing=timing, **options)
 
 
 def check_backend_url(url: str) -> None:

@@ -1,35 +1,110 @@
-"""The most recent publications of a room, for reconnecting clients."""
+"""The most recent publications of rooms, for reconnecting clients, within bounds of bytes."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from itertools import islice
 
+from ..errors import ConfigurationError
 from ..history import History, Position
 from ..publication import Publication
+
+# The default bound of all histories in a process. It fits one process with 1 GiB of memory.
+DEFAULT_MEMORY_BYTES = 64 * 1024 * 1024
+
+# What a message takes besides its encoded size (measured: 122 bytes on CPython 3.11 with 64 bits), and what
+# a room with a history takes besides its messages (measured: 1.5 KiB).
+MESSAGE_OVERHEAD_BYTES = 128
+ROOM_OVERHEAD_BYTES = 1_536
+
+# The classes of similar size: within 25 %.
+CLASSES_PER_DOUBLING = 4
+
+
+def check_bytes(history_bytes: int) -> int:
+    """Return the bound of all histories if it can be used.
+
+    Raises:
+        ConfigurationError: It is not above zero.
+    """
+    if not isinstance(history_bytes, (int, float)) or not history_bytes > 0:
+        raise ConfigurationError(
+            f"history_bytes is {history_bytes!r}: it must be a number above zero"
+        )
+    return history_bytes
 
 
 class HistoryBuffer:
     """Consecutive publications of a room, the newest last, within the bounds of its history.
 
+    A message is stored encoded, once: its position follows from its place, and its frame is built again for
+    a client that needs it.
+
+    Attributes:
+        size_bytes: The size of the messages, encoded.
+        last: The position of the last message added; ``None`` before the first one.
+
     Args:
         history: The bounds.
+        budget: The bound of all histories together.
+        room: The name of the room, for the budget's owner.
     """
 
-    __slots__ = ("history", "publications")
+    __slots__ = (
+        "budget",
+        "class_end",
+        "class_start",
+        "history",
+        "last",
+        "messages",
+        "room",
+        "size_bytes",
+        "size_class",
+    )
 
-    def __init__(self, history: History) -> None:
+    def __init__(
+        self, history: History, budget: HistoryBudget | None = None, room: str = ""
+    ) -> None:
         self.history = history
-        self.publications: deque[tuple[float, Publication]] = deque(maxlen=history.messages)
+        self.budget = budget or HistoryBudget()
+        self.room = room
+        self.messages: deque[tuple[float, bytes]] = deque()
+        self.size_bytes = 0
+        self.last: Position | None = None
+        self.size_class = -1
+        self.class_start = self.class_end = 0
 
     def add(self, publication: Publication, published_at: float) -> None:
-        """Append the next publication.
+        """Append the next publication; drop the oldest ones above the bounds.
+
+        A message that is larger than ``history.room_bytes`` is not stored, nor is anything before it: a
+        client that has missed it cannot recover.
 
         Args:
             publication: A publication with a position.
             published_at: The time of publication in seconds on a monotonic clock.
         """
-        self.publications.append((published_at, publication))
+        position, last, messages = publication.position, self.last, self.messages
+        assert position is not None
+        if messages and last is not None:
+            follows = position.offset == last.offset + 1 and position.epoch == last.epoch
+            if not follows:
+                self.clear()
+        self.last = position
+        # NOTE: a copy, because msgspec leaves up to half of the memory of what it encodes unused.
+        encoded = publication.encode()
+        history, size = self.history, len(encoded)
+        messages.append((published_at, encoded))
+        self.size_bytes += size
+        self.budget.size_bytes += size + MESSAGE_OVERHEAD_BYTES
+        while len(messages) > history.messages or self.size_bytes > history.room_bytes:
+            self._drop_first()
+        memory_bytes = self.size_bytes + len(messages) * MESSAGE_OVERHEAD_BYTES
+        if not self.class_start <= memory_bytes < self.class_end:
+            self.budget.reclassify(self)
+        if self.budget.size_bytes > self.budget.max_bytes:
+            self.budget.enforce()
 
     def between(self, since: Position, until: Position, now: float) -> list[Publication] | None:
         """Return the publications after one position up to another; ``None`` if any is missing or too old.
@@ -39,20 +114,106 @@ class HistoryBuffer:
             until: The current position of the room.
             now: The current time.
         """
-        count = until.offset - since.offset
-        if not 0 <= count <= len(self.publications):
+        messages, count = self.messages, until.offset - since.offset
+        if not 0 <= count <= len(messages):
             return None
-        found = list(islice(self.publications, len(self.publications) - count, None))
-        if not found:
+        if not count:
             return []
-        ends = (Position(since.epoch, since.offset + 1), until)
-        if (found[0][1].position, found[-1][1].position) != ends:
+        if self.last != until or since.epoch != until.epoch:
             return None
-        if found[0][0] < now - self.history.seconds:
+        missed = list(islice(messages, len(messages) - count, None))
+        if missed[0][0] < now - self.history.seconds:
             return None
-        return [publication for _, publication in found]
+        found = []
+        for offset, (_, encoded) in enumerate(missed, since.offset + 1):
+            publication = Publication.decode(encoded)
+            publication.number(Position(until.epoch, offset), shown=True)
+            found.append(publication)
+        return found
 
     def expire(self, now: float) -> None:
         """Drop publications that are older than the history."""
-        while self.publications and self.publications[0][0] < now - self.history.seconds:
-            self.publications.popleft()
+        messages, oldest = self.messages, now - self.history.seconds
+        if messages and messages[0][0] < oldest:
+            while messages and messages[0][0] < oldest:
+                self._drop_first()
+            self.budget.reclassify(self)
+
+    def clear(self) -> None:
+        """Drop all publications."""
+        while self.messages:
+            self._drop_first()
+        self.budget.reclassify(self)
+
+    def drop_oldest(self, size_bytes: int) -> None:
+        """Drop the oldest publications until so much memory is free, at least one."""
+        while self.messages and size_bytes > 0:
+            size_bytes -= self._drop_first()
+        self.budget.reclassify(self)
+
+    def _drop_first(self) -> int:
+        """Drop the oldest publication and return the memory that it took."""
+        size = len(self.messages.popleft()[1])
+        self.size_bytes -= size
+        self.budget.size_bytes -= size + MESSAGE_OVERHEAD_BYTES
+        return size + MESSAGE_OVERHEAD_BYTES
+
+
+class HistoryBudget:
+    """The bound of all histories of a process.
+
+    Above it, the oldest messages of the largest history are dropped. The largest one is found in constant
+    time: histories are kept in classes of similar size (within 25 %), and change their class rarely.
+
+    Attributes:
+        size_bytes: The memory of all histories.
+        max_bytes: Its bound.
+
+    Args:
+        max_bytes: The bound.
+        on_emptied: Called with the name of a room whose history has become empty by :meth:`enforce`.
+    """
+
+    __slots__ = ("classes", "max_bytes", "on_emptied", "size_bytes")
+
+    def __init__(
+        self,
+        max_bytes: int = DEFAULT_MEMORY_BYTES,
+        on_emptied: Callable[[str], None] = lambda room: None,
+    ) -> None:
+        self.max_bytes = max_bytes
+        self.on_emptied = on_emptied
+        self.size_bytes = 0
+        self.classes: dict[int, dict[HistoryBuffer, None]] = {}
+
+    def reclassify(self, buffer: HistoryBuffer) -> None:
+        """Move a history into the class of its size; charge or release what an empty one does not take."""
+        known, size_class = buffer.size_class, -1
+        buffer.class_start = buffer.class_end = 0
+        if buffer.messages:
+            memory_bytes = buffer.size_bytes + len(buffer.messages) * MESSAGE_OVERHEAD_BYTES
+            shift = max(memory_bytes.bit_length() - 3, 0)
+            leading = memory_bytes >> shift  # the first three bits: 4 to 7
+            size_class = shift * CLASSES_PER_DOUBLING + leading
+            buffer.class_start, buffer.class_end = leading << shift, (leading + 1) << shift
+        if known == size_class:
+            return
+        if known >= 0:
+            self.classes[known].pop(buffer)
+            if not self.classes[known]:
+                del self.classes[known]
+        else:
+            self.size_bytes += ROOM_OVERHEAD_BYTES
+        if size_class >= 0:
+            self.classes.setdefault(size_class, {})[buffer] = None
+        else:
+            self.size_bytes -= ROOM_OVERHEAD_BYTES
+        buffer.size_class = size_class
+
+    def enforce(self) -> None:
+        """Drop the oldest messages of the largest histories until the bound holds."""
+        while self.size_bytes > self.max_bytes and self.classes:
+            largest = next(iter(self.classes[max(self.classes)]))
+            largest.drop_oldest(self.size_bytes - self.max_bytes)
+            if not largest.messages:
+                self.on_emptied(largest.room)

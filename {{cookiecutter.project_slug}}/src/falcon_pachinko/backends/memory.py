@@ -11,7 +11,8 @@ from typing import cast
 from ..history import History, Position, last_known
 from ..publication import Publication
 from .base import Backend, ImmediateResult, Lease, Node, Presence, Timing, users_of
-from .buffer import HistoryBuffer
+from .buffer import DEFAULT_MEMORY_BYTES, HistoryBudget, HistoryBuffer, check_bytes
+from .sweep import Sweep
 
 
 class Done(tuple[()]):
@@ -46,9 +47,13 @@ class PresenceEntry:
 
 
 class MemoryRoom:
-    """The state of a room."""
+    """The state of a room.
 
-    __slots__ = ("buffer", "cleanup", "epoch", "offset", "presences", "subscriptions")
+    Attributes:
+        sweep_at: The time of the next sweep over its history; ``None`` while that is empty.
+    """
+
+    __slots__ = ("buffer", "epoch", "offset", "presences", "subscriptions", "sweep_at")
 
     def __init__(self) -> None:
         self.subscriptions = 0
@@ -56,22 +61,35 @@ class MemoryRoom:
         self.buffer: HistoryBuffer | None = None
         self.epoch = secrets.token_hex(8)
         self.offset = 0
-        self.cleanup: asyncio.TimerHandle | None = None
+        self.sweep_at: float | None = None
 
 
 class MemoryBackend(Backend):
     """The backend of a single process.
 
+    Attributes:
+        budget: The memory of all histories, and its bound.
+        sweep: Frees the messages that are too old.
+
     Args:
         timing: Only ``grace_seconds`` has an effect.
+        history_bytes: The maximum memory of all histories; 64 MiB by default. Above it the oldest messages
+            of the largest history are dropped.
+
+    Raises:
+        ConfigurationError: ``history_bytes`` is not above zero.
     """
 
     node_id = ""
 
-    def __init__(self, timing: Timing | None = None) -> None:
+    def __init__(
+        self, timing: Timing | None = None, *, history_bytes: int = DEFAULT_MEMORY_BYTES
+    ) -> None:
         self.timing = timing or Timing()
         self.node: Node
         self.rooms_by_name: dict[str, MemoryRoom] = {}
+        self.budget = HistoryBudget(check_bytes(history_bytes), self.on_history_emptied)
+        self.sweep = Sweep(self.on_sweep)
         self.token = 0
 
     @property
@@ -89,9 +107,10 @@ class MemoryBackend(Backend):
 
     async def stop(self) -> None:
         """Discard all rooms and their timers."""
+        self.sweep.cancel()
         for room in self.rooms_by_name.values():
-            if room.cleanup is not None:
-                room.cleanup.cancel()
+            if room.buffer is not None:
+                room.buffer.clear()
             for entry in room.presences.values():
                 entry.cancel_expiry()
         self.rooms_by_name.clear()
@@ -105,6 +124,8 @@ class MemoryBackend(Backend):
             found.offset += 1
             publication.number(Position(found.epoch, found.offset), shown=True)
             found.buffer.add(publication, asyncio.get_running_loop().time())
+            if found.sweep_at is None and found.buffer.messages:
+                self.plan_sweep(room, found)
         self.node.deliver(room, publication)
         return DONE
 
@@ -117,11 +138,11 @@ class MemoryBackend(Backend):
         """Keep the room, and its history if it has one."""
         found = self.rooms_by_name.setdefault(room, MemoryRoom())
         found.subscriptions += 1
-        if found.cleanup is not None:
-            found.cleanup.cancel()
-            found.cleanup = None
         if history is not None and (found.buffer is None or found.buffer.history != history):
-            found.buffer = HistoryBuffer(history)
+            if found.buffer is not None:
+                found.buffer.clear()
+            found.sweep_at = None
+            found.buffer = HistoryBuffer(history, self.budget, room)
 
     def unsubscribe(self, room: str) -> None:
         """Remove the room once it is empty and its history has expired."""
@@ -131,22 +152,39 @@ class MemoryBackend(Backend):
             self.remove_if_unused(room, found)
 
     def remove_if_unused(self, name: str, room: MemoryRoom) -> None:
-        """Remove an unused room, at once or when its history has expired."""
-        if room.subscriptions or room.presences or room.cleanup is not None:
+        """Remove an unused room, at once or by the sweep after its history has expired."""
+        if room.subscriptions or room.presences:
             return
         if room.buffer is not None:
-            loop = asyncio.get_running_loop()
-            room.buffer.expire(loop.time())
-            if room.buffer.publications:
-                seconds = room.buffer.history.seconds
-                room.cleanup = loop.call_later(seconds, self.on_cleanup, name, room)
+            room.buffer.expire(asyncio.get_running_loop().time())
+            if room.buffer.messages:
                 return
-        del self.rooms_by_name[name]
+        if self.rooms_by_name.get(name) is room:
+            del self.rooms_by_name[name]
 
-    def on_cleanup(self, name: str, room: MemoryRoom) -> None:
-        """Retry the removal after the time of the history."""
-        room.cleanup = None
-        self.remove_if_unused(name, room)
+    def on_history_emptied(self, name: str) -> None:
+        """Remove an unused room whose history was dropped for want of space."""
+        found = self.rooms_by_name.get(name)
+        if found is not None:
+            self.remove_if_unused(name, found)
+
+    def plan_sweep(self, name: str, room: MemoryRoom) -> None:
+        """Plan a sweep over a room at the time when its oldest message expires."""
+        assert room.buffer is not None
+        room.sweep_at = room.buffer.messages[0][0] + room.buffer.history.seconds
+        self.sweep.plan(room.sweep_at, name)
+
+    def on_sweep(self, planned_at: float, name: str, now: float) -> None:
+        """Free a room's expired messages, with or without members, and remove it if it is unused."""
+        room = self.rooms_by_name.get(name)
+        if room is None or room.buffer is None or room.sweep_at != planned_at:
+            return  # planned for an earlier room of this name
+        room.sweep_at = None
+        room.buffer.expire(now)
+        if room.buffer.messages:
+            self.plan_sweep(name, room)
+        else:
+            self.remove_if_unused(name, room)
 
     def position(self, room: str) -> Position | None:
         """Return the position of the last publication."""

@@ -13,11 +13,15 @@ from ...history import History, Position
 from ...publication import Publication
 from ...support.tasks import TaskSet
 from ..base import CURRENT_LEASE, Backend, Lease, Presence, Timing
-from .pipeline import Pipeline
+from ..buffer import check_bytes
+from .eviction import evict
+from .leases import Leases
+from .pipeline import Pipeline, wait_all
 from .presence import PresenceTable
 from .publisher import RedisPublisher
 from .pubsub import PubSub
-from .script import NODES, ROOM_TTL_MS, hash_tag, raw
+from .recovery import Recovery
+from .script import DEFAULT_REDIS_BYTES, NODES, ROOM_TTL_MS, hash_tag, raw
 from .subscriptions import Subscriptions
 from .url import check_url, make_client
 
@@ -40,14 +44,25 @@ class RedisBackend(Backend):
         prefix: Prefix of all keys and channels. Services that share a Redis each need their own: the number
             of a database does not separate channels.
         timing: Timeouts and intervals; the same in all processes.
+        history_bytes: The maximum size of all histories in Redis, 128 MiB by default; the same in all
+            processes. Above it the oldest messages of the largest history are dropped. On a cluster only
+            the history of each room is bounded.
 
     Raises:
-        ConfigurationError: The URL cannot be used.
+        ConfigurationError: The URL or the size cannot be used.
     """
 
-    def __init__(self, url: str, *, prefix: str = "pachinko", timing: Timing | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = "pachinko",
+        timing: Timing | None = None,
+        history_bytes: int = DEFAULT_REDIS_BYTES,
+    ) -> None:
         self.timing = timing or Timing()
-        self.client = make_client(url, prefix, self.timing.answer_seconds)
+        seconds = self.timing.answer_seconds
+        self.client = make_client(url, prefix, seconds, check_bytes(history_bytes))
         self.pipeline = Pipeline(self.client, lambda reason: self.pubsub.restart(reason))
         self.pipeline.outage = "the backend has not been started: the server must run the lifespan"
         self.pubsub = PubSub(
@@ -55,6 +70,8 @@ class RedisBackend(Backend):
         )
         self.presence = PresenceTable(self.pipeline, self.timing.grace_seconds)
         self.subscriptions = Subscriptions(self.pipeline, self.pubsub, self.presence.reenter)
+        self.recovery = Recovery(self.subscriptions)
+        self.leases = Leases(self.pipeline, self.timing.expiry_seconds)
         self.tasks = TaskSet()
         self.node_id = ""
         self.is_unknown = False
@@ -72,6 +89,7 @@ class RedisBackend(Backend):
     async def start(self) -> None:
         """Connect; return when that is done, or after ``answer_seconds``."""
         self.node_id = secrets.token_hex(4)
+        self.leases.holder = self.node_id
         self.subscriptions.node = self.node
         self.presence.reset(self.node_id)
         self.available = asyncio.Event()
@@ -154,6 +172,9 @@ class RedisBackend(Backend):
                     self.pipeline.report_outage("Redis does not know this node any more")
                     continue
                 self.synced_at = asyncio.get_running_loop().time()
+                self.pipeline.call_ignoring_outcome("trim_histories", NODES)
+                self.subscriptions.retry_refused()
+                self.presence.retry_refused()
                 await self.refresh_keys()
             except BackendUnavailable:
                 continue
@@ -170,13 +191,13 @@ class RedisBackend(Backend):
         calls = [self.pipeline.call("refresh_rooms", NODES, self.presence.incarnation)]
         for room in self.subscriptions.streams:
             calls.append(self.pipeline.call("refresh_room", hash_tag(room)))
-        await asyncio.gather(*calls)
+        await wait_all(calls)
         await self.presence.prune_rooms()
 
     def evict(self, nodes: Sequence[bytes]) -> None:
         """Evict expired nodes in the background."""
         for node in nodes:
-            self.tasks.create_task(self.presence.evict(node.decode()))
+            self.tasks.create_task(evict(self.pipeline, node.decode()))
 
     # Publishing.
 
@@ -228,11 +249,11 @@ class RedisBackend(Backend):
 
     async def recover(self, room: str, since: Sequence[Position]) -> list[Publication] | None:
         """Return the publications after a position."""
-        return await self.subscriptions.recover(room, since)
+        return await self.recovery.recover(room, since)
 
     def recover_local(self, room: str, since: Sequence[Position]) -> list[Publication] | None:
         """Return the publications after a position if this process has them."""
-        return self.subscriptions.recover_local(room, since)
+        return self.recovery.recover_local(room, since)
 
     def enter(self, room: str, presence: Presence) -> Awaitable[bool]:
         """Add a connection to a room."""
@@ -258,31 +279,15 @@ class RedisBackend(Backend):
 
     async def acquire(self, name: str) -> Lease | float:
         """Acquire a lease, or return the seconds until the next attempt."""
-        self.pipeline.check_available()
-        asked_at = asyncio.get_running_loop().time()
-        seconds = self.timing.expiry_seconds
-        token = await self.pipeline.call(
-            "acquire", NODES, name, self.node_id, round(seconds * 1000)
-        )
-        if token > 0:
-            return Lease(name, token, asked_at + seconds)
-        return float(-token) / 1000
+        return await self.leases.acquire(name)
 
     async def renew(self, lease: Lease) -> bool:
         """Extend a lease; return whether it is still held."""
-        self.pipeline.check_available()
-        asked_at = asyncio.get_running_loop().time()
-        seconds = self.timing.expiry_seconds
-        is_held = await self.pipeline.call(
-            "renew", NODES, lease.name, self.node_id, round(seconds * 1000)
-        )
-        if is_held:
-            lease.expires = asked_at + seconds
-        return bool(is_held)
+        return await self.leases.renew(lease)
 
     async def release(self, lease: Lease) -> None:
         """Release a lease."""
-        self.pipeline.call_ignoring_outcome("release", NODES, lease.name, self.node_id)
+        self.leases.release(lease)
 
 
 def check_fencing(offset: int) -> None:

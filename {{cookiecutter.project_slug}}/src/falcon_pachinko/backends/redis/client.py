@@ -43,14 +43,17 @@ class RedisClient(ABC):
     Args:
         prefix: Prefix of all keys and channels.
         answer_seconds: The time Redis may take to respond.
+        history_bytes: The maximum size of all histories in a server, enforced by each call; 0 for a client
+            that enforces none.
     """
 
     sharded = False
     subscribe_command = "SUBSCRIBE"
     unsubscribe_command = "UNSUBSCRIBE"
 
-    def __init__(self, prefix: str, answer_seconds: float) -> None:
+    def __init__(self, prefix: str, answer_seconds: float, history_bytes: int = 0) -> None:
         self.prefix = prefix
+        self.history_bytes = history_bytes
         self.answer_seconds = answer_seconds
         self.clock_offsets_ms: dict[str, float] = {}
 
@@ -132,12 +135,18 @@ class SingleClient(RedisClient):
         sentinels: The clients of the Sentinels, if there are any.
         prefix: Prefix of all keys and channels.
         answer_seconds: The time Redis may take to respond.
+        history_bytes: The maximum size of all histories in the server.
     """
 
     def __init__(
-        self, pool: ConnectionPool, sentinels: list[Redis], prefix: str, answer_seconds: float
+        self,
+        pool: ConnectionPool,
+        sentinels: list[Redis],
+        prefix: str,
+        answer_seconds: float,
+        history_bytes: int = 0,
     ) -> None:
-        super().__init__(prefix, answer_seconds)
+        super().__init__(prefix, answer_seconds, history_bytes)
         self.pool = pool
         self.sentinels = sentinels
         # Raises for options that redis-py does not know.
@@ -161,7 +170,7 @@ class SingleClient(RedisClient):
 
     async def run_script(self, tag: str, packed: bytes, deadline_ms: int) -> list[Any]:
         """Run the script; load it first if the server does not have it."""
-        arguments = (0, self.prefix, "0", packed, deadline_ms)
+        arguments = (0, self.prefix, "0", packed, deadline_ms, self.history_bytes)
         reply = await self.send("EVALSHA", SHA, *arguments)
         if isinstance(reply, Exception) and str(reply).startswith("NOSCRIPT"):
             reply = await self.send("EVAL", LUA, *arguments)

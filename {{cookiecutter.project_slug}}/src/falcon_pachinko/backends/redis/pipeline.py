@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple
 
-from redis.exceptions import (
-    BusyLoadingError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-)
+from redis.exceptions import BusyLoadingError, NoPermissionError, ReadOnlyError
 
 from ...errors import BackendUnavailable, failure_reason
 from ...support.tasks import ignore
@@ -25,12 +20,14 @@ logger = logging.getLogger(__name__)
 MAX_OPERATIONS_PER_CALL = 256
 
 # The codes of error replies that concern all rooms; redis-py has removed some and raised its own class instead.
-OUTAGE_CODES = frozenset(
-    {"OOM", "READONLY", "NOPERM", "MISCONF", "LOADING", "MASTERDOWN", "NOREPLICAS"}
-)
+OUTAGE_CODES = frozenset({"READONLY", "NOPERM", "MISCONF", "LOADING", "MASTERDOWN", "NOREPLICAS"})
 
 OnResult = Callable[[Any], Any]
-OnFailure = Callable[[], Any]
+OnFailure = Callable[[BackendUnavailable], Any]
+
+
+class OperationRefused(BackendUnavailable):
+    """Redis has refused one operation, on a key of a wrong type for example; it executes others."""
 
 
 class PendingOperation(NamedTuple):
@@ -44,7 +41,8 @@ class PendingOperation(NamedTuple):
     def succeed(self, result: Any) -> None:
         """Process the result, even if the future is cancelled."""
         if isinstance(result, Exception):
-            self.fail(str(result))
+            kind = BackendUnavailable if is_outage_error(result) else OperationRefused
+            self.fail(kind(str(result)))
             return
         try:
             outcome = result if self.on_result is None else self.on_result(result)
@@ -55,14 +53,14 @@ class PendingOperation(NamedTuple):
             if not self.future.done():
                 self.future.set_result(outcome)
 
-    def fail(self, reason: str) -> None:
+    def fail(self, error: BackendUnavailable) -> None:
         """Process the failure."""
         if self.on_failure is not None:
-            outcome = self.on_failure()
+            outcome = self.on_failure(error)
             if not self.future.done():
                 self.future.set_result(outcome)
         elif not self.future.done():
-            self.future.set_exception(BackendUnavailable(reason))
+            self.future.set_exception(error)
 
 
 class Pipeline:
@@ -100,6 +98,7 @@ class Pipeline:
 
         Raises:
             BackendUnavailable: From the future: Redis may have executed the operation or not.
+            OperationRefused: From the future: Redis has not completed it, but executes others.
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.submitted.append(PendingOperation(operation, future, on_result, on_failure))
@@ -161,7 +160,7 @@ class Pipeline:
                 batch = []
         finally:
             for pending in [*batch, *self.submitted]:
-                pending.fail("the backend has been stopped")
+                pending.fail(BackendUnavailable("the backend has been stopped"))
 
     def on_failed_call(self, batch: list[PendingOperation], error: Exception) -> None:
         """Report an outage and fail the operations of the call, and those submitted meanwhile."""
@@ -172,7 +171,7 @@ class Pipeline:
         self.submitted.clear()
         self.report_outage(reason)
         for pending in batch:
-            pending.fail(reason)
+            pending.fail(BackendUnavailable(reason))
 
     def reject_invalid(self, batch: list[PendingOperation]) -> None:
         """Raise the error of each operation that is not valid UTF-8, and submit the others again, first."""
@@ -190,8 +189,21 @@ class Pipeline:
 
 def is_outage_error(result: Any) -> bool:
     """Return whether a result is an error that concerns all rooms."""
-    known = (OutOfMemoryError, ReadOnlyError, NoPermissionError, BusyLoadingError)
+    known = (ReadOnlyError, NoPermissionError, BusyLoadingError)
     return isinstance(result, known) or (
         isinstance(result, Exception)
         and str(result).removeprefix("ERR ").partition(" ")[0] in OUTAGE_CODES
     )
+
+
+async def wait_all(operations: Iterable[Awaitable[Any]]) -> list[Any]:
+    """Wait for operations on different rooms and return their results; ``None`` for a refused one.
+
+    Raises:
+        BackendUnavailable: Redis is unavailable.
+    """
+    results = await asyncio.gather(*operations, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, OperationRefused):
+            raise result
+    return [None if isinstance(result, OperationRefused) else result for result in results]

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable
 
 from ...errors import BackendUnavailable
 from ...support.tasks import TaskSet, ignore
 from ..base import ImmediateResult, Presence, users_of
-from .pipeline import Pipeline
-from .script import NODES, hash_tag, raw, rooms_with_prefix
-
-logger = logging.getLogger(__name__)
-
-# Lua's unpack accepts a few thousand values.
-ROOMS_PER_OPERATION = 500
+from .pipeline import OperationRefused, Pipeline, wait_all
+from .script import NODES, chunks, hash_tag, raw, rooms_with_prefix
 
 # An expiry is checked a little later than planned, so that the grace period is over on Redis's clock.
 EXPIRY_MARGIN_SECONDS = 0.02
@@ -30,6 +24,7 @@ class PresenceTable:
         local: The presence of this node's connections, by room and connection.
         expiring: For each room, the number of entries that this node expires after their grace period.
         unsent_leaves: Connections that left while Redis was unavailable.
+        refused: Rooms where Redis has refused to store a presence.
         unused_rooms: Rooms that Redis has in this node's list, but the node does not use.
 
     Args:
@@ -45,6 +40,7 @@ class PresenceTable:
         self.local: dict[str, dict[str, Presence]] = {}
         self.expiring: dict[str, int] = {}
         self.unsent_leaves: list[tuple[str, Presence, bool]] = []
+        self.refused: set[str] = set()
         self.unused_rooms: set[str] = set()
         self.tasks = TaskSet()
 
@@ -84,6 +80,11 @@ class PresenceTable:
             presence.stored = presence.announced = True
             return is_first == 1
 
+        def on_failure(error: BackendUnavailable) -> bool:
+            if isinstance(error, OperationRefused):
+                self.refused.add(room)
+            return self.is_only_connection(room, presence)
+
         joined, left = presence.join_message, presence.leave_message
         presence.sent = True
         operation = (
@@ -95,9 +96,15 @@ class PresenceTable:
             None if joined is None or presence.announced else raw(joined.encode()),
             None if left is None else raw(left.encode()),
         )
-        return self.pipeline.submit(
-            operation, on_result, lambda: self.is_only_connection(room, presence)
-        )
+        return self.pipeline.submit(operation, on_result, on_failure)
+
+    def retry_refused(self) -> None:
+        """Store again what Redis has refused."""
+        rooms, self.refused = self.refused, set()
+        for room in rooms:
+            for presence in self.local.get(room, {}).values():
+                if not presence.stored:
+                    self.send_enter(room, presence)
 
     def leave(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
         """Remove a connection from a room; return whether the user has left with it."""
@@ -127,8 +134,10 @@ class PresenceTable:
             self.discard_if_unused(room)
             return result == 1
 
-        def on_failure() -> bool:
-            self.unsent_leaves.append((room, presence, grace))
+        def on_failure(error: BackendUnavailable) -> bool:
+            # NOTE: a key of a wrong type contains no presence to remove.
+            if not isinstance(error, OperationRefused):
+                self.unsent_leaves.append((room, presence, grace))
             return not grace and self.is_only_connection(room, presence)
 
         operation = (
@@ -187,8 +196,11 @@ class PresenceTable:
         self.unused_rooms.clear()
         for chunk in chunks(rooms):
             operation = ("remove_rooms", NODES, self.incarnation, chunk)
-            on_failure = functools.partial(self.unused_rooms.update, chunk)
-            self.pipeline.submit(operation, None, on_failure)
+            self.pipeline.submit(operation, None, functools.partial(self.on_unused_kept, chunk))
+
+    def on_unused_kept(self, rooms: list[str], error: BackendUnavailable) -> None:
+        """Remove rooms from the node's list later."""
+        self.unused_rooms.update(rooms)
 
     async def present(self, room: str, user: str) -> bool:
         """Return whether a user is in a room; during an outage, on this node."""
@@ -231,7 +243,7 @@ class PresenceTable:
         if in_doubt:
             names = await self.pipeline.call("rooms_of", NODES, self.incarnation)
             known = {*self.local, *self.expiring, *(name.decode() for name in names)}
-            await asyncio.gather(*[self.reconcile(room) for room in known])
+            await wait_all([self.reconcile(room) for room in known])
         await self.prune_rooms()
 
     def reconcile(self, room: str) -> asyncio.Future[None]:
@@ -269,26 +281,3 @@ class PresenceTable:
                 if not presence.stored:
                     futures.append(self.send_enter(room, presence))
         return futures
-
-    async def evict(self, node: str) -> None:
-        """Remove an expired node and the presence of its connections."""
-        try:
-            names = [n.decode() for n in await self.pipeline.call("rooms_of", NODES, node)]
-            results = await asyncio.gather(
-                *[self.pipeline.call("evict", hash_tag(name), node, []) for name in names]
-            )
-            for name in names:
-                self.pipeline.call_ignoring_outcome("release_room", hash_tag(name))
-            done = [name for name, (pending, _) in zip(names, results, strict=True) if not pending]
-            for chunk in chunks(done):
-                await self.pipeline.call("remove_rooms", NODES, node, chunk)
-            if len(done) == len(names):
-                await self.pipeline.call("remove_node", NODES, node)
-        except BackendUnavailable as error:
-            logger.info("node %s: eviction failed: %s; retrying", node, error)
-
-
-def chunks(rooms: Sequence[str]) -> Iterator[list[str]]:
-    """Split rooms into lists that one operation can take."""
-    for start in range(0, len(rooms), ROOMS_PER_OPERATION):
-        yield list(rooms[start : start + ROOMS_PER_OPERATION])

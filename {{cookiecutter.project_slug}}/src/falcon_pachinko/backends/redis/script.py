@@ -5,9 +5,12 @@ server's time, so that all operations of a loop iteration share one round trip. 
 nothing and returns the time alone. A room has three keys with the room as hash tag, so that they and its
 channel are in one slot of a cluster:
 
-- ``<prefix>:{<room>}:m``, a hash: ``e`` the epoch, ``o`` the offset, ``n`` and ``a`` the messages and
-  milliseconds of the history, ``f:<name>`` the fencing token of each worker that has published here;
-- ``<prefix>:{<room>}:s``, a stream: the id is ``<offset>-1``, ``t`` the time, ``d`` the publication;
+- ``<prefix>:{<room>}:m``, a hash: ``e`` the epoch, ``o`` the offset, ``n``, ``a`` and ``r`` the messages,
+  milliseconds and bytes of the history, ``b`` the bytes published in the epoch, ``c`` those of them that had
+  been dropped when the stream was last measured, ``f:<name>`` the fencing token of each worker that has
+  published here;
+- ``<prefix>:{<room>}:s``, a stream: the id is ``<offset>-1``, ``t`` the time, ``d`` the publication, ``b`` the
+  bytes published up to and with it;
 - ``<prefix>:{<room>}:p``, a hash: one presence entry per user (field ``u<user>``) or per connection without a user
   (``c<connection>``), with the node of each connection (``c``), the time of joining in microseconds (``s``), the leave message (``l``) and, during the grace period, its end
   (``g``) and the node that ends it (``n``).
@@ -15,7 +18,9 @@ channel are in one slot of a cluster:
 The keys of the nodes are ``<prefix>:{%nodes}:n``, a sorted set of nodes by the time at which each expires,
 ``<prefix>:{%nodes}:r:<node>``, the rooms where a node has members, ``<prefix>:{%nodes}:x:<node>`` while a node
 is being evicted, and ``<prefix>:{%nodes}:b``, the time of the last heartbeat of any node. Leases are
-``<prefix>:{%nodes}:l:<name>``; the hash ``<prefix>:{%nodes}:f`` holds their last tokens.
+``<prefix>:{%nodes}:l:<name>``; the hash ``<prefix>:{%nodes}:f`` holds their last tokens. Unless Redis is a
+cluster, the sorted sets ``<prefix>:{%nodes}:h`` and ``<prefix>:{%nodes}:hx`` have the rooms by the bytes of
+their streams and by the time at which these expire, and ``<prefix>:{%nodes}:hb`` is the sum of the bytes.
 
 All times are the server's, in milliseconds: the clocks of the nodes need not agree.
 
@@ -28,7 +33,7 @@ NOTE: during a rolling update, nodes of both versions share these keys and forma
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +47,24 @@ NODES = "{%nodes}"
 # The minimum that a room's stream keeps, with or without a history, so that a node can resume after an outage.
 MIN_STREAM_MESSAGES = 256
 MIN_STREAM_MS = 60_000
+
+# The maximum size of the messages in the stream of a room without a history.
+MAX_STREAM_BYTES = 1024 * 1024
+
+# The default bound of all histories in a Redis or Valkey server.
+DEFAULT_REDIS_BYTES = 128 * 1024 * 1024
+
+# What a message and a stream take in Redis besides the encoded messages (measured: at most 60 bytes, and 4.6 KiB
+# because the last block of a stream is allocated in advance).
+ENTRY_OVERHEAD_BYTES = 64
+STREAM_OVERHEAD_BYTES = 5 * 1024
+
+# The maximum number of rooms that one operation shortens, or forgets.
+MAX_TRIMMED_ROOMS = 16
+MAX_EXPIRED_ROOMS = 500
+
+# Lua's unpack accepts a few thousand values.
+ROOMS_PER_OPERATION = 500
 
 # Redis deletes the keys of a room this long after the last refresh by a node that has subscribed to it.
 ROOM_TTL_MS = 300_000
@@ -78,11 +101,25 @@ async def rooms_with_prefix(call: Callable[..., Awaitable[Any]], prefix: str) ->
     return sorted(name for name in found if name.startswith(prefix))
 
 
-LUA = (
-    "local MIN_STREAM_MESSAGES, MIN_STREAM_MS, ROOM_TTL_MS ="
-    f" {MIN_STREAM_MESSAGES}, {MIN_STREAM_MS}, {ROOM_TTL_MS}\n"
-) + "\n".join(
-    Path(__file__).with_name("lua").joinpath(name).read_text(encoding="utf-8")
-    for name in ("publish.lua", "rooms.lua", "presence.lua", "nodes.lua")
+def chunks(rooms: Sequence[str]) -> Iterator[list[str]]:
+    """Split rooms into lists that one operation can take."""
+    for start in range(0, len(rooms), ROOMS_PER_OPERATION):
+        yield list(rooms[start : start + ROOMS_PER_OPERATION])
+
+
+CONSTANTS = {
+    "MIN_STREAM_MESSAGES": MIN_STREAM_MESSAGES,
+    "MIN_STREAM_MS": MIN_STREAM_MS,
+    "MAX_STREAM_BYTES": MAX_STREAM_BYTES,
+    "ENTRY_OVERHEAD_BYTES": ENTRY_OVERHEAD_BYTES,
+    "STREAM_OVERHEAD_BYTES": STREAM_OVERHEAD_BYTES,
+    "MAX_TRIMMED_ROOMS": MAX_TRIMMED_ROOMS,
+    "MAX_EXPIRED_ROOMS": MAX_EXPIRED_ROOMS,
+    "ROOM_TTL_MS": ROOM_TTL_MS,
+}
+FILES = ("start", "history", "publish", "rooms", "presence", "nodes")
+LUA = f"local {', '.join(CONSTANTS)} = {', '.join(map(str, CONSTANTS.values()))}\n" + "\n".join(
+    Path(__file__).with_name("lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
+    for name in FILES
 )
 SHA = hashlib.sha1(LUA.encode(), usedforsecurity=False).hexdigest()

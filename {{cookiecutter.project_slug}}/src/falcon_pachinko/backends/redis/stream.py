@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ...history import History, Position
 from ...publication import Publication
-from ..buffer import HistoryBuffer
+from ..buffer import HistoryBudget, HistoryBuffer
 
 # The maximum number of live publications that wait for a gap to be filled; further ones are fetched.
 MAX_PENDING = 10_000
@@ -75,9 +75,11 @@ class RoomStream:
         deliver: Called with publications in their order.
         on_history_lost: Called if a gap cannot be filled; the stream continues from :attr:`position`.
         clock: Returns the time in seconds; monotonic.
+        budget: The bound of the buffers of all rooms.
     """
 
     __slots__ = (
+        "budget",
         "buffer",
         "buffer_was_used",
         "clock",
@@ -100,7 +102,9 @@ class RoomStream:
         deliver: Callable[[Publication], None],
         on_history_lost: Callable[[], None],
         clock: Callable[[], float],
+        budget: HistoryBudget | None = None,
     ) -> None:
+        self.budget = budget or HistoryBudget()
         self.deliver = deliver
         self.on_history_lost = on_history_lost
         self.clock = clock
@@ -151,12 +155,16 @@ class RoomStream:
         """
         until, publications = fetched.until, fetched.publications
         last, self.shows_positions = self.position, fetched.shows_positions
+        if last is not None and (
+            last.epoch != until.epoch or len(publications) < until.offset - last.offset
+        ):
+            publications = self.complete(fetched)
         first = Position(until.epoch, until.offset - len(publications))
         if last is None:
             self.position = until
         elif last.epoch != until.epoch or first.offset > last.offset:
             # NOTE: members are notified of the loss before they get the rest.
-            self.buffer = None
+            self.drop_buffer()
             if self.recorded is not None:
                 self.recorded.clear()
             self.position = first
@@ -176,6 +184,23 @@ class RoomStream:
                 self.deliver_next(publication)
         return not self.has_gap
 
+    def complete(self, fetched: Fetched) -> list[tuple[float, Publication]]:
+        """Add pending publications that Redis has not stored; return the last ones without a gap."""
+        until, now, found = fetched.until, self.clock(), {}
+        for publication in self.pending:
+            position = publication.position
+            if position is not None and position.epoch == until.epoch:
+                found[position.offset] = (now, publication)
+        for published_at, publication in fetched.publications:
+            if publication.position is not None:
+                found[publication.position.offset] = (published_at, publication)
+        complete = []
+        for offset in range(until.offset, 0, -1):
+            if offset not in found:
+                break
+            complete.append(found[offset])
+        return complete[::-1]
+
     def has_passed(self, position: Position) -> bool:
         """Return whether a position of the current epoch has been delivered."""
         last = self.position
@@ -187,10 +212,18 @@ class RoomStream:
         return last is not None and last.epoch == position.epoch and position.offset > last.offset
 
     def expire_buffer(self) -> None:
-        """Drop the buffer if it was not used since the last call; called periodically."""
+        """Drop the buffer if it was not used since the last call, otherwise its old messages; called periodically."""
         if not self.buffer_was_used:
-            self.buffer = None
+            self.drop_buffer()
+        elif self.buffer is not None:
+            self.buffer.expire(self.clock())
         self.buffer_was_used = False
+
+    def drop_buffer(self) -> None:
+        """Free the buffer."""
+        if self.buffer is not None:
+            self.buffer.clear()
+            self.buffer = None
 
     def start_buffer(
         self, history: History, publications: Iterable[tuple[float, Publication]]
@@ -201,7 +234,8 @@ class RoomStream:
             history: The bounds.
             publications: Publications that end at :attr:`position`, with their times.
         """
-        self.buffer = HistoryBuffer(history)
+        self.drop_buffer()
+        self.buffer = HistoryBuffer(history, self.budget)
         self.buffer_was_used = True
         for published_at, publication in publications:
             self.buffer.add(publication, published_at)

@@ -1,19 +1,20 @@
-"""The room subscriptions of a node: live delivery, gap recovery, history for reconnecting clients."""
+"""The room subscriptions of a node: live delivery, gap recovery."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from ...errors import BackendUnavailable, failure_reason
-from ...history import History, Position, last_known
+from ...history import History, Position
 from ...publication import Publication
 from ...support.tasks import TaskSet
 from ..base import Node
+from ..buffer import HistoryBudget
 from .client import CONNECTION_ERRORS
-from .pipeline import Pipeline
+from .pipeline import OperationRefused, Pipeline
 from .pubsub import PubSub
 from .script import hash_tag, room_of
 from .stream import Fetched, RoomStream
@@ -26,7 +27,9 @@ class Subscriptions:
 
     Attributes:
         node: Receives the publications.
+        budget: The memory of the buffers of all rooms, and its bound.
         streams: The stream of each room.
+        refused: Rooms that Redis has refused to sync, because of a key of a wrong type for example.
         unreleased: Rooms without a local subscription that Redis has not released yet.
 
     Args:
@@ -43,7 +46,9 @@ class Subscriptions:
         self.pipeline = pipeline
         self.pubsub = pubsub
         self.on_room_lost = on_room_lost
+        self.budget = HistoryBudget()
         self.streams: dict[str, RoomStream] = {}
+        self.refused: set[str] = set()
         self.unreleased: set[str] = set()
         self.tasks = TaskSet()
 
@@ -75,6 +80,7 @@ class Subscriptions:
                 lambda publication: self.node.deliver(room, publication),
                 lambda: self.on_history_lost(room),
                 loop.time,
+                self.budget,
             )
             self.streams[room] = stream
         stream.subscriptions += 1
@@ -95,7 +101,7 @@ class Subscriptions:
         try:
             await self.pubsub.subscribe(self.pipeline.client.channel(hash_tag(room)))
         except CONNECTION_ERRORS as error:
-            self.report_outage(room, failure_reason(error))
+            self.report_failure(room, BackendUnavailable(failure_reason(error)))
             # NOTE: also during a recovery, which would otherwise leave this room without subscription.
             self.pubsub.restart(failure_reason(error))
             return
@@ -108,6 +114,7 @@ class Subscriptions:
         stream.subscriptions -= 1
         if stream.subscriptions:
             return
+        stream.drop_buffer()
         del self.streams[room]
         self.unreleased.add(room)
         channel = self.pipeline.client.channel(hash_tag(room))
@@ -117,8 +124,12 @@ class Subscriptions:
         """Let Redis delete a room without subscribers."""
         self.unreleased.discard(room)
         if room not in self.streams:
-            operation = ("release_room", hash_tag(room))
-            self.pipeline.submit(operation, None, lambda: self.unreleased.add(room))
+
+            def on_failure(error: BackendUnavailable) -> None:
+                if not isinstance(error, OperationRefused):
+                    self.unreleased.add(room)
+
+            self.pipeline.submit(("release_room", hash_tag(room)), None, on_failure)
 
     def release_all(self) -> None:
         """Release the rooms that could not be released during an outage."""
@@ -170,7 +181,23 @@ class Subscriptions:
         Raises:
             BackendUnavailable: Redis is unavailable.
         """
-        await asyncio.gather(*[self.resync(*item) for item in self.streams.items()])
+
+        async def resync(room: str, stream: RoomStream) -> None:
+            try:
+                await self.resync(room, stream)
+            except OperationRefused as error:
+                self.report_failure(room, error)
+
+        await asyncio.gather(*[resync(*item) for item in self.streams.items()])
+
+    def retry_refused(self) -> None:
+        """Sync in the background the rooms that Redis has refused to sync."""
+        for room in tuple(self.refused):
+            stream = self.streams.get(room)
+            if stream is None:
+                self.refused.discard(room)
+            else:
+                self.tasks.create_task(self._run(self.resync, room, stream))
 
     def start_resyncs(self) -> None:
         """Resync in the background the rooms that clients joined during :meth:`sync_all`."""
@@ -185,11 +212,12 @@ class Subscriptions:
         room: str,
         stream: RoomStream,
     ) -> None:
-        """Sync a room in the background; report an outage."""
+        """Sync a room in the background; report a failure."""
         try:
             await operation(room, stream)
+            self.refused.discard(room)
         except BackendUnavailable as error:
-            self.report_outage(room, error.reason)
+            self.report_failure(room, error)
         finally:
             if stream.loading is asyncio.current_task():
                 stream.loading = None
@@ -203,11 +231,16 @@ class Subscriptions:
         for stream in self.streams.values():
             stream.pending.clear()
 
-    def report_outage(self, room: str, reason: str) -> None:
-        """Report an outage, so that all rooms are synced again after it."""
-        logger.info("room %r: sync failed: %s; retrying", room, reason)
+    def report_failure(self, room: str, error: BackendUnavailable) -> None:
+        """Sync a refused room again with the next heartbeat, or all rooms after an outage."""
+        if isinstance(error, OperationRefused):
+            if room not in self.refused:
+                logger.warning("room %r: Redis has refused it: %s; retrying", room, error.reason)
+            self.refused.add(room)
+            return
+        logger.info("room %r: sync failed: %s; retrying", room, error.reason)
         if not self.pipeline.outage:
-            self.pipeline.report_outage(reason)
+            self.pipeline.report_outage(error.reason)
 
     async def fetch(
         self,
@@ -228,6 +261,7 @@ class Subscriptions:
             None if known is None else known.epoch,
             None if known is None else known.offset,
             everything,
+            0 if history is None else history.room_bytes,
         )
         return Fetched.decode(reply, stream.clock())
 
@@ -235,65 +269,3 @@ class Subscriptions:
         """Return the position of the last publication delivered here."""
         stream = self.streams.get(room)
         return stream.position if stream is not None and stream.shows_positions else None
-
-    async def recover(self, room: str, since: Sequence[Position]) -> list[Publication] | None:
-        """Return the publications after a position; one fetch serves all clients that reconnect together."""
-        stream = self.streams[room]
-        if stream.history is None:
-            return None
-        try:
-            self.pipeline.check_available()
-            known = last_known(self.position(room), since)
-            if known is None or stream.is_behind(known):
-                # NOTE: another node may have delivered a publication earlier.
-                await self.sync(room, stream)
-                known = last_known(self.position(room), since)
-            while stream.buffer is None and known is not None and known != stream.position:
-                if stream.loading is None:
-                    loading = self.load_buffer(room, stream, stream.history)
-                    stream.loading = self.tasks.create_task(loading)
-                await asyncio.wait({stream.loading})
-                self.pipeline.check_available()
-                known = last_known(self.position(room), since)
-        except BackendUnavailable as error:
-            stream.needs_resync = True
-            if not self.pipeline.outage:
-                self.pipeline.report_outage(error.reason)
-            raise
-        return self.recover_local(room, since)
-
-    def recover_local(self, room: str, since: Sequence[Position]) -> list[Publication] | None:
-        """Return the publications after a position if the buffer has them."""
-        stream, known = self.streams[room], last_known(self.position(room), since)
-        if known is None or stream.position is None:
-            return None
-        if known == stream.position:
-            return []
-        if stream.buffer is None:
-            return None
-        stream.buffer_was_used = True
-        return stream.buffer.between(known, stream.position, stream.clock())
-
-    async def load_buffer(self, room: str, stream: RoomStream, history: History) -> None:
-        """Fetch the last publications of a room into the buffer, which is kept up to date from then on."""
-        start = stream.position
-        assert start is not None
-        recorded: list[tuple[float, Publication]] = []
-        stream.recorded = recorded
-        try:
-            before = Position(start.epoch, max(0, start.offset - history.messages))
-            fetched = await self.fetch(room, stream, before)
-            # NOTE: after an outage the buffer may exist already, or the epoch may have changed.
-            is_same_epoch = fetched.until.epoch == start.epoch
-            if stream.recorded is recorded and is_same_epoch and stream.has_passed(start):
-                old, _ = fetched.split(start)
-                stream.start_buffer(history, [*old, *recorded])
-            elif not is_same_epoch or fetched.until.offset < start.offset:
-                await self.sync(room, stream)
-        except BackendUnavailable as error:
-            logger.info("room %r: the history cannot be read: %s", room, error)
-            self.pipeline.report_outage(error.reason)
-        finally:
-            if stream.recorded is recorded:
-                stream.recorded = None
-            stream.loading = None

@@ -20,7 +20,9 @@ from .cluster import ClusterClient
 DEFAULT_SENTINEL_PORT = 26379
 
 
-def make_client(url: str, prefix: str, answer_seconds: float) -> RedisClient:
+def make_client(
+    url: str, prefix: str, answer_seconds: float, history_bytes: int = 0
+) -> RedisClient:
     """Create the client for a URL, without connecting.
 
     Args:
@@ -29,6 +31,7 @@ def make_client(url: str, prefix: str, answer_seconds: float) -> RedisClient:
             ``redis+cluster://host:port`` for any node of a cluster; the last two also with ``rediss``.
         prefix: Prefix of all keys and channels.
         answer_seconds: The time Redis may take to respond.
+        history_bytes: The maximum size of all histories in the server; 0 for a client that enforces none.
 
     Raises:
         ConfigurationError: The URL cannot be used.
@@ -40,7 +43,7 @@ def make_client(url: str, prefix: str, answer_seconds: float) -> RedisClient:
         if scheme in ("redis+cluster", "rediss+cluster"):
             return ClusterClient(url.replace("+cluster", "", 1), prefix, answer_seconds)
         pool, sentinels = make_pool(url, answer_seconds)
-        return SingleClient(pool, sentinels, prefix, answer_seconds)
+        return SingleClient(pool, sentinels, prefix, answer_seconds, history_bytes)
     except (ValueError, TypeError, RedisClusterException):
         raise ConfigurationError(
             f"the backend's URL with {scheme[:20]!r} cannot be used: write it like redis://127.0.0.1:6379/0,"

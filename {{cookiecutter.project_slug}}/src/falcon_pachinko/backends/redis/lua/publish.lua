@@ -1,43 +1,42 @@
--- Publishing. script.py joins the files to one script, documents the keys and defines the constants in capitals.
+-- Publishing.
 
-local prefix, sharded = ARGV[1] .. ':', ARGV[2] == '1'
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-
--- A call that was delayed beyond its deadline must not undo newer ones.
-if now > tonumber(ARGV[4]) then return {now} end
-
-local nodes = prefix .. '{%nodes}:'
-
-local function text(number) return string.format('%.0f', number) end
-
-local function send(channel, data)
-  return redis.call(sharded and 'SPUBLISH' or 'PUBLISH', channel, data)
-end
-
+-- Numbers, stores and publishes a message. It is published even if it cannot be stored: then the room's history ends,
+-- and a client that has missed it is informed.
 local function publish(base, data, ephemeral, fence, token)
-  local meta = base .. ':m'
-  local fields = redis.call('HMGET', meta, 'e', 'n', 'a', fence and ('f:' .. fence) or 'e')
+  local meta, stream = base .. ':m', base .. ':s'
+  local fields = redis.call('HMGET', meta, 'e', 'n', 'a', 'o', 'b', 'c', 'r', fence and ('f:' .. fence) or 'e')
   local epoch = fields[1]
   if fence then
-    if fields[4] and tonumber(fields[4]) > token then return -1 end
-    if epoch then redis.call('HSET', meta, 'f:' .. fence, text(token)) end
+    if fields[8] and tonumber(fields[8]) > token then return -1 end
+    if epoch then write('HSET', meta, 'f:' .. fence, text(token)) end
   end
   if not epoch then return 0 end
   if ephemeral then
     send(base, '-\n' .. data)
     return 0
   end
-  local offset = redis.call('HINCRBY', meta, 'o', 1)
-  local count = math.max(tonumber(fields[2] or 0), MIN_STREAM_MESSAGES)
-  local age = math.max(tonumber(fields[3] or 0), MIN_STREAM_MS)
-  redis.call('XADD', base .. ':s', 'MAXLEN', text(count), text(offset) .. '-1', 't', text(now), 'd', data)
-  redis.call('PEXPIRE', base .. ':s', text(age))
+  local offset, size = tonumber(fields[4]) + 1, #data + ENTRY_OVERHEAD_BYTES
+  local before, start = tonumber(fields[5] or 0), tonumber(fields[6] or 0)
+  local published, limit = before + size, tonumber(fields[7] or MAX_STREAM_BYTES)
+  write('HSET', meta, 'o', text(offset), 'b', text(published))
+  local stored
+  if not full and size <= limit then
+    local count = math.max(tonumber(fields[2] or 0), MIN_STREAM_MESSAGES)
+    local age = math.max(tonumber(fields[3] or 0), MIN_STREAM_MS)
+    stored = redis.pcall('XADD', stream, 'MAXLEN', text(count), text(offset) .. '-1', 't', text(now), 'd', data, 'b', text(published))
+    stored = type(stored) == 'string'
+    if stored then
+      redis.call('PEXPIRE', stream, text(age))
+      local known = before - start
+      if known == 0 or level(known) ~= level(known + size) or known + size > limit then
+        stored = pcall(bound, base, published, start, limit, age)
+      end
+    end
+  end
+  if not stored then pcall(drop_history, base, published) end
   send(base, epoch .. ':' .. text(offset) .. (fields[2] and ':1\n' or ':0\n') .. data)
   return offset
 end
-
-local batch = cmsgpack.unpack(ARGV[3])
 
 local function execute(function_of)
   local results = {}
@@ -57,3 +56,6 @@ end
 local only_publishes = true
 for _, op in ipairs(batch) do only_publishes = only_publishes and op[1] == 'publish' end
 if only_publishes then return execute(function() return publish end) end
+
+-- A SET of a key that does not exist, and only if it exists: it changes nothing, but finds out whether Redis is full.
+write('SET', prefix .. batch[1][2] .. ':q', '', 'XX')

@@ -31,23 +31,26 @@ end
 
 -- Called after the node has subscribed to the channel: creates the room if necessary and returns its position and
 -- the publications after a known offset, or all of them if the epoch is not the known one. A known offset ahead of the stored one means that Redis lost data.
-function operations.sync_room(base, epoch, messages, age, known_epoch, known_offset, everything)
+function operations.sync_room(base, epoch, messages, age, known_epoch, known_offset, everything, room_bytes)
   local meta, stream = base .. ':m', base .. ':s'
   local stored = redis.call('HMGET', meta, 'e', 'o')
   local lost = stored[1] and stored[1] == known_epoch and tonumber(stored[2]) < known_offset
   if not stored[1] or lost then
-    redis.call('DEL', stream)
-    redis.call('HSET', meta, 'e', epoch, 'o', 0)
+    drop_history(base)
+    redis.call('HSET', meta, 'e', epoch, 'o', 0, 'b', 0, 'c', 0)
     stored = {epoch, '0'}
   end
-  if messages > 0 then redis.call('HSET', meta, 'n', text(messages), 'a', text(age)) end
+  if messages > 0 then redis.call('HSET', meta, 'n', text(messages), 'a', text(age), 'r', text(room_bytes or MAX_STREAM_BYTES)) end
   refresh(base)
   local publications = {}
   local offset = tonumber(stored[2])
   if known_epoch or everything then
     local from = not everything and stored[1] == known_epoch and known_offset or 0
     if from < offset then
-      for _, item in ipairs(redis.call('XRANGE', stream, '(' .. text(from) .. '-1', '+')) do
+      local items = redis.pcall('XRANGE', stream, '(' .. text(from) .. '-1', '+')
+      -- A key of a wrong type is a lost history.
+      if items.err then drop_history(base) end
+      for _, item in ipairs(items) do
         table.insert(publications, item[1])
         table.insert(publications, item[2][2])
         table.insert(publications, item[2][4])
@@ -79,7 +82,29 @@ function operations.release_room(base)
     redis.call('PEXPIRE', base .. ':m', age)
     redis.call('PEXPIRE', base .. ':s', age)
   else
-    redis.call('DEL', base .. ':m', base .. ':s')
+    redis.call('DEL', base .. ':m')
+    drop_history(base)
   end
   return 1
+end
+
+-- Forgets histories that have expired, and frees what is above the bound. Every node calls it now and then; each call
+-- does a bounded part of the work.
+function operations.trim_histories(base)
+  if sharded then return 0 end
+  local due = redis.call('ZRANGEBYSCORE', expiries, '-inf', text(now), 'LIMIT', 0, MAX_EXPIRED_ROOMS)
+  for _, tag in ipairs(due) do
+    local room = prefix .. tag
+    local ttl = redis.call('PTTL', room .. ':s')
+    if ttl == -2 then
+      local done, published = pcall(redis.call, 'HGET', room .. ':m', 'b')
+      drop_history(room, done and published)
+    else
+      redis.call('ZADD', expiries, text(now + (ttl > 0 and ttl or MIN_STREAM_MS)), tag)
+    end
+  end
+  if redis.call('ZCARD', index) == 0 then redis.call('DEL', sum) end
+  local all = tonumber(redis.call('GET', sum) or 0)
+  if history_bytes > 0 and all > history_bytes then free(all - history_bytes) end
+  return #due
 end
