@@ -161,5 +161,6 @@ def test_the_public_names_are_the_listed_ones() -> None:
         "handles_binary",
         "handles_message",
         "install",
+        "lifespan",
     ]
     assert all(hasattr(falcon_pachinko, name) for name in falcon_pachinko.__all__)

@@ -27,6 +27,7 @@ from .messages import Message, ServerError
 from .resource import WebSocketResource
 from .rooms.manager import WebSocketConnectionManager
 from .route_config import RouteConfig
+from .startup import lifespan
 from .types import WebSocketLike
 
 __version__ = "0.1.0"
@@ -55,4 +56,5 @@ __all__ = [
     "handles_binary",
     "handles_message",
     "install",
+    "lifespan",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
@@ -16,43 +16,15 @@ from .connection.extension import PUSH_EXTENSION, PushExtension
 from .connection.inbox import Receive
 from .connection.outbox import Send
 from .errors import RegistrationError
+from .forwarded import TrustedProxies
 from .limits import DEFAULT_SERVER_LIMITS, ServerLimits
 from .rooms.manager import WebSocketConnectionManager
 from .route_config import DEFAULT_ROUTE_CONFIG, RouteConfig, check_origins
 from .routing import CONNECTION_KEY, ResourceFactory, WebSocketRoute, check_resource
+from .server_check import refuse_unstarted, turn_off_proxy_headers, warn_of_missing_bounds
+from .startup import LifespanMiddleware
 
 LifespanFunction = TypeVar("LifespanFunction", bound=Callable[..., Any])
-
-
-class LifespanMiddleware:
-    """Runs the functions registered with ``@app.lifespan``: entered in order, exited in reverse."""
-
-    def __init__(self) -> None:
-        self.functions: list[Callable[[App], AbstractAsyncContextManager[Any]]] = []
-        self.stack = AsyncExitStack()
-        self.app: App
-
-    async def process_startup(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
-        """Start the backend and enter all functions; if one fails, exit the entered ones and re-raise."""
-        backend = self.app.ws_connection_manager.backend
-        try:
-            await backend.start()
-            self.stack.push_async_callback(backend.stop)
-            for function in self.functions:
-                await self.stack.enter_async_context(function(self.app))
-        except BaseException:
-            await self.stack.aclose()
-            raise
-
-    async def process_shutdown(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
-        """Exit all functions and stop the backend, after the connections have ended.
-
-        A server whose shutdown timeout has expired cancels the connections and calls this at once.
-        """
-        try:
-            await self.app.ws_connection_manager._registry.wait_empty()
-        finally:
-            await self.stack.aclose()
 
 
 class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
@@ -72,17 +44,32 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     ws_lifespan: ClassVar[LifespanMiddleware]
     ws_allowed_origins: ClassVar[Collection[str]]
     ws_server_limits: ClassVar[ServerLimits]
+    ws_trusted_proxies: ClassVar[TrustedProxies | None]
+
+    @property
+    def ws_started(self) -> bool:
+        """Whether the server or :func:`~falcon_pachinko.lifespan` has started the application; else connections are refused."""
+        return self.ws_lifespan.started
 
     async def __call__(  # type: ignore[override]  # as in falcon.asgi.App, whose base is the WSGI class
         self, scope: dict[str, Any], receive: Receive, send: Send
     ) -> None:
-        if scope["type"] != "websocket":
+        kind = scope["type"]
+        if self.ws_trusted_proxies is not None:
+            if kind == "lifespan":
+                turn_off_proxy_headers(receive)
+            else:
+                self.ws_trusted_proxies.apply(scope)
+        if kind != "websocket":
             await super().__call__(scope, receive, send)
             return
         push: PushExtension | None = (scope.get("extensions") or {}).get(PUSH_EXTENSION)
         # NOTE: a middleware that wraps receive or send has to see all events, so it disables the extension.
         if push is not None and (push.receive, push.send) != (receive, send):
             push = None
+        if not self.ws_lifespan.checked and not self._check_server(scope, push):
+            await refuse_unstarted(scope, receive, send)
+            return
         connection = Connection(receive, send, push, self.ws_connection_manager.backend.node_id)
         try:
             await super().__call__(
@@ -90,6 +77,18 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             )
         finally:
             await connection.aclose()
+
+    def _check_server(self, scope: Mapping[str, Any], push: PushExtension | None) -> bool:
+        """Check the server with the first connection; return whether the application has been started."""
+        lifespan = self.ws_lifespan
+        if not lifespan.started:
+            lifespan.on_refused()
+            return False
+        limits = [route.config.limits for route in self.ws_routes]
+        max_message_bytes = max((bound.max_message_bytes for bound in limits), default=0)
+        warn_of_missing_bounds(scope.get("extensions") or {}, push, max_message_bytes)
+        lifespan.checked = True
+        return True
 
     def add_websocket_route(
         self,
@@ -148,6 +147,7 @@ def install(
     allowed_origins: Collection[str] = (),
     backend: Backend | None = None,
     server_limits: ServerLimits = DEFAULT_SERVER_LIMITS,
+    trusted_proxies: Collection[str] | None = None,
 ) -> App:
     """Add ``ws_connection_manager``, ``add_websocket_route`` and ``lifespan`` to an application.
 
@@ -162,17 +162,23 @@ def install(
         backend: Connects this process with others, see :func:`~falcon_pachinko.backends.backend_from_url`; by
             default the rooms are those of this process. It starts and stops with the application.
         server_limits: The bounds of all connections of this process together.
+        trusted_proxies: The proxies whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` give the client and
+            the scheme, see :class:`~falcon_pachinko.forwarded.TrustedProxies`, under every server; ``()`` for
+            none. By default the server decides; with a value, uvicorn's own handling is switched off.
 
     Raises:
         RegistrationError: The application is not an ASGI application of Falcon or is installed already, or
             an origin is not valid.
+        ConfigurationError: A trusted proxy is not valid.
     """
     if not isinstance(app, falcon.asgi.App):
         raise RegistrationError(f"install() needs a falcon.asgi.App, not {app!r}")
     if hasattr(app, "ws_connection_manager"):
         raise RegistrationError("install() has been called for this application already")
     check_origins(allowed_origins)
-    lifespan = LifespanMiddleware()
+    proxies = None if trusted_proxies is None else TrustedProxies(trusted_proxies)
+    manager = WebSocketConnectionManager(backend, server_limits)
+    lifespan = LifespanMiddleware(manager)
     own_class = type(app)
     # NOTE: the application's class comes first, or Python refuses the layout.
     bases = (App,) if own_class in (falcon.asgi.App, App) else (own_class, App)
@@ -182,11 +188,12 @@ def install(
         {
             "__slots__": (),
             "__module__": own_class.__module__,
-            "ws_connection_manager": WebSocketConnectionManager(backend, server_limits),
+            "ws_connection_manager": manager,
             "ws_routes": [],
             "ws_lifespan": lifespan,
             "ws_allowed_origins": frozenset(allowed_origins),
             "ws_server_limits": server_limits,
+            "ws_trusted_proxies": proxies,
         },
     )
     app.__class__ = installed_class

@@ -10,6 +10,10 @@ from .outbox import OnFailure, Outbox, Send
 
 # The key in scope["extensions"] under which a server offers a PushExtension.
 PUSH_EXTENSION = "falcon_pachinko.push"
+# The key under which a server marks that it bounds heads, bodies and silent connections itself.
+HTTP_EXTENSION = "falcon_pachinko.http"
+# The key under which the test kit marks a connection without a server.
+NO_SERVER_EXTENSION = "falcon_pachinko.no_server"
 
 
 class PushExtension(Protocol):

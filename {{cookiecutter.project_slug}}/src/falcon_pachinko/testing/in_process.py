@@ -21,6 +21,7 @@ from websockets.typing import Origin, Subprotocol
 from websockets.uri import parse_uri
 
 from ..close_codes import INTERNAL_ERROR
+from ..connection.extension import NO_SERVER_EXTENSION
 from ..connection.inbox import Event
 from .client import WAIT_SECONDS, Client
 from .contract import FindDeclaration, declarations
@@ -72,6 +73,7 @@ class Application:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         call = self.calls[scope["client"][1]] = Call(send)
+        scope.setdefault("extensions", {})[NO_SERVER_EXTENSION] = {}
         try:
             return await self.app(scope, receive, call.send)
         except (ClientDisconnected, asyncio.CancelledError):

@@ -13,7 +13,7 @@ from typing import Any
 from websockets.frames import Frame
 
 from ..close_codes import ABNORMAL_CLOSURE, INVALID_TEXT
-from ..connection.extension import PUSH_EXTENSION
+from ..connection.extension import HTTP_EXTENSION, PUSH_EXTENSION
 from ..connection.inbox import Event
 from ..connection.outbox import OnFailure, Send
 from ..errors import OutboxFull
@@ -76,6 +76,8 @@ class PushSansIOProtocol(BoundedInput):
         super().handle_connect(event)
         if supported and not self.close_sent:
             self.scope["extensions"][PUSH_EXTENSION] = self  # type: ignore[assignment]
+            if getattr(self.config.http_protocol_class, "bounds_requests", False):
+                self.scope["extensions"][HTTP_EXTENSION] = {}
 
     def send_500_response(self) -> None:
         """Send the response of an application that did not answer, unless the client has disconnected."""

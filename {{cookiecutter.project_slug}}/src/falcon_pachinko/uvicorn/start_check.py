@@ -1,0 +1,47 @@
+"""The check of uvicorn's options at the start of a process, before the first connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from ..connection.extension import HTTP_EXTENSION, PUSH_EXTENSION
+from ..limits import DEFAULT_LIMITS
+from ..server_check import warn_of_missing_bounds
+from . import protocol as push
+
+
+async def no_application(scope: Any, receive: Any, send: Any) -> None:
+    """Stand for an application that is never called."""
+
+
+def check_options(
+    options: Mapping[str, Any], max_message_bytes: int = DEFAULT_LIMITS.max_message_bytes
+) -> None:
+    """Log one line with the bounds that uvicorn with these options does not keep, if there are any.
+
+    Args:
+        options: Options of ``uvicorn.run``, such as ``ws=PushProtocol``.
+        max_message_bytes: The largest bound of the routes.
+    """
+    config = uvicorn.Config(no_application, log_config=None, lifespan="off", **options)
+    config.load()
+    ws_class: Any = config.ws_protocol_class
+    protocol_class: Any = getattr(ws_class, "protocol_class", ws_class)
+    extensions: dict[str, Any] = {}
+    if isinstance(protocol_class, type) and issubclass(protocol_class, push.PushSansIOProtocol):
+        # NOTE: some of the attributes exist on instances only.
+        loop = asyncio.new_event_loop()
+        try:
+            protocol = protocol_class(config, ServerState(), {}, loop)
+        finally:
+            loop.close()
+        if all(hasattr(protocol, name) for name in push.REQUIRED_ATTRIBUTES):
+            extensions[PUSH_EXTENSION] = protocol
+    if getattr(config.http_protocol_class, "bounds_requests", False):
+        extensions[HTTP_EXTENSION] = {}
+    warn_of_missing_bounds(extensions, extensions.get(PUSH_EXTENSION), max_message_bytes)
