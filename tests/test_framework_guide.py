@@ -34,6 +34,7 @@ PAGES = (
     "many-processes",
     "presence",
     "rooms",
+    "servers",
     "testing",
     "workers",
 )

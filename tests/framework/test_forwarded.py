@@ -118,6 +118,12 @@ def test_a_tcp_peer_without_an_address_is_not_a_unix_socket() -> None:
     assert client_of("203.0.113.7", peer=None, server=("127.0.0.1", 8000)) is None
 
 
+def test_a_scope_of_falcon_testing_has_no_peer() -> None:
+    """It has iterators in place of pairs."""
+    server = iter(("falconframework.org", 80))
+    assert client_of("203.0.113.7", peer=None, server=server) is None
+
+
 def test_with_all_peers_trusted_a_client_cannot_forge_its_address() -> None:
     options: dict[str, Any] = {"proxies": ("*",), "peer": ("192.0.2.1", 1)}
     assert client_of("198.51.100.1, 203.0.113.7", **options)[0] == "203.0.113.7"

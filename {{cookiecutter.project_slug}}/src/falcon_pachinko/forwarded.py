@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from .errors import ConfigurationError
@@ -78,13 +78,14 @@ class TrustedProxies:
         """Return whether the other end of the connection is a trusted proxy."""
         if self.everyone:
             return True
-        host = (scope.get("client") or ("",))[0]
-        if host:
-            address = parse_address(host)
+        client, server = scope.get("client"), scope.get("server")
+        if isinstance(client, Sequence) and client and client[0]:
+            address = parse_address(client[0])
             return address is not None and self.trusts(address)
         # SECURITY: a TCP connection that was reset has no address either, but its server end has a port.
-        server = scope.get("server") or ("", None)
-        return self.unix and server[1] in (None, 0, "0")
+        if server is None:
+            return self.unix
+        return self.unix and isinstance(server, Sequence) and server[1] in (None, "0")
 
     def trusts(self, address: IPAddress) -> bool:
         """Return whether an address is that of a trusted proxy."""

@@ -85,7 +85,7 @@ def turn_off_proxy_headers(receive: Receive) -> None:
     uvicorn trusts 127.0.0.1 by default, whatever the application's trusted proxies are, and wraps the
     application in a middleware that has changed the scope already.
     """
-    config = getattr(getattr(receive, "__self__", None), "config", None)
+    config: Any = getattr(getattr(receive, "__self__", None), "config", None)
     wrapper = getattr(config, "loaded_app", None)
     if wrapper is not None and type(wrapper).__name__ == "ProxyHeadersMiddleware":
         config.loaded_app = wrapper.app

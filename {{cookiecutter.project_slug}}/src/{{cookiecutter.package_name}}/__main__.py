@@ -12,6 +12,7 @@ from falcon_pachinko import App, PachinkoError
 from falcon_pachinko.publisher import Publisher
 from falcon_pachinko.uvicorn import PushProtocol
 from falcon_pachinko.uvicorn.gc_tuning import freeze_startup_objects
+from falcon_pachinko.uvicorn.start_check import check_options
 
 from .app import ROOM_PREFIX, create_app
 from .logs import set_up_logging
@@ -36,6 +37,7 @@ WEBSOCKET_OPTIONS: dict[str, Any] = {
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl+C, then shut down in order."""
     set_up_process(settings)
+    check_options(WEBSOCKET_OPTIONS, MAX_MESSAGE_BYTES)
     several = settings.workers > 1
     uvicorn.run(
         # NOTE: with several processes, each creates an application of its own.
@@ -46,7 +48,8 @@ def serve(settings: Settings) -> None:
         log_level=settings.log_level,
         lifespan="on",
         server_header=False,
-        forwarded_allow_ips=list(settings.trusted_proxies),
+        # NOTE: the application applies APP_TRUSTED_PROXIES itself, under every server.
+        proxy_headers=False,
         workers=settings.workers,
         timeout_graceful_shutdown=settings.graceful_shutdown_seconds,
         **WEBSOCKET_OPTIONS,

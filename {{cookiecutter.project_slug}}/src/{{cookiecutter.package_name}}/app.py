@@ -46,6 +46,7 @@ def create_app(settings: Settings) -> App:
         allowed_origins=settings.allowed_origins,
         backend=settings.make_backend(),
         server_limits=settings.server_limits,
+        trusted_proxies=settings.trusted_proxies,
     )
     manager = app.ws_connection_manager
 
@@ -54,7 +55,7 @@ def create_app(settings: Settings) -> App:
     app.add_route("/", PageResource(WEB_FOLDER / "index.html"))
     app.add_route("/docs", PageResource(WEB_FOLDER / "docs.html"))
     app.add_route("/health", HealthResource())
-    app.add_route("/ready", ReadyResource(manager.backend, check_processes(settings)))
+    app.add_route("/ready", ReadyResource(app, check_processes(settings)))
     app.add_static_route("/static", WEB_FOLDER)
     if not settings.production:
         app.add_route("/session", SessionResource(secret, settings.token_lifetime_seconds))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Annotated, Literal
 
 import jwt
@@ -19,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from falcon_pachinko import ConfigurationError, History, ServerLimits
 from falcon_pachinko.backends import backend_from_url, check_backend_url
 from falcon_pachinko.backends.base import Backend, Timing
+from falcon_pachinko.forwarded import TrustedProxies
 from falcon_pachinko.route_config import is_origin
 
 PACKAGE = __name__.partition(".")[0]
@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     log_level: Literal["critical", "error", "warning", "info", "debug", "trace"] = "info"
     public_origin: str = ""
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
-    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ("127.0.0.1", "::1")
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ("127.0.0.1", "::1", "unix:")
     token_lifetime_seconds: int = Field(default=8 * 3600, gt=0)
     announcement_interval_seconds: float = Field(default=3600.0, gt=0)
     announcement_text: str = Field(
@@ -137,16 +137,8 @@ class Settings(BaseSettings):
     @field_validator("trusted_proxies")
     @classmethod
     def check_proxies(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
-        """Accept addresses and networks, or ``*`` for all; host names are not resolved."""
-        if "*" in proxies:
-            return ("*",)  # uvicorn accepts "*" only without other entries
-        for proxy in proxies:
-            try:
-                ipaddress.ip_network(proxy)
-            except ValueError as error:
-                raise ValueError(
-                    f"{error}: write an address or a network like 10.0.0.0/8"
-                ) from None
+        """Accept addresses, networks, ``unix:`` for Unix sockets and ``*`` for all; resolve no host names."""
+        TrustedProxies(proxies)
         return proxies
 
     @field_validator("backend_url")

@@ -324,7 +324,8 @@ async def test_allowed_origins_can_connect(serve: Callable[..., Server], room: s
 
 
 @pytest.mark.parametrize(
-    ("proxies", "secure"), [("127.0.0.1", True), ("*", True), ("10.0.0.1", False)]
+    ("proxies", "secure"),
+    [("127.0.0.1", True), ("*", True), ("10.0.0.1", False), ("unix:", False)],
 )
 async def test_only_a_trusted_proxy_can_set_the_scheme(
     serve: Callable[..., Server], proxies: str, secure: bool

@@ -47,7 +47,7 @@ def test_every_setting_has_a_default_for_development() -> None:
         "log_level": "info",
         "public_origin": "",
         "allowed_origins": (),
-        "trusted_proxies": ("127.0.0.1", "::1"),
+        "trusted_proxies": ("127.0.0.1", "::1", "unix:"),
         "token_lifetime_seconds": 28800,
         "announcement_interval_seconds": 3600.0,
         "announcement_text": "System maintenance is scheduled for 2 AM UTC.",
@@ -228,9 +228,14 @@ def test_origins_are_separated_by_commas(
 
 @pytest.mark.parametrize(
     ("value", "proxies"),
-    [(" 10.1.2.3, fd00::/8 ,", ("10.1.2.3", "fd00::/8")), ("10.1.2.3,*", ("*",))],
+    [
+        (" 10.1.2.3, fd00::/8 ,", ("10.1.2.3", "fd00::/8")),
+        ("*", ("*",)),
+        ("unix:", ("unix:",)),
+        (" , ", ()),
+    ],
 )
-def test_proxies_are_addresses_or_networks_or_all(
+def test_proxies_are_addresses_networks_unix_sockets_or_all(
     monkeypatch: pytest.MonkeyPatch, value: str, proxies: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("APP_TRUSTED_PROXIES", value)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import falcon
 import falcon.asgi
 
-from falcon_pachinko.backends.base import Backend
+from falcon_pachinko import App
+
+NOT_STARTED = "the application has not been started: its server runs no ASGI lifespan"
 
 
 class HealthResource:
@@ -22,19 +24,21 @@ class ReadyResource:
     Do not restart such a process: its connections stay open, and it becomes ready by itself.
 
     Args:
-        backend: The backend whose outage makes the process not ready.
+        app: The application; it is not ready before its start, and while Redis is unavailable.
         warning: A permanent reason not to be ready; empty if there is none.
     """
 
-    def __init__(self, backend: Backend, warning: str) -> None:
-        self.backend = backend
+    def __init__(self, app: App, warning: str) -> None:
+        self.app = app
         self.warning = warning
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Send 200 with ``{"status": "ready"}``, or 503 with ``{"status": "not ready", "reasons": [...]}``."""
         resp.cache_control = ["no-store"]
-        outage = self.backend.outage and f"Redis is unavailable: {self.backend.outage}"
-        reasons = [reason for reason in (self.warning, outage) if reason]
+        unstarted = "" if self.app.ws_started else NOT_STARTED
+        outage = self.app.ws_connection_manager.backend.outage
+        outage = outage and f"Redis is unavailable: {outage}"
+        reasons = [reason for reason in (self.warning, unstarted, outage) if reason]
         if reasons:
             resp.status = falcon.HTTP_503
             resp.media = {"status": "not ready", "reasons": reasons}
