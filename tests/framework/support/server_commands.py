@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .servers import free_port
 
@@ -47,6 +47,14 @@ COMMANDS: dict[str, tuple[list[str], str, str]] = {
 SERVERS = tuple(COMMANDS)
 
 
+class Response(NamedTuple):
+    """The response to a request; the names of its headers are in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    content: bytes
+
+
 @dataclass
 class ServerProcess:
     """A running server.
@@ -72,19 +80,26 @@ class ServerProcess:
             raise
         return opened
 
-    def request(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, Any]:
-        """Send a request, and return the status and the JSON of the response, if it has any."""
+    def response(
+        self, method: str, path: str, headers: dict[str, str] | None = None, body: str | None = None
+    ) -> Response:
+        """Send a request, and return the response."""
         connection = http.client.HTTPConnection("localhost")
         connection.sock = self.connect()
         try:
-            connection.request("GET", path, headers=headers or {})
+            connection.request(method, path, body, headers or {})
             response = connection.getresponse()
             # NOTE: the answer to an accepted handshake has no end.
-            body = b"" if response.status == 101 else response.read()
-            is_json = "json" in (response.getheader("Content-Type") or "")
-            return response.status, json.loads(body) if is_json else None
+            content = b"" if response.status == 101 else response.read()
+            headers = {name.lower(): value for name, value in response.getheaders()}
+            return Response(response.status, headers, content)
         finally:
             connection.close()
+
+    def request(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, Any]:
+        """Send a GET, and return the status and the JSON of the response, if it has any."""
+        status, _, content = self.response("GET", path, headers)
+        return status, json.loads(content) if content.startswith(b"{") else None
 
     def handshake(self, path: str) -> int:
         """Send a WebSocket handshake, and return the status of the response."""
@@ -148,7 +163,8 @@ def serving_by(
     address: int | Path = folder / "server.sock" if unix else free_port()
     option = (on_path if unix else on_port).format(port=address, path=address)
     command = ["-m", options[0], *options[1:], option, "program:app"]
-    # NOTE: the command of a server does not search the folder for the program.
-    path = f"{os.environ['PYTHONPATH']}{os.pathsep}{folder}"
-    with serving(command, folder, address, PYTHONPATH=path, **variables) as server:
+    if "PYTHONPATH" not in variables:
+        # NOTE: the command of a server does not search the folder for the program.
+        variables["PYTHONPATH"] = f"{os.environ['PYTHONPATH']}{os.pathsep}{folder}"
+    with serving(command, folder, address, **variables) as server:
         yield server

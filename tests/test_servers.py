@@ -1,0 +1,63 @@
+"""A project's ``asgi:app`` behind a proxy on a Unix socket, by the commands of several servers."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .framework.support.server_commands import HANDSHAKE, ServerProcess, serving_by
+
+FORWARDED = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
+PROGRAM = "from chat_service.asgi import app\n"
+BOUND_SECONDS = 300
+
+
+@pytest.fixture
+def variables(baked: Callable[..., Path], project_python: Path, tmp_path: Path) -> dict[str, str]:
+    """The environment of a server with a default project and its dependencies."""
+    command = [str(project_python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    dependencies = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    paths = (str(baked() / "src"), str(tmp_path), dependencies.strip())
+    return {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def sign_in(server: ServerProcess) -> str:
+    """Sign in through the proxy, and return the cookie of the session."""
+    cookie: str = server.response(
+        "POST", "/session", FORWARDED | {"Content-Type": "application/json"}, '{"name": "Alice"}'
+    ).headers["set-cookie"]
+    return cookie
+
+
+@pytest.mark.timeout(BOUND_SECONDS)
+@pytest.mark.parametrize("name", ["uvicorn", "hypercorn", "granian"])
+def test_the_cookie_is_secure_behind_a_proxy_and_connects(
+    variables: dict[str, str], tmp_path: Path, name: str
+) -> None:
+    with serving_by(name, tmp_path, PROGRAM, unix=True, **variables) as server:
+        cookie = sign_in(server)
+        assert "; Secure" in cookie
+        handshake = HANDSHAKE | FORWARDED | {"Cookie": cookie.partition(";")[0]}
+        assert server.request("/ws/chat/general", handshake)[0] == 101
+        assert server.request("/ready") == (200, {"status": "ready"})
+        assert "this server does not bound" in server.wait_logged("this server does not bound")
+
+
+@pytest.mark.timeout(BOUND_SECONDS)
+@pytest.mark.parametrize("name", ["daphne", "uvicorn without a lifespan"])
+def test_a_server_without_a_lifespan_is_alive_but_not_ready(
+    variables: dict[str, str], tmp_path: Path, name: str
+) -> None:
+    with serving_by(name, tmp_path, PROGRAM, unix=True, **variables) as server:
+        cookie = sign_in(server)
+        assert "; Secure" in cookie
+        handshake = HANDSHAKE | FORWARDED | {"Cookie": cookie.partition(";")[0]}
+        assert server.request("/ws/chat/general", handshake)[0] in (403, 503)
+        assert server.request("/health") == (200, {"status": "ok"})
+        status, answer = server.request("/ready")
+        assert status == 503
+        assert "has not been started" in json.dumps(answer)
+        assert "falcon_pachinko.lifespan(app)" in server.wait_logged("connections are refused")
