@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 
 import falcon.asgi
 
+from .admission import Admission, Refusal, refuse_handshake
 from .backends.base import Backend
 from .connection.connection import Connection
 from .connection.extension import PUSH_EXTENSION, PushExtension
@@ -33,6 +34,7 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     Attributes:
         ws_connection_manager: The connection manager.
         ws_routes: The WebSocket routes in the order in which they were added.
+        ws_admission: The counts of connections; ``overload`` tells whether the process should get more.
     """
 
     # NOTE: falcon.asgi.App has slots, so an instance accepts another class only if that adds none. The
@@ -45,6 +47,7 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     ws_allowed_origins: ClassVar[Collection[str]]
     ws_server_limits: ClassVar[ServerLimits]
     ws_trusted_proxies: ClassVar[TrustedProxies | None]
+    ws_admission: ClassVar[Admission]
 
     @property
     def ws_started(self) -> bool:
@@ -70,13 +73,22 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         if not self.ws_lifespan.checked and not self._check_server(scope, push):
             await refuse_unstarted(scope, receive, send)
             return
-        connection = Connection(receive, send, push, self.ws_connection_manager.backend.node_id)
+        place = self.ws_admission.enter_websocket(scope)
+        if isinstance(place, Refusal):
+            await refuse_handshake(place, scope, receive, send)
+            return
         try:
-            await super().__call__(
-                {**scope, CONNECTION_KEY: connection}, receive, connection._forward
+            connection = Connection(
+                receive, send, push, self.ws_connection_manager.backend.node_id
             )
+            try:
+                await super().__call__(
+                    {**scope, CONNECTION_KEY: connection}, receive, connection._forward
+                )
+            finally:
+                await connection.aclose()
         finally:
-            await connection.aclose()
+            place.release()
 
     def _check_server(self, scope: Mapping[str, Any], push: PushExtension | None) -> bool:
         """Check the server with the first connection; return whether the application has been started."""
@@ -194,6 +206,7 @@ def install(
             "ws_allowed_origins": frozenset(allowed_origins),
             "ws_server_limits": server_limits,
             "ws_trusted_proxies": proxies,
+            "ws_admission": Admission(server_limits),
         },
     )
     app.__class__ = installed_class

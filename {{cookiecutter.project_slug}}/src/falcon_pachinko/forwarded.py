@@ -87,6 +87,13 @@ class TrustedProxies:
             return self.unix
         return self.unix and isinstance(server, Sequence) and server[1] in (None, "0")
 
+    def __contains__(self, host: object) -> bool:
+        """Return whether a host, as a server names the other end of a socket, is a trusted proxy."""
+        if self.everyone:
+            return True
+        address = parse_address(host) if isinstance(host, str) else None
+        return address is not None and self.trusts(address)
+
     def trusts(self, address: IPAddress) -> bool:
         """Return whether an address is that of a trusted proxy."""
         return any(address in network for network in self.networks)

@@ -53,6 +53,7 @@ class LifespanMiddleware:
         if self.running:
             raise RuntimeError(STARTED_ALREADY)
         self.running = True
+        self.app.ws_admission.start()
         backend = self.manager.backend
         try:
             await backend.start()

@@ -1,5 +1,6 @@
-"""The accelerator for uvicorn: pass ``ws=PushProtocol`` to ``uvicorn.run``; nothing else is needed."""
+"""The accelerator for uvicorn: pass ``ws=PushProtocol, http=BoundedHTTPProtocol`` to ``uvicorn.run``."""
 
+from .http import BoundedHTTPProtocol
 from .protocol import PushProtocol
 
-__all__ = ["PushProtocol"]
+__all__ = ["BoundedHTTPProtocol", "PushProtocol"]

@@ -10,7 +10,9 @@ import asyncio
 from collections import deque
 from typing import Any, ClassVar, cast
 
+from ..admission import Place
 from ..support.loop_local import PerLoop
+from .handshake import HandshakeProtocol
 
 # A handshake causes further work (responses of Redis, missed messages), which gets its iterations before
 # the next handshake. Measured while 1,000 clients reconnect with 100 missed messages each: the 99th
@@ -27,12 +29,16 @@ class PendingHandshake(asyncio.Protocol):
 
     Attributes:
         protocol_class: The protocol that replaces it.
+        place: The place of the socket among those of the process, released at the end.
+        counted: Whether the handshake has been counted (see :mod:`..admission`).
     """
 
     protocol_class: ClassVar[type[Any]]
 
     transport: asyncio.Transport
     request: bytes
+    place: Place | None = None
+    counted = False
 
     def __init__(self, **options: Any) -> None:
         self.options = options
@@ -58,7 +64,11 @@ class PendingHandshake(asyncio.Protocol):
         self.transport.set_protocol(protocol)
         self.transport.resume_reading()
         try:
-            protocol.data_received(self.request)
+            if isinstance(protocol, HandshakeProtocol):
+                protocol.place, self.place = self.place, None
+                protocol.receive_handshake(self.request, self.counted)
+            else:
+                protocol.data_received(self.request)
         except Exception:
             self.transport.abort()
             raise
@@ -70,6 +80,8 @@ class PendingHandshake(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Unregister: the client has disconnected."""
         self.connections.discard(self)
+        if self.place is not None:
+            self.place.release()
 
 
 class HandshakeQueue:
@@ -103,6 +115,27 @@ class HandshakeQueue:
 
 
 HANDSHAKE_QUEUES = PerLoop(HandshakeQueue)
+
+
+def hand_over(protocol: Any, place: Place | None, counted: bool) -> None:
+    """Release the place of a socket when its WebSocket protocol, of any class, loses the connection.
+
+    Args:
+        protocol: The protocol that has taken the socket over.
+        place: The place; ``None`` if the socket is not counted.
+        counted: Whether the handshake has been counted.
+    """
+    if isinstance(protocol, PendingHandshake):
+        protocol.place, protocol.counted = place, counted
+    elif place is not None:
+        connection_lost = protocol.connection_lost
+
+        def release(exc: Exception | None) -> None:
+            place.release()
+            del protocol.connection_lost  # the method of the class again
+            connection_lost(exc)
+
+        protocol.connection_lost = release
 
 
 def release_parser(protocol: asyncio.BaseProtocol) -> None:

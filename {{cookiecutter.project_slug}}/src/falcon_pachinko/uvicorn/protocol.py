@@ -17,6 +17,7 @@ from ..connection.extension import HTTP_EXTENSION, PUSH_EXTENSION
 from ..connection.inbox import Event
 from ..connection.outbox import OnFailure, Send
 from ..errors import OutboxFull
+from .handshake import HandshakeProtocol
 from .handshake_queue import PendingHandshake
 from .inbox import INBOX_FULL, PushInbox
 from .input import OUTBOX_FULL, BoundedInput
@@ -53,7 +54,7 @@ REQUIRED_ATTRIBUTES = (
 )
 
 
-class PushSansIOProtocol(BoundedInput):
+class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
     """uvicorn's sans-I/O WebSocket protocol with a :class:`..connection.extension.PushExtension`.
 
     It behaves like uvicorn's class if that lacks an attribute that this one depends on.

@@ -1,0 +1,288 @@
+"""Which connections a process takes: bounds of their number, in total and per address, and of handshakes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from .connection.inbox import Receive
+from .connection.outbox import Send
+from .connection.rate_limit import TokenBuckets, address_of
+from .limits import DEFAULT_SERVER_LIMITS, ServerLimits
+
+logger = logging.getLogger(__name__)
+
+# Files that are not connections of clients: the log, listening sockets, connections to Redis.
+RESERVED_FILES = 200
+# Above this share of the bound the process is not ready, so that a load balancer selects another one in time.
+READY_SHARE = 0.95
+# The time between two log lines of one kind: a flood of refused connections must not fill the disk.
+LOG_SECONDS = 10.0
+# The scope's extension of a handshake that has been counted before it reached the application.
+COUNTED_EXTENSION = "falcon_pachinko.counted"
+# Iterations of the event loop in which a server ends a connection whose response has been written.
+ITERATIONS_PER_CLOSE = 3
+RESPONSE_EXTENSION = "websocket.http.response"
+TRY_AGAIN_LATER = 1013
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The HTTP response to a request that is refused.
+
+    Attributes:
+        status: The HTTP status.
+        text: The reason, for the client and for the log.
+        retry_after_seconds: The value of ``Retry-After``; 0 for none.
+    """
+
+    status: HTTPStatus
+    text: str
+    retry_after_seconds: int = 0
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers of the response."""
+        headers = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(self.body)),
+            (b"connection", b"close"),
+        ]
+        if self.retry_after_seconds:
+            headers.append((b"retry-after", b"%d" % self.retry_after_seconds))
+        return headers
+
+    @property
+    def body(self) -> bytes:
+        """The body of the response."""
+        return self.text.encode() + b"\n"
+
+
+FULL = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the server has too many connections", 10)
+ADDRESS_FULL = Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many connections from this address", 10)
+TOO_FAST = Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many handshakes from this address", 1)
+
+
+class Place:
+    """One counted connection; released exactly once."""
+
+    __slots__ = ("address", "counts")
+
+    def __init__(self, counts: Counts, address: str | None) -> None:
+        self.counts: Counts | None = counts
+        self.address = address
+
+    def release(self) -> None:
+        """Count the connection no longer. Idempotent."""
+        counts, self.counts = self.counts, None
+        if counts is not None:
+            counts._leave(self.address)
+
+
+class Counts:
+    """The connections of one kind, in total and per address.
+
+    Attributes:
+        total: The number of connections.
+        per_address: The number of connections of each address that has any.
+    """
+
+    def __init__(self, admission: Admission) -> None:
+        self.admission = admission
+        self.total = 0
+        self.per_address: dict[str, int] = {}
+
+    def enter(self, address: str | None) -> Place | Refusal:
+        """Count a connection, or refuse it.
+
+        Args:
+            address: The client's address, see :func:`~.connection.rate_limit.address_of`; ``None`` if it is
+                not known or not to be counted.
+        """
+        if self.total >= self.admission.connections:
+            return FULL
+        if address is not None:
+            number = self.per_address.get(address, 0)
+            if number >= self.admission.limits.connections_per_address:
+                return ADDRESS_FULL
+            self.per_address[address] = number + 1
+        self.total += 1
+        return Place(self, address)
+
+    def _leave(self, address: str | None) -> None:
+        self.total -= 1
+        if address is not None:
+            number = self.per_address[address] - 1
+            if number:
+                self.per_address[address] = number
+            else:
+                del self.per_address[address]
+
+
+class RepeatedLog:
+    """A log line for events that may come in a flood: the first at once, then one per 10 s with their number."""
+
+    def __init__(self, level: int) -> None:
+        self.level = level
+        self.next_at = 0.0
+        self.omitted = 0
+
+    def add(self, text: str, *values: object) -> None:
+        """Log an event, or count it for the next line."""
+        now = time.monotonic()
+        if now < self.next_at:
+            self.omitted += 1
+            return
+        omitted, self.omitted = self.omitted, 0
+        self.next_at = now + LOG_SECONDS
+        if omitted:
+            text, values = text + " (and %d times since the last line)", (*values, omitted)
+        logger.log(self.level, text, *values)
+
+
+class Admission:
+    """Decides which connections a process takes.
+
+    A server that reports each socket (:mod:`falcon_pachinko.uvicorn`) counts sockets, of any protocol. Under
+    every server the WebSocket connections are counted.
+
+    Attributes:
+        limits: The bounds.
+        connections: The maximum number of connections: that of ``limits``, or less if the operating system
+            permits fewer open files (see :meth:`start`).
+        sockets: The open sockets.
+        websockets: The WebSocket connections.
+        handshakes: The token buckets of handshakes, by address.
+        refused_sockets: The sockets that have been refused and are not closed yet.
+        refused_requests: The log of invalid requests.
+    """
+
+    def __init__(self, limits: ServerLimits = DEFAULT_SERVER_LIMITS) -> None:
+        self.limits = limits
+        self.connections = limits.connections
+        self.sockets = Counts(self)
+        self.websockets = Counts(self)
+        self.handshakes = TokenBuckets(limits.handshakes_per_second, limits.handshake_burst)
+        self.refused_sockets = 0
+        self.refused_connections = RepeatedLog(logging.WARNING)
+        self.refused_requests = RepeatedLog(logging.INFO)
+        self.forwarding_checked = False
+
+    def start(self) -> None:
+        """Raise the limit of open files to the maximum, adapt the number of connections, and log it."""
+        files = raise_open_files()
+        if files is not None:
+            room = files - min(RESERVED_FILES, files // 2)
+            self.connections = min(self.limits.connections, room)
+        logger.info(
+            "this process takes %d connections (bound: %d, open files: %s)",
+            self.connections,
+            self.limits.connections,
+            "no bound" if files is None else files,
+        )
+
+    @property
+    def overload(self) -> str:
+        """The reason why the process should get no further clients; empty if there is none."""
+        number = max(self.sockets.total, self.websockets.total)
+        if number < self.connections * READY_SHARE:
+            return ""
+        return f"{number} of {self.connections} connections are in use"
+
+    def enter_socket(self, address: str | None) -> Place | Refusal:
+        """Count a socket when it is accepted, or refuse it."""
+        return self._check(self.sockets.enter(address), address)
+
+    def take_handshake(self, address: str | None) -> Refusal | None:
+        """Take a token for a handshake of an address; return the refusal if there is none."""
+        if address is None:
+            return None
+        now = time.monotonic()
+        if self.handshakes.of(address, now).take_available(now):
+            return None
+        self._check(TOO_FAST, address)
+        return TOO_FAST
+
+    def enter_websocket(self, scope: Mapping[str, Any]) -> Place | Refusal:
+        """Count a handshake and its connection, or refuse them.
+
+        Args:
+            scope: The scope, with the client's address as a trusted proxy has forwarded it.
+        """
+        address = address_of(scope)
+        if not self.forwarding_checked:
+            self._check_forwarding(scope)
+        if COUNTED_EXTENSION not in (scope.get("extensions") or ()):
+            refusal = self.take_handshake(address)
+            if refusal is not None:
+                return refusal
+        return self._check(self.websockets.enter(address), address)
+
+    def _check(self, result: Place | Refusal, address: str | None) -> Place | Refusal:
+        if isinstance(result, Refusal):
+            self.refused_connections.add(
+                "refused a connection of %s with HTTP %d: %s",
+                address or "an unknown address",
+                result.status,
+                result.text,
+            )
+        return result
+
+    def _check_forwarding(self, scope: Mapping[str, Any]) -> None:
+        """Warn once of a proxy that is not trusted: all of its clients would count as one address."""
+        client = scope.get("client")
+        host = client[0] if client else ""
+        forwarded = b",".join(
+            value for name, value in scope["headers"] if name.lower() == b"x-forwarded-for"
+        )
+        # NOTE: the client of a trusted proxy is one of the forwarded addresses.
+        if not host or not forwarded or host.encode() in forwarded:
+            return
+        self.forwarding_checked = True
+        logger.warning(
+            "X-Forwarded-For comes from %s, which is not a trusted proxy: if it is your proxy, its clients share the"
+            " bounds of one address; add it to APP_TRUSTED_PROXIES, or to the trusted proxies of your server",
+            host,
+        )
+
+
+async def refuse_handshake(
+    refusal: Refusal, scope: Mapping[str, Any], receive: Receive, send: Send
+) -> None:
+    """Answer a WebSocket handshake with an HTTP response; without the server's support it is 403."""
+    await receive()
+    if RESPONSE_EXTENSION not in (scope.get("extensions") or ()):
+        await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
+        return
+    kind = RESPONSE_EXTENSION
+    await send({"type": f"{kind}.start", "status": int(refusal.status), "headers": refusal.headers})
+    await send({"type": f"{kind}.body", "body": refusal.body})
+    # NOTE: uvicorn logs an error if the application returns before the connection has ended.
+    for _ in range(ITERATIONS_PER_CLOSE):
+        await asyncio.sleep(0)
+
+
+def raise_open_files() -> int | None:
+    """Raise the soft limit of open files to the hard one.
+
+    Returns:
+        The soft limit in force; ``None`` if there is none, as on Windows.
+    """
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):  # macOS has a further limit
+            pass
+        else:
+            soft = hard
+    return None if soft == resource.RLIM_INFINITY else soft
