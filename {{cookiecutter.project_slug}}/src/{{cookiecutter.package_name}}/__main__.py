@@ -10,7 +10,7 @@ import uvicorn
 
 from falcon_pachinko import App, PachinkoError
 from falcon_pachinko.publisher import Publisher
-from falcon_pachinko.uvicorn import PushProtocol
+from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol
 from falcon_pachinko.uvicorn.gc_tuning import freeze_startup_objects
 from falcon_pachinko.uvicorn.start_check import check_options
 
@@ -25,8 +25,10 @@ PACKAGE = create_app.__module__.partition(".")[0]
 # connection with 1009.
 MAX_MESSAGE_BYTES = 65_536
 
-# uvicorn's options for WebSockets; the tests that serve in their own process use the same.
+# uvicorn's protocols; the tests that serve in their own process use the same.
 WEBSOCKET_OPTIONS: dict[str, Any] = {
+    # SECURITY: it bounds the size and the time of requests; uvicorn's own does not.
+    "http": BoundedHTTPProtocol,
     "ws": PushProtocol,
     "ws_max_size": MAX_MESSAGE_BYTES,
     # PERF: compression costs 34 KiB of memory per connection and most of the time per message.

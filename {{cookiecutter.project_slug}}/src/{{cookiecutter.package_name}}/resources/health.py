@@ -24,7 +24,8 @@ class ReadyResource:
     Do not restart such a process: its connections stay open, and it becomes ready by itself.
 
     Args:
-        app: The application; it is not ready before its start, and while Redis is unavailable.
+        app: The application; it is not ready before its start, while Redis is unavailable, and shortly
+            before its maximum of connections.
         warning: A permanent reason not to be ready; empty if there is none.
     """
 
@@ -38,7 +39,8 @@ class ReadyResource:
         unstarted = "" if self.app.ws_started else NOT_STARTED
         outage = self.app.ws_connection_manager.backend.outage
         outage = outage and f"Redis is unavailable: {outage}"
-        reasons = [reason for reason in (self.warning, unstarted, outage) if reason]
+        overload = self.app.ws_admission.overload
+        reasons = [reason for reason in (self.warning, unstarted, outage, overload) if reason]
         if reasons:
             resp.status = falcon.HTTP_503
             resp.media = {"status": "not ready", "reasons": reasons}
