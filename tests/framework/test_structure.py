@@ -112,7 +112,9 @@ def test_imports_have_no_cycle() -> None:
 def test_plain_modules_wait_for_nothing() -> None:
     for module in (
         "backends.buffer",
+        "backends.presence",
         "backends.redis.stream",
+        "backends.roster",
         "connection.rate_limit",
         "connection.transaction",
         "contract",
@@ -120,6 +122,7 @@ def test_plain_modules_wait_for_nothing() -> None:
         "history",
         "messages",
         "names",
+        "presence",
         "publication",
         "rooms.membership",
         "schema.examples",
@@ -150,6 +153,7 @@ def test_the_public_names_are_the_listed_ones() -> None:
         "MessageError",
         "OutboxFull",
         "PachinkoError",
+        "PresenceBatch",
         "RegistrationError",
         "Reject",
         "RouteConfig",

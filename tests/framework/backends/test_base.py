@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from falcon_pachinko.backends.base import ImmediateResult, Lease, Presence, Timing, users_of
+from falcon_pachinko.backends.base import ImmediateResult, Lease, Timing
+from falcon_pachinko.backends.presence import Presence
 from falcon_pachinko.errors import ConfigurationError
 from falcon_pachinko.history import History, Position
 from falcon_pachinko.publication import Header, Publication
@@ -358,6 +359,49 @@ async def test_members_are_in_the_order_of_joining(a: RecordingNode, b: Recordin
     assert await a.backend.members("room") == await b.backend.members("room") == users
 
 
+async def test_members_are_read_in_pages(a: RecordingNode, b: RecordingNode) -> None:
+    for node in {id(a): a, id(b): b}.values():
+        await node.backend.subscribe("room", None)
+    for number in range(7):
+        await a.backend.enter("room", Presence(f"c{number}", f"user {number}"))
+    await a.backend.enter("room", Presence("anonymous", None))
+    first = await b.backend.members("room", None, 3)
+    assert (first, first.total) == (["user 0", "user 1", "user 2"], 7)
+    second = await a.backend.members("room", first.cursor, 3)
+    assert second == ["user 3", "user 4", "user 5"]
+    last = await b.backend.members("room", second.cursor, 3)
+    assert (last, last.cursor) == (["user 6"], None)
+    assert await b.backend.members("room", "user 4", 1) == ["user 5"]
+    assert await a.backend.member_count("room") == await b.backend.member_count("room") == 7
+
+
+async def test_a_cursor_stays_valid_when_its_user_leaves_or_returns(a: RecordingNode) -> None:
+    await a.backend.subscribe("room", None)
+    for number in range(5):
+        await a.backend.enter("room", Presence(f"c{number}", f"user {number}"))
+    first = await a.backend.members("room", None, 2)
+    await a.backend.leave("room", Presence("c1", "user 1"), grace=False)
+    assert await a.backend.members("room", first.cursor) == ["user 2", "user 3", "user 4"]
+    await a.backend.enter("room", Presence("c1", "user 1"))
+    assert await a.backend.members("room", first.cursor) == [
+        "user 2",
+        "user 3",
+        "user 4",
+        "user 1",
+    ]
+
+
+async def test_a_page_after_an_absent_user_is_an_error(a: RecordingNode) -> None:
+    with pytest.raises(LookupError, match="'alice' is not in room 'room'"):
+        await a.backend.members("room", "alice")
+    await a.backend.subscribe("room", None)
+    await a.backend.enter("room", Presence("c1", "bob"))
+    with pytest.raises(LookupError, match="'alice' is not in room 'room'"):
+        await a.backend.members("room", "alice", 10)
+    assert await a.backend.members("empty", 5, 10) == []
+    assert await a.backend.member_count("empty") == 0
+
+
 async def test_a_connection_without_a_user_counts_by_itself(a: RecordingNode) -> None:
     await a.backend.subscribe("room", None)
     one, two = Presence("c1", None, text("joined")), Presence("c2", None, text("joined"))
@@ -427,10 +471,3 @@ def test_a_grace_period_of_zero_is_accepted() -> None:
 async def test_an_immediate_result_can_be_awaited_again() -> None:
     result = ImmediateResult("value")
     assert [await result, await result] == ["value", "value"]
-
-
-def test_a_presence_without_a_user_has_the_key_of_its_connection() -> None:
-    presences = [Presence("c1", "alice"), Presence("c2", None), Presence("c3", "cara")]
-    keys = [presence.key for presence in presences]
-    assert keys == ["ualice", "cc2", "ucara"]
-    assert users_of(keys) == ["alice", "cara"]

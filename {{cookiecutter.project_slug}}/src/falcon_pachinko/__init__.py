@@ -24,6 +24,7 @@ from .handlers import handles_binary, handles_message
 from .history import History
 from .limits import Limits, ServerLimits
 from .messages import Message, ServerError
+from .presence import PresenceBatch
 from .resource import WebSocketResource
 from .rooms.manager import WebSocketConnectionManager
 from .route_config import RouteConfig
@@ -45,6 +46,7 @@ __all__ = [
     "MessageError",
     "OutboxFull",
     "PachinkoError",
+    "PresenceBatch",
     "RegistrationError",
     "Reject",
     "RouteConfig",

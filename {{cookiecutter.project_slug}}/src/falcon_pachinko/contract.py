@@ -20,6 +20,7 @@ from .errors import RegistrationError
 from .handlers import HandlerTable
 from .limits import Limits
 from .messages import SERVER_MESSAGES, Message, ServerError, ServerPong, ServerPosition
+from .presence import ServerPresenceChanged
 from .route_config import RouteConfig
 
 
@@ -54,6 +55,8 @@ class Contract:
         name, declared = owner.__qualname__, owner.sends
         has_positions = config.history is not None
         if isinstance(declared, (tuple, list)):
+            if config.presence_batch is not None:
+                declared = (*declared, ServerPresenceChanged)
             has_positions = has_positions or ServerPosition in declared
             if has_positions or config.heartbeat_interval is not None:
                 declared = (*declared, ServerPosition)

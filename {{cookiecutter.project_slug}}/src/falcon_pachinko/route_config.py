@@ -11,6 +11,7 @@ from typing import Any
 from .errors import RegistrationError
 from .history import History
 from .limits import DEFAULT_LIMITS, Limits
+from .presence import PresenceBatch
 
 # RFC 6454 section 6.2: an origin as browsers serialise it.
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([^\sA-Z/?#@:*\[\]]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
@@ -28,6 +29,8 @@ class RouteConfig:
         history: The history of the rooms that its connections join; by default that of the resource class.
         allowed_origins: Origins that may connect besides the application's own, such as
             ``https://example.com``; ``*`` allows all. By default those given to ``install``.
+        presence_batch: How large rooms announce users who join through this route, and leave; by default
+            each by its own message.
 
     Raises:
         RegistrationError: A value has the wrong type, or an origin is not valid.
@@ -36,12 +39,17 @@ class RouteConfig:
     limits: Limits = DEFAULT_LIMITS
     history: History | None = None
     allowed_origins: Collection[str] = ()
+    presence_batch: PresenceBatch | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.limits, Limits):
             raise RegistrationError(f"limits is {self.limits!r}: write limits = Limits(...)")
         if not (self.history is None or isinstance(self.history, History)):
             raise RegistrationError(f"history is {self.history!r}: write history = History(...)")
+        if not (self.presence_batch is None or isinstance(self.presence_batch, PresenceBatch)):
+            raise RegistrationError(
+                f"presence_batch is {self.presence_batch!r}: write presence_batch=PresenceBatch(...)"
+            )
         check_origins(self.allowed_origins)
 
     @property

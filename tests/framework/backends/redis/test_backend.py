@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from falcon_pachinko import BackendUnavailable
-from falcon_pachinko.backends.base import CURRENT_LEASE, Lease, Presence
+from falcon_pachinko.backends.base import CURRENT_LEASE, Lease
+from falcon_pachinko.backends.presence import Presence
 from falcon_pachinko.backends.redis.client import Operation
 from falcon_pachinko.backends.redis.eviction import evict
 from falcon_pachinko.backends.redis.script import MIN_STREAM_MS

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from falcon_pachinko import BackendUnavailable
-from falcon_pachinko.backends.base import Presence
+from falcon_pachinko.backends.presence import Presence
 from falcon_pachinko.backends.redis.client import SingleClient
 
 from ...support.backends import (

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from falcon_pachinko.backends.base import Presence
+from falcon_pachinko.backends.presence import Presence
 from falcon_pachinko.backends.redis.client import Operation
 
 from ...support.backends import (

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from falcon_pachinko import BackendUnavailable
-from falcon_pachinko.backends.base import Presence
+from falcon_pachinko.backends.presence import Presence
 from falcon_pachinko.backends.redis.stream import Fetched
 from falcon_pachinko.history import Position
 

@@ -14,7 +14,8 @@ members of the room. One test suite verifies these guarantees for every backend:
   gap, or ``None``; never a part.
 - **Presence.** The members of a room are stored by connection id, not counted, so that repeating a call
   changes nothing. The first connection of a user and the end of the last one are each announced exactly
-  once in the cluster. When a node dies, another node announces the end of its users.
+  once in the cluster. When a node dies, another node announces the end of its users. A backend may announce
+  joins and leaves of a large room in batches (:class:`~falcon_pachinko.presence.PresenceBatch`).
 - **Outage.** While Redis is unavailable, connections stay open, joins succeed and are completed later,
   publishing raises, and :attr:`Backend.outage` gives the reason. Afterwards each node receives the
   publications that it missed; if they are lost, :meth:`Node.on_history_lost` is called.
@@ -33,7 +34,9 @@ from typing import Generic, Protocol, TypeVar
 
 from ..errors import ConfigurationError
 from ..history import History, Position
+from ..presence import MemberPage
 from ..publication import Publication
+from .presence import Presence
 
 T = TypeVar("T")
 
@@ -75,60 +78,6 @@ class Timing:
                 f"expiry_seconds is {self.expiry_seconds!r}: it must be above heartbeat_seconds,"
                 f" which is {self.heartbeat_seconds!r}"
             )
-
-
-class Presence:
-    """The membership of one connection in a room.
-
-    Attributes:
-        connection: The connection's id.
-        user: The connection's user; a connection without one counts by itself.
-        join_message: Published to the room when the user joins.
-        leave_message: Published to the room when the user has left.
-        stored: Whether Redis has confirmed the presence.
-        sent: Whether the presence was sent to Redis, confirmed or not.
-        announced: Whether the join message was published, if there is one.
-    """
-
-    __slots__ = (
-        "announced",
-        "connection",
-        "join_message",
-        "leave_message",
-        "sent",
-        "stored",
-        "user",
-    )
-
-    def __init__(
-        self,
-        connection: str,
-        user: str | None,
-        join_message: Publication | None = None,
-        leave_message: Publication | None = None,
-    ) -> None:
-        self.connection = connection
-        self.user = user
-        self.join_message = join_message
-        self.leave_message = leave_message
-        self.stored = False
-        self.sent = False
-        self.announced = False
-
-    @property
-    def key(self) -> str:
-        """The key of the presence entry: the user, or the connection if it has no user."""
-        return f"c{self.connection}" if self.user is None else f"u{self.user}"
-
-    @property
-    def has_messages(self) -> bool:
-        """Whether the room receives a message when the user joins or leaves."""
-        return self.join_message is not None or self.leave_message is not None
-
-
-def users_of(keys: list[str]) -> list[str]:
-    """Return the users among the keys of presence entries."""
-    return [key[1:] for key in keys if key.startswith("u")]
 
 
 class ImmediateResult(Generic[T]):
@@ -280,8 +229,23 @@ class Backend(ABC):
         """Return whether a user is in a room."""
 
     @abstractmethod
-    async def members(self, room: str) -> list[str]:
-        """Return the users in a room without duplicates, in the order in which they joined."""
+    async def members(
+        self, room: str, after: int | str | None = None, limit: int | None = None
+    ) -> MemberPage:
+        """Return a page of the users in a room: each once, in the order in which they joined.
+
+        Args:
+            room: The room.
+            after: The page begins after this cursor, or after this user, who is in the room.
+            limit: The maximum number of users; ``None`` for all.
+
+        Raises:
+            LookupError: The user is not in the room.
+        """
+
+    @abstractmethod
+    async def member_count(self, room: str) -> int:
+        """Return the number of users in a room."""
 
     @abstractmethod
     async def rooms(self, prefix: str) -> list[str]:

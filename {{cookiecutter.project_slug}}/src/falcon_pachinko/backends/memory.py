@@ -9,9 +9,12 @@ from collections.abc import Awaitable, Sequence
 from typing import cast
 
 from ..history import History, Position, last_known
+from ..presence import MemberPage, not_a_member
 from ..publication import Publication
-from .base import Backend, ImmediateResult, Lease, Node, Presence, Timing, users_of
+from .base import Backend, ImmediateResult, Lease, Node, Timing
 from .buffer import DEFAULT_MEMORY_BYTES, HistoryBudget, HistoryBuffer, check_bytes
+from .presence import Presence
+from .roster import PresenceChanges, Roster
 from .sweep import Sweep
 
 
@@ -29,23 +32,6 @@ DONE = cast(Awaitable[None], Done())
 ONE_NODE = ImmediateResult(1)
 
 
-class PresenceEntry:
-    """The presence of a user in a room, from the first connection to the end of the last one."""
-
-    __slots__ = ("connections", "expiry", "leave_message")
-
-    def __init__(self) -> None:
-        self.connections: set[str] = set()
-        self.leave_message: Publication | None = None
-        self.expiry: asyncio.TimerHandle | None = None
-
-    def cancel_expiry(self) -> None:
-        """End the grace period: the user has reconnected."""
-        if self.expiry is not None:
-            self.expiry.cancel()
-            self.expiry = None
-
-
 class MemoryRoom:
     """The state of a room.
 
@@ -53,11 +39,12 @@ class MemoryRoom:
         sweep_at: The time of the next sweep over its history; ``None`` while that is empty.
     """
 
-    __slots__ = ("buffer", "epoch", "offset", "presences", "subscriptions", "sweep_at")
+    __slots__ = ("buffer", "changes", "epoch", "offset", "roster", "subscriptions", "sweep_at")
 
     def __init__(self) -> None:
         self.subscriptions = 0
-        self.presences: dict[str, PresenceEntry] = {}
+        self.roster = Roster()
+        self.changes: PresenceChanges | None = None
         self.buffer: HistoryBuffer | None = None
         self.epoch = secrets.token_hex(8)
         self.offset = 0
@@ -111,7 +98,9 @@ class MemoryBackend(Backend):
         for room in self.rooms_by_name.values():
             if room.buffer is not None:
                 room.buffer.clear()
-            for entry in room.presences.values():
+            if room.changes is not None:
+                room.changes.timer.cancel()
+            for entry in room.roster.entries.values():
                 entry.cancel_expiry()
         self.rooms_by_name.clear()
 
@@ -153,7 +142,7 @@ class MemoryBackend(Backend):
 
     def remove_if_unused(self, name: str, room: MemoryRoom) -> None:
         """Remove an unused room, at once or by the sweep after its history has expired."""
-        if room.subscriptions or room.presences:
+        if room.subscriptions or room.roster.entries or room.changes is not None:
             return
         if room.buffer is not None:
             room.buffer.expire(asyncio.get_running_loop().time())
@@ -208,21 +197,27 @@ class MemoryBackend(Backend):
     def enter(self, room: str, presence: Presence) -> Awaitable[bool]:
         """Add a connection, and announce the user if it is the first one."""
         found = self.rooms_by_name[room]
-        entry = found.presences.get(presence.key)
+        entry = found.roster.entries.get(presence.key)
         is_first = entry is None
         if entry is None:
-            entry = found.presences[presence.key] = PresenceEntry()
+            entry = found.roster.add(presence.key, presence.user)
         entry.cancel_expiry()
         entry.connections.add(presence.connection)
         entry.leave_message = presence.leave_message or entry.leave_message
+        if found.changes is not None:
+            found.changes.leaving.pop(presence.key, None)
         if is_first and presence.join_message is not None:
-            self.publish(room, presence.join_message)
+            changes = self.changes_for(room, found, presence)
+            if changes is not None:
+                changes.joined[presence.key] = None
+            else:
+                self.publish(room, presence.join_message)
         return ImmediateResult(is_first)
 
     def leave(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
         """Remove a connection; with the last one, the user leaves at once or after the grace period."""
         found = self.rooms_by_name.get(room)
-        entry = found.presences.get(presence.key) if found is not None else None
+        entry = found.roster.entries.get(presence.key) if found is not None else None
         if found is None or entry is None or presence.connection not in entry.connections:
             return ImmediateResult(False)
         entry.connections.discard(presence.connection)
@@ -231,34 +226,89 @@ class MemoryBackend(Backend):
         seconds = self.timing.grace_seconds
         if grace and presence.has_messages and seconds:
             loop = asyncio.get_running_loop()
-            entry.expiry = loop.call_later(seconds, self.expire_presence, room, found, presence.key)
+            entry.expiry = loop.call_later(seconds, self.expire_presence, room, found, presence)
             return ImmediateResult(False)
-        self.expire_presence(room, found, presence.key)
+        self.expire_presence(room, found, presence)
         return ImmediateResult(True)
 
-    def expire_presence(self, name: str, room: MemoryRoom, key: str) -> None:
-        """Remove a user from a room and publish the leave message."""
-        entry = room.presences.pop(key)
-        if entry.leave_message is not None:
+    def expire_presence(self, name: str, room: MemoryRoom, presence: Presence) -> None:
+        """Let a user leave a room: announce it now, or with the next batch."""
+        entry = room.roster.entries[presence.key]
+        entry.expiry = None
+        is_announced = entry.leave_message is not None
+        changes = self.changes_for(name, room, presence) if is_announced else room.changes
+        if changes is not None:
+            if is_announced and changes.leave(presence.key):
+                return
+            changes.joined.pop(presence.key, None)
+        room.roster.remove(presence.key)
+        if entry.leave_message is not None and changes is None:
             self.publish(name, entry.leave_message)
+        self.remove_if_unused(name, room)
+
+    def changes_for(
+        self, name: str, room: MemoryRoom, presence: Presence
+    ) -> PresenceChanges | None:
+        """Return the changes of the room that the next batch announces; ``None`` to announce one at once.
+
+        The first change above the bound begins a batch. Until it is published, the changes of all users
+        belong to it, so that they arrive in order.
+        """
+        batch = presence.batch
+        if presence.user is None:
+            return None
+        if room.changes is None and batch is not None and room.roster.count > batch.above:
+            room.changes = PresenceChanges(batch)
+            room.changes.timer = asyncio.get_running_loop().call_later(
+                batch.seconds, self.publish_changes, name, room
+            )
+        return room.changes
+
+    def publish_changes(self, name: str, room: MemoryRoom) -> None:
+        """Publish a batch of joins and leaves."""
+        changes, room.changes = room.changes, None
+        message = changes.take_message(room.roster) if changes is not None else None
+        if message is not None:
+            self.publish(name, Publication(message))
         self.remove_if_unused(name, room)
 
     async def present(self, room: str, user: str) -> bool:
         """Return whether a user is in a room."""
         found = self.rooms_by_name.get(room)
-        return found is not None and f"u{user}" in found.presences
+        return found is not None and f"u{user}" in found.roster.entries
 
-    async def members(self, room: str) -> list[str]:
-        """Return the users in a room in the order in which they joined."""
+    async def members(
+        self, room: str, after: int | str | None = None, limit: int | None = None
+    ) -> MemberPage:
+        """Return a page of the users in a room in the order in which they joined."""
         found = self.rooms_by_name.get(room)
-        return users_of(list(found.presences)) if found is not None else []
+        if isinstance(after, str):
+            entry = None if found is None else found.roster.entries.get(f"u{after}")
+            if entry is None:
+                raise not_a_member(room, after)
+            after = entry.number
+        if found is None:
+            return MemberPage((), 0, None)
+        page = found.roster.page(after or 0, limit)
+        if found.changes is not None:
+            found.changes.on_page(page)
+        return page
+
+    async def member_count(self, room: str) -> int:
+        """Return the number of users in a room."""
+        found = self.rooms_by_name.get(room)
+        if found is None:
+            return 0
+        if found.changes is not None:
+            found.changes.was_counted = True
+        return found.roster.count
 
     async def rooms(self, prefix: str) -> list[str]:
         """Return the names of the non-empty rooms that start with a prefix, sorted."""
         return sorted(
             name
             for name, room in self.rooms_by_name.items()
-            if room.presences and name.startswith(prefix)
+            if room.roster.entries and name.startswith(prefix)
         )
 
     async def acquire(self, name: str) -> Lease | float:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from ..backends.base import Backend, Presence
+from ..backends.base import Backend
 from ..backends.memory import MemoryBackend
+from ..backends.presence import Presence
 from ..connection.connection import Connection
 from ..limits import DEFAULT_SERVER_LIMITS, ServerLimits
 from ..names import check_room_name, check_user_name
+from ..presence import MemberPage
 from ..publication import Publication
 from .registry import ConnectionRegistry
 
@@ -127,12 +129,30 @@ class WebSocketConnectionManager:
         """
         return await self.backend.rooms(prefix)
 
-    async def members(self, room: str) -> list[str]:
-        """Return the users in a room, each once, in the order in which they joined.
+    async def members(
+        self, room: str, *, after: int | str | None = None, limit: int | None = None
+    ) -> MemberPage:
+        """Return the users in a room, each once, in the order in which they joined; a list, all or a page of it.
 
-        While Redis is unavailable, these are the users of this process.
+        In memory, a page takes time in proportion to its own length. While Redis is unavailable, these are
+        the users of this process, and a cursor of an earlier page may skip or repeat some.
+
+        Args:
+            room: The room; it may be empty.
+            after: The ``cursor`` of the page before, or the name of a user who is in the room.
+            limit: The maximum number of users; all by default, which suits small rooms only.
+
+        Raises:
+            LookupError: ``after`` is the name of a user who is not in the room. A cursor has no such error.
+            ValueError: ``limit`` is below 1.
         """
-        return await self.backend.members(room)
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit is {limit!r}: a page has at least one user")
+        return await self.backend.members(room, after, limit)
+
+    async def member_count(self, room: str) -> int:
+        """Return the number of users in a room; during an outage of Redis, those of this process."""
+        return await self.backend.member_count(room)
 
     async def join_room(
         self,
@@ -173,7 +193,8 @@ class WebSocketConnectionManager:
             # NOTE: the user does not receive it either, after reconnecting, among the missed messages.
             users = (connection.user,) if connection.user else ()
             leaving = Publication.to_room(leave_message, (), users)
-        presence = Presence(connection.id, connection.user, joining, leaving)
+        batch = connection._config.presence_batch
+        presence = Presence(connection.id, connection.user, joining, leaving, batch)
         return await self._registry.join(connection, room, presence)
 
     async def leave_room(self, connection: Connection, room: str) -> bool:

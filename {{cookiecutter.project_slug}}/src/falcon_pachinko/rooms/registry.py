@@ -10,7 +10,8 @@ from collections.abc import Collection, Sequence
 import msgspec
 from falcon import WebSocketDisconnected
 
-from ..backends.base import Backend, Presence
+from ..backends.base import Backend
+from ..backends.presence import Presence
 from ..connection.budget import BufferBudget
 from ..connection.connection import Connection
 from ..connection.rate_limit import MessageRates
@@ -265,7 +266,7 @@ class ConnectionRegistry:
         membership = self.synced if self.synced.has(connection, room) else self.unsynced
         presence = membership.leave(connection, room)
         self.fanouts.pop(room, None)
-        if not (self.synced.members(room) or self.unsynced.members(room)):
+        if room not in self.synced.members_by_room and room not in self.unsynced.members_by_room:
             self.histories.pop(room, None)
             self.heartbeats.partial.pop(room, None)
         return presence

@@ -10,10 +10,12 @@ from typing import Any
 
 from ...errors import BackendUnavailable, LeaseLost
 from ...history import History, Position
+from ...presence import MemberPage
 from ...publication import Publication
 from ...support.tasks import TaskSet
-from ..base import CURRENT_LEASE, Backend, Lease, Presence, Timing
+from ..base import CURRENT_LEASE, Backend, Lease, Timing
 from ..buffer import check_bytes
+from ..presence import Presence
 from .eviction import evict
 from .leases import Leases
 from .pipeline import Pipeline, wait_all
@@ -267,9 +269,15 @@ class RedisBackend(Backend):
         """Return whether a user is in a room; during an outage, on this node."""
         return await self.presence.present(room, user)
 
-    async def members(self, room: str) -> list[str]:
-        """Return the users in a room; during an outage, those of this node."""
-        return await self.presence.members(room)
+    async def members(
+        self, room: str, after: int | str | None = None, limit: int | None = None
+    ) -> MemberPage:
+        """Return a page of the users in a room; during an outage, those of this node."""
+        return await self.presence.members(room, after, limit)
+
+    async def member_count(self, room: str) -> int:
+        """Return the number of users in a room; during an outage, those of this node."""
+        return (await self.presence.members(room, None, 1)).total
 
     async def rooms(self, prefix: str) -> list[str]:
         """Return the names of all live nodes' rooms that start with a prefix."""

@@ -7,8 +7,10 @@ import functools
 from collections.abc import Awaitable
 
 from ...errors import BackendUnavailable
+from ...presence import MemberPage
 from ...support.tasks import TaskSet, ignore
-from ..base import ImmediateResult, Presence, users_of
+from ..base import ImmediateResult
+from ..presence import Presence, page_of
 from .pipeline import OperationRefused, Pipeline, wait_all
 from .script import NODES, chunks, hash_tag, raw, rooms_with_prefix
 
@@ -211,18 +213,18 @@ class PresenceTable:
                 pass
         return any(presence.user == user for presence in self.local.get(room, {}).values())
 
-    async def members(self, room: str) -> list[str]:
-        """Return the users in a room; during an outage, those of this node."""
+    async def members(self, room: str, after: int | str | None, limit: int | None) -> MemberPage:
+        """Return a page of the users in a room; during an outage, of those of this node."""
         if not self.pipeline.outage:
             try:
                 flat = await self.pipeline.call("members", hash_tag(room))
             except BackendUnavailable:
                 pass
             else:
-                keys = zip(flat[::2], map(int, flat[1::2]), strict=True)
-                return users_of([key.decode() for key, _ in sorted(keys, key=lambda pair: pair[1])])
-        presences = self.local.get(room, {}).values()
-        return users_of(list(dict.fromkeys(presence.key for presence in presences)))
+                keys = zip(map(int, flat[1::2]), map(bytes.decode, flat[::2]), strict=True)
+                return page_of(room, sorted(keys), after, limit)
+        local = dict.fromkeys(presence.key for presence in self.local.get(room, {}).values())
+        return page_of(room, enumerate(local, 1), after, limit)
 
     async def rooms(self, prefix: str) -> list[str]:
         """Return the sorted names of all live nodes' rooms that start with a prefix."""

@@ -1,0 +1,90 @@
+"""The membership of one connection in a room, as backends store it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..presence import MemberPage, PresenceBatch, not_a_member
+from ..publication import Publication
+
+
+class Presence:
+    """The membership of one connection in a room.
+
+    Attributes:
+        connection: The connection's id.
+        user: The connection's user; a connection without one counts by itself.
+        join_message: Published to the room when the user joins.
+        leave_message: Published to the room when the user has left.
+        batch: How a large room announces the user instead; ``None`` for always by these messages.
+        stored: Whether Redis has confirmed the presence.
+        sent: Whether the presence was sent to Redis, confirmed or not.
+        announced: Whether the join message was published, if there is one.
+    """
+
+    __slots__ = (
+        "announced",
+        "batch",
+        "connection",
+        "join_message",
+        "leave_message",
+        "sent",
+        "stored",
+        "user",
+    )
+
+    def __init__(
+        self,
+        connection: str,
+        user: str | None,
+        join_message: Publication | None = None,
+        leave_message: Publication | None = None,
+        batch: PresenceBatch | None = None,
+    ) -> None:
+        self.connection = connection
+        self.user = user
+        self.join_message = join_message
+        self.leave_message = leave_message
+        self.batch = batch
+        self.stored = False
+        self.sent = False
+        self.announced = False
+
+    @property
+    def key(self) -> str:
+        """The key of the presence entry: the user, or the connection if it has no user."""
+        return f"c{self.connection}" if self.user is None else f"u{self.user}"
+
+    @property
+    def has_messages(self) -> bool:
+        """Whether the room receives a message when the user joins or leaves."""
+        return self.join_message is not None or self.leave_message is not None
+
+
+def page_of(
+    room: str, numbered: Iterable[tuple[int, str]], after: int | str | None, limit: int | None
+) -> MemberPage:
+    """Return a page of the users among the keys of presence entries.
+
+    Args:
+        room: The room, for the error.
+        numbered: The keys, each with its place in the order of joining, in this order. Keys in one place
+            are never on different pages.
+        after: As in :meth:`.base.Backend.members`.
+        limit: Likewise.
+
+    Raises:
+        LookupError: ``after`` is a user who is not in the room.
+    """
+    users = [(number, key[1:]) for number, key in numbered if key.startswith("u")]
+    if isinstance(after, str):
+        number_of = next((number for number, user in users if user == after), None)
+        if number_of is None:
+            raise not_a_member(room, after)
+        after = number_of
+    rest = [(number, user) for number, user in users if number > (after or 0)]
+    end = len(rest) if limit is None else min(limit, len(rest))
+    while 0 < end < len(rest) and rest[end][0] == rest[end - 1][0]:
+        end += 1
+    cursor = rest[end - 1][0] if end < len(rest) else None
+    return MemberPage([user for _, user in rest[:end]], len(users), cursor)
