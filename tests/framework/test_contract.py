@@ -10,6 +10,7 @@ from falcon_pachinko import (
     History,
     Limits,
     Message,
+    PresenceBatch,
     RegistrationError,
     RouteConfig,
     ServerError,
@@ -46,6 +47,18 @@ def test_every_contract_includes_framework_messages_and_codes() -> None:
     assert not contract.sends_binary
     assert contract.closes[1009] == "a message is larger than 5 bytes"
     assert contract.closes.keys() == {1009, 1011, 1012, 4008, 4029, 4400, 4429}
+
+
+def test_a_route_with_batches_or_a_history_sends_the_messages_of_the_framework() -> None:
+    config = RouteConfig(presence_batch=PresenceBatch(), history=History())
+    contract = Contract.of(resource_with(sends=[Said]), config)
+    assert list(contract.sends) == [
+        "said",
+        "serverPresenceChanged",
+        "serverPosition",
+        "serverError",
+    ]
+    assert contract.has_positions
 
 
 def test_resource_adds_messages_and_codes() -> None:

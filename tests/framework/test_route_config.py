@@ -113,6 +113,7 @@ async def test_a_route_has_origins_of_its_own(app: App) -> None:
     [
         ({"limits": {"outbox_bytes": 5}}, "write limits = Limits(...)"),
         ({"history": 100}, "write history = History(...)"),
+        ({"presence_batch": 200}, "write presence_batch=PresenceBatch(...)"),
         ({"allowed_origins": "https://example.com"}, "give a list of origins"),
         ({"allowed_origins": ["https://Example.com"]}, "'https://Example.com'"),
         ({"allowed_origins": ["example.com"]}, "'example.com'"),

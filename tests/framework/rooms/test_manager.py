@@ -54,6 +54,21 @@ async def test_members_on_all_nodes_receive_a_broadcast(cluster: ChatCluster) ->
     assert await cluster.manager(1).get_rooms_by_prefix("lo") == ["lobby"]
 
 
+async def test_members_are_counted_and_read_in_pages(cluster: ChatCluster) -> None:
+    for name in ("alice", "bob", "cara"):
+        await cluster.connect(0, f"/chat/{name}")
+    manager = cluster.manager(1)
+    assert await manager.member_count("lobby") == 3
+    page = await manager.members("lobby", limit=2)
+    assert (page, page.total) == (["alice", "bob"], 3)
+    assert await manager.members("lobby", after=page.cursor) == ["cara"]
+    assert await manager.members("lobby", after="alice", limit=1) == ["bob"]
+    with pytest.raises(LookupError, match="'dora'"):
+        await manager.members("lobby", after="dora")
+    with pytest.raises(ValueError, match="limit is 0"):
+        await manager.members("lobby", limit=0)
+
+
 async def test_excluded_recipients_are_excluded_on_every_node(cluster: ChatCluster) -> None:
     alice, tab = await cluster.connect(0, "/chat/alice"), await cluster.connect(1, "/chat/alice")
     bob = await cluster.connect(1, "/chat/bob")
