@@ -41,7 +41,8 @@ from falcon_pachinko import (
     install,
 )
 from falcon_pachinko.backends import backend_from_url
-from falcon_pachinko.backends.base import Backend, Presence, Timing
+from falcon_pachinko.backends.base import Backend, Timing
+from falcon_pachinko.backends.presence import Presence
 from falcon_pachinko.publication import Publication
 from falcon_pachinko.uvicorn import PushProtocol
 
@@ -109,7 +110,7 @@ class RoomResource(WebSocketResource):
         """Join the room with the user of the query, and send the list of users."""
         self.connection.user = user = req.get_param("user", required=True)
         await self.join_room(room, join_message=Joined(user=user), leave_message=Left(user=user))
-        await ws.send_media(Present(users=await self.manager.members(room)))
+        await ws.send_media(Present(users=await self.manager.members(room, limit=200)))
         self.room = room
         return True
 

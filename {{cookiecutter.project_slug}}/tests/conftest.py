@@ -169,7 +169,7 @@ class Server:
             await client.expect("serverSystemMessage", text=welcome)
             state = await client.receive()
             assert state["type"] == "serverRoomState"
-            assert state["payload"].keys() == {"users", "you"}
+            assert state["payload"].keys() == {"users", "you", "count"}
             assert state["payload"]["you"] == name
             client.users = state["payload"]["users"]
             position = await client.receive()

@@ -22,12 +22,13 @@ def filled(count: int) -> Roster:
 
 def read(roster: Roster, limit: int, between: Callable[[MemberPage], None]) -> list[str]:
     """Read all pages, with a call after each one that another one follows."""
-    page = roster.page(limit=limit)
-    found = list(page)
-    while page.cursor is not None:
-        between(page)
-        page = roster.page(page.cursor, limit)
+    found: list[str] = []
+    cursor: int | None = 0
+    while cursor is not None:
+        page = roster.page(cursor, limit)
         found += page
+        cursor = page.cursor
+        between(page)
     return found
 
 

@@ -1280,7 +1280,7 @@ export const serviceScenarios = [
       const client = realtime.connect(service.url, await service.signIn("Alice"));
       try {
         const welcome = next(client, "serverSystemMessage");
-        equal(await next(client, "serverRoomState"), { users: ["Alice"], you: "Alice" });
+        equal(await next(client, "serverRoomState"), { users: ["Alice"], you: "Alice", count: 1 });
         check((await welcome).text.startsWith("Welcome Alice"), "no welcome");
         client.send("clientSendMessage", { text: "Hello" });
         equal(await next(client, "serverNewMessage"), { user: "Alice", text: "Hello" });

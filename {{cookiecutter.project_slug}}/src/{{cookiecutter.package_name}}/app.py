@@ -20,12 +20,13 @@ from pathlib import Path
 
 import falcon.asgi
 
-from falcon_pachinko import App, RouteConfig, install
+from falcon_pachinko import App, PresenceBatch, RouteConfig, install
 from falcon_pachinko.workers import WorkerController
 
 from .auth import AuthMiddleware
 from .contract import describe
 from .headers import SecurityHeadersMiddleware
+from .messages import MAX_USERS
 from .processes import check_processes
 {%- for module in resources | sort %}
 {{ import_line(module, resources[module]) }}
@@ -63,7 +64,9 @@ def create_app(settings: Settings) -> App:
     app.add_websocket_route(
         "{{ cookiecutter.websocket_path }}/{room_name}",
         {{ cookiecutter.__resource_class }},
-        route_config=RouteConfig(history=settings.history),
+        route_config=RouteConfig(
+            history=settings.history, presence_batch=PresenceBatch(above=MAX_USERS)
+        ),
     )
 
     app.add_route("/asyncapi.json", ContractResource(describe(app, settings)))

@@ -24,6 +24,9 @@ RoomName = Annotated[
         examples=["general"],
     ),
 ]
+# The most users in a list. A room with more of them is large: its joins and leaves are sent in batches.
+MAX_USERS = 200
+
 UserName = Annotated[str, msgspec.Meta(description="The user's name.", examples=["Alice"])]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000, examples=["Hello everyone!"])]
 
@@ -50,10 +53,27 @@ class ServerRoomState(Message, frozen=True):
     users: Annotated[
         list[str],
         msgspec.Meta(
-            description="Each user once; the joining user is last.", examples=[["Alice", "Bob"]]
+            max_length=MAX_USERS,
+            description="Each user once, in the order in which they joined; the joining user is last.",
+            examples=[["Alice", "Bob"]],
         ),
     ]
     you: Annotated[str, msgspec.Meta(description="The joining user's name.", examples=["Bob"])]
+    count: Annotated[
+        int,
+        msgspec.Meta(
+            description="The number of users in the room, including the joining user.",
+            examples=[312],
+        ),
+    ]
+    truncated: Annotated[
+        bool | msgspec.UnsetType,
+        msgspec.Meta(
+            description="`true` if there are more users than `users` lists; absent otherwise."
+            " `serverPresenceChanged` then announces joins and leaves.",
+            examples=[True],
+        ),
+    ] = msgspec.UNSET
 
 
 class ServerUserJoined(Message, frozen=True):

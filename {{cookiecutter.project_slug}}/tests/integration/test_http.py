@@ -31,6 +31,7 @@ MEDIA_TYPES = {
     "chat/main.js": "text/javascript",
     "chat/people.js": "text/javascript",
     "chat/rooms.js": "text/javascript",
+    "chat/roster.js": "text/javascript",
     "chat/session.js": "text/javascript",
     "chat/side.js": "text/javascript",
     "chat/typing.js": "text/javascript",

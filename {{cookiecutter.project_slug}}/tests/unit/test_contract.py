@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 HANDLERS = HandlerTable.of(chat.{{ cookiecutter.__resource_class }})
 CHAT_MODULES = sorted(contract_files.TYPES.parent.glob("chat/*.js"))
-# Messages that the framework adds: errors, positions in a room with history, checks of the connection.
-ADDED = {"serverError", "serverPosition", "clientPing", "serverPong"}
+# Messages that the framework adds: errors, positions in a room with history, changes of a large room, checks
+# of the connection.
+ADDED = {"serverError", "serverPosition", "serverPresenceChanged", "clientPing", "serverPong"}
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,11 @@ WIRE_FORMS = [
         {"type": "serverSystemMessage", "payload": {"text": "Welcome"}},
     ),
     (
-        messages.ServerRoomState(users=["Alice", "Bob"], you="Bob"),
-        {"type": "serverRoomState", "payload": {"users": ["Alice", "Bob"], "you": "Bob"}},
+        messages.ServerRoomState(users=["Alice", "Bob"], you="Bob", count=2),
+        {
+            "type": "serverRoomState",
+            "payload": {"users": ["Alice", "Bob"], "you": "Bob", "count": 2},
+        },
     ),
     (
         messages.ServerUserJoined(user="Alice"),

@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping
 from itertools import islice
 
-from ..backends.base import Backend, Presence
+from ..backends.base import Backend
+from ..backends.presence import Presence
 from ..connection.connection import Connection
 from ..connection.state import OPEN
 from ..history import Position

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import falcon.asgi
+import msgspec
 
 from falcon_pachinko import Reject, WebSocketLike, WebSocketResource, handles_message
 from falcon_pachinko.names import check_room_name, display_name
@@ -10,6 +11,7 @@ from falcon_pachinko.names import check_room_name, display_name
 from ..auth import User
 from ..messages import (
     CLOSE_CODES,
+    MAX_USERS,
     NOT_SIGNED_IN,
     SERVER_MESSAGES,
     NoPayload,
@@ -40,7 +42,7 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
     async def on_connect(
         self, req: falcon.asgi.Request, ws: WebSocketLike, room_name: RoomName
     ) -> bool:
-        """Let a signed-in user join the room, and send the list of its users."""
+        """Let a signed-in user join the room, and send its first users and their number."""
         user: User | None = req.context.user
         if user is None:
             raise Reject(NOT_SIGNED_IN, "sign in first")
@@ -48,16 +50,25 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
         self.user = user
         self.room = ROOM_PREFIX + room_name
         self.connection.user = user.name
-        await self.join_room(
+        is_new = await self.join_room(
             self.room,
             join_message=ServerUserJoined(user=user.name),
             leave_message=ServerUserLeft(user=user.name),
         )
-        others = [name for name in await self.manager.members(self.room) if name != user.name]
+        page = await self.manager.members(self.room, limit=MAX_USERS)
+        others = [name for name in page if name != user.name][: MAX_USERS - 1]
+        count = page.total + (is_new and user.name not in page)
         # SECURITY: the text reads as the service's own, so neither name may reorder or continue it.
         welcome = f"Welcome {display_name(user.name)} to room '{display_name(room_name)}'!"
         await ws.send_media(ServerSystemMessage(text=welcome))
-        await ws.send_media(ServerRoomState(users=[*others, user.name], you=user.name))
+        await ws.send_media(
+            ServerRoomState(
+                users=[*others, user.name],
+                you=user.name,
+                count=count,
+                truncated=count > len(others) + 1 or msgspec.UNSET,
+            )
+        )
         return True
 
     @handles_message("clientSendMessage")

@@ -180,11 +180,30 @@ export interface ServerPosition {
   heartbeatSeconds?: number;
 }
 
+export interface ServerPresenceChanged {
+  /** Users who have joined, in this order; not all of them if `moreJoined` is present. */
+  joined: Array<string>;
+  /** Users who have left; not all of them if `moreLeft` is present. */
+  left: Array<string>;
+  /** The number of users in the room now. */
+  count: number;
+  /** The number of further users who have joined. */
+  moreJoined?: number;
+  /** The number of further users who have left. */
+  moreLeft?: number;
+  /** The first users in the room, in the order in which they joined: all of them unless `count` is higher. Present where `left` is not complete, and where the room is no longer large. */
+  users?: Array<string>;
+}
+
 export interface ServerRoomState {
-  /** Each user once; the joining user is last. */
+  /** Each user once, in the order in which they joined; the joining user is last. */
   users: Array<string>;
   /** The joining user's name. */
   you: string;
+  /** The number of users in the room, including the joining user. */
+  count: number;
+  /** `true` if there are more users than `users` lists; absent otherwise. `serverPresenceChanged` then announces joins and leaves. */
+  truncated?: boolean;
 }
 
 export interface ServerSystemAnnouncement {
@@ -241,6 +260,8 @@ export interface {{ cookiecutter.resource_name }}ServerMessages {
   serverUserTyping: ServerUserTyping;
   /** An announcement from the service to all rooms. */
   serverSystemAnnouncement: ServerSystemAnnouncement;
+  /** Users have joined or left a large room: the net difference since the last message of this type. */
+  serverPresenceChanged: ServerPresenceChanged;
   /** The position of a room with history, sent after a join and wherever messages may be missing, and repeated to idle clients. */
   serverPosition: ServerPosition;
   /** The reply to a message of this client that could not be handled; the connection stays open. */

@@ -48,6 +48,8 @@ export class Conversation {
   #list = byId("messages", HTMLElement);
   #pendingList = byId("pending", HTMLElement);
   #newer = byId("newer", HTMLButtonElement);
+  /** The line about users who have joined and left a large room. */
+  #presence = { joined: 0, left: 0, text: element("p", "text"), entry: element("li", "system") };
 
   /** @param {import("./session.js").Session} session @param {ConversationEvents} events */
   constructor(session, events) {
@@ -126,6 +128,29 @@ export class Conversation {
     text.dir = "auto";
     if (kind === "announcement") text.prepend(element("strong", "label", "Announcement"), " ");
     this.#addEntry(element("li", kind, text, element("span", "meta", timeNode())));
+  }
+
+  /**
+   * Add users of a large room to the line about joins and leaves, if that is the last one; otherwise begin a line.
+   *
+   * @param {number} joined
+   * @param {number} left
+   */
+  addPresence(joined, left) {
+    if (joined + left === 0) return;
+    const isLast = this.#list.lastElementChild === this.#presence.entry;
+    if (!isLast) {
+      const text = element("p", "text");
+      const entry = element("li", "system", text, element("span", "meta", timeNode()));
+      entry.ariaLive = "off"; // The numbers change several times per second.
+      this.#presence = { joined: 0, left: 0, text, entry };
+    }
+    const line = this.#presence;
+    line.joined += joined;
+    line.left += left;
+    const parts = [line.joined > 0 ? `${line.joined} joined` : "", line.left > 0 ? `${line.left} left` : ""];
+    line.text.textContent = parts.filter((part) => part !== "").join(", ");
+    if (!isLast) this.#addEntry(line.entry);
   }
 
   /** @param {string} text @param {PendingMessage["state"]} state */

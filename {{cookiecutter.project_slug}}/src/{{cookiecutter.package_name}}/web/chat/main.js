@@ -103,6 +103,7 @@ function receiveMessages(client) {
   });
   client.on("serverUserJoined", ({ user }) => receivePresence(user, true));
   client.on("serverUserLeft", ({ user }) => receivePresence(user, false));
+  client.on("serverPresenceChanged", receivePresenceChange);
   client.on("serverUserTyping", ({ user, isTyping }) => typingIndicator.set(user, isTyping));
   client.on("serverError", ({ error }) => {
     composer.showError(error);
@@ -111,20 +112,30 @@ function receiveMessages(client) {
 }
 
 /** @param {ServerMessages["serverRoomState"]} payload */
-function receiveRoomState({ users, you }) {
-  if (you !== session.name) {
-    session.rename(you);
-    conversation.rename(you);
+function receiveRoomState(state) {
+  if (state.you !== session.name) {
+    session.rename(state.you);
+    conversation.rename(state.you);
   }
-  people.replace(users);
+  people.replace(state);
   rooms.remember();
 }
 
 /** @param {string} user @param {boolean} isPresent */
 function receivePresence(user, isPresent) {
-  if (!people.set(user, isPresent)) return;
+  if (!people.set(user, isPresent, connection.isRecovering)) return;
   if (!isPresent) typingIndicator.set(user, false);
   if (user !== session.name) conversation.addNote("system", shortNameNode(user), isPresent ? " joined" : " left");
+}
+
+/** @param {ServerMessages["serverPresenceChanged"]} change */
+function receivePresenceChange(change) {
+  if (connection.isRecovering) return; // The room's state at the start of this connection is newer.
+  people.change(change);
+  for (const user of change.left) typingIndicator.set(user, false);
+  const { joined, left, moreJoined = 0, moreLeft = 0 } = change;
+  const others = joined.filter((user) => user !== session.name);
+  conversation.addPresence(others.length + moreJoined, left.length + moreLeft);
 }
 
 /** @param {string} text @returns {boolean} Whether it was accepted; if not, the composer shows why. */

@@ -1,12 +1,16 @@
-/** The users who are in the room. */
+/** The list of users who are in the room, and their number. */
 
 import { byId, element } from "../page.js";
 import { avatar, nameNode } from "./elements.js";
+import { Roster } from "./roster.js";
+
+/** @typedef {import("../realtime.js").ServerMessages} ServerMessages */
+
+const numberFormat = new Intl.NumberFormat();
 
 export class People {
   #session;
-  /** @type {Set<string>} */
-  #names = new Set();
+  #roster = new Roster();
   #list = byId("people", HTMLElement);
   #count = byId("people-count", HTMLElement);
 
@@ -15,38 +19,47 @@ export class People {
     this.#session = session;
   }
 
-  /** @param {string[]} names */
-  replace(names) {
-    this.#names = new Set(names);
+  /** @param {ServerMessages["serverRoomState"]} state */
+  replace(state) {
+    this.#roster.replace(state);
     this.#show();
   }
 
   clear() {
-    this.replace([]);
+    this.#roster.clear();
+    this.#show();
   }
 
   /**
    * @param {string} name
    * @param {boolean} isPresent
+   * @param {boolean} isMissed Whether the message is from before the current connection.
    * @returns {boolean} Whether that was a change.
    */
-  set(name, isPresent) {
-    if (this.#names.has(name) === isPresent) return false;
-    if (isPresent) this.#names.add(name);
-    else this.#names.delete(name);
+  set(name, isPresent, isMissed) {
+    const isChange = this.#roster.set(name, isPresent, isMissed);
+    if (isChange) this.#show();
+    return isChange;
+  }
+
+  /** @param {ServerMessages["serverPresenceChanged"]} change */
+  change(change) {
+    this.#roster.change(change);
     this.#show();
-    return true;
   }
 
   #show() {
-    this.#count.textContent = this.#names.size > 0 ? String(this.#names.size) : "";
-    const names = [...this.#names].sort((a, b) => a.localeCompare(b));
-    this.#list.replaceChildren(
-      ...names.map((name) => {
+    const { names, count } = this.#roster;
+    this.#count.textContent = count > 0 ? numberFormat.format(count) : "";
+    const items = names
+      .sort((a, b) => a.localeCompare(b))
+      .map((name) => {
         const item = element("li", "", avatar(name), nameNode(name));
         if (name === this.#session.name) item.append(" ", element("span", "hint", "(you)"));
         return item;
-      }),
-    );
+      });
+    const others = count - names.length;
+    if (others > 0) items.push(element("li", "hint", `and ${numberFormat.format(others)} more`));
+    this.#list.replaceChildren(...items);
   }
 }
