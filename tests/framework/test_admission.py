@@ -14,6 +14,7 @@ from falcon_pachinko import App, Limits, ServerLimits, WebSocketLike, WebSocketR
 from falcon_pachinko import admission as module
 from falcon_pachinko.admission import (
     COUNTED_EXTENSION,
+    HANDSHAKES_PER_FLOOD,
     Admission,
     Place,
     Refusal,
@@ -191,7 +192,7 @@ def test_a_proxy_that_is_not_trusted_is_named_once(
 class Room(WebSocketResource):
     """Accepts, refuses or fails, as its path tells."""
 
-    limits = Limits(on_connect_seconds=1)
+    limits = Limits(on_connect_seconds=1, messages_per_second=0.001, message_burst=2)
 
     async def on_connect(
         self, req: falcon.asgi.Request, ws: WebSocketLike, *, ending: str, **params: Any
@@ -362,6 +363,22 @@ async def test_each_handshake_takes_one_token() -> None:
             data = await exchange(served.port, HANDSHAKE)
             assert data.startswith(b"HTTP/1.1 429 ")
             assert b"\r\nretry-after: 1\r\n" in data
+
+
+@pytest.mark.parametrize("server", SERVERS)
+async def test_a_flood_of_messages_costs_its_address_handshakes(server: str) -> None:
+    """So a client that reconnects for the next flood is refused at the handshake."""
+    app = make_app(handshake_burst=HANDSHAKES_PER_FLOOD + 1, handshakes_per_second=0.001)
+    async with asyncio.timeout(WAIT_SECONDS), SERVERS[server](app) as endpoint:
+        async with connect(endpoint.ws_url("/flooded"), compression=None) as client:
+            for _ in range(10):
+                await client.send("nonsense")
+            assert (await client.wait_closed())[0] == 4029
+        await wait_unused(app)
+        with pytest.raises(Refused) as refused:
+            async with connect(endpoint.ws_url("/stay")):
+                pass
+        assert refused.value.status_code == 429
 
 
 async def test_a_flood_of_refused_sockets_holds_few_of_them() -> None:

@@ -12,6 +12,7 @@ import falcon.asgi
 
 from .admission import Admission, Refusal, refuse_handshake
 from .backends.base import Backend
+from .close_codes import TOO_MANY_MESSAGES
 from .connection.connection import Connection
 from .connection.extension import PUSH_EXTENSION, PushExtension
 from .connection.inbox import Receive
@@ -87,6 +88,8 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
                 )
             finally:
                 await connection.aclose()
+                if connection.close_code == TOO_MANY_MESSAGES:
+                    self.ws_admission.charge_flood(scope)
         finally:
             place.release()
 

@@ -67,6 +67,10 @@ class TokenBucket:
         self.tokens += 1.0
         return False
 
+    def charge(self, tokens: float) -> None:
+        """Take tokens whether or not they are available, down to the maximum debt."""
+        self.tokens = max(self.tokens - tokens, -self.size)
+
     def is_full(self, now: float) -> bool:
         """Return whether the bucket equals a new one."""
         return self.tokens + (now - self.at) * self.per_second >= self.size
