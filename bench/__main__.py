@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .bounds import describe_bounds
 from .catalog import SERVERS, Server, Unavailable
 from .chart import chart
 from .measure import CPU_SOURCE, PROC
@@ -93,6 +94,7 @@ def main() -> None:
         f"CPU is user and system time of all threads of a server ({CPU_SOURCE}), per delivery."
         f"\nFigures are medians of {effort.starts} starts with {effort.rounds} rounds each; ratios are"
         " taken in each round,\nand shown with their interquartile range."
+        f"\nOur servers have higher bounds than a service: {describe_bounds()}."
     )
     results: dict[str, Outcomes] = {}
     started = time.monotonic()

@@ -2,6 +2,7 @@
 
 import argparse
 import socket
+from typing import Any
 
 import uvicorn
 
@@ -13,16 +14,17 @@ def main() -> None:
     parser.add_argument("--push", action="store_true", help="serve with PushProtocol")
     parser.add_argument("--deflate", action="store_true", help="accept permessage-deflate")
     options = parser.parse_args()
+    protocols: dict[str, Any] = {"http": "httptools", "ws": "websockets-sansio"}
     if options.push:
-        from falcon_pachinko.uvicorn import PushProtocol
+        from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol
         from falcon_pachinko.uvicorn.gc_tuning import freeze_startup_objects
 
         freeze_startup_objects()
+        protocols = {"http": BoundedHTTPProtocol, "ws": PushProtocol}
     config = uvicorn.Config(
         options.app,
         loop="uvloop",
-        http="httptools",
-        ws=PushProtocol if options.push else "websockets-sansio",
+        **protocols,
         ws_per_message_deflate=options.deflate,
         log_level="warning",
         access_log=False,

@@ -28,6 +28,7 @@ import uvicorn
 import uvloop
 from websockets.asyncio.client import ClientConnection, connect
 
+from bench.bounds import SERVER_BOUNDS, describe_bounds
 from bench.child import Child, python, start
 from bench.measure import cpu_seconds
 from bench.valkey import running_valkey
@@ -35,6 +36,7 @@ from falcon_pachinko import (
     History,
     Limits,
     Message,
+    ServerLimits,
     WebSocketLike,
     WebSocketResource,
     handles_message,
@@ -44,7 +46,7 @@ from falcon_pachinko.backends import backend_from_url
 from falcon_pachinko.backends.base import Backend, Timing
 from falcon_pachinko.backends.presence import Presence
 from falcon_pachinko.publication import Publication
-from falcon_pachinko.uvicorn import PushProtocol
+from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol
 
 ROOT = Path(__file__).parents[1]
 WAIT_SECONDS = 60.0
@@ -204,7 +206,11 @@ async def publish(url: str) -> None:
 
 def serve(url: str) -> None:
     """Serve a room like that of the chat on a free port, which is printed."""
-    app = install(falcon.asgi.App(), backend=backend_from_url(url, timing=TIMING))
+    app = install(
+        falcon.asgi.App(),
+        backend=backend_from_url(url, timing=TIMING),
+        server_limits=ServerLimits(**SERVER_BOUNDS),
+    )
     app.add_websocket_route("/room/{room}", RoomResource)
     with socket.create_server(("127.0.0.1", 0)) as subscriptions:
         print(subscriptions.getsockname()[1], flush=True)
@@ -212,6 +218,7 @@ def serve(url: str) -> None:
             app,
             lifespan="on",
             log_level="warning",
+            http=BoundedHTTPProtocol,
             ws=PushProtocol,
             ws_per_message_deflate=False,
         )
@@ -415,6 +422,7 @@ def main() -> None:
     """Measure and print, or run as one of the measured processes."""
     match sys.argv[1:]:
         case []:
+            print(f"the servers have higher bounds than a service: {describe_bounds()}")
             for mode, how in MODES.items():
                 show(f"messages {mode}", measure_messages(*how))
             show("a message to a member of a room of 100", asyncio.run(measure_rooms()))

@@ -9,12 +9,15 @@ from falcon_pachinko import (
     History,
     Limits,
     Message,
+    ServerLimits,
     WebSocketLike,
     WebSocketResource,
     handles_message,
     install,
 )
 from falcon_pachinko.backends import backend_from_url
+
+from ..bounds import SERVER_BOUNDS
 
 
 class Post(msgspec.Struct, frozen=True):
@@ -58,7 +61,11 @@ class EchoResource(WebSocketResource):
         await ws.send_media(Said(text=payload.text))
 
 
-app = install(falcon.asgi.App(), backend=backend_from_url(os.environ.get("BENCH_BACKEND_URL", "")))
+app = install(
+    falcon.asgi.App(),
+    backend=backend_from_url(os.environ.get("BENCH_BACKEND_URL", "")),
+    server_limits=ServerLimits(**SERVER_BOUNDS),
+)
 app.add_websocket_route("/room/{room}", RoomResource)
 app.add_websocket_route("/kept/{room}", KeptRoomResource)
 app.add_websocket_route("/echo", EchoResource)

@@ -23,7 +23,16 @@ from falcon_pachinko.publisher import AsyncPublisher
 
 from ..support.redis_servers import PROGRAMS, VALKEY, running_redis
 from .chaos_program import PREFIX
-from .cluster import ChaosTiming, Cluster, Fault, now, plan, running_cluster, wait_until
+from .cluster import (
+    HANDSHAKES_PER_SECOND,
+    ChaosTiming,
+    Cluster,
+    Fault,
+    now,
+    plan,
+    running_cluster,
+    wait_until,
+)
 from .invariants import (
     Positioned,
     Publish,
@@ -403,7 +412,11 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=CLIENTS)
     parser.add_argument("--program", choices=PROGRAMS, default=VALKEY)
     options: Any = parser.parse_args()
-    print(f"chaos for {options.minutes:g} minutes with --seed {options.seed}", flush=True)
+    print(
+        f"chaos for {options.minutes:g} minutes with --seed {options.seed};"
+        f" {HANDSHAKES_PER_SECOND} handshakes per second and address",
+        flush=True,
+    )
     seconds = options.minutes * 60
     found = asyncio.run(run(options.program, seconds, options.seed, options.clients))
     if found:

@@ -14,6 +14,7 @@ import uvicorn
 from falcon_pachinko import (
     BackendUnavailable,
     History,
+    ServerLimits,
     WebSocketLike,
     WebSocketResource,
     handles_message,
@@ -21,7 +22,7 @@ from falcon_pachinko import (
 )
 from falcon_pachinko.backends import backend_from_url
 from falcon_pachinko.backends.base import Timing
-from falcon_pachinko.uvicorn import PushProtocol
+from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol
 
 PREFIX = "chaos"
 
@@ -118,6 +119,7 @@ def main() -> None:
     for name in ("grace", "heartbeat", "expiry", "answer", "history"):
         parser.add_argument(f"--{name}-seconds", type=float, required=True)
     parser.add_argument("--history-messages", type=int, required=True)
+    parser.add_argument("--handshakes-per-second", type=int, required=True)
     options: Any = parser.parse_args()
     timing = Timing(
         grace_seconds=options.grace_seconds,
@@ -127,7 +129,12 @@ def main() -> None:
     )
     Room.history = History(messages=options.history_messages, seconds=options.history_seconds)
     backend = backend_from_url(options.url, prefix=PREFIX, timing=timing)
-    app = install(falcon.asgi.App(), backend=backend)
+    # All users have one address.
+    server_limits = ServerLimits(
+        handshakes_per_second=options.handshakes_per_second,
+        handshake_burst=options.handshakes_per_second,
+    )
+    app = install(falcon.asgi.App(), backend=backend, server_limits=server_limits)
     app.add_route("/statistics", Statistics(app))
     app.add_route("/presence", Presence(app))
     app.add_websocket_route("/ws", Room)
@@ -137,6 +144,7 @@ def main() -> None:
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=10,
+        http=BoundedHTTPProtocol,
         ws=PushProtocol,
         ws_per_message_deflate=False,
     )

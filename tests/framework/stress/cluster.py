@@ -28,6 +28,8 @@ WAIT_SECONDS = 20.0
 STEP_SECONDS = 0.02
 STOP_SECONDS = 5.0
 LOG_BYTES = 10_000
+# All users have one address, so the bound of a service is too low.
+HANDSHAKES_PER_SECOND = 10_000
 # A node notices a held connection within answer_seconds (1 s), at the next of its four checks in that time.
 NOTICE_SECONDS = 2.5
 # The defaults of Redis and Valkey.
@@ -87,6 +89,7 @@ class NodeProcess:
         self.unexpected_exits: list[str] = []
         options = {"url": f"redis://127.0.0.1:{proxy.port}/0", "port": self.port}
         options |= {name: getattr(timing, name) for name in ChaosTiming.__slots__}
+        options["handshakes_per_second"] = HANDSHAKES_PER_SECOND
         arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         self.command = [sys.executable, "-B", str(PROGRAM), *arguments]
         self.process: asyncio.subprocess.Process | None = None

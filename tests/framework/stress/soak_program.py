@@ -1,4 +1,4 @@
-"""The service of the soak test: python soak_program.py <push or portable>."""
+"""The service of the soak test: python soak_program.py <push or portable> <handshakes per second>."""
 
 import asyncio
 import gc
@@ -13,14 +13,25 @@ from typing import Any
 import falcon.asgi
 import uvicorn
 
-from falcon_pachinko import Limits, WebSocketLike, WebSocketResource, handles_message, install
-from falcon_pachinko.uvicorn import PushProtocol
+from falcon_pachinko import (
+    Limits,
+    ServerLimits,
+    WebSocketLike,
+    WebSocketResource,
+    handles_message,
+    install,
+)
+from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol
 
 ROOMS = 8
 SEND_BUFFER_BYTES = 32 * 1024
 SLOW_READER = 4008
 
-app = install(falcon.asgi.App())
+handshakes_per_second = int(sys.argv[2])
+limits = ServerLimits(
+    handshakes_per_second=handshakes_per_second, handshake_burst=handshakes_per_second
+)
+app = install(falcon.asgi.App(), server_limits=limits)
 close_codes: Counter[int] = Counter()
 
 
@@ -100,6 +111,7 @@ if __name__ == "__main__":
         log_level="info",
         access_log=False,
         timeout_graceful_shutdown=10,
+        http=BoundedHTTPProtocol if sys.argv[1] == "push" else "httptools",
         ws=PushProtocol if sys.argv[1] == "push" else "websockets-sansio",
         ws_per_message_deflate=False,
         ws_ping_interval=2,
