@@ -40,7 +40,7 @@ def test_a_short_run_has_no_violations() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("chaos for 0.2 minutes with --seed 1\n")
+    assert done.stdout.startswith("chaos for 0.2 minutes with --seed 1;")
     assert done.stdout.endswith("--seed 1: no violations\n")
 
 
