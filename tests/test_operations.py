@@ -7,59 +7,37 @@ import json
 import re
 import signal
 import socket
-import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from .support.documents import code_block, replace_all
-from .support.processes import WAIT_SECONDS, listens, required_program, running, wait_until
+from .support.processes import WAIT_SECONDS, required_program, running, wait_until
+from .support.reverse_proxy import (
+    HOST,
+    Certificate,
+    Ports,
+    documented_caddy,
+    documented_nginx,
+    make_certificate,
+)
 
 BOUND_SECONDS = 300
-HOST = "chat.example.com"
 SERVICE_RESTART = 1012
 FORGED_ADDRESS = "203.0.113.7"  # reserved for documentation, RFC 5737
 
 # Scaled down from a minute to seconds: an idle timeout of 2 s at the proxy, two pings per second.
 PROXY_TIMEOUT_SECONDS = 2
 SILENCE_SECONDS = 5
+PARTS = ("header", "body")
 SERVICE_PROGRAM = (
     "import chat_service.__main__ as program;"
     " program.WEBSOCKET_OPTIONS['ws_ping_interval'] = 0.5;"
     " program.main()"
 )
-
-NGINX = """
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log stderr;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    {documented}
-}}
-"""
-CADDY = "{{\n    admin off\n    auto_https disable_redirects\n}}\n{documented}"
-
-
-class Certificate(NamedTuple):
-    certificate: Path
-    key: Path
-
-    def context(self) -> ssl.SSLContext:
-        """Return a client's TLS context that trusts this certificate only."""
-        return ssl.create_default_context(cafile=self.certificate)
 
 
 @pytest.fixture
@@ -69,27 +47,7 @@ def caddy() -> str:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Certificate:
-    made = Certificate(tmp_path / "certificate.pem", tmp_path / "key.pem")
-    command = (
-        *(
-            required_program("openssl"),
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-        ),
-        *("-nodes", "-days", "2", "-subj", f"/CN={HOST}", "-addext", f"subjectAltName=DNS:{HOST}"),
-        *("-keyout", str(made.key), "-out", str(made.certificate)),
-    )
-    subprocess.run(
-        command,
-        check=True,
-        capture_output=True,
-        timeout=WAIT_SECONDS,
-    )
-    return made
+    return make_certificate(tmp_path)
 
 
 @pytest.fixture
@@ -120,28 +78,20 @@ def test_documented_nginx_configuration_carries_a_conversation(
     tmp_path: Path,
 ) -> None:
     project, process, port = service
-    plain, secure = free_port(), free_port()
-    block = replace_all(
-        code_block(project, "nginx", "docs/operations.md"),
-        ("listen 80;", f"listen 127.0.0.1:{plain};"),
-        ("listen 443 ssl;", f"listen 127.0.0.1:{secure} ssl;"),
-        ("127.0.0.1:8000", f"127.0.0.1:{port}"),
-        (f"/etc/ssl/certs/{HOST}.pem", str(certificate.certificate)),
-        (f"/etc/ssl/private/{HOST}.key", str(certificate.key)),
+    ports = Ports(free_port(), free_port())
+    with documented_nginx(
         ("proxy_read_timeout 60s", f"proxy_read_timeout {PROXY_TIMEOUT_SECONDS}s"),
         ("proxy_send_timeout 60s", f"proxy_send_timeout {PROXY_TIMEOUT_SECONDS}s"),
-    )
-    configuration = tmp_path / "nginx.conf"
-    configuration.write_text(NGINX.format(folder=tmp_path, documented=block), "utf-8")
-    with running([nginx, "-c", str(configuration)], tmp_path, environment) as proxy:
-        wait_until(lambda: listens(secure) and listens(plain), proxy, tmp_path / "nginx.log")
-        asyncio.run(converse(secure, certificate, process))
+        nginx=nginx,
+        project=project,
+        folder=tmp_path,
+        certificate=certificate,
+        ports=ports,
+        upstream=port,
+        environment=environment,
+    ):
+        asyncio.run(converse(ports.secure, certificate, process))
         assert_address_from_proxy((tmp_path / "python.log").read_text("utf-8"))
-        redirected = http.client.HTTPConnection("127.0.0.1", plain, timeout=WAIT_SECONDS)
-        redirected.request("GET", "/docs", headers={"Host": HOST})
-        response = redirected.getresponse()
-        assert (response.status, response.getheader("Location")) == (301, f"https://{HOST}/docs")
-        redirected.close()
 
 
 @pytest.mark.timeout(BOUND_SECONDS)
@@ -154,20 +104,19 @@ def test_documented_caddy_configuration_carries_a_conversation(
     tmp_path: Path,
 ) -> None:
     project, process, port = service
-    secure = free_port()
-    block = replace_all(
-        code_block(project, "caddyfile", "docs/operations.md"),
-        (
-            f"{HOST} {{\n",
-            f"{HOST}:{secure} {{\n    bind 127.0.0.1\n    tls {certificate.certificate} {certificate.key}\n",
-        ),
-        ("127.0.0.1:8000", f"127.0.0.1:{port}"),
-    )
-    configuration = tmp_path / "Caddyfile"
-    configuration.write_text(CADDY.format(documented=block), "utf-8")
-    with running([caddy, "run", "--config", str(configuration)], tmp_path, environment) as proxy:
-        wait_until(lambda: listens(secure), proxy, tmp_path / "caddy.log")
-        asyncio.run(converse(secure, certificate, process))
+    ports = Ports(free_port(), free_port())
+    with documented_caddy(
+        *((f"read_{part} 10s", f"read_{part} {PROXY_TIMEOUT_SECONDS}s") for part in PARTS),
+        ("idle 20s", f"idle {PROXY_TIMEOUT_SECONDS}s"),
+        caddy=caddy,
+        project=project,
+        folder=tmp_path,
+        certificate=certificate,
+        ports=ports,
+        upstream=port,
+        environment=environment,
+    ):
+        asyncio.run(converse(ports.secure, certificate, process))
         assert_address_from_proxy((tmp_path / "python.log").read_text("utf-8"))
 
 

@@ -33,6 +33,7 @@ def running_nginx(
         *changes,
         *addresses,
         ("listen 8080;", f"listen 127.0.0.1:{port};"),
+        ("listen 8080 default_server;", f"listen 127.0.0.1:{port} default_server;"),
         (" /tmp/", f" {folder}/"),
         (" /dev/stdout;", f" {folder}/access.log;"),
     )
