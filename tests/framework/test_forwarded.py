@@ -92,6 +92,16 @@ def test_the_headers_of_any_other_peer_are_ignored(peer: tuple[str, int]) -> Non
     assert (scope["client"], scope["scheme"]) == (peer, "http")
 
 
+def test_a_peer_is_looked_up_by_its_address() -> None:
+    proxies = TrustedProxies(LOCAL)
+    assert "127.0.0.1" in proxies
+    assert "::ffff:127.0.0.1" in proxies
+    assert "192.0.2.1" not in proxies
+    assert "unix:" not in proxies
+    assert None not in proxies
+    assert "192.0.2.1" in TrustedProxies(["*"])
+
+
 def test_a_network_is_trusted() -> None:
     options: dict[str, Any] = {"proxies": ("10.0.0.0/8", "fd00::/8")}
     assert client_of("203.0.113.7, 10.9.9.9", peer=("10.1.2.3", 1), **options)[0] == "203.0.113.7"

@@ -76,12 +76,11 @@ class TrustedProxies:
 
     def trusts_peer(self, scope: dict[str, Any]) -> bool:
         """Return whether the other end of the connection is a trusted proxy."""
+        client, server = scope.get("client"), scope.get("server")
         if self.everyone:
             return True
-        client, server = scope.get("client"), scope.get("server")
         if isinstance(client, Sequence) and client and client[0]:
-            address = parse_address(client[0])
-            return address is not None and self.trusts(address)
+            return client[0] in self
         # SECURITY: a TCP connection that was reset has no address either, but its server end has a port.
         if server is None:
             return self.unix
