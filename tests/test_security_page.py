@@ -9,16 +9,21 @@ from typing import NamedTuple
 
 import pytest
 
-from falcon_pachinko.limits import DEFAULT_LIMITS, DEFAULT_SERVER_LIMITS
+from falcon_pachinko import History, Limits, ServerLimits
+from falcon_pachinko.backends.buffer import DEFAULT_MEMORY_BYTES
+from falcon_pachinko.backends.redis.script import DEFAULT_REDIS_BYTES
+from falcon_pachinko.presence import PresenceBatch
 
 PROJECT = "{{cookiecutter.project_slug}}"
 # A test that is still to be named.
 OPEN = "open"
 UNITS = {"": 1, "s": 1, "KiB": 1024, "MiB": 1024 * 1024}
 DEFAULTS = {
-    field.name: getattr(limits, field.name)
-    for limits in (DEFAULT_LIMITS, DEFAULT_SERVER_LIMITS)
-    for field in fields(limits)
+    **{field.name: field.default for kind in (Limits, ServerLimits) for field in fields(kind)},
+    "History.room_bytes": History().room_bytes,
+    "PresenceBatch.above": PresenceBatch().above,
+    "DEFAULT_MEMORY_BYTES": DEFAULT_MEMORY_BYTES,
+    "DEFAULT_REDIS_BYTES": DEFAULT_REDIS_BYTES,
 }
 
 
@@ -49,7 +54,7 @@ def guarantees(page: str) -> list[Guarantee]:
 def figures(page: str) -> Iterator[tuple[str, str, str]]:
     """Yield the name, the number and the unit of each figure."""
     for row in guarantees(page):
-        yield from re.findall(r"`(\w+)` ([^ ,]\S*?)(?: (KiB|MiB|s))?(?:, |$)", row.figure)
+        yield from re.findall(r"`([\w.]+)` ([^ ,]\S*?)(?: (KiB|MiB|s))?(?:[,;] |$)", row.figure)
 
 
 @functools.cache
@@ -90,7 +95,7 @@ def test_every_figure_is_the_default(root: Path, page: str) -> None:
         else:
             assert int(number.replace(",", "")) * UNITS[unit] == DEFAULTS[name], name
     assert len(checked) > 15
-    named = {name for row in guarantees(page) for name in re.findall(r"`(\w+)`", row.figure)}
+    named = {name for row in guarantees(page) for name in re.findall(r"`([\w.]+)`", row.figure)}
     assert named == checked, "a figure follows its name, such as `head_bytes` 32 KiB"
 
 

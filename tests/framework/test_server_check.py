@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
 import falcon.asgi
 import pytest
 
+import falcon_pachinko
 from falcon_pachinko import App, Limits, RouteConfig, WebSocketLike, WebSocketResource, install
 from falcon_pachinko.connection.extension import HTTP_EXTENSION, PUSH_EXTENSION
 from falcon_pachinko.server_check import (
@@ -21,7 +23,7 @@ from falcon_pachinko.server_check import (
 from falcon_pachinko.testing import run, serve
 from falcon_pachinko.uvicorn import PushProtocol
 
-from .support.server_commands import SERVERS, serving_by
+from .support.server_commands import COMMANDS, SERVERS, serving_by
 
 PROGRAM = """
 import os
@@ -117,6 +119,17 @@ def test_the_first_connection_logs_the_missing_bounds_once(tmp_path: Path, name:
     assert missing == (expected if name == "push" else expected | {FRAMES, PENDING})
     assert REQUESTS in line
     assert "--ws falcon_pachinko.uvicorn:PushProtocol" in line
+
+
+def test_the_documented_command_keeps_all_bounds(tmp_path: Path) -> None:
+    page = Path(falcon_pachinko.__file__).parents[2] / "docs" / "framework" / "servers.md"
+    documented = re.sub(r"\\\n +", "", page.read_text("utf-8"))
+    options = COMMANDS["documented"][0]
+    assert " ".join(options[: options.index("--lifespan")]) in documented
+    with serving_by("documented", tmp_path, PROGRAM, PROXIES="unix:") as server:
+        assert server.handshake("/room") == 101
+        log = server.wait_logged("connected")
+    assert "does not bound" not in log
 
 
 class Config:

@@ -25,6 +25,15 @@ HANDSHAKE = {
 
 # The command of each server, with the options of a TCP port and of a Unix socket.
 COMMANDS: dict[str, tuple[list[str], str, str]] = {
+    "documented": (
+        [
+            *("uvicorn", "--ws", "falcon_pachinko.uvicorn:PushProtocol"),
+            *("--http", "falcon_pachinko.uvicorn:BoundedHTTPProtocol", "--ws-max-size", "65536"),
+            *("--ws-per-message-deflate", "false", "--no-server-header", "--lifespan", "on"),
+        ],
+        "--port={port}",
+        "--uds={path}",
+    ),
     "push": (
         ["uvicorn", "--ws", "falcon_pachinko.uvicorn:PushProtocol", "--lifespan", "on"],
         "--port={port}",

@@ -3,20 +3,14 @@
 from typing import Any
 
 import pytest
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from falcon_pachinko.server_check import COMPRESSION, FRAMES, REQUESTS, WHOLE_MESSAGES
-from falcon_pachinko.uvicorn import PushProtocol, protocol
+from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol, protocol
 from falcon_pachinko.uvicorn.start_check import check_options
-
-
-class BoundedHTTP(HttpToolsProtocol):
-    bounds_requests = True
-
 
 BOUNDED: dict[str, Any] = {
     "ws": PushProtocol,
-    "http": BoundedHTTP,
+    "http": BoundedHTTPProtocol,
     "ws_max_size": 65_536,
     "ws_per_message_deflate": False,
 }

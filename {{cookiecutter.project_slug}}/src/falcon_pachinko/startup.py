@@ -53,9 +53,9 @@ class LifespanMiddleware:
         if self.running:
             raise RuntimeError(STARTED_ALREADY)
         self.running = True
-        self.app.ws_admission.start()
         backend = self.manager.backend
         try:
+            self.app.ws_admission.start()
             await backend.start()
             self.stack.push_async_callback(backend.stop)
             for function in self.functions:

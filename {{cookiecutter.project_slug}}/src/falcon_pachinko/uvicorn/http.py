@@ -52,6 +52,9 @@ class BoundedHTTPProtocol(HTTPConnection):
         earlier_bytes: How much of the piece that is parsed may belong to an earlier request.
     """
 
+    # Read by PushProtocol and by the check at start-up.
+    bounds_requests = True
+
     header_bytes = header_lines = body_bytes = raw_bytes = requests = earlier_bytes = 0
 
     def data_received(self, data: bytes) -> None:
