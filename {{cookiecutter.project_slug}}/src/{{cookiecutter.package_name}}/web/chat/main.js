@@ -111,7 +111,7 @@ function receiveMessages(client) {
   });
 }
 
-/** @param {ServerMessages["serverRoomState"]} payload */
+/** @param {ServerMessages["serverRoomState"]} state */
 function receiveRoomState(state) {
   if (state.you !== session.name) {
     session.rename(state.you);
