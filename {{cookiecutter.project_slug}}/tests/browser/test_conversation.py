@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, WebSocket, expect
+from playwright.sync_api import Browser, WebSocket, WebSocketRoute, expect
 from websockets.sync.client import connect
 
 from .pages import (
@@ -370,3 +370,45 @@ def test_an_announcement_is_highlighted_and_reaches_every_room(
         background = "element => getComputedStyle(element).backgroundColor"
         plain = page.get_by_role("log").locator(".system").first
         assert announcement.evaluate(background) != plain.evaluate(background)
+
+
+# --- large rooms
+
+
+def test_a_large_room_has_a_number_and_one_line_for_all_changes(
+    new_window: NewWindow, room: str
+) -> None:
+    page = new_window().new_page()
+    sockets: list[WebSocketRoute] = []
+
+    def pass_on(ws: WebSocketRoute) -> None:
+        ws.connect_to_server()
+        sockets.append(ws)
+
+    def announce(**payload: object) -> None:
+        sockets[-1].send(json.dumps({"type": "serverPresenceChanged", "payload": payload}))
+
+    page.route_web_socket(re.compile(r"^ws"), pass_on)
+    open_room(page, room)
+    page.get_by_role("textbox", name="Your name").fill("Alice")
+    page.get_by_role("button", name="Enter").click()
+    expect_connected(page)
+    expect(page.locator("#people-count")).to_have_text("1")
+
+    names = [f"user {number}" for number in range(1, 251)]
+    announce(joined=["Alice", *names[:199]], left=[], moreJoined=51, count=251)
+    expect(page.locator("#people-count")).to_have_text("251")
+    expect(people(page)).to_have_count(201)
+    expect(people(page).last).to_have_text("and 51 more")
+    expect(people(page).filter(has_text="(you)")).to_have_count(1)
+    expect(notes(page).last).to_have_text("250 joined")
+    announce(joined=["Bob"], left=["user 1", "user 2"], count=250)
+    expect(notes(page).last).to_have_text("251 joined, 2 left")
+    expect(people(page).last).to_have_text("and 51 more")
+    send_message(page, "Hello all!")
+    expect_messages(page, "Hello all!")
+
+    announce(joined=[], left=names[2:202], moreLeft=47, count=3, users=["Alice", "Bob", "Carol"])
+    expect(people(page)).to_have_text([re.compile("Alice"), re.compile("Bob"), re.compile("Carol")])
+    expect(page.locator("#people-count")).to_have_text("3")
+    expect(notes(page).last).to_have_text("247 left")
