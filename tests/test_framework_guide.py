@@ -297,12 +297,12 @@ def test_presence_follows_the_user(load: Load, page: Any) -> None:
     async def talk(server: Running) -> None:
         async with server.connect("/lobby/a?user=Alice") as alice:
             state = await alice.receive(module.ServerRoomState)
-            assert state.users == ["Alice"]
+            assert (state.users, state.count) == (["Alice"], 1)
             async with server.connect("/lobby/a?user=Bob") as bob:
                 assert (await bob.receive(module.ServerRoomState)).users == ["Alice", "Bob"]
                 assert (await alice.receive(module.ServerUserJoined)).user == "Bob"
                 async with server.connect("/lobby/a?user=Bob") as second:
-                    await second.receive(module.ServerRoomState)
+                    assert (await second.receive(module.ServerRoomState)).count == 2
             assert (await alice.receive(module.ServerUserLeft)).user == "Bob"
         async with server.connect("/lobby/a") as stranger:
             assert (await stranger.wait_closed())[0] == 4401

@@ -41,6 +41,7 @@ def test_a_page_is_a_list() -> None:
     page = MemberPage(["alice"], 2, 7)
     assert page == ["alice"]
     assert (page.total, page.cursor) == (2, 7)
+    assert Publication({"users": page}).data == b'{"users":["alice"]}'
 
 
 def test_the_error_for_an_absent_user_names_both_and_the_next_step() -> None:

@@ -236,14 +236,18 @@ async def test_a_second_connection_of_a_user_announces_nothing(large: LargeRoom)
     assert (await large.next_batch())[0]["left"] == ["d"]
 
 
-async def test_who_joins_and_leaves_within_a_batch_is_not_announced(large: LargeRoom) -> None:
+async def test_a_user_that_joins_and_leaves_within_a_batch_is_not_announced(
+    large: LargeRoom,
+) -> None:
     await large.join("d")
     await large.leave("d")
     assert await large.next_batch() == []
     assert await large.backend.members("room") == ["a", "b", "c"]
 
 
-async def test_who_leaves_and_returns_within_a_batch_is_not_announced(large: LargeRoom) -> None:
+async def test_a_user_that_leaves_and_returns_within_a_batch_is_not_announced(
+    large: LargeRoom,
+) -> None:
     await large.join("d", "e")
     assert len(await large.next_batch()) == 1
     await large.leave("a")

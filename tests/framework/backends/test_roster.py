@@ -90,7 +90,7 @@ def test_users_that_leave_between_pages_hide_no_other_user() -> None:
     assert read(roster, 100, remove_the_page) == [str(n) for n in range(1, users + 1)]
 
 
-def test_a_user_who_leaves_and_returns_between_pages_is_last() -> None:
+def test_a_user_that_leaves_and_returns_between_pages_is_last() -> None:
     roster = filled(6)
 
     def return_once(page: MemberPage) -> None:
@@ -181,7 +181,7 @@ def test_the_message_lists_the_net_difference(roster: Roster, changes: PresenceC
     assert "u1" not in roster.entries
 
 
-def test_a_user_who_joins_and_leaves_is_not_announced(
+def test_a_user_that_joins_and_leaves_is_not_announced(
     roster: Roster, changes: PresenceChanges
 ) -> None:
     changes.joined["u4"] = None

@@ -102,7 +102,7 @@ class Site:
         await self.loop.run_until_idle()
 
     async def leave(self) -> None:
-        """Disconnect the user who has been there for the longest time."""
+        """Disconnect the user that has been there for the longest time."""
         client = self.clients.pop(0)
         client.vanish()
         await self.loop.run_until_idle()

@@ -53,14 +53,14 @@ class ServerPresenceChanged(Message, frozen=True):
     joined: Annotated[
         list[str],
         msgspec.Meta(
-            description="Users who have joined, in this order; not all of them if `moreJoined` is present.",
+            description="Users that have joined, in this order; not all of them if `moreJoined` is present.",
             examples=[["Carol", "Dave"]],
         ),
     ]
     left: Annotated[
         list[str],
         msgspec.Meta(
-            description="Users who have left; not all of them if `moreLeft` is present.",
+            description="Users that have left; not all of them if `moreLeft` is present.",
             examples=[["Alice"]],
         ),
     ]
@@ -69,11 +69,11 @@ class ServerPresenceChanged(Message, frozen=True):
     ]
     more_joined: Annotated[
         int | msgspec.UnsetType,
-        msgspec.Meta(description="The number of further users who have joined.", examples=[41]),
+        msgspec.Meta(description="The number of further users that have joined.", examples=[41]),
     ] = msgspec.UNSET
     more_left: Annotated[
         int | msgspec.UnsetType,
-        msgspec.Meta(description="The number of further users who have left.", examples=[7]),
+        msgspec.Meta(description="The number of further users that have left.", examples=[7]),
     ] = msgspec.UNSET
     users: Annotated[
         list[str] | msgspec.UnsetType,
@@ -106,7 +106,7 @@ class MemberPage(list[str]):
 
 
 def not_a_member(room: str, user: str) -> LookupError:
-    """Return the error for a page after a user who is not in the room."""
+    """Return the error for a page after a user that is not in the room."""
     return LookupError(
         f"user {user!r:.60} is not in room {room!r:.60}: pass the cursor of the page before, which stays"
         " valid when its users leave"

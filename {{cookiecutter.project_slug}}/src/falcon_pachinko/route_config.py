@@ -29,7 +29,7 @@ class RouteConfig:
         history: The history of the rooms that its connections join; by default that of the resource class.
         allowed_origins: Origins that may connect besides the application's own, such as
             ``https://example.com``; ``*`` allows all. By default those given to ``install``.
-        presence_batch: How large rooms announce users who join through this route, and leave; by default
+        presence_batch: How large rooms announce users that join through this route, and leave; by default
             each by its own message.
 
     Raises:

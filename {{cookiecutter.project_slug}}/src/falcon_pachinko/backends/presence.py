@@ -74,7 +74,7 @@ def page_of(
         limit: Likewise.
 
     Raises:
-        LookupError: ``after`` is a user who is not in the room.
+        LookupError: ``after`` is a user that is not in the room.
     """
     users = [(number, key[1:]) for number, key in numbered if key.startswith("u")]
     if isinstance(after, str):

@@ -127,15 +127,15 @@ def first_number_of(block: list[PresenceEntry]) -> int:
 class PresenceChanges:
     """The joins and leaves of a room that its next batch announces.
 
-    A user who has joined is in the roster at once; a user who leaves stays there until the batch is
-    published, so that a list of the room never lacks a user whose return is not announced. A user who has
+    A user that has joined is in the roster at once; a user that leaves stays there until the batch is
+    published, so that a list of the room never lacks a user whose return is not announced. A user that has
     joined and leaves again is not announced, unless a list has shown the user meanwhile.
 
     Attributes:
         batch: The configuration.
-        joined: The keys of users who have joined since the last batch, in order; some may be leaving.
-        leaving: The keys of users without a connection, who leave with the batch.
-        listed: The keys of those in ``joined`` who are on a page that was returned meanwhile.
+        joined: The keys of users that have joined since the last batch, in order; some may be leaving.
+        leaving: The keys of users without a connection, removed with the batch.
+        listed: The keys in ``joined`` whose users are on a page that was returned meanwhile.
         was_counted: Whether the number of users was returned meanwhile.
         timer: Publishes the batch.
     """
@@ -152,7 +152,7 @@ class PresenceChanges:
         self.was_counted = False
 
     def leave(self, key: str) -> bool:
-        """Let a user leave with the batch; return ``False`` for one who leaves at once, unannounced."""
+        """Let a user leave with the batch; return ``False`` for one that leaves at once, unannounced."""
         if key in self.joined and key not in self.listed:
             return False
         self.leaving[key] = None

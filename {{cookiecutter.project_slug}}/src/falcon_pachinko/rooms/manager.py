@@ -57,7 +57,7 @@ class WebSocketConnectionManager:
             room: The room; it may be empty.
             message: A :class:`~falcon_pachinko.messages.Message` or any object that JSON can represent.
             exclude: Connections that do not receive it.
-            exclude_users: Users who do not receive it.
+            exclude_users: Users that do not receive it.
             ephemeral: Do not store it in the room's history.
 
         Raises:
@@ -139,11 +139,11 @@ class WebSocketConnectionManager:
 
         Args:
             room: The room; it may be empty.
-            after: The ``cursor`` of the page before, or the name of a user who is in the room.
+            after: The ``cursor`` of the page before, or the name of a user that is in the room.
             limit: The maximum number of users; all by default, which suits small rooms only.
 
         Raises:
-            LookupError: ``after`` is the name of a user who is not in the room. A cursor has no such error.
+            LookupError: ``after`` is the name of a user that is not in the room. A cursor has no such error.
             ValueError: ``limit`` is below 1.
         """
         if limit is not None and limit < 1:

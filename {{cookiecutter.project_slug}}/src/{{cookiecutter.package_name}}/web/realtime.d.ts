@@ -181,15 +181,15 @@ export interface ServerPosition {
 }
 
 export interface ServerPresenceChanged {
-  /** Users who have joined, in this order; not all of them if `moreJoined` is present. */
+  /** Users that have joined, in this order; not all of them if `moreJoined` is present. */
   joined: Array<string>;
-  /** Users who have left; not all of them if `moreLeft` is present. */
+  /** Users that have left; not all of them if `moreLeft` is present. */
   left: Array<string>;
   /** The number of users in the room now. */
   count: number;
-  /** The number of further users who have joined. */
+  /** The number of further users that have joined. */
   moreJoined?: number;
-  /** The number of further users who have left. */
+  /** The number of further users that have left. */
   moreLeft?: number;
   /** The first users in the room, in the order in which they joined: all of them unless `count` is higher. Present where `left` is not complete, and where the room is no longer large. */
   users?: Array<string>;
