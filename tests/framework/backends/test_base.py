@@ -227,6 +227,43 @@ async def test_an_incomplete_history_is_never_returned_in_part(
     assert await b.backend.recover("room", [Position(start.epoch, 13)]) is None  # not yet
 
 
+async def test_the_bytes_of_a_room_are_bounded(a: RecordingNode, b: RecordingNode) -> None:
+    history = History(messages=100, seconds=60.0, room_bytes=20_000)
+    for node in {id(a): a, id(b): b}.values():
+        await node.backend.subscribe("room", history)
+    start = a.backend.position("room")
+    assert start is not None
+    for number in range(50):
+        await a.backend.publish("room", text(f"{number:1000}"))
+    await wait_until(lambda: len(a.texts("room")) == len(b.texts("room")) == 50)
+    for node in (a, b):
+        assert await node.backend.recover("room", [start]) is None
+        assert await node.backend.recover("room", [start._replace(offset=29)]) is None
+        missed = await node.backend.recover("room", [start._replace(offset=35)])
+        assert [publication.data.decode() for publication in missed or ()] == a.texts("room")[35:]
+
+
+async def test_a_message_above_the_bytes_of_a_room_is_delivered_and_not_kept(
+    a: RecordingNode, b: RecordingNode
+) -> None:
+    history = History(messages=100, seconds=60.0, room_bytes=2_000)
+    for node in {id(a): a, id(b): b}.values():
+        await node.backend.subscribe("room", history)
+    start = a.backend.position("room")
+    assert start is not None
+    texts = ["before", "x" * 3_000, "after"]
+    for each in texts:
+        await a.backend.publish("room", text(each))
+    await wait_until(lambda: len(a.texts("room")) == len(b.texts("room")) == 3)
+    for node in (a, b):
+        assert node.texts("room") == texts
+        assert node.history_losses == []
+        assert await node.backend.recover("room", [start]) is None
+        assert await node.backend.recover("room", [start._replace(offset=1)]) is None
+        missed = await node.backend.recover("room", [start._replace(offset=2)])
+        assert [publication.data for publication in missed or ()] == [b"after"]
+
+
 async def test_publications_that_are_too_old_are_not_returned(a: RecordingNode) -> None:
     await a.backend.subscribe("room", History(messages=10, seconds=0.05))
     start = a.backend.position("room")

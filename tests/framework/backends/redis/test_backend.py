@@ -235,7 +235,7 @@ async def test_no_keys_remain_after_all_members_have_left(
     await wait_until(lambda: all(key.endswith(":s") for key in nodes.stored_keys()))
     for key in nodes.stored_keys():
         left_ms = redis_server.command("PTTL", f"{nodes.prefix}:{key}")
-        assert left_ms <= MIN_STREAM_MS
+        assert left_ms <= MIN_STREAM_MS * 5 / 4
         assert left_ms != -1
     assert redis_server.keys(f"{nodes.prefix}:{{%nodes}}:r:*") == []
 

@@ -15,30 +15,12 @@ from ...support.backends import (
     HISTORY,
     WAIT_SECONDS,
     RecordingNode,
-    announced,
     text,
-    wait_available,
     wait_until,
 )
 from ...support.redis_servers import RedisServer
 
 pytestmark = pytest.mark.redis
-
-
-async def test_a_server_without_memory_raises_and_gives_the_reason(
-    redis_server: RedisServer, a: RecordingNode
-) -> None:
-    await a.backend.subscribe("room", HISTORY)
-    redis_server.command("CONFIG", "SET", "maxmemory", 1)
-    with pytest.raises(BackendUnavailable, match="maxmemory"):
-        await a.backend.publish("room", text("too much"))
-    assert "maxmemory" in a.backend.outage
-    assert await a.backend.enter("room", announced("c1", "alice")) is True
-    redis_server.command("CONFIG", "SET", "maxmemory", 0)
-    await wait_available(a)
-    assert await a.backend.members("room") == ["alice"]
-    await a.backend.publish("room", text("enough"))
-    await wait_until(lambda: a.got_last("room", "enough"))
 
 
 async def test_invalid_utf_8_fails_only_the_operation_that_contains_it(

@@ -1,6 +1,7 @@
 """The script: names in Redis, encodings, and operations that the contract does not show."""
 
 import asyncio
+import random
 from typing import Any
 
 import msgspec
@@ -88,9 +89,11 @@ async def test_the_stored_names_are_those_of_earlier_versions(redis_server: Redi
         "script:{room}:s",
     ]
     with redis_server.connect() as client:
+        now_ms = round(client.time()[0] * 1000 + 1000)
         meta = client.hgetall("script:{room}:m")
         size = ENTRY_OVERHEAD_BYTES + len("\nin")
         total = size + ENTRY_OVERHEAD_BYTES + len("\nhello")
+        assert meta.pop("x") <= str(now_ms + 75_000)
         assert meta == {
             "e": "epoch",
             "o": "2",
@@ -100,6 +103,7 @@ async def test_the_stored_names_are_those_of_earlier_versions(redis_server: Redi
             "r": "1000",
             "b": str(total),
             "c": "0",
+            "q": "1000",
         }
         stream = client.xrange("script:{room}:s")
         assert [(name, fields["d"], fields["b"]) for name, fields in stream] == [
@@ -108,8 +112,9 @@ async def test_the_stored_names_are_those_of_earlier_versions(redis_server: Redi
         ]
         # NOTE: earlier versions read the fields by their places.
         assert [list(fields)[:2] for _, fields in stream] == [["t", "d"]] * 2
-        assert client.zscore("script:{%nodes}:h", "{room}") == size + STREAM_OVERHEAD_BYTES
-        assert client.get("script:{%nodes}:hb") == str(size + STREAM_OVERHEAD_BYTES)
+        # NOTE: the recorded size includes what may be published before the next measurement.
+        assert client.zscore("script:{%nodes}:h", "{room}") == 1000 + STREAM_OVERHEAD_BYTES
+        assert client.get("script:{%nodes}:hb") == str(1000 + STREAM_OVERHEAD_BYTES)
     with redis_server.connect() as client:
         client.connection_pool.connection_kwargs["decode_responses"] = False
         entry = msgspec.msgpack.decode(client.hget("script:{room}:p", "ualice"))
@@ -131,3 +136,143 @@ async def test_after_its_deadline_a_call_does_nothing(redis_server: RedisServer)
     finally:
         await client.aclose()
     assert redis_server.keys() == []
+
+
+async def stored_sizes(server: RedisServer) -> dict[str, int]:
+    """Return the size of each stored history, and check the fields that count it and the index."""
+    sizes = {}
+    with server.connect() as client:
+        index = dict(client.zrange("script:{%nodes}:h", 0, -1, withscores=True))
+        assert int(client.get("script:{%nodes}:hb") or 0) == sum(index.values())
+        assert set(client.zrange("script:{%nodes}:hx", 0, -1)) == set(index)
+        for key in client.scan_iter("script:*:s"):
+            tag = key.removeprefix("script:").removesuffix(":s")
+            entries = client.xrange(key)
+            size = sum(len(fields["d"]) + ENTRY_OVERHEAD_BYTES for _, fields in entries)
+            meta = client.hgetall(f"script:{tag}:m")
+            first = entries[0][1]
+            before = int(first["b"]) - len(first["d"]) - ENTRY_OVERHEAD_BYTES
+            assert int(meta["b"]) - before == size
+            offsets = [int(name.partition("-")[0]) for name, _ in entries]
+            assert offsets == list(range(offsets[0], int(meta["o"]) + 1))
+            assert size + STREAM_OVERHEAD_BYTES <= index[tag]
+            sizes[tag] = size
+        assert set(sizes) == set(index)
+    return sizes
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("seed", range(3))
+async def test_the_bytes_of_all_histories_stay_within_their_bounds(
+    redis_server: RedisServer, seed: int
+) -> None:
+    chosen = random.Random(seed)
+    limits = {"{a}": 2_000, "{b}": 20_000, "{c}": 200_000, "{d}": 1_000_000}
+    client = make_client(redis_server.url, "script", 5.0, 300_000)
+    try:
+        for tag, limit in limits.items():
+            sync = ("sync_room", tag, "epoch", 50, 60_000, None, None, False, limit)
+            await client.execute([sync])
+        largest_all = 0
+        for _ in range(60):
+            batch = []
+            for _ in range(chosen.randint(1, 8)):
+                data = b"\n" + b"x" * chosen.choice([1, 100, 3_000, chosen.randint(0, 40_000)])
+                batch.append(("publish", chosen.choice(list(limits)), raw(data), False, None, None))
+            assert all(result > 0 for result in await client.execute(batch))
+            sizes = await stored_sizes(redis_server)
+            for tag, size in sizes.items():
+                assert size <= limits[tag]
+            everything = sum(sizes.values()) + len(sizes) * STREAM_OVERHEAD_BYTES
+            assert everything <= 300_000
+            largest_all = max(largest_all, everything)
+        assert largest_all > 150_000
+    finally:
+        await client.aclose()
+
+
+@pytest.mark.redis
+async def test_the_messages_of_the_largest_history_are_dropped_first(
+    redis_server: RedisServer,
+) -> None:
+    client = make_client(redis_server.url, "script", 5.0, 100_000)
+    try:
+        for tag in ("{small}", "{large}", "{new}"):
+            await client.execute(
+                [("sync_room", tag, "epoch", 100, 60_000, None, None, False, 1_000_000)]
+            )
+        for tag, count in (("{small}", 10), ("{large}", 60), ("{new}", 20)):
+            publish = ("publish", tag, raw(b"\n" + b"x" * 999), False, None, None)
+            for _ in range(count):
+                await client.execute([publish])
+        sizes = await stored_sizes(redis_server)
+        one = 1_000 + ENTRY_OVERHEAD_BYTES
+        assert (sizes["{small}"], sizes["{new}"]) == (10 * one, 20 * one)
+        assert 20 * one < sizes["{large}"] < 60 * one
+    finally:
+        await client.aclose()
+
+
+@pytest.mark.redis
+async def test_expired_histories_are_forgotten(redis_server: RedisServer) -> None:
+    publish = [
+        ("publish", f"{{room{number}}}", raw(b"\n1"), False, None, None) for number in range(600)
+    ]
+    subscribe = [
+        ("sync_room", operation[1], "epoch", 10, 60_000, None, None, False, 1_000)
+        for operation in publish
+    ]
+    await execute(redis_server, *subscribe)
+    await execute(redis_server, *publish)
+    assert len(await stored_sizes(redis_server)) == 600
+    with redis_server.connect() as client:
+        for number in range(599):
+            client.delete(f"script:{{room{number}}}:s")
+        for tag in client.zrange("script:{%nodes}:hx", 0, -1):
+            client.zadd("script:{%nodes}:hx", {tag: 0})
+    assert await execute(redis_server, ("trim_histories", NODES)) == [500]
+    assert await execute(redis_server, ("trim_histories", NODES)) == [100]
+    assert await execute(redis_server, ("trim_histories", NODES)) == [0]
+    assert list(await stored_sizes(redis_server)) == ["{room599}"]
+    # NOTE: a room whose stream has expired is measured again at its next message.
+    assert await execute(redis_server, publish[0]) == [2]
+    assert len(await stored_sizes(redis_server)) == 2
+    redis_server.command("DEL", "script:{room0}:s", "script:{room599}:s")
+    redis_server.command("ZADD", "script:{%nodes}:hx", 0, "{room0}", 0, "{room599}")
+    assert await execute(redis_server, ("trim_histories", NODES)) == [2]
+    assert redis_server.keys("script:{%nodes}:*") == []
+
+
+@pytest.mark.redis
+async def test_a_stream_lives_for_the_age_of_the_history_after_each_message(
+    redis_server: RedisServer,
+) -> None:
+    sync = ("sync_room", "{room}", "epoch", 10, 100_000, None, None, False, 1_000)
+    publish = ("publish", "{room}", raw(b"\n1"), False, None, None)
+    await execute(redis_server, sync, publish)
+    assert redis_server.command("PTTL", "script:{room}:s") > 120_000
+    redis_server.command("PEXPIRE", "script:{room}:s", 101_000)
+    await execute(redis_server, publish)
+    assert 100_000 < redis_server.command("PTTL", "script:{room}:s") <= 101_000
+    redis_server.command("HSET", "script:{room}:m", "x", 1)
+    await execute(redis_server, publish)
+    assert redis_server.command("PTTL", "script:{room}:s") > 120_000
+    await execute(redis_server, ("release_room", "{room}"))
+    assert redis_server.command("PTTL", "script:{room}:s") <= 100_000
+    await execute(redis_server, publish)
+    assert redis_server.command("PTTL", "script:{room}:s") > 120_000
+
+
+@pytest.mark.redis
+async def test_the_stream_of_an_earlier_version_is_bounded_too(redis_server: RedisServer) -> None:
+    sync = ("sync_room", "{room}", "epoch", 100, 60_000, None, None, False, 10_000)
+    await execute(redis_server, sync)
+    with redis_server.connect() as client:
+        for offset in range(1, 21):
+            client.hincrby("script:{room}:m", "o", 1)
+            client.xadd("script:{room}:s", {"t": "1", "d": "x" * 1000}, id=f"{offset}-1")
+    publish = ("publish", "{room}", raw(b"\n" + b"x" * 999), False, None, None)
+    for _ in range(12):
+        await execute(redis_server, publish)
+    sizes = await stored_sizes(redis_server)
+    assert 8_000 < sizes["{room}"] <= 10_000

@@ -1,89 +1,131 @@
 -- The bytes of the histories: those of a room, and those of all rooms of a server.
 -- On a cluster the rooms of one server have no slot in common, and only the former are bounded.
 
-local index, expiries, sum = nodes .. 'h', nodes .. 'hx', nodes .. 'hb'
 
--- A size is recorded again when its level changes: every KiB, and every 16 KiB in a history of that size.
-local function level(size)
-  return size < 16384 and math.floor(size / 1024) or 15 + math.floor(size / 16384)
-end
+local history
 
--- Records the size of a room's history, 0 for none. Returns the size of all histories.
-local function record(tag, size, age)
-  local known = tonumber(redis.call('ZSCORE', index, tag) or 0)
-  if size > 0 then
-    size = size + STREAM_OVERHEAD_BYTES
-    redis.call('ZADD', index, text(size), tag)
-    redis.call('ZADD', expiries, text(now + age), tag)
-  elseif known > 0 then
-    redis.call('ZREM', index, tag)
-    redis.call('ZREM', expiries, tag)
-  end
-  if size == known then return 0 end
-  return redis.call('INCRBY', sum, text(size - known))
-end
+-- Returns the functions of this file. PERF: most calls need none of them, and skip their definition.
+local function use_history()
+  if history then return history end
+  history = {index = nodes .. 'h', expiries = nodes .. 'hx', sum = nodes .. 'hb'}
+  local index, expiries, sum = history.index, history.expiries, history.sum
 
--- Measures a room's stream, whose entries have the bytes published up to each of them, and drops its oldest messages
--- down to a size. Returns the new size.
-local function trim(base, published, start, size)
-  local stream, last = base .. ':s'
-  local items = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)
-  if items[1] then
-    local fields = items[1][2]
-    -- An entry of an earlier version has no such field.
-    if fields[6] then start = fields[6] - #fields[4] - ENTRY_OVERHEAD_BYTES end
-  else
-    start = published
-  end
-  while items[1] and published - start > size do
-    for _, item in ipairs(items) do
-      last = item[1]
-      start = item[2][6] and tonumber(item[2][6]) or start
-      if published - start <= size then break end
+  local function record_or_fail(tag, size, age)
+    local known = tonumber(redis.call('ZSCORE', index, tag) or 0)
+    if size > 0 then
+      size = size + STREAM_OVERHEAD_BYTES
+      redis.call('ZADD', index, text(size), tag)
+      redis.call('ZADD', expiries, text(now + age), tag)
+    elseif known > 0 then
+      redis.call('ZREM', index, tag)
+      redis.call('ZREM', expiries, tag)
     end
-    if published - start > size then items = redis.call('XRANGE', stream, '(' .. last, '+', 'COUNT', 8) end
+    if size == known then return 0 end
+    return redis.call('INCRBY', sum, text(size - known))
   end
-  if not items[1] or published <= start then
-    redis.call('DEL', stream)
-    start = published
-  elseif last then
-    redis.call('XTRIM', stream, 'MINID', text(string.match(last, '^%d+') + 1) .. '-0')
+
+  -- Records the size of a room's history, 0 for none. Returns the size of all histories. An index with a key of a wrong
+  -- type is dropped; rooms are added to the new one by their next messages.
+  local function record(tag, size, age)
+    local done, all = pcall(record_or_fail, tag, size, age)
+    if done then return all end
+    redis.call('DEL', index, expiries, sum)
+    return 0
   end
-  redis.call('HSET', base .. ':m', 'c', text(start))
-  return published - start
-end
 
--- Drops the oldest messages of the largest histories until so many bytes are free.
-local function free(bytes)
-  for _ = 1, MAX_TRIMMED_ROOMS do
-    local tag, known = unpack(redis.call('ZREVRANGE', index, 0, 0, 'WITHSCORES'))
-    if bytes <= 0 or not tag then break end
-    local base, size = prefix .. tag, 0
-    known = tonumber(known)
-    local done, result = pcall(function()
-      local fields = redis.call('HMGET', base .. ':m', 'b', 'c')
-      if not fields[1] then return redis.call('DEL', base .. ':s') and 0 end
-      local rest = math.max(known - STREAM_OVERHEAD_BYTES - bytes, 0)
-      return trim(base, tonumber(fields[1]), tonumber(fields[2] or 0), rest)
-    end)
-    if done then size = result end
-    local ttl = redis.call('PTTL', base .. ':s')
-    record(tag, size, ttl > 0 and ttl or MIN_STREAM_MS)
-    bytes = bytes - known + (size > 0 and size + STREAM_OVERHEAD_BYTES or 0)
+  -- Returns the bytes published before an entry of a stream; nil for an entry of an earlier version.
+  local function published_before(item)
+    local fields = item[2]
+    return fields[6] and fields[6] - #fields[4] - ENTRY_OVERHEAD_BYTES
   end
-end
 
--- Records the size of a room's history after a message, and keeps both bounds. Fails if a key is of a wrong type.
-local function bound(base, published, start, limit, age)
-  local size = trim(base, published, start, limit)
-  if sharded then return end
-  local all = record(string.sub(base, #prefix + 1), size, age)
-  if history_bytes > 0 and all > history_bytes then free(all - history_bytes) end
-end
+  -- Measures a room's stream and drops its oldest messages down to a size. Returns the new size.
+  -- The offsets in a stream have no gap, so that the number of messages to drop can be searched: first at the place that
+  -- is right for messages of one size, then beside it, then by bisection.
+  local function trim(base, last, published, start, size)
+    local stream = base .. ':s'
+    local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+    if not oldest then return published, 0 end
+    local first = tonumber(string.match(oldest[1], '^%d+'))
+    start = published_before(oldest) or start
+    local excess = published - start - size
+    if excess <= 0 then return start, published - start end
+    local least, most = 1, last - first + 1
+    local guess, step = math.ceil(most * excess / (published - start)), 1
+    while least < most do
+      guess = math.max(least, math.min(guess, most - 1))
+      local id = text(first + guess) .. '-1'
+      local item = redis.call('XRANGE', stream, id, id)[1]
+      local before = item and published_before(item)
+      if before and published - before <= size then
+        most, start = guess, before
+        guess = guess - step
+      else
+        least = guess + 1
+        guess = guess + step
+      end
+      step = step * 4
+      if step > 4 then guess = math.floor((least + most) / 2) end
+    end
+    if most > last - first then
+      redis.call('DEL', stream)
+      return published, 0
+    end
+    redis.call('XTRIM', stream, 'MINID', text(first + most) .. '-0')
+    return start, published - start
+  end
 
--- Forgets a room's history.
-local function drop_history(base, published)
-  redis.call('DEL', base .. ':s')
-  if published then redis.call('HSET', base .. ':m', 'c', text(published)) end
-  if not sharded then record(string.sub(base, #prefix + 1), 0) end
+  -- The part of a history that may be published before it is measured again.
+  local function margin(size, limit)
+    return math.floor(math.min(math.max(size / 4, 1024), math.max(limit - size, 0)))
+  end
+
+  -- Trims a room's history to a size, and records it with what may be added before it is measured again.
+  local function bound(base, last, published, start, size, limit)
+    start, size = trim(base, last, published, start, size)
+    local more = size > 0 and margin(size, limit) or 0
+    redis.call('HSET', base .. ':m', 'c', text(start), 'q', text(published + more))
+    return size + more
+  end
+
+  -- Drops the oldest messages of the largest histories until so many bytes are free.
+  function history.free(bytes)
+    for _ = 1, MAX_TRIMMED_ROOMS do
+      local tag, known = unpack(redis.call('ZREVRANGE', index, 0, 0, 'WITHSCORES'))
+      if bytes <= 0 or not tag then break end
+      local base, size = prefix .. tag, 0
+      known = tonumber(known)
+      local done, result = pcall(function()
+        local fields = redis.call('HMGET', base .. ':m', 'o', 'b', 'c', 'r')
+        if not fields[2] then return redis.call('DEL', base .. ':s') and 0 end
+        local limit, rest = tonumber(fields[4] or MAX_STREAM_BYTES), known - STREAM_OVERHEAD_BYTES - bytes
+        -- The recorded size includes the margin.
+        rest = math.max(math.floor(rest * 4 / 5), 0)
+        return bound(base, tonumber(fields[1]), tonumber(fields[2]), tonumber(fields[3] or 0), rest, limit)
+      end)
+      if done then size = result end
+      local ttl = redis.call('PTTL', base .. ':s')
+      record(tag, size, ttl > 0 and ttl or MIN_STREAM_MS)
+      bytes = bytes - known + (size > 0 and size + STREAM_OVERHEAD_BYTES or 0)
+    end
+  end
+
+  -- Measures a room's history after a message, and keeps both bounds. Fails if a key is of a wrong type. Above the bound
+  -- of the room a sixteenth more is dropped, so that large messages are not measured one by one.
+  function history.keep_bounds(base, last, published, start, limit, age)
+    local size = published - start > limit and limit * 15 / 16 or limit
+    size = bound(base, last, published, start, size, limit)
+    if sharded then return end
+    local all = record(string.sub(base, #prefix + 1), size, age)
+    if history_bytes > 0 and all > history_bytes then history.free(all - history_bytes) end
+  end
+
+  -- Forgets a room's history. The room exists if the bytes published in it are given.
+  function history.drop(base, published)
+    redis.call('DEL', base .. ':s')
+    if published then redis.call('HSET', base .. ':m', 'c', text(published), 'q', 0, 'x', 0) end
+    if not sharded then record(string.sub(base, #prefix + 1), 0) end
+  end
+
+  return history
 end

@@ -4,7 +4,7 @@
 -- and a client that has missed it is informed.
 local function publish(base, data, ephemeral, fence, token)
   local meta, stream = base .. ':m', base .. ':s'
-  local fields = redis.call('HMGET', meta, 'e', 'n', 'a', 'o', 'b', 'c', 'r', fence and ('f:' .. fence) or 'e')
+  local fields = redis.call('HMGET', meta, 'e', 'n', 'a', 'o', 'b', 'q', 'x', fence and ('f:' .. fence) or 'e')
   local epoch = fields[1]
   if fence then
     if fields[8] and tonumber(fields[8]) > token then return -1 end
@@ -15,27 +15,31 @@ local function publish(base, data, ephemeral, fence, token)
     send(base, '-\n' .. data)
     return 0
   end
-  local offset, size = tonumber(fields[4]) + 1, #data + ENTRY_OVERHEAD_BYTES
-  local before, start = tonumber(fields[5] or 0), tonumber(fields[6] or 0)
-  local published, limit = before + size, tonumber(fields[7] or MAX_STREAM_BYTES)
-  write('HSET', meta, 'o', text(offset), 'b', text(published))
-  local stored
-  if not full and size <= limit then
-    local count = math.max(tonumber(fields[2] or 0), MIN_STREAM_MESSAGES)
-    local age = math.max(tonumber(fields[3] or 0), MIN_STREAM_MS)
-    stored = redis.pcall('XADD', stream, 'MAXLEN', text(count), text(offset) .. '-1', 't', text(now), 'd', data, 'b', text(published))
-    stored = type(stored) == 'string'
-    if stored then
-      redis.call('PEXPIRE', stream, text(age))
-      local known = before - start
-      if known == 0 or level(known) ~= level(known + size) or known + size > limit then
-        stored = pcall(bound, base, published, start, limit, age)
-      end
+  local offset = text(fields[4] + 1)
+  local published = text((fields[5] or 0) + #data + ENTRY_OVERHEAD_BYTES)
+  write('HSET', meta, 'o', offset, 'b', published)
+  local count = math.max(fields[2] or 0, MIN_STREAM_MESSAGES)
+  local stored = not full
+    and redis.pcall('XADD', stream, 'MAXLEN', count, offset .. '-1', 't', text(now), 'd', data, 'b', published)
+  stored = type(stored) == 'string'
+  if stored then
+    local age = math.max(fields[3] or 0, MIN_STREAM_MS)
+    -- PERF: the life of the stream is extended by a quarter more, and then not for so long. A time that is further away
+    -- is from before a change of the clock.
+    local extended_until = tonumber(fields[7] or 0)
+    if now >= extended_until or extended_until > now + age then
+      redis.call('PEXPIRE', stream, text(age * 5 / 4))
+      redis.call('HSET', meta, 'x', text(now + age / 4))
+    end
+    if tonumber(published) >= tonumber(fields[6] or 0) then
+      local rest = redis.call('HMGET', meta, 'c', 'r')
+      local start, limit = tonumber(rest[1] or 0), tonumber(rest[2] or MAX_STREAM_BYTES)
+      stored = pcall(use_history().keep_bounds, base, tonumber(offset), tonumber(published), start, limit, age)
     end
   end
-  if not stored then pcall(drop_history, base, published) end
-  send(base, epoch .. ':' .. text(offset) .. (fields[2] and ':1\n' or ':0\n') .. data)
-  return offset
+  if not stored then pcall(use_history().drop, base, published) end
+  send(base, epoch .. ':' .. offset .. (fields[2] and ':1\n' or ':0\n') .. data)
+  return tonumber(offset)
 end
 
 local function execute(function_of)

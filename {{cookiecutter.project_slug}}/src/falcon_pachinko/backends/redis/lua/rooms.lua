@@ -36,8 +36,8 @@ function operations.sync_room(base, epoch, messages, age, known_epoch, known_off
   local stored = redis.call('HMGET', meta, 'e', 'o')
   local lost = stored[1] and stored[1] == known_epoch and tonumber(stored[2]) < known_offset
   if not stored[1] or lost then
-    drop_history(base)
-    redis.call('HSET', meta, 'e', epoch, 'o', 0, 'b', 0, 'c', 0)
+    use_history().drop(base)
+    redis.call('HSET', meta, 'e', epoch, 'o', 0, 'b', 0, 'c', 0, 'q', 0, 'x', 0)
     stored = {epoch, '0'}
   end
   if messages > 0 then redis.call('HSET', meta, 'n', text(messages), 'a', text(age), 'r', text(room_bytes or MAX_STREAM_BYTES)) end
@@ -49,7 +49,7 @@ function operations.sync_room(base, epoch, messages, age, known_epoch, known_off
     if from < offset then
       local items = redis.pcall('XRANGE', stream, '(' .. text(from) .. '-1', '+')
       -- A key of a wrong type is a lost history.
-      if items.err then drop_history(base) end
+      if items.err then use_history().drop(base) end
       for _, item in ipairs(items) do
         table.insert(publications, item[1])
         table.insert(publications, item[2][2])
@@ -81,9 +81,10 @@ function operations.release_room(base)
   if age then
     redis.call('PEXPIRE', base .. ':m', age)
     redis.call('PEXPIRE', base .. ':s', age)
+    redis.call('HDEL', base .. ':m', 'x')
   else
     redis.call('DEL', base .. ':m')
-    drop_history(base)
+    use_history().drop(base)
   end
   return 1
 end
@@ -92,19 +93,20 @@ end
 -- does a bounded part of the work.
 function operations.trim_histories(base)
   if sharded then return 0 end
-  local due = redis.call('ZRANGEBYSCORE', expiries, '-inf', text(now), 'LIMIT', 0, MAX_EXPIRED_ROOMS)
+  local history = use_history()
+  local due = redis.call('ZRANGEBYSCORE', history.expiries, '-inf', text(now), 'LIMIT', 0, MAX_EXPIRED_ROOMS)
   for _, tag in ipairs(due) do
     local room = prefix .. tag
     local ttl = redis.call('PTTL', room .. ':s')
     if ttl == -2 then
       local done, published = pcall(redis.call, 'HGET', room .. ':m', 'b')
-      drop_history(room, done and published)
+      history.drop(room, done and published)
     else
-      redis.call('ZADD', expiries, text(now + (ttl > 0 and ttl or MIN_STREAM_MS)), tag)
+      redis.call('ZADD', history.expiries, text(now + (ttl > 0 and ttl or MIN_STREAM_MS)), tag)
     end
   end
-  if redis.call('ZCARD', index) == 0 then redis.call('DEL', sum) end
-  local all = tonumber(redis.call('GET', sum) or 0)
-  if history_bytes > 0 and all > history_bytes then free(all - history_bytes) end
+  if redis.call('ZCARD', history.index) == 0 then redis.call('DEL', history.sum) end
+  local all = tonumber(redis.call('GET', history.sum) or 0)
+  if history_bytes > 0 and all > history_bytes then history.free(all - history_bytes) end
   return #due
 end

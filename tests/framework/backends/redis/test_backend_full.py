@@ -1,0 +1,209 @@
+"""A Redis without memory, and rooms with broken keys: delivery continues, and one room's error concerns no other."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from falcon_pachinko import BackendUnavailable
+from falcon_pachinko.backends.redis.pipeline import OperationRefused
+from falcon_pachinko.history import Position
+
+from ...support.backends import (
+    HISTORY,
+    TIMING,
+    Nodes,
+    RecordingNode,
+    announced,
+    disconnected,
+    running_nodes,
+    text,
+    wait_available,
+    wait_for_result,
+    wait_until,
+)
+from ...support.redis_servers import PROGRAMS, RedisServer, find_program, running_redis
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture(params=PROGRAMS)
+def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    if find_program(request.param) is None:
+        pytest.skip(f"{request.param} is not installed")
+    with running_redis(request.param) as server:
+        yield server
+
+
+@pytest.fixture
+async def nodes(redis_server: RedisServer) -> AsyncIterator[Nodes]:
+    async with running_nodes(redis_server.url, server=redis_server) as nodes:
+        yield nodes
+
+
+async def publish_all(node: RecordingNode, *texts: str) -> None:
+    """Publish texts to the room."""
+    for each in texts:
+        await node.backend.publish("room", text(each))
+
+
+async def heartbeats(*nodes: RecordingNode) -> None:
+    """Wait for two heartbeats of nodes, and check that Redis is available for them."""
+    for node in nodes:
+        seen = node.redis.synced_at
+        for _ in range(2):
+            await wait_until(lambda node=node, seen=seen: node.redis.synced_at > seen)
+            seen = node.redis.synced_at
+        assert node.backend.outage == ""
+
+
+async def test_at_maxmemory_messages_are_delivered_and_not_kept(
+    redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode
+) -> None:
+    for node in (a, b):
+        await node.backend.subscribe("room", HISTORY)
+    start = a.backend.position("room")
+    assert start is not None
+    await publish_all(a, "1", "2")
+    redis_server.command("CONFIG", "SET", "maxmemory", 1)
+    await asyncio.gather(publish_all(a, "3"), publish_all(b, "4"))
+    await a.backend.publish("room", text("typing"), ephemeral=True)
+    await publish_all(b, "5")
+    await wait_until(lambda: a.got_last("room", "5") and b.got_last("room", "5"))
+    assert sorted(a.texts("room")) == ["1", "2", "3", "4", "5", "typing"]
+    assert a.texts("room") == b.texts("room")
+    assert a.backend.position("room") == start._replace(offset=5)
+    assert redis_server.keys(f"{nodes.prefix}:{{room}}:s") == []
+    assert await a.backend.recover("room", [start]) is None
+    assert await a.backend.recover("room", [start._replace(offset=5)]) == []
+    await heartbeats(a, b)
+    assert a.history_losses == b.history_losses == []
+
+    redis_server.command("CONFIG", "SET", "maxmemory", 0)
+    await publish_all(a, "6", "7")
+    await wait_until(lambda: b.got_last("room", "7"))
+    assert await b.backend.recover("room", [start._replace(offset=4)]) is None
+    missed = await b.backend.recover("room", [start._replace(offset=5)])
+    assert [publication.data for publication in missed or ()] == [b"6", b"7"]
+    assert a.history_losses == b.history_losses == []
+
+
+async def test_at_maxmemory_users_join_and_leave_and_workers_run(
+    redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode
+) -> None:
+    await a.backend.subscribe("room", HISTORY)
+    redis_server.command("CONFIG", "SET", "maxmemory", 1)
+    await b.backend.subscribe("room", HISTORY)
+    await b.backend.subscribe("new", HISTORY)
+    assert b.backend.position("new") is not None
+    assert await b.backend.enter("room", announced("c1", "alice")) is True
+    assert await a.backend.enter("room", announced("c2", "bob")) is True
+    assert await a.backend.members("room") == ["alice", "bob"]
+    assert await a.backend.rooms("") == ["room"]
+    assert await b.backend.leave("room", announced("c1", "alice"), grace=True) is False
+    await wait_until(lambda: a.got_last("room", "alice left"))
+    await wait_until(lambda: b.got_last("room", "alice left"))
+    assert a.texts("room") == b.texts("room") == ["alice joined", "bob joined", "alice left"]
+    await b.backend.publish("new", text("hello"))
+    await wait_until(lambda: b.got_last("new", "hello"))
+    assert await a.backend.acquire("worker") != 0.0
+    c = await nodes.start()
+    await c.backend.subscribe("room", HISTORY)
+    await heartbeats(a, b, c)
+    await nodes.crash(a)
+    await wait_until(lambda: b.got_last("room", "bob left"))
+
+
+async def test_a_node_that_misses_a_message_at_maxmemory_is_notified(
+    redis_server: RedisServer, a: RecordingNode, b: RecordingNode
+) -> None:
+    for node in (a, b):
+        await node.backend.subscribe("room", HISTORY)
+    redis_server.command("CONFIG", "SET", "maxmemory", 1)
+    async with disconnected(b):
+        await publish_all(a, "missed")
+    await publish_all(a, "received")
+    await wait_until(lambda: b.got_last("room", "received"))
+    assert b.texts("room") == ["received"]
+    assert [room for room, _ in b.history_losses] == ["room"]
+    assert a.history_losses == []
+
+
+async def test_a_broken_room_is_no_outage_and_heals(
+    redis_server: RedisServer, nodes: Nodes, a: RecordingNode
+) -> None:
+    key = f"{nodes.prefix}:{{room}}:m"
+    redis_server.command("SET", key, "a text")
+    await a.backend.subscribe("room", HISTORY)
+    await a.backend.subscribe("other", HISTORY)
+    assert a.backend.position("room") is None
+    with pytest.raises(OperationRefused, match="WRONGTYPE"):
+        await a.backend.publish("room", text("lost"))
+    with pytest.raises(BackendUnavailable):
+        await a.backend.recover("room", [Position("epoch", 1)])
+    await a.backend.publish("other", text("hello"))
+    await wait_until(lambda: a.got_last("other", "hello"))
+    await heartbeats(a)
+    redis_server.command("CLIENT", "KILL", "TYPE", "pubsub")
+    await wait_until(lambda: a.backend.outage != "")
+    await wait_available(a)
+    await heartbeats(a)
+
+    redis_server.command("DEL", key)
+    await wait_until(lambda: a.backend.position("room") is not None)
+    assert [room for room, _ in a.resyncs] == ["room"]
+    await publish_all(a, "again")
+    await wait_until(lambda: a.texts("room") == ["again"])
+    assert a.redis.subscriptions.refused == set()
+
+
+async def test_a_key_of_a_wrong_type_in_place_of_a_history_is_dropped(
+    redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode
+) -> None:
+    key = f"{nodes.prefix}:{{room}}:s"
+    for node in (a, b):
+        await node.backend.subscribe("room", HISTORY)
+    start = a.backend.position("room")
+    assert start is not None
+    await publish_all(a, "1")
+    redis_server.command("DEL", key)
+    redis_server.command("SET", key, "a text")
+    assert await b.backend.recover("room", [start]) is None
+    redis_server.command("SET", key, "a text")
+    await publish_all(a, "2", "3")
+    await wait_until(lambda: b.got_last("room", "3"))
+    assert b.texts("room") == ["1", "2", "3"]
+    c = await nodes.start()
+    await c.backend.subscribe("room", HISTORY)
+    assert len(await c.backend.recover("room", [start._replace(offset=2)]) or ()) == 1
+    for node in (a, b, c):
+        assert node.backend.outage == ""
+
+
+async def test_a_broken_index_of_histories_does_not_affect_delivery(
+    redis_server: RedisServer, nodes: Nodes, a: RecordingNode
+) -> None:
+    for name in ("h", "hx", "hb"):
+        redis_server.command("SET", f"{nodes.prefix}:{{%nodes}}:{name}", "a text")
+    await a.backend.subscribe("room", HISTORY)
+    await publish_all(a, "1", "2")
+    await wait_until(lambda: a.texts("room") == ["1", "2"])
+    await heartbeats(a)
+
+
+async def test_a_refused_presence_is_stored_once_the_key_is_repaired(
+    redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode
+) -> None:
+    key = f"{nodes.prefix}:{{room}}:p"
+    redis_server.command("SET", key, "a text")
+    for node in (a, b):
+        await node.backend.subscribe("room", HISTORY)
+    assert await a.backend.enter("room", announced("c1", "alice")) is True
+    assert await a.backend.enter("room", announced("c2", "bob")) is True
+    await a.backend.leave("room", announced("c2", "bob"), grace=False)
+    assert a.redis.presence.unsent_leaves == []
+    await heartbeats(a, b)
+    redis_server.command("DEL", key)
+    await wait_for_result(lambda: b.backend.members("room"), ["alice"])
+    await wait_until(lambda: b.texts("room") == ["alice joined"])
+    assert TIMING.heartbeat_seconds < 1.0
