@@ -5,7 +5,15 @@ from typing import Any
 import falcon.asgi
 import pytest
 
-from falcon_pachinko import App, WebSocketLike, WebSocketResource, handles_message, install
+from falcon_pachinko import (
+    App,
+    History,
+    Limits,
+    WebSocketLike,
+    WebSocketResource,
+    handles_message,
+    install,
+)
 from falcon_pachinko.testing import run
 
 
@@ -49,6 +57,31 @@ async def test_an_invalid_payload_gets_an_error_reply_that_names_the_field(app: 
             "error": "add has an invalid payload in '[...]': Expected `int`, got `str`.",
             "field": "[...]",
         }
+
+
+async def test_a_message_that_no_slow_client_could_take_is_refused_and_not_sent(app: App) -> None:
+    class Room(WebSocketResource):
+        limits = Limits(outbox_bytes=10_000)
+        history = History()
+
+        async def on_connect(self, req: falcon.asgi.Request, ws: WebSocketLike) -> bool:
+            return await self.join_room("room")
+
+        @handles_message("say")
+        async def say(self, ws: WebSocketLike, payload: dict[str, str]) -> None:
+            await self.broadcast_to_room("room", {"type": "said", "payload": payload})
+
+    app.add_websocket_route("/room", Room)
+    async with run(app) as running, running.connect("/room") as client:
+        assert (await client.receive())["type"] == "serverPosition"
+        # NOTE: JSON escapes a control character with six bytes.
+        for text in ("\x01" * 1_700, "x" * 4_000, "\x01" * 1_600):
+            await client.send("say", {"text": text})
+        refused, *said = [await client.receive() for _ in range(3)]
+        assert refused["type"] == "serverError"
+        assert refused["payload"]["code"] == "messageTooLarge"
+        assert [message["payload"]["text"] for message in said] == ["x" * 4_000, "\x01" * 1_600]
+        assert [message["id"].partition(":")[2] for message in said] == ["1", "2"]
 
 
 def test_the_base_class_reserves_no_attribute_of_the_use_case() -> None:

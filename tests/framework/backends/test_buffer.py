@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from falcon_pachinko.backends.buffer import (
+    MAX_RESTORED_BYTES,
     MESSAGE_OVERHEAD_BYTES,
     ROOM_OVERHEAD_BYTES,
     HistoryBudget,
@@ -131,6 +132,23 @@ def test_a_recovered_message_is_the_one_that_was_delivered() -> None:
     for name in ("data", "body", "size_bytes", "opcode", "header", "position", "shows_position"):
         assert getattr(recovered, name) == getattr(delivered, name), name
     assert recovered.make_frame() == delivered.make_frame()
+
+
+def test_clients_that_reconnect_together_share_messages_within_a_bound() -> None:
+    buffer = HistoryBuffer(History(messages=1000, room_bytes=10_000_000))
+    for _ in range(1000):
+        until = add(buffer, 100)
+    first = buffer.between(Position("e", 900), until, 0.0)
+    again = buffer.between(Position("e", 900), until, 0.0)
+    assert first is not None
+    assert again is not None
+    assert all(one is other for one, other in zip(first, again, strict=True))
+    for _ in range(1000):
+        until = add(buffer, 9_000)
+    for since in range(1000, 2000, 10):
+        assert buffer.between(Position("e", since), until, 0.0) is not None
+        kept_bytes = sum(each.size_bytes for each in buffer.budget.restored.get("e", {}).values())
+        assert kept_bytes <= MAX_RESTORED_BYTES
 
 
 def test_a_gap_drops_what_is_before_it() -> None:

@@ -9,13 +9,17 @@ import falcon.asgi
 import msgspec
 
 from .connection.connection import Connection
-from .errors import InvalidPayload
-from .history import History
+from .errors import InvalidPayload, MessageError
+from .history import MAX_POSITION_CHARACTERS, History
 from .limits import DEFAULT_LIMITS, Limits
 from .messages import Message, ServerError
 from .publication import Publication
 from .rooms.manager import WebSocketConnectionManager
 from .types import WebSocketLike
+
+
+# What the position of a message takes at most: ,"id":"..."
+ID_BYTES = MAX_POSITION_CHARACTERS + 8
 
 
 class WebSocketResource:
@@ -116,12 +120,16 @@ class WebSocketResource:
         Raises:
             BackendUnavailable: Redis is unavailable; the message may not have arrived. Raised out of a
                 handler, it is sent to its client as ``serverError``.
+            MessageError: The message is larger, encoded, than ``limits.outbox_bytes``: it would close every
+                member that is slow at this moment. JSON may take six times the bytes of a text.
             OutboxFull: ``on_connect`` has sent more than the limits allow.
             TypeError: JSON cannot represent the message; it was not sent.
         """
         ws = self.connection
         users = () if ws.user is None or not exclude_user else (ws.user,)
         publication = Publication.to_room(message, (ws.id,) if exclude_self else (), users)
+        if publication.size_bytes + ID_BYTES > ws.limits.outbox_bytes:
+            raise MessageError("The message is too large.", code="messageTooLarge")
         if ws._transaction is not None:
             ws._transaction.defer(room, publication, ephemeral)
         else:

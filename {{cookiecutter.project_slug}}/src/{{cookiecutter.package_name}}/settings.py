@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     buffer_bytes: int = Field(default=256 * 1024 * 1024, gt=0)
     history_messages: int = Field(default=100, ge=0)
     history_seconds: float = Field(default=300.0, gt=0, allow_inf_nan=False)
+    history_room_bytes: int = Field(default=1024 * 1024, gt=0)
+    history_memory_bytes: int = Field(default=64 * 1024 * 1024, gt=0)
+    history_redis_bytes: int = Field(default=128 * 1024 * 1024, gt=0)
     presence_grace_seconds: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     presence_heartbeat_seconds: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     presence_expiry_seconds: float = Field(default=30.0, gt=0, allow_inf_nan=False)
@@ -86,7 +89,11 @@ class Settings(BaseSettings):
         """The messages kept per room for reconnecting clients; ``None`` for no history."""
         if not self.history_messages:
             return None
-        return History(messages=self.history_messages, seconds=self.history_seconds)
+        return History(
+            messages=self.history_messages,
+            seconds=self.history_seconds,
+            room_bytes=self.history_room_bytes,
+        )
 
     @property
     def server_limits(self) -> ServerLimits:
@@ -112,7 +119,12 @@ class Settings(BaseSettings):
     def make_backend(self) -> Backend:
         """Create the backend: over Redis if a URL is set, else in memory."""
         url = self.backend_url.get_secret_value()
-        return backend_from_url(url, prefix=self.backend_prefix, timing=self.timing)
+        return backend_from_url(
+            url,
+            prefix=self.backend_prefix,
+            timing=self.timing,
+            history_bytes=self.history_redis_bytes if url else self.history_memory_bytes,
+        )
 
     @field_validator("allowed_origins", "trusted_proxies", mode="before")
     @classmethod

@@ -11,6 +11,7 @@ from pydantic import SecretStr, ValidationError
 
 from falcon_pachinko import History
 from falcon_pachinko.backends.base import Timing
+from falcon_pachinko.backends.memory import MemoryBackend
 from falcon_pachinko.backends.redis.backend import RedisBackend
 
 from {{ cookiecutter.package_name }} import settings
@@ -57,6 +58,9 @@ def test_every_setting_has_a_default_for_development() -> None:
         "backend_prefix": settings.__name__.partition(".")[0],
         "history_messages": 100,
         "history_seconds": 300.0,
+        "history_room_bytes": 1_048_576,
+        "history_memory_bytes": 67_108_864,
+        "history_redis_bytes": 134_217_728,
         "presence_grace_seconds": 5.0,
         "presence_heartbeat_seconds": 10.0,
         "presence_expiry_seconds": 30.0,
@@ -94,17 +98,26 @@ def test_the_backend_and_the_history_follow_the_settings(make_settings: MakeSett
         backend_prefix="other",
         history_messages=7,
         history_seconds=8,
+        history_room_bytes=9_000,
+        history_redis_bytes=10_000,
         presence_grace_seconds=1,
         presence_heartbeat_seconds=2,
         presence_expiry_seconds=9,
         workers=3,
     )
-    assert loaded.history == History(messages=7, seconds=8.0)
+    assert loaded.history == History(messages=7, seconds=8.0, room_bytes=9_000)
     backend = loaded.make_backend()
     assert isinstance(backend, RedisBackend)
     assert backend.client.prefix == "other"
+    assert backend.client.history_bytes == 10_000
     assert backend.timing == Timing(grace_seconds=1, heartbeat_seconds=2, expiry_seconds=9)
     assert loaded.workers == 3
+
+
+def test_the_histories_of_one_process_have_a_bound_of_their_own(make_settings: MakeSettings) -> None:
+    backend = make_settings(history_memory_bytes=11_000).make_backend()
+    assert isinstance(backend, MemoryBackend)
+    assert backend.budget.max_bytes == 11_000
 
 
 def test_settings_are_immutable(make_settings: MakeSettings) -> None:
@@ -134,6 +147,9 @@ def test_settings_are_immutable(make_settings: MakeSettings) -> None:
         ("APP_ANNOUNCEMENT_INTERVAL_SECONDS", "-1"),
         ("APP_ANNOUNCEMENT_INTERVAL_SECONDS", "hourly"),
         ("APP_ANNOUNCEMENT_INTERVAL_SECONDS", "nan"),
+        ("APP_HISTORY_ROOM_BYTES", "0"),
+        ("APP_HISTORY_MEMORY_BYTES", "-1"),
+        ("APP_HISTORY_REDIS_BYTES", "128 MiB"),
         ("APP_GRACEFUL_SHUTDOWN_SECONDS", "0"),
         ("APP_GRACEFUL_SHUTDOWN_SECONDS", "soon"),
     ],

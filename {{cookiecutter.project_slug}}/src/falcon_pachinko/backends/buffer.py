@@ -18,6 +18,12 @@ DEFAULT_MEMORY_BYTES = 64 * 1024 * 1024
 MESSAGE_OVERHEAD_BYTES = 128
 ROOM_OVERHEAD_BYTES = 1_536
 
+# Clients that reconnect together share their missed messages, built once, up to so many bytes: a message and its
+# frame are up to four copies of it.
+MAX_RESTORED_BYTES = 4 * 1024 * 1024
+RESTORED_COPIES = 4
+RESTORED_OVERHEAD_BYTES = 600
+
 # The classes of similar size: within 25 %.
 CLASSES_PER_DOUBLING = 4
 
@@ -87,24 +93,25 @@ class HistoryBuffer:
         """
         position, last, messages = publication.position, self.last, self.messages
         assert position is not None
-        if messages and last is not None:
-            follows = position.offset == last.offset + 1 and position.epoch == last.epoch
-            if not follows:
-                self.clear()
+        if messages and (last is None or position != (last.epoch, last.offset + 1)):
+            self.clear()
         self.last = position
+        history, budget = self.history, self.budget
         # NOTE: a copy, because msgspec leaves up to half of the memory of what it encodes unused.
         encoded = publication.encode()
-        history, size = self.history, len(encoded)
         messages.append((published_at, encoded))
-        self.size_bytes += size
-        self.budget.size_bytes += size + MESSAGE_OVERHEAD_BYTES
-        while len(messages) > history.messages or self.size_bytes > history.room_bytes:
-            self._drop_first()
-        memory_bytes = self.size_bytes + len(messages) * MESSAGE_OVERHEAD_BYTES
+        size_bytes = self.size_bytes + len(encoded)
+        budget.size_bytes += len(encoded) + MESSAGE_OVERHEAD_BYTES
+        while size_bytes > history.room_bytes or len(messages) > history.messages:
+            dropped = len(messages.popleft()[1])
+            size_bytes -= dropped
+            budget.size_bytes -= dropped + MESSAGE_OVERHEAD_BYTES
+        self.size_bytes = size_bytes
+        memory_bytes = size_bytes + len(messages) * MESSAGE_OVERHEAD_BYTES
         if not self.class_start <= memory_bytes < self.class_end:
-            self.budget.reclassify(self)
-        if self.budget.size_bytes > self.budget.max_bytes:
-            self.budget.enforce()
+            budget.reclassify(self)
+        if budget.size_bytes > budget.max_bytes:
+            budget.enforce()
 
     def between(self, since: Position, until: Position, now: float) -> list[Publication] | None:
         """Return the publications after one position up to another; ``None`` if any is missing or too old.
@@ -124,11 +131,19 @@ class HistoryBuffer:
         missed = list(islice(messages, len(messages) - count, None))
         if missed[0][0] < now - self.history.seconds:
             return None
+        restored = self.budget.restored.setdefault(until.epoch, {})
         found = []
         for offset, (_, encoded) in enumerate(missed, since.offset + 1):
-            publication = Publication.decode(encoded)
-            publication.number(Position(until.epoch, offset), shown=True)
+            publication = restored.get(offset)
+            if publication is None:
+                publication = restored[offset] = Publication.decode(encoded)
+                publication.number(Position(until.epoch, offset), shown=True)
+                self.budget.restored_bytes += (
+                    RESTORED_COPIES * len(encoded) + RESTORED_OVERHEAD_BYTES
+                )
             found.append(publication)
+        if self.budget.restored_bytes > MAX_RESTORED_BYTES:
+            self.budget.drop_restored()
         return found
 
     def expire(self, now: float) -> None:
@@ -168,13 +183,15 @@ class HistoryBudget:
     Attributes:
         size_bytes: The memory of all histories.
         max_bytes: Its bound.
+        restored: The messages that clients have recovered lately, by epoch and offset.
+        restored_bytes: The memory of these.
 
     Args:
         max_bytes: The bound.
         on_emptied: Called with the name of a room whose history has become empty by :meth:`enforce`.
     """
 
-    __slots__ = ("classes", "max_bytes", "on_emptied", "size_bytes")
+    __slots__ = ("classes", "max_bytes", "on_emptied", "restored", "restored_bytes", "size_bytes")
 
     def __init__(
         self,
@@ -185,6 +202,8 @@ class HistoryBudget:
         self.on_emptied = on_emptied
         self.size_bytes = 0
         self.classes: dict[int, dict[HistoryBuffer, None]] = {}
+        self.restored: dict[str, dict[int, Publication]] = {}
+        self.restored_bytes = 0
 
     def reclassify(self, buffer: HistoryBuffer) -> None:
         """Move a history into the class of its size; charge or release what an empty one does not take."""
@@ -209,6 +228,11 @@ class HistoryBudget:
         else:
             self.size_bytes -= ROOM_OVERHEAD_BYTES
         buffer.size_class = size_class
+
+    def drop_restored(self) -> None:
+        """Build recovered messages again for the next client."""
+        self.restored.clear()
+        self.restored_bytes = 0
 
     def enforce(self) -> None:
         """Drop the oldest messages of the largest histories until the bound holds."""

@@ -95,6 +95,7 @@ class MemoryBackend(Backend):
     async def stop(self) -> None:
         """Discard all rooms and their timers."""
         self.sweep.cancel()
+        self.budget.drop_restored()
         for room in self.rooms_by_name.values():
             if room.buffer is not None:
                 room.buffer.clear()
