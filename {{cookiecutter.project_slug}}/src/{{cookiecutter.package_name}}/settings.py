@@ -43,6 +43,7 @@ class Settings(BaseSettings):
         extra="ignore",
         frozen=True,
         populate_by_name=True,
+        hide_input_in_errors=True,
     )
 
     environment: Literal["development", "test", "production"] = "development"
@@ -220,9 +221,12 @@ def load_settings() -> Settings:
             name = str(problem["loc"][0]).upper() if problem["loc"] else ""
             if name and not name.startswith(ENV_PREFIX):
                 name = ENV_PREFIX + name
-            given = f" (it is {problem['input']!r})" if name and name not in CONFIDENTIAL else ""
+            shown = name and name not in CONFIDENTIAL
+            given = f" (it is {problem['input']!r:.200})" if shown else ""
             reason = problem["msg"].removeprefix("Value error, ")
             lines.append(f"{name}: {reason}{given}" if name else reason)
         raise SystemExit("Invalid settings:\n  " + "\n  ".join(lines)) from None
     except UnicodeDecodeError as error:
-        raise SystemExit(f"Invalid settings:\n  .env is not UTF-8 text: {error}") from None
+        # SECURITY: the error quotes a byte, which may belong to a secret.
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise SystemExit(f"Invalid settings:\n  .env is not UTF-8 text: see line {line}") from None

@@ -298,8 +298,34 @@ def test_a_secret_that_cannot_sign_is_refused_and_not_shown(
 
 
 def test_a_file_that_is_not_utf8_is_refused() -> None:
-    Path(".env").write_bytes(b"APP_HOST=\xff")
-    assert ".env is not UTF-8 text" in refusal()
+    Path(".env").write_bytes(b"APP_PORT=1\nAPP_SECRET=\xff")
+    text = refusal()
+    assert ".env is not UTF-8 text: see line 2" in text
+    assert "ff" not in text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:hunter2@hunter3/word@10.0.0.5",
+        "redis://:hunter2#hunter3@10.0.0.5",
+        "hunter2:hunter3@10.0.0.5",
+        "hunter2hunter3",
+    ],
+)
+def test_an_ambiguous_backend_url_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("APP_BACKEND_URL", url)
+    text = refusal()
+    assert "APP_BACKEND_URL: " in text
+    assert "hunter" not in text
+
+
+def test_an_error_of_the_settings_class_shows_no_value(make_settings: MakeSettings) -> None:
+    with pytest.raises(ValueError, match="backend_url") as refused:
+        make_settings(backend_url="redis://:a@hunter2/b@10.0.0.5")
+    assert "hunter2" not in str(refused.value)
 
 
 def test_the_example_file_sets_every_setting_to_its_default(

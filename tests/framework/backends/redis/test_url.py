@@ -23,6 +23,17 @@ from falcon_pachinko.errors import ConfigurationError
         ("redis://:secret/word@127.0.0.1:1", "percent-encoding"),
         ("redis://:secret?word@127.0.0.1:1", "percent-encoding"),
         ("redis://:secret[word@127.0.0.1:1", "percent-encoding"),
+        ("redis://:pa@secret/word@127.0.0.1:1", "percent-encoding"),
+        ("redis://:pa@secret#word@127.0.0.1:1", "percent-encoding"),
+        ("redis://:pa@secret?word@127.0.0.1:1", "percent-encoding"),
+        ("redis://:1/secret@127.0.0.1:1", "percent-encoding"),
+        ("redis://:pa@127.0.0.1/secret", "percent-encoding"),
+        ("redis://:pa@127.0.0.1/1#secret", "percent-encoding"),
+        ("redis+cluster://:pa@secret/word@127.0.0.1:1", "percent-encoding"),
+        ("redis+sentinel://:pa@secret/word@127.0.0.1:1/service", "percent-encoding"),
+        ("unix://:pa@secret/word@/run/redis.sock", "percent-encoding"),
+        ("secret", "percent-encoding"),
+        ("secret:word@127.0.0.1", "percent-encoding"),
         ("redis+cluster://:secret#word@127.0.0.1:1", "percent-encoding"),
         ("redis+sentinel://:secret/word@127.0.0.1:1/service", "percent-encoding"),
     ],
@@ -36,6 +47,23 @@ def test_a_url_that_cannot_be_used_is_refused_without_its_password(
     with pytest.raises(ConfigurationError, match=complaint) as raised:
         check_backend_url(url)
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "password"),
+    [
+        ("redis://127.0.0.1:1/", "127.0.0.1", None),
+        ("redis://127.0.0.1:1/0/", "127.0.0.1", None),
+        ("redis://:a%2Fb%40c%23@127.0.0.1:1/3", "127.0.0.1", "a/b@c#"),
+        ("redis://:a@b@127.0.0.1:1", "127.0.0.1", "a@b"),
+        ("redis://127.0.0.1:1?password=a%40b", "127.0.0.1", "a@b"),
+    ],
+)
+def test_an_unambiguous_url_names_the_host(url: str, host: str, password: str | None) -> None:
+    client = make_client(url, "app", 1.0)
+    assert isinstance(client, SingleClient)
+    options = client.pool.connection_kwargs
+    assert (options["host"], options.get("password")) == (host, password)
 
 
 def test_the_scheme_selects_the_client_and_its_connections() -> None:

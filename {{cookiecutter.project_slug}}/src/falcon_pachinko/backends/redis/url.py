@@ -36,20 +36,38 @@ def make_client(
     Raises:
         ConfigurationError: The URL cannot be used.
     """
-    # SECURITY: the message quotes nothing but the scheme: if a password is not percent-encoded, any part of
-    #   the URL may belong to it.
-    scheme = url.partition(":")[0]
+    # SECURITY: the message quotes no part of the URL: each may belong to a password.
     try:
+        check_unambiguous(url)
+        scheme = url.partition(":")[0]
         if scheme in ("redis+cluster", "rediss+cluster"):
             return ClusterClient(url.replace("+cluster", "", 1), prefix, answer_seconds)
         pool, sentinels = make_pool(url, answer_seconds)
         return SingleClient(pool, sentinels, prefix, answer_seconds, history_bytes)
     except (ValueError, TypeError, RedisClusterException):
         raise ConfigurationError(
-            f"the backend's URL with {scheme[:20]!r} cannot be used: write it like redis://127.0.0.1:6379/0,"
+            "the backend's URL cannot be used: write it like redis://127.0.0.1:6379/0,"
             " redis+cluster://10.0.0.5:6379 or redis+sentinel://10.0.0.5:26379,10.0.0.6:26379/service/0, with"
             " a password in percent-encoding, and with no options that redis-py does not know"
         ) from None
+
+
+def check_unambiguous(url: str) -> None:
+    """Refuse a URL in which a password without percent-encoding could be read as a host or a path.
+
+    SECURITY: the host appears in errors, in the log and in ``/ready``, and ``redis://:pass@wo/rd@host`` would
+    name the host ``wo``.
+
+    Raises:
+        ValueError: The URL is ambiguous.
+    """
+    parts = urlsplit(url)
+    if parts.fragment or "@" in parts.path + parts.query:
+        raise ValueError("a password needs percent-encoding")
+    if parts.scheme != "unix" and not parts.scheme.endswith("+sentinel"):
+        database = parts.path.strip("/")
+        if database and not database.isdecimal():
+            raise ValueError("the path is the number of a database")
 
 
 def check_url(url: str) -> None:
