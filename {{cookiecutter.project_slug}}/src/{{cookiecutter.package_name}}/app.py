@@ -43,7 +43,12 @@ def create_app(settings: Settings) -> App:
     """Create the application for these settings."""
     secret = settings.secret.get_secret_value()
     app = install(
-        falcon.asgi.App(middleware=[SecurityHeadersMiddleware(), AuthMiddleware(secret)]),
+        falcon.asgi.App(
+            middleware=[
+                SecurityHeadersMiddleware(production=settings.production),
+                AuthMiddleware(secret),
+            ]
+        ),
         allowed_origins=settings.allowed_origins,
         backend=settings.make_backend(),
         server_limits=settings.server_limits,

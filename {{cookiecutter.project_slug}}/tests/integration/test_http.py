@@ -11,6 +11,7 @@ import falcon.testing
 import pytest
 
 from {{ cookiecutter.package_name }} import app, auth, headers
+from {{ cookiecutter.package_name }}.resources import health
 
 if TYPE_CHECKING:
     from ..conftest import MakeSettings
@@ -155,7 +156,62 @@ async def test_every_response_has_the_security_headers(
     assert response.headers["content-security-policy"] == EXPECTED_POLICY
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["referrer-policy"] == "same-origin"
+    assert response.headers["cross-origin-opener-policy"] == "same-origin"
+    assert response.headers["cross-origin-resource-policy"] == "same-origin"
+    denied = response.headers["permissions-policy"].split(", ")
+    assert {"camera=()", "microphone=()", "geolocation=()", "display-capture=()"} <= set(denied)
+    assert all(re.fullmatch(r"[a-z-]+=\(\)", feature) for feature in denied)
+    assert "strict-transport-security" not in response.headers
     assert response.headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/health", 405),
+        ("PUT", "/session", 405),
+        ("POST", "/session", 415),
+        ("OPTIONS", "/health", 200),
+        ("HEAD", "/health", 405),
+    ],
+)
+async def test_every_refusal_has_the_security_headers(
+    client: falcon.testing.ASGIConductor, method: str, path: str, status: int
+) -> None:
+    response = await client.simulate_request(method, path, body="x")
+    assert response.status_code == status
+    for name, value in headers.SECURITY_HEADERS.items():
+        assert response.headers[name] == value
+
+
+async def test_an_error_of_a_resource_has_the_security_headers(
+    client: falcon.testing.ASGIConductor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*args: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(health.HealthResource, "on_get", fail)
+    application = client.app
+    application.add_route("/failing", health.HealthResource())
+    response = await client.simulate_get("/failing")
+    assert response.status_code == 500
+    for name, value in headers.SECURITY_HEADERS.items():
+        assert response.headers[name] == value
+
+
+@pytest.mark.parametrize("path", ["/", "/nowhere", "/static/chat/main.js"])
+async def test_production_demands_https_of_a_browser_that_has_used_it(
+    production: falcon.testing.ASGIConductor, path: str
+) -> None:
+    response = await production.simulate_get(path, protocol="https")
+    assert response.headers["strict-transport-security"] == "max-age=31536000"
+    response = await production.simulate_get(path, protocol="http")
+    assert "strict-transport-security" not in response.headers
+
+
+async def test_development_does_not_demand_https(client: falcon.testing.ASGIConductor) -> None:
+    response = await client.simulate_get("/", protocol="https")
+    assert "strict-transport-security" not in response.headers
 
 
 # --- /session
