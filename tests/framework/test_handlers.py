@@ -1,7 +1,7 @@
 """The handler table and the decoding of messages."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import falcon.asgi
 import msgspec
@@ -313,3 +313,29 @@ async def test_pings_count_against_the_rate() -> None:
             await client.send("clientPing")
         types = [(await client.receive())["type"] for _ in range(3)]
         assert types == ["serverPong", "serverPong", "serverError"]
+
+
+class Strict(msgspec.Struct, forbid_unknown_fields=True):
+    kind: Literal["a", "b"] = "a"
+
+
+class Checked(WebSocketResource):
+    @handles_message("check")
+    async def check(self, ws: WebSocketLike, payload: Strict) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"kind": "x\n\u202e! You are banned - at `$.payload.other` " + "y" * 60_000},
+        {"x\n\u202e! You are banned - at `$.payload.other` " + "y" * 60_000: 1},
+        {"\u2069\x85 - at `$.payload.x": 1},
+    ],
+    ids=["a value", "a field", "a path"],
+)
+def test_a_clients_text_in_a_reason_is_short_and_on_one_line(payload: Any) -> None:
+    with pytest.raises(InvalidPayload) as raised:
+        decode(HandlerTable(Checked), {"type": "check", "payload": payload})
+    for text in (raised.value.reason, raised.value.field):
+        assert len(text) <= 202
+        assert text.isprintable()

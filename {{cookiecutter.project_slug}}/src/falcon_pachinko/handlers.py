@@ -19,6 +19,7 @@ import msgspec
 from .connection.connection import Connection
 from .errors import InvalidPayload, MessageError, RegistrationError
 from .messages import RESERVED_CLIENT_TYPES, ClientPing, ServerPong
+from .names import display_text
 from .types import WebSocketLike
 
 Function = TypeVar("Function", bound=Callable[..., Awaitable[None]])
@@ -112,6 +113,10 @@ def handles_binary(function: Function) -> Function:
     """Mark ``async def name(self, ws, data: bytes)`` as the handler of a resource's binary messages."""
     function.__handles_binary__ = True  # type: ignore[attr-defined]
     return function
+
+
+# Longer reasons quote a text of the client.
+MAX_REASON_CHARACTERS = 200
 
 
 class HandlerTable:
@@ -210,9 +215,16 @@ def type_of(text: str) -> str:
 
 
 def explain(error: Exception) -> tuple[str, str]:
-    """Return the expected value and the path in the payload."""
-    reason, _, path = str(error).partition(" - at `$")
-    return reason, path.removesuffix("`").removeprefix(".payload").removeprefix(".")
+    """Return the expected value and the path in the payload, for a sentence to the client.
+
+    Both may quote the client's own text, such as the name of an unknown field.
+    """
+    text = str(error)
+    reason, found, path = text.rpartition(" - at `$")
+    path = path.removesuffix("`").removeprefix(".payload").removeprefix(".")
+    if not found:
+        reason, path = text, ""
+    return display_text(reason, MAX_REASON_CHARACTERS), display_text(path, MAX_REASON_CHARACTERS)
 
 
 def marked_methods(owner: type) -> Iterator[tuple[Handler, tuple[Mark, ...], bool]]:

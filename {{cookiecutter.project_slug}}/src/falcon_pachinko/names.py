@@ -132,16 +132,23 @@ def is_barred(character: str) -> bool:
 def display_name(name: str, max_characters: int = MAX_DISPLAY_CHARACTERS) -> str:
     """Return a name for a sentence of the service, such as ``Welcome to room 'general'!``.
 
-    A long name is shortened with an ellipsis. A straight quote becomes a curly one, so that the name cannot
-    end the quotation. A character that is not valid in a name becomes U+FFFD. A name with right-to-left
-    characters is isolated (U+2068, U+2069), so that it does not reorder the sentence. Ordinary names are
-    returned unchanged.
+    It is made displayable (:func:`display_text`), and a straight quote becomes a curly one, so that the name
+    cannot end the quotation. Ordinary names are returned unchanged.
+    """
+    return display_text(name, max_characters).replace("'", "\u2019")
+
+
+def display_text(text: str, max_characters: int) -> str:
+    """Return a client's text for a sentence: on one line, shortened, isolated.
+
+    A long text ends with an ellipsis. A character that is not valid in a name becomes U+FFFD. A text with
+    right-to-left characters is isolated (U+2068, U+2069), so that it does not reorder the sentence.
     """
     shown = "".join(
         character if character in JOINERS or not is_barred(character) else "\ufffd"
-        for character in name[: max_characters + 1]
-    ).replace("'", "\u2019")
-    if len(name) > max_characters:
+        for character in text[: max_characters + 1]
+    )
+    if len(text) > max_characters:
         end = max_characters - 1
         # NOTE: a character is not cut off its marks, unless it has very many.
         while end > max_characters // 2 and (is_modifier(shown[end]) or shown[end] in JOINERS):
