@@ -83,7 +83,7 @@ class ServerPosition(Message, frozen=True):
     heartbeat_seconds: Annotated[
         float | msgspec.UnsetType,
         msgspec.Meta(
-            description="An idle client receives this message again after this time at the latest. If"
+            description="An idle client receives this message again after this time. If"
             " nothing arrives for more than twice as long, the connection is dead. Absent without heartbeats.",
             examples=[20],
         ),
@@ -91,7 +91,7 @@ class ServerPosition(Message, frozen=True):
 
 
 class ServerPong(Message, frozen=True):
-    """The reply to ``clientPing``."""
+    """The reply to a ping of the client."""
 
 
 class ClientPing(msgspec.Struct, frozen=True, tag_field="type", tag="clientPing"):

@@ -28,6 +28,7 @@ class Relay:
         self.is_cut = False
         self.is_muted = False
         self.writers: set[asyncio.StreamWriter] = set()
+        self.silent: set[asyncio.StreamWriter] = set()
 
     def cut(self) -> None:
         """Abort all connections, and new ones until ``restore``."""
@@ -36,6 +37,10 @@ class Relay:
     def mute(self) -> None:
         """Drop data from the service until ``restore``; data from the page still arrives."""
         self.run(self.set(is_cut=False, is_muted=True))
+
+    def silence(self) -> None:
+        """Drop the data of all open connections from now on, in both directions; new ones work."""
+        self.run(self.silence_open())
 
     def restore(self) -> None:
         """Relay new connections again."""
@@ -50,6 +55,10 @@ class Relay:
         self.is_cut, self.is_muted = is_cut, is_muted
         for writer in self.writers if is_cut else ():
             writer.transport.abort()
+
+    async def silence_open(self) -> None:
+        """Mark the open connections."""
+        self.silent |= self.writers
 
     async def relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Relay a connection until either side closes it."""
@@ -66,6 +75,7 @@ class Relay:
                 await answers
             finally:
                 self.writers -= both
+                self.silent -= both
 
     async def copy(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, from_service: bool
@@ -73,7 +83,7 @@ class Relay:
         """Copy one direction until its end."""
         with contextlib.suppress(OSError):
             while data := await reader.read(CHUNK_BYTES):
-                if not (from_service and self.is_muted):
+                if not (from_service and self.is_muted) and writer not in self.silent:
                     writer.write(data)
                     await writer.drain()
         writer.close()

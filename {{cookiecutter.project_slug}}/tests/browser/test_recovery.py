@@ -87,6 +87,27 @@ def test_missed_messages_are_shown_once_and_in_order(
         expect_notes(bob, welcome("Bob", room))
 
 
+def test_a_silent_connection_is_replaced_when_the_network_is_online_again(
+    new_user: NewUser, serve: Callable[..., Server], room: str
+) -> None:
+    server = serve(APP_PRESENCE_GRACE_SECONDS=LONG_GRACE_SECONDS)
+    with relay_to(server.url) as relay:
+        alice, bob = new_user("Alice", at=relay), new_user("Bob", at=server)
+        send_message(bob, "before")
+        expect_messages(alice, "before")
+        relay.silence()
+        send_message(bob, "missed")
+        expect_messages(bob, "before", "missed")
+        with alice.expect_websocket() as replacement:
+            alice.evaluate("() => { dispatchEvent(new Event('online')); }")
+            send_message(alice, "written meanwhile")
+        assert "since=" in replacement.value.url
+        expect_connected(alice)
+        for page in (alice, bob):
+            expect_messages(page, "before", "missed", "written meanwhile")
+        expect_notes(alice, welcome("Alice", room), "Bob joined")
+
+
 def test_a_reload_within_the_grace_period_is_not_announced(
     new_user: NewUser, serve: Callable[..., Server], room: str
 ) -> None:

@@ -176,7 +176,7 @@ export interface ServerPosition {
   connection?: string;
   /** Whether all missed messages have been sent before this one. If it is `false`, none has been sent: fetch the state again. Absent on a first visit. */
   recovered?: boolean;
-  /** An idle client receives this message again after this time at the latest. If nothing arrives for more than twice as long, the connection is dead. Absent without heartbeats. */
+  /** An idle client receives this message again after this time. If nothing arrives for more than twice as long, the connection is dead. Absent without heartbeats. */
   heartbeatSeconds?: number;
 }
 
@@ -266,7 +266,7 @@ export interface {{ cookiecutter.resource_name }}ServerMessages {
   serverPosition: ServerPosition;
   /** The reply to a message of this client that could not be handled; the connection stays open. */
   serverError: ServerError;
-  /** The reply to `clientPing`. */
+  /** The reply to a ping of the client. */
   serverPong: ServerPong;
 }
 
