@@ -307,7 +307,6 @@ def union_of(types: Iterable[type]) -> Any:
     return functools.reduce(operator.or_, types)
 
 
-async def answer_ping(resource: object, ws: WebSocketLike, payload: object) -> None:
+def answer_ping(resource: object, ws: WebSocketLike, payload: object) -> Awaitable[None]:
     """Reply to ``clientPing``."""
-    if not ws.closed:
-        await ws.send_media(ServerPong())
+    return ws.send_media(ServerPong())

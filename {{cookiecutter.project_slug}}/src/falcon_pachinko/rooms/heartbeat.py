@@ -134,7 +134,7 @@ class Heartbeats:
     def repeated_position(self, room: str) -> Position | None:
         """Return the last position up to which each member has received all messages meant for it.
 
-        A client whose own last position is lower has missed a message.
+        A client with a lower position of its own has missed a message.
         """
         position = self.backend.position(room)
         start, until = self.partial.get(room, (None, None))
