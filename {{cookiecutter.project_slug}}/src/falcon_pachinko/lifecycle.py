@@ -198,7 +198,7 @@ class Lifecycle(HandlerTask):
             self.end()
 
     async def _on_failure(self, message: str | bytes, error: BaseException) -> None:
-        """Reply to a message whose handler has raised an exception, or raise it again."""
+        """Reply to the message of a failed handler, or raise its exception again."""
         ws = self.connection
         try:
             if self.cancelled_at is not None:
@@ -218,7 +218,7 @@ class Lifecycle(HandlerTask):
             logger.exception("%s: a handler failed after its cancellation", self.name)
 
     async def _on_timeout(self) -> bool:
-        """Reply to a message whose handler was cancelled; return whether the connection goes on."""
+        """Reply to the message of a cancelled handler; return whether the connection goes on."""
         self.take_back()
         if self.connection.closed:
             return False

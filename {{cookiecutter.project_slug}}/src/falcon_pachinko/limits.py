@@ -14,22 +14,26 @@ class Limits:
     Attributes:
         on_connect_seconds: The timeout of ``on_connect``; then the connection is refused.
         on_disconnect_seconds: The timeout of ``on_disconnect``; then it is cancelled and logged.
-        close_seconds: The time that a close waits for pending messages to a slow client.
+        close_seconds: The time that a close waits for pending messages to a slow client, and that a handler
+            may run on after its client has disconnected.
         stall_seconds: The time that a handler that sends to its own client waits for pending messages; if
             the client has read nothing meanwhile, it is closed with 4008.
         outbox_bytes: The maximum size of pending messages; above it the client is closed with 4008.
         outbox_messages: The maximum number of pending messages; above it likewise.
         max_message_bytes: The maximum size of an inbound message (a text in UTF-8); a larger one closes the
             connection with 1009. The server has a bound of its own, which applies if it is lower.
-        messages_per_second: The sustained rate of inbound messages; ``math.inf`` for no bound. A message
-            above the rate is answered with ``serverError`` and not handled.
-        message_burst: The number of messages accepted at once. After as many messages above the rate the
-            client is closed with 4029.
+        messages_per_second: The sustained rate of inbound messages of a user, over all connections to this
+            process through routes with the same rate, or of a connection without a user; ``math.inf`` for
+            no bound. A message above the rate is answered with ``serverError`` and not handled.
+        message_burst: The number of messages accepted at once. After as many messages above the rate a
+            client is closed with 4029, if 10 of them were its own.
         frames_per_second: The sustained rate of received frames that are not whole messages: control frames
             and fragments. Only :mod:`falcon_pachinko.uvicorn` sees them.
         frame_burst: The number of such frames accepted at once; above it the client is closed with 4029.
         message_fragments: The maximum number of fragments of a message; more close the connection with 1009.
-        handler_seconds: The timeout of a handler, which is then cancelled; ``None`` for no bound.
+        handler_seconds: The timeout of a handler, which is then cancelled, and its client is sent
+            ``serverError``; ``None`` for no bound. Time that it waits for its own client has the bound
+            ``stall_seconds``.
         heartbeat_seconds: The time without a message to a client after which it gets ``serverPosition``, so
             that it detects a dead connection. ``None`` is 20 s for a route with a history and no heartbeat
             for others; ``math.inf`` is no heartbeat.

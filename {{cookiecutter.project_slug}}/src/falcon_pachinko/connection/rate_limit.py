@@ -16,7 +16,7 @@ IPV4_PREFIXES = (bytes(10) + b"\xff\xff", b"\x00\x64\xff\x9b" + bytes(8))
 IPV6_NETWORK_BYTES = 8
 # A host that is not an address, as a proxy may report one.
 MAX_HOST_LENGTH = 64
-# A client whose user or address keeps sending too fast is closed after as many refused messages of its own.
+# A client is closed for the debt of its user or address only after so many refused messages of its own.
 REFUSALS_BEFORE_CLOSE = 10
 # Buckets that a look-up checks. More than one, or new keys would come faster than full buckets go.
 CHECKS = 2
