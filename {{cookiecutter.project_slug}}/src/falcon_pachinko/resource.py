@@ -17,7 +17,6 @@ from .publication import Publication
 from .rooms.manager import WebSocketConnectionManager
 from .types import WebSocketLike
 
-
 # What the position of a message takes at most: ,"id":"..."
 ID_BYTES = MAX_POSITION_CHARACTERS + 8
 

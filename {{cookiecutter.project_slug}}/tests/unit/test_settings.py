@@ -114,7 +114,7 @@ def test_the_backend_and_the_history_follow_the_settings(make_settings: MakeSett
     assert loaded.workers == 3
 
 
-def test_the_histories_of_one_process_have_a_bound_of_their_own(make_settings: MakeSettings) -> None:
+def test_the_histories_of_one_process_have_their_own_bound(make_settings: MakeSettings) -> None:
     backend = make_settings(history_memory_bytes=11_000).make_backend()
     assert isinstance(backend, MemoryBackend)
     assert backend.budget.max_bytes == 11_000
