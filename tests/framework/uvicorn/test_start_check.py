@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from falcon_pachinko.server_check import COMPRESSION, FRAMES, REQUESTS, WHOLE_MESSAGES
+from falcon_pachinko.server.missing_bounds import COMPRESSION, FRAMES, REQUESTS, WHOLE_MESSAGES
 from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol, protocol
 from falcon_pachinko.uvicorn.start_check import check_options
 

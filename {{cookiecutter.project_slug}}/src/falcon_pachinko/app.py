@@ -10,7 +10,6 @@ from typing import Any, ClassVar, TypeVar
 
 import falcon.asgi
 
-from .admission import Admission, Refusal, refuse_handshake
 from .backends.base import Backend
 from .close_codes import TOO_MANY_MESSAGES
 from .connection.connection import Connection
@@ -18,12 +17,13 @@ from .connection.extension import PUSH_EXTENSION, PushExtension
 from .connection.inbox import Receive
 from .connection.outbox import Send
 from .errors import RegistrationError
-from .forwarded import TrustedProxies
 from .limits import DEFAULT_SERVER_LIMITS, ServerLimits
 from .rooms.manager import WebSocketConnectionManager
 from .route_config import DEFAULT_ROUTE_CONFIG, RouteConfig, check_origins
 from .routing import CONNECTION_KEY, ResourceFactory, WebSocketRoute, check_resource
-from .server_check import refuse_unstarted, turn_off_proxy_headers, warn_of_missing_bounds
+from .server.admission import Admission, Refusal, refuse_handshake
+from .server.forwarded import TrustedProxies
+from .server.missing_bounds import refuse_unstarted, turn_off_proxy_headers, warn_of_missing_bounds
 from .startup import LifespanMiddleware
 
 LifespanFunction = TypeVar("LifespanFunction", bound=Callable[..., Any])
@@ -79,9 +79,7 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             await refuse_handshake(place, scope, receive, send)
             return
         try:
-            connection = Connection(
-                receive, send, push, self.ws_connection_manager.backend.node_id
-            )
+            connection = Connection(receive, send, push, self.ws_connection_manager.backend.node_id)
             try:
                 await super().__call__(
                     {**scope, CONNECTION_KEY: connection}, receive, connection._forward
@@ -178,7 +176,7 @@ def install(
             default the rooms are those of this process. It starts and stops with the application.
         server_limits: The bounds of all connections of this process together.
         trusted_proxies: The proxies whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` give the client and
-            the scheme, see :class:`~falcon_pachinko.forwarded.TrustedProxies`, under every server; ``()`` for
+            the scheme, see :class:`~falcon_pachinko.server.forwarded.TrustedProxies`, under every server; ``()`` for
             none. By default the server decides; with a value, uvicorn's own handling is switched off.
 
     Raises:

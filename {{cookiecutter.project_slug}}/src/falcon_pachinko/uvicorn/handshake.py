@@ -9,7 +9,7 @@ from typing import Any
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS
 
-from ..admission import COUNTED_EXTENSION, Place
+from ..server.admission import COUNTED_EXTENSION, Place
 
 # With a margin for the line end.
 MAX_LINE_BYTES = MAX_LINE_LENGTH - 16
@@ -71,7 +71,7 @@ class HandshakeProtocol(WebSocketsSansIOProtocol):
 
     Attributes:
         place: The place of the socket among those of the process, released at the end.
-        counted: Whether the handshake has been counted (see :mod:`..admission`).
+        counted: Whether the handshake has been counted (see :mod:`..server.admission`).
         head: The head as received, while websockets gets a shorter one.
     """
 

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from typing import Any, ClassVar, cast
 
-from ..admission import Place
+from ..server.admission import Place
 from ..support.loop_local import PerLoop
 from .handshake import HandshakeProtocol
 
@@ -30,7 +30,7 @@ class PendingHandshake(asyncio.Protocol):
     Attributes:
         protocol_class: The protocol that replaces it.
         place: The place of the socket among those of the process, released at the end.
-        counted: Whether the handshake has been counted (see :mod:`..admission`).
+        counted: Whether the handshake has been counted (see :mod:`..server.admission`).
     """
 
     protocol_class: ClassVar[type[Any]]

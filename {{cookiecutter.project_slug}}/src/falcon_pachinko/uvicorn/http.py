@@ -12,7 +12,7 @@ from http import HTTPStatus
 
 import httptools
 
-from ..admission import Refusal
+from ..server.admission import Refusal
 from .handshake_queue import PendingHandshake, hand_over
 from .http_connection import INVALID, HTTPConnection
 from .sweep import SWEEPS

@@ -9,9 +9,9 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ..admission import Admission, Place, Refusal
 from ..connection.rate_limit import address_of
 from ..limits import DEFAULT_LIMITS
+from ..server.admission import Admission, Place, Refusal
 from .sweep import SWEEPS
 
 # What is read and dropped after a refusal, so that a client that is still sending gets the response

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from ..connection.inbox import Event, Message, is_full, poll_disconnect, size_of
 from ..limits import DEFAULT_LIMITS
 
-if TYPE_CHECKING:
-    from .input import BoundedInput
-
 # Reasons for which nothing is read from a client: its messages wait for a handler, or the process buffers
 # too much.
 INBOX_FULL, BUDGET_EXCEEDED = 1, 2
+
+
+class Input(Protocol):
+    """The protocol that parses what the client sends."""
+
+    loop: asyncio.AbstractEventLoop
+    frames: list[Any]
+    unparsed: bytes
+    paused_by: int
+
+    def pause_reading(self, reason: int) -> None:
+        """Read nothing more from the client until the reason ends."""
+        ...
+
+    def resume_reading(self, reason: int) -> None:
+        """End a reason for a pause."""
+        ...
 
 
 class PushInbox:
@@ -26,7 +40,7 @@ class PushInbox:
 
     __slots__ = ("events", "interrupted", "limits", "on_disconnect", "protocol", "waiter")
 
-    def __init__(self, protocol: BoundedInput) -> None:
+    def __init__(self, protocol: Input) -> None:
         self.protocol = protocol
         self.events: list[Message | Event] = []
         self.limits = DEFAULT_LIMITS

@@ -11,7 +11,7 @@ from uvicorn.server import ServerState
 
 from ..connection.extension import HTTP_EXTENSION, PUSH_EXTENSION
 from ..limits import DEFAULT_LIMITS
-from ..server_check import warn_of_missing_bounds
+from ..server.missing_bounds import warn_of_missing_bounds
 from . import protocol as push
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from falcon_pachinko import ConfigurationError
-from falcon_pachinko.forwarded import TrustedProxies
+from falcon_pachinko.server.forwarded import TrustedProxies
 
 LOCAL = ("127.0.0.1", "::1", "unix:")
 

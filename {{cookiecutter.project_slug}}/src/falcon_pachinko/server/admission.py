@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from .connection.inbox import Receive
-from .connection.outbox import Send
-from .connection.rate_limit import TokenBuckets, address_of
-from .limits import DEFAULT_SERVER_LIMITS, ServerLimits
+from ..connection.inbox import Receive
+from ..connection.outbox import Send
+from ..connection.rate_limit import TokenBuckets, address_of
+from ..limits import DEFAULT_SERVER_LIMITS, ServerLimits
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class Counts:
         """Count a connection, or refuse it.
 
         Args:
-            address: The client's address, see :func:`~.connection.rate_limit.address_of`; ``None`` if it is
+            address: The client's address, see :func:`..connection.rate_limit.address_of`; ``None`` if it is
                 not known or not to be counted.
         """
         if self.total >= self.admission.connections:

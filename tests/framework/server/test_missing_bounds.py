@@ -12,7 +12,7 @@ import pytest
 import falcon_pachinko
 from falcon_pachinko import App, Limits, RouteConfig, WebSocketLike, WebSocketResource, install
 from falcon_pachinko.connection.extension import HTTP_EXTENSION, PUSH_EXTENSION
-from falcon_pachinko.server_check import (
+from falcon_pachinko.server.missing_bounds import (
     COMPRESSION,
     FRAMES,
     PENDING,
@@ -23,7 +23,7 @@ from falcon_pachinko.server_check import (
 from falcon_pachinko.testing import run, serve
 from falcon_pachinko.uvicorn import PushProtocol
 
-from .support.server_commands import COMMANDS, SERVERS, serving_by
+from ..support.server_commands import COMMANDS, SERVERS, serving_by
 
 PROGRAM = """
 import os
@@ -70,7 +70,7 @@ def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [
         record.getMessage()
         for record in caplog.records
-        if record.name == "falcon_pachinko.server_check"
+        if record.name == "falcon_pachinko.server.missing_bounds"
     ]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from falcon_pachinko import App, Limits, ServerLimits, WebSocketLike, WebSocketResource, install
 from falcon_pachinko import admission as module
-from falcon_pachinko.admission import (
+from falcon_pachinko.server.admission import (
     COUNTED_EXTENSION,
     HANDSHAKES_PER_FLOOD,
     Admission,
@@ -24,8 +24,8 @@ from falcon_pachinko.admission import (
 from falcon_pachinko.testing import Refused, Served, connect, serve
 from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol
 
-from .support.backends import wait_until
-from .support.servers import SERVERS
+from ..support.backends import wait_until
+from ..support.servers import SERVERS
 
 WAIT_SECONDS = 15
 
@@ -155,7 +155,7 @@ def test_the_first_refusal_is_logged_and_then_their_number(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = 1_000.0
-    monkeypatch.setattr("falcon_pachinko.admission.time.monotonic", lambda: now)
+    monkeypatch.setattr("falcon_pachinko.server.admission.time.monotonic", lambda: now)
     log = RepeatedLog(logging.WARNING)
     for _ in range(1_000):
         log.add("refused %s", "a")

@@ -6,15 +6,15 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from .connection.extension import (
+from ..connection.extension import (
     HTTP_EXTENSION,
     NO_SERVER_EXTENSION,
     PUSH_EXTENSION,
     PushExtension,
 )
-from .connection.inbox import Receive
-from .connection.outbox import Send
-from .limits import DEFAULT_LIMITS
+from ..connection.inbox import Receive
+from ..connection.outbox import Send
+from ..limits import DEFAULT_LIMITS
 
 logger = logging.getLogger(__name__)
 
