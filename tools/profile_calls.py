@@ -158,6 +158,7 @@ async def record_delivery(frames_before: int) -> list[Call]:
     """Deliver a frame between two idle clients and return the framework's calls in order."""
     app = install(falcon.asgi.App())
     app.add_websocket_route("/room", RoomResource)
+    app.ws_lifespan.checked = True  # as after the start by a server
     config = uvicorn.Config(app, ws_per_message_deflate=False, log_config=None, lifespan="off")
     config.load()
     state = ServerState()

@@ -57,6 +57,7 @@ def test_a_route_with_batches_or_a_history_sends_the_messages_of_the_framework()
         "serverPresenceChanged",
         "serverPosition",
         "serverError",
+        "serverPong",
     ]
     assert contract.has_positions
 

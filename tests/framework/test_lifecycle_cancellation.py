@@ -61,6 +61,7 @@ class Server:
 
     def __init__(self, app: App) -> None:
         self.app = app
+        app.ws_lifespan.checked = True  # as after the start by a server
         self.accepted = asyncio.Event()
         self.events = iter(EVENTS)
         self.connected = False

@@ -22,7 +22,7 @@ def test_a_frame_reaches_another_socket_within_the_bound_of_calls_and_files(
 
 def test_the_recorded_path_leads_from_the_protocol_through_the_handler_to_the_outbox() -> None:
     calls, files = measure()
-    assert files[0] == "uvicorn/protocol.py"
+    assert files[0] == "uvicorn/input.py"
     assert "lifecycle.py" in files
     assert any(call.function.endswith("broadcast_to_room") for call in calls)
     assert calls[-1].file == "uvicorn/outbox.py"

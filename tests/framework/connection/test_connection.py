@@ -83,6 +83,8 @@ class Server:
         self.gate.set()
         self.sending = asyncio.Event()
         self.sent: list[str] = []
+        if isinstance(app, App):
+            app.ws_lifespan.checked = True  # as after the start by a server
         self.task = asyncio.ensure_future(app(SCOPE, self.events.get, wrap(self.send)))
 
     async def send(self, event: Event) -> None:

@@ -11,7 +11,7 @@ from falcon_pachinko.connection.inbox import ASGIInbox
 from falcon_pachinko.connection.outbox import ASGIOutbox
 from falcon_pachinko.testing import serve
 from falcon_pachinko.uvicorn import PushProtocol
-from falcon_pachinko.uvicorn.inbox import PushInbox
+from falcon_pachinko.uvicorn.input import PushInbox
 from falcon_pachinko.uvicorn.outbox import PushOutbox
 
 

@@ -85,6 +85,7 @@ class VirtualClient:
 
     def __init__(self, app: App, path: str, on_open: Callable[[], None]) -> None:
         self.app = app
+        app.ws_lifespan.checked = True  # as after the start by a server
         self.path = path
         self.on_open = on_open
         self.opened = False

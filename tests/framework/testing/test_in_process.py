@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from falcon_pachinko.connection.extension import NO_SERVER_EXTENSION
 from falcon_pachinko.testing import Closed, Refused, Running, run
 
 from .lobby import (
@@ -64,7 +65,10 @@ class Probe:
         unique = {b"host", b"sec-websocket-key"}
         headers = [(n, v if n not in unique else None) for n, v in scope["headers"]]
         client, server = (type(scope[end][1]) for end in ("client", "server"))
-        return [{**scope, "headers": headers, "client": client, "server": server}, *rest]
+        # The test kit marks its connections, because it has no server whose bounds could be missing.
+        extensions = {n: v for n, v in scope["extensions"].items() if n != NO_SERVER_EXTENSION}
+        ends = {"client": client, "server": server}
+        return [{**scope, **ends, "headers": headers, "extensions": extensions}, *rest]
 
 
 @pytest.mark.parametrize("ending", ["refuse", "close", "client closes", "client vanishes"])

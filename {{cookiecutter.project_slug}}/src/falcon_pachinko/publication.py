@@ -221,7 +221,8 @@ class Publication:
 
     def encode(self) -> bytes:
         """Encode for another process: the header as JSON (empty for the default), a line feed, the data."""
-        head = b"" if self.header is DEFAULT_HEADER else ENCODE_HEADER(self.header)
+        is_default = self.header is DEFAULT_HEADER or self.header is WITHOUT_ID
+        head = b"" if is_default else ENCODE_HEADER(self.header)
         return head + b"\n" + self.data
 
     @classmethod

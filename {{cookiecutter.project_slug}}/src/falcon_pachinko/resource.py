@@ -127,7 +127,7 @@ class WebSocketResource:
         ws = self.connection
         users = () if ws.user is None or not exclude_user else (ws.user,)
         publication = Publication.to_room(message, (ws.id,) if exclude_self else (), users)
-        if publication.size_bytes + ID_BYTES > ws.limits.outbox_bytes:
+        if publication.size_bytes + ID_BYTES > ws._config.limits.outbox_bytes:
             raise MessageError("The message is too large.", code="messageTooLarge")
         if ws._transaction is not None:
             ws._transaction.defer(room, publication, ephemeral)

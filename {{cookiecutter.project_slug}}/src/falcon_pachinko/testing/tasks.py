@@ -39,4 +39,5 @@ def position_of(task: asyncio.Task[Any]) -> str:
             awaited = awaited.cr_await
         # NOTE: only this private attribute of asyncio gives the task that a task awaits.
         waiter = getattr(waiter, "_fut_waiter", None)
+        waiter = getattr(waiter, "task", waiter)  # the end of a connection's task
     return position

@@ -12,15 +12,14 @@ from typing import Any
 
 from websockets.frames import Frame
 
-from ..close_codes import ABNORMAL_CLOSURE, INVALID_TEXT
+from ..close_codes import ABNORMAL_CLOSURE
 from ..connection.extension import HTTP_EXTENSION, PUSH_EXTENSION
 from ..connection.inbox import Event
 from ..connection.outbox import OnFailure, Send
 from ..errors import OutboxFull
 from .handshake import HandshakeProtocol
 from .handshake_queue import PendingHandshake
-from .inbox import INBOX_FULL, PushInbox
-from .input import OUTBOX_FULL, BoundedInput
+from .input import INBOX_FULL, OUTBOX_FULL, BoundedInput, PushInbox
 from .outbox import PushOutbox
 from .sweep import SWEEPS
 
@@ -107,26 +106,6 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
 
         self.outbox = PushOutbox(self.loop, self.transport, send_now, fail)
         return self.outbox
-
-    def send_receive_event_to_app(self) -> None:
-        """Pass a complete message to the inbox."""
-        if self.inbox is None:
-            super().send_receive_event_to_app()
-            return
-        frames, self.frames = self.frames, []
-        data = frames[0] if len(frames) == 1 else b"".join(frames)
-        if self.close_sent:
-            return
-        if self.curr_msg_data_type == "bytes":
-            self.inbox.feed(bytes(data))
-            return
-        try:
-            text = data.decode()
-        except UnicodeDecodeError as error:
-            self.conn.fail(INVALID_TEXT, f"invalid UTF-8 at byte {error.start}")
-            self.handle_parser_exception()
-        else:
-            self.inbox.feed(text)
 
     def handle_parser_exception(self) -> None:
         """End the connection after a protocol error; before the accept there is nothing to close."""
