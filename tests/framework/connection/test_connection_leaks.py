@@ -21,6 +21,7 @@ from falcon_pachinko import (
     App,
     Connection,
     Limits,
+    ServerLimits,
     WebSocketLike,
     WebSocketResource,
     handles_message,
@@ -101,7 +102,12 @@ class Site:
     def __init__(self, way: str) -> None:
         self.way = way
         self.loop = SteppedLoop()
-        self.app: App = install(falcon.asgi.App(), backend=MemoryBackend(Timing(grace_seconds=0)))
+        self.app: App = install(
+            falcon.asgi.App(),
+            backend=MemoryBackend(Timing(grace_seconds=0)),
+            # All clients have one address.
+            server_limits=ServerLimits(handshakes_per_second=1e6, handshake_burst=1_000_000),
+        )
         self.app.add_websocket_route("/{name}", Hall, iter(range(sys.maxsize)))
         self.manager = self.app.ws_connection_manager
         self.config = uvicorn.Config(

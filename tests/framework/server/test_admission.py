@@ -190,7 +190,7 @@ def test_a_proxy_that_is_not_trusted_is_named_once(
 
 
 class Room(WebSocketResource):
-    """Accepts, refuses or fails, as its path tells."""
+    """Accepts, refuses or fails, by the name in its path."""
 
     limits = Limits(on_connect_seconds=1, messages_per_second=0.001, message_burst=2)
 

@@ -1,14 +1,17 @@
 """Connections that are too slow, or that have been refused, end; with real sockets."""
 
 import asyncio
+import contextlib
+import gc
 from collections.abc import AsyncIterator
 
 import falcon.asgi
 import pytest
 
 from falcon_pachinko import Limits
-from falcon_pachinko.uvicorn import http, http_connection, sweep
+from falcon_pachinko.uvicorn import handshake, http, http_connection, sweep
 
+from ..support.backends import wait_until
 from ..support.http_site import HEAD, WAIT_SECONDS, Site, serve_site, statuses_of
 
 
@@ -150,3 +153,40 @@ async def test_a_client_that_reads_slowly_gets_its_whole_response(
     assert received > 12_000_000
     assert asyncio.get_running_loop().time() - started > 0.3
     writer.close()
+
+
+@pytest.mark.parametrize(
+    "request_data",
+    [
+        b"",
+        b"\0",
+        HEAD + b"\r\n",
+        (HEAD + b"\r\n") * 40,
+        b"POST / HTTP/1.1\r\nContent-Length: 70000\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\na",
+        b"GET /slow HTTP/1.1\r\n\r\n" + HEAD + b"\r\n",
+        HEAD + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        HEAD + b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 3\r\n\r\n",
+    ],
+)
+async def test_an_ended_connection_leaves_no_garbage(site: Site, request_data: bytes) -> None:
+    """Full garbage collections are rare in the service, so a flood would fill the memory until then."""
+    protocols = (http_connection.HTTPConnection, handshake.HandshakeProtocol)
+
+    def count() -> int:
+        return sum(issubclass(type(each), protocols) for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            reader, writer = await site.open()
+            writer.write(request_data)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(reader.read(1), 0.1)
+            writer.close()
+        await site.wait_empty()
+        site.slow.may_answer.set()
+        await wait_until(lambda: not count())
+    finally:
+        gc.enable()

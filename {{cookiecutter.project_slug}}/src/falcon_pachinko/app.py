@@ -35,7 +35,7 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     Attributes:
         ws_connection_manager: The connection manager.
         ws_routes: The WebSocket routes in the order in which they were added.
-        ws_admission: The counts of connections; ``overload`` tells whether the process should get more.
+        ws_admission: The counts of connections; ``overload`` is the reason not to get more.
     """
 
     # NOTE: falcon.asgi.App has slots, so an instance accepts another class only if that adds none. The

@@ -83,7 +83,7 @@ class ServerLimits:
             client with the largest outbox is closed with 4008, and nothing is read from the client with
             the largest inbox.
         head_bytes: The maximum size of a request's head; a larger one gets HTTP 431.
-        head_lines: The maximum number of its lines; more get HTTP 431.
+        head_lines: The maximum number of its header lines; more get HTTP 431.
         url_bytes: The maximum size of a URL; a longer one gets HTTP 414.
         body_bytes: The maximum size of a request's body; a larger one gets HTTP 413.
         head_seconds: The time for a request's head, from the accept of the socket or from its first byte on

@@ -84,7 +84,14 @@ class HandshakeProtocol(WebSocketsSansIOProtocol):
         self.counted = counted
         data, self.head = shorten_head(data)
         self.data_received(data)
-        if self.conn.handshake_exc is None or self.transport.is_closing():
+        error: BaseException | None = self.conn.handshake_exc
+        if error is None:
+            return
+        while error is not None:
+            # NOTE: it refers to this object, a cycle that only the garbage collector would end.
+            error.__traceback__ = None
+            error = error.__cause__ or error.__context__
+        if self.transport.is_closing():
             return
         # NOTE: uvicorn sends nothing for an error of websockets' parser, and leaves the connection open.
         response = b"".join(self.conn.data_to_send())

@@ -7,7 +7,7 @@ from collections.abc import Container
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ..connection.rate_limit import address_of
 from ..limits import DEFAULT_LIMITS
@@ -38,6 +38,7 @@ class HTTPConnection(HttpToolsProtocol):
 
     Attributes:
         place: The place of the socket; ``None`` if it has been refused or handed over.
+        running: The request whose response is awaited or being sent; later ones are in ``pipeline``.
         refusal: The response to a request that exceeds a bound, after those to earlier requests.
         refused: Whether it has been written.
         deadline: The time by which the client has to send the rest of its request, or to close.
@@ -47,6 +48,7 @@ class HTTPConnection(HttpToolsProtocol):
     """
 
     place: Place | None = None
+    running: RequestResponseCycle | None = None
     refusal: Refusal | None = None
     refused = False
     deadline = math.inf
@@ -92,8 +94,17 @@ class HTTPConnection(HttpToolsProtocol):
         elif self.refused:
             self.admission.refused_sockets -= 1
         self._unset_keepalive_if_required()
-        self.pipeline.clear()
         super().connection_lost(exc)
+        # NOTE: uvicorn reports the disconnect to the last request only.
+        if self.running is not None and not self.running.response_complete:
+            self.running.disconnected = True
+            self.running.message_event.set()
+        self.pipeline.clear()
+        self.cycle = self.running = None  # type: ignore[assignment]
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self.running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def shutdown(self) -> None:
         """Close the connection after the response, for a shutdown of the server."""
@@ -151,11 +162,12 @@ class HTTPConnection(HttpToolsProtocol):
     def _refuse(self, refusal: Refusal) -> None:
         """Answer with an error after the responses to earlier requests, and end the connection."""
         self.refusal = refusal
+        self.deadline = math.inf
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             self._write_refusal(refusal)
         elif self.in_body and cycle.scope is self.scope:
-            # Its application, which waits for the body, is told that the client has disconnected.
+            # Its application, which waits for the body, gets a disconnect.
             cycle.disconnected = True
             cycle.message_event.set()
             if self.pipeline:

@@ -74,7 +74,9 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
             self.inbox = PushInbox(self)
             self.queue = self.inbox  # type: ignore[assignment]  # it has the methods that uvicorn calls
         super().handle_connect(event)
-        if supported and not self.close_sent:
+        if self.close_sent:  # refused: no application will release it
+            self.inbox, self.queue = None, asyncio.Queue()
+        elif supported:
             self.scope["extensions"][PUSH_EXTENSION] = self  # type: ignore[assignment]
             if getattr(self.config.http_protocol_class, "bounds_requests", False):
                 self.scope["extensions"][HTTP_EXTENSION] = {}
