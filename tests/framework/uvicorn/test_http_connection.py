@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator
+from typing import Any
 
 import falcon.asgi
 import pytest
 
 from falcon_pachinko import Limits
-from falcon_pachinko.uvicorn import handshake, http, http_connection, sweep
+from falcon_pachinko.testing import serve
+from falcon_pachinko.uvicorn import BoundedHTTPProtocol, handshake, http, http_connection, sweep
 
 from ..support.backends import wait_until
 from ..support.http_site import HEAD, WAIT_SECONDS, Site, serve_site, statuses_of
@@ -190,3 +192,43 @@ async def test_an_ended_connection_leaves_no_garbage(site: Site, request_data: b
         await wait_until(lambda: not count())
     finally:
         gc.enable()
+
+
+async def test_the_body_of_a_client_that_expects_100_is_requested(site: Site) -> None:
+    reader, writer = await site.open()
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+    async with asyncio.timeout(WAIT_SECONDS):
+        writer.write(head)
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"abcde")
+        assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(1) == b"5"
+    writer.close()
+
+
+async def test_each_waiting_request_gets_the_disconnect_of_its_client() -> None:
+    """The bounds are those by default for an application that is not ours."""
+    events: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        events.append((await receive())["type"])
+        events.append((await receive())["type"])
+
+    options: dict[str, Any] = {"lifespan": "off", "http": BoundedHTTPProtocol}
+    async with asyncio.timeout(WAIT_SECONDS), serve(app, **options) as served:
+        _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write((HEAD + b"\r\n") * 2)
+        await wait_until(lambda: events == ["http.request"])
+        writer.transport.abort()
+        await wait_until(lambda: events == ["http.request", "http.disconnect"])
+        assert (await read_all(served.port, b"\0")).startswith(b"HTTP/1.1 400 ")
+
+
+async def read_all(port: int, request: bytes) -> bytes:
+    """Send a request and return what the server sends until it closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    try:
+        return await reader.read()
+    finally:
+        writer.close()
