@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from falcon_pachinko.backends.redis.stream import Fetched, RoomStream
+from falcon_pachinko.backends.redis.stream import MAX_PENDING_BYTES, Fetched, RoomStream
 from falcon_pachinko.history import History, Position
 from falcon_pachinko.publication import Publication
 
@@ -85,6 +85,19 @@ def test_received_publications_that_are_not_stored_are_delivered_after_a_gap() -
     recording.stream.receive(publication(8))
     assert recording.fill_gap(Position("e", 8), publications(7, 7))
     assert recording.delivered == ["lost", 3, 4, "lost", 6, 7, 8]
+
+
+def test_publications_that_wait_for_a_gap_are_bounded_in_bytes() -> None:
+    recording = RecordingStream()
+    recording.fill_gap(Position("e", 0), [])
+    for offset in range(2, 102):
+        large = Publication.of_encoded(b"x" * 1024 * 1024)
+        large.number(Position("e", offset), shown=True)
+        recording.stream.receive(large)
+    assert sum(each.size_bytes for each in recording.stream.pending) <= MAX_PENDING_BYTES + 2**20
+    assert recording.fill_gap(Position("e", 101), publications(1, 101))
+    assert recording.delivered == list(range(1, 102))
+    assert recording.stream.pending_bytes == 0
 
 
 def test_a_buffer_loaded_during_a_gap_has_no_gap() -> None:

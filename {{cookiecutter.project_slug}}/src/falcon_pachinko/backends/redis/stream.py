@@ -10,8 +10,9 @@ from ...history import History, Position
 from ...publication import Publication
 from ..buffer import HistoryBudget, HistoryBuffer
 
-# The maximum number of live publications that wait for a gap to be filled; further ones are fetched.
+# The maximum number and size of live publications that wait for a gap to be filled; further ones are fetched.
 MAX_PENDING = 10_000
+MAX_PENDING_BYTES = 4 * 1024 * 1024
 
 
 class Fetched(NamedTuple):
@@ -90,6 +91,7 @@ class RoomStream:
         "needs_resync",
         "on_history_lost",
         "pending",
+        "pending_bytes",
         "position",
         "recorded",
         "shows_positions",
@@ -115,6 +117,7 @@ class RoomStream:
         self.has_gap = True
         self.needs_resync = False
         self.pending: list[Publication] = []
+        self.pending_bytes = 0
         self.starting: asyncio.Task[None] | None = None
         self.buffer: HistoryBuffer | None = None
         self.buffer_was_used = False
@@ -124,8 +127,9 @@ class RoomStream:
     def receive(self, publication: Publication) -> bool:
         """Accept a live publication; return whether it reveals a gap that has to be fetched."""
         if self.has_gap:
-            if len(self.pending) < MAX_PENDING:
+            if len(self.pending) < MAX_PENDING and self.pending_bytes < MAX_PENDING_BYTES:
                 self.pending.append(publication)
+                self.pending_bytes += publication.size_bytes
             return False
         return not self.deliver_next(publication)
 
@@ -173,13 +177,13 @@ class RoomStream:
         if last is not None:
             for _, publication in publications:
                 self.deliver_next(publication)
-        pending, self.pending = self.pending, []
+        pending, self.pending, self.pending_bytes = self.pending, [], 0
         for publication in pending:
             # NOTE: publications of an earlier epoch are not part of the history any more.
             if publication.position is not None and publication.position.epoch != until.epoch:
                 continue
             if self.has_gap:
-                self.pending.append(publication)
+                self.receive(publication)
             else:
                 self.deliver_next(publication)
         return not self.has_gap
@@ -200,6 +204,11 @@ class RoomStream:
                 break
             complete.append(found[offset])
         return complete[::-1]
+
+    def discard_pending(self) -> None:
+        """Drop the live publications that wait for a gap to be filled."""
+        self.pending.clear()
+        self.pending_bytes = 0
 
     def has_passed(self, position: Position) -> bool:
         """Return whether a position of the current epoch has been delivered."""

@@ -229,7 +229,7 @@ class Subscriptions:
     def discard_pending(self) -> None:
         """Discard live publications from before an outage: the next fetch returns those that still exist."""
         for stream in self.streams.values():
-            stream.pending.clear()
+            stream.discard_pending()
 
     def report_failure(self, room: str, error: BackendUnavailable) -> None:
         """Sync a refused room again with the next heartbeat, or all rooms after an outage."""
