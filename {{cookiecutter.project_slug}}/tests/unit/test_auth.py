@@ -61,6 +61,18 @@ async def test_a_token_of_another_algorithm_is_refused(secret: str) -> None:
     assert await auth.authenticate(jwt.encode(claims, key, algorithm="HS512"), key) is None
 
 
+@pytest.mark.parametrize(
+    "name", ["", "..", " Alice", "Ali\nce", "Ali\u202ece", "e\u0301", "x" * 256]
+)
+async def test_a_valid_token_with_an_invalid_name_is_refused_and_logged(
+    secret: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await auth.authenticate(signed(secret, sub=name), secret) is None
+    [warning] = caplog.messages
+    assert warning.startswith("a valid token is refused: the user ")
+    assert warning.isprintable()
+
+
 async def test_a_token_with_altered_claims_is_refused(secret: str) -> None:
     head, _, signature = auth.issue_token(ALICE, secret, 60).split(".")
     claims = auth.issue_token(auth.User("Mallory"), OTHER_SECRET, 60).split(".")[1]
