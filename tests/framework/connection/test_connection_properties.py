@@ -43,6 +43,7 @@ LIMITS = Limits(
     outbox_messages=6,
     inbox_messages=3,
     messages_per_second=math.inf,
+    handler_seconds=None,
 )
 ROOMS = ("red", "green", "blue")
 USERS = (None, "Alice", "Bob")
@@ -109,6 +110,7 @@ class Peer:
     last_order: int | None = None
     ever_stalled = False
     send_failed = False
+    cut_off = False
     obeying = False
     stalled_its_handler = False
     gone_early = False
@@ -300,6 +302,9 @@ class Obeying(WebSocketResource):
         self.peer.obeying = True
         try:
             yield
+        except asyncio.CancelledError:
+            self.peer.cut_off = True
+            raise
         finally:
             self.peer.obeying = False
 
@@ -757,7 +762,8 @@ class Connections(RuleBasedStateMachine):
         if peer.ever_stalled:
             codes.add(SLOW_READER)
         assert set(peer.disconnects) <= codes, f"{peer!r} got {peer.disconnects}"
-        if peer.disconnects == [code] and by_client and not peer.send_failed:
+        cut_off = peer.send_failed or peer.cut_off
+        if peer.disconnects == [code] and by_client and not cut_off:
             assert peer.handled == peer.sent, peer
         if not by_client and cause != "the task was cancelled" and not peer.ever_stalled:
             assert peer.certain is not None, peer

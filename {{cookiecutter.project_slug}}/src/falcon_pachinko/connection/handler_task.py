@@ -148,15 +148,19 @@ class HandlerTask:
                 self.closed_at = now
             share = DRAIN_SHARE if waiting else FINISH_SHARE
             if now - self.closed_at >= limits.close_seconds * share:
-                self._cancel(now, "was cancelled: its connection has closed")
+                # NOTE: not an error, because any client can cause it.
+                logger.info("%s was cancelled: its connection has closed", self._method())
+                self._cancel(now)
         elif self.busy_since is not None:
             # NOTE: waiting for its own client has a bound of its own.
             seconds = self.seconds + (limits.stall_seconds if waiting else 0.0)
             if now - self.busy_since >= seconds:
-                self._cancel(now, f"took more than {self.seconds} s and was cancelled")
+                logger.error(
+                    "%s took more than %s s and was cancelled", self._method(), self.seconds
+                )
+                self._cancel(now)
 
-    def _cancel(self, now: float, reason: str) -> None:
-        logger.error("%s %s", self._method(), reason)
+    def _cancel(self, now: float) -> None:
         self.cancelled_at = now
         self.task.cancel()
 
