@@ -140,6 +140,9 @@ class PushOutbox:
     def resume(self) -> None:
         """Write pending messages: the transport's buffer has space."""
         self.waiting = False
+        if self.transport.is_closing():
+            # NOTE: uvicorn has answered the client's close; nothing may follow (RFC 6455 section 5.5.1).
+            self.backlog.clear()
         while self.backlog.messages and not self.waiting:
             self._write_backlog()
         if not self.waiting:
