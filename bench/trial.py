@@ -109,6 +109,8 @@ class Listener(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         data = frame.get_payload_as_bytes()
         if data.startswith(b'{"type":"serverPosition"'):
+            if self.positioned.done():
+                return  # a heartbeat
             self.position = json.loads(data)
             self.positioned.set_result(None)
         else:

@@ -48,6 +48,9 @@ PACKAGE = settings.__name__.partition(".")[0]
 SOURCES = Path(settings.__file__).parents[1]
 SECRET = "a-secret-that-only-these-tests-have-0123456789"
 
+# The framework's default for a room with history.
+HEARTBEAT_SECONDS = 20
+
 MakeSettings = Callable[..., settings.Settings]
 Join = Callable[..., Awaitable[testing.Client]]
 
@@ -59,8 +62,10 @@ class Client(testing.Client):
     connection: str = ""
 
     async def expect(self, message_type: str, **payload: object) -> None:
-        """Assert the type and the payload of the next message, ignoring its position."""
-        message = await self.receive()
+        """Assert the type and the payload of the next message, ignoring its position and heartbeats."""
+        heartbeat = {"heartbeatSeconds": HEARTBEAT_SECONDS}
+        while (message := await self.receive())["payload"] == heartbeat:
+            pass
         message.pop("id", None)
         assert message == {"type": message_type, "payload": payload}
 

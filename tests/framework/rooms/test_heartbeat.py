@@ -183,6 +183,7 @@ async def test_messages_that_exclude_a_client_are_neither_activity_nor_a_gap() -
         await bob.send("post")
         posted = await alice.receive_until("posted")
         assert (await next_heartbeat(alice))["id"] == posted[-1]["id"]
+        await bob.receive_until("posted")
         await bob.send("list")
         while (message := await alice.receive()) != ["no object, so no id"]:
             assert is_heartbeat(message)
@@ -215,7 +216,10 @@ async def test_a_client_that_does_not_read_gets_no_heartbeat(server: Any) -> Non
         pending = connection._outbox.backlog.count
         for _ in range(5):
             await next_heartbeat(quiet)
-        assert connection._outbox.backlog.count == pending
+        assert connection._outbox.waiting
+        assert 0 < connection._outbox.backlog.count <= pending
+        waiting = [publication.data for publication in connection._outbox.backlog.messages]
+        assert not [data for data in waiting if b"serverPosition" in data]
         slow.vanish()
 
 

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import msgspec
 import pytest
+
+from falcon_pachinko.messages import ServerError, ServerPosition
 
 from {{ cookiecutter.package_name }} import app
 
@@ -118,13 +121,16 @@ async def test_during_an_outage_of_redis_the_service_runs_and_is_not_ready(
         assert body["status"] == "not ready"
         assert body["reasons"][0].startswith("Redis is unavailable: ")
         await alice.send("clientSendMessage", {"text": "hello"})
-        error = await alice.receive()
-        assert error["payload"]["code"] == "unavailable"
+        [*_, error] = await alice.receive_until(ServerError)
+        assert error.code == "unavailable"
         async with httpx.AsyncClient(trust_env=False, timeout=WAIT_SECONDS) as client:
             assert (await client.get(f"{server.url}/health")).status_code == 200
         valkey.restart()
         await until_ready(server, 200)
-        await alice.expect("serverPosition", connection=alice.connection, recovered=False)
+        [*_, position] = await alice.receive_until(ServerPosition)
+        while position.connection is msgspec.UNSET:  # a heartbeat
+            [*_, position] = await alice.receive_until(ServerPosition)
+        assert (position.connection, position.recovered) == (alice.connection, False)
         await alice.send("clientSendMessage", {"text": "again"})
         await alice.expect("serverNewMessage", user="Alice", text="again")
 
