@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import falcon_pachinko
+from falcon_pachinko import History, RouteConfig
 from falcon_pachinko.backends.base import Timing
 from falcon_pachinko.limits import DEFAULT_LIMITS, DEFAULT_SERVER_LIMITS
 from falcon_pachinko.testing import Closed, Running, run
@@ -255,9 +256,11 @@ def test_rooms_broadcast_to_the_others(load: Load) -> None:
 
 
 def test_history_is_recovered_as_the_page_describes(load: Load, page: Any) -> None:
-    position, message = map(
+    position, message, heartbeat = map(
         json.loads, re.findall(r"```json\n(.*?)```", page("history"), re.DOTALL)
     )
+    [ping] = re.findall(r'`({"type": "clientPing".*?})`', page("history"))
+    [pong] = re.findall(r'`({"type": "serverPong".*?})`', page("history"))
     [address] = re.findall(r"```text\n *(\S+)\n *```", page("history"))
 
     def shape(value: Any) -> Any:
@@ -267,6 +270,10 @@ def test_history_is_recovered_as_the_page_describes(load: Load, page: Any) -> No
         async with server.connect("/rooms/general") as alice:
             first = await alice.receive()
             assert shape(first) == shape(position)
+            seconds = {each["payload"]["heartbeatSeconds"] for each in (first, position, heartbeat)}
+            assert len(seconds) == 1
+            await alice.send_raw(ping)
+            assert await alice.receive() == json.loads(pong)
             await alice.send(message["type"].replace("serverNew", "clientSend"), message["payload"])
             known = await alice.receive()
             assert shape(known) == shape(message)
@@ -359,7 +366,10 @@ def test_the_limits_of_the_table_are_the_defaults(page: Any) -> None:
     for limits in (DEFAULT_LIMITS, DEFAULT_SERVER_LIMITS):
         for name in limits.__slots__:
             figure, _, unit = rows.pop(name).partition(" ")
-            assert float(figure.replace(",", "")) * units[unit] == getattr(limits, name), name
+            default = getattr(limits, name)
+            if name == "heartbeat_seconds":  # that of a route with a history
+                default = RouteConfig(history=History()).heartbeat_interval
+            assert float(figure.replace(",", "")) * units[unit] == default, name
     assert not rows
 
 
