@@ -20,11 +20,12 @@ from falcon_pachinko import (
 )
 from falcon_pachinko.backends import backend_from_url
 from falcon_pachinko.rooms.heartbeat import MAX_BATCH, Sweep
-from falcon_pachinko.testing import Client, serve
+from falcon_pachinko.testing import Client, connect, serve
 from falcon_pachinko.uvicorn import PushProtocol
 
 from ..support.backends import TIMING, prefixes
 from ..support.redis_servers import RedisServer, running_redis
+from ..support.servers import SERVERS as ALL_SERVERS
 
 SOON = Limits(heartbeat_seconds=0.1)
 # Long enough that a busy machine does not make an active client look idle.
@@ -92,8 +93,12 @@ async def next_heartbeat(client: Client) -> Any:
     return message
 
 
-async def test_an_idle_client_of_a_room_with_history_gets_its_position_again(server: Any) -> None:
-    async with serve(hall_app(SOON), ws=server) as served, served.connect("/hall") as client:
+@pytest.mark.parametrize("name", ALL_SERVERS)
+async def test_an_idle_client_of_a_room_with_history_gets_its_position_again(name: str) -> None:
+    async with (
+        ALL_SERVERS[name](hall_app(SOON)) as served,
+        connect(served.ws_url("/hall")) as client,
+    ):
         first = await client.receive()
         assert first["payload"].keys() == {"connection", "heartbeatSeconds"}
         assert first["payload"]["heartbeatSeconds"] == 0.1
