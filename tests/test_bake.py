@@ -111,6 +111,7 @@ def test_project_has_its_required_files(baked: Baked) -> None:
         ".gitignore",
         ".pre-commit-config.yaml",
         "CONTRIBUTING.md",
+        "SECURITY.md",
         "Dockerfile",
         "LICENSE",
         "Makefile",
