@@ -11,7 +11,7 @@ import falcon.asgi
 import pytest
 
 from falcon_pachinko import App, Limits, ServerLimits, WebSocketLike, WebSocketResource, install
-from falcon_pachinko import admission as module
+from falcon_pachinko.server import admission as module
 from falcon_pachinko.server.admission import (
     COUNTED_EXTENSION,
     HANDSHAKES_PER_FLOOD,
