@@ -164,13 +164,17 @@ def test_a_server_without_extensions_bounds_nothing_below_asgi() -> None:
     assert missing_bounds({}, None, 65_536) == everything
 
 
-BOUNDED = {"ws": PushProtocol, "ws_max_size": 65_536, "ws_per_message_deflate": False}
+BOUNDED: dict[str, Any] = {
+    "ws": PushProtocol,
+    "ws_max_size": 65_536,
+    "ws_per_message_deflate": False,
+}
 
 
 async def test_the_largest_bound_of_the_routes_counts(
     app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
-    options = {**BOUNDED, "ws_max_size": 100_000}
+    options: dict[str, Any] = {**BOUNDED, "ws_max_size": 100_000}
     async with serve(app, **options) as running, running.connect("/room"):
         pass
     assert WHOLE_MESSAGES in "".join(warnings_in(caplog))
