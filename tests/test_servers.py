@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .framework.support.server_commands import HANDSHAKE, ServerProcess, serving_by
+from .framework.support.server_commands import HANDSHAKE, ServerProcess, serving, serving_by
 
 FORWARDED = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
 PROGRAM = "from chat_service.asgi import app\n"
@@ -61,3 +61,32 @@ def test_a_server_without_a_lifespan_is_alive_but_not_ready(
         assert status == 503
         assert "has not been started" in json.dumps(answer)
         assert "falcon_pachinko.lifespan(app)" in server.wait_logged("connections are refused")
+
+
+@pytest.mark.timeout(BOUND_SECONDS)
+@pytest.mark.parametrize(
+    ("change", "missing"),
+    [
+        ("", ""),
+        ("ws='websockets-sansio'", "control frames"),
+        ("http='h11'", "heads and bodies"),
+        ("ws_per_message_deflate=True", "compression"),
+    ],
+)
+def test_the_own_command_warns_of_missing_bounds_when_it_starts(
+    variables: dict[str, str],
+    free_port: Callable[[], int],
+    tmp_path: Path,
+    change: str,
+    missing: str,
+) -> None:
+    program = (
+        "import chat_service.__main__ as program;"
+        f" program.WEBSOCKET_OPTIONS.update({change}); program.main([])"
+    )
+    port = free_port()
+    with serving(["-c", program], tmp_path, port, APP_PORT=str(port), **variables) as server:
+        assert server.request("/health")[0] == 200
+        log = server.wait_logged("running on")
+    assert log.count("this server does not bound") == bool(missing)
+    assert missing in log.partition("running on")[0]

@@ -12,8 +12,7 @@ import falcon_pachinko
 from falcon_pachinko import App, RegistrationError, WebSocketLike, WebSocketResource, install
 from falcon_pachinko.testing import run, serve
 
-from .support.server_commands import serving
-from .support.servers import free_port
+from .support.server_commands import free_port, serving
 
 
 class Room(WebSocketResource):

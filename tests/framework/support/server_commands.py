@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -12,8 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from .servers import free_port
 
 WAIT_SECONDS = 20.0
 HANDSHAKE = {
@@ -125,6 +124,15 @@ class ServerProcess:
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.02)
         return self.log()
+
+
+def free_port() -> int:
+    """Return an unused port below the ephemeral ones, which no outgoing connection takes meanwhile."""
+    while True:
+        with contextlib.suppress(OSError):
+            port = random.randrange(20_000, 32_000)
+            socket.create_server(("127.0.0.1", port)).close()
+            return port
 
 
 @contextlib.contextmanager

@@ -23,8 +23,8 @@ from .route_config import DEFAULT_ROUTE_CONFIG, RouteConfig, check_origins
 from .routing import CONNECTION_KEY, ResourceFactory, WebSocketRoute, check_resource
 from .server.admission import Admission, Refusal, refuse_handshake
 from .server.forwarded import TrustedProxies
-from .server.missing_bounds import refuse_unstarted, turn_off_proxy_headers, warn_of_missing_bounds
-from .startup import LifespanMiddleware
+from .server.missing_bounds import turn_off_proxy_headers, warn_of_missing_bounds
+from .startup import UNSTARTED, LifespanMiddleware
 
 LifespanFunction = TypeVar("LifespanFunction", bound=Callable[..., Any])
 
@@ -72,7 +72,7 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         if push is not None and (push.receive, push.send) != (receive, send):
             push = None
         if not self.ws_lifespan.checked and not self._check_server(scope, push):
-            await refuse_unstarted(scope, receive, send)
+            await refuse_handshake(UNSTARTED, scope, receive, send)
             return
         place = self.ws_admission.enter_websocket(scope)
         if isinstance(place, Refusal):

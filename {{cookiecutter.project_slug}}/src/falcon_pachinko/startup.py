@@ -6,12 +6,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from http import HTTPStatus
 from typing import Any
 
 import falcon.asgi
 
 from .errors import RegistrationError
 from .rooms.manager import WebSocketConnectionManager
+from .server.admission import Refusal
 from .support.lifespan import Lifespan
 
 logger = logging.getLogger(__name__)
@@ -25,6 +27,10 @@ NOT_STARTED = (
     " mounts it"
 )
 REMEDY = "run it in the host with 'async with falcon_pachinko.lifespan(app)', or by a server with the lifespan on"
+
+UNSTARTED = Refusal(
+    HTTPStatus.SERVICE_UNAVAILABLE, "the application has not been started", retry_after_seconds=10
+)
 
 
 class LifespanMiddleware:

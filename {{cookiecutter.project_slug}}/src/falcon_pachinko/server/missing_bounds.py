@@ -13,7 +13,6 @@ from ..connection.extension import (
     PushExtension,
 )
 from ..connection.inbox import Receive
-from ..connection.outbox import Send
 from ..limits import DEFAULT_LIMITS
 
 logger = logging.getLogger(__name__)
@@ -66,17 +65,6 @@ def warn_of_missing_bounds(
     if push is None and PUSH_EXTENSION in extensions:
         remedy = "remove the ASGI middleware that replaces receive or send"
     logger.warning("this server does not bound %s: %s", "; ".join(missing), remedy)
-
-
-async def refuse_unstarted(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-    """Refuse a handshake with HTTP 503, or with 403 where the server can send no other status."""
-    await receive()  # websocket.connect
-    if "websocket.http.response" not in (scope.get("extensions") or {}):
-        await send({"type": "websocket.close", "code": 1013, "reason": ""})
-        return
-    headers = [(b"retry-after", b"10"), (b"content-length", b"0")]
-    await send({"type": "websocket.http.response.start", "status": 503, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": b""})
 
 
 def turn_off_proxy_headers(receive: Receive) -> None:
