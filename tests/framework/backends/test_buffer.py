@@ -114,7 +114,7 @@ def test_a_header_is_kept_and_counts() -> None:
     header = Header(binary=True, exclude_users=("ä" * 100,))
     buffer = HistoryBuffer(History(room_bytes=500))
     until = add(buffer, 10, header)
-    [publication] = buffer.between(Position("e", 0), until, 0.0) or ()
+    [publication] = buffer.between(Position("e", 0), until, 0.0) or []
     assert (publication.header, publication.opcode) == (header, BINARY)
     assert (publication.data, publication.position) == (b"x" * 10, until)
     add(buffer, 10, header)
@@ -128,7 +128,7 @@ def test_a_recovered_message_is_the_one_that_was_delivered() -> None:
     delivered = Publication({"type": "a", "payload": {"b": 1}})
     delivered.number(Position("e", 1), shown=True)
     buffer.add(delivered, 0.0)
-    [recovered] = buffer.between(Position("e", 0), Position("e", 1), 0.0) or ()
+    [recovered] = buffer.between(Position("e", 0), Position("e", 1), 0.0) or []
     for name in ("data", "body", "size_bytes", "opcode", "header", "position", "shows_position"):
         assert getattr(recovered, name) == getattr(delivered, name), name
     assert recovered.make_frame() == delivered.make_frame()

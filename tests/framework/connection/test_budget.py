@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import falcon.asgi
@@ -19,6 +20,7 @@ from falcon_pachinko import (
 )
 from falcon_pachinko.connection.budget import BufferBudget
 from falcon_pachinko.connection.connection import Connection
+from falcon_pachinko.connection.inbox import Inbox
 
 from ..support.servers import SERVERS, Endpoint
 from ..support.stranger import HANDSHAKE, Stranger, stranger
@@ -98,6 +100,10 @@ async def test_the_largest_outboxes_are_closed_until_the_rest_fits(
         assert not connections["middle"].closed
 
 
+def holds(inbox: Inbox, size_bytes: int) -> bool:
+    return inbox.size_bytes >= size_bytes
+
+
 def message_of(size_bytes: int) -> bytes:
     """Return the frame of a client's binary message."""
     return b"\x82\xfe" + size_bytes.to_bytes(2, "big") + bytes(4) + bytes(size_bytes)
@@ -111,7 +117,7 @@ async def test_the_largest_inboxes_are_paused_first(app: App) -> None:
         for user, count in (("small", 1), ("large", 3)):
             await clients[user].send(message_of(60_000) * (count + 1))
             inbox = connection_of(app, user)._inbox
-            await until(lambda inbox=inbox, count=count: inbox.size_bytes >= count * 60_000)
+            await until(partial(holds, inbox, count * 60_000))
         large, small = (connection_of(app, user) for user in ("large", "small"))
         budget = BufferBudget(200_000, registry.connections)
         budget.check((small, large))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 import pytest
 
@@ -47,12 +48,16 @@ async def publish_all(node: RecordingNode, *texts: str) -> None:
         await node.backend.publish("room", text(each))
 
 
+def synced_after(node: RecordingNode, at: float) -> bool:
+    return node.redis.synced_at > at
+
+
 async def heartbeats(*nodes: RecordingNode) -> None:
     """Wait for two heartbeats of nodes, and check that Redis is available for them."""
     for node in nodes:
         seen = node.redis.synced_at
         for _ in range(2):
-            await wait_until(lambda node=node, seen=seen: node.redis.synced_at > seen)
+            await wait_until(partial(synced_after, node, seen))
             seen = node.redis.synced_at
         assert node.backend.outage == ""
 

@@ -1,5 +1,7 @@
 """Missed messages over Redis: what a node keeps while clients reconnect."""
 
+from functools import partial
+
 import pytest
 
 from falcon_pachinko.history import History
@@ -9,6 +11,10 @@ from ...support.backends import RecordingNode, text, wait_until
 pytestmark = pytest.mark.redis
 
 
+def has_one_text(node: RecordingNode, room: str) -> bool:
+    return len(node.texts(room)) == 1
+
+
 async def test_the_buffers_of_a_node_are_counted_until_they_are_dropped(a: RecordingNode) -> None:
     history = History(messages=10, seconds=60.0)
     for room in ("one", "two"):
@@ -16,7 +22,7 @@ async def test_the_buffers_of_a_node_are_counted_until_they_are_dropped(a: Recor
         start = a.backend.position(room)
         assert start is not None
         await a.backend.publish(room, text("x" * 1000))
-        await wait_until(lambda room=room: len(a.texts(room)) == 1)
+        await wait_until(partial(has_one_text, a, room))
         assert len(await a.backend.recover(room, [start]) or ()) == 1
     budget = a.redis.subscriptions.budget
     assert budget.size_bytes > 2000

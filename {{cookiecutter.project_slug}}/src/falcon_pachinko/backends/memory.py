@@ -4,51 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-import secrets
 from collections.abc import Awaitable, Sequence
-from typing import cast
 
 from ..history import History, Position, last_known
 from ..presence import MemberPage, not_a_member
 from ..publication import Publication
 from .base import Backend, ImmediateResult, Lease, Node, Timing
 from .buffer import DEFAULT_MEMORY_BYTES, HistoryBudget, HistoryBuffer, check_bytes
+from .memory_room import DONE, ONE_NODE, MemoryRoom
 from .presence import Presence
-from .roster import PresenceChanges, Roster
+from .roster import PresenceChanges
 from .sweep import Sweep
-
-
-class Done(tuple[()]):
-    """An awaitable without a result that has finished.
-
-    PERF: the empty iterator of the tuple ends at once, without a call of a Python function.
-    """
-
-    __slots__ = ()
-    __await__ = tuple.__iter__
-
-
-DONE = cast(Awaitable[None], Done())
-ONE_NODE = ImmediateResult(1)
-
-
-class MemoryRoom:
-    """The state of a room.
-
-    Attributes:
-        sweep_at: The time of the next sweep over its history; ``None`` while that is empty.
-    """
-
-    __slots__ = ("buffer", "changes", "epoch", "offset", "roster", "subscriptions", "sweep_at")
-
-    def __init__(self) -> None:
-        self.subscriptions = 0
-        self.roster = Roster()
-        self.changes: PresenceChanges | None = None
-        self.buffer: HistoryBuffer | None = None
-        self.epoch = secrets.token_hex(8)
-        self.offset = 0
-        self.sweep_at: float | None = None
 
 
 class MemoryBackend(Backend):

@@ -26,6 +26,28 @@ def fitting(
     return found if fits and pending.count + len(found) <= limits.outbox_messages // 2 else None
 
 
+def send_missed(
+    connection: Connection,
+    position: Position | None,
+    missed: list[Publication] | None,
+    *,
+    reconnected: bool,
+) -> None:
+    """Send the missed messages of a room with history, then its position.
+
+    Args:
+        connection: A client that has joined the room.
+        position: The position of the room; ``None`` without a history.
+        missed: The messages; ``None`` if they are incomplete.
+        reconnected: Whether the client has named a position of its own.
+    """
+    if position is None or connection._config.history is None:
+        return
+    for publication in missed or ():
+        connection._deliver(publication)
+    send_position(connection, position, missed is not None if reconnected else msgspec.UNSET)
+
+
 def send_position(
     connection: Connection, position: Position, recovered: bool | msgspec.UnsetType
 ) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import logging
 from collections.abc import Collection, Sequence
 
-import msgspec
 from falcon import WebSocketDisconnected
 
 from ..backends.base import Backend
@@ -23,7 +22,7 @@ from ..support.tasks import TaskSet
 from .fanout import FanOut
 from .heartbeat import Heartbeats
 from .membership import Membership
-from .recovery import fitting, send_position
+from .recovery import fitting, send_missed, send_position
 from .users import UserIndex
 
 logger = logging.getLogger(__name__)
@@ -141,7 +140,7 @@ class ConnectionRegistry:
             raise
         self._put_in(connection, room, presence, synced=synced)
         if synced:
-            self._send_position(connection, room, missed, reconnected=bool(since))
+            send_missed(connection, self.backend.position(room), missed, reconnected=bool(since))
         if connection.id in self.connections:
             return await self.backend.enter(room, presence)
         return connection.user is None or not await self.backend.present(room, connection.user)
@@ -210,7 +209,9 @@ class ConnectionRegistry:
             publications = self.backend.recover_local(room, connection._since)
             self._put_in(connection, room, self.unsynced.leave(connection, room), synced=True)
             missed = fitting(connection, publications)
-            self._send_position(connection, room, missed, reconnected=bool(connection._since))
+            send_missed(
+                connection, self.backend.position(room), missed, reconnected=bool(connection._since)
+            )
             self._drop_since(connection)
 
     # Steps of the above.
@@ -270,23 +271,6 @@ class ConnectionRegistry:
             self.histories.pop(room, None)
             self.heartbeats.partial.pop(room, None)
         return presence
-
-    def _send_position(
-        self,
-        connection: Connection,
-        room: str,
-        missed: list[Publication] | None,
-        *,
-        reconnected: bool,
-    ) -> None:
-        """Send the missed messages of a room with history, then its position."""
-        position = self.backend.position(room)
-        if position is None or connection._config.history is None:
-            return
-        for publication in missed or ():
-            connection._deliver(publication)
-        recovered = missed is not None if reconnected else msgspec.UNSET
-        send_position(connection, position, recovered)
 
     def _drop_since(self, connection: Connection) -> None:
         """Drop a client's positions after its first joins: they do not apply to rooms of later joins."""

@@ -1,7 +1,6 @@
-"""An AsyncAPI document of an application's WebSocket routes.
+"""An AsyncAPI document of an application's WebSocket routes (AsyncAPI specification 3.0.0).
 
-Operations take the application's side: ``receive`` lists the messages of clients, ``send`` those
-to clients (https://www.asyncapi.com/docs/reference/specification/v3.0.0).
+Operations take the application's side: ``receive`` lists the messages of clients, ``send`` those to clients.
 """
 
 from __future__ import annotations

@@ -46,9 +46,8 @@ class RedisBackend(Backend):
         prefix: Prefix of all keys and channels. Services that share a Redis each need their own: the number
             of a database does not separate channels.
         timing: Timeouts and intervals; the same in all processes.
-        history_bytes: The maximum size of all histories in Redis, 128 MiB by default; the same in all
-            processes. Above it the oldest messages of the largest history are dropped. On a cluster only
-            the history of each room is bounded.
+        history_bytes: The maximum size of all histories in Redis; the same in all processes. Above it the
+            oldest messages of the largest history are dropped. Not on a cluster, where each room is bounded.
 
     Raises:
         ConfigurationError: The URL or the size cannot be used.
@@ -67,9 +66,8 @@ class RedisBackend(Backend):
         self.client = make_client(url, prefix, seconds, check_bytes(history_bytes))
         self.pipeline = Pipeline(self.client, lambda reason: self.pubsub.restart(reason))
         self.pipeline.outage = "the backend has not been started: the server must run the lifespan"
-        self.pubsub = PubSub(
-            self.client, self.on_message, self.sync_all, self.pipeline.report_outage
-        )
+        report_outage = self.pipeline.report_outage
+        self.pubsub = PubSub(self.client, self.on_message, self.sync_all, report_outage)
         self.presence = PresenceTable(self.pipeline, self.timing.grace_seconds)
         self.subscriptions = Subscriptions(self.pipeline, self.pubsub, self.presence.reenter)
         self.recovery = Recovery(self.subscriptions)
@@ -282,8 +280,6 @@ class RedisBackend(Backend):
     async def rooms(self, prefix: str) -> list[str]:
         """Return the names of all live nodes' rooms that start with a prefix."""
         return await self.presence.rooms(prefix)
-
-    # Leases.
 
     async def acquire(self, name: str) -> Lease | float:
         """Acquire a lease, or return the seconds until the next attempt."""
