@@ -170,6 +170,8 @@ def test_the_first_refusal_is_logged_and_then_their_number(
         ("192.0.2.1", "198.51.100.7", True),
         ("198.51.100.7", "198.51.100.7", False),  # of a trusted proxy
         ("198.51.100.7", "203.0.113.1, 198.51.100.7", False),
+        ("198.51.100.7", "::ffff:198.51.100.7", False),
+        ("2001:db8::7", "2001:0DB8::7", False),
         ("192.0.2.1", None, False),
         (None, "198.51.100.7", False),
     ],

@@ -25,6 +25,8 @@ READY_SHARE = 0.95
 LOG_SECONDS = 10.0
 # The scope's extension of a handshake that has been counted before it reached the application.
 COUNTED_EXTENSION = "falcon_pachinko.counted"
+# Proxies in a row; what is to the left of them is not read.
+MAX_PROXIES = 32
 # Iterations of the event loop in which a server ends a connection whose response has been written.
 ITERATIONS_PER_CLOSE = 3
 # A connection that floods the server costs its address so many handshakes: it has taken about as much CPU
@@ -249,8 +251,12 @@ class Admission:
         forwarded = b",".join(
             value for name, value in scope["headers"] if name.lower() == b"x-forwarded-for"
         )
-        # NOTE: the client of a trusted proxy is one of the forwarded addresses.
-        if not host or not forwarded or host.encode() in forwarded:
+        if not host or not forwarded:
+            return
+        # NOTE: the client of a trusted proxy is one of the forwarded addresses, in any notation.
+        entries = forwarded.decode("latin-1").rsplit(",", MAX_PROXIES)
+        clients = {address_of({"client": (entry.strip(), 0)}) for entry in entries}
+        if address_of(scope) in clients:
             return
         self.forwarding_checked = True
         logger.warning(
