@@ -144,6 +144,8 @@ def display_text(text: str, max_characters: int) -> str:
     A long text ends with an ellipsis. A character that is not valid in a name becomes U+FFFD. A text with
     right-to-left characters is isolated (U+2068, U+2069), so that it does not reorder the sentence.
     """
+    if len(text) <= max_characters and text.isascii() and text.isprintable():
+        return text
     shown = "".join(
         character if character in JOINERS or not is_barred(character) else "\ufffd"
         for character in text[: max_characters + 1]
