@@ -94,7 +94,9 @@ class Chaos:
     async def run(self, seconds: float) -> None:
         """Run rounds of faults with a calm phase after each, and let all users leave at the end."""
         fresh = await self.statistics()
-        idle = shapes(await asyncio.to_thread(self.keys))
+        # NOTE: the index of histories lists streams until they have expired.
+        index = {f"{PREFIX}:{{%nodes}}:{name}" for name in ("h", "hb", "hx")}
+        idle = shapes(await asyncio.to_thread(self.keys)) | index
         rng = random.Random(f"faults of {self.seed}")
         async with asyncio.TaskGroup() as group:
             lives = [group.create_task(user.live()) for user in self.users]

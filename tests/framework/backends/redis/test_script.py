@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from falcon_pachinko.backends.redis.script import (
     ENTRY_OVERHEAD_BYTES,
     NODES,
+    ROOM_TTL_MS,
     STREAM_OVERHEAD_BYTES,
     hash_tag,
     raw,
@@ -234,6 +235,8 @@ async def test_expired_histories_are_forgotten(redis_server: RedisServer) -> Non
     assert await execute(redis_server, ("trim_histories", NODES)) == [100]
     assert await execute(redis_server, ("trim_histories", NODES)) == [0]
     assert list(await stored_sizes(redis_server)) == ["{room599}"]
+    for name in ("h", "hb", "hx"):
+        assert redis_server.command("PTTL", f"script:{{%nodes}}:{name}") > ROOM_TTL_MS
     # NOTE: a room whose stream has expired is measured again at its next message.
     assert await execute(redis_server, publish[0]) == [2]
     assert len(await stored_sizes(redis_server)) == 2

@@ -105,7 +105,14 @@ function operations.trim_histories(base)
       redis.call('ZADD', history.expiries, text(now + (ttl > 0 and ttl or MIN_STREAM_MS)), tag)
     end
   end
-  if redis.call('ZCARD', history.index) == 0 then redis.call('DEL', history.sum) end
+  local latest = redis.call('ZREVRANGE', history.expiries, 0, 0, 'WITHSCORES')[2]
+  if latest then
+    -- Without nodes the index goes with the last stream.
+    local ttl = text(math.max(latest - now, 0) + ROOM_TTL_MS)
+    for _, key in ipairs({history.index, history.expiries, history.sum}) do redis.call('PEXPIRE', key, ttl) end
+  else
+    redis.call('DEL', history.sum)
+  end
   local all = tonumber(redis.call('GET', history.sum) or 0)
   if history_bytes > 0 and all > history_bytes then history.free(all - history_bytes) end
   return #due
