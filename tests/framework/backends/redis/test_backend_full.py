@@ -1,14 +1,27 @@
 """A Redis without memory, and rooms with broken keys: delivery continues, and one room's error concerns no other."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 
+import falcon.asgi
 import pytest
 
-from falcon_pachinko import BackendUnavailable
+from falcon_pachinko import (
+    BackendUnavailable,
+    History,
+    WebSocketLike,
+    WebSocketResource,
+    handles_message,
+    install,
+)
+from falcon_pachinko.backends import backend_from_url
 from falcon_pachinko.backends.redis.pipeline import OperationRefused
 from falcon_pachinko.history import Position
+from falcon_pachinko.testing import Client, Served, serve
+from falcon_pachinko.uvicorn import PushProtocol
 
 from ...support.backends import (
     HISTORY,
@@ -212,3 +225,82 @@ async def test_a_refused_presence_is_stored_once_the_key_is_repaired(
     await wait_for_result(lambda: b.backend.members("room"), ["alice"])
     await wait_until(lambda: b.texts("room") == ["alice joined"])
     assert TIMING.heartbeat_seconds < 1.0
+
+
+class Chat(WebSocketResource):
+    history = History(messages=50, seconds=60.0, room_bytes=20_000)
+
+    async def on_connect(self, req: falcon.asgi.Request, ws: WebSocketLike) -> bool:
+        return await self.join_room("room")
+
+    @handles_message("say")
+    async def say(self, ws: WebSocketLike, payload: dict[str, str]) -> None:
+        await self.broadcast_to_room("room", {"type": "said", "payload": payload})
+
+
+def serve_chat(server: RedisServer) -> AbstractAsyncContextManager[Served]:
+    """Serve a node of a chat over sockets."""
+    app = install(falcon.asgi.App(), backend=backend_from_url(server.url, prefix="chat"))
+    app.add_websocket_route("/", Chat)
+    return serve(app, ws=PushProtocol)
+
+
+async def say(sender: Client, *receivers: Client, text: str = "hello") -> str:
+    """Send a message, wait until all have received it, and return its position."""
+    await sender.send("say", {"text": text})
+    received = [await each.receive() for each in (sender, *receivers)]
+    assert [message["type"] for message in received] == ["said"] * len(received)
+    assert {message["payload"]["text"] for message in received} == {text}
+    return str(received[0]["id"])
+
+
+async def reconnect(node: Served, since: str) -> tuple[int, bool]:
+    """Connect with a position; return the number of missed messages, and ``recovered``."""
+    async with node.connect(f"/?since={since}") as client:
+        for count in itertools.count():
+            message = await client.receive()
+            if message["type"] == "serverPosition":
+                return count, message["payload"]["recovered"]
+    raise AssertionError
+
+
+async def test_clients_at_maxmemory_receive_each_other_and_recover_what_is_kept(
+    redis_server: RedisServer,
+) -> None:
+    async with (
+        serve_chat(redis_server) as one,
+        serve_chat(redis_server) as two,
+        one.connect("/") as alice,
+        two.connect("/") as bob,
+    ):
+        for client in (alice, bob):
+            assert (await client.receive())["type"] == "serverPosition"
+        first = await say(alice, bob)
+        await say(bob, alice)
+        redis_server.command("CONFIG", "SET", "maxmemory", 1)
+        for number in range(5):
+            last = await say(alice, bob, text=str(number))
+        assert await reconnect(two, last) == (0, True)
+        redis_server.command("CONFIG", "SET", "maxmemory", 0)
+        assert await reconnect(two, first) == (0, False)
+        await say(bob, alice)
+        assert await reconnect(one, last) == (1, True)
+        assert await reconnect(one, first) == (0, False)
+
+
+async def test_clients_recover_within_the_bytes_of_a_room(redis_server: RedisServer) -> None:
+    async with (
+        serve_chat(redis_server) as one,
+        serve_chat(redis_server) as two,
+        one.connect("/") as alice,
+        two.connect("/") as bob,
+    ):
+        for client in (alice, bob):
+            assert (await client.receive())["type"] == "serverPosition"
+        # NOTE: JSON escapes a control character with six bytes.
+        positions = [await say(alice, bob, text="\x01" * 500) for _ in range(20)]
+        assert await reconnect(two, positions[10]) == (0, False)
+        assert await reconnect(two, positions[15]) == (4, True)
+        last = await say(alice, bob, text="\x01" * 4_000)
+        assert await reconnect(one, positions[-1]) == (0, False)
+        assert await reconnect(one, last) == (0, True)
