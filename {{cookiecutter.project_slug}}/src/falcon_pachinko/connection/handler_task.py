@@ -25,12 +25,6 @@ FINISH_SHARE = 0.7
 DRAIN_SHARE = 1.2
 
 
-class TaskEnd(asyncio.Future[None]):
-    """Completed at the end of a task, or when it is abandoned; it names the task for error texts."""
-
-    task: asyncio.Task[None]
-
-
 class HandlerTask:
     """Runs ``on_connect`` and the handlers of one connection in a task of their own.
 
@@ -57,6 +51,7 @@ class HandlerTask:
         "ended",
         "name",
         "seconds",
+        "task",
     )
 
     def __init__(self, connection: Connection, name: str) -> None:
@@ -67,12 +62,8 @@ class HandlerTask:
         self.cancelled_at: float | None = None
         self.closed_at: float | None = None
         self.abandoned = False
-        self.ended: TaskEnd
-
-    @property
-    def task(self) -> asyncio.Task[None]:
-        """The task, after the start."""
-        return self.ended.task
+        self.ended: asyncio.Future[None]
+        self.task: asyncio.Task[None]
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         """Start the coroutine, which calls :meth:`end` at its end; return a future of this or of its abandonment.
@@ -80,8 +71,8 @@ class HandlerTask:
         The caller awaits the future, then calls :meth:`result`, or :meth:`stop` if it is cancelled.
         """
         loop = asyncio.get_running_loop()
-        self.ended = TaskEnd(loop=loop)
-        self.ended.task = loop.create_task(coroutine)
+        self.ended = loop.create_future()
+        self.task = loop.create_task(coroutine)
         SWEEPS.of(loop).add(self)
         return self.ended
 

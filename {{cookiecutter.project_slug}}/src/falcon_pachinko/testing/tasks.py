@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from ..connection.handler_task import SWEEPS
+
 
 async def wait_ended(task: asyncio.Task[Any], timeout_seconds: float) -> str | None:
     """Wait until a task has ended, with any result; cancel it at the bound.
@@ -39,5 +41,7 @@ def position_of(task: asyncio.Task[Any]) -> str:
             awaited = awaited.cr_await
         # NOTE: only this private attribute of asyncio gives the task that a task awaits.
         waiter = getattr(waiter, "_fut_waiter", None)
-        waiter = getattr(waiter, "task", waiter)  # the end of a connection's task
+        for handlers in SWEEPS.of(task.get_loop()).tasks:
+            if handlers.ended is waiter:
+                waiter = handlers.task
     return position
