@@ -26,6 +26,9 @@ class Transport:
             raise RuntimeError("the handle is closed")
         self.writes.append(data)
 
+    def is_closing(self) -> bool:
+        return False
+
     def texts(self) -> list[str]:
         """Return the texts of all frames."""
         data, texts = b"".join(self.writes), []
