@@ -111,7 +111,8 @@ class HandlerTask:
             except asyncio.CancelledError:
                 self.task.cancel()
         if not self.task.done():
-            self._abandon()
+            if not self.abandoned:
+                self._abandon()
             return
         self.end()  # a task that is cancelled before it begins does not call it
         if not self.task.cancelled() and (failure := self.task.exception()) is not None:
@@ -198,14 +199,14 @@ class HandlerSweep:
         self.timer = self.loop.call_later(self.interval_seconds, self._check_all)
 
     def _check_all(self) -> None:
+        if not self.tasks:
+            self.timer, self.interval_seconds = None, math.inf
+            return
+        self._schedule()
         now = self.loop.time()
         for task in tuple(self.tasks):
             if task.busy_since is not None:
                 task.check(now)
-        if self.tasks:
-            self._schedule()
-        else:
-            self.timer, self.interval_seconds = None, math.inf
 
 
 SWEEPS = PerLoop(HandlerSweep)
