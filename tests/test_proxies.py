@@ -188,8 +188,8 @@ def test_requests_for_other_names_get_no_response(either: RunProxy) -> None:
 
 
 @pytest.mark.timeout(BOUND_SECONDS)
-def test_the_redirect_names_the_service_only(run_nginx: RunProxy) -> None:
-    with run_nginx() as proxy, proxy.client(proxy.plain()) as client:
+def test_the_redirect_names_the_service_only(either: RunProxy) -> None:
+    with either() as proxy, proxy.client(proxy.plain()) as client:
         client.request("GET", "/docs?x=1", headers={"Host": f"{HOST}:8080"})
         response = client.getresponse()
         assert response.status == 301

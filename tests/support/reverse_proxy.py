@@ -123,9 +123,10 @@ def documented_caddy(
         ("{\n    servers {", f"{CADDY_OPTIONS}    servers {{"),
         ("http:// {", f"http://:{ports.plain} {{\n    bind 127.0.0.1"),
         ("https:// {", f"https://:{ports.secure} {{\n    bind 127.0.0.1"),
+        (f"http://{HOST} {{", f"http://{HOST}:{ports.plain} {{\n    bind 127.0.0.1"),
         (
-            f"{HOST} {{\n",
-            f"{HOST}:{ports.secure} {{\n    bind 127.0.0.1\n"
+            f"\n{HOST} {{\n",
+            f"\n{HOST}:{ports.secure} {{\n    bind 127.0.0.1\n"
             f"    tls {certificate.certificate} {certificate.key}\n",
         ),
         ("127.0.0.1:8000", f"127.0.0.1:{upstream}"),
