@@ -4,7 +4,8 @@ import ast
 from collections.abc import Callable
 from pathlib import Path
 
-PROJECT_LINES = 27_000
+# The bounds against hostile clients took 6,500 lines of code, tests and documents.
+PROJECT_LINES = 30_500
 FRAMEWORK_TEST_LINES = 300
 FILE_LINES = 300
 PACKAGE_ENTRIES = 30

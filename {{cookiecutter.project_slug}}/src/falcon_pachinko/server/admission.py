@@ -223,8 +223,7 @@ class Admission:
         if not self.forwarding_checked:
             self._check_forwarding(scope)
         if COUNTED_EXTENSION not in (scope.get("extensions") or ()):
-            refusal = self.take_handshake(address)
-            if refusal is not None:
+            if (refusal := self.take_handshake(address)) is not None:
                 return refusal
         return self._check(self.websockets.enter(address), address)
 
@@ -236,12 +235,9 @@ class Admission:
 
     def _check(self, result: Place | Refusal, address: str | None) -> Place | Refusal:
         if isinstance(result, Refusal):
-            self.refused_connections.add(
-                "refused a connection of %s with HTTP %d: %s",
-                address or "an unknown address",
-                result.status,
-                result.text,
-            )
+            host = address or "an unknown address"
+            text = "refused a connection of %s with HTTP %d: %s"
+            self.refused_connections.add(text, host, result.status, result.text)
         return result
 
     def _check_forwarding(self, scope: Mapping[str, Any]) -> None:
