@@ -222,9 +222,9 @@ class Admission:
         address = address_of(scope)
         if not self.forwarding_checked:
             self._check_forwarding(scope)
-        if COUNTED_EXTENSION not in (scope.get("extensions") or ()):
-            if (refusal := self.take_handshake(address)) is not None:
-                return refusal
+        counted = COUNTED_EXTENSION in (scope.get("extensions") or ())
+        if not counted and (refusal := self.take_handshake(address)) is not None:
+            return refusal
         return self._check(self.websockets.enter(address), address)
 
     def charge_flood(self, scope: Mapping[str, Any]) -> None:
