@@ -770,15 +770,18 @@ export const scenarios = [
     simulation.socket?.receive({ type: "entry", id: "e:6" });
     for (const id of ["e:6", "e:5", "other:7"]) repeat(id);
     equal([client.state, received], ["open", ["c", "repeated", "repeated", "repeated"]]);
+    simulation.socket?.receive({ price: 3, id: "e:7" });
     repeat("e:7");
-    equal([client.state, client.status.code, received.length], ["waiting", 1006, 4]);
+    equal([client.state, received.length], ["open", 5], "an object without a type has a position too");
+    repeat("e:8");
+    equal([client.state, client.status.code, received.length], ["waiting", 1006, 5]);
     client.retryNow();
     const query = new URL(simulation.urls.at(-1) ?? "").searchParams;
-    equal([query.getAll("since"), query.get("connection")], [["e:6", "other:7"], "c"]);
+    equal([query.getAll("since"), query.get("connection")], [["other:7", "e:7"], "c"]);
     simulation.socket?.open();
-    simulation.socket?.receive({ type: "entry", id: "e:7" });
-    simulation.announce("e:7");
-    repeat("e:7");
+    simulation.socket?.receive({ type: "entry", id: "e:8" });
+    simulation.announce("e:8");
+    repeat("e:8");
     equal(client.state, "open");
   }),
 

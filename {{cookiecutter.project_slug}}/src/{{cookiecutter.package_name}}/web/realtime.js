@@ -327,6 +327,7 @@ export class RealtimeClient {
       // Reported below, together with JSON that is not a message.
     }
     if (typeof message?.type !== "string") {
+      this.#advance(socket, message?.id, "", {}); // It has a position, even if no listener can receive it.
       console.warn("Ignored a message from the server: it is not a JSON object with a type.");
       return;
     }

@@ -128,7 +128,6 @@ function statusText(state, code) {
   if (state === "closed") return "Disconnected";
   if (code === 1012) return "The server is restarting.";
   if (code === 4008) return "Connection too slow.";
-  if (code === 4429) return "Too many connections.";
   if (code === 4029) return "Too many messages at once.";
   if (code === 4429) return "You are connected too often: close other tabs or devices.";
   return "Connection lost.";
