@@ -123,6 +123,11 @@ async def test_the_largest_inboxes_are_paused_first(app: App) -> None:
         budget.check((small, large))
         assert budget.paused == {large}
         assert not large.closed
+        budget.limit_bytes = 100_000
+        budget.check((small, large))
+        assert budget.paused == {large, small}, "each check pauses further ones"
+        small._inbox.resume()
+        budget.paused.discard(small)
         await clients["large"].send(message_of(60_000))
         await clients["small"].send(message_of(10_000))
         await until(lambda: small._inbox.size_bytes >= 70_000)

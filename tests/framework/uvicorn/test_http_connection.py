@@ -207,6 +207,19 @@ async def test_the_body_of_a_client_that_expects_100_is_requested(site: Site) ->
     writer.close()
 
 
+@pytest.mark.parametrize("chunk", [b"ZZ\r\n", b"20000\r\n" + b"a" * 0x20000 + b"\r\n"])
+async def test_a_refused_request_that_expects_100_gets_the_refusal_only(
+    site: Site, chunk: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = (
+        b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    data = await site.exchange(head + chunk)
+    assert b"100 Continue" not in data
+    assert data.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 413 "))
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 async def test_each_waiting_request_gets_the_disconnect_of_its_client() -> None:
     """The bounds are those by default for an application that is not ours."""
     events: list[str] = []

@@ -1,9 +1,11 @@
 """The input on uvicorn: floods of frames, fragments, and clients that do not read."""
 
 import asyncio
+import contextlib
 import json
 import math
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -14,6 +16,7 @@ from falcon_pachinko import (
     App,
     Limits,
     Reject,
+    ServerLimits,
     WebSocketLike,
     WebSocketResource,
     handles_message,
@@ -104,6 +107,10 @@ class World:
         """Wait until no connection is left."""
         await self.wait_until(lambda: not len(self.app.ws_connection_manager))
 
+    def handshakes_left(self) -> float:
+        """Return the number of handshakes that the address may make at once."""
+        return self.app.ws_admission.handshakes.of("127.0.0.1", time.monotonic()).tokens
+
     def protocols(self) -> list[PushSansIOProtocol]:
         """Return uvicorn's protocols of all clients."""
         state = self.served.server.server_state.connections
@@ -114,10 +121,13 @@ class World:
         await self.wait_until(lambda: not self.served.server.server_state.connections)
 
 
+BOUNDS = ServerLimits(handshakes_per_second=0.001)
+
+
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     asyncio.get_running_loop().set_debug(False)
-    app = install(falcon.asgi.App())
+    app = install(falcon.asgi.App(), server_limits=BOUNDS)
     async with serve(app, ws=PushProtocol) as served:
         yield World(app, served)
 
@@ -217,17 +227,22 @@ async def test_nothing_is_read_from_a_client_that_does_not_read(world: World) ->
         await pouring
 
 
-async def test_a_client_that_reads_nothing_for_stall_seconds_is_closed(world: World) -> None:
-    async with stranger(world.served) as client:
-        small_buffers(client)
-        client.reader._transport.pause_reading()  # type: ignore[attr-defined]
-        for _ in range(100):
-            await world.app.ws_connection_manager.broadcast_to_room("room", {"x": "y" * 60_000})
-            if not world.protocols()[0].transport.is_reading():
-                break
-            await asyncio.sleep(0.01)
-        await world.wait_alone()
-        await world.wait_until_aborted()
+@pytest.mark.parametrize("ping_seconds", [20.0, 1.5])
+async def test_a_client_that_reads_nothing_for_stall_seconds_is_closed(ping_seconds: float) -> None:
+    """The pings of the server, which wait for the client as well, are no progress of the client."""
+    asyncio.get_running_loop().set_debug(False)
+    app = install(falcon.asgi.App())
+    options = {"ws_ping_interval": ping_seconds, "ws_ping_timeout": 20.0}
+    async with serve(app, ws=PushProtocol, **options) as served:
+        world = World(app, served)
+        async with stranger(served) as client:
+            client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+            (protocol,) = world.protocols()
+            while protocol.transport.is_reading():
+                await app.ws_connection_manager.broadcast_to_room("room", {"x": "y" * 60_000})
+                await asyncio.sleep(0.001)
+            await world.wait_alone()
+            await world.wait_until_aborted()
 
 
 @pytest.mark.parametrize("path", [b"/room", b"/room?closes=1"])
@@ -261,6 +276,29 @@ async def test_after_a_close_little_is_read(world: World) -> None:
         assert protocol.bytes_after_close < BYTES_AFTER_CLOSE + (1 << 20)
 
 
+@pytest.mark.parametrize("data", [frame(TEXT, b""), frame(BINARY, b""), frame(PING, b"")])
+async def test_frames_before_a_refusal_are_counted(world: World, data: bytes) -> None:
+    """They are parsed within the bound, although nobody handles them, and cost the address."""
+    refused = HANDSHAKE.replace(b"/room", b"/room?closes=1")
+    async with arriving(world.served, refused + data * 40_000) as client:
+        # Very many of them end the connection before it is accepted.
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            async with asyncio.timeout(WAIT_SECONDS):
+                await client.reader.read()
+        await world.wait_until_aborted()
+    await world.wait_until(lambda: world.handshakes_left() < BOUNDS.handshake_burst - 20)
+
+
+async def test_frames_below_the_limit_cost_their_share_of_a_flood(world: World) -> None:
+    before = world.handshakes_left()
+    async with stranger(world.served) as client:
+        await client.send(frame(PONG, b"") * 1_000)
+        await client.send(frame(CLOSE, b""))
+        assert await client.close_code() == 0
+    await world.wait_alone()
+    await world.wait_until(lambda: world.handshakes_left() < before - 80)
+
+
 async def test_messages_of_one_segment_wait_for_a_busy_handler_in_order(world: World) -> None:
     """They stay unparsed, so that the inbox keeps its bound."""
     messages = [
@@ -290,5 +328,5 @@ async def test_a_ping_before_the_handshake_response_gets_no_pong(world: World) -
 
 def test_a_healthy_client_stays_below_the_rate_of_frames() -> None:
     """A browser sends one pong per ping of the server, every 20 s, and no other control frames."""
-    assert Limits().frames_per_second >= 500
+    assert Limits().frames_per_second >= 100
     assert Limits().frame_burst >= Limits().message_fragments

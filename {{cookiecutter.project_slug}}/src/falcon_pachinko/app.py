@@ -46,7 +46,6 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     ws_routes: ClassVar[list[WebSocketRoute]]
     ws_lifespan: ClassVar[LifespanMiddleware]
     ws_allowed_origins: ClassVar[Collection[str]]
-    ws_server_limits: ClassVar[ServerLimits]
     ws_trusted_proxies: ClassVar[TrustedProxies | None]
     ws_admission: ClassVar[Admission]
 
@@ -58,12 +57,12 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     async def __call__(  # type: ignore[override]  # as in falcon.asgi.App, whose base is the WSGI class
         self, scope: dict[str, Any], receive: Receive, send: Send
     ) -> None:
-        kind = scope["type"]
+        kind, is_trusted = scope["type"], False
         if self.ws_trusted_proxies is not None:
             if kind == "lifespan":
                 turn_off_proxy_headers(receive)
             else:
-                self.ws_trusted_proxies.apply(scope)
+                is_trusted = self.ws_trusted_proxies.apply(scope)
         if kind != "websocket":
             await super().__call__(scope, receive, send)
             return
@@ -74,7 +73,7 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         if not self.ws_lifespan.checked and not self._check_server(scope, push):
             await refuse_handshake(UNSTARTED, scope, receive, send)
             return
-        place = self.ws_admission.enter_websocket(scope)
+        place = self.ws_admission.enter_websocket(scope, from_proxy=is_trusted)
         if isinstance(place, Refusal):
             await refuse_handshake(place, scope, receive, send)
             return
@@ -86,8 +85,10 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
                 )
             finally:
                 await connection.aclose()
-                if connection.close_code == TOO_MANY_MESSAGES:
-                    self.ws_admission.charge_flood(scope)
+                is_closed = connection.close_code == TOO_MANY_MESSAGES
+                flood = 1.0 if is_closed else 0.0 if push is None else push.flood
+                if flood:
+                    self.ws_admission.charge_flood(scope, flood)
         finally:
             place.release()
 
@@ -205,7 +206,6 @@ def install(
             "ws_routes": [],
             "ws_lifespan": lifespan,
             "ws_allowed_origins": frozenset(allowed_origins),
-            "ws_server_limits": server_limits,
             "ws_trusted_proxies": proxies,
             "ws_admission": Admission(server_limits),
         },

@@ -28,7 +28,7 @@ class Limits:
         message_burst: The number of messages accepted at once. After as many messages above the rate a
             client is closed with 4029, if 10 of them were its own.
         frames_per_second: The sustained rate of received frames that are not whole messages: control frames
-            and fragments. Only :mod:`falcon_pachinko.uvicorn` sees them.
+            and fragments; an address has 50 times the rate. Only :mod:`falcon_pachinko.uvicorn` sees them.
         frame_burst: The number of such frames accepted at once; above it the client is closed with 4029.
         message_fragments: The maximum number of fragments of a message; more close the connection with 1009.
         handler_seconds: The timeout of a handler, which is then cancelled, and its client is sent
@@ -53,7 +53,7 @@ class Limits:
     max_message_bytes: int = 65_536
     messages_per_second: float = 100.0
     message_burst: int = 200
-    frames_per_second: float = 500.0
+    frames_per_second: float = 100.0
     frame_burst: int = 2_000
     message_fragments: int = 1_024
     handler_seconds: float | None = 60.0

@@ -24,10 +24,10 @@ class Escaped:
         self.value = value
 
     def __str__(self) -> str:
-        return redact(shorten(escape(str(self.value).rstrip("\n"))), headers=False)
+        return shorten(redact(escape(str(self.value).rstrip("\n")), headers=False))
 
     def __repr__(self) -> str:
-        return redact(shorten(escape(repr(self.value))), headers=False)
+        return shorten(redact(escape(repr(self.value)), headers=False))
 
 
 class OneLineRecord(logging.LogRecord):
@@ -54,16 +54,20 @@ class OneLineRecord(logging.LogRecord):
         tracebacks = [self.exc_info and logging.Formatter().formatException(self.exc_info)]
         if not self.args:
             # NOTE: an application passes the traceback of a failed start-up to its server as a text.
-            message, start, rest = str(msg).partition(TRACEBACK_START)
+            message, start, rest = text_of(msg).partition(TRACEBACK_START)
             tracebacks.append(start + rest if message else rest.lstrip("\n"))
             self.msg = escape((message or start).rstrip("\n"))
         elif isinstance(self.args, tuple):
-            self.msg = escape(str(msg))
+            self.msg = escape(text_of(msg))
             self.args = tuple(
                 each if isinstance(each, Number) else Escaped(each) for each in self.args
             )
         else:
-            self.msg, self.args = escape(super().getMessage()), ()
+            try:
+                message = super().getMessage()
+            except Exception:  # logging reports a wrong record, it does not raise
+                message = f"{text_of(msg)} % {text_of(self.args)}"
+            self.msg, self.args = escape(message), ()
         # NOTE: a formatter appends both below the message.
         self.exc_text = prefixed("\n".join(filter(None, tracebacks))) or None
         self.stack_info = prefixed(sinfo or "") or None
@@ -71,7 +75,15 @@ class OneLineRecord(logging.LogRecord):
     def getMessage(self) -> str:
         """Return the message."""
         has_headers = self.levelno is not None and self.levelno <= logging.DEBUG
-        return redact(shorten(super().getMessage()), headers=has_headers)
+        return shorten(redact(super().getMessage(), headers=has_headers))
+
+
+def text_of(value: object) -> str:
+    """Return the text of a value, or its type if that fails."""
+    try:
+        return str(value)
+    except Exception:
+        return f"<{type(value).__qualname__}>"
 
 
 def prefixed(traceback: str) -> str:
@@ -81,7 +93,7 @@ def prefixed(traceback: str) -> str:
     if (excess := len(lines) - MAX_TRACEBACK_LINES) > 0:
         lines[half:-half] = [f"... {excess} lines ..."]
     return "\n".join(
-        TRACEBACK_PREFIX + redact(shorten(escape(line)), headers=True) for line in lines
+        TRACEBACK_PREFIX + shorten(redact(escape(line), headers=True)) for line in lines
     )
 
 

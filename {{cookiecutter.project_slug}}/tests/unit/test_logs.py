@@ -119,6 +119,20 @@ def test_uvicorns_colours_stay_and_those_of_a_client_do_not() -> None:
     assert default.format(each).endswith("on \x1b[1m\\x1b[31m\x1b[0m")
 
 
+def test_a_wrong_record_raises_nothing() -> None:
+    class Broken:
+        def __str__(self) -> str:
+            raise ValueError
+
+    assert record("%(x)s", {"y": 1}).getMessage() == "%(x)s % {'y': 1}"
+    assert "Broken" in record(Broken()).getMessage()
+
+
+def test_a_credential_at_the_cut_is_redacted() -> None:
+    text = "x" * 8_180 + " token=hunter2hunter2hunter2"
+    assert "hunter2" not in record("%s", text).getMessage()
+
+
 def test_a_record_can_be_made_from_a_dictionary() -> None:
     factory = logging.getLogRecordFactory()
     logs.protect_log()

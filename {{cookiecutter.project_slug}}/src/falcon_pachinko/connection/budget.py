@@ -54,6 +54,7 @@ class BufferBudget:
         """Add up all buffers and enforce the bound."""
         # PERF: 7 ms with 10,000 connections.
         total = sum(each._outbox.size_bytes + each._inbox.size_bytes for each in connections)
+        total += sum(each._transaction.size_bytes for each in connections if each._transaction)
         if total <= self.limit_bytes:
             if total < RESUME_BELOW * self.limit_bytes:
                 self._resume()
@@ -75,7 +76,9 @@ class BufferBudget:
 
     def _pause(self, connections: Iterable[Connection]) -> None:
         """Read nothing more from the clients with the largest inboxes."""
-        inboxes = [(each._inbox.size_bytes, each) for each in connections]
+        inboxes = [
+            (each._inbox.size_bytes, each) for each in connections if each not in self.paused
+        ]
         inboxes = sorted(filter(itemgetter(0), inboxes), key=itemgetter(0), reverse=True)
         for _, connection in inboxes[: 1 + int(PAUSED_SHARE * len(inboxes))]:
             connection._inbox.pause()

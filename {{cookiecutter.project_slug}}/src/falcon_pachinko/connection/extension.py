@@ -29,6 +29,11 @@ class PushExtension(Protocol):
         """The ``send`` that the outbox replaces."""
         ...
 
+    @property
+    def flood(self) -> float:
+        """How much the client has used of its frames lately: 1 is a whole burst."""
+        ...
+
     def make_inbox(self, on_disconnect: Callable[[Event], None]) -> Inbox:
         """Make the inbox; ``on_disconnect`` is called at once if the client has disconnected."""
         ...

@@ -206,7 +206,11 @@ class HandlerSweep:
         now = self.loop.time()
         for task in tuple(self.tasks):
             if task.busy_since is not None:
-                task.check(now)
+                try:
+                    task.check(now)
+                except Exception:
+                    logger.exception("the check of a handler failed")
+                    self.tasks.discard(task)
 
 
 SWEEPS = PerLoop(HandlerSweep)

@@ -14,6 +14,7 @@ from ..connection.inbox import Receive
 from ..connection.outbox import Send
 from ..connection.rate_limit import TokenBuckets, address_of
 from ..limits import DEFAULT_SERVER_LIMITS, ServerLimits
+from .forwarded import MAX_PROXIES
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +26,6 @@ READY_SHARE = 0.95
 LOG_SECONDS = 10.0
 # The scope's extension of a handshake that has been counted before it reached the application.
 COUNTED_EXTENSION = "falcon_pachinko.counted"
-# Proxies in a row; what is to the left of them is not read.
-MAX_PROXIES = 32
-# Iterations of the event loop in which a server ends a connection whose response has been written.
 ITERATIONS_PER_CLOSE = 3
 # A connection that floods the server costs its address so many handshakes: it has taken about as much CPU
 # time (20 to 40 ms), and the client would connect again at once.
@@ -208,30 +206,33 @@ class Admission:
         if address is None:
             return None
         now = time.monotonic()
-        if self.handshakes.of(address, now).take_available(now):
-            return None
-        self._check(TOO_FAST, address)
-        return TOO_FAST
+        if not self.handshakes.of(address, now).take_available(now):
+            self._check(TOO_FAST, address)
+            return TOO_FAST
+        return None
 
-    def enter_websocket(self, scope: Mapping[str, Any]) -> Place | Refusal:
+    def enter_websocket(
+        self, scope: Mapping[str, Any], *, from_proxy: bool = False
+    ) -> Place | Refusal:
         """Count a handshake and its connection, or refuse them.
 
         Args:
-            scope: The scope, with the client's address as a trusted proxy has forwarded it.
+            scope: The scope, with the client's address as a trusted proxy has forwarded it, if it has.
+            from_proxy: Whether one has.
         """
         address = address_of(scope)
-        if not self.forwarding_checked:
+        if not (self.forwarding_checked or from_proxy):
             self._check_forwarding(scope)
         counted = COUNTED_EXTENSION in (scope.get("extensions") or ())
         if not counted and (refusal := self.take_handshake(address)) is not None:
             return refusal
         return self._check(self.websockets.enter(address), address)
 
-    def charge_flood(self, scope: Mapping[str, Any]) -> None:
-        """Charge an address for a connection that was closed because of a flood."""
+    def charge_flood(self, scope: Mapping[str, Any], share: float) -> None:
+        """Charge an address for a connection that has flooded the server; a part of a flood costs its share."""
         address = address_of(scope)
         if address is not None:
-            self.handshakes.of(address, time.monotonic()).charge(HANDSHAKES_PER_FLOOD)
+            self.handshakes.of(address, time.monotonic()).charge(HANDSHAKES_PER_FLOOD * share)
 
     def _check(self, result: Place | Refusal, address: str | None) -> Place | Refusal:
         if isinstance(result, Refusal):

@@ -9,6 +9,7 @@ from typing import Any
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS
 
+from ..limits import DEFAULT_LIMITS
 from ..server.admission import COUNTED_EXTENSION, Place
 
 # With a margin for the line end.
@@ -87,6 +88,8 @@ class HandshakeProtocol(WebSocketsSansIOProtocol):
         error: BaseException | None = self.conn.handshake_exc
         if error is None:
             return
+        # NOTE: the response of a client that reads nothing would keep the connection open.
+        self.loop.call_later(DEFAULT_LIMITS.close_seconds, self.transport.abort)
         while error is not None:
             # NOTE: it refers to this object, a cycle that only the garbage collector would end.
             error.__traceback__ = None

@@ -59,11 +59,11 @@ class PendingHandshake(asyncio.Protocol):
     def start(self) -> None:
         """Hand the connection over to the protocol; a request that it cannot parse ends the connection."""
         self.connections.discard(self)
-        protocol = self.protocol_class(**self.options)
-        protocol.connection_made(self.transport)
-        self.transport.set_protocol(protocol)
-        self.transport.resume_reading()
         try:
+            protocol = self.protocol_class(**self.options)
+            protocol.connection_made(self.transport)
+            self.transport.set_protocol(protocol)
+            self.transport.resume_reading()
             if isinstance(protocol, HandshakeProtocol):
                 protocol.place, self.place = self.place, None
                 protocol.receive_handshake(self.request, self.counted)

@@ -169,6 +169,9 @@ class HTTPConnection(HttpToolsProtocol):
         elif self.in_body and cycle.scope is self.scope:
             # Its application, which waits for the body, gets a disconnect.
             cycle.disconnected = True
+            cycle.waiting_for_100_continue = (
+                False  # or uvicorn would write "100 Continue" after the end
+            )
             cycle.message_event.set()
             if self.pipeline:
                 self.pipeline.popleft()

@@ -10,8 +10,9 @@ from websockets.frames import Frame
 
 from ..close_codes import INVALID_TEXT, MESSAGE_TOO_BIG, TOO_MANY_MESSAGES
 from ..connection.inbox import Event, Message, is_full, poll_disconnect, size_of
-from ..connection.rate_limit import TokenBucket
+from ..connection.rate_limit import address_of
 from ..limits import DEFAULT_LIMITS, Limits
+from .frame_rate import BUCKETS, FrameRate
 
 # The reasons for which nothing is read from a client: its messages wait for a handler, the process buffers too
 # much, the client does not read itself, the connection is ending.
@@ -26,8 +27,8 @@ BYTES_AFTER_CLOSE = 65_536
 class BoundedInput(WebSocketsSansIOProtocol):
     """uvicorn's protocol with bounds for what a client sends; without an inbox it behaves like uvicorn's class.
 
-    Frames that are not whole messages (control frames and fragments) take a token of a bucket. A flood of
-    them closes the connection with 4029, too many fragments of a message close it with 1009.
+    Control frames, fragments, and messages that nobody handles yet or any more take a token. A flood of them
+    closes the connection with 4029, too many fragments of a message close it with 1009.
 
     Attributes:
         paused_by: The reasons for which nothing is read.
@@ -39,7 +40,7 @@ class BoundedInput(WebSocketsSansIOProtocol):
     paused_by = 0
     unparsed = b""
     failed = False
-    frame_bucket: TokenBucket | None = None
+    frame_rate: FrameRate | None = None
     bytes_after_close = 0
 
     @property
@@ -52,6 +53,7 @@ class BoundedInput(WebSocketsSansIOProtocol):
         if self.inbox is None:
             super().data_received(data)
         elif self.unparsed or self.paused_by or self.close_sent or len(data) > SLICE_BYTES:
+            self.bytes_after_close += len(data) if self.close_sent else 0
             self._parse_in_slices(data)
         else:
             self._parse(data)
@@ -65,10 +67,8 @@ class BoundedInput(WebSocketsSansIOProtocol):
 
     def _parse_in_slices(self, data: bytes) -> None:
         """Parse data until reading is paused; keep the rest."""
-        if self.close_sent:
-            self.bytes_after_close += len(data)
-            if self.bytes_after_close > BYTES_AFTER_CLOSE:
-                self.pause_reading(ENDING)
+        if self.bytes_after_close > BYTES_AFTER_CLOSE:
+            self.pause_reading(ENDING)
         if self.failed:
             return
         data, self.unparsed = self.unparsed + data, b""
@@ -85,8 +85,10 @@ class BoundedInput(WebSocketsSansIOProtocol):
             return
         frames, self.frames = self.frames, []
         data = frames[0] if len(frames) == 1 else b"".join(frames)
-        if self.close_sent:
-            return
+        if self.close_sent or not self.handshake_complete:
+            # NOTE: the rate of messages belongs to a handler, which there is not yet, or not any more.
+            if not self._count_frame() or self.close_sent:
+                return
         if self.curr_msg_data_type == "bytes":
             self.inbox.feed(bytes(data))
             return
@@ -145,13 +147,19 @@ class BoundedInput(WebSocketsSansIOProtocol):
             return True
         if self.failed:
             return False
-        now, limits = self.loop.time(), self.inbox.limits
-        if self.frame_bucket is None:
-            self.frame_bucket = TokenBucket(limits.frames_per_second, limits.frame_burst, now)
-        if self.frame_bucket.take(now):
+        now = self.loop.time()
+        if self.frame_rate is None:
+            address, buckets = address_of(self.scope), BUCKETS.of(self.loop)
+            self.frame_rate = FrameRate(self.inbox.limits, address, buckets, now)
+        if self.frame_rate.take(now):
             return True
         self._fail(TOO_MANY_MESSAGES, "too many frames")
         return False
+
+    @property
+    def flood(self) -> float:
+        """The share of the burst of frames that the client has used lately."""
+        return 0.0 if self.frame_rate is None else self.frame_rate.used(self.loop.time())
 
     def _fail(self, code: int, reason: str) -> None:
         """Close the connection because of its frames; further ones are discarded."""

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from uvicorn.protocols.utils import ClientDisconnected
 from websockets.frames import Frame
 
 from ..close_codes import ABNORMAL_CLOSURE
@@ -63,8 +64,7 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
     finished = False
     ending_since: float | None = None
     progress = (0, 0)
-    """The number of messages that have left the outbox, and the size of the transport's buffer, at the last
-    check of a client that does not read."""
+    """The progress of a client that does not read, when it was last seen."""
     progress_at = 0.0
 
     def handle_connect(self, event: Any) -> None:
@@ -120,6 +120,8 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
         self.queue.put_nowait(
             {"type": "websocket.disconnect", "code": close.code, "reason": close.reason}
         )
+        if self.outbox is not None:
+            self.outbox.discard()  # nothing may follow the close frame
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
         self._end()
@@ -139,6 +141,8 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
 
     async def send(self, message: Any) -> None:
         """Handle an event of the application."""
+        if self.conn.eof_sent and not self.handshake_complete:
+            raise ClientDisconnected  # uvicorn's method would raise an AssertionError
         await super().send(message)
         if self.close_sent:
             self._end()
@@ -162,15 +166,21 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
         else:
             SWEEPS.of(self.loop).discard(self)
 
-    def _check_progress(self, now: float) -> None:
+    @property
+    def outbox_progress(self) -> tuple[int, int]:
+        """The number of messages that have left the outbox, and the size of the transport's buffer."""
         taken = 0 if self.outbox is None else self.outbox.backlog.taken
-        progress = taken, self.transport.get_write_buffer_size()
-        if progress != self.progress:
+        return taken, self.transport.get_write_buffer_size()
+
+    def _check_progress(self, now: float) -> None:
+        progress = self.outbox_progress
+        # NOTE: pings of uvicorn make the buffer larger.
+        if progress[0] > self.progress[0] or progress[1] < self.progress[1]:
             self.progress, self.progress_at = progress, now
         elif now - self.progress_at >= self.limits.stall_seconds:
-            self.ending_since = now
             if self.outbox is not None:
                 self.outbox.on_failure(OutboxFull("the client reads nothing"))
+            self._end()
 
     def keepalive_timeout(self) -> None:
         """Close the connection without a pong, unless reading is paused and the pong may be unread."""
@@ -196,6 +206,7 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
         if self.outbox is not None:
             self.outbox.pause()
         if self.inbox is not None:
+            self.progress = self.outbox_progress
             self.progress_at = self.loop.time()
             self.pause_reading(OUTBOX_FULL)
             SWEEPS.of(self.loop).add(self)
