@@ -70,7 +70,7 @@ class ServerRoomState(Message, frozen=True):
         bool | msgspec.UnsetType,
         msgspec.Meta(
             description="`true` if there are more users than `users` lists; absent otherwise."
-            " `serverPresenceChanged` then announces joins and leaves.",
+            " `serverPresenceChanged` may then announce joins and leaves.",
             examples=[True],
         ),
     ] = msgspec.UNSET

@@ -202,7 +202,7 @@ export interface ServerRoomState {
   you: string;
   /** The number of users in the room, including the joining user. */
   count: number;
-  /** `true` if there are more users than `users` lists; absent otherwise. `serverPresenceChanged` then announces joins and leaves. */
+  /** `true` if there are more users than `users` lists; absent otherwise. `serverPresenceChanged` may then announce joins and leaves. */
   truncated?: boolean;
 }
 
