@@ -74,8 +74,6 @@ class BoundedInput(WebSocketsSansIOProtocol):
         """Parse data until reading is paused; keep the rest."""
         if self.bytes_after_close > BYTES_AFTER_CLOSE:
             self.pause_reading(ENDING)
-        if self.failed:
-            return
         data, self.unparsed = self.unparsed + data, b""
         for start in range(0, len(data), SLICE_BYTES):
             if self.paused_by or self.failed:
@@ -90,10 +88,10 @@ class BoundedInput(WebSocketsSansIOProtocol):
             return
         frames, self.frames = self.frames, []
         data = frames[0] if len(frames) == 1 else b"".join(frames)
-        if self.close_sent or not self.handshake_complete:
-            # NOTE: the rate of messages belongs to a handler, which there is not yet, or not any more.
-            if not self._count_frame() or self.close_sent:
-                return
+        # NOTE: the rate of messages belongs to a handler, which there is not yet, or not any more.
+        is_handled = self.handshake_complete and not self.close_sent
+        if not is_handled and (not self._count_frame() or self.close_sent):
+            return
         if self.curr_msg_data_type == "bytes":
             self.inbox.feed(bytes(data))
             return
