@@ -377,7 +377,7 @@ async def test_handler_that_waits_for_its_own_client_has_the_time_of_a_stalled_c
         alice.pause_reading()
         await alice.send("talk")
         async with asyncio.timeout(WAIT_SECONDS):
-            while "read nothing for" not in caplog.text:  # noqa: ASYNC110 (the log sets no event)
+            while "is closed with 4008" not in caplog.text:  # noqa: ASYNC110 (the log sets no event)
                 await asyncio.sleep(0.01)
     assert lines_about(caplog, "took more than") == []
 
