@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -20,7 +21,15 @@ from falcon_pachinko.backends.redis.script import (
 )
 from falcon_pachinko.backends.redis.url import make_client
 
-from ...support.redis_servers import RedisServer
+from ...support.redis_servers import PROGRAMS, RedisServer, find_program, running_redis
+
+
+@pytest.fixture(params=PROGRAMS)
+def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    if find_program(request.param) is None:
+        pytest.skip(f"{request.param} is not installed")
+    with running_redis(request.param) as server:
+        yield server
 
 
 @given(st.text(min_size=1))
@@ -264,6 +273,69 @@ async def test_a_stream_lives_for_the_age_of_the_history_after_each_message(
     assert redis_server.command("PTTL", "script:{room}:s") <= 100_000
     await execute(redis_server, publish)
     assert redis_server.command("PTTL", "script:{room}:s") > 120_000
+
+
+def publish_operation(tag: str, size_bytes: int) -> tuple[Any, ...]:
+    """Return an operation that publishes a message of a size."""
+    return ("publish", tag, raw(b"\n" + b"x" * (size_bytes - 1)), False, None, None)
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("cause", ["large message", "other rooms", "wrong type", "maxmemory"])
+async def test_a_stream_that_replaces_a_dropped_one_expires_too(
+    redis_server: RedisServer, cause: str
+) -> None:
+    stream = "script:{room}:s"
+    client = make_client(redis_server.url, "script", 5.0, 20_000)
+    try:
+        await client.execute(
+            [
+                ("sync_room", "{room}", "epoch", 10, 300_000, None, None, False, 9_000),
+                ("sync_room", "{other}", "epoch", 10, 300_000, None, None, False, 1_000_000),
+            ]
+        )
+        await client.execute([publish_operation("{room}", 8_000)])
+        assert redis_server.command("PTTL", stream) > 300_000
+        if cause == "large message":
+            await client.execute([publish_operation("{room}", 10_000)])
+        elif cause == "other rooms":
+            await client.execute([publish_operation("{other}", 7_000)])
+        elif cause == "wrong type":
+            redis_server.command("DEL", stream)
+            redis_server.command("SET", stream, "a text")
+            sync = ("sync_room", "{room}", "epoch", 10, 300_000, "epoch", 0, False, 9_000)
+            await client.execute([sync])
+        else:
+            redis_server.command("CONFIG", "SET", "maxmemory", 1)
+            await client.execute([publish_operation("{room}", 100)])
+            redis_server.command("CONFIG", "SET", "maxmemory", 0)
+        assert redis_server.command("EXISTS", stream) == 0
+        await client.execute([publish_operation("{room}", 100)])
+        assert redis_server.command("PTTL", stream) > 300_000
+        await stored_sizes(redis_server)
+    finally:
+        await client.aclose()
+
+
+@pytest.mark.redis
+async def test_a_stream_without_an_expiry_gets_one(redis_server: RedisServer) -> None:
+    ages = {"{long}": 300_000, "{brief}": 1_000, "{broken}": 300_000}
+    for tag, age in ages.items():
+        sync = ("sync_room", tag, "epoch", 10, age, None, None, False, 1_000)
+        await execute(redis_server, sync, publish_operation(tag, 100))
+        redis_server.command("PERSIST", f"script:{tag}:s")
+        redis_server.command("ZADD", "script:{%nodes}:hx", 0, tag)
+    redis_server.command("DEL", "script:{broken}:m")
+    redis_server.command("SET", "script:{broken}:m", "a text")
+    assert await execute(redis_server, ("trim_histories", NODES)) == [3]
+    lives = {tag: redis_server.command("PTTL", f"script:{tag}:s") for tag in ages}
+    assert 200_000 < lives["{long}"] <= 300_000
+    assert 50_000 < lives["{brief}"] <= 60_000
+    assert 50_000 < lives["{broken}"] <= 60_000
+    assert await execute(redis_server, ("trim_histories", NODES)) == [0]
+    # NOTE: the next message gives it the whole life again.
+    await execute(redis_server, publish_operation("{long}", 100))
+    assert redis_server.command("PTTL", "script:{long}:s") > 300_000
 
 
 @pytest.mark.redis

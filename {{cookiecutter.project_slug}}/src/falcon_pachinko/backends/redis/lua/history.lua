@@ -39,6 +39,13 @@ local function use_history()
     return fields[6] and fields[6] - #fields[4] - ENTRY_OVERHEAD_BYTES
   end
 
+  -- Deletes a room's stream. The next one has no expiry yet, so that its first message has to set one.
+  local function delete_stream(base)
+    redis.call('DEL', base .. ':s')
+    -- A deletion of a field does not create the room, and a key of a wrong type has none.
+    redis.pcall('HDEL', base .. ':m', 'x')
+  end
+
   -- Measures a room's stream and drops its oldest messages down to a size. Returns the new size.
   -- The offsets in a stream have no gap, so that the number of messages to drop can be searched: first at the place that
   -- is right for messages of one size, then beside it, then by bisection.
@@ -68,7 +75,7 @@ local function use_history()
       if step > 4 then guess = math.floor((least + most) / 2) end
     end
     if most > last - first then
-      redis.call('DEL', stream)
+      delete_stream(base)
       return published, 0
     end
     redis.call('XTRIM', stream, 'MINID', text(first + most) .. '-0')
@@ -97,7 +104,10 @@ local function use_history()
       known = tonumber(known)
       local done, result = pcall(function()
         local fields = redis.call('HMGET', base .. ':m', 'o', 'b', 'c', 'r')
-        if not fields[2] then return redis.call('DEL', base .. ':s') and 0 end
+        if not fields[2] then
+          delete_stream(base)
+          return 0
+        end
         local limit, rest = tonumber(fields[4] or MAX_STREAM_BYTES), known - STREAM_OVERHEAD_BYTES - bytes
         -- The recorded size includes the margin.
         rest = math.max(math.floor(rest * 4 / 5), 0)
@@ -120,10 +130,19 @@ local function use_history()
     if history_bytes > 0 and all > history_bytes then history.free(all - history_bytes) end
   end
 
+  -- Gives a room's stream the age of its history to live. Returns it.
+  function history.extend(base)
+    local done, age = pcall(redis.call, 'HGET', base .. ':m', 'a')
+    age = math.max(done and tonumber(age) or 0, MIN_STREAM_MS)
+    redis.call('PEXPIRE', base .. ':s', text(age))
+    redis.pcall('HDEL', base .. ':m', 'x')
+    return age
+  end
+
   -- Forgets a room's history. The room exists if the bytes published in it are given.
   function history.drop(base, published)
-    redis.call('DEL', base .. ':s')
-    if published then redis.call('HSET', base .. ':m', 'c', text(published), 'q', 0, 'x', 0) end
+    delete_stream(base)
+    if published then redis.call('HSET', base .. ':m', 'c', text(published), 'q', 0) end
     if not sharded then record(string.sub(base, #prefix + 1), 0) end
   end
 

@@ -33,7 +33,7 @@ end
 -- the publications after a known offset, or all of them if the epoch is not the known one. A known offset ahead of the stored one means that Redis lost data.
 function operations.sync_room(base, epoch, messages, age, known_epoch, known_offset, everything, room_bytes)
   local meta, stream = base .. ':m', base .. ':s'
-  local stored = redis.call('HMGET', meta, 'e', 'o')
+  local stored = redis.call('HMGET', meta, 'e', 'o', 'b')
   local lost = stored[1] and stored[1] == known_epoch and tonumber(stored[2]) < known_offset
   if not stored[1] or lost then
     use_history().drop(base)
@@ -49,7 +49,7 @@ function operations.sync_room(base, epoch, messages, age, known_epoch, known_off
     if from < offset then
       local items = redis.pcall('XRANGE', stream, '(' .. text(from) .. '-1', '+')
       -- A key of a wrong type is a lost history.
-      if items.err then use_history().drop(base) end
+      if items.err then use_history().drop(base, stored[3]) end
       for _, item in ipairs(items) do
         table.insert(publications, item[1])
         table.insert(publications, item[2][2])
@@ -102,7 +102,8 @@ function operations.trim_histories(base)
       local done, published = pcall(redis.call, 'HGET', room .. ':m', 'b')
       history.drop(room, done and published)
     else
-      redis.call('ZADD', history.expiries, text(now + (ttl > 0 and ttl or MIN_STREAM_MS)), tag)
+      if ttl < 0 then ttl = history.extend(room) end
+      redis.call('ZADD', history.expiries, text(now + math.max(ttl, 1)), tag)
     end
   end
   local latest = redis.call('ZREVRANGE', history.expiries, 0, 0, 'WITHSCORES')[2]
