@@ -339,6 +339,72 @@ async def test_a_stream_without_an_expiry_gets_one(redis_server: RedisServer) ->
 
 
 @pytest.mark.redis
+@pytest.mark.parametrize("lost", ["h", "hx", "hb", "h hx", "h hb", "hx hb"])
+@pytest.mark.parametrize("then", ["nothing", "message", "message in new room", "end of room"])
+async def test_an_index_of_histories_that_is_lost_in_part_is_built_again(
+    redis_server: RedisServer, lost: str, then: str
+) -> None:
+    tags = ["{a}", "{b}", "{new}"]
+    for tag in tags:
+        await execute(
+            redis_server, ("sync_room", tag, "epoch", 100, 60_000, None, None, False, 50_000)
+        )
+    for tag in tags[:2]:
+        await execute(redis_server, publish_operation(tag, 10_000))
+    await stored_sizes(redis_server)
+    for name in lost.split():
+        redis_server.command("DEL", f"script:{{%nodes}}:{name}")
+    if then == "message":
+        await execute(redis_server, publish_operation("{a}", 30_000))
+    elif then == "message in new room":
+        await execute(redis_server, publish_operation("{new}", 100))
+    elif then == "end of room":
+        redis_server.command("DEL", "script:{a}:m")
+        await execute(redis_server, ("release_room", "{a}"))
+        tags.remove("{a}")
+    await execute(redis_server, ("trim_histories", NODES))
+    # NOTE: a room returns to the index when it is measured next.
+    for tag in tags:
+        await execute(redis_server, publish_operation(tag, 45_000))
+    assert set(await stored_sizes(redis_server)) == set(tags)
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("name", ["h", "hx", "hb"])
+async def test_an_index_with_a_key_of_a_wrong_type_is_built_again(
+    redis_server: RedisServer, name: str
+) -> None:
+    sync = ("sync_room", "{room}", "epoch", 100, 60_000, None, None, False, 50_000)
+    await execute(redis_server, sync, publish_operation("{room}", 10_000))
+    redis_server.command("DEL", f"script:{{%nodes}}:{name}")
+    redis_server.command("RPUSH", f"script:{{%nodes}}:{name}", "an element")
+    assert await execute(redis_server, ("trim_histories", NODES)) == [0]
+    assert redis_server.keys("script:{%nodes}:*") == []
+    await execute(redis_server, publish_operation("{room}", 30_000))
+    assert set(await stored_sizes(redis_server)) == {"{room}"}
+
+
+@pytest.mark.redis
+async def test_a_lost_list_of_sizes_does_not_cost_other_histories(
+    redis_server: RedisServer,
+) -> None:
+    client = make_client(redis_server.url, "script", 5.0, 100_000)
+    try:
+        tags = [f"{{{number}}}" for number in range(8)]
+        for tag in tags:
+            sync = ("sync_room", tag, "epoch", 100, 60_000, None, None, False, 50_000)
+            await client.execute([sync, publish_operation(tag, 2_000)])
+        redis_server.command("DEL", "script:{%nodes}:h")
+        for tag in tags:
+            await client.execute([publish_operation(tag, 3_000)])
+        await client.execute([("trim_histories", NODES)])
+        for tag in tags:
+            assert redis_server.command("XLEN", f"script:{tag}:s") == 2
+    finally:
+        await client.aclose()
+
+
+@pytest.mark.redis
 async def test_the_stream_of_an_earlier_version_is_bounded_too(redis_server: RedisServer) -> None:
     sync = ("sync_room", "{room}", "epoch", 100, 60_000, None, None, False, 10_000)
     await execute(redis_server, sync)

@@ -12,25 +12,43 @@ local function use_history()
 
   local function record_or_fail(tag, size, age)
     local known = tonumber(redis.call('ZSCORE', index, tag) or 0)
+    local changed, planned
     if size > 0 then
       size = size + STREAM_OVERHEAD_BYTES
-      redis.call('ZADD', index, text(size), tag)
-      redis.call('ZADD', expiries, text(now + age), tag)
-    elseif known > 0 then
-      redis.call('ZREM', index, tag)
-      redis.call('ZREM', expiries, tag)
+      changed = redis.call('ZADD', index, text(size), tag)
+      planned = redis.call('ZADD', expiries, text(now + age), tag)
+    else
+      changed = redis.call('ZREM', index, tag)
+      planned = redis.call('ZREM', expiries, tag)
     end
-    if size == known then return 0 end
-    return redis.call('INCRBY', sum, text(size - known))
+    if changed ~= planned then error('a key is lost') end
+    if size == known then return tonumber(redis.call('GET', sum) or 0) end
+    local all = redis.call('INCRBY', sum, text(size - known))
+    local others = redis.call('ZCARD', index) - (size > 0 and 1 or 0)
+    if all < size + others or (others == 0 and all > size) then error('a key is lost') end
+    return all
   end
 
-  -- Records the size of a room's history, 0 for none. Returns the size of all histories. An index with a key of a wrong
-  -- type is dropped; rooms are added to the new one by their next messages.
+  -- Records the size of a room's history, 0 for none. Returns the size of all histories. If a key of the index is lost or
+  -- of a wrong type, all are dropped; rooms are added to the new ones when they are measured next.
   local function record(tag, size, age)
-    local done, all = pcall(record_or_fail, tag, size, age)
-    if done then return all end
-    redis.call('DEL', index, expiries, sum)
+    for _ = 1, 2 do
+      local done, all = pcall(record_or_fail, tag, size, age)
+      if done then return all end
+      redis.call('DEL', index, expiries, sum)
+    end
     return 0
+  end
+
+  local function is_complete()
+    local count = redis.call('ZCARD', index)
+    return count == redis.call('ZCARD', expiries) and (tonumber(redis.call('GET', sum)) or 0) >= count
+  end
+
+  -- Drops the index if one of its keys is lost or of a wrong type.
+  function history.check_index()
+    local done, complete = pcall(is_complete)
+    if not (done and complete) then redis.call('DEL', index, expiries, sum) end
   end
 
   -- Returns the bytes published before an entry of a stream; nil for an entry of an earlier version.
@@ -95,28 +113,31 @@ local function use_history()
     return size + more
   end
 
-  -- Drops the oldest messages of the largest histories until so many bytes are free.
-  function history.free(bytes)
+  -- Drops the oldest messages of the largest histories, whose size together is given, until they are within the bound.
+  function history.free(all)
     for _ = 1, MAX_TRIMMED_ROOMS do
+      if all <= history_bytes then return end
       local tag, known = unpack(redis.call('ZREVRANGE', index, 0, 0, 'WITHSCORES'))
-      if bytes <= 0 or not tag then break end
+      if not tag then
+        redis.call('DEL', expiries, sum)
+        return
+      end
       local base, size = prefix .. tag, 0
-      known = tonumber(known)
       local done, result = pcall(function()
         local fields = redis.call('HMGET', base .. ':m', 'o', 'b', 'c', 'r')
         if not fields[2] then
           delete_stream(base)
           return 0
         end
-        local limit, rest = tonumber(fields[4] or MAX_STREAM_BYTES), known - STREAM_OVERHEAD_BYTES - bytes
+        local limit = tonumber(fields[4] or MAX_STREAM_BYTES)
         -- The recorded size includes the margin.
+        local rest = tonumber(known) - STREAM_OVERHEAD_BYTES - (all - history_bytes)
         rest = math.max(math.floor(rest * 4 / 5), 0)
         return bound(base, tonumber(fields[1]), tonumber(fields[2]), tonumber(fields[3] or 0), rest, limit)
       end)
       if done then size = result end
       local ttl = redis.call('PTTL', base .. ':s')
-      record(tag, size, ttl > 0 and ttl or MIN_STREAM_MS)
-      bytes = bytes - known + (size > 0 and size + STREAM_OVERHEAD_BYTES or 0)
+      all = record(tag, size, ttl > 0 and ttl or MIN_STREAM_MS)
     end
   end
 
@@ -127,7 +148,7 @@ local function use_history()
     size = bound(base, last, published, start, size, limit)
     if sharded then return end
     local all = record(string.sub(base, #prefix + 1), size, age)
-    if history_bytes > 0 and all > history_bytes then history.free(all - history_bytes) end
+    if history_bytes > 0 then history.free(all) end
   end
 
   -- Gives a room's stream the age of its history to live. Returns it.

@@ -94,6 +94,7 @@ end
 function operations.trim_histories(base)
   if sharded then return 0 end
   local history = use_history()
+  history.check_index()
   local due = redis.call('ZRANGEBYSCORE', history.expiries, '-inf', text(now), 'LIMIT', 0, MAX_EXPIRED_ROOMS)
   for _, tag in ipairs(due) do
     local room = prefix .. tag
@@ -114,7 +115,6 @@ function operations.trim_histories(base)
   else
     redis.call('DEL', history.sum)
   end
-  local all = tonumber(redis.call('GET', history.sum) or 0)
-  if history_bytes > 0 and all > history_bytes then history.free(all - history_bytes) end
+  if history_bytes > 0 then history.free(tonumber(redis.call('GET', history.sum) or 0)) end
   return #due
 end
