@@ -13,8 +13,8 @@ channel are in one slot of a cluster:
 - ``<prefix>:{<room>}:s``, a stream: the id is ``<offset>-1``, ``t`` the time, ``d`` the publication, ``b`` the
   bytes published up to and with it;
 - ``<prefix>:{<room>}:p``, a hash: one presence entry per user (field ``u<user>``) or per connection without a user
-  (``c<connection>``), with the node of each connection (``c``), the time of joining in microseconds (``s``), the leave message (``l``) and, during the grace period, its end
-  (``g``) and the node that ends it (``n``).
+  (``c<connection>``), with the node of each connection (``c``), the time of joining in microseconds (``s``), the
+  leave message (``l``) and, during the grace period, its end (``g``) and the node that ends it (``n``).
 
 The keys of the nodes are ``<prefix>:{%nodes}:n``, a sorted set of nodes by the time at which each expires,
 ``<prefix>:{%nodes}:r:<node>``, the rooms where a node has members, ``<prefix>:{%nodes}:x:<node>`` while a node

@@ -29,8 +29,8 @@ local function use_history()
     return all
   end
 
-  -- Records the size of a room's history, 0 for none. Returns the size of all histories. If a key of the index is lost or
-  -- of a wrong type, all are dropped; rooms are added to the new ones when they are measured next.
+  -- Records the size of a room's history, 0 for none. Returns the size of all histories. If a key of the index is lost
+  -- or of a wrong type, all are dropped; rooms are added to the new ones when they are measured next.
   local function record(tag, size, age)
     for _ = 1, 2 do
       local done, all = pcall(record_or_fail, tag, size, age)
@@ -65,8 +65,8 @@ local function use_history()
   end
 
   -- Measures a room's stream and drops its oldest messages down to a size. Returns the new size.
-  -- The offsets in a stream have no gap, so that the number of messages to drop can be searched: first at the place that
-  -- is right for messages of one size, then beside it, then by bisection.
+  -- The offsets in a stream have no gap, so that the number of messages to drop can be searched: first at the place
+  -- that is right for messages of one size, then beside it, then by bisection.
   local function trim(base, last, published, start, size)
     local stream = base .. ':s'
     local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
@@ -113,7 +113,7 @@ local function use_history()
     return size + more
   end
 
-  -- Drops the oldest messages of the largest histories, whose size together is given, until they are within the bound.
+  -- Drops the oldest messages of the largest histories until all histories, whose size is given, are within the bound.
   function history.free(all)
     for _ = 1, MAX_TRIMMED_ROOMS do
       if all <= history_bytes then return end
@@ -141,8 +141,8 @@ local function use_history()
     end
   end
 
-  -- Measures a room's history after a message, and keeps both bounds. Fails if a key is of a wrong type. Above the bound
-  -- of the room a sixteenth more is dropped, so that large messages are not measured one by one.
+  -- Measures a room's history after a message, and keeps both bounds. Fails if a key is of a wrong type. Above the
+  -- bound of the room a sixteenth more is dropped, so that large messages are not measured one by one.
   function history.keep_bounds(base, last, published, start, limit, age)
     local size = published - start > limit and limit * 15 / 16 or limit
     size = bound(base, last, published, start, size, limit)

@@ -46,8 +46,9 @@ function operations.expire(base, key)
   return entry and entry.g and entry.g > now and 1 or 0
 end
 
--- Removes a node's connections from a room except the given ones: all of them for an expired node. A
--- live node calls it to reconcile Redis with its connections. Returns whether an entry is in its grace period, and those of the given connections that are not stored.
+-- Removes a node's connections from a room except the given ones: all of them for an expired node. A live node calls it
+-- to reconcile Redis with its connections. Returns whether an entry is in its grace period, and those of the given
+-- connections that are not stored.
 function operations.evict(base, node, connections)
   local all, pending, missing = redis.call('HGETALL', base .. ':p'), 0, {}
   for _, connection in ipairs(connections) do missing[connection] = true end

@@ -30,7 +30,8 @@ function operations.send(base, data)
 end
 
 -- Called after the node has subscribed to the channel: creates the room if necessary and returns its position and
--- the publications after a known offset, or all of them if the epoch is not the known one. A known offset ahead of the stored one means that Redis lost data.
+-- the publications after a known offset, or all of them if the epoch is not the known one. A known offset ahead of the
+-- stored one means that Redis lost data.
 function operations.sync_room(base, epoch, messages, age, known_epoch, known_offset, everything, room_bytes)
   local meta, stream = base .. ':m', base .. ':s'
   local stored = redis.call('HMGET', meta, 'e', 'o', 'b')
@@ -40,7 +41,10 @@ function operations.sync_room(base, epoch, messages, age, known_epoch, known_off
     redis.call('HSET', meta, 'e', epoch, 'o', 0, 'b', 0, 'c', 0, 'q', 0, 'x', 0)
     stored = {epoch, '0'}
   end
-  if messages > 0 then redis.call('HSET', meta, 'n', text(messages), 'a', text(age), 'r', text(room_bytes or MAX_STREAM_BYTES)) end
+  if messages > 0 then
+    local limit = text(room_bytes or MAX_STREAM_BYTES)
+    redis.call('HSET', meta, 'n', text(messages), 'a', text(age), 'r', limit)
+  end
   refresh(base)
   local publications = {}
   local offset = tonumber(stored[2])
