@@ -227,6 +227,20 @@ async def test_a_refused_presence_is_stored_once_the_key_is_repaired(
     assert TIMING.heartbeat_seconds < 1.0
 
 
+async def test_a_room_whose_last_leave_is_refused_is_not_in_use_any_more(
+    redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode
+) -> None:
+    await a.backend.subscribe("room", HISTORY)
+    await a.backend.enter("room", announced("c1", "alice"))
+    redis_server.command("DEL", f"{nodes.prefix}:{{room}}:p")
+    redis_server.command("SET", f"{nodes.prefix}:{{room}}:p", "a text")
+    assert await b.backend.rooms("") == ["room"]
+    assert await a.backend.leave("room", announced("c1", "alice"), grace=False) is True
+    nothing: list[str] = []
+    await wait_for_result(lambda: b.backend.rooms(""), nothing)
+    assert a.redis.presence.local == {}
+
+
 class Chat(WebSocketResource):
     history = History(messages=50, seconds=60.0, room_bytes=20_000)
 

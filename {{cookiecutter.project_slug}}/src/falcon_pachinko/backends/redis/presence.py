@@ -137,8 +137,10 @@ class PresenceTable:
             return result == 1
 
         def on_failure(error: BackendUnavailable) -> bool:
-            # NOTE: a key of a wrong type contains no presence to remove.
-            if not isinstance(error, OperationRefused):
+            if isinstance(error, OperationRefused):
+                # NOTE: a key of a wrong type contains no presence to remove.
+                self.discard_if_unused(room)
+            else:
                 self.unsent_leaves.append((room, presence, grace))
             return not grace and self.is_only_connection(room, presence)
 
