@@ -141,6 +141,29 @@ async def test_a_client_that_reconnects_during_an_outage_gets_missed_messages_af
         assert [publication.data for publication in missed or ()] == [b"missed"]
 
 
+async def test_after_a_failed_resync_messages_are_not_recorded(
+    a: RecordingNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await a.backend.subscribe("room", HISTORY)
+    subscriptions = a.redis.subscriptions
+    stream = subscriptions.streams["room"]
+    stream.needs_resync = True
+
+    async def fail(*args: Any, **kwargs: Any) -> Fetched:
+        raise BackendUnavailable("refused by the test")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(subscriptions, "fetch", fail)
+        with pytest.raises(BackendUnavailable):
+            await subscriptions.resync("room", stream)
+    await a.backend.publish("room", text("hello"))
+    await wait_until(lambda: a.got_last("room", "hello"))
+    assert stream.recorded is None
+    await subscriptions.resync("room", stream)
+    assert stream.recorded is None
+    assert [room for room, _ in a.resyncs] == ["room"]
+
+
 async def test_a_fetch_for_an_ended_subscription_does_not_affect_the_next_one(
     a: RecordingNode, b: RecordingNode
 ) -> None:

@@ -162,13 +162,16 @@ class Subscriptions:
         start = stream.position
         recorded: list[tuple[float, Publication]] = []
         stream.recorded = recorded
-        fetched = await self.fetch(room, stream, start, everything=True)
-        if not self.is_current(room, stream):
-            return
-        old, new = fetched.split(start or fetched.until)
-        stream.fill_gap(new)
-        stream.start_buffer(stream.history, [*old, *recorded])
-        stream.recorded = None
+        try:
+            fetched = await self.fetch(room, stream, start, everything=True)
+            if not self.is_current(room, stream):
+                return
+            old, new = fetched.split(start or fetched.until)
+            stream.fill_gap(new)
+            stream.start_buffer(stream.history, [*old, *recorded])
+        finally:
+            if stream.recorded is recorded:
+                stream.recorded = None
         if stream.has_gap:
             await self.sync(room, stream)
         if self.is_current(room, stream):
