@@ -1,7 +1,12 @@
 """Exceptions carry data, and their texts name the value."""
 
+import importlib
+import pkgutil
+from collections.abc import Iterator
+
 import pytest
 
+import falcon_pachinko
 from falcon_pachinko import (
     BackendUnavailable,
     ConfigurationError,
@@ -23,6 +28,27 @@ def test_every_exception_is_a_pachinko_error_and_listed_in_the_module() -> None:
     ]
     assert all(issubclass(each, PachinkoError) for each in found)
     assert all(each.__name__ in (module.__doc__ or "") for each in found)
+
+
+def subclasses(cls: type) -> Iterator[type]:
+    for each in cls.__subclasses__():
+        yield each
+        yield from subclasses(each)
+
+
+def test_every_exception_of_the_package_is_defined_in_one_module() -> None:
+    for found in pkgutil.walk_packages(falcon_pachinko.__path__, "falcon_pachinko."):
+        if not found.name.endswith("__main__"):
+            importlib.import_module(found.name)
+    modules = {each.__module__ for each in subclasses(PachinkoError)}
+    assert {name for name in modules if name.startswith("falcon_pachinko.")} == {module.__name__}
+
+
+def test_a_refused_operation_is_an_outage_for_its_caller() -> None:
+    error = module.OperationRefused("WRONGTYPE")
+    assert isinstance(error, BackendUnavailable)
+    assert (error.code, error.reason) == ("unavailable", "WRONGTYPE")
+    assert "OperationRefused" not in falcon_pachinko.__all__
 
 
 def test_wrong_configuration_is_a_value_error_and_wrong_registration_a_type_error() -> None:

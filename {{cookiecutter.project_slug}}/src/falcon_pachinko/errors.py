@@ -7,7 +7,8 @@ PachinkoError
 ├── OutboxFull                            on_connect has sent more than the outbox holds
 ├── ScaffoldError                         a new resource that cannot be written
 ├── MessageError                          a handler's error reply; the connection stays open
-│   └── BackendUnavailable                Redis does not respond; the message may be lost
+│   └── BackendUnavailable                Redis does not respond, or refuses; the message may be lost
+│       └── OperationRefused              Redis refuses one operation; within the framework only
 ├── LeaseLost                             another worker has taken over this worker's lease
 └── Reject                                a refusal with a close code that the client can see
     └── InvalidRoomName     (ValueError)  not a valid room name; closes with 4400
@@ -69,7 +70,7 @@ class MessageError(PachinkoError):
 
 
 class BackendUnavailable(MessageError):
-    """Redis does not respond: the message may not have arrived.
+    """Redis does not respond, or refuses an operation: the message may not have arrived.
 
     Raised out of a handler, it is sent as ``serverError`` with the code ``unavailable``; the connection
     stays open.
@@ -84,6 +85,13 @@ class BackendUnavailable(MessageError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class OperationRefused(BackendUnavailable):
+    """Redis has refused one operation, on a key of a wrong type for example; it executes others.
+
+    The framework distinguishes it; applications catch :class:`BackendUnavailable`.
+    """
 
 
 class LeaseLost(PachinkoError):

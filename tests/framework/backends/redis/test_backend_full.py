@@ -18,7 +18,7 @@ from falcon_pachinko import (
     install,
 )
 from falcon_pachinko.backends import backend_from_url
-from falcon_pachinko.backends.redis.pipeline import OperationRefused
+from falcon_pachinko.errors import OperationRefused
 from falcon_pachinko.history import Position
 from falcon_pachinko.testing import Client, Served, serve
 from falcon_pachinko.uvicorn import PushProtocol

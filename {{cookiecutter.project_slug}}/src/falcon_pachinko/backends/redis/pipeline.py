@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import BusyLoadingError, NoPermissionError, ReadOnlyError
 
-from ...errors import BackendUnavailable, failure_reason
+from ...errors import BackendUnavailable, OperationRefused, failure_reason
 from ...support.tasks import ignore
 from .client import CONNECTION_ERRORS, Operation, RedisClient
 from .script import ENCODE, NODES
@@ -24,10 +24,6 @@ OUTAGE_CODES = frozenset({"READONLY", "NOPERM", "MISCONF", "LOADING", "MASTERDOW
 
 OnResult = Callable[[Any], Any]
 OnFailure = Callable[[BackendUnavailable], Any]
-
-
-class OperationRefused(BackendUnavailable):
-    """Redis has refused one operation, on a key of a wrong type for example; it executes others."""
 
 
 class PendingOperation(NamedTuple):

@@ -6,12 +6,12 @@ import asyncio
 import functools
 from collections.abc import Awaitable
 
-from ...errors import BackendUnavailable
+from ...errors import BackendUnavailable, OperationRefused
 from ...presence import MemberPage
 from ...support.tasks import TaskSet, ignore
 from ..base import ImmediateResult
 from ..presence import Presence, page_of
-from .pipeline import OperationRefused, Pipeline, wait_all
+from .pipeline import Pipeline, wait_all
 from .script import NODES, chunks, hash_tag, raw, rooms_with_prefix
 
 # An expiry is checked a little later than planned, so that the grace period is over on Redis's clock.

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from ...errors import BackendUnavailable
+from ...errors import BackendUnavailable, OperationRefused
 from ...history import History, Position, last_known
 from ...publication import Publication
-from .pipeline import OperationRefused
 from .stream import RoomStream
 from .subscriptions import Subscriptions
 

@@ -7,14 +7,14 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable
 
-from ...errors import BackendUnavailable, failure_reason
+from ...errors import BackendUnavailable, OperationRefused, failure_reason
 from ...history import History, Position
 from ...publication import Publication
 from ...support.tasks import TaskSet
 from ..base import Node
 from ..buffer import HistoryBudget
 from .client import CONNECTION_ERRORS
-from .pipeline import OperationRefused, Pipeline
+from .pipeline import Pipeline
 from .pubsub import PubSub
 from .script import hash_tag, room_of
 from .stream import Fetched, RoomStream
