@@ -19,7 +19,7 @@ from falcon_pachinko import (
     install,
 )
 from falcon_pachinko.backends import backend_from_url
-from falcon_pachinko.rooms.heartbeat import MAX_BATCH, Sweep
+from falcon_pachinko.rooms.heartbeat import MAX_BATCH, HeartbeatSweep
 from falcon_pachinko.testing import Client, connect, serve
 from falcon_pachinko.uvicorn import PushProtocol
 
@@ -246,7 +246,7 @@ async def test_nothing_runs_after_the_last_connection() -> None:
 
 @pytest.mark.parametrize("count", [1, 7, 1_000, 10_000, 12_345])
 def test_a_sweep_checks_each_connection_once_in_small_batches(count: int) -> None:
-    sweep = Sweep(20.0)
+    sweep = HeartbeatSweep(20.0)
     connections = {str(number): None for number in range(count)}
     checked: list[str] = []
     seconds = 0.0

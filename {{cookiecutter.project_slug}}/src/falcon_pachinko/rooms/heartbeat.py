@@ -24,7 +24,7 @@ MAX_BATCH = 100
 MIN_BATCHES = 10
 
 
-class Sweep:
+class HeartbeatSweep:
     """The checks of all connections with one interval, a batch at a time.
 
     Args:
@@ -94,7 +94,7 @@ class Heartbeats:
         self.fanouts = fanouts
         self.backend = backend
         self.now = 0.0
-        self.sweeps: dict[float, Sweep] = {}
+        self.sweeps: dict[float, HeartbeatSweep] = {}
         # Per room, the last positions of which some members have no message: from (exclusive) and until.
         self.partial: dict[str, tuple[Position, Position]] = {}
 
@@ -105,7 +105,7 @@ class Heartbeats:
             return
         sweep = self.sweeps.get(seconds)
         if sweep is None:
-            sweep = self.sweeps[seconds] = Sweep(seconds)
+            sweep = self.sweeps[seconds] = HeartbeatSweep(seconds)
             self._call_later(sweep)
         sweep.count += 1
         if connection._config.history is None:
@@ -140,11 +140,11 @@ class Heartbeats:
         start, until = self.partial.get(room, (None, None))
         return start if until is not None and until == position else position
 
-    def _call_later(self, sweep: Sweep) -> None:
+    def _call_later(self, sweep: HeartbeatSweep) -> None:
         loop = asyncio.get_running_loop()
         sweep.timer = loop.call_later(sweep.pause_seconds, self._check_batch, sweep)
 
-    def _check_batch(self, sweep: Sweep) -> None:
+    def _check_batch(self, sweep: HeartbeatSweep) -> None:
         """Check some connections, and send a heartbeat to those that are idle."""
         self.now = asyncio.get_running_loop().time()
         ids = sweep.next_batch(self.connections)
