@@ -14,7 +14,7 @@ from .buffer import DEFAULT_MEMORY_BYTES, HistoryBudget, HistoryBuffer, check_by
 from .memory_room import DONE, ONE_NODE, MemoryRoom
 from .presence import Presence
 from .roster import PresenceChanges
-from .sweep import Sweep
+from .sweep import ExpirySweep
 
 
 class MemoryBackend(Backend):
@@ -42,7 +42,7 @@ class MemoryBackend(Backend):
         self.node: Node
         self.rooms_by_name: dict[str, MemoryRoom] = {}
         self.budget = HistoryBudget(check_bytes(history_bytes), self.on_history_emptied)
-        self.sweep = Sweep(self.on_sweep)
+        self.sweep = ExpirySweep(self.on_sweep)
         self.token = 0
 
     @property

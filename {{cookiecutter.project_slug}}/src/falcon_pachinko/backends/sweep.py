@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
 
 # The minimum interval of two sweeps.
 SWEEP_SECONDS = 1.0
@@ -13,11 +16,12 @@ SWEEP_SECONDS = 1.0
 NAMES_PER_SWEEP = 1_000
 
 
-class Sweep:
+class ExpirySweep:
     """Calls a function for each name at its planned time, or up to a second later.
 
     Args:
-        on_due: Called with a planned time, its name and the current time. It may plan again.
+        on_due: Called with a planned time, its name and the current time. It may plan again. If it fails, that is
+            logged, and the other calls take place.
     """
 
     __slots__ = ("on_due", "planned", "timer")
@@ -52,7 +56,10 @@ class Sweep:
         while self.planned and self.planned[0][0] <= now and len(due) < NAMES_PER_SWEEP:
             due.append(heapq.heappop(self.planned))
         for at, name in due:
-            self.on_due(at, name, now)
+            try:
+                self.on_due(at, name, now)
+            except Exception:
+                logger.exception("the work planned for %r failed", name)
         self.timer = None
         if self.planned:
             pause_seconds = SWEEP_SECONDS if len(due) < NAMES_PER_SWEEP else 0.0
