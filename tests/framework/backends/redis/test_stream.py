@@ -100,6 +100,19 @@ def test_publications_that_wait_for_a_gap_are_bounded_in_bytes() -> None:
     assert recording.stream.pending_bytes == 0
 
 
+def test_the_publication_that_reveals_a_gap_counts_as_pending() -> None:
+    recording = RecordingStream()
+    recording.fill_gap(Position("e", 0), [])
+    for offset, pending_bytes in ((2, 1000), (3, 2000)):
+        large = Publication.of_encoded(b"x" * 1000)
+        large.number(Position("e", offset), shown=True)
+        recording.stream.receive(large)
+        assert recording.stream.pending_bytes == pending_bytes
+    assert recording.fill_gap(Position("e", 2), publications(1, 1))
+    assert recording.delivered == [1, 2, 3]
+    assert recording.stream.pending_bytes == 0
+
+
 def test_a_buffer_loaded_during_a_gap_has_no_gap() -> None:
     recording = RecordingStream()
     stream = recording.stream

@@ -16,7 +16,7 @@ MAX_PENDING_BYTES = 4 * 1024 * 1024
 
 
 class Fetched(NamedTuple):
-    """The reply to the operation ``subscribe``.
+    """The reply to the operation ``sync_room``.
 
     Attributes:
         until: The position of the last publication in Redis.
@@ -140,6 +140,7 @@ class RoomStream:
             if last is None or position.epoch != last.epoch or position.offset > last.offset + 1:
                 self.has_gap = True
                 self.pending.append(publication)
+                self.pending_bytes += publication.size_bytes
                 return False
             if position.offset <= last.offset:
                 return True
