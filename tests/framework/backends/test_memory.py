@@ -102,6 +102,19 @@ async def test_expired_messages_are_freed_while_the_room_is_in_use(backend: Memo
     assert await backend.recover("room", [position] if position else []) == []
 
 
+async def test_the_messages_that_reconnecting_clients_share_are_freed_by_the_sweep(
+    backend: MemoryBackend,
+) -> None:
+    await backend.subscribe("room", History(messages=10, seconds=0.2))
+    start = backend.position("room")
+    assert start is not None
+    await backend.publish("room", text("x" * 1000))
+    assert len(await backend.recover("room", [start]) or ()) == 1
+    assert backend.budget.restored_bytes > 1000
+    await wait_until(lambda: backend.budget.restored_bytes == 0)
+    assert backend.budget.restored == {}
+
+
 async def test_a_room_whose_history_was_dropped_for_another_is_removed() -> None:
     backend = MemoryBackend(history_bytes=10_000)
     backend.node = node = RecordingNode(backend)

@@ -217,6 +217,25 @@ async def test_a_stopping_node_leaves_grace_periods_to_the_others(
     assert "bob left" not in b.texts("room")
 
 
+async def test_a_node_whose_own_keys_are_broken_evicts_others(
+    redis_server: RedisServer,
+    nodes: Nodes,
+    a: RecordingNode,
+    b: RecordingNode,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("falcon_pachinko.backends.redis.backend.REFRESH_SECONDS", 0.0)
+    for node in (a, b):
+        await node.backend.subscribe("room", HISTORY)
+    await b.backend.enter("room", announced("c1", "bob"))
+    redis_server.command(
+        "SET", f"{nodes.prefix}:{{%nodes}}:r:{a.redis.presence.incarnation}", "a text"
+    )
+    await nodes.crash(b)
+    await wait_until(lambda: a.got_last("room", "bob left"))
+    assert a.backend.outage == ""
+
+
 async def test_no_keys_remain_after_all_members_have_left(
     nodes: Nodes, a: RecordingNode, b: RecordingNode
 ) -> None:

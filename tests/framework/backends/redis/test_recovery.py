@@ -32,6 +32,21 @@ async def test_the_buffers_of_a_node_are_counted_until_they_are_dropped(a: Recor
     await wait_until(lambda: budget.size_bytes == 0)
 
 
+async def test_the_messages_that_reconnecting_clients_share_are_freed_with_a_heartbeat(
+    a: RecordingNode,
+) -> None:
+    await a.backend.subscribe("room", History(messages=10, seconds=60.0))
+    start = a.backend.position("room")
+    assert start is not None
+    await a.backend.publish("room", text("x" * 1000))
+    await wait_until(partial(has_one_text, a, "room"))
+    budget = a.redis.subscriptions.budget
+    assert len(await a.backend.recover("room", [start]) or ()) == 1
+    assert budget.restored_bytes > 1000
+    await wait_until(lambda: budget.restored_bytes == 0)
+    assert budget.restored == {}
+
+
 async def test_above_the_budget_of_a_node_the_oldest_messages_are_dropped(
     a: RecordingNode,
 ) -> None:

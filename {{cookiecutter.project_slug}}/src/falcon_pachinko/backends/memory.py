@@ -92,7 +92,9 @@ class MemoryBackend(Backend):
 
     async def subscribe(self, room: str, history: History | None) -> None:
         """Keep the room, and its history if it has one."""
-        found = self.rooms_by_name.setdefault(room, MemoryRoom())
+        found = self.rooms_by_name.get(room)
+        if found is None:
+            found = self.rooms_by_name[room] = MemoryRoom()
         found.subscriptions += 1
         if history is not None and (found.buffer is None or found.buffer.history != history):
             if found.buffer is not None:
@@ -132,6 +134,7 @@ class MemoryBackend(Backend):
 
     def on_sweep(self, planned_at: float, name: str, now: float) -> None:
         """Free a room's expired messages, with or without members, and remove it if it is unused."""
+        self.budget.drop_restored()
         room = self.rooms_by_name.get(name)
         if room is None or room.buffer is None or room.sweep_at != planned_at:
             return  # planned for an earlier room of this name

@@ -175,12 +175,12 @@ class RedisBackend(Backend):
                 self.pipeline.call_ignoring_outcome("trim_histories", NODES)
                 self.subscriptions.retry_refused()
                 self.presence.retry_refused()
+                self.subscriptions.expire_buffers()
+                # NOTE: until the next heartbeat Redis names these to no other node.
+                self.evict(expired)
                 await self.refresh_keys()
             except BackendUnavailable:
                 continue
-            for stream in self.subscriptions.streams.values():
-                stream.expire_buffer()
-            self.evict(expired)
 
     async def refresh_keys(self) -> None:
         """Extend the life of this node's keys in Redis, if it is time."""

@@ -234,6 +234,12 @@ class Subscriptions:
         for stream in self.streams.values():
             stream.discard_pending()
 
+    def expire_buffers(self) -> None:
+        """Free what no client has used since the last call, and old messages; called periodically."""
+        self.budget.drop_restored()
+        for stream in self.streams.values():
+            stream.expire_buffer()
+
     def report_failure(self, room: str, error: BackendUnavailable) -> None:
         """Sync a refused room again with the next heartbeat, or all rooms after an outage."""
         if isinstance(error, OperationRefused):
