@@ -4,8 +4,8 @@ import ast
 from collections.abc import Callable
 from pathlib import Path
 
-# The bounds against hostile clients took 6,500 lines of code, tests and documents.
-PROJECT_LINES = 30_500
+# The bounds against hostile clients took 7,000 lines of code, tests and documents.
+PROJECT_LINES = 31_000
 FRAMEWORK_TEST_LINES = 300
 FILE_LINES = 300
 PACKAGE_ENTRIES = 30
