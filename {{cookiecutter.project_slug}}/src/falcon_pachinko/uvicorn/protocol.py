@@ -20,7 +20,7 @@ from ..connection.outbox import OnFailure, Send
 from ..errors import OutboxFull
 from .handshake import HandshakeProtocol
 from .handshake_queue import PendingHandshake
-from .input import INBOX_FULL, OUTBOX_FULL, BoundedInput, PushInbox
+from .input import ENDING, INBOX_FULL, OUTBOX_FULL, BoundedInput, PushInbox
 from .outbox import PushOutbox
 from .sweep import SWEEPS
 
@@ -125,8 +125,18 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
         self._end()
+        self._half_close()
+
+    def pause_reading(self, reason: int) -> None:
+        """Read nothing more from the client until the reason ends."""
+        super().pause_reading(reason)
+        if reason == ENDING:
+            self._half_close()
+
+    def _half_close(self) -> None:
+        """End our side of a connection whose client is not read any more; the sweep aborts it."""
         # NOTE: a transport that is closed while data is unread sends RST, and the client may lose the close
-        #   frame. The sweep aborts the connection.
+        #   frame.
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
             if self.close_timer is None:
