@@ -30,7 +30,7 @@ def test_every_exception_is_a_pachinko_error_and_listed_in_the_module() -> None:
     assert all(each.__name__ in (module.__doc__ or "") for each in found)
 
 
-def subclasses(cls: type) -> Iterator[type]:
+def subclasses(cls: type[Exception]) -> Iterator[type[Exception]]:
     for each in cls.__subclasses__():
         yield each
         yield from subclasses(each)
