@@ -271,8 +271,12 @@ async def test_after_a_close_little_is_read(world: World) -> None:
     async with stranger(world.served, HANDSHAKE.replace(b"/room", b"/room?closes=1")) as client:
         assert await client.close_code() == 4401
         (protocol,) = world.protocols()
-        await pour(client, frame(BINARY, bytes(60_000)), 500)
+        pouring = asyncio.create_task(pour(client, frame(BINARY, bytes(60_000)), 500))
+        async with asyncio.timeout(WAIT_SECONDS):
+            assert await client.reader.read() == b""
+        assert world.protocols() == [protocol], "the client could not read the close frame"
         await world.wait_until_aborted()
+        await pouring
         assert protocol.bytes_after_close < BYTES_AFTER_CLOSE + (1 << 20)
 
 
