@@ -232,7 +232,7 @@ async def test_a_client_that_reads_nothing_for_stall_seconds_is_closed(ping_seco
     """The pings of the server, which wait for the client as well, are no progress of the client."""
     asyncio.get_running_loop().set_debug(False)
     app = install(falcon.asgi.App())
-    options = {"ws_ping_interval": ping_seconds, "ws_ping_timeout": 20.0}
+    options: dict[str, Any] = {"ws_ping_interval": ping_seconds, "ws_ping_timeout": 20.0}
     async with serve(app, ws=PushProtocol, **options) as served:
         world = World(app, served)
         async with stranger(served) as client:
