@@ -74,12 +74,16 @@ class Service:
         if token is not None:
             head += f"Authorization: Bearer {token}\r\n"
         client.sendall(head.encode() + b"\r\n")
-        response = b""
-        while b"\r\n\r\n" not in response:
-            received = client.recv(1)
-            assert received, response
-            response += received
-        assert response.startswith(b"HTTP/1.1 101 "), response
+        try:
+            response = b""
+            while b"\r\n\r\n" not in response:
+                received = client.recv(1)
+                assert received, response
+                response += received
+            assert response.startswith(b"HTTP/1.1 101 "), response
+        except BaseException:
+            client.close()
+            raise
         return client
 
 

@@ -1,5 +1,6 @@
 """The log of a project under other ASGI servers: a client can forge no line of it."""
 
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .support.processes import listens, running, wait_until
+from .support.processes import listens, packages_of, running, wait_until
 
 SERVERS = {
     "hypercorn": ("hypercorn", "--access-logfile", "-", "--bind", "127.0.0.1:{port}"),
@@ -27,11 +28,13 @@ def test_a_client_can_forge_no_line(
     baked: Callable[..., Path],
     free_port: Callable[[], int],
     environment: dict[str, str],
+    project_python: Path,
     tmp_path: Path,
 ) -> None:
     port, log = free_port(), tmp_path / f"{Path(sys.executable).name}.log"
     command = [each.format(port=port) for each in SERVERS[server]]
-    variables = environment | {"PYTHONPATH": str(baked() / "src"), "PYTHONUNBUFFERED": "1"}
+    paths = os.pathsep.join((str(baked() / "src"), packages_of(project_python)))
+    variables = environment | {"PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"}
 
     def request(path: str, headers: str = "") -> None:
         with socket.create_connection(("127.0.0.1", port), 20) as client:

@@ -2,13 +2,13 @@
 
 import json
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from .framework.support.server_commands import HANDSHAKE, ServerProcess, serving, serving_by
+from .support.processes import packages_of
 
 FORWARDED = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
 PROGRAM = "from chat_service.asgi import app\n"
@@ -18,9 +18,7 @@ BOUND_SECONDS = 300
 @pytest.fixture
 def variables(baked: Callable[..., Path], project_python: Path, tmp_path: Path) -> dict[str, str]:
     """The environment of a server with a default project and its dependencies."""
-    command = [str(project_python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-    dependencies = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    paths = (str(baked() / "src"), str(tmp_path), dependencies.strip())
+    paths = (str(baked() / "src"), str(tmp_path), packages_of(project_python))
     return {"PYTHONPATH": os.pathsep.join(paths)}
 
 

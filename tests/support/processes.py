@@ -62,6 +62,12 @@ def wait_until(
     raise AssertionError(log.read_text("utf-8", "replace"))
 
 
+def packages_of(python: Path) -> str:
+    """Return the folder of the packages of another environment, for ``PYTHONPATH``."""
+    command = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
 def listens(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), WAIT_SECONDS):
         return True

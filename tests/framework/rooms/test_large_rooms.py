@@ -23,6 +23,7 @@ from falcon_pachinko import (
     Message,
     PresenceBatch,
     RouteConfig,
+    ServerLimits,
     WebSocketLike,
     WebSocketResource,
     install,
@@ -89,7 +90,11 @@ class Site:
 
     def __init__(self) -> None:
         self.loop = SteppedLoop()
-        self.app: App = install(falcon.asgi.App(), backend=MemoryBackend(Timing(grace_seconds=0)))
+        self.app: App = install(
+            falcon.asgi.App(),
+            backend=MemoryBackend(Timing(grace_seconds=0)),
+            server_limits=ServerLimits(connections=30_000),
+        )
         config = RouteConfig(history=History(messages=10), presence_batch=BATCH)
         self.app.add_websocket_route("/{name}", Room, route_config=config)
         self.clients: list[PortableClient] = []
