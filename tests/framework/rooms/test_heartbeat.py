@@ -265,7 +265,7 @@ async def check_positions(client: Client, room_of: Callable[[], Awaitable[None]]
     last, heartbeats = (await client.receive())["id"], 0
     while heartbeats < 20:
         await room_of()
-        for _ in range(5):
+        for _ in range(6):  # one more than the room publishes: it pauses until the next heartbeat
             message = await client.receive(timeout_seconds=WAIT_SECONDS)
             if is_heartbeat(message):
                 assert message["id"] == last
