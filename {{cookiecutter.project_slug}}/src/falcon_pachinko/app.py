@@ -85,8 +85,9 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
                 )
             finally:
                 await connection.aclose()
-                is_closed = connection.close_code == TOO_MANY_MESSAGES
-                flood = 1.0 if is_closed else 0.0 if push is None else push.flood
+                flood = 0.0 if push is None else push.flood
+                if connection.close_code == TOO_MANY_MESSAGES:
+                    flood = 1.0
                 if flood:
                     self.ws_admission.charge_flood(scope, flood)
         finally:

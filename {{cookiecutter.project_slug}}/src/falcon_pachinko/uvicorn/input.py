@@ -98,8 +98,7 @@ class BoundedInput(WebSocketsSansIOProtocol):
         try:
             text = data.decode()
         except UnicodeDecodeError as error:
-            self.conn.fail(INVALID_TEXT, f"invalid UTF-8 at byte {error.start}")
-            self.handle_parser_exception()
+            self._fail(INVALID_TEXT, f"invalid UTF-8 at byte {error.start}")
         else:
             self.inbox.feed(text)
 
@@ -165,7 +164,7 @@ class BoundedInput(WebSocketsSansIOProtocol):
         return 0.0 if self.frame_rate is None else self.frame_rate.used(self.loop.time())
 
     def _fail(self, code: int, reason: str) -> None:
-        """Close the connection because of its frames; further ones are discarded."""
+        """Close the connection because of what it has received; further frames are discarded."""
         self.frames = []
         self.conn.fail(code, reason)
         self.handle_parser_exception()
