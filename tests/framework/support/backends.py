@@ -27,7 +27,7 @@ from .redis_servers import REDIS, VALKEY, RedisServer, find_program, free_port, 
 T = TypeVar("T")
 
 WAIT_SECONDS = 15.0
-TIMING = Timing(grace_seconds=0.2, heartbeat_seconds=0.2, expiry_seconds=0.8, answer_seconds=1.0)
+TIMING = Timing(grace_seconds=0.2, expiry_seconds=0.9, answer_seconds=1.0)
 HISTORY = History(messages=10, seconds=60.0)
 
 prefixes = (f"test-{number}" for number in itertools.count())
@@ -42,6 +42,7 @@ class RecordingNode:
     direct: list[Publication] = field(default_factory=list)
     history_losses: list[tuple[str, Position | None]] = field(default_factory=list)
     resyncs: list[tuple[str, Position | None]] = field(default_factory=list)
+    outdated: list[str] = field(default_factory=list)
 
     @property
     def redis(self) -> RedisBackend:
@@ -57,6 +58,9 @@ class RecordingNode:
 
     def on_history_lost(self, room: str) -> None:
         self.history_losses.append((room, self.backend.position(room)))
+
+    def on_members_outdated(self, room: str) -> None:
+        self.outdated.append(room)
 
     def on_resync(self, room: str) -> None:
         self.resyncs.append((room, self.backend.position(room)))

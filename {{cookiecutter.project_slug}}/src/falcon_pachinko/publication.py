@@ -65,6 +65,8 @@ class Publication:
         header: The recipients.
         position: The position in the room; ``None`` for a message without one.
         shows_position: Whether clients get the position.
+        change: How the message changes the members of its room: ``+`` or ``-`` with the key of the user's presence
+            entry; empty for any other message.
 
     Raises:
         TypeError: JSON cannot represent the message.
@@ -74,6 +76,7 @@ class Publication:
     __slots__ = (
         "asgi_event",
         "body",
+        "change",
         "data",
         "frame",
         "header",
@@ -98,6 +101,7 @@ class Publication:
         self.header = DEFAULT_HEADER
         self.position: Position | None = None
         self.shows_position = False
+        self.change = ""
 
     @classmethod
     def of_encoded(
@@ -113,6 +117,7 @@ class Publication:
         self.header = header
         self.position = None
         self.shows_position = False
+        self.change = ""
         return self
 
     @classmethod

@@ -219,7 +219,7 @@ class WorkerController:
         """Run a worker whenever this process holds its lease, until it returns or raises."""
         assert self.manager is not None
         backend = self.manager.backend
-        pause_seconds = min(MAX_PAUSE_SECONDS, backend.timing.heartbeat_seconds)
+        pause_seconds = min(MAX_PAUSE_SECONDS, backend.timing.renewal_seconds)
         has_returned = False
         while True:
             try:

@@ -77,7 +77,6 @@ class Settings(BaseSettings):
     history_memory_bytes: int = Field(default=64 * 1024 * 1024, gt=0)
     history_redis_bytes: int = Field(default=128 * 1024 * 1024, gt=0)
     presence_grace_seconds: float = Field(default=5.0, ge=0, allow_inf_nan=False)
-    presence_heartbeat_seconds: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     presence_expiry_seconds: float = Field(default=30.0, gt=0, allow_inf_nan=False)
 
     @property
@@ -113,7 +112,6 @@ class Settings(BaseSettings):
         """The grace period of users, and the heartbeat and the expiry of nodes."""
         return Timing(
             grace_seconds=self.presence_grace_seconds,
-            heartbeat_seconds=self.presence_heartbeat_seconds,
             expiry_seconds=self.presence_expiry_seconds,
         )
 

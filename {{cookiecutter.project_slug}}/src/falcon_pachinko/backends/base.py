@@ -50,17 +50,15 @@ class Timing:
     Attributes:
         grace_seconds: How long a user remains present after the last connection has ended, so that a page
             reload is not a departure. 0 for no grace period.
-        heartbeat_seconds: The interval of a node's heartbeats.
-        expiry_seconds: The time after the last heartbeat at which a node expires, and the duration of a
-            lease.
+        expiry_seconds: The duration of a lease: of a node in a room, and of a worker. A node renews its leases
+            after each third of it.
         answer_seconds: The time Redis may take to respond before it counts as unavailable.
 
     Raises:
-        ConfigurationError: A value is not a number above zero, or the expiry is not above the heartbeat.
+        ConfigurationError: A value is not a number above zero.
     """
 
     grace_seconds: float = 5.0
-    heartbeat_seconds: float = 10.0
     expiry_seconds: float = 30.0
     answer_seconds: float = ANSWER_SECONDS
 
@@ -73,11 +71,11 @@ class Timing:
                 raise ConfigurationError(
                     f"{field.name} is {value!r}: it must be a number above zero"
                 )
-        if self.expiry_seconds <= self.heartbeat_seconds:
-            raise ConfigurationError(
-                f"expiry_seconds is {self.expiry_seconds!r}: it must be above heartbeat_seconds,"
-                f" which is {self.heartbeat_seconds!r}"
-            )
+
+    @property
+    def renewal_seconds(self) -> float:
+        """The time between two renewals of a lease."""
+        return self.expiry_seconds / 3
 
 
 class ImmediateResult(Generic[T]):
@@ -126,6 +124,9 @@ class Node(Protocol):
 
     def on_history_lost(self, room: str, /) -> None:
         """Notify the local members that messages are missing before the next one."""
+
+    def on_members_outdated(self, room: str, /) -> None:
+        """Let local members read the list of members again: changes may have been missed."""
 
     def on_resync(self, room: str, /) -> None:
         """Send missed messages to connections that joined during an outage, before live ones."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 
 from ..presence import MemberPage, PresenceBatch, not_a_member
@@ -17,19 +18,21 @@ class Presence:
         join_message: Published to the room when the user joins.
         leave_message: Published to the room when the user has left.
         batch: How a large room announces the user instead; ``None`` for always by these messages.
-        stored: Whether Redis has confirmed the presence.
         sent: Whether the presence was sent to Redis, confirmed or not.
-        announced: Whether the join message was published, if there is one.
+        announced: Whether the other members know that the user is in the room.
+        hash: A random number, above zero, that represents the presence in the digest of a node's list.
+        place: The user's place in the order of joining; ``None`` until Redis has assigned it.
     """
 
     __slots__ = (
         "announced",
         "batch",
         "connection",
+        "hash",
         "join_message",
         "leave_message",
+        "place",
         "sent",
-        "stored",
         "user",
     )
 
@@ -46,9 +49,10 @@ class Presence:
         self.join_message = join_message
         self.leave_message = leave_message
         self.batch = batch
-        self.stored = False
         self.sent = False
         self.announced = False
+        self.hash = random.getrandbits(32) or 1
+        self.place: int | None = None
 
     @property
     def key(self) -> str:

@@ -203,6 +203,9 @@ class ConnectionRegistry:
                 if connection._config.history is not None:
                     send_position(connection, position, recovered=False)
 
+    def on_members_outdated(self, room: str) -> None:
+        """Let the members of a room read the list of members again."""
+
     def on_resync(self, room: str) -> None:
         """Send missed messages and the position to connections that joined during an outage."""
         for connection in self.unsynced.members(room):

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import (
-    NoPermissionError,
     RedisClusterException,
     RedisError,
     ResponseError,
 )
 
+from ...support.tasks import ignore
 from .resp import RespConnection
 from .script import ENCODE, LUA, SHA
 
-# INFO reports a new one after each start of a server.
-RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
+# A server's clock that is further ahead than this, against the last reply, has jumped; less is the delay of a reply.
+JUMP_MS = 1_000
 
 # The exceptions, of redis-py or asyncio, that mean that Redis is unavailable.
 CONNECTION_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError)
 
 # The name of an operation, the hash tag of its room or of the nodes, and its arguments.
-Operation = Sequence[Any]
+Request = Sequence[Any]
 
 
 class RedisClient(ABC):
@@ -38,7 +36,10 @@ class RedisClient(ABC):
         sharded: Whether pub/sub is sharded: each channel belongs to the server of its slot.
         subscribe_command: The command that subscribes to channels.
         unsubscribe_command: The command that unsubscribes from channels.
+        database: The number of the database.
         clock_offsets_ms: For each server, how far its clock is ahead of the event loop's, at least.
+        on_clock_jump: Called with the milliseconds by which a server's clock has jumped ahead; see
+            :data:`JUMP_MS`.
 
     Args:
         prefix: Prefix of all keys and channels.
@@ -48,6 +49,7 @@ class RedisClient(ABC):
     """
 
     sharded = False
+    database = 0
     subscribe_command = "SUBSCRIBE"
     unsubscribe_command = "UNSUBSCRIBE"
 
@@ -56,13 +58,23 @@ class RedisClient(ABC):
         self.history_bytes = history_bytes
         self.answer_seconds = answer_seconds
         self.clock_offsets_ms: dict[str, float] = {}
+        self.on_clock_jump: Callable[[float], object] = ignore
+
+    @property
+    def channel_prefix(self) -> str:
+        """The prefix of all channels: that of the keys, and the database, which pub/sub does not separate."""
+        return f"{self.prefix}:{self.database}"
 
     def channel(self, tag: str) -> str:
         """Return the channel of a room or of nodes, given its hash tag with an optional suffix."""
-        return f"{self.prefix}:{tag}"
+        return f"{self.channel_prefix}:{tag}"
+
+    def tag(self, channel: str) -> str:
+        """Return the hash tag of a channel, with its suffix."""
+        return channel[len(self.channel_prefix) + 1 :]
 
     @abstractmethod
-    async def execute(self, operations: Sequence[Operation]) -> list[Any]:
+    async def execute(self, operations: Sequence[Request]) -> list[Any]:
         """Execute operations in order and return their results; a failed one has an exception as result.
 
         Raises:
@@ -71,7 +83,7 @@ class RedisClient(ABC):
         """
 
     async def execute_until(
-        self, deadline: float, tag: str, operations: Sequence[Operation]
+        self, deadline: float, tag: str, operations: Sequence[Request]
     ) -> list[Any]:
         """Execute operations on the server of a room, unless they reach it after a deadline.
 
@@ -89,7 +101,9 @@ class RedisClient(ABC):
             offset_ms = self.clock_offsets_ms.get(server)
             deadline_ms = 0 if offset_ms is None else round(deadline * 1000 + offset_ms)
             *results, now_ms = await self.run_script(tag, packed, deadline_ms)
-            self.clock_offsets_ms[server] = now_ms - loop.time() * 1000
+            self.clock_offsets_ms[server] = now_offset_ms = now_ms - loop.time() * 1000
+            if offset_ms is not None and now_offset_ms - offset_ms > JUMP_MS:
+                self.on_clock_jump(now_offset_ms - offset_ms)
             if results:
                 return results
 
@@ -148,13 +162,14 @@ class SingleClient(RedisClient):
     ) -> None:
         super().__init__(prefix, answer_seconds, history_bytes)
         self.pool = pool
+        self.database = int(pool.connection_kwargs.get("db") or 0)
         self.sentinels = sentinels
         # Raises for options that redis-py does not know.
         self.pool.make_connection()  # type: ignore[no-untyped-call]
         self.connection: RespConnection | None = None
         self.reply: asyncio.Future[Any] | None = None
 
-    async def execute(self, operations: Sequence[Operation]) -> list[Any]:
+    async def execute(self, operations: Sequence[Request]) -> list[Any]:
         """Execute operations, one call at a time on one connection."""
         deadline = asyncio.get_running_loop().time() + self.answer_seconds
         try:
@@ -170,7 +185,8 @@ class SingleClient(RedisClient):
 
     async def run_script(self, tag: str, packed: bytes, deadline_ms: int) -> list[Any]:
         """Run the script; load it first if the server does not have it."""
-        arguments = (0, self.prefix, "0", packed, deadline_ms, self.history_bytes)
+        prefixes = (self.prefix, self.channel_prefix)
+        arguments = (0, *prefixes, "0", packed, deadline_ms, self.history_bytes)
         reply = await self.send("EVALSHA", SHA, *arguments)
         if isinstance(reply, Exception) and str(reply).startswith("NOSCRIPT"):
             reply = await self.send("EVAL", LUA, *arguments)
@@ -224,16 +240,3 @@ async def connect(pool: ConnectionPool) -> AbstractConnection:
         await connection.disconnect(nowait=True)
         raise
     return connection
-
-
-async def fetch_run_id(connection: AbstractConnection) -> bytes:
-    """Return the id of a server's run; without permission for INFO a new id on each call."""
-    try:
-        await connection.send_command("INFO", "server")
-        run_id = RUN_ID.search(await connection.read_response() or b"")
-    except NoPermissionError:
-        return secrets.token_bytes()
-    except BaseException:
-        await connection.disconnect(nowait=True)
-        raise
-    return run_id[1] if run_id else secrets.token_bytes()

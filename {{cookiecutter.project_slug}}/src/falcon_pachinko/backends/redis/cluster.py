@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
 
-from .client import Operation, RedisClient
+from .client import RedisClient, Request
 from .script import LUA, NODES, SHA
 
 
@@ -46,42 +46,34 @@ class ClusterClient(RedisClient):
             retry=Retry(NoBackoff(), 0),
         )
 
-    async def execute(self, operations: Sequence[Operation]) -> list[Any]:
-        """Execute the operations of each room in order, and those of different rooms concurrently.
-
-        Operations on nodes are a barrier between those before and after them: a node adds a room to its list
-        before it enters the first user there, and removes it after the last one has left.
-        """
+    async def execute(self, operations: Sequence[Request]) -> list[Any]:
+        """Execute the operations of each room in order, and those of different rooms concurrently."""
         results: list[Any] = [None] * len(operations)
-        phases: list[dict[str, list[int]]] = []
+        by_tag: dict[str, list[int]] = {}
         for index, operation in enumerate(operations):
-            tag = operation[1]
-            is_about_nodes = tag.startswith(NODES)
-            key = NODES if is_about_nodes else tag
-            if not phases or is_about_nodes is not (NODES in phases[-1]):
-                phases.append({})
-            phases[-1].setdefault(key, []).append(index)
+            tag: str = operation[1]
+            by_tag.setdefault(NODES if tag.startswith(NODES) else tag, []).append(index)
         deadline = asyncio.get_running_loop().time() + self.answer_seconds
         async with asyncio.timeout_at(deadline):
-            for phase in phases:
-                calls = [
-                    self.execute_until(deadline, tag, [operations[index] for index in indexes])
-                    for tag, indexes in phase.items()
-                ]
-                # NOTE: all calls end before a failure is raised; a late one could overtake the next phase.
-                replies = await asyncio.gather(*calls, return_exceptions=True)
-                for indexes, reply in zip(phase.values(), replies, strict=True):
-                    if isinstance(reply, BaseException):
-                        raise reply
-                    for index, result in zip(indexes, reply, strict=True):
-                        results[index] = result
+            calls = [
+                self.execute_until(deadline, tag, [operations[index] for index in indexes])
+                for tag, indexes in by_tag.items()
+            ]
+            # NOTE: all calls end before a failure is raised; a late one could overtake the next call.
+            replies = await asyncio.gather(*calls, return_exceptions=True)
+        for indexes, reply in zip(by_tag.values(), replies, strict=True):
+            if isinstance(reply, BaseException):
+                raise reply
+            for index, result in zip(indexes, reply, strict=True):
+                results[index] = result
         return results
 
     async def run_script(self, tag: str, packed: bytes, deadline_ms: int) -> list[Any]:
         """Run the script on the server of a room; load it first if the server does not have it."""
         # NOTE: a server whose slot is being migrated redirects by the keys that a command names.
-        keys = [f"{self.channel(tag)}:{key}" for key in ("m", "s", "p")]
-        arguments: tuple[Any, ...] = (len(keys), *keys, self.prefix, "1", packed, deadline_ms)
+        keys = [f"{self.prefix}:{tag}:{key}" for key in ("m", "s", "p", "n", "o", "k")]
+        prefixes = (self.prefix, self.channel_prefix)
+        arguments: tuple[Any, ...] = (len(keys), *keys, *prefixes, "1", packed, deadline_ms, 0)
         try:
             results: list[Any] = await self.cluster.execute_command("EVALSHA", SHA, *arguments)
         except NoScriptError:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from ..base import Lease
+from . import operations
 from .pipeline import Pipeline
-from .script import NODES
 
 
 class Leases:
@@ -30,9 +30,8 @@ class Leases:
         """Acquire a lease, or return the seconds until the next attempt."""
         self.pipeline.check_available()
         asked_at = asyncio.get_running_loop().time()
-        token = await self.pipeline.call(
-            "acquire", NODES, name, self.holder, round(self.seconds * 1000)
-        )
+        operation = operations.acquire(name, self.holder, round(self.seconds * 1000))
+        token = await self.pipeline.call(operation)
         if token > 0:
             return Lease(name, token, asked_at + self.seconds)
         return float(-token) / 1000
@@ -41,13 +40,12 @@ class Leases:
         """Extend a lease; return whether it is still held."""
         self.pipeline.check_available()
         asked_at = asyncio.get_running_loop().time()
-        is_held = await self.pipeline.call(
-            "renew", NODES, lease.name, self.holder, round(self.seconds * 1000)
-        )
+        operation = operations.renew(lease.name, self.holder, round(self.seconds * 1000))
+        is_held = await self.pipeline.call(operation)
         if is_held:
             lease.expires = asked_at + self.seconds
-        return bool(is_held)
+        return is_held
 
     def release(self, lease: Lease) -> None:
         """Release a lease."""
-        self.pipeline.call_ignoring_outcome("release", NODES, lease.name, self.holder)
+        self.pipeline.call_ignoring_outcome(operations.release(lease.name, self.holder))

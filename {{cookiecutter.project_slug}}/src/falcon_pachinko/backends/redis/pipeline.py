@@ -5,19 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from redis.exceptions import BusyLoadingError, NoPermissionError, ReadOnlyError
 
 from ...errors import BackendUnavailable, OperationRefused, failure_reason
 from ...support.tasks import ignore
-from .client import CONNECTION_ERRORS, Operation, RedisClient
-from .script import ENCODE, NODES
+from . import operations
+from .availability import Availability
+from .client import CONNECTION_ERRORS, RedisClient
+from .operations import FENCED, Operation
+from .script import ENCODE
 
 logger = logging.getLogger(__name__)
 
-# The script blocks Redis for about 5 µs per operation.
+T = TypeVar("T")
+
+# The script blocks Redis for about 5 to 10 µs per operation.
 MAX_OPERATIONS_PER_CALL = 256
+
+# How often a room may refuse an operation for want of a lease before it fails.
+MAX_ATTEMPTS = 5
 
 # The codes of error replies that concern all rooms; redis-py has removed some and raised its own class instead.
 OUTAGE_CODES = frozenset({"READONLY", "NOPERM", "MISCONF", "LOADING", "MASTERDOWN", "NOREPLICAS"})
@@ -27,12 +35,22 @@ OnFailure = Callable[[BackendUnavailable], Any]
 
 
 class PendingOperation(NamedTuple):
-    """An operation, its future and the callbacks that compute the outcome."""
+    """An operation, its future and the callbacks that compute the outcome.
 
-    operation: Operation
+    Attributes:
+        attempts: How often the room has refused it; -1 if it fails when it is refused.
+    """
+
+    operation: Operation[Any]
     future: asyncio.Future[Any]
     on_result: OnResult | None
     on_failure: OnFailure | None
+    attempts: int
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether it waits while the node has no lease in the room."""
+        return self.operation.needs_lease and self.attempts >= 0
 
     def succeed(self, result: Any) -> None:
         """Process the result, even if the future is cancelled."""
@@ -41,7 +59,9 @@ class PendingOperation(NamedTuple):
             self.fail(kind(str(result)))
             return
         try:
-            outcome = result if self.on_result is None else self.on_result(result)
+            outcome = self.operation.decode(result)
+            if self.on_result is not None:
+                outcome = self.on_result(outcome)
         except Exception as error:
             if not self.future.done():
                 self.future.set_exception(error)
@@ -62,70 +82,105 @@ class PendingOperation(NamedTuple):
 class Pipeline:
     """Executes operations in the order of submission, one call at a time.
 
-    Operations submitted during a call wait for the next one, so that calls grow with the load.
+    Operations submitted during a call wait for the next one, so that calls grow with the load. Operations that
+    a room has refused because the node has no lease there, and later ones of the same room, are held until
+    :meth:`release`.
 
     Attributes:
-        outage: The reason why Redis is unavailable; empty while it is available.
+        availability: Whether Redis is available.
+        held: The operations that wait for a lease, by hash tag.
+        on_fenced: Called with the hash tag of a room that has refused an operation for want of a lease.
 
     Args:
         client: Executes the calls.
+        availability: See above.
         on_outage: Called with the reason after each failed call.
     """
 
-    def __init__(self, client: RedisClient, on_outage: Callable[[str], None]) -> None:
+    def __init__(
+        self, client: RedisClient, availability: Availability, on_outage: Callable[[str], None]
+    ) -> None:
         self.client = client
+        self.availability = availability
         self.on_outage = on_outage
-        self.outage = ""
+        self.on_fenced: Callable[[str], None] = ignore
         self.submitted: list[PendingOperation] = []
+        self.held: dict[str, list[PendingOperation]] = {}
         self.idle: asyncio.Future[None] | None = None
+
+    @property
+    def outage(self) -> str:
+        """The reason why Redis is unavailable; empty while it is available."""
+        return self.availability.outage
 
     def submit(
         self,
-        operation: Operation,
+        operation: Operation[Any],
         on_result: OnResult | None = None,
         on_failure: OnFailure | None = None,
     ) -> asyncio.Future[Any]:
         """Submit an operation.
 
         Args:
-            operation: Its name, the hash tag of its room, and its arguments.
-            on_result: Computes the outcome from the result.
-            on_failure: Computes the outcome without a result.
+            operation: See :mod:`.operations`.
+            on_result: Computes the outcome from the value of the reply.
+            on_failure: Computes the outcome without a reply.
 
         Raises:
             BackendUnavailable: From the future: Redis may have executed the operation or not.
             OperationRefused: From the future: Redis has not completed it, but executes others.
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.submitted.append(PendingOperation(operation, future, on_result, on_failure))
-        if self.idle is not None and not self.idle.done():
-            self.idle.set_result(None)
+        pending = PendingOperation(operation, future, on_result, on_failure, 0)
+        if operation.needs_lease and operation.tag in self.held:
+            self.held[operation.tag].append(pending)
+        else:
+            self._append(pending)
         return future
 
-    def call(self, name: str, tag: str, *args: Any) -> asyncio.Future[Any]:
-        """Submit an operation given by its parts; otherwise like :meth:`submit`."""
-        return self.submit((name, tag, *args))
+    def call(self, operation: Operation[T]) -> asyncio.Future[T]:
+        """Submit an operation without callbacks, past those that are held."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._append(PendingOperation(operation, future, None, None, -1))
+        return future
 
-    def call_ignoring_outcome(self, name: str, tag: str, *args: Any) -> None:
+    def call_ignoring_outcome(self, operation: Operation[Any]) -> None:
         """Submit an operation unless Redis is unavailable, and ignore its outcome."""
         if not self.outage:
-            self.submit((name, tag, *args), None, ignore)
+            self.submit(operation, None, ignore)
+
+    def _append(self, pending: PendingOperation) -> None:
+        self.submitted.append(pending)
+        if self.idle is not None and not self.idle.done():
+            self.idle.set_result(None)
+
+    def hold(self, tag: str, refused: Iterable[PendingOperation] = ()) -> None:
+        """Hold the operations of a room that need a lease: the refused ones, then those submitted after them."""
+        held = self.held.setdefault(tag, [])
+        held[:0] = refused
+        rest: list[PendingOperation] = []
+        for pending in self.submitted:
+            waits = pending.may_wait and pending.operation.tag == tag
+            (held if waits else rest).append(pending)
+        self.submitted = rest
+
+    def release(self, tag: str) -> None:
+        """Submit the operations that are held for a room."""
+        for pending in self.held.pop(tag, ()):
+            self._append(pending)
 
     def check_available(self) -> None:
         """Raise BackendUnavailable during an outage."""
-        if self.outage:
-            raise BackendUnavailable(self.outage)
+        self.availability.check()
 
     def report_outage(self, reason: str) -> None:
         """Record that Redis is unavailable."""
-        if not self.outage:
-            logger.error("Redis is unavailable: %s; retrying", reason)
-        self.outage = reason
+        self.availability.lose(reason)
         self.on_outage(reason)
 
     async def wait_idle(self, seconds: float) -> None:
         """Wait until all submitted operations have ended, or for a time."""
-        last = self.submit(("live_nodes", NODES), None, ignore)
+        last = self.submit(operations.live_nodes(), None, ignore)
         await asyncio.wait({last}, timeout=seconds)
 
     async def run(self) -> None:
@@ -140,41 +195,65 @@ class Pipeline:
                 batch = self.submitted[:MAX_OPERATIONS_PER_CALL]
                 del self.submitted[:MAX_OPERATIONS_PER_CALL]
                 try:
-                    results = await self.client.execute([pending.operation for pending in batch])
+                    results = await self.client.execute([each.operation.request for each in batch])
                 except UnicodeEncodeError:
-                    self.reject_invalid(batch)
+                    called, batch = batch, []
+                    self.reject_invalid(called)
                 except Exception as error:
-                    self.on_failed_call(batch, error)
+                    called, batch = batch, []
+                    self.on_failed_call(called, error)
                 else:
-                    for pending, result in zip(batch, results, strict=True):
-                        pending.succeed(result)
-                    errors = [str(result) for result in results if is_outage_error(result)]
-                    if errors:
+                    # NOTE: each operation ends once, also if this task is cancelled during the reset below.
+                    called, batch = batch, []
+                    outage = self.process(called, results)
+                    if outage:
                         # NOTE: a former master may be a replica now.
                         await self.client.drop_connection()
-                        self.report_outage(errors[0])
-                batch = []
+                        self.report_outage(outage)
         finally:
-            for pending in [*batch, *self.submitted]:
-                pending.fail(BackendUnavailable("the backend has been stopped"))
+            self.fail_all(batch, BackendUnavailable("the backend has been stopped"))
+
+    def process(self, batch: list[PendingOperation], results: list[Any]) -> str:
+        """Process the results of a call; return the error that concerns all rooms, if there is one."""
+        outage = ""
+        refused: dict[str, list[PendingOperation]] = {}
+        for pending, result in zip(batch, results, strict=True):
+            if result != FENCED:
+                pending.succeed(result)
+                outage = outage or (str(result) if is_outage_error(result) else "")
+            elif not 0 <= pending.attempts < MAX_ATTEMPTS:
+                pending.fail(OperationRefused("the node has no lease in the room"))
+            else:
+                again = pending._replace(attempts=pending.attempts + 1)
+                refused.setdefault(pending.operation.tag, []).append(again)
+        for tag, waiting in refused.items():
+            is_held = tag in self.held
+            self.hold(tag, waiting)
+            if not is_held:
+                self.on_fenced(tag)
+        return outage
 
     def on_failed_call(self, batch: list[PendingOperation], error: Exception) -> None:
         """Report an outage and fail the operations of the call, and those submitted meanwhile."""
         if not isinstance(error, CONNECTION_ERRORS):
             logger.error("Redis: unexpected error in a call", exc_info=error)
         reason = failure_reason(error)
-        batch += self.submitted
-        self.submitted.clear()
         self.report_outage(reason)
-        for pending in batch:
-            pending.fail(BackendUnavailable(reason))
+        self.fail_all(batch, BackendUnavailable(reason))
+
+    def fail_all(self, batch: list[PendingOperation], error: BackendUnavailable) -> None:
+        """Fail operations, and all that wait."""
+        held, self.held = self.held, {}
+        waiting, self.submitted = self.submitted, []
+        for pending in [*batch, *waiting, *(each for room in held.values() for each in room)]:
+            pending.fail(error)
 
     def reject_invalid(self, batch: list[PendingOperation]) -> None:
         """Raise the error of each operation that is not valid UTF-8, and submit the others again, first."""
         valid = []
         for pending in batch:
             try:
-                ENCODE([pending.operation])
+                ENCODE([pending.operation.request])
             except UnicodeEncodeError as error:
                 if not pending.future.done():
                     pending.future.set_exception(error)
@@ -192,13 +271,13 @@ def is_outage_error(result: Any) -> bool:
     )
 
 
-async def wait_all(operations: Iterable[Awaitable[Any]]) -> list[Any]:
+async def wait_all(calls: Iterable[Awaitable[Any]]) -> list[Any]:
     """Wait for operations on different rooms and return their results; ``None`` for a refused one.
 
     Raises:
         BackendUnavailable: Redis is unavailable.
     """
-    results = await asyncio.gather(*operations, return_exceptions=True)
+    results = await asyncio.gather(*calls, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException) and not isinstance(result, OperationRefused):
             raise result

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Iterable
 
 from ...errors import BackendUnavailable, OperationRefused
-from ...presence import MemberPage
-from ...support.tasks import TaskSet, ignore
+from ...support.tasks import TaskSet
 from ..base import ImmediateResult
-from ..presence import Presence, page_of
-from .pipeline import Pipeline, wait_all
-from .script import NODES, chunks, hash_tag, raw, rooms_with_prefix
+from ..presence import Presence
+from . import operations
+from .operations import Departure, Entered, Joined, Renewal, Renewed, Terms
+from .pipeline import Pipeline
+from .room_index import RoomIndex
+from .room_presence import Ending, Leaving, RoomPresence
+from .script import hash_tag, room_of
 
 # An expiry is checked a little later than planned, so that the grace period is over on Redis's clock.
 EXPIRY_MARGIN_SECONDS = 0.02
@@ -21,267 +23,295 @@ EXPIRY_MARGIN_SECONDS = 0.02
 class PresenceTable:
     """The presence of a node's connections.
 
+    The node has a lease in each room where it has connections, and renews it. Where Redis does not have what
+    the node has, it sends the list of its connections; until then the room refuses what it sends.
+
     Attributes:
-        incarnation: The name of the node in Redis; a new one after Redis has lost or evicted the node.
-        local: The presence of this node's connections, by room and connection.
-        expiring: For each room, the number of entries that this node expires after their grace period.
-        unsent_leaves: Connections that left while Redis was unavailable.
-        refused: Rooms where Redis has refused to store a presence.
-        unused_rooms: Rooms that Redis has in this node's list, but the node does not use.
+        rooms: The rooms with connections of this node.
+        in_doubt: Returns whether other nodes may have been unable to renew their leases.
+        on_recovered: Called with a room whose presence was lost, when it is complete again.
 
     Args:
         pipeline: Executes operations.
-        grace_seconds: How long a user remains present after the last connection has ended.
+        terms: The node, and its durations.
+        index: The list of rooms.
+        rooms: See above; empty.
     """
 
-    incarnation: str
-
-    def __init__(self, pipeline: Pipeline, grace_seconds: float) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        terms: Terms,
+        index: RoomIndex,
+        rooms: dict[str, RoomPresence],
+    ) -> None:
         self.pipeline = pipeline
-        self.grace_seconds = grace_seconds
-        self.local: dict[str, dict[str, Presence]] = {}
-        self.expiring: dict[str, int] = {}
-        self.unsent_leaves: list[tuple[str, Presence, bool]] = []
-        self.refused: set[str] = set()
-        self.unused_rooms: set[str] = set()
+        self.terms = terms
+        self.index = index
+        self.rooms = rooms
+        self.in_doubt: Callable[[], bool]
+        self.on_recovered: Callable[[str], None]
         self.tasks = TaskSet()
+        pipeline.on_fenced = self.on_fenced
 
-    def reset(self, incarnation: str) -> None:
-        """Take a new name in Redis, under which nothing is stored."""
-        self.incarnation = incarnation
-        for presences in self.local.values():
-            for presence in presences.values():
-                presence.stored = presence.announced = False
-
-    def reenter(self, room: str) -> None:
-        """Store the presence of a room again, which Redis may have lost."""
-        for presence in self.local.get(room, {}).values():
-            presence.stored = presence.announced = False
-            if not self.pipeline.outage:
-                self.send_enter(room, presence)
+    # Joining.
 
     def enter(self, room: str, presence: Presence) -> Awaitable[bool]:
         """Add a connection to a room; return whether it is the user's first one."""
-        others = self.local.setdefault(room, {})
-        if not others and room not in self.expiring:
-            self.pipeline.call_ignoring_outcome("add_rooms", NODES, self.incarnation, [room])
-        others[presence.connection] = presence
+        state = self.rooms.get(room)
+        if state is None:
+            state = self.rooms[room] = RoomPresence()
+            self.index.add(room)
+        state.connections[presence.connection] = presence
         if self.pipeline.outage:
-            return ImmediateResult(self.is_only_connection(room, presence))
-        return self.send_enter(room, presence)
+            return ImmediateResult(state.is_only(presence))
+        return self._send_enter(room, state, presence)
 
-    def is_only_connection(self, room: str, presence: Presence) -> bool:
-        """Return whether the user has no other connection in the room here; the answer during an outage."""
-        others = self.local.get(room, {}).values()
-        return all(other.key != presence.key or other is presence for other in others)
-
-    def send_enter(self, room: str, presence: Presence) -> asyncio.Future[bool]:
-        """Store a presence."""
-
-        def on_result(is_first: int) -> bool:
-            presence.stored = presence.announced = True
-            return is_first == 1
-
+    def _send_enter(
+        self, room: str, state: RoomPresence, presence: Presence
+    ) -> asyncio.Future[bool]:
         def on_failure(error: BackendUnavailable) -> bool:
-            if isinstance(error, OperationRefused):
-                self.refused.add(room)
-            return self.is_only_connection(room, presence)
+            return state.is_only(presence)
 
-        joined, left = presence.join_message, presence.leave_message
+        def on_reply(entered: Entered) -> bool:
+            return self.on_entered(room, state, presence, entered)
+
+        claims, state.claimed = not state.claimed, True
         presence.sent = True
-        operation = (
-            "enter",
-            hash_tag(room),
-            presence.key,
-            presence.connection,
-            self.incarnation,
-            None if joined is None or presence.announced else raw(joined.encode()),
-            None if left is None else raw(left.encode()),
-        )
-        return self.pipeline.submit(operation, on_result, on_failure)
+        operation = operations.enter(hash_tag(room), self.terms, presence, claims=claims)
+        return self.pipeline.submit(operation, on_reply, on_failure)
 
-    def retry_refused(self) -> None:
-        """Store again what Redis has refused."""
-        rooms, self.refused = self.refused, set()
-        for room in rooms:
-            for presence in self.local.get(room, {}).values():
-                if not presence.stored:
-                    self.send_enter(room, presence)
+    def on_entered(
+        self, room: str, state: RoomPresence, presence: Presence, entered: Entered
+    ) -> bool:
+        """Record what Redis has stored; return whether it is the user's first connection."""
+        presence.place, presence.announced = entered.place, not entered.waits
+        if entered.generation != state.generation and state.generation:
+            self.start_listing(room)
+        else:
+            state.generation = entered.generation
+        if entered.waits:
+            self._schedule(self.terms.grace / 1000, self._announce, room, presence.key)
+        return entered.joined is Joined.FIRST
+
+    async def _announce(self, room: str, key: str) -> None:
+        """Announce a user that has joined during the recovery of a room."""
+        try:
+            waits = await self.pipeline.call(operations.announce(hash_tag(room), key))
+        except BackendUnavailable:
+            waits = True
+        state = self.rooms.get(room)
+        here = [] if state is None else [p for p in state.connections.values() if p.key == key]
+        if waits and here:
+            self._schedule(self.terms.grace / 1000, self._announce, room, key)
+        for presence in here:
+            presence.announced = not waits
+
+    # Leaving.
 
     def leave(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
         """Remove a connection from a room; return whether the user has left with it."""
-        others = self.local.get(room, {})
-        entered = others.pop(presence.connection, None)
-        if entered is None:
+        state = self.rooms.get(room)
+        entered = None if state is None else state.connections.pop(presence.connection, None)
+        if state is None or entered is None:
             return ImmediateResult(False)
         if self.pipeline.outage:
             if entered.sent:
-                self.unsent_leaves.append((room, presence, grace))
-            self.discard_if_unused(room)
-            return ImmediateResult(not grace and self.is_only_connection(room, presence))
-        return self.send_leave(room, presence, grace)
+                state.leaving[presence.connection] = Leaving(presence, grace)
+            self._discard_if_empty(room, state)
+            return ImmediateResult(not grace and state.is_only(presence))
+        return self._send_leave(room, state, Leaving(presence, grace))
 
-    def send_leave(self, room: str, presence: Presence, grace: bool) -> asyncio.Future[bool]:
-        """Remove a presence; after a failure, send it again when the outage is over."""
-        grace_ms = round(self.grace_seconds * 1000) if grace and presence.has_messages else 0
+    def _send_leave(
+        self, room: str, state: RoomPresence, leaving: Leaving, seconds: float | None = None
+    ) -> asyncio.Future[bool]:
+        presence, grace = leaving
+        state.leaving[presence.connection] = leaving
+        if seconds is None:
+            seconds = self.terms.grace / 1000 if grace and presence.has_messages else 0.0
+        # NOTE: earlier leaves that are not confirmed take effect before this one.
+        is_last = not state.connections and not state.ending
+        if is_last:
+            state.claimed = False
 
-        def on_result(result: int) -> bool:
-            if result == 2:
-                if room not in self.expiring:
-                    # NOTE: the node may have a new name since it has sent this, and not be back yet.
-                    operation = ("add_rooms", NODES, self.incarnation, [room])
-                    self.pipeline.submit(operation, None, ignore)
-                self.expiring[room] = self.expiring.get(room, 0) + 1
-                self.schedule_expiry(room, presence.key)
-            self.discard_if_unused(room)
-            return result == 1
+        def on_reply(departure: Departure) -> bool:
+            state.leaving.pop(presence.connection, None)
+            if is_last and departure is not Departure.GRACE:
+                state.generation = ""
+            if departure is Departure.GRACE:
+                state.claimed = True
+                until = asyncio.get_running_loop().time() + seconds
+                state.ending[presence.key] = Ending(presence, until)
+                self._schedule(seconds, self._expire, room, presence.key)
+            self._discard_if_empty(room, state)
+            return departure is Departure.LEFT
 
         def on_failure(error: BackendUnavailable) -> bool:
             if isinstance(error, OperationRefused):
-                # NOTE: a key of a wrong type contains no presence to remove.
-                self.discard_if_unused(room)
-            else:
-                self.unsent_leaves.append((room, presence, grace))
-            return not grace and self.is_only_connection(room, presence)
+                state.leaving.pop(presence.connection, None)
+                self._discard_if_empty(room, state)
+            return not grace and state.is_only(presence)
 
-        operation = (
-            "leave",
-            hash_tag(room),
-            presence.key,
-            presence.connection,
-            self.incarnation,
-            grace_ms,
+        ms = round(seconds * 1000)
+        operation = operations.leave(
+            hash_tag(room), self.terms, presence, grace=ms, is_last=is_last
         )
-        return self.pipeline.submit(operation, on_result, on_failure)
+        return self.pipeline.submit(operation, on_reply, on_failure)
 
-    def schedule_expiry(self, room: str, key: str) -> None:
-        """Expire an entry after the grace period."""
-        self.tasks.call_later(
-            self.grace_seconds + EXPIRY_MARGIN_SECONDS,
-            lambda: self.tasks.create_task(self.expire(room, key)),
-        )
-
-    async def expire(self, room: str, key: str) -> None:
-        """Remove an entry unless the user has reconnected; retry if the grace period is not over."""
-        try:
-            if self.pipeline.outage or await self.pipeline.call("expire", hash_tag(room), key):
-                self.schedule_expiry(room, key)
-                return
-        except BackendUnavailable:
-            self.schedule_expiry(room, key)
+    async def _expire(self, room: str, key: str) -> None:
+        """Remove a user after the grace period, unless another connection has joined."""
+        state = self.rooms.get(room)
+        if state is None or key not in state.ending:
             return
-        self.expiring[room] -= 1
-        if not self.expiring[room]:
-            del self.expiring[room]
-        self.discard_if_unused(room)
+        rest = state.ending[key].until - asyncio.get_running_loop().time()
+        if rest > 0:  # a later grace period
+            self._schedule(rest, self._expire, room, key)
+            return
+        is_last = not state.connections and len(state.ending) == 1
+        if is_last:
+            state.claimed = False
+        operation = operations.expire(hash_tag(room), self.terms, key, is_last=is_last)
+        try:
+            still_runs = await self.pipeline.submit(operation)
+        except OperationRefused:
+            still_runs = False
+        except BackendUnavailable:
+            still_runs = True
+        if still_runs:
+            state.claimed = True
+            self._schedule(EXPIRY_MARGIN_SECONDS, self._expire, room, key)
+            return
+        state.ending.pop(key, None)
+        self._discard_if_empty(room, state)
 
-    def discard_if_unused(self, room: str) -> None:
-        """Discard a room that this node does not use any more."""
-        if room in self.local and not self.local[room]:
-            del self.local[room]
-        if not self.uses(room):
-            self.unused_rooms.add(room)
-            if not self.pipeline.outage:
-                self.send_unused_rooms()
+    def _schedule(
+        self, seconds: float, action: Callable[[str, str], Awaitable[None]], room: str, key: str
+    ) -> None:
+        async def run() -> None:
+            await action(room, key)
 
-    def uses(self, room: str) -> bool:
-        """Return whether this node has connections in a room, or entries to expire."""
-        return room in self.local or room in self.expiring
+        self.tasks.call_later(
+            seconds + EXPIRY_MARGIN_SECONDS, lambda: self.tasks.create_task(run())
+        )
 
-    async def prune_rooms(self) -> None:
-        """Remove unused rooms from the list that Redis has of this node's rooms."""
-        names = await self.pipeline.call("rooms_of", NODES, self.incarnation)
-        self.unused_rooms.update(name.decode() for name in names)
-        self.send_unused_rooms()
+    def _discard_if_empty(self, room: str, state: RoomPresence) -> None:
+        if state.is_empty and self.rooms.get(room) is state:
+            del self.rooms[room]
+            self.index.remove(room)
 
-    def send_unused_rooms(self) -> None:
-        """Remove unused rooms from the node's list; after a failure, again when the outage is over."""
-        rooms = [room for room in self.unused_rooms if not self.uses(room)]
-        self.unused_rooms.clear()
-        for chunk in chunks(rooms):
-            operation = ("remove_rooms", NODES, self.incarnation, chunk)
-            self.pipeline.submit(operation, None, functools.partial(self.on_unused_kept, chunk))
+    def connections_in(self, room: str) -> Iterable[Presence]:
+        """Return the connections of this node in a room."""
+        state = self.rooms.get(room)
+        return () if state is None else state.connections.values()
 
-    def on_unused_kept(self, rooms: list[str], error: BackendUnavailable) -> None:
-        """Remove rooms from the node's list later."""
-        self.unused_rooms.update(rooms)
+    # The lease, and the list.
 
-    async def present(self, room: str, user: str) -> bool:
-        """Return whether a user is in a room; during an outage, on this node."""
-        if not self.pipeline.outage:
-            try:
-                return bool(await self.pipeline.call("present", hash_tag(room), f"u{user}"))
-            except BackendUnavailable:
-                pass
-        return any(presence.user == user for presence in self.local.get(room, {}).values())
+    def node_in(self, room: str) -> str | None:
+        """Return the node's name if it has connections in a room."""
+        return self.terms.node if room in self.rooms else None
 
-    async def members(self, room: str, after: int | str | None, limit: int | None) -> MemberPage:
-        """Return a page of the users in a room; during an outage, of those of this node."""
-        if not self.pipeline.outage:
-            try:
-                flat = await self.pipeline.call("members", hash_tag(room))
-            except BackendUnavailable:
-                pass
-            else:
-                keys = zip(map(int, flat[1::2]), map(bytes.decode, flat[::2]), strict=True)
-                return page_of(room, sorted(keys), after, limit)
-        local = dict.fromkeys(presence.key for presence in self.local.get(room, {}).values())
-        return page_of(room, enumerate(local, 1), after, limit)
+    def on_fenced(self, tag: str) -> None:
+        """Handle the refusal of an operation: the lease has expired or is lost."""
+        self.start_listing(room_of(tag))
 
-    async def rooms(self, prefix: str) -> list[str]:
-        """Return the sorted names of all live nodes' rooms that start with a prefix."""
-        self.pipeline.check_available()
-        return await rooms_with_prefix(self.pipeline.call, prefix)
+    def on_renewed(self, room: str, renewed: Renewed) -> None:
+        """Do what the room needs: the list of this node, or the end of another node."""
+        if renewed.renewal is Renewal.LIST:
+            self.start_listing(room)
+        elif renewed.renewal is Renewal.EXPIRE:
+            self.tasks.create_task(self.expire_others(room))
 
-    async def sync(self, *, in_doubt: bool) -> None:
-        """Bring Redis up to date after an outage, and wait for it.
+    def start_listing(self, room: str) -> None:
+        """Send the list of this node's connections in a room, in the background."""
+        state = self.rooms.get(room)
+        if state is None:
+            # NOTE: the node has left in the meantime: the operations that are held have no effect.
+            self.pipeline.release(hash_tag(room))
+        elif not state.is_listing:
+            state.is_listing = True
+            self.pipeline.hold(hash_tag(room))
+            self.tasks.create_task(self._send_list(room, state))
 
-        Args:
-            in_doubt: Whether Redis may have lost stored data.
+    async def _send_list(self, room: str, state: RoomPresence) -> None:
+        try:
+            await self._claim_and_compare(room, state)
+        except BackendUnavailable:
+            pass  # the next renewal, or the recovery from the outage, repeats it
+        finally:
+            state.is_listing = False
+            self.pipeline.release(hash_tag(room))
+
+    async def _claim_and_compare(self, room: str, state: RoomPresence) -> None:
+        """Acquire the lease, and make Redis's entries of this node equal to the list.
+
+        Users who were removed because the lease had expired are announced again; after a loss of the presence,
+        users who were announced before are not.
         """
-        calls = [
-            self.pipeline.call("add_rooms", NODES, self.incarnation, chunk)
-            for chunk in chunks([*self.local, *self.expiring])
-        ]
-        await asyncio.gather(*calls, *self.send_changes())
-        if in_doubt:
-            names = await self.pipeline.call("rooms_of", NODES, self.incarnation)
-            known = {*self.local, *self.expiring, *(name.decode() for name in names)}
-            await wait_all([self.reconcile(room) for room in known])
-        await self.prune_rooms()
+        tag, known = hash_tag(room), state.generation
+        claim = operations.claim(tag, self.terms, in_doubt=self.in_doubt(), known=known)
+        claimed = await self.pipeline.call(claim)
+        is_lost = known not in ("", claimed.generation)
+        has_left = known == claimed.generation and not claimed.kept
+        state.generation, state.claimed = claimed.generation, True
+        missing: set[str] = set()
+        for part in list(state.slices()):
+            while True:
+                compare = operations.compare(tag, self.terms, *part)
+                compared = await self.pipeline.call(compare)
+                missing.update(compared.missing)
+                if not compared.more:
+                    break
+        calls: list[Awaitable[object]] = []
+        for connection in missing:
+            presence = state.find(connection)
+            if presence is None or (connection in state.leaving and not is_lost):
+                continue
+            presence.announced = presence.announced and not has_left
+            calls.append(self._enter_again(room, state, presence))
+        if is_lost:
+            calls += [self._end_again(room, state, ending) for ending in state.ending.values()]
+        await asyncio.gather(*calls)
+        if claimed.recovery:
+            self.tasks.call_later(
+                claimed.recovery / 1000 + EXPIRY_MARGIN_SECONDS, lambda: self.on_recovered(room)
+            )
 
-    def reconcile(self, room: str) -> asyncio.Future[None]:
-        """Make the entries of this node's connections in a room equal to :attr:`local`."""
+    async def _enter_again(self, room: str, state: RoomPresence, presence: Presence) -> None:
+        enter = operations.enter(hash_tag(room), self.terms, presence, claims=False)
+        presence.sent = True
+        self.on_entered(room, state, presence, await self.pipeline.call(enter))
 
-        def enter_missing(result: tuple[int, list[bytes]]) -> None:
-            local = self.local.get(room, {})
-            for connection in result[1]:
-                presence = local.get(connection.decode())
-                if presence is not None:
-                    self.send_enter(room, presence)
+    async def _end_again(self, room: str, state: RoomPresence, ending: Ending) -> None:
+        """Store a user in the grace period again."""
+        if any(presence.key == ending.presence.key for presence in state.connections.values()):
+            return
+        rest = max(ending.until - asyncio.get_running_loop().time(), 0.001)
+        leave = operations.leave(
+            hash_tag(room), self.terms, ending.presence, grace=round(rest * 1000), is_last=False
+        )
+        await asyncio.gather(
+            self._enter_again(room, state, ending.presence), self.pipeline.call(leave)
+        )
 
-        connections = list(self.local.get(room, ()))
-        operation = ("evict", hash_tag(room), self.incarnation, connections)
-        return self.pipeline.submit(operation, enter_missing)
+    async def expire_others(self, room: str) -> None:
+        """Remove the users of expired nodes from a room."""
+        operation = operations.expire_nodes(hash_tag(room), self.terms, in_doubt=self.in_doubt())
+        try:
+            while await self.pipeline.call(operation):
+                pass
+        except BackendUnavailable:
+            pass  # the next renewal continues
 
-    def send_remaining(self) -> None:
-        """Submit the changes since :meth:`sync`, without waiting."""
-        unstored = [
-            room
-            for room, presences in self.local.items()
-            if not all(presence.stored for presence in presences.values())
-        ]
-        for chunk in chunks(unstored):
-            self.pipeline.call_ignoring_outcome("add_rooms", NODES, self.incarnation, chunk)
-        self.send_changes()
-        self.send_unused_rooms()
+    def send_leaves(self) -> None:
+        """Submit the leaves of an outage, and those whose outcome it has made unknown."""
+        for room, state in list(self.rooms.items()):
+            for leaving in list(state.leaving.values()):
+                self._send_leave(room, state, leaving)
 
-    def send_changes(self) -> list[asyncio.Future[bool]]:
-        """Submit the leaves of an outage, and the presences that are not stored."""
-        leaves, self.unsent_leaves = self.unsent_leaves, []
-        futures = [self.send_leave(*leave) for leave in leaves]
-        for room, presences in self.local.items():
-            for presence in presences.values():
-                if not presence.stored:
-                    futures.append(self.send_enter(room, presence))
-        return futures
+    def send_changes(self) -> None:
+        """Submit what has changed during the recovery from an outage."""
+        self.send_leaves()
+        for room, state in list(self.rooms.items()):
+            for presence in list(state.connections.values()):
+                if not presence.sent:
+                    self._send_enter(room, state, presence)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from ...errors import BackendUnavailable, failure_reason
+from ...history import Position
 from ...publication import Publication
+from ...support.tasks import ignore
+from . import operations
+from .availability import Availability
 from .client import CONNECTION_ERRORS
-from .pipeline import Pipeline
-from .script import NODES, hash_tag, raw, rooms_with_prefix
+from .operations import Operation
+from .pipeline import Pipeline, T
+from .room_index import rooms_with_prefix
+from .script import NODES, hash_tag
 from .url import make_client
 
 
@@ -27,7 +32,7 @@ class RedisPublisher:
 
     def __init__(self, url: str, prefix: str, answer_seconds: float) -> None:
         self.client = make_client(url, prefix, answer_seconds)
-        self.pipeline = Pipeline(self.client, lambda reason: None)
+        self.pipeline = Pipeline(self.client, Availability(), ignore)
         self.running: asyncio.Task[None] | None = None
 
     @property
@@ -45,7 +50,7 @@ class RedisPublisher:
             async with asyncio.timeout(self.client.answer_seconds):
                 await self.client.refresh_topology()
             self.running = asyncio.create_task(self.pipeline.run())
-            await self.pipeline.call("live_nodes", NODES)
+            await self.pipeline.call(operations.live_nodes())
         except BaseException as error:
             await self.aclose()
             if isinstance(error, CONNECTION_ERRORS):
@@ -61,20 +66,20 @@ class RedisPublisher:
 
     def publish(
         self, room: str, publication: Publication, *, ephemeral: bool = False
-    ) -> asyncio.Future[int]:
+    ) -> asyncio.Future[Position]:
         """Publish to a room; see :meth:`~falcon_pachinko.backends.base.Backend.publish`."""
-        data = raw(publication.encode())
-        return self.call("publish", hash_tag(room), data, ephemeral, None, None)
+        data = publication.encode()
+        return self.call(operations.publish(hash_tag(room), data, ephemeral=ephemeral))
 
     def publish_to_nodes(self, publication: Publication) -> asyncio.Future[int]:
         """Publish to all nodes, at most once; return their number."""
-        return self.call("send", f"{NODES}:all", raw(publication.encode()))
+        return self.call(operations.send(f"{NODES}:all", publication.encode()))
 
     async def rooms(self, prefix: str) -> list[str]:
         """Return the sorted names of the non-empty rooms that start with a prefix."""
         return await rooms_with_prefix(self.call, prefix)
 
-    def call(self, name: str, tag: str, *args: Any) -> asyncio.Future[Any]:
+    def call(self, operation: Operation[T]) -> asyncio.Future[T]:
         """Submit an operation.
 
         Raises:
@@ -83,4 +88,4 @@ class RedisPublisher:
         """
         if not self.is_open:
             raise RuntimeError("the publisher is not open")
-        return self.pipeline.call(name, tag, *args)
+        return self.pipeline.call(operation)

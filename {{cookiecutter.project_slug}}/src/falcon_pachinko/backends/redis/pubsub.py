@@ -10,7 +10,7 @@ from typing import Any
 
 from ...errors import failure_reason
 from ...support.tasks import ignore
-from .client import CONNECTION_ERRORS, RedisClient, fetch_run_id
+from .client import CONNECTION_ERRORS, RedisClient
 from .resp import RespConnection
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,6 @@ class PubSub:
     Attributes:
         channels: The channels to subscribe to.
         connections: The open connections by server.
-        run_ids: The ids of the runs of these servers.
         is_subscribed: Whether all channels are subscribed.
 
     Args:
@@ -58,7 +57,6 @@ class PubSub:
         self.on_lost = on_lost
         self.channels: dict[str, None] = {}
         self.connections: dict[str, RespConnection] = {}
-        self.run_ids: set[bytes] = set()
         self.is_subscribed = False
         self.subscribing: dict[bytes, list[asyncio.Future[None]]] = {}
         self.unsubscribing: dict[bytes, list[Callable[[], None]]] = {}
@@ -120,7 +118,6 @@ class PubSub:
             await connection.close()
         self.unsubscribing.clear()
         self.active_servers.clear()
-        self.run_ids.clear()
         subscribing, self.subscribing = self.subscribing, {}
         for futures in subscribing.values():
             for future in futures:
@@ -214,7 +211,6 @@ class PubSub:
         if known is not None:
             return known
         opened = await self.client.open_pubsub_connection(server)
-        self.run_ids.add(await fetch_run_id(opened))
         if server in self.connections:
             await opened.disconnect(nowait=True)
             return self.connections[server]

@@ -40,7 +40,7 @@ class Recovery:
                     stream.loading = self.subscriptions.tasks.create_task(loading)
                 await asyncio.wait({stream.loading})
                 self.subscriptions.pipeline.check_available()
-                if room in self.subscriptions.refused:
+                if stream.buffer is None and stream.loading_failed:
                     raise OperationRefused("the history cannot be read")
                 known = last_known(self.subscriptions.position(room), since)
         except BackendUnavailable as error:
@@ -72,8 +72,8 @@ class Recovery:
         stream.recorded = recorded
         try:
             before = Position(start.epoch, max(0, start.offset - history.messages))
-            fetched = await self.subscriptions.fetch(room, stream, before)
-            self.subscriptions.refused.discard(room)
+            fetched = await self.subscriptions.fetch_all(room, stream, before)
+            stream.loading_failed = False
             if not self.subscriptions.is_current(room, stream):
                 return
             # NOTE: after an outage the buffer may exist already, or the epoch may have changed.
@@ -84,6 +84,7 @@ class Recovery:
             elif not is_same_epoch or fetched.until.offset < start.offset:
                 await self.subscriptions.sync(room, stream)
         except BackendUnavailable as error:
+            stream.loading_failed = True
             self.subscriptions.report_failure(room, error)
         finally:
             if stream.recorded is recorded:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from ...history import History, Position
 from ...publication import Publication
 from ..buffer import HistoryBudget, HistoryBuffer
+from .changes import ChangeRecorder
 
 # The maximum number and size of live publications that wait for a gap to be filled; further ones are fetched.
 MAX_PENDING = 10_000
@@ -19,19 +20,21 @@ class Fetched(NamedTuple):
     """The reply to the operation ``sync_room``.
 
     Attributes:
-        until: The position of the last publication in Redis.
+        until: The position of the last publication in Redis, or of the last one in this piece.
         shows_positions: Whether clients get positions.
         publications: Publications up to ``until``, in order, each with its time on this process's clock.
+        more: Whether Redis has publications after this piece.
     """
 
     until: Position
     shows_positions: bool
     publications: list[tuple[float, Publication]]
+    more: bool = False
 
     @classmethod
     def decode(cls, reply: Sequence[Any], now: float) -> Fetched:
         """Decode a reply that arrived at a time."""
-        epoch, offset, shown, now_ms, flat = reply
+        epoch, offset, shown, now_ms, flat, more = reply
         until = Position(epoch.decode(), int(offset))
         publications = []
         for index in range(0, len(flat), 3):
@@ -40,7 +43,8 @@ class Fetched(NamedTuple):
             publication.number(Position(until.epoch, number), shown=bool(shown))
             age_seconds = (int(now_ms) - int(flat[index + 1])) / 1000
             publications.append((now - age_seconds, publication))
-        return cls(until, bool(shown), publications)
+        last = publications[-1][1].position if publications and more else None
+        return cls(last or until, bool(shown), publications, bool(more))
 
     def split(self, position: Position) -> tuple[list[tuple[float, Publication]], Fetched]:
         """Return the publications up to a position, and the rest; of another epoch all are the rest."""
@@ -68,9 +72,12 @@ class RoomStream:
         has_gap: Whether publications have to be fetched.
         needs_resync: Whether a client joined during an outage and still needs the missed publications.
         starting: The task that subscribes to the room.
+        syncing: The number of tasks that fill the gap.
         buffer: The last publications, kept only while clients reconnect.
         loading: The task that loads the buffer.
+        loading_failed: Whether the last one has failed.
         recorded: The publications delivered while the buffer is loaded, with their times.
+        recorders: Record the joins and leaves while lists of members are read.
 
     Args:
         deliver: Called with publications in their order.
@@ -88,15 +95,18 @@ class RoomStream:
         "has_gap",
         "history",
         "loading",
+        "loading_failed",
         "needs_resync",
         "on_history_lost",
         "pending",
         "pending_bytes",
         "position",
         "recorded",
+        "recorders",
         "shows_positions",
         "starting",
         "subscriptions",
+        "syncing",
     )
 
     def __init__(
@@ -122,7 +132,10 @@ class RoomStream:
         self.buffer: HistoryBuffer | None = None
         self.buffer_was_used = False
         self.loading: asyncio.Task[None] | None = None
+        self.loading_failed = False
+        self.syncing = 0
         self.recorded: list[tuple[float, Publication]] | None = None
+        self.recorders: list[ChangeRecorder] = []
 
     def receive(self, publication: Publication) -> bool:
         """Accept a live publication; return whether it reveals a gap that has to be fetched."""
@@ -150,6 +163,8 @@ class RoomStream:
             if self.recorded is not None:
                 self.recorded.append((self.clock(), publication))
         self.deliver(publication)
+        for recorder in self.recorders:
+            recorder.add(publication)
         return True
 
     def fill_gap(self, fetched: Fetched) -> bool:
@@ -178,6 +193,8 @@ class RoomStream:
         if last is not None:
             for _, publication in publications:
                 self.deliver_next(publication)
+        self.break_recorders()
+        self.has_gap = fetched.more
         pending, self.pending, self.pending_bytes = self.pending, [], 0
         for publication in pending:
             # NOTE: publications of an earlier epoch are not part of the history any more.
@@ -205,6 +222,11 @@ class RoomStream:
                 break
             complete.append(found[offset])
         return complete[::-1]
+
+    def break_recorders(self) -> None:
+        """Let the lists of members that are being read be read again: changes of them may be missing."""
+        for recorder in self.recorders:
+            recorder.break_off()
 
     def discard_pending(self) -> None:
         """Drop the live publications that wait for a gap to be filled."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Awaitable, Callable
 
 from ...errors import BackendUnavailable, OperationRefused, failure_reason
@@ -13,6 +12,7 @@ from ...publication import Publication
 from ...support.tasks import TaskSet
 from ..base import Node
 from ..buffer import HistoryBudget
+from . import operations
 from .client import CONNECTION_ERRORS
 from .pipeline import Pipeline
 from .pubsub import PubSub
@@ -20,6 +20,10 @@ from .script import hash_tag, room_of
 from .stream import Fetched, RoomStream
 
 logger = logging.getLogger(__name__)
+
+# The maximum number of rooms whose missed publications are fetched at the same time: 8 pieces of 256 KiB are 2 MiB, and
+# take Redis about 3 ms.
+MAX_CONCURRENT_FETCHES = 8
 
 
 class Subscriptions:
@@ -29,33 +33,29 @@ class Subscriptions:
         node: Receives the publications.
         budget: The memory of the buffers of all rooms, and its bound.
         streams: The stream of each room.
-        refused: Rooms that Redis has refused to sync, because of a key of a wrong type for example.
+        on_control: Called with a room and a message for the nodes on its channel.
+        expected: The positions of publications that this node has published and not received yet.
         unreleased: Rooms without a local subscription that Redis has not released yet.
 
     Args:
         pipeline: Executes operations.
         pubsub: Receives the channels of the rooms.
-        on_room_lost: Called with a room whose data Redis may have lost.
+        grace_ms: The grace period, which is the time of a room's recovery.
     """
 
     node: Node
 
-    def __init__(
-        self, pipeline: Pipeline, pubsub: PubSub, on_room_lost: Callable[[str], None]
-    ) -> None:
+    def __init__(self, pipeline: Pipeline, pubsub: PubSub, grace_ms: int) -> None:
         self.pipeline = pipeline
         self.pubsub = pubsub
-        self.on_room_lost = on_room_lost
+        self.grace_ms = grace_ms
         self.budget = HistoryBudget()
         self.streams: dict[str, RoomStream] = {}
-        self.refused: set[str] = set()
+        self.expected: dict[str, Position] = {}
+        self.on_control: Callable[[str, str], None]
+        self.fetching = asyncio.Semaphore(MAX_CONCURRENT_FETCHES)
         self.unreleased: set[str] = set()
         self.tasks = TaskSet()
-
-    def on_history_lost(self, room: str) -> None:
-        """Handle a gap that cannot be filled: the room's presence may be lost, too."""
-        self.on_room_lost(room)
-        self.node.on_history_lost(room)
 
     def on_message(self, tag: str, data: bytes) -> None:
         """Decode a message of a room's channel and pass it to the stream."""
@@ -64,12 +64,35 @@ class Subscriptions:
         stream = self.streams.get(room)
         if stream is None:
             return
+        if head.startswith(b"!"):
+            self.on_control(room, head.decode())
+            return
         publication = Publication.decode(rest)
         if head != b"-":
-            epoch, offset, shown = head.split(b":")
+            epoch, offset, shown, *change = head.split(b":", 3)
             publication.number(Position(epoch.decode(), int(offset)), shown=shown == b"1")
+            if change:
+                publication.change = change[0].decode()
         if stream.receive(publication):
             self.tasks.create_task(self._run(self.sync, room, stream))
+
+    def expect(self, room: str, position: Position) -> None:
+        """Check after ``answer_seconds`` that a publication has arrived whose position Redis has reported."""
+        stream = self.streams.get(room)
+        if stream is None or stream.position is None or stream.has_passed(position):
+            return
+        if not self.expected:
+            self.tasks.call_later(self.pipeline.client.answer_seconds, self.check_expected)
+        self.expected[room] = position
+
+    def check_expected(self) -> None:
+        """Fetch the publications that have not arrived, though Redis has published them."""
+        expected, self.expected = self.expected, {}
+        for room, position in expected.items():
+            stream = self.streams.get(room)
+            if stream is not None and not stream.has_gap and not stream.has_passed(position):
+                stream.has_gap = True
+                self.tasks.create_task(self._run(self.sync, room, stream))
 
     async def subscribe(self, room: str, history: History | None) -> None:
         """Subscribe to a room, or wait for the subscription in progress."""
@@ -78,7 +101,7 @@ class Subscriptions:
         if stream is None:
             stream = RoomStream(
                 lambda publication: self.node.deliver(room, publication),
-                lambda: self.on_history_lost(room),
+                lambda: self.node.on_history_lost(room),
                 loop.time,
                 self.budget,
             )
@@ -129,7 +152,7 @@ class Subscriptions:
                 if not isinstance(error, OperationRefused):
                     self.unreleased.add(room)
 
-            self.pipeline.submit(("release_room", hash_tag(room)), None, on_failure)
+            self.pipeline.submit(operations.release_room(hash_tag(room)), None, on_failure)
 
     def release_all(self) -> None:
         """Release the rooms that could not be released during an outage."""
@@ -137,7 +160,7 @@ class Subscriptions:
             self.release(room)
 
     async def sync(self, room: str, stream: RoomStream) -> None:
-        """Fetch missed publications until there is no gap.
+        """Fetch missed publications, piece by piece, until there is no gap.
 
         Raises:
             BackendUnavailable: Redis is unavailable.
@@ -163,7 +186,7 @@ class Subscriptions:
         recorded: list[tuple[float, Publication]] = []
         stream.recorded = recorded
         try:
-            fetched = await self.fetch(room, stream, start, everything=True)
+            fetched = await self.fetch_all(room, stream, start, everything=True)
             if not self.is_current(room, stream):
                 return
             old, new = fetched.split(start or fetched.until)
@@ -179,28 +202,36 @@ class Subscriptions:
             self.node.on_resync(room)
 
     async def sync_all(self) -> None:
-        """Sync all rooms after an outage.
+        """Sync all rooms after an outage, a few at a time; a room that is complete stays complete.
+
+        A room that receives a live publication is synced before its turn (:meth:`on_message`).
 
         Raises:
             BackendUnavailable: Redis is unavailable.
         """
+        waiting = list(self.streams.items())[::-1]
 
-        async def resync(room: str, stream: RoomStream) -> None:
-            try:
-                await self.resync(room, stream)
-            except OperationRefused as error:
-                self.report_failure(room, error)
+        async def work() -> None:
+            while waiting:
+                room, stream = waiting.pop()
+                try:
+                    await self.resync(room, stream)
+                except OperationRefused as error:
+                    self.report_failure(room, error)
 
-        await asyncio.gather(*[resync(*item) for item in self.streams.items()])
+        await asyncio.gather(*[work() for _ in range(MAX_CONCURRENT_FETCHES)])
 
-    def retry_refused(self) -> None:
-        """Sync in the background the rooms that Redis has refused to sync."""
-        for room in tuple(self.refused):
-            stream = self.streams.get(room)
-            if stream is None:
-                self.refused.discard(room)
-            else:
-                self.tasks.create_task(self._run(self.resync, room, stream))
+    def check_position(self, room: str, position: Position) -> None:
+        """Sync a room if Redis reports a position that has not been delivered here."""
+        stream = self.streams.get(room)
+        if stream is None or stream.syncing:
+            return
+        last = stream.position
+        if stream.has_gap or last is None or last.epoch != position.epoch:
+            stream.has_gap = True
+            self.tasks.create_task(self._run(self.resync, room, stream))
+        else:
+            self.expect(room, position)
 
     def start_resyncs(self) -> None:
         """Resync in the background the rooms that clients joined during :meth:`sync_all`."""
@@ -216,12 +247,13 @@ class Subscriptions:
         stream: RoomStream,
     ) -> None:
         """Sync a room in the background; report a failure."""
+        stream.syncing += 1
         try:
             await operation(room, stream)
-            self.refused.discard(room)
         except BackendUnavailable as error:
             self.report_failure(room, error)
         finally:
+            stream.syncing -= 1
             if stream.loading is asyncio.current_task():
                 stream.loading = None
 
@@ -241,14 +273,9 @@ class Subscriptions:
             stream.expire_buffer()
 
     def report_failure(self, room: str, error: BackendUnavailable) -> None:
-        """Sync a refused room again with the next heartbeat, or all rooms after an outage."""
-        if isinstance(error, OperationRefused):
-            if room not in self.refused:
-                logger.warning("room %r: Redis has refused it: %s; retrying", room, error.reason)
-            self.refused.add(room)
-            return
+        """Log a failed sync; the next renewal repeats it, or the recovery from the outage."""
         logger.info("room %r: sync failed: %s; retrying", room, error.reason)
-        if not self.pipeline.outage:
+        if not isinstance(error, OperationRefused) and not self.pipeline.outage:
             self.pipeline.report_outage(error.reason)
 
     async def fetch(
@@ -259,20 +286,26 @@ class Subscriptions:
         *,
         everything: bool = False,
     ) -> Fetched:
-        """Fetch the room's position and the publications after a known one, or all of them."""
-        history = stream.history
-        reply = await self.pipeline.call(
-            "sync_room",
-            hash_tag(room),
-            secrets.token_hex(8),
-            0 if history is None else history.messages,
-            0 if history is None else round(history.seconds * 1000),
-            None if known is None else known.epoch,
-            None if known is None else known.offset,
-            everything,
-            0 if history is None else history.room_bytes,
+        """Fetch the room's position and a piece of the publications after a known one, or of all of them."""
+        operation = operations.sync_room(
+            hash_tag(room), stream.history, known, everything=everything, grace=self.grace_ms
         )
-        return Fetched.decode(reply, stream.clock())
+        if known is None and not everything:
+            return Fetched.decode(await self.pipeline.call(operation), stream.clock())
+        async with self.fetching:
+            return Fetched.decode(await self.pipeline.call(operation), stream.clock())
+
+    async def fetch_all(
+        self, room: str, stream: RoomStream, known: Position | None, *, everything: bool = False
+    ) -> Fetched:
+        """Fetch all pieces; for a room whose publications are kept in the buffer, which bounds them."""
+        fetched = await self.fetch(room, stream, known, everything=everything)
+        while fetched.more:
+            rest = await self.fetch(room, stream, fetched.until)
+            if rest.until.epoch == fetched.until.epoch:
+                rest = rest._replace(publications=[*fetched.publications, *rest.publications])
+            fetched = rest
+        return fetched
 
     def position(self, room: str) -> Position | None:
         """Return the position of the last publication delivered here."""

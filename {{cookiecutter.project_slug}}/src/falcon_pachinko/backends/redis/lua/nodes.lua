@@ -1,43 +1,30 @@
--- The nodes of the cluster, and the leases of workers.
+-- The list of nodes and of the rooms where each has members, and the leases of workers.
 
--- Renews a node's lease. Returns 1 and the nodes that the caller has to evict, or 0 if the node is unknown (Redis lost
--- its data, or the node is being evicted). An unknown node does not become known by a repeated heartbeat, whose reply
--- may be lost, but only as a new one. No node is evicted if none could send heartbeats: then Redis was unavailable.
-function operations.heartbeat(base, node, expiry, claim, is_new)
-  local known = is_new or redis.call('ZSCORE', nodes .. 'n', node)
-  if not known or redis.call('EXISTS', nodes .. 'x:' .. node) == 1 then return {0} end
-  redis.call('ZADD', nodes .. 'n', text(now + expiry), node)
-  local last = tonumber(redis.call('GET', nodes .. 'b') or now)
-  redis.call('SET', nodes .. 'b', text(now), 'PX', ROOM_TTL_MS)
-  local result = {1}
-  for _, expired in ipairs(redis.call('ZRANGEBYSCORE', nodes .. 'n', '-inf', text(now))) do
-    if now - last > 2 * claim then
-      redis.call('ZADD', nodes .. 'n', text(now + expiry), expired)
-    else
-      redis.call('ZADD', nodes .. 'n', text(now + claim), expired)
-      redis.call('SET', nodes .. 'x:' .. expired, '1', 'PX', ROOM_TTL_MS)
-      table.insert(result, expired)
-    end
+-- Renews a node's place in the list, and removes the nodes whose time is over. Returns the number of rooms in the
+-- node's own list, and the version of the protocol that the nodes use.
+function operations.beat(base, node, lease, version)
+  local list = nodes .. 'n'
+  for _, expired in ipairs(redis.call('ZRANGEBYSCORE', list, '-inf', text(now))) do
+    redis.call('ZREM', list, expired)
+    redis.call('UNLINK', nodes .. 'r:' .. expired)
   end
-  return result
+  for _, late in ipairs(redis.call('ZRANGEBYSCORE', list, '(' .. text(now + lease), '+inf')) do
+    redis.call('ZADD', list, text(now + lease), late)
+  end
+  local others = redis.call('ZCARD', list) - (redis.call('ZSCORE', list, node) and 1 or 0)
+  local found = redis.call('GET', nodes .. 'v')
+  if found and found ~= version and others > 0 then return {0, found} end
+  redis.call('SET', nodes .. 'v', version, 'PX', text(ROOM_TTL_MS))
+  redis.call('ZADD', list, text(now + lease), node)
+  redis.call('PEXPIRE', list, ROOM_TTL_MS)
+  redis.call('PEXPIRE', nodes .. 'r:' .. node, ROOM_TTL_MS)
+  return {redis.call('SCARD', nodes .. 'r:' .. node), version}
 end
 
--- Deletes the keys of a node that has been evicted from all rooms.
+-- Removes a node that stops.
 function operations.remove_node(base, node)
   redis.call('ZREM', nodes .. 'n', node)
-  redis.call('DEL', nodes .. 'r:' .. node, nodes .. 'x:' .. node)
-  return 1
-end
-
--- Stops a node in order: the others evict it when the grace periods of its users are over.
-function operations.stop_node(base, node, ms)
-  if redis.call('EXISTS', nodes .. 'r:' .. node) == 1 then
-    redis.call('ZADD', nodes .. 'n', text(now + ms), node)
-    redis.call('PEXPIRE', nodes .. 'r:' .. node, ROOM_TTL_MS)
-  else
-    redis.call('ZREM', nodes .. 'n', node)
-  end
-  return 1
+  return redis.call('UNLINK', nodes .. 'r:' .. node)
 end
 
 function operations.add_rooms(base, node, rooms)
@@ -47,17 +34,16 @@ function operations.add_rooms(base, node, rooms)
 end
 
 function operations.remove_rooms(base, node, rooms)
-  redis.call('SREM', nodes .. 'r:' .. node, unpack(rooms))
-  return 1
+  return redis.call('SREM', nodes .. 'r:' .. node, unpack(rooms))
 end
 
-function operations.refresh_rooms(base, node)
-  redis.call('PEXPIRE', nodes .. 'r:' .. node, ROOM_TTL_MS)
-  return 1
+function operations.clear_rooms(base, node)
+  return redis.call('UNLINK', nodes .. 'r:' .. node)
 end
 
-function operations.rooms_of(base, node)
-  return redis.call('SMEMBERS', nodes .. 'r:' .. node)
+-- Returns a part of the rooms of a node, and the cursor of the next part; '0' after the last one.
+function operations.rooms_of(base, node, cursor)
+  return redis.call('SSCAN', nodes .. 'r:' .. node, cursor, 'COUNT', ROOMS_PER_SCAN)
 end
 
 function operations.live_nodes(base)

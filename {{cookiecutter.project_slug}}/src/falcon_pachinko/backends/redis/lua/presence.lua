@@ -1,87 +1,361 @@
--- The users in a room.
+-- The users in a room. A node has a lease in each room where it has members; after its expiry the room refuses what
+-- the node sends, and its users leave, until it has renewed the lease and sent the list of its connections.
 
--- Adds a connection. Returns 1 for the user's first one.
-function operations.enter(base, key, connection, node, join_message, leave_message)
-  local entry = get_entry(base, key)
-  local first = not entry
-  entered = entered + 1
-  if first then entry = {c = {}, s = time[1] * 1000000 + time[2] + entered} end
-  entry.c[connection] = node
-  entry.g, entry.n = nil, nil
-  if leave_message then entry.l = leave_message end
-  set_entry(base, key, entry)
-  if first and join_message then publish(base, join_message) end
-  return first and 1 or 0
+local entered = 0
+
+local function get_entry(base, key)
+  local found = redis.call('HGET', base .. ':p', key)
+  return found and cmsgpack.unpack(found)
 end
 
--- Removes a connection. Returns 1 if the user has left, 2 if the grace period has begun.
-function operations.leave(base, key, connection, node, grace)
-  local entry = get_entry(base, key)
-  if not entry then return 0 end
-  if not entry.c[connection] then
-    -- A repeated call, perhaps under another node name: the caller becomes the one that expires the entry.
-    if not entry.g or next(entry.c) then return 0 end
-    entry.n = node
-    set_entry(base, key, entry)
-    return 2
-  end
-  entry.c[connection] = nil
-  if next(entry.c) then
-    set_entry(base, key, entry)
-    return 0
-  end
-  if grace > 0 then
-    entry.g, entry.n = now + grace, node
-    set_entry(base, key, entry)
-    return 2
-  end
-  remove_entry(base, key, entry)
-  return 1
+local function set_entry(base, key, entry)
+  redis.call('HSET', base .. ':p', key, cmsgpack.pack(entry))
 end
 
--- Removes an entry whose grace period is over. Returns 1 if the period is still running.
-function operations.expire(base, key)
-  local entry = get_entry(base, key)
-  if entry and entry.g and entry.g <= now and not next(entry.c) then remove_entry(base, key, entry) end
-  return entry and entry.g and entry.g > now and 1 or 0
+-- Adds an entry to the list of users, which has those that were announced.
+local function add_user(base, key, entry)
+  if string.sub(key, 1, 1) == 'u' then redis.call('ZADD', base .. ':o', text(entry.s), key) end
 end
 
--- Removes a node's connections from a room except the given ones: all of them for an expired node. A live node calls it
--- to reconcile Redis with its connections. Returns whether an entry is in its grace period, and those of the given
--- connections that are not stored.
-function operations.evict(base, node, connections)
-  local all, pending, missing = redis.call('HGETALL', base .. ':p'), 0, {}
-  for _, connection in ipairs(connections) do missing[connection] = true end
-  for i = 1, #all, 2 do
-    local key, entry, changed = all[i], cmsgpack.unpack(all[i + 1]), false
-    for connection, of in pairs(entry.c) do
-      if missing[connection] then
-        missing[connection] = nil
+local function index_of(node, key) return node .. '\0' .. key end
+
+-- Removes an entry. The user has left, unless nobody has learnt that it is here.
+local function remove_entry(base, key, entry, is_silent)
+  redis.call('HDEL', base .. ':p', key)
+  redis.call('ZREM', base .. ':o', key)
+  if entry.l and not entry.j and not is_silent then publish(base, entry.l, false, nil, nil, nil, '-' .. key) end
+end
+
+-- Whether the room's presence was lost a short time ago, so that entries may be missing.
+local function in_recovery(base)
+  return tonumber(redis.call('HGET', base .. ':p', 'w') or 0) > now
+end
+
+-- Returns the generation of the presence. If one of its keys was lost, the others are deleted, and all nodes are asked
+-- for their lists.
+local function current_generation(base)
+  local generation = redis.call('HGET', base .. ':p', 'g')
+  if generation and redis.call('ZSCORE', base .. ':o', '') and redis.call('ZSCORE', base .. ':k', '')
+    and redis.call('EXISTS', base .. ':n') == 1 then
+    return generation
+  end
+  if redis.call('DEL', base .. ':p', base .. ':n', base .. ':o', base .. ':k') > 0 then
+    if redis.call('EXISTS', base .. ':m') == 1 then redis.call('HSET', base .. ':m', 'p', 1) end
+    send(base, '!lost\n')
+  end
+end
+
+-- Creates the presence of a room unless it exists. Returns its generation.
+local function create_presence(base, is_lost, grace)
+  local generation = current_generation(base)
+  if generation then return generation end
+  generation = new_name(base)
+  is_lost = is_lost or redis.call('HGET', base .. ':m', 'p') == '1'
+  redis.call('HSET', base .. ':p', 'g', generation, 'w', is_lost and text(now + grace) or 0)
+  redis.call('ZADD', base .. ':o', 0, '')
+  redis.call('ZADD', base .. ':k', 0, '')
+  if redis.call('EXISTS', base .. ':m') == 1 then redis.call('HSET', base .. ':m', 'p', 1) end
+  for _, suffix in ipairs({':p', ':o', ':k'}) do redis.call('PEXPIRE', base .. suffix, ROOM_TTL_MS) end
+  if is_lost then send(base, '!lost\n') end
+  return generation
+end
+
+local function set_lease(base, node, lease)
+  redis.call('ZADD', base .. ':n', text(now + lease), node)
+  redis.call('PEXPIRE', base .. ':n', ROOM_TTL_MS)
+end
+
+-- Releases the lease of a node without members, and deletes the presence with the last one.
+local function release_lease(base, node)
+  redis.call('ZREM', base .. ':n', node)
+  redis.call('HDEL', base .. ':p', 'd' .. node)
+  if redis.call('EXISTS', base .. ':n') == 0 then
+    redis.call('DEL', base .. ':p', base .. ':o', base .. ':k')
+    redis.call('HDEL', base .. ':m', 'p')
+  end
+end
+
+-- Removes a slice of the entries of an expired node. Returns whether others follow.
+local function remove_slice(base, node)
+  local silent = in_recovery(base)
+  local from, to = '[' .. index_of(node, ''), '(' .. node .. '\1'
+  local found = redis.call('ZRANGEBYLEX', base .. ':k', from, to, 'LIMIT', 0, ENTRIES_PER_SLICE)
+  for _, member in ipairs(found) do
+    local key = string.sub(member, #node + 2)
+    local entry = get_entry(base, key)
+    if entry then
+      for connection, of in pairs(entry.c) do
+        if of == node then entry.c[connection] = nil end
+      end
+      if entry.n == node then entry.g, entry.n = nil, nil end
+      if next(entry.c) or entry.g then set_entry(base, key, entry) else remove_entry(base, key, entry, silent) end
+    end
+    redis.call('ZREM', base .. ':k', member)
+  end
+  if #found == ENTRIES_PER_SLICE then return true end
+  release_lease(base, node)
+  return false
+end
+
+-- Fences the expired nodes, and removes a slice of their users. Returns whether others follow. If no node could renew,
+-- because Redis was frozen or its clock has jumped, then none is removed before it could have renewed: the caller
+-- reports an outage, or its own lease has expired and no other node has noticed.
+local function expire_nodes(base, node, period, in_doubt)
+  local leases = base .. ':n'
+  local expired = redis.call('ZRANGEBYSCORE', leases, '-inf', text(now), 'WITHSCORES')
+  if #expired == 0 then return false end
+  for i = 1, #expired, 2 do
+    in_doubt = in_doubt or (expired[i] == node and tonumber(expired[i + 1]) > 0)
+  end
+  local slice_of
+  for i = 1, #expired, 2 do
+    local name, expires = expired[i], tonumber(expired[i + 1])
+    if expires > 0 and in_doubt then
+      redis.call('ZADD', leases, text(now + period), name)
+    else
+      if expires > 0 then
+        redis.call('ZADD', leases, 0, name)
+        redis.call('HDEL', base .. ':p', 'd' .. name)
+      end
+      slice_of = name
+    end
+  end
+  if not slice_of then return false end
+  return remove_slice(base, slice_of) or redis.call('ZCOUNT', leases, '-inf', text(now)) > 0
+end
+
+-- Shortens leases that end later than one that begins now: the clock has jumped back.
+local function clamp_leases(base, lease)
+  local late = redis.call('ZRANGEBYSCORE', base .. ':n', '(' .. text(now + lease), '+inf')
+  for _, name in ipairs(late) do redis.call('ZADD', base .. ':n', text(now + lease), name) end
+end
+
+-- Renews the lease of a node whose list is complete. Returns what the node has to do: 'ok'; 'list': send the list of
+-- its connections; 'expire': another node has expired; and the room's epoch and offset.
+function operations.renew_room(base, node, terms, in_doubt, generation, digest, known_epoch, known_offset, extend)
+  local lease, period, grace = unpack(terms)
+  local room = open_room(base, known_epoch, known_offset, grace)
+  if extend then extend_life(base) end
+  local status = 'ok'
+  if node then
+    clamp_leases(base, lease)
+    local more = expire_nodes(base, node, period, in_doubt)
+    local known = redis.call('HMGET', base .. ':p', 'g', 'd' .. node)
+    if has_lease(base, node) and known[1] == generation and known[2] == digest and current_generation(base) then
+      set_lease(base, node, lease)
+    else
+      status = 'list'
+    end
+    if status == 'ok' and more then status = 'expire' end
+  end
+  return {status, room[1], room[2]}
+end
+
+-- Removes the next slice of the users of expired nodes. Returns whether others follow.
+function operations.expire_nodes(base, node, period, in_doubt)
+  return expire_nodes(base, node, period, in_doubt) and 1 or 0
+end
+
+-- Gives a node the lease of a room, before it sends the list of its connections. Returns the generation of the
+-- presence, whether the node had a lease of this generation until now, and the milliseconds until the recovery ends.
+function operations.claim(base, node, lease, period, in_doubt, known, grace)
+  local generation = create_presence(base, known ~= '', grace)
+  clamp_leases(base, lease)
+  expire_nodes(base, node, period, in_doubt)
+  -- The last slice of the last node deletes the presence.
+  generation = create_presence(base, false, grace)
+  local expires = redis.call('ZSCORE', base .. ':n', node)
+  local kept = expires and tonumber(expires) > now
+  set_lease(base, node, lease)
+  redis.call('HSET', base .. ':p', 'd' .. node, 0)
+  return {generation, kept and 1 or 0, math.max(0, tonumber(redis.call('HGET', base .. ':p', 'w') or 0) - now)}
+end
+
+-- Compares a slice of a node's list, sorted by key, with what is stored of the node after one key up to another one:
+-- removes what is not in the list. Returns the connections that are missing, and whether the comparison has to be
+-- repeated because more was stored than a slice.
+function operations.compare(base, node, after, up_to, list)
+  if not has_lease(base, node) then return 'fenced' end
+  local from = after == '' and '[' .. index_of(node, '') or '(' .. index_of(node, after)
+  local to = up_to == '' and '(' .. node .. '\1' or '[' .. index_of(node, up_to)
+  local found = redis.call('ZRANGEBYLEX', base .. ':k', from, to, 'LIMIT', 0, 2 * ENTRIES_PER_SLICE)
+  local missing, digest, listed = {}, 0, {}
+  for _, item in ipairs(list) do
+    local key, entry, changed = item[1], get_entry(base, item[1]), false
+    local hashes = {}
+    for i = 2, #item, 2 do hashes[item[i]] = item[i + 1] end
+    listed[key] = true
+    for connection, of in pairs(entry and entry.c or {}) do
+      if hashes[connection] then
+        changed = changed or of ~= node
+        entry.c[connection] = node
+        digest = digest + hashes[connection]
+        hashes[connection] = nil
       elseif of == node then
         entry.c[connection] = nil
         changed = true
       end
     end
-    if not next(entry.c) and (changed or entry.n == node) then
-      if entry.g and entry.g > now then pending = 1 else remove_entry(base, key, entry) end
-    elseif changed then
-      set_entry(base, key, entry)
+    -- An entry without connections is in its grace period, or is entered again with those that are missing.
+    if changed then set_entry(base, key, entry) end
+    for connection in pairs(hashes) do table.insert(missing, connection) end
+  end
+  for _, member in ipairs(found) do
+    local key = string.sub(member, #node + 2)
+    if not listed[key] then
+      local entry = get_entry(base, key)
+      for connection, of in pairs(entry and entry.c or {}) do
+        if of == node then entry.c[connection] = nil end
+      end
+      if entry and entry.n == node then entry.g, entry.n = nil, nil end
+      if entry and not next(entry.c) and not entry.g then
+        remove_entry(base, key, entry, true)
+      elseif entry then
+        set_entry(base, key, entry)
+      end
+      redis.call('ZREM', base .. ':k', member)
     end
   end
-  local names = {}
-  for connection in pairs(missing) do table.insert(names, connection) end
-  return {pending, names}
+  if digest > 0 then redis.call('HINCRBY', base .. ':p', 'd' .. node, text(digest)) end
+  return {missing, #found == 2 * ENTRIES_PER_SLICE and 1 or 0}
+end
+
+-- Adds a connection. Without other members in the room the node gets its lease with it. Returns 'first' for the user's
+-- first connection, otherwise 'another'; whether the announcement of the user waits until the recovery of the room is
+-- over; the place of the user in the order of joining; and the generation of the presence.
+function operations.enter(base, node, lease, grace, key, connection, hash, messages, place, claims)
+  if claims then
+    create_presence(base, false, grace)
+    -- The entries of a node that has expired are being removed: it has to send its list.
+    if not redis.call('ZSCORE', base .. ':n', node) then set_lease(base, node, lease) end
+  end
+  if not has_lease(base, node) then return 'fenced' end
+  local known = redis.call('HMGET', base .. ':p', key, 'w', 'g')
+  local entry = known[1] and cmsgpack.unpack(known[1])
+  local status = entry and 'another' or 'first'
+  local joining, leaving, is_announced = messages[1], messages[2], messages[3]
+  if not entry then
+    entered = entered + 1
+    entry = {c = {}, s = place or time[1] * 1000000 + time[2] + entered}
+    if joining and not is_announced and tonumber(known[2]) > now then
+      entry.j = joining
+    end
+    if not entry.j then add_user(base, key, entry) end
+  elseif entry.j and is_announced then
+    entry.j = nil
+    add_user(base, key, entry)
+  end
+  local is_new = entry.c[connection] ~= node
+  entry.c[connection] = node
+  entry.g, entry.n = nil, nil
+  if leaving then entry.l = leaving end
+  set_entry(base, key, entry)
+  redis.call('ZADD', base .. ':k', 0, index_of(node, key))
+  if is_new then redis.call('HINCRBY', base .. ':p', 'd' .. node, text(hash)) end
+  if status == 'first' and joining and not is_announced and not entry.j then
+    publish(base, joining, false, nil, nil, nil, '+' .. key)
+  end
+  return {status, entry.j and 1 or 0, text(entry.s), known[3]}
+end
+
+-- Announces a user whose announcement has waited. Returns 1 while it has to wait longer.
+function operations.announce(base, key)
+  local entry = get_entry(base, key)
+  if not entry or not entry.j then return 0 end
+  if in_recovery(base) then return 1 end
+  local joining = entry.j
+  entry.j = nil
+  set_entry(base, key, entry)
+  add_user(base, key, entry)
+  publish(base, joining, false, nil, nil, nil, '+' .. key)
+  return 0
+end
+
+-- Removes what a node has of an entry that has no connection of the node any more, and the node's lease with the last.
+local function forget(base, node, key, entry, is_last)
+  local is_on_node = entry and entry.n == node
+  for _, of in pairs(entry and entry.c or {}) do is_on_node = is_on_node or of == node end
+  if not is_on_node then redis.call('ZREM', base .. ':k', index_of(node, key)) end
+  -- The node's other entries may be in their grace period.
+  local from, to = '[' .. index_of(node, ''), '(' .. node .. '\1'
+  if is_last and #redis.call('ZRANGEBYLEX', base .. ':k', from, to, 'LIMIT', 0, 1) == 0 then
+    release_lease(base, node)
+  end
+end
+
+-- Removes a connection. Returns 'left' if the user has left, 'grace' if the grace period has begun, otherwise 'stays'.
+function operations.leave(base, node, key, connection, hash, grace, is_last)
+  if not has_lease(base, node) then return 'fenced' end
+  local entry = get_entry(base, key)
+  local status = 'stays'
+  if entry and entry.c[connection] == node then
+    entry.c[connection] = nil
+    redis.call('HINCRBY', base .. ':p', 'd' .. node, text(-hash))
+    if not next(entry.c) then
+      status = grace > 0 and 'grace' or 'left'
+      if status == 'grace' then entry.g, entry.n = text(now + grace), node end
+    end
+    if status == 'left' then
+      remove_entry(base, key, entry)
+      entry = nil
+    else
+      set_entry(base, key, entry)
+    end
+  elseif entry and entry.n == node then
+    status = 'grace'  -- a repeated call
+  end
+  forget(base, node, key, entry, is_last and status ~= 'grace')
+  return status
+end
+
+-- Removes an entry whose grace period is over. Returns 1 if the period is still running.
+function operations.expire(base, node, key, is_last)
+  if not has_lease(base, node) then return 'fenced' end
+  local entry = get_entry(base, key)
+  if entry and entry.n == node then
+    if tonumber(entry.g) > now then return 1 end
+    entry.g, entry.n = nil, nil
+    remove_entry(base, key, entry)
+    entry = nil
+  end
+  forget(base, node, key, entry, is_last)
+  return 0
+end
+
+-- Lets the lease of a node that stops end when the grace periods of its users are over. The others are informed.
+function operations.stop_node(base, node, ms)
+  if not has_lease(base, node) then return 0 end
+  redis.call('ZADD', base .. ':n', text(now + ms), node)
+  send(base, '!stop:' .. text(ms) .. '\n')
+  return 1
 end
 
 function operations.present(base, key)
-  return redis.call('HEXISTS', base .. ':p', key)
+  return redis.call('ZSCORE', base .. ':o', key) and 1 or 0
 end
 
-function operations.members(base)
-  local all, found = redis.call('HGETALL', base .. ':p'), {}
-  for i = 1, #all, 2 do
-    table.insert(found, all[i])
-    table.insert(found, text(cmsgpack.unpack(all[i + 1]).s))
+-- Returns a page of the users, after the users of expired nodes have left: the number of users, the room's epoch and
+-- offset, and the users with their places; 'expire' if slices of expired nodes have to be removed first; 'unknown' if
+-- the user after which the page begins is not here.
+function operations.page(base, node, period, in_doubt, after, limit)
+  if expire_nodes(base, node, period, in_doubt) then return 'expire' end
+  current_generation(base)
+  local order = base .. ':o'
+  if type(after) == 'string' then
+    after = redis.call('ZSCORE', order, after)
+    if not after then return 'unknown' end
   end
-  return found
+  local total = math.max(redis.call('ZCARD', order) - 1, 0)
+  local meta = redis.call('HMGET', base .. ':m', 'e', 'o')
+  local users, more = {}, 0
+  if limit > 0 then
+    local from = '(' .. text(after or 0)
+    users = redis.call('ZRANGEBYSCORE', order, from, '+inf', 'WITHSCORES', 'LIMIT', 0, text(limit + 1))
+    -- Users in one place are never on different pages.
+    while #users > 2 * limit and users[2 * limit] ~= users[#users] do
+      users[#users], users[#users - 1] = nil, nil
+      more = 1
+    end
+  end
+  return {total, meta[1] or '', meta[2] or '0', users, more}
 end

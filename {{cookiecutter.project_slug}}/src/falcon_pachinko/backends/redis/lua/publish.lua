@@ -1,19 +1,41 @@
 -- Publishing.
 
+-- Creates a room that is missing: a new one, or one whose key was lost. Returns its epoch.
+local function create_room(base, subscribers)
+  local epoch = new_name(base)
+  write('HSET', base .. ':m', 'e', epoch, 'o', 0, 'b', 0, 'c', 0, 'q', 0, 'x', 0)
+  use_history().drop(base)
+  redis.call('PEXPIRE', base .. ':m', ROOM_TTL_MS)
+  -- A node that has subscribed has created the room before: it was lost, and its presence with it.
+  if subscribers_of(base) > subscribers then redis.call('HSET', base .. ':m', 'p', 1) end
+  return epoch
+end
+
+-- Returns whether a node may change the room: its lease there has not expired.
+local function has_lease(base, node)
+  local expires = redis.call('ZSCORE', base .. ':n', node)
+  return expires and tonumber(expires) > now
+end
+
 -- Numbers, stores and publishes a message. It is published even if it cannot be stored: then the room's history ends,
--- and a client that has missed it is informed.
-local function publish(base, data, ephemeral, fence, token)
+-- and a client that has missed it is informed. Returns its position; 'fenced' if the node has members in the room and
+-- no lease; 'replaced' if a newer worker has published here.
+local function publish(base, data, ephemeral, node, worker, token, change)
   local meta, stream = base .. ':m', base .. ':s'
-  local fields = redis.call('HMGET', meta, 'e', 'n', 'a', 'o', 'b', 'q', 'x', fence and ('f:' .. fence) or 'e')
+  if node and not has_lease(base, node) then return 'fenced' end
+  local fields = redis.call('HMGET', meta, 'e', 'n', 'a', 'o', 'b', 'q', 'x', worker and ('f:' .. worker) or 'e')
   local epoch = fields[1]
-  if fence then
-    if fields[8] and tonumber(fields[8]) > token then return -1 end
-    if epoch then write('HSET', meta, 'f:' .. fence, text(token)) end
+  if not epoch then
+    epoch = create_room(base, 0)
+    fields[4], fields[5], fields[8] = 0, 0, nil
   end
-  if not epoch then return 0 end
+  if worker then
+    if fields[8] and tonumber(fields[8]) > token then return 'replaced' end
+    write('HSET', meta, 'f:' .. worker, text(token))
+  end
   if ephemeral then
     send(base, '-\n' .. data)
-    return 0
+    return epoch .. ':' .. text(fields[4])
   end
   local offset = text(fields[4] + 1)
   local published = text((fields[5] or 0) + #data + ENTRY_OVERHEAD_BYTES)
@@ -38,20 +60,27 @@ local function publish(base, data, ephemeral, fence, token)
     end
   end
   if not stored then pcall(use_history().drop, base, published) end
-  send(base, epoch .. ':' .. offset .. (fields[2] and ':1\n' or ':0\n') .. data)
-  return tonumber(offset)
+  local shown = fields[2] and ':1' or ':0'
+  send(base, epoch .. ':' .. offset .. shown .. (change and ':' .. change or '') .. '\n' .. data)
+  return epoch .. ':' .. offset
+end
+
+local function run(operation, op)
+  local base = prefix .. op[2]
+  local done, result = pcall(operation, base, unpack(op, 3, 12))
+  if done then return result end
+  local message = type(result) == 'table' and result.err or tostring(result)
+  if string.find(message, 'WRONGTYPE', 1, true) then
+    repair(base)
+    done, result = pcall(operation, base, unpack(op, 3, 12))
+    if done then return result end
+  end
+  return type(result) == 'table' and result or redis.error_reply('ERR ' .. tostring(result))
 end
 
 local function execute(function_of)
   local results = {}
-  for i, op in ipairs(batch) do
-    local done, result = pcall(function_of(op[1]), prefix .. op[2], unpack(op, 3, 12))
-    if done or type(result) == 'table' then
-      results[i] = result
-    else
-      results[i] = redis.error_reply('ERR ' .. tostring(result))
-    end
-  end
+  for i, op in ipairs(batch) do results[i] = run(function_of(op[1]), op) end
   results[#batch + 1] = now
   return results
 end

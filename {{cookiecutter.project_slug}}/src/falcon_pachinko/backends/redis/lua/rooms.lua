@@ -1,87 +1,80 @@
 -- Rooms and their histories.
 
-local function refresh(base)
-  local age = tonumber(redis.call('HGET', base .. ':m', 'a') or 0)
-  redis.call('PEXPIRE', base .. ':m', text(math.max(age, ROOM_TTL_MS)))
-  redis.call('PEXPIRE', base .. ':p', ROOM_TTL_MS)
-end
-
-local function get_entry(base, key)
-  local found = redis.call('HGET', base .. ':p', key)
-  return found and cmsgpack.unpack(found)
-end
-
-local function set_entry(base, key, entry)
-  redis.call('HSET', base .. ':p', key, cmsgpack.pack(entry))
-  redis.call('PEXPIRE', base .. ':p', ROOM_TTL_MS)
-end
-
-local function remove_entry(base, key, entry)
-  redis.call('HDEL', base .. ':p', key)
-  if entry.l then publish(base, entry.l) end
-end
-
-local operations, entered = {}, 0
-
-operations.publish = publish
+local operations = {publish = publish}
 
 function operations.send(base, data)
   return send(base, data)
 end
 
--- Called after the node has subscribed to the channel: creates the room if necessary and returns its position and
--- the publications after a known offset, or all of them if the epoch is not the known one. A known offset ahead of the
--- stored one means that Redis lost data.
-function operations.sync_room(base, epoch, messages, age, known_epoch, known_offset, everything, room_bytes)
-  local meta, stream = base .. ':m', base .. ':s'
+local function extend_life(base)
+  local age = tonumber(redis.call('HGET', base .. ':m', 'a') or 0)
+  redis.call('PEXPIRE', base .. ':m', text(math.max(age, ROOM_TTL_MS)))
+  for _, suffix in ipairs({':p', ':n', ':o', ':k'}) do redis.call('PEXPIRE', base .. suffix, ROOM_TTL_MS) end
+end
+
+-- Reads a piece of a room's stream, of a bounded size. Returns its publications, and whether others follow.
+local function read_piece(base, from, offset, published)
+  local publications, size = {}, 0
+  while from < offset do
+    local items = redis.pcall('XRANGE', base .. ':s', '(' .. text(from) .. '-1', '+', 'COUNT', MESSAGES_PER_READ)
+    -- A key of a wrong type is a lost history.
+    if items.err then use_history().drop(base, published) end
+    for _, item in ipairs(items) do
+      publications[#publications + 1] = item[1]
+      publications[#publications + 1] = item[2][2]
+      publications[#publications + 1] = item[2][4]
+      size = size + #item[2][4]
+      from = tonumber(string.match(item[1], '^%d+'))
+      if size >= BYTES_PER_PIECE then return publications, from < offset end
+    end
+    if #items < MESSAGES_PER_READ then return publications, false end
+    if #publications >= 3 * MESSAGES_PER_PIECE then return publications, from < offset end
+  end
+  return publications, false
+end
+
+-- Returns the epoch, the offset and the published bytes of a room to which the caller has subscribed. Creates it if it
+-- is missing, or if the offset is lower than the known one: then Redis has lost data.
+local function open_room(base, known_epoch, known_offset, grace)
+  local meta = base .. ':m'
   local stored = redis.call('HMGET', meta, 'e', 'o', 'b')
   local lost = stored[1] and stored[1] == known_epoch and tonumber(stored[2]) < known_offset
-  if not stored[1] or lost then
-    use_history().drop(base)
-    redis.call('HSET', meta, 'e', epoch, 'o', 0, 'b', 0, 'c', 0, 'q', 0, 'x', 0)
-    stored = {epoch, '0'}
-  end
+  if stored[1] and not lost then return stored end
+  stored = {create_room(base, 1), '0', '0'}
+  local has_members = redis.call('EXISTS', base .. ':p')
+  if has_members == 1 then redis.call('HSET', meta, 'p', 1) end
+  -- Users may have left in what is lost.
+  if lost and has_members == 1 then redis.call('HSET', base .. ':p', 'w', text(now + grace)) end
+  return stored
+end
+
+-- Called after the node has subscribed to the channel: creates the room if necessary and returns its position and
+-- the publications after a known offset, or all of them if the epoch is not the known one; they end before the room's
+-- position if they exceed a piece. A known offset ahead of the stored one means that Redis lost data.
+function operations.sync_room(base, messages, age, room_bytes, known_epoch, known_offset, everything, grace)
+  local meta = base .. ':m'
+  local stored = open_room(base, known_epoch, known_offset, grace)
   if messages > 0 then
     local limit = text(room_bytes or MAX_STREAM_BYTES)
     redis.call('HSET', meta, 'n', text(messages), 'a', text(age), 'r', limit)
   end
-  refresh(base)
-  local publications = {}
+  extend_life(base)
   local offset = tonumber(stored[2])
+  local publications, more = {}, false
   if known_epoch or everything then
     local from = not everything and stored[1] == known_epoch and known_offset or 0
-    if from < offset then
-      local items = redis.pcall('XRANGE', stream, '(' .. text(from) .. '-1', '+')
-      -- A key of a wrong type is a lost history.
-      if items.err then use_history().drop(base, stored[3]) end
-      for _, item in ipairs(items) do
-        table.insert(publications, item[1])
-        table.insert(publications, item[2][2])
-        table.insert(publications, item[2][4])
-      end
-    end
+    publications, more = read_piece(base, from, offset, stored[3])
   end
   local shows_positions = redis.call('HEXISTS', meta, 'n')
-  return {stored[1], offset, shows_positions, text(now), publications}
-end
-
--- Extends the life of a room's keys.
-function operations.refresh_room(base)
-  refresh(base)
-  return 1
+  return {stored[1], offset, shows_positions, text(now), publications, more and 1 or 0}
 end
 
 -- Deletes the room with its last subscriber, or lets its history expire. Members without a subscriber belong to a
 -- node that is cut off and will subscribe again.
 function operations.release_room(base)
-  local subscribers = redis.call('PUBSUB', sharded and 'SHARDNUMSUB' or 'NUMSUB', base)
-  if subscribers[2] > 0 then return 0 end
+  if subscribers_of(base) > 0 then return 0 end
   local age = redis.call('HGET', base .. ':m', 'a')
-  if not age then
-    for _, entry in ipairs(redis.call('HVALS', base .. ':p')) do
-      if next(cmsgpack.unpack(entry).c) then age = MIN_STREAM_MS end
-    end
-  end
+  if not age and redis.call('EXISTS', base .. ':n') == 1 then age = MIN_STREAM_MS end
   if age then
     redis.call('PEXPIRE', base .. ':m', age)
     redis.call('PEXPIRE', base .. ':s', age)
@@ -92,7 +85,6 @@ function operations.release_room(base)
   end
   return 1
 end
-
 -- Forgets histories that have expired, and frees what is above the bound. Every node calls it now and then; each call
 -- does a bounded part of the work.
 function operations.trim_histories(base)

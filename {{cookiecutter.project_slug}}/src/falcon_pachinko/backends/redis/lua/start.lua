@@ -1,20 +1,36 @@
 -- The start of each call. script.py joins the files to one script, documents the keys and defines the constants in
 -- capitals.
 
-local prefix, sharded, history_bytes = ARGV[1] .. ':', ARGV[2] == '1', tonumber(ARGV[5] or 0)
+local prefix, channel_prefix, sharded = ARGV[1] .. ':', ARGV[2] .. ':', ARGV[3] == '1'
+local history_bytes = tonumber(ARGV[6])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- A call that was delayed beyond its deadline must not undo newer ones.
-if now > tonumber(ARGV[4]) then return {now} end
+if now > tonumber(ARGV[5]) then return {now} end
 
-local batch = cmsgpack.unpack(ARGV[3])
+local batch = cmsgpack.unpack(ARGV[4])
 local nodes = prefix .. '{%nodes}:'
 
 local function text(number) return string.format('%.0f', number) end
 
-local function send(channel, data)
-  return redis.call(sharded and 'SPUBLISH' or 'PUBLISH', channel, data)
+-- A name that no other call returns: of a room's epoch, or of the generation of its presence.
+local names = 0
+local function new_name(base)
+  names = names + 1
+  return string.sub(redis.sha1hex(base .. time[1] .. ':' .. time[2] .. ':' .. names .. ARGV[4]), 1, 16)
+end
+
+local function channel_of(base)
+  return channel_prefix .. string.sub(base, #prefix + 1)
+end
+
+local function send(base, data)
+  return redis.call(sharded and 'SPUBLISH' or 'PUBLISH', channel_of(base), data)
+end
+
+local function subscribers_of(base)
+  return redis.call('PUBSUB', sharded and 'SHARDNUMSUB' or 'NUMSUB', channel_of(base))[2]
 end
 
 -- Whether Redis is at maxmemory; nil until the first write.
@@ -34,4 +50,25 @@ local function write(...)
   end
   if type(result) == 'table' and result.err then error(result) end
   return result
+end
+
+-- Deletes the keys of a room, or of the nodes, that are of a wrong type: they are lost. A change of the presence is
+-- not finished then, so that all of it has to be built again.
+local function repair(base)
+  local types = {m = 'hash', s = 'stream', p = 'hash', n = 'zset', o = 'zset', k = 'zset'}
+  if string.sub(base, 1, #nodes - 1) == string.sub(nodes, 1, -2) then
+    types = {n = 'zset', f = 'hash', h = 'zset', hx = 'zset', hb = 'string'}
+  end
+  local presence_is_lost = false
+  for suffix, expected in pairs(types) do
+    local key = base .. ':' .. suffix
+    local found = redis.call('TYPE', key).ok
+    if found ~= 'none' and found ~= expected then
+      redis.call('DEL', key)
+      presence_is_lost = presence_is_lost or types.p and suffix ~= 'm' and suffix ~= 's'
+    end
+  end
+  if presence_is_lost then
+    redis.call('DEL', base .. ':p', base .. ':n', base .. ':o', base .. ':k')
+  end
 end

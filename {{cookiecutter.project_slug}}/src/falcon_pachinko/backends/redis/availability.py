@@ -1,0 +1,79 @@
+"""Whether Redis or Valkey is available: one state, its reason, and since when."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import time
+
+from ...errors import BackendUnavailable
+
+logger = logging.getLogger(__name__)
+
+
+class State(enum.Enum):
+    """The states of a backend's connection to Redis.
+
+    ``CREATED -> CONNECTING -> AVAILABLE <-> UNAVAILABLE``, and from each of them to ``STOPPED``.
+    """
+
+    CREATED = "the backend has not been started: the server must run the lifespan"
+    CONNECTING = "no response yet"
+    AVAILABLE = ""
+    UNAVAILABLE = "Redis is unavailable"
+    STOPPED = "the backend has been stopped"
+
+
+class Availability:
+    """The state of a backend's connection to Redis. Each change is logged once.
+
+    Attributes:
+        state: The state.
+        outage: The reason why Redis is unavailable; empty while it is available.
+        since: The time of the last change of the state, in seconds on the process's monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        self.state = State.CREATED
+        self.outage = State.CREATED.value
+        self.since = time.monotonic()
+
+    def __bool__(self) -> bool:
+        return self.state is State.AVAILABLE
+
+    def _enter(self, state: State, reason: str = "") -> float:
+        """Change the state; return how many seconds the last one has lasted."""
+        now = time.monotonic()
+        lasted_seconds = now - self.since
+        self.state, self.outage, self.since = state, reason or state.value, now
+        return lasted_seconds
+
+    def connect(self) -> None:
+        """Wait for the first response."""
+        self._enter(State.CONNECTING)
+
+    def lose(self, reason: str) -> None:
+        """Record an outage, or a new reason of the present one."""
+        if self.state is State.STOPPED:
+            return
+        if self.state is State.UNAVAILABLE:
+            self.outage = reason
+            return
+        seconds = self._enter(State.UNAVAILABLE, reason)
+        logger.error("Redis is unavailable: %s; retrying (last change %.1f s ago)", reason, seconds)
+
+    def recover(self) -> None:
+        """Record that Redis is available."""
+        was = self.state
+        seconds = self._enter(State.AVAILABLE)
+        if was is State.UNAVAILABLE:
+            logger.warning("Redis is available again after %.1f s", seconds)
+
+    def stop(self) -> None:
+        """Record that the backend has been stopped."""
+        self._enter(State.STOPPED)
+
+    def check(self) -> None:
+        """Raise BackendUnavailable unless Redis is available."""
+        if self.outage:
+            raise BackendUnavailable(self.outage)

@@ -1,0 +1,201 @@
+"""Lists of the members of a room that agree with what the node delivers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ...errors import BackendUnavailable
+from ...history import Position
+from ...presence import MemberPage, not_a_member
+from ..presence import page_of
+from . import operations
+from .changes import ChangeRecorder
+from .operations import Page, Terms
+from .pipeline import Pipeline
+from .presence import PresenceTable
+from .script import hash_tag
+from .stream import RoomStream
+
+# How often a list is read again because of a gap in the room's stream.
+MAX_READS = 3
+
+# The maximum number of users that one operation reads.
+USERS_PER_READ = 1_000
+
+
+class SharedRead:
+    """A page that is being read, for one or more callers.
+
+    Attributes:
+        task: Reads it.
+        readers: The number of callers that have not used the result yet.
+    """
+
+    task: asyncio.Task[list[Page]]
+
+    def __init__(self) -> None:
+        self.readers = 0
+        self.recording: tuple[RoomStream, ChangeRecorder] | None = None
+
+    @property
+    def changes(self) -> list[tuple[int, str]]:
+        """The joins and leaves that were delivered on this node since the start."""
+        return [] if self.recording is None else self.recording[1].changes
+
+    def record(self, stream: RoomStream, position: Position) -> ChangeRecorder:
+        """Record the joins and leaves from now on."""
+        recorder = ChangeRecorder(position)
+        stream.recorders.append(recorder)
+        self.recording = (stream, recorder)
+        return recorder
+
+    def stop_recording(self) -> None:
+        """End it."""
+        if self.recording is not None:
+            stream, recorder = self.recording
+            stream.recorders.remove(recorder)
+            self.recording = None
+
+
+def merge(pages: list[Page], limit: int | None, changes: list[tuple[int, str]]) -> MemberPage:
+    """Return a list as of the last publication delivered on this node.
+
+    Args:
+        pages: The parts of the list, each as of its position.
+        limit: The maximum number of users.
+        changes: The joins and leaves that were delivered meanwhile.
+    """
+    users: dict[str, None] = {}
+    last = pages[-1]
+    for page in pages:
+        left = {key[2:] for at, key in changes if at > page.position.offset and key[:2] == "-u"}
+        users |= {user: None for _, user in page.users if user not in left}
+    total = last.total
+    for at, key in changes:
+        if at <= last.position.offset or key[1] != "u":
+            continue
+        user = key[2:]
+        if key[0] == "+":
+            total += 1
+            if not last.more and (limit is None or len(users) < limit):
+                users[user] = None
+        else:
+            total -= 1
+            users.pop(user, None)
+    cursor = last.users[-1][0] if last.more else None
+    return MemberPage(list(users), total, cursor)
+
+
+class MemberLists:
+    """Reads the lists of members.
+
+    Args:
+        pipeline: Executes operations.
+        terms: The node.
+        streams: The streams of the rooms to which the node has subscribed.
+        presence: The connections of this node, which are the list during an outage.
+        in_doubt: Returns whether other nodes may have been unable to renew their leases.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        terms: Terms,
+        streams: dict[str, RoomStream],
+        presence: PresenceTable,
+        in_doubt: Callable[[], bool],
+    ) -> None:
+        self.pipeline = pipeline
+        self.terms = terms
+        self.streams = streams
+        self.presence = presence
+        self.in_doubt = in_doubt
+        self.reads: dict[tuple[str, int | str | None, int | None], SharedRead] = {}
+
+    async def present(self, room: str, user: str) -> bool:
+        """Return whether a user is in a room; during an outage, on this node."""
+        if not self.pipeline.outage:
+            try:
+                return await self.pipeline.call(operations.present(hash_tag(room), f"u{user}"))
+            except BackendUnavailable:
+                pass
+        return any(presence.user == user for presence in self.presence.connections_in(room))
+
+    async def count(self, room: str) -> int:
+        """Return the number of users in a room; during an outage, those of this node."""
+        return (await self.page(room, None, 0)).total
+
+    async def page(self, room: str, after: int | str | None, limit: int | None) -> MemberPage:
+        """Return a page of the users in a room; during an outage, of those of this node.
+
+        Callers that ask at the same time share one read.
+        """
+        if not self.pipeline.outage:
+            try:
+                return await self._shared_page(room, after, limit)
+            except BackendUnavailable:
+                pass
+        local = dict.fromkeys(presence.key for presence in self.presence.connections_in(room))
+        return page_of(room, enumerate(local, 1), after, limit)
+
+    async def _shared_page(
+        self, room: str, after: int | str | None, limit: int | None
+    ) -> MemberPage:
+        """Read a page, or wait for the read in progress of the same one."""
+        key = (room, after, limit)
+        shared = self.reads.get(key)
+        if shared is None:
+            shared = self.reads[key] = SharedRead()
+            shared.task = asyncio.get_running_loop().create_task(self._read(shared, *key))
+            shared.task.add_done_callback(lambda _: self.reads.pop(key, None))
+        shared.readers += 1
+        try:
+            pages = await asyncio.shield(shared.task)
+            return merge(pages, limit, shared.changes)
+        finally:
+            shared.readers -= 1
+            if not shared.readers:
+                shared.task.cancel()
+                shared.stop_recording()
+
+    async def _read(
+        self, shared: SharedRead, room: str, after: int | str | None, limit: int | None
+    ) -> list[Page]:
+        seconds = self.pipeline.client.answer_seconds
+        for attempt in range(MAX_READS):
+            stream = self.streams.get(room)
+            if stream is None or stream.position is None:
+                return await self._read_pages(room, after, limit)
+            recorder = shared.record(stream, stream.position)
+            pages = await self._read_pages(room, after, limit)
+            if await recorder.wait_reached(pages[-1].position, seconds) or attempt == MAX_READS - 1:
+                break
+            shared.stop_recording()
+        return pages
+
+    async def _read_pages(
+        self, room: str, after: int | str | None, limit: int | None
+    ) -> list[Page]:
+        """Read a page, in parts that do not block Redis."""
+        pages: list[Page] = []
+        rest = limit
+        while True:
+            size = USERS_PER_READ if rest is None else min(rest, USERS_PER_READ)
+            page = await self._read_page(room, after, size)
+            pages.append(page)
+            if rest is not None:
+                rest -= len(page.users)
+            if not page.more or rest is not None and rest <= 0:
+                return pages
+            after = page.users[-1][0]
+
+    async def _read_page(self, room: str, after: int | str | None, size: int) -> Page:
+        in_doubt = self.in_doubt()
+        operation = operations.page(hash_tag(room), self.terms, after, size, in_doubt=in_doubt)
+        try:
+            while (page := await self.pipeline.call(operation)) is None:
+                pass
+        except LookupError:
+            raise not_a_member(room, str(after)) from None
+        return page

@@ -1,0 +1,396 @@
+"""The operations of the script: one typed function for each, and the replies as values.
+
+Durations are milliseconds. A ``tag`` is the hash tag of a room (:func:`.script.hash_tag`) or of the nodes.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from ...errors import LeaseLost
+from ...history import History, Position
+from ..base import Lease
+from ..presence import Presence
+from .script import NODES, PROTOCOL, raw
+
+T = TypeVar("T")
+
+# The reply of an operation that the room has refused, because the node has no lease there.
+FENCED = b"fenced"
+
+
+class Operation(NamedTuple, Generic[T]):
+    """An operation of the script.
+
+    Attributes:
+        request: The name, the hash tag and the arguments.
+        decode: Converts the reply into a value.
+        needs_lease: Whether the room refuses it without the node's lease there.
+    """
+
+    request: tuple[Any, ...]
+    decode: Callable[[Any], T]
+    needs_lease: bool = False
+
+    @property
+    def tag(self) -> str:
+        """The hash tag."""
+        tag: str = self.request[1]
+        return tag
+
+
+class Terms(NamedTuple):
+    """What a node tells about itself in the operations on leases.
+
+    Attributes:
+        node: The name of the node.
+        lease: The duration of a lease.
+        period: The time between two renewals.
+        grace: The grace period.
+    """
+
+    node: str
+    lease: int
+    period: int
+    grace: int
+
+
+class Joined(enum.Enum):
+    """The effect of :func:`enter`."""
+
+    FIRST = b"first"
+    ANOTHER = b"another"
+
+
+class Departure(enum.Enum):
+    """The effect of :func:`leave`."""
+
+    LEFT = b"left"
+    GRACE = b"grace"
+    STAYS = b"stays"
+
+
+class Renewal(enum.Enum):
+    """What a node has to do after :func:`renew_room`."""
+
+    OK = b"ok"
+    LIST = b"list"
+    EXPIRE = b"expire"
+
+
+class Entered(NamedTuple):
+    """The reply to :func:`enter`.
+
+    Attributes:
+        joined: Whether it is the user's first connection.
+        waits: Whether the announcement of the user waits until the room's recovery is over.
+        place: The user's place in the order of joining.
+        generation: The generation of the room's presence.
+    """
+
+    joined: Joined
+    waits: bool
+    place: int
+    generation: str
+
+
+class Claimed(NamedTuple):
+    """The reply to :func:`claim`.
+
+    Attributes:
+        generation: The generation of the room's presence.
+        kept: Whether the node had a lease until now.
+        recovery: The time until the recovery of the room is over.
+    """
+
+    generation: str
+    kept: bool
+    recovery: int
+
+
+class Renewed(NamedTuple):
+    """The reply to :func:`renew_room`: what to do, and the room's position."""
+
+    renewal: Renewal
+    position: Position
+
+
+class Compared(NamedTuple):
+    """The reply to :func:`compare`: the missing connections, and whether to repeat it."""
+
+    missing: list[str]
+    more: bool
+
+
+class Page(NamedTuple):
+    """The reply to :func:`page`.
+
+    Attributes:
+        total: The number of users in the room.
+        position: The room's position at this time.
+        users: Users with their places in the order of joining.
+        more: Whether other users follow.
+    """
+
+    total: int
+    position: Position
+    users: list[tuple[int, str]]
+    more: bool
+
+
+def _text(reply: Any) -> str:
+    text: str = reply.decode()
+    return text
+
+
+def _ignored(reply: Any) -> None:
+    return None
+
+
+def _position(reply: Any) -> Position:
+    if reply == b"replaced":
+        raise LeaseLost("another worker has taken over the lease")
+    epoch, offset = reply.split(b":")
+    return Position(epoch.decode(), int(offset))
+
+
+def publish(
+    tag: str, data: bytes, *, ephemeral: bool, node: str | None = None, lease: Lease | None = None
+) -> Operation[Position]:
+    """Publish to a room; ``node`` if it has members there, ``lease`` of the publishing worker.
+
+    The reply raises LeaseLost if a newer worker has published there.
+    """
+    name, token = (None, None) if lease is None else (lease.name, lease.token)
+    request = ("publish", tag, raw(data), ephemeral, node, name, token)
+    return Operation(request, _position, needs_lease=node is not None)
+
+
+def send(tag: str, data: bytes) -> Operation[int]:
+    """Publish to a channel that has no room; returns the number of receivers."""
+    return Operation(("send", tag, raw(data)), int)
+
+
+def sync_room(
+    tag: str,
+    history: History | None,
+    known: Position | None,
+    *,
+    everything: bool,
+    grace: int,
+) -> Operation[Sequence[Any]]:
+    """Read a room's position, and a piece of the publications after a known one; see ``stream.Fetched``."""
+    messages, age, size = (0, 0, 0)
+    if history is not None:
+        messages, age, size = history.messages, round(history.seconds * 1000), history.room_bytes
+    epoch, offset = (None, None) if known is None else (known.epoch, known.offset)
+    request = ("sync_room", tag, messages, age, size, epoch, offset, everything, grace)
+    return Operation(request, tuple)
+
+
+def release_room(tag: str) -> Operation[None]:
+    """Delete a room without subscribers, or let its history expire."""
+    return Operation(("release_room", tag), _ignored)
+
+
+def trim_histories() -> Operation[None]:
+    """Forget expired histories."""
+    return Operation(("trim_histories", NODES), _ignored)
+
+
+def renew_room(
+    tag: str,
+    terms: Terms,
+    *,
+    in_doubt: bool,
+    generation: str,
+    digest: int | None,
+    known: Position | None,
+    extend: bool,
+) -> Operation[Renewed]:
+    """Renew the node's lease in a room; with ``digest`` ``None``, only read the room's position.
+
+    Args:
+        tag: The hash tag of the room.
+        terms: The node.
+        in_doubt: Whether other nodes may have been unable to renew their leases.
+        generation: The generation of the presence that the node knows.
+        digest: The digest of the node's list.
+        known: The position of the last publication delivered on the node.
+        extend: Whether to extend the life of the keys.
+    """
+
+    def decode(reply: Any) -> Renewed:
+        status, epoch, offset = reply
+        return Renewed(Renewal(status), Position(epoch.decode(), int(offset)))
+
+    node = None if digest is None else terms.node
+    times = (terms.lease, terms.period, terms.grace)
+    epoch, offset = (None, None) if known is None else (known.epoch, known.offset)
+    details = (times, in_doubt, generation, str(digest), epoch, offset, extend)
+    return Operation(("renew_room", tag, node, *details), decode)
+
+
+def expire_nodes(tag: str, terms: Terms, *, in_doubt: bool) -> Operation[bool]:
+    """Remove a slice of the users of expired nodes; returns whether others follow."""
+    return Operation(("expire_nodes", tag, terms.node, terms.period, in_doubt), bool)
+
+
+def claim(tag: str, terms: Terms, *, in_doubt: bool, known: str) -> Operation[Claimed]:
+    """Acquire the node's lease in a room before the list of its connections is compared."""
+
+    def decode(reply: Any) -> Claimed:
+        generation, kept, recovery = reply
+        return Claimed(generation.decode(), bool(kept), int(recovery))
+
+    details = (terms.lease, terms.period, in_doubt, known, terms.grace)
+    return Operation(("claim", tag, terms.node, *details), decode)
+
+
+def compare(
+    tag: str, terms: Terms, after: str, up_to: str, items: Sequence[Sequence[str | int]]
+) -> Operation[Compared]:
+    """Compare a slice of the node's list with Redis.
+
+    Args:
+        tag: The hash tag of the room.
+        terms: The node.
+        after: The last key of the slice before; empty for the first slice.
+        up_to: The last key of this slice; empty for the last slice.
+        items: A key, and each of its connections with its hash.
+    """
+
+    def decode(reply: Any) -> Compared:
+        missing, more = reply
+        return Compared([name.decode() for name in missing], bool(more))
+
+    return Operation(("compare", tag, terms.node, after, up_to, items), decode)
+
+
+def enter(tag: str, terms: Terms, presence: Presence, *, claims: bool) -> Operation[Entered]:
+    """Add a connection to a room; with ``claims``, the node has no other connection there."""
+
+    def decode(reply: Any) -> Entered:
+        joined, waits, place, generation = reply
+        return Entered(Joined(joined), bool(waits), int(place), generation.decode())
+
+    joining, leaving = presence.join_message, presence.leave_message
+    messages = (
+        None if joining is None or presence.announced else raw(joining.encode()),
+        None if leaving is None else raw(leaving.encode()),
+        presence.announced,
+    )
+    details = (presence.key, presence.connection, presence.hash, messages, presence.place, claims)
+    request = ("enter", tag, terms.node, terms.lease, terms.grace, *details)
+    return Operation(request, decode, needs_lease=True)
+
+
+def announce(tag: str, key: str) -> Operation[bool]:
+    """Announce a user after the room's recovery; returns whether it has to wait longer."""
+    return Operation(("announce", tag, key), bool)
+
+
+def leave(
+    tag: str, terms: Terms, presence: Presence, *, grace: int, is_last: bool
+) -> Operation[Departure]:
+    """Remove a connection; with ``is_last``, the node has no other connection in the room."""
+    details = (presence.key, presence.connection, presence.hash, grace, is_last)
+    return Operation(("leave", tag, terms.node, *details), Departure, needs_lease=True)
+
+
+def expire(tag: str, terms: Terms, key: str, *, is_last: bool) -> Operation[bool]:
+    """Remove a user whose grace period is over; returns whether it still runs."""
+    return Operation(("expire", tag, terms.node, key, is_last), bool, needs_lease=True)
+
+
+def stop_node(tag: str, terms: Terms, ms: int) -> Operation[None]:
+    """Let the node's lease in a room end after a time, and inform the other nodes."""
+    return Operation(("stop_node", tag, terms.node, ms), _ignored)
+
+
+def present(tag: str, key: str) -> Operation[bool]:
+    """Return whether a user is in a room."""
+    return Operation(("present", tag, key), bool)
+
+
+def page(
+    tag: str, terms: Terms, after: int | str | None, limit: int, *, in_doubt: bool
+) -> Operation[Page | None]:
+    """Read a page of the users in a room; ``None`` while expired nodes have to be removed first.
+
+    The reply raises LookupError if ``after`` is a user that is not in the room.
+    """
+
+    def decode(reply: Any) -> Page | None:
+        if reply == b"expire":
+            return None
+        if reply == b"unknown":
+            raise LookupError(after)
+        total, epoch, offset, flat, more = reply
+        users = [
+            (int(place), key.decode()[1:]) for key, place in zip(flat[::2], flat[1::2], strict=True)
+        ]
+        return Page(total, Position(epoch.decode(), int(offset)), users, bool(more))
+
+    key = f"u{after}" if isinstance(after, str) else after
+    return Operation(("page", tag, terms.node, terms.period, in_doubt, key, limit), decode)
+
+
+def beat(terms: Terms) -> Operation[tuple[int, str]]:
+    """Renew the node's place in the list of nodes; returns the number of its rooms, and the protocol."""
+
+    def decode(reply: Any) -> tuple[int, str]:
+        return int(reply[0]), _text(reply[1])
+
+    return Operation(("beat", NODES, terms.node, terms.lease, PROTOCOL), decode)
+
+
+def remove_node(node: str) -> Operation[None]:
+    """Remove a node from the list."""
+    return Operation(("remove_node", NODES, node), _ignored)
+
+
+def add_rooms(node: str, rooms: Sequence[str]) -> Operation[None]:
+    """Add rooms to the list of the rooms where a node has members."""
+    return Operation(("add_rooms", NODES, node, rooms), _ignored)
+
+
+def remove_rooms(node: str, rooms: Sequence[str]) -> Operation[None]:
+    """Remove rooms from this list."""
+    return Operation(("remove_rooms", NODES, node, rooms), _ignored)
+
+
+def clear_rooms(node: str) -> Operation[None]:
+    """Empty this list."""
+    return Operation(("clear_rooms", NODES, node), _ignored)
+
+
+def rooms_of(node: str, cursor: str) -> Operation[tuple[str, list[str]]]:
+    """Read a part of this list; returns the cursor of the next part, ``0`` after the last one."""
+
+    def decode(reply: Any) -> tuple[str, list[str]]:
+        return _text(reply[0]), [name.decode() for name in reply[1]]
+
+    return Operation(("rooms_of", NODES, node, cursor), decode)
+
+
+def live_nodes() -> Operation[list[str]]:
+    """Return the live nodes."""
+    return Operation(("live_nodes", NODES), lambda reply: [name.decode() for name in reply])
+
+
+def acquire(name: str, holder: str, ms: int) -> Operation[int]:
+    """Acquire the lease of a worker; returns its token, or the negated rest of the present lease."""
+    return Operation(("acquire", NODES, name, holder, ms), int)
+
+
+def renew(name: str, holder: str, ms: int) -> Operation[bool]:
+    """Extend the lease of a worker; returns whether it is still held."""
+    return Operation(("renew", NODES, name, holder, ms), bool)
+
+
+def release(name: str, holder: str) -> Operation[None]:
+    """Release the lease of a worker."""
+    return Operation(("release", NODES, name, holder), _ignored)

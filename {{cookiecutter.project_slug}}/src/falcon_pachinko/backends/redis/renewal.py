@@ -1,0 +1,137 @@
+"""The renewal of everything that a node has in Redis or Valkey: its leases, its lists, its place among the nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from ...errors import BackendUnavailable, ConfigurationError
+from . import operations
+from .operations import Renewed, Terms
+from .pipeline import Pipeline, wait_all
+from .presence import PresenceTable
+from .room_index import RoomIndex, chunks
+from .script import PROTOCOL, ROOM_TTL_MS, hash_tag
+from .subscriptions import Subscriptions
+
+logger = logging.getLogger(__name__)
+
+# A quarter of the time that Redis keeps a room's keys, so that some renewals may fail.
+EXTEND_SECONDS = ROOM_TTL_MS / 1000 / 4
+
+
+class Renewals:
+    """Renews a node's leases and compares Redis with the node, room by room.
+
+    Attributes:
+        doubt_until: Until this time on the event loop's clock other nodes may have been unable to renew.
+
+    Args:
+        pipeline: Executes operations.
+        terms: The node, and its durations.
+        index: The list of the node's rooms.
+        subscriptions: The rooms to which the node has subscribed.
+        presence: The connections of the node.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        terms: Terms,
+        index: RoomIndex,
+        subscriptions: Subscriptions,
+        presence: PresenceTable,
+    ) -> None:
+        self.pipeline = pipeline
+        self.terms = terms
+        self.index = index
+        self.subscriptions = subscriptions
+        self.presence = presence
+        self.doubt_until = self.extended_at = 0.0
+        pipeline.client.on_clock_jump = self.on_clock_jump
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether other nodes may have been unable to renew their leases until a moment ago."""
+        return asyncio.get_running_loop().time() < self.doubt_until
+
+    def begin_doubt(self) -> None:
+        """Give other nodes one period in which they can renew, after Redis was unavailable."""
+        self.doubt_until = asyncio.get_running_loop().time() + self.terms.period / 1000
+
+    def on_clock_jump(self, ms: float) -> None:
+        """Handle a jump of a server's clock: leases may seem to have expired."""
+        logger.warning("Redis: the server's clock has jumped ahead by %.1f s", ms / 1000)
+        self.begin_doubt()
+
+    async def run(self, seconds: float) -> None:
+        """Renew after each interval until cancelled."""
+        while True:
+            await asyncio.sleep(seconds)
+            if self.subscriptions.pubsub.is_subscribed:
+                try:
+                    await self.renew()
+                except BackendUnavailable as error:
+                    logger.info("the leases were not renewed: %s; retrying", error.reason)
+
+    async def renew(self) -> None:
+        """Renew everything once.
+
+        Raises:
+            BackendUnavailable: Redis is unavailable.
+        """
+        protocol = await self.index.renew()
+        if protocol != PROTOCOL:
+            raise_incompatible(protocol)
+        now = asyncio.get_running_loop().time()
+        extend = now - self.extended_at > EXTEND_SECONDS
+        self.extended_at = now if extend else self.extended_at
+        for chunk in chunks([*{*self.subscriptions.streams, *self.presence.rooms}]):
+            # NOTE: other operations are executed in between.
+            await wait_all([self.renew_room(room, extend=extend) for room in chunk])
+        self.pipeline.call_ignoring_outcome(operations.trim_histories())
+        self.subscriptions.expire_buffers()
+
+    def renew_room(self, room: str, *, extend: bool = False) -> asyncio.Future[object]:
+        """Renew the lease in a room, and compare the room's position and the list with those of this node."""
+        state = self.presence.rooms.get(room)
+        stream = self.subscriptions.streams.get(room)
+
+        def on_reply(renewed: Renewed) -> None:
+            self.presence.on_renewed(room, renewed)
+            self.subscriptions.check_position(room, renewed.position)
+
+        operation = operations.renew_room(
+            hash_tag(room),
+            self.terms,
+            in_doubt=self.in_doubt,
+            generation="" if state is None else state.generation,
+            digest=None if state is None or state.is_listing else state.digest,
+            known=None if stream is None else stream.position,
+            extend=extend,
+        )
+        return self.pipeline.submit(operation, on_reply)
+
+    def on_control(self, room: str, message: str) -> None:
+        """Handle a message of the script to the nodes in a room."""
+        kind, _, argument = message.partition(":")
+        if kind == "!lost":
+            self.renew_room(room).add_done_callback(retrieve_exception)
+        elif kind == "!stop":
+            seconds = int(argument) / 1000
+            tasks = self.presence.tasks
+            tasks.call_later(seconds, lambda: tasks.create_task(self.presence.expire_others(room)))
+
+
+def retrieve_exception(future: asyncio.Future[object]) -> None:
+    """Let a failure be: the next renewal repeats the operation."""
+    if not future.cancelled():
+        future.exception()
+
+
+def raise_incompatible(protocol: str) -> None:
+    """Raise the error about nodes of another version."""
+    raise ConfigurationError(
+        f"nodes with version {protocol} of the protocol use this prefix in Redis, but this node has version"
+        f" {PROTOCOL}: stop them first, or give this service another prefix"
+    )

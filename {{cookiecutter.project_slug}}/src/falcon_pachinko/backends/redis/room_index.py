@@ -1,0 +1,83 @@
+"""The list of a node's rooms in Redis or Valkey, which lets any node find rooms by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Collection, Iterator, Sequence
+from itertools import islice
+from typing import Protocol
+
+from . import operations
+from .operations import Operation, Terms
+from .pipeline import Pipeline, T
+from .script import ROOMS_PER_OPERATION
+
+
+class RoomIndex:
+    """The rooms where a node has members, and the node's place in the list of live nodes.
+
+    The index is leased like everything that a node stores: it is compared with each renewal.
+
+    Args:
+        pipeline: Executes operations.
+        terms: The node, and its durations.
+        rooms: The rooms that belong into the index.
+    """
+
+    def __init__(self, pipeline: Pipeline, terms: Terms, rooms: Collection[str]) -> None:
+        self.pipeline = pipeline
+        self.terms = terms
+        self.rooms = rooms
+
+    def add(self, room: str) -> None:
+        """Add a room with its first member."""
+        self.pipeline.call_ignoring_outcome(operations.add_rooms(self.terms.node, [room]))
+
+    def remove(self, room: str) -> None:
+        """Remove a room after its last member has left."""
+        self.pipeline.call_ignoring_outcome(operations.remove_rooms(self.terms.node, [room]))
+
+    async def renew(self) -> str:
+        """Renew the node's place in the list, and the index if it is not complete; return the protocol in use.
+
+        Raises:
+            BackendUnavailable: Redis is unavailable.
+        """
+        expected = len(self.rooms)
+        count, protocol = await self.pipeline.call(operations.beat(self.terms))
+        if count != expected and count != len(self.rooms):
+            calls = [self.pipeline.call(operations.clear_rooms(self.terms.node))]
+            for chunk in chunks(list(self.rooms)):
+                calls.append(self.pipeline.call(operations.add_rooms(self.terms.node, chunk)))
+            for each in calls:
+                await each
+        return protocol
+
+
+class Caller(Protocol):
+    """Executes an operation."""
+
+    def __call__(self, operation: Operation[T], /) -> Awaitable[T]:
+        """Return the value of the reply."""
+
+
+async def rooms_with_prefix(call: Caller, prefix: str) -> list[str]:
+    """Return the sorted names of all live nodes' rooms that start with a prefix.
+
+    Args:
+        call: Executes an operation.
+        prefix: The start of the names.
+    """
+    found: set[str] = set()
+    for node in await call(operations.live_nodes()):
+        cursor = ""
+        while cursor != "0":
+            cursor, names = await call(operations.rooms_of(node, cursor or "0"))
+            found.update(name for name in names if name.startswith(prefix))
+    return sorted(found)
+
+
+def chunks(rooms: Sequence[str]) -> Iterator[list[str]]:
+    """Split rooms into lists that one operation can take."""
+    remaining = iter(rooms)
+    while chunk := list(islice(remaining, ROOMS_PER_OPERATION)):
+        yield chunk
