@@ -43,6 +43,7 @@ class RecordingNode:
     history_losses: list[tuple[str, Position | None]] = field(default_factory=list)
     resyncs: list[tuple[str, Position | None]] = field(default_factory=list)
     outdated: list[str] = field(default_factory=list)
+    commands: list[tuple[Publication, str | None, float]] = field(default_factory=list)
 
     @property
     def redis(self) -> RedisBackend:
@@ -58,6 +59,9 @@ class RecordingNode:
 
     def on_history_lost(self, room: str) -> None:
         self.history_losses.append((room, self.backend.position(room)))
+
+    def execute(self, command: Publication, room: str | None, age_seconds: float) -> None:
+        self.commands.append((command, room, age_seconds))
 
     def on_members_outdated(self, room: str) -> None:
         self.outdated.append(room)

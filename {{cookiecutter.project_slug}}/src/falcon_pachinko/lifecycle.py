@@ -114,6 +114,8 @@ class Lifecycle(HandlerTask):
         if transaction is None:
             return False
         self.accepted = True
+        if type(self.resource).on_resync is not WebSocketResource.on_resync:
+            ws._on_resync = self.resource.on_resync
         for publication in transaction.received:
             ws._deliver(publication)
         await self.registry.add(ws)

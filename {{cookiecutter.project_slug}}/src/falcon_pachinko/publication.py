@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -50,6 +50,20 @@ ENCODE_HEADER = msgspec.json.Encoder().encode
 DECODE_HEADER = msgspec.json.Decoder(Header).decode
 
 
+class MemberChange(NamedTuple):
+    """A user has joined a room, or has left it.
+
+    Attributes:
+        room: The room.
+        user: The user; ``None`` for a connection without one.
+        joined: Whether the user has joined.
+    """
+
+    room: str
+    user: str | None
+    joined: bool
+
+
 class Publication:
     """One message, from the handler to the sockets: encoded once, its frame and its event cached.
 
@@ -65,8 +79,7 @@ class Publication:
         header: The recipients.
         position: The position in the room; ``None`` for a message without one.
         shows_position: Whether clients get the position.
-        change: How the message changes the members of its room: ``+`` or ``-`` with the key of the user's presence
-            entry; empty for any other message.
+        change: How the message changes the members of a room; ``None`` for most messages.
 
     Raises:
         TypeError: JSON cannot represent the message.
@@ -101,7 +114,7 @@ class Publication:
         self.header = DEFAULT_HEADER
         self.position: Position | None = None
         self.shows_position = False
-        self.change = ""
+        self.change: MemberChange | None = None
 
     @classmethod
     def of_encoded(
@@ -117,7 +130,7 @@ class Publication:
         self.header = header
         self.position = None
         self.shows_position = False
-        self.change = ""
+        self.change = None
         return self
 
     @classmethod

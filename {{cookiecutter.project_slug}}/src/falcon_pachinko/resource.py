@@ -13,6 +13,7 @@ from .errors import InvalidPayload, MessageError
 from .history import MAX_POSITION_CHARACTERS, History
 from .limits import DEFAULT_LIMITS, Limits
 from .messages import Message, ServerError
+from .presence import MemberPage
 from .publication import Publication
 from .rooms.manager import WebSocketConnectionManager
 from .types import WebSocketLike
@@ -71,6 +72,18 @@ class WebSocketResource:
             close_code: The code of our close, otherwise the server's (RFC 6455 section 7.4).
         """
 
+    async def on_resync(self, ws: WebSocketLike, room: str) -> None:
+        """Called when the client may have missed changes of a room's members: send a new snapshot of them.
+
+        This happens after an outage of Redis, after a loss of its data, and with each ``recovered: false``;
+        never during normal operation. It may run at the same time as a handler. It has
+        ``limits.handler_seconds``; an exception is logged, and the connection stays open.
+
+        Args:
+            ws: The connection.
+            room: The room.
+        """
+
     async def on_unhandled(self, ws: WebSocketLike, message: str | bytes) -> None:
         """Reply to a message that is not JSON, has an unknown type, or is binary without a handler."""
         await send_error(
@@ -93,6 +106,20 @@ class WebSocketResource:
         return await self.manager.join_room(
             self.connection, room, join_message=join_message, leave_message=leave_message
         )
+
+    async def room_members(
+        self, room: str, *, after: int | str | None = None, limit: int | None = None
+    ) -> MemberPage:
+        """Return the users in a room as its members know them at this moment.
+
+        After the list, this client gets exactly the joins and leaves that the list does not contain: nothing
+        is delivered between the return and the caller's next ``await``. Otherwise like
+        :meth:`.WebSocketConnectionManager.members`.
+        """
+        page = await self.manager.members(room, after=after, limit=limit)
+        if self.connection._transaction is not None:
+            self.connection._transaction.drop_changes(room)
+        return page
 
     async def leave_room(self, room: str) -> bool:
         """Leave a room; see :meth:`.WebSocketConnectionManager.leave_room`."""

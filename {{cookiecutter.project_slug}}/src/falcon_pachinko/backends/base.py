@@ -1,26 +1,34 @@
-"""The contract of backends: ordered publishing, history, presence and leases, for one process or many.
+"""The contract of backends: a broker, presence and leases, for one process or many.
 
 A backend carries publications from the process that publishes them (a node) to all nodes that have
-members of the room. One test suite verifies these guarantees for every backend:
+members of the room. All nodes deliver the publications of a room in one order, the publishing node
+included: it does not deliver its own first. A node receives the publications of a room from the return
+of :meth:`Broker.subscribe` until :meth:`Broker.unsubscribe`. Three suites of tests, one for each contract,
+verify the guarantees for every backend. They hold from every state of Redis or Valkey: keys that are missing,
+evicted, expired or of a wrong type, a clock that has jumped, a node or a server that was frozen for any time.
 
-- **Publish.** All nodes deliver the publications of a room in one order, the publishing node included: it
-  does not deliver its own first. A publication arrives at every node with members, or the publish raises
-  :class:`~falcon_pachinko.errors.BackendUnavailable`, or both. It is never lost silently, and Redis
-  (or Valkey) does not execute it after ``answer_seconds``.
-- **Membership.** A node receives the publications of a room from the return of :meth:`Backend.subscribe`
-  until :meth:`Backend.unsubscribe`.
-- **History.** A room whose members declare a :class:`History` keeps its last publications, each with its
-  :class:`Position`. :meth:`Backend.recover` returns everything after a position, in order and without a
-  gap, or ``None``; never a part.
-- **Presence.** The members of a room are stored by connection id, not counted, so that repeating a call
-  changes nothing. The first connection of a user and the end of the last one are each announced exactly
-  once in the cluster. When a node dies, another node announces the end of its users. A backend may announce
-  joins and leaves of a large room in batches (:class:`~falcon_pachinko.presence.PresenceBatch`).
-- **Outage.** While Redis is unavailable, connections stay open, joins succeed and are completed later,
-  publishing raises, and :attr:`Backend.outage` gives the reason. Afterwards each node receives the
-  publications that it missed; if they are lost, :meth:`Node.on_history_lost` is called.
-- **Leases.** At any time, one node at most holds the lease of a name, with a token that is higher than any
-  earlier one.
+- **P1, no silent loss.** A numbered publication whose publish returned was delivered to every live node that
+  had subscribed at that time, or :meth:`Node.on_history_lost` is called; and it is called only where something
+  was lost. A publish raises :class:`~falcon_pachinko.errors.BackendUnavailable` if the publication may not
+  have arrived; Redis does not execute it after ``answer_seconds``. :meth:`Broker.recover` returns
+  everything after a position, in order and without a gap, or ``None``; never a part.
+- **P2, presence is a lease.** A user is listed only while the node that holds the connection is known to be
+  live. The members of a room are stored by connection id, not counted, so that repeating a call changes
+  nothing. The first connection of a user and the end of the last one are each announced exactly once.
+- **P3, an expired node is fenced.** After a node's lease in a room has expired, the room refuses what the
+  node sends until it has renewed the lease with the full list of its connections.
+- **P4, snapshot and stream agree.** :meth:`PresenceStore.members` returns the list as of the last publication
+  delivered on this node. After an outage or a loss, :meth:`Node.on_members_outdated` is called.
+- **P5, heals from nothing.** At most one renewal period (a third of the expiry) after a fault the state is as if
+  it had never happened, except for history, whose loss is reported.
+- **P6, commands reach their target.** :meth:`Broker.command` returns when every live node has executed it, or
+  raises; a node that was cut off executes it when it has recovered.
+- **P7, re-entry is silent.** Users that were present and still are, are never announced again.
+
+While Redis is unavailable, connections stay open, joins succeed and are completed later, publishing raises,
+and :attr:`Backend.outage` gives the reason. At any time, one node at most holds the lease of a name, with a
+token that is higher than any earlier one. A backend may announce joins and leaves of a large room in batches
+(:class:`~falcon_pachinko.presence.PresenceBatch`).
 """
 
 from __future__ import annotations
@@ -122,6 +130,9 @@ class Node(Protocol):
     def deliver_direct(self, publication: Publication, /) -> None:
         """Deliver a publication to its addressee, or to all connections."""
 
+    def execute(self, command: Publication, room: str | None, age_seconds: float, /) -> None:
+        """Close the connections of a user, those in a room, or all, that were there when the command was sent."""
+
     def on_history_lost(self, room: str, /) -> None:
         """Notify the local members that messages are missing before the next one."""
 
@@ -132,36 +143,8 @@ class Node(Protocol):
         """Send missed messages to connections that joined during an outage, before live ones."""
 
 
-class Backend(ABC):
-    """A backend; see the module's docstring for the guarantees.
-
-    Attributes:
-        node_id: The name of this process in the cluster; the ids of its connections begin with it.
-        timing: Timeouts and intervals.
-        node: Receives publications; set before :meth:`start`.
-    """
-
-    node_id: str
-    timing: Timing
-    node: Node
-
-    @property
-    @abstractmethod
-    def outage(self) -> str:
-        """The reason why Redis is unavailable; empty while it is available."""
-
-    @property
-    def single(self) -> bool:
-        """Whether the backend serves one process only: a second process would have rooms of its own."""
-        return False
-
-    @abstractmethod
-    async def start(self) -> None:
-        """Start. If Redis is unavailable, return after ``answer_seconds`` and keep retrying."""
-
-    @abstractmethod
-    async def stop(self) -> None:
-        """Stop, after all connections have ended."""
+class Broker(ABC):
+    """The contract of messages: ordered publishing, subscriptions, history, commands."""
 
     @abstractmethod
     def publish(
@@ -182,6 +165,17 @@ class Backend(ABC):
 
         Raises:
             BackendUnavailable: The publication may not have arrived.
+        """
+
+    @abstractmethod
+    async def command(self, publication: Publication, room: str | None = None) -> None:
+        """Close the connections of a user, or those in a room, on all nodes; return when that is done.
+
+        A node that is cut off executes the command when it has recovered, for the connections that existed
+        when it was sent.
+
+        Raises:
+            BackendUnavailable: A live node has not confirmed it within ``answer_seconds``.
         """
 
     @abstractmethod
@@ -211,6 +205,10 @@ class Backend(ABC):
     @abstractmethod
     def recover_local(self, room: str, since: Sequence[Position]) -> list[Publication] | None:
         """Like :meth:`recover`, from the data in this process only."""
+
+
+class PresenceStore(ABC):
+    """The contract of presence: the users in each room, in all processes."""
 
     @abstractmethod
     def enter(self, room: str, presence: Presence) -> Awaitable[bool]:
@@ -252,6 +250,10 @@ class Backend(ABC):
     async def rooms(self, prefix: str) -> list[str]:
         """Return the sorted names of the non-empty rooms with a prefix, or raise BackendUnavailable."""
 
+
+class Leases(ABC):
+    """The contract of leases: the exclusive right to run a named task."""
+
     @abstractmethod
     async def acquire(self, name: str) -> Lease | float:
         """Acquire a lease, or return the seconds until the next attempt, or raise BackendUnavailable."""
@@ -263,3 +265,35 @@ class Backend(ABC):
     @abstractmethod
     async def release(self, lease: Lease) -> None:
         """Release a lease if it is still held."""
+
+
+class Backend(Broker, PresenceStore, Leases):
+    """A backend: a broker, presence and leases; see the module's docstring for the guarantees.
+
+    Attributes:
+        node_id: The name of this process in the cluster; the ids of its connections begin with it.
+        timing: Timeouts and intervals.
+        node: Receives publications; set before :meth:`start`.
+    """
+
+    node_id: str
+    timing: Timing
+    node: Node
+
+    @property
+    @abstractmethod
+    def outage(self) -> str:
+        """The reason why Redis is unavailable; empty while it is available."""
+
+    @property
+    def single(self) -> bool:
+        """Whether the backend serves one process only: a second process would have rooms of its own."""
+        return False
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Start. If Redis is unavailable, return after ``answer_seconds`` and keep retrying."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Stop, after all connections have ended."""

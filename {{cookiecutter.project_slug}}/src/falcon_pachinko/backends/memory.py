@@ -7,13 +7,13 @@ import math
 from collections.abc import Awaitable, Sequence
 
 from ..history import History, Position, last_known
-from ..presence import MemberPage, not_a_member
+from ..presence import MemberPage
 from ..publication import Publication
 from .base import Backend, ImmediateResult, Lease, Node, Timing
 from .buffer import DEFAULT_MEMORY_BYTES, HistoryBudget, HistoryBuffer, check_bytes
+from .memory_presence import MemoryPresence
 from .memory_room import DONE, ONE_NODE, MemoryRoom
 from .presence import Presence
-from .roster import PresenceChanges
 from .sweep import ExpirySweep
 
 
@@ -44,6 +44,9 @@ class MemoryBackend(Backend):
         self.budget = HistoryBudget(check_bytes(history_bytes), self.on_history_emptied)
         self.sweep = ExpirySweep(self.on_sweep)
         self.token = 0
+        self.presence = MemoryPresence(
+            self.rooms_by_name, self.timing.grace_seconds, self.publish, self.remove_if_unused
+        )
 
     @property
     def outage(self) -> str:
@@ -56,7 +59,8 @@ class MemoryBackend(Backend):
         return True
 
     async def start(self) -> None:
-        """Do nothing."""
+        """Begin the time in which users return after a restart."""
+        self.presence.start(self.node.on_members_outdated)
 
     async def stop(self) -> None:
         """Discard all rooms and their timers."""
@@ -65,10 +69,7 @@ class MemoryBackend(Backend):
         for room in self.rooms_by_name.values():
             if room.buffer is not None:
                 room.buffer.clear()
-            if room.changes is not None:
-                room.changes.timer.cancel()
-            for entry in room.roster.entries.values():
-                entry.cancel_expiry()
+        self.presence.stop()
         self.rooms_by_name.clear()
 
     def publish(
@@ -89,6 +90,10 @@ class MemoryBackend(Backend):
         """Deliver at once."""
         self.node.deliver_direct(publication)
         return ONE_NODE
+
+    async def command(self, publication: Publication, room: str | None = None) -> None:
+        """Execute at once."""
+        self.node.execute(publication, room, 0.0)
 
     async def subscribe(self, room: str, history: History | None) -> None:
         """Keep the room, and its history if it has one."""
@@ -166,120 +171,29 @@ class MemoryBackend(Backend):
 
     def enter(self, room: str, presence: Presence) -> Awaitable[bool]:
         """Add a connection, and announce the user if it is the first one."""
-        found = self.rooms_by_name[room]
-        entry = found.roster.entries.get(presence.key)
-        is_first = entry is None
-        if entry is None:
-            entry = found.roster.add(presence.key, presence.user)
-        entry.cancel_expiry()
-        entry.connections.add(presence.connection)
-        entry.leave_message = presence.leave_message or entry.leave_message
-        if found.changes is not None:
-            found.changes.leaving.pop(presence.key, None)
-        if is_first and presence.join_message is not None:
-            changes = self.changes_for(room, found, presence)
-            if changes is not None:
-                changes.joined[presence.key] = None
-            else:
-                self.publish(room, presence.join_message)
-        return ImmediateResult(is_first)
+        return self.presence.enter(room, presence)
 
     def leave(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
         """Remove a connection; with the last one, the user leaves at once or after the grace period."""
-        found = self.rooms_by_name.get(room)
-        entry = found.roster.entries.get(presence.key) if found is not None else None
-        if found is None or entry is None or presence.connection not in entry.connections:
-            return ImmediateResult(False)
-        entry.connections.discard(presence.connection)
-        if entry.connections:
-            return ImmediateResult(False)
-        seconds = self.timing.grace_seconds
-        if grace and presence.has_messages and seconds:
-            loop = asyncio.get_running_loop()
-            entry.expiry = loop.call_later(seconds, self.expire_presence, room, found, presence)
-            return ImmediateResult(False)
-        self.expire_presence(room, found, presence)
-        return ImmediateResult(True)
-
-    def expire_presence(self, name: str, room: MemoryRoom, presence: Presence) -> None:
-        """Let a user leave a room: announce it now, or with the next batch."""
-        entry = room.roster.entries[presence.key]
-        entry.expiry = None
-        is_announced = entry.leave_message is not None
-        changes = self.changes_for(name, room, presence) if is_announced else room.changes
-        if changes is not None:
-            if is_announced and changes.leave(presence.key):
-                return
-            changes.joined.pop(presence.key, None)
-        room.roster.remove(presence.key)
-        if entry.leave_message is not None and changes is None:
-            self.publish(name, entry.leave_message)
-        self.remove_if_unused(name, room)
-
-    def changes_for(
-        self, name: str, room: MemoryRoom, presence: Presence
-    ) -> PresenceChanges | None:
-        """Return the changes of the room that the next batch announces; ``None`` to announce one at once.
-
-        The first change above the bound begins a batch. Until it is published, the changes of all users
-        belong to it, so that they arrive in order.
-        """
-        batch = presence.batch
-        if presence.user is None:
-            return None
-        if room.changes is None and batch is not None and room.roster.count > batch.above:
-            room.changes = PresenceChanges(batch)
-            room.changes.timer = asyncio.get_running_loop().call_later(
-                batch.seconds, self.publish_changes, name, room
-            )
-        return room.changes
-
-    def publish_changes(self, name: str, room: MemoryRoom) -> None:
-        """Publish a batch of joins and leaves."""
-        changes, room.changes = room.changes, None
-        message = changes.take_message(room.roster) if changes is not None else None
-        if message is not None:
-            self.publish(name, Publication(message))
-        self.remove_if_unused(name, room)
+        return self.presence.leave(room, presence, grace=grace)
 
     async def present(self, room: str, user: str) -> bool:
         """Return whether a user is in a room."""
-        found = self.rooms_by_name.get(room)
-        return found is not None and f"u{user}" in found.roster.entries
+        return self.presence.present(room, user)
 
     async def members(
         self, room: str, after: int | str | None = None, limit: int | None = None
     ) -> MemberPage:
         """Return a page of the users in a room in the order in which they joined."""
-        found = self.rooms_by_name.get(room)
-        if isinstance(after, str):
-            entry = None if found is None else found.roster.entries.get(f"u{after}")
-            if entry is None:
-                raise not_a_member(room, after)
-            after = entry.number
-        if found is None:
-            return MemberPage((), 0, None)
-        page = found.roster.page(after or 0, limit)
-        if found.changes is not None:
-            found.changes.on_page(page)
-        return page
+        return self.presence.members(room, after, limit)
 
     async def member_count(self, room: str) -> int:
         """Return the number of users in a room."""
-        found = self.rooms_by_name.get(room)
-        if found is None:
-            return 0
-        if found.changes is not None:
-            found.changes.was_counted = True
-        return found.roster.count
+        return self.presence.member_count(room)
 
     async def rooms(self, prefix: str) -> list[str]:
         """Return the names of the non-empty rooms that start with a prefix, sorted."""
-        return sorted(
-            name
-            for name, room in self.rooms_by_name.items()
-            if room.roster.entries and name.startswith(prefix)
-        )
+        return self.presence.rooms(prefix)
 
     async def acquire(self, name: str) -> Lease | float:
         """Return a lease that never expires: there is no other process."""

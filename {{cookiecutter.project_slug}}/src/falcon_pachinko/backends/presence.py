@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterable
 
 from ..presence import MemberPage, PresenceBatch, not_a_member
@@ -18,9 +19,11 @@ class Presence:
         join_message: Published to the room when the user joins.
         leave_message: Published to the room when the user has left.
         batch: How a large room announces the user instead; ``None`` for always by these messages.
+        reconnects: Whether the client has named a position of an earlier connection.
         sent: Whether the presence was sent to Redis, confirmed or not.
         announced: Whether the other members know that the user is in the room.
         hash: A random number, above zero, that represents the presence in the digest of a node's list.
+        joined_at: The time of creation, on the process's monotonic clock.
         place: The user's place in the order of joining; ``None`` until Redis has assigned it.
     """
 
@@ -30,8 +33,10 @@ class Presence:
         "connection",
         "hash",
         "join_message",
+        "joined_at",
         "leave_message",
         "place",
+        "reconnects",
         "sent",
         "user",
     )
@@ -43,16 +48,20 @@ class Presence:
         join_message: Publication | None = None,
         leave_message: Publication | None = None,
         batch: PresenceBatch | None = None,
+        *,
+        reconnects: bool = False,
     ) -> None:
         self.connection = connection
         self.user = user
         self.join_message = join_message
         self.leave_message = leave_message
         self.batch = batch
+        self.reconnects = reconnects
         self.sent = False
         self.announced = False
         self.hash = random.getrandbits(32) or 1
         self.place: int | None = None
+        self.joined_at = time.monotonic()
 
     @property
     def key(self) -> str:
@@ -63,6 +72,11 @@ class Presence:
     def has_messages(self) -> bool:
         """Whether the room receives a message when the user joins or leaves."""
         return self.join_message is not None or self.leave_message is not None
+
+
+def user_of(key: str) -> str | None:
+    """Return the user of a presence entry's key; ``None`` for a connection without one."""
+    return key[1:] if key.startswith("u") else None
 
 
 def page_of(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Coroutine, Iterable
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 import falcon.asgi
@@ -35,15 +36,15 @@ logger = logging.getLogger(__name__)
 class Connection:
     """One WebSocket client, from the handshake to the end: the ``ws`` of handlers.
 
-    Messages from its own handlers and from rooms leave in the order in which they were sent. While the
-    server does not accept more, they are pending in an outbox within the bounds of
-    :class:`~falcon_pachinko.limits.Limits`; a client that exceeds them is closed with 4008.
+    Its messages leave in the order in which they were sent. While the server does not accept more, they are
+    pending in an outbox; a client that exceeds the bounds of :class:`..limits.Limits` is closed with 4008.
 
     Attributes:
         id: A unique identifier.
         user: The user, for presence; set it in ``on_connect`` before joining rooms.
         state: The state.
         close_code: The code of our close, otherwise the server's; ``None`` before.
+        opened_at: The time of the handshake, on the process's monotonic clock.
 
     Args:
         receive: The server's ``receive``.
@@ -56,6 +57,7 @@ class Connection:
         "_accept_options",
         "_config",
         "_inbox",
+        "_on_resync",
         "_outbox",
         "_previous_id",
         "_since",
@@ -63,6 +65,7 @@ class Connection:
         "_websocket",
         "close_code",
         "id",
+        "opened_at",
         "state",
         "user",
     )
@@ -74,13 +77,13 @@ class Connection:
         self.user: str | None = None
         self.state = CONNECTING
         self.close_code: int | None = None
+        self.opened_at = time.monotonic()
+        self._on_resync: Callable[[Connection, str], Awaitable[None]] | None = None
         self._config = DEFAULT_ROUTE_CONFIG
-        # The last positions of a reconnecting client, one per room, and its previous connection's id.
-        self._since: tuple[Position, ...] = ()
+        self._since: tuple[Position, ...] = ()  # a reconnecting client's last position in each room
         self._previous_id = ""
         self._accept_options: tuple[str | None, tuple[tuple[str, str], ...]] = (None, ())
-        # Falcon's object, whose accept() keeps Falcon's state in step.
-        self._websocket: falcon.asgi.WebSocket | None = None
+        self._websocket: falcon.asgi.WebSocket | None = None  # its accept() keeps Falcon in step
         self._transaction: AcceptTransaction | None = AcceptTransaction(self._config.limits)
         self._inbox: Inbox
         self._outbox: Outbox
@@ -110,9 +113,8 @@ class Connection:
     def send_media(self, media: object) -> Coroutine[Any, Any, None]:
         """Send a :class:`~falcon_pachinko.messages.Message` or any object that JSON can represent.
 
-        Returns at once unless messages are pending; then it waits until all of them have been sent, so
-        that a handler cannot outrun its own client. In ``on_connect`` the message is buffered until the
-        connection is accepted.
+        If messages are pending, it waits until all of them have been sent, so that a handler cannot outrun
+        its own client. In ``on_connect`` the message is buffered until the connection is accepted.
 
         Raises:
             falcon.WebSocketDisconnected: The connection is closed.
@@ -289,8 +291,7 @@ class Connection:
             logger.info("%r is lost: %r", self, error)
             self._set_state(CLOSING, self.close_code)
             self._outbox.discard()
-            # NOTE: the server reports the disconnect to the reader; uvicorn does not while a message
-            #   is pending for a client that answers no ping.
+            # NOTE: uvicorn reports no disconnect while a message is pending for a client that answers no ping.
             loop = asyncio.get_running_loop()
             loop.call_later(self.limits.close_seconds, self._inbox.interrupt)
 

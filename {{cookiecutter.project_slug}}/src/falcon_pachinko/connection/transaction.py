@@ -57,6 +57,13 @@ class AcceptTransaction:
         self.deferred.append((room, publication, ephemeral))
         self._count_bytes(publication)
 
+    def drop_changes(self, room: str) -> None:
+        """Drop the joins and leaves of a room: a list that has been read contains them."""
+        kept = [each for each in self.received if each.change is None or each.change.room != room]
+        self.size_bytes += sum(each.size_bytes for each in kept)
+        self.size_bytes -= sum(each.size_bytes for each in self.received)
+        self.received = kept
+
     def _count_bytes(self, publication: Publication) -> None:
         self.size_bytes += publication.size_bytes
         count, limits = self.count, self.limits

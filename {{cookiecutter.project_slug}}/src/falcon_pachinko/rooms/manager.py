@@ -104,7 +104,9 @@ class WebSocketConnectionManager:
         return await self.backend.publish_direct(publication) > 0
 
     async def disconnect_user(self, user: str, code: int = 1000, reason: str = "") -> None:
-        """Close all connections of a user.
+        """Close all connections of a user, on all nodes; return when each node has confirmed it.
+
+        A node that is cut off closes them when it has recovered.
 
         Args:
             user: The user.
@@ -112,14 +114,14 @@ class WebSocketConnectionManager:
             reason: A sentence for the user, truncated to 123 bytes of UTF-8.
 
         Raises:
-            BackendUnavailable: Redis is unavailable; the connections may still be open.
+            BackendUnavailable: Redis is unavailable, or a node does not respond; connections may still be open.
             ValueError: An endpoint may not send the code.
         """
-        await self.backend.publish_direct(Publication.close(code, reason, user=user))
+        await self.backend.command(Publication.close(code, reason, user=user))
 
     async def close_room(self, room: str, code: int = 1000, reason: str = "") -> None:
         """Close all connections that are in a room; otherwise like :meth:`disconnect_user`."""
-        await self.backend.publish(room, Publication.close(code, reason), ephemeral=True)
+        await self.backend.command(Publication.close(code, reason), room)
 
     async def get_rooms_by_prefix(self, prefix: str) -> list[str]:
         """Return the names of all rooms with members that start with a prefix, sorted.
@@ -194,7 +196,10 @@ class WebSocketConnectionManager:
             users = (connection.user,) if connection.user else ()
             leaving = Publication.to_room(leave_message, (), users)
         batch = connection._config.presence_batch
-        presence = Presence(connection.id, connection.user, joining, leaving, batch)
+        reconnects = bool(connection._since)
+        presence = Presence(
+            connection.id, connection.user, joining, leaving, batch, reconnects=reconnects
+        )
         return await self._registry.join(connection, room, presence)
 
     async def leave_room(self, connection: Connection, room: str) -> bool:

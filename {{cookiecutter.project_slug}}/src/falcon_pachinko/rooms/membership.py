@@ -40,6 +40,10 @@ class Membership(Generic[MemberT, RecordT]):
         """Return whether a member is in a room."""
         return room in self.rooms_by_member.get(member, ())
 
+    def record(self, member: MemberT, room: str) -> RecordT:
+        """Return the record of a membership."""
+        return self.rooms_by_member[member][room]
+
     def members(self, room: str) -> tuple[MemberT, ...]:
         """Return the members of a room in the order in which they joined."""
         return tuple(self.members_by_room.get(room, ()))

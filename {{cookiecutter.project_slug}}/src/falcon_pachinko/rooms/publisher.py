@@ -100,14 +100,14 @@ class AsyncPublisher:
         """Close all connections of a user.
 
         Raises:
-            BackendUnavailable: Redis is unavailable; the connections may still be open.
+            BackendUnavailable: Redis is unavailable, or a node does not respond; connections may still be open.
             ValueError: An endpoint may not send the code.
         """
-        await self.opened().publish_to_nodes(Publication.close(code, reason, user=user))
+        await self.opened().command(Publication.close(code, reason, user=user))
 
     async def close_room(self, room: str, code: int = 1000, reason: str = "") -> None:
         """Close all connections in a room; otherwise like :meth:`disconnect_user`."""
-        await self.opened().publish(room, Publication.close(code, reason), ephemeral=True)
+        await self.opened().command(Publication.close(code, reason), room)
 
     async def get_rooms_by_prefix(self, prefix: str) -> list[str]:
         """Return the sorted names of the non-empty rooms that start with a prefix.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from falcon import WebSocketDisconnected
 
@@ -19,10 +19,12 @@ from ..history import History, Position
 from ..limits import DEFAULT_SERVER_LIMITS, ServerLimits
 from ..publication import DEFAULT_HEADER, Header, Publication
 from ..support.tasks import TaskSet
+from .commands import CloseCommands
 from .fanout import FanOut
 from .heartbeat import Heartbeats
 from .membership import Membership
 from .recovery import fitting, send_missed, send_position
+from .resync import Resyncs
 from .users import UserIndex
 
 logger = logging.getLogger(__name__)
@@ -58,6 +60,9 @@ class ConnectionRegistry:
         self.histories: dict[str, History] = {}
         self.heartbeats = Heartbeats(self.connections, self.synced, self.fanouts, backend)
         self.tasks = TaskSet()
+        memberships = (self.synced, self.unsynced)
+        self.commands = CloseCommands(self.connections, self.pending, memberships, self.tasks)
+        self.resyncs = Resyncs(self.synced.members, self.tasks)
         self.emptied: asyncio.Event | None = None
         self.budget = BufferBudget(limits.buffer_bytes, self.pending, self.connections)
 
@@ -116,9 +121,20 @@ class ConnectionRegistry:
     async def join(self, connection: Connection, room: str, presence: Presence) -> bool:
         """Add a connection to a room: see :meth:`.manager.WebSocketConnectionManager.join_room`."""
         self._check_alive(connection)
-        if self._has(connection, room):
+        if self._has(connection, room) or connection in self.commands.joining.get(room, ()):
             return False
         self._check_history(connection, room)
+        self.commands.begin_join(connection, room)
+        try:
+            await self._subscribe(connection, room, presence)
+        finally:
+            self.commands.end_join(connection, room)
+        if connection.id in self.connections:
+            return await self.backend.enter(room, presence)
+        return connection.user is None or not await self.backend.present(room, connection.user)
+
+    async def _subscribe(self, connection: Connection, room: str, presence: Presence) -> None:
+        """Let a connection receive the messages of a room, those that it has missed first."""
         since = connection._since
         await self.backend.subscribe(room, connection._config.history)
         try:
@@ -129,21 +145,15 @@ class ConnectionRegistry:
             self.backend.unsubscribe(room)
             raise
         # NOTE: from here to the position message nothing awaits, or a message could come in between.
-        if not self._is_alive(connection) or self._has(connection, room):
-            self.backend.unsubscribe(room)
-            self._check_alive(connection)
-            return False
         try:
+            self._check_alive(connection)
             self._check_history(connection, room)  # another join may have declared one meanwhile
-        except RegistrationError:
+        except (WebSocketDisconnected, RegistrationError):
             self.backend.unsubscribe(room)
             raise
         self._put_in(connection, room, presence, synced=synced)
         if synced:
             send_missed(connection, self.backend.position(room), missed, reconnected=bool(since))
-        if connection.id in self.connections:
-            return await self.backend.enter(room, presence)
-        return connection.user is None or not await self.backend.present(room, connection.user)
 
     async def leave(self, connection: Connection, room: str) -> bool:
         """Remove a connection from a room; return whether its user was visible there and has left."""
@@ -169,8 +179,6 @@ class ConnectionRegistry:
         if header is DEFAULT_HEADER:
             fanout.sent_at = self.heartbeats.now
             fanout.send(publication)
-        elif header.close_code:
-            self._close_each(self.synced.members(room), publication)
         else:
             fanout.send(publication, self._excluded_by(header))
             self.heartbeats.on_partial_delivery(room, publication.position)
@@ -184,15 +192,13 @@ class ConnectionRegistry:
             named = () if connection is None else (connection,)
         elif header.user is not None:
             named = self.users.connections_of(header.user)
-            if header.close_code:
-                # NOTE: a connection that is about to be accepted is closed as well.
-                named += tuple(c for c in self.pending.values() if c.user == header.user)
         else:
             named = tuple(self.connections.values())
-        if header.close_code:
-            self._close_each(named, publication)
-        else:
-            FanOut(named).send(publication, self._excluded_by(header))
+        FanOut(named).send(publication, self._excluded_by(header))
+
+    def execute(self, command: Publication, room: str | None, age_seconds: float) -> None:
+        """Close the connections that a command concerns."""
+        self.commands.execute(command, room, age_seconds)
 
     def on_history_lost(self, room: str) -> None:
         """Send the room's position and ``recovered: false`` to its members: messages are missing before it."""
@@ -202,9 +208,11 @@ class ConnectionRegistry:
             for connection in self.synced.members(room):
                 if connection._config.history is not None:
                     send_position(connection, position, recovered=False)
+        self.resyncs.start(room)
 
     def on_members_outdated(self, room: str) -> None:
         """Let the members of a room read the list of members again."""
+        self.resyncs.start(room)
 
     def on_resync(self, room: str) -> None:
         """Send missed messages and the position to connections that joined during an outage."""
@@ -216,6 +224,7 @@ class ConnectionRegistry:
                 connection, self.backend.position(room), missed, reconnected=bool(connection._since)
             )
             self._drop_since(connection)
+        self.resyncs.start(room)
 
     # Steps of the above.
 
@@ -288,9 +297,3 @@ class ConnectionRegistry:
             excluded += self.users.connections_of(user)
             excluded += [c for c in self.pending.values() if c.user == user]
         return excluded
-
-    def _close_each(self, connections: Collection[Connection], publication: Publication) -> None:
-        """Close connections after the messages that are pending for them."""
-        code, reason = publication.header.close_code, publication.data.decode()
-        for connection in connections:
-            self.tasks.create_task(connection.close(code, reason))

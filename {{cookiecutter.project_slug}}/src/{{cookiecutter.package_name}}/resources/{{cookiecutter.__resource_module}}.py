@@ -55,21 +55,30 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
             join_message=ServerUserJoined(user=user.name),
             leave_message=ServerUserLeft(user=user.name),
         )
-        page = await self.manager.members(self.room, limit=MAX_USERS)
-        others = [name for name in page if name != user.name][: MAX_USERS - 1]
-        count = page.total + (is_new and user.name not in page)
         # SECURITY: the text reads as the service's own, so neither name may reorder or continue it.
         welcome = f"Welcome {display_name(user.name)} to room '{display_name(room_name)}'!"
         await ws.send_media(ServerSystemMessage(text=welcome))
+        await self.send_room_state(ws, is_new=is_new)
+        return True
+
+    async def send_room_state(self, ws: WebSocketLike, *, is_new: bool) -> None:
+        """Send the first users of the room and their number; ``is_new`` if the list may lack this user."""
+        name = self.user.name
+        page = await self.room_members(self.room, limit=MAX_USERS)
+        others = [user for user in page if user != name][: MAX_USERS - 1]
+        count = page.total + (is_new and name not in page)
         await ws.send_media(
             ServerRoomState(
-                users=[*others, user.name],
-                you=user.name,
+                users=[*others, name],
+                you=name,
                 count=count,
                 truncated=count > len(others) + 1 or msgspec.UNSET,
             )
         )
-        return True
+
+    async def on_resync(self, ws: WebSocketLike, room: str) -> None:
+        """Send the users again: after an outage of Redis some joins and leaves may be missing."""
+        await self.send_room_state(ws, is_new=False)
 
     @handles_message("clientSendMessage")
     async def send_message(self, ws: WebSocketLike, payload: SendMessage) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Sequence
 
 from ...errors import BackendUnavailable, ConfigurationError, LeaseLost
@@ -17,6 +18,7 @@ from ..buffer import check_bytes
 from ..presence import Presence
 from . import operations
 from .availability import Availability, State
+from .commands import Command, Commands, send_command
 from .leases import Leases
 from .members import MemberLists
 from .operations import Terms
@@ -92,8 +94,15 @@ class RedisBackend(Backend):
         self.index = RoomIndex(self.pipeline, self.terms, rooms)
         self.presence = PresenceTable(self.pipeline, self.terms, self.index, rooms)
         self.subscriptions = Subscriptions(self.pipeline, self.pubsub, self.terms.grace)
-        parts = (self.pipeline, self.terms, self.index, self.subscriptions, self.presence)
-        self.renewals = Renewals(*parts)
+        self.commands = Commands(self.pipeline, self.node_id)
+        self.renewals = Renewals(
+            self.pipeline,
+            self.terms,
+            self.index,
+            self.subscriptions,
+            self.presence,
+            self.commands,
+        )
         self.presence.in_doubt = lambda: self.renewals.in_doubt
         self.subscriptions.on_control = self.renewals.on_control
         self.member_lists = MemberLists(
@@ -125,7 +134,7 @@ class RedisBackend(Backend):
         if self.availability.state is State.STOPPED:
             self.build()
         self.leases.holder = self.node_id
-        self.subscriptions.node = self.node
+        self.subscriptions.node = self.commands.node = self.node
         self.presence.on_recovered = self.node.on_members_outdated
         self.available = asyncio.Event()
         self.availability.connect()
@@ -162,9 +171,12 @@ class RedisBackend(Backend):
 
     async def recover_node(self) -> None:
         """Make Redis and the node agree again, once all channels are subscribed."""
+        outage_seconds = 0.0
         if self.availability.state is State.UNAVAILABLE:
             self.renewals.begin_doubt()
+            outage_seconds = time.monotonic() - self.availability.since
         try:
+            await self.commands.sync(outage_seconds)
             self.subscriptions.discard_pending()
             self.presence.send_leaves()
             await self.renewals.renew()
@@ -182,6 +194,8 @@ class RedisBackend(Backend):
         self.presence.send_changes()
         self.subscriptions.start_resyncs()
         self.subscriptions.release_all()
+        for room in self.member_lists.take_outdated():
+            self.node.on_members_outdated(room)
 
     # Publishing.
 
@@ -214,11 +228,21 @@ class RedisBackend(Backend):
         target = "all" if connection is None else f"to:{connection[: len(self.node_id)]}"
         return self.pipeline.call(operations.send(f"{NODES}:{target}", publication.encode()))
 
+    async def command(self, publication: Publication, room: str | None = None) -> None:
+        """Close connections on all nodes."""
+        self.pipeline.check_available()
+        command = Command(publication, room)
+        await send_command(self.pipeline.call, command, self.timing.answer_seconds)
+
     def on_message(self, channel: bytes, data: bytes) -> None:
         """Handle a message from Redis."""
         tag = self.client.tag(channel.decode())
         if tag.startswith(NODES):
-            self.node.deliver_direct(Publication.decode(data))
+            if data.startswith(b"!"):
+                head, _, command = data.partition(b"\n")
+                self.commands.on_message(head.decode(), command)
+            else:
+                self.node.deliver_direct(Publication.decode(data))
         else:
             self.subscriptions.on_message(tag, data)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 
 from ...history import Position
-from ...publication import Publication
+from ...publication import MemberChange, Publication
 
 
 class ChangeRecorder:
     """Records the joins and leaves that are delivered on this node.
 
     Attributes:
-        changes: The offset of each change, and ``+`` or ``-`` with the key of the user's entry.
+        changes: The changes, each with its offset.
         position: The position of the last publication delivered on this node.
         is_broken: Whether changes are missing.
 
@@ -21,7 +21,7 @@ class ChangeRecorder:
     """
 
     def __init__(self, position: Position) -> None:
-        self.changes: list[tuple[int, str]] = []
+        self.changes: list[tuple[int, MemberChange]] = []
         self.position = position
         self.is_broken = False
         self.target: tuple[Position, asyncio.Future[None]] | None = None
@@ -32,7 +32,7 @@ class ChangeRecorder:
         if position is None:
             return
         self.position = position
-        if publication.change:
+        if publication.change is not None:
             self.changes.append((position.offset, publication.change))
         self._check_target()
 

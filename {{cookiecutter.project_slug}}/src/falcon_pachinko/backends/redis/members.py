@@ -8,6 +8,7 @@ from collections.abc import Callable
 from ...errors import BackendUnavailable
 from ...history import Position
 from ...presence import MemberPage, not_a_member
+from ...publication import MemberChange
 from ..presence import page_of
 from . import operations
 from .changes import ChangeRecorder
@@ -39,7 +40,7 @@ class SharedRead:
         self.recording: tuple[RoomStream, ChangeRecorder] | None = None
 
     @property
-    def changes(self) -> list[tuple[int, str]]:
+    def changes(self) -> list[tuple[int, MemberChange]]:
         """The joins and leaves that were delivered on this node since the start."""
         return [] if self.recording is None else self.recording[1].changes
 
@@ -58,7 +59,9 @@ class SharedRead:
             self.recording = None
 
 
-def merge(pages: list[Page], limit: int | None, changes: list[tuple[int, str]]) -> MemberPage:
+def merge(
+    pages: list[Page], limit: int | None, changes: list[tuple[int, MemberChange]]
+) -> MemberPage:
     """Return a list as of the last publication delivered on this node.
 
     Args:
@@ -69,26 +72,27 @@ def merge(pages: list[Page], limit: int | None, changes: list[tuple[int, str]]) 
     users: dict[str, None] = {}
     last = pages[-1]
     for page in pages:
-        left = {key[2:] for at, key in changes if at > page.position.offset and key[:2] == "-u"}
+        later = [change for at, change in changes if at > page.position.offset]
+        left = {change.user for change in later if not change.joined}
         users |= {user: None for _, user in page.users if user not in left}
     total = last.total
-    for at, key in changes:
-        if at <= last.position.offset or key[1] != "u":
+    for at, (_, user, joined) in changes:
+        if at <= last.position.offset or user is None:
             continue
-        user = key[2:]
-        if key[0] == "+":
-            total += 1
-            if not last.more and (limit is None or len(users) < limit):
-                users[user] = None
-        else:
-            total -= 1
+        total += 1 if joined else -1
+        if not joined:
             users.pop(user, None)
+        elif not last.more and (limit is None or len(users) < limit):
+            users[user] = None
     cursor = last.users[-1][0] if last.more else None
     return MemberPage(list(users), total, cursor)
 
 
 class MemberLists:
     """Reads the lists of members.
+
+    Attributes:
+        outdated: The rooms whose members were those of this node only, because Redis was unavailable.
 
     Args:
         pipeline: Executes operations.
@@ -111,6 +115,7 @@ class MemberLists:
         self.streams = streams
         self.presence = presence
         self.in_doubt = in_doubt
+        self.outdated: set[str] = set()
         self.reads: dict[tuple[str, int | str | None, int | None], SharedRead] = {}
 
     async def present(self, room: str, user: str) -> bool:
@@ -121,6 +126,11 @@ class MemberLists:
             except BackendUnavailable:
                 pass
         return any(presence.user == user for presence in self.presence.connections_in(room))
+
+    def take_outdated(self) -> set[str]:
+        """Return :attr:`outdated`, and empty it."""
+        rooms, self.outdated = self.outdated, set()
+        return rooms
 
     async def count(self, room: str) -> int:
         """Return the number of users in a room; during an outage, those of this node."""
@@ -136,6 +146,7 @@ class MemberLists:
                 return await self._shared_page(room, after, limit)
             except BackendUnavailable:
                 pass
+        self.outdated.add(room)
         local = dict.fromkeys(presence.key for presence in self.presence.connections_in(room))
         return page_of(room, enumerate(local, 1), after, limit)
 

@@ -6,8 +6,9 @@ Durations are milliseconds. A ``tag`` is the hash tag of a room (:func:`.script.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from ...errors import LeaseLost
 from ...history import History, Position
@@ -39,6 +40,13 @@ class Operation(NamedTuple, Generic[T]):
         """The hash tag."""
         tag: str = self.request[1]
         return tag
+
+
+class Caller(Protocol):
+    """Executes an operation."""
+
+    def __call__(self, operation: Operation[T], /) -> Awaitable[T]:
+        """Return the value of the reply."""
 
 
 class Terms(NamedTuple):
@@ -124,6 +132,28 @@ class Compared(NamedTuple):
     more: bool
 
 
+class Beat(NamedTuple):
+    """The reply to :func:`beat`.
+
+    Attributes:
+        rooms: The number of rooms in the node's list.
+        commands: The number of commands that are kept.
+        protocol: The version of the protocol that the live nodes use.
+    """
+
+    rooms: int
+    commands: int
+    protocol: str
+
+
+class MissedCommand(NamedTuple):
+    """A command that a node does not know, and how long ago it was sent."""
+
+    identifier: str
+    data: bytes
+    age_seconds: float
+
+
 class Page(NamedTuple):
     """The reply to :func:`page`.
 
@@ -143,6 +173,10 @@ class Page(NamedTuple):
 def _text(reply: Any) -> str:
     text: str = reply.decode()
     return text
+
+
+def _names(reply: Any) -> list[str]:
+    return [name.decode() for name in reply]
 
 
 def _ignored(reply: Any) -> None:
@@ -338,11 +372,12 @@ def page(
     return Operation(("page", tag, terms.node, terms.period, in_doubt, key, limit), decode)
 
 
-def beat(terms: Terms) -> Operation[tuple[int, str]]:
-    """Renew the node's place in the list of nodes; returns the number of its rooms, and the protocol."""
+def beat(terms: Terms) -> Operation[Beat]:
+    """Renew the node's place in the list of nodes."""
 
-    def decode(reply: Any) -> tuple[int, str]:
-        return int(reply[0]), _text(reply[1])
+    def decode(reply: Any) -> Beat:
+        rooms, commands, protocol = reply
+        return Beat(rooms, commands, protocol.decode())
 
     return Operation(("beat", NODES, terms.node, terms.lease, PROTOCOL), decode)
 
@@ -378,7 +413,7 @@ def rooms_of(node: str, cursor: str) -> Operation[tuple[str, list[str]]]:
 
 def live_nodes() -> Operation[list[str]]:
     """Return the live nodes."""
-    return Operation(("live_nodes", NODES), lambda reply: [name.decode() for name in reply])
+    return Operation(("live_nodes", NODES), _names)
 
 
 def acquire(name: str, holder: str, ms: int) -> Operation[int]:
@@ -394,3 +429,41 @@ def renew(name: str, holder: str, ms: int) -> Operation[bool]:
 def release(name: str, holder: str) -> Operation[None]:
     """Release the lease of a worker."""
     return Operation(("release", NODES, name, holder), _ignored)
+
+
+def command(data: bytes) -> Operation[tuple[str, list[str]]]:
+    """Send a command to all nodes and keep it; returns its id, and the live nodes."""
+
+    def decode(reply: Any) -> tuple[str, list[str]]:
+        return _text(reply[0]), _names(reply[1])
+
+    return Operation(("command", NODES, raw(data)), decode)
+
+
+def confirm(node: str, identifier: str) -> Operation[None]:
+    """Record that a node has executed a command."""
+    return Operation(("confirm", NODES, node, identifier), _ignored)
+
+
+def unconfirmed(identifier: str) -> Operation[list[str]]:
+    """Return the live nodes that have not executed a command."""
+    return Operation(("unconfirmed", NODES, identifier), _names)
+
+
+def sync_commands(known: Mapping[str, bytes]) -> Operation[tuple[list[MissedCommand], float]]:
+    """Store the commands that Redis has lost; returns those that the node does not know.
+
+    The second value is how many seconds ago the last command was sent that is not kept any more because there
+    were too many.
+    """
+
+    def decode(reply: Any) -> tuple[list[MissedCommand], float]:
+        flat, dropped_ms, now_ms = reply
+        missed = []
+        for identifier, data in zip(map(_text, flat[::2]), flat[1::2], strict=True):
+            age_ms = max(0, int(now_ms) - int(identifier.partition("-")[0]))
+            missed.append(MissedCommand(identifier, data, age_ms / 1000))
+        return missed, dropped_ms / 1000 if dropped_ms >= 0 else math.inf
+
+    encoded = {identifier: raw(data) for identifier, data in known.items()}
+    return Operation(("sync_commands", NODES, encoded), decode)

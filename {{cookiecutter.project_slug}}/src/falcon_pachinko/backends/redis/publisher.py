@@ -11,6 +11,7 @@ from ...support.tasks import ignore
 from . import operations
 from .availability import Availability
 from .client import CONNECTION_ERRORS
+from .commands import Command, send_command
 from .operations import Operation
 from .pipeline import Pipeline, T
 from .room_index import rooms_with_prefix
@@ -74,6 +75,10 @@ class RedisPublisher:
     def publish_to_nodes(self, publication: Publication) -> asyncio.Future[int]:
         """Publish to all nodes, at most once; return their number."""
         return self.call(operations.send(f"{NODES}:all", publication.encode()))
+
+    async def command(self, publication: Publication, room: str | None = None) -> None:
+        """Close connections on all nodes; see :meth:`~falcon_pachinko.backends.base.Backend.command`."""
+        await send_command(self.call, Command(publication, room), self.client.answer_seconds)
 
     async def rooms(self, prefix: str) -> list[str]:
         """Return the sorted names of the non-empty rooms that start with a prefix."""

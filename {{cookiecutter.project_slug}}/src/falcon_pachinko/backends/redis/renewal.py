@@ -7,6 +7,7 @@ import logging
 
 from ...errors import BackendUnavailable, ConfigurationError
 from . import operations
+from .commands import Commands
 from .operations import Renewed, Terms
 from .pipeline import Pipeline, wait_all
 from .presence import PresenceTable
@@ -32,6 +33,7 @@ class Renewals:
         index: The list of the node's rooms.
         subscriptions: The rooms to which the node has subscribed.
         presence: The connections of the node.
+        commands: The commands that the node knows.
     """
 
     def __init__(
@@ -41,12 +43,14 @@ class Renewals:
         index: RoomIndex,
         subscriptions: Subscriptions,
         presence: PresenceTable,
+        commands: Commands,
     ) -> None:
         self.pipeline = pipeline
         self.terms = terms
         self.index = index
         self.subscriptions = subscriptions
         self.presence = presence
+        self.commands = commands
         self.doubt_until = self.extended_at = 0.0
         pipeline.client.on_clock_jump = self.on_clock_jump
 
@@ -80,9 +84,12 @@ class Renewals:
         Raises:
             BackendUnavailable: Redis is unavailable.
         """
-        protocol = await self.index.renew()
-        if protocol != PROTOCOL:
-            raise_incompatible(protocol)
+        beat = await self.index.renew()
+        if beat.protocol != PROTOCOL:
+            raise_incompatible(beat.protocol)
+        self.commands.forget_old()
+        if beat.commands != len(self.commands.known):
+            await self.commands.sync()
         now = asyncio.get_running_loop().time()
         extend = now - self.extended_at > EXTEND_SECONDS
         self.extended_at = now if extend else self.extended_at

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
-from typing import Protocol
 
 from . import operations
-from .operations import Operation, Terms
-from .pipeline import Pipeline, T
+from .operations import Beat, Caller, Terms
+from .pipeline import Pipeline
 from .script import ROOMS_PER_OPERATION
 
 
@@ -36,28 +35,21 @@ class RoomIndex:
         """Remove a room after its last member has left."""
         self.pipeline.call_ignoring_outcome(operations.remove_rooms(self.terms.node, [room]))
 
-    async def renew(self) -> str:
-        """Renew the node's place in the list, and the index if it is not complete; return the protocol in use.
+    async def renew(self) -> Beat:
+        """Renew the node's place in the list, and the index if it is not complete.
 
         Raises:
             BackendUnavailable: Redis is unavailable.
         """
         expected = len(self.rooms)
-        count, protocol = await self.pipeline.call(operations.beat(self.terms))
-        if count != expected and count != len(self.rooms):
+        beat = await self.pipeline.call(operations.beat(self.terms))
+        if beat.rooms not in (expected, len(self.rooms)):
             calls = [self.pipeline.call(operations.clear_rooms(self.terms.node))]
             for chunk in chunks(list(self.rooms)):
                 calls.append(self.pipeline.call(operations.add_rooms(self.terms.node, chunk)))
             for each in calls:
                 await each
-        return protocol
-
-
-class Caller(Protocol):
-    """Executes an operation."""
-
-    def __call__(self, operation: Operation[T], /) -> Awaitable[T]:
-        """Return the value of the reply."""
+        return beat
 
 
 async def rooms_with_prefix(call: Caller, prefix: str) -> list[str]:

@@ -26,7 +26,8 @@ The empty names show that a key was not lost and created again since.
 
 The keys of the nodes are ``<prefix>:{%nodes}:n``, a sorted set of nodes by the time at which each expires,
 ``<prefix>:{%nodes}:r:<node>``, the rooms where a node has members, and ``<prefix>:{%nodes}:v``, the version of
-the protocol. Leases of workers are ``<prefix>:{%nodes}:l:<name>``; the hash ``<prefix>:{%nodes}:f`` holds their
+the protocol. ``<prefix>:{%nodes}:c`` is a hash of the commands to all nodes by id, and ``<prefix>:{%nodes}:k:<id>``
+the set of the nodes that have executed one. Leases of workers are ``<prefix>:{%nodes}:l:<name>``; the hash ``<prefix>:{%nodes}:f`` holds their
 last tokens. Unless Redis is a cluster, the sorted sets ``<prefix>:{%nodes}:h`` and ``<prefix>:{%nodes}:hx`` have
 the rooms by the bytes of their streams and by the time at which these expire, and ``<prefix>:{%nodes}:hb`` is the
 sum of the bytes.
@@ -35,7 +36,8 @@ All times are the server's, in milliseconds: the clocks of the nodes need not ag
 
 A message on the channel of a room begins with a line: ``<epoch>:<offset>:<1 if clients get the position>``, followed
 by ``:+<key>`` or ``:-<key>`` if a user has joined or left with it; ``-`` for a message without a position;
-``!lost`` if presence was lost, and ``!stop:<milliseconds>`` if a node stops, both without a message.
+``!lost`` if presence was lost, and ``!stop:<milliseconds>`` if a node stops, both without a message. On the channel of
+all nodes a command begins with ``!command:<id>``.
 
 An operation takes at most ten arguments, whose keys share one hash tag. A Lua file may use the local
 functions of earlier ones; ``nodes.lua`` is the last.
@@ -83,6 +85,11 @@ MESSAGES_PER_READ = 100
 MESSAGES_PER_PIECE = 1_000
 BYTES_PER_PIECE = 256 * 1024
 
+# How long commands to all nodes are kept, for those that are cut off, and how many; for how long their confirmations.
+COMMAND_SECONDS = 3_600
+MAX_COMMANDS = 1_000
+CONFIRMATION_MS = 60_000
+
 # Nodes of different versions of the script's keys and formats do not share a prefix.
 PROTOCOL = "2"
 
@@ -121,8 +128,11 @@ CONSTANTS = {
     "MESSAGES_PER_READ": MESSAGES_PER_READ,
     "MESSAGES_PER_PIECE": MESSAGES_PER_PIECE,
     "BYTES_PER_PIECE": BYTES_PER_PIECE,
+    "COMMAND_MS": COMMAND_SECONDS * 1000,
+    "MAX_COMMANDS": MAX_COMMANDS,
+    "CONFIRMATION_MS": CONFIRMATION_MS,
 }
-FILES = ("start", "history", "publish", "rooms", "presence", "nodes")
+FILES = ("start", "history", "publish", "rooms", "presence", "commands", "nodes")
 LUA = f"local {', '.join(CONSTANTS)} = {', '.join(map(str, CONSTANTS.values()))}\n" + "\n".join(
     Path(__file__).with_name("lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
     for name in FILES

@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable
 
 from ...errors import BackendUnavailable, OperationRefused, failure_reason
 from ...history import History, Position
-from ...publication import Publication
+from ...publication import MemberChange, Publication
 from ...support.tasks import TaskSet
 from ..base import Node
 from ..buffer import HistoryBudget
+from ..presence import user_of
 from . import operations
 from .client import CONNECTION_ERRORS
 from .pipeline import Pipeline
@@ -72,7 +73,8 @@ class Subscriptions:
             epoch, offset, shown, *change = head.split(b":", 3)
             publication.number(Position(epoch.decode(), int(offset)), shown=shown == b"1")
             if change:
-                publication.change = change[0].decode()
+                sign, key = change[0][:1], change[0][1:].decode()
+                publication.change = MemberChange(room, user_of(key), sign == b"+")
         if stream.receive(publication):
             self.tasks.create_task(self._run(self.sync, room, stream))
 

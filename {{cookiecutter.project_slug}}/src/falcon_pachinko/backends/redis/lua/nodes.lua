@@ -1,7 +1,7 @@
 -- The list of nodes and of the rooms where each has members, and the leases of workers.
 
 -- Renews a node's place in the list, and removes the nodes whose time is over. Returns the number of rooms in the
--- node's own list, and the version of the protocol that the nodes use.
+-- node's own list, the number of commands, and the version of the protocol that the nodes use.
 function operations.beat(base, node, lease, version)
   local list = nodes .. 'n'
   for _, expired in ipairs(redis.call('ZRANGEBYSCORE', list, '-inf', text(now))) do
@@ -13,12 +13,13 @@ function operations.beat(base, node, lease, version)
   end
   local others = redis.call('ZCARD', list) - (redis.call('ZSCORE', list, node) and 1 or 0)
   local found = redis.call('GET', nodes .. 'v')
-  if found and found ~= version and others > 0 then return {0, found} end
+  if found and found ~= version and others > 0 then return {0, 0, found} end
   redis.call('SET', nodes .. 'v', version, 'PX', text(ROOM_TTL_MS))
   redis.call('ZADD', list, text(now + lease), node)
   redis.call('PEXPIRE', list, ROOM_TTL_MS)
   redis.call('PEXPIRE', nodes .. 'r:' .. node, ROOM_TTL_MS)
-  return {redis.call('SCARD', nodes .. 'r:' .. node), version}
+  local commands = redis.call('HLEN', nodes .. 'c') - redis.call('HEXISTS', nodes .. 'c', 'dropped')
+  return {redis.call('SCARD', nodes .. 'r:' .. node), commands, version}
 end
 
 -- Removes a node that stops.

@@ -57,7 +57,7 @@ end
 local function repair(base)
   local types = {m = 'hash', s = 'stream', p = 'hash', n = 'zset', o = 'zset', k = 'zset'}
   if string.sub(base, 1, #nodes - 1) == string.sub(nodes, 1, -2) then
-    types = {n = 'zset', f = 'hash', h = 'zset', hx = 'zset', hb = 'string'}
+    types = {n = 'zset', c = 'hash', f = 'hash', h = 'zset', hx = 'zset', hb = 'string'}
   end
   local presence_is_lost = false
   for suffix, expected in pairs(types) do
