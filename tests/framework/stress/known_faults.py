@@ -52,6 +52,10 @@ MESSAGES: list[Step] = [
 # Longer than the expiry of a node.
 LONG = Pause(1.3)
 SHORT = Pause(0.3)
+# Longer than the time in which the users of a killed node must have left.
+EXPIRED = Pause(2.0)
+# A program publishes all the time.
+STREAM: list[Step] = [each for _ in range(20) for each in (PublishExternally(), Pause(0.02))]
 
 KNOWN_FAULTS = {
     "none": Schedule(
@@ -92,9 +96,9 @@ KNOWN_FAULTS = {
             Restore(1),
         ]
     ),
-    "a node is killed": Schedule([*JOINS, Kill(1), *MESSAGES, LONG, ReadMembers(0)]),
+    "a node is killed": Schedule([*JOINS, Kill(1), *MESSAGES, EXPIRED, ReadMembers(0)]),
     "a node is killed and another takes its place": Schedule(
-        [*JOINS, Kill(1), Start(1), Join("bob", 1), *MESSAGES, LONG, SHORT, ReadMembers(1)]
+        [*JOINS, Kill(1), Start(1), Join("bob", 1), *MESSAGES, EXPIRED, ReadMembers(1)]
     ),
     "a user returns to another node after a kill": Schedule(
         [*JOINS, Kill(1), Join("bob", 0), *MESSAGES, LONG]
@@ -135,20 +139,26 @@ KNOWN_FAULTS = {
         [*JOINS, FlushAll(), Join("ann", 1), Reload("bob", 0)]
     ),
     "redis restarts empty": Schedule([*JOINS, RestartRedis(), *MESSAGES, SHORT, *MESSAGES]),
+    "a program publishes while redis restarts empty": Schedule(
+        [*JOINS, *STREAM, RestartRedis(), *STREAM, *MESSAGES]
+    ),
+    "an expired node admits a user during its outage and is killed": Schedule(
+        [*JOINS, Cut(1), LONG, Join("cid", 1), Restore(1), Pause(0.05), Kill(1), EXPIRED]
+    ),
     "a user leaves while redis restarts empty": Schedule(
         [*JOINS, RestartRedis(), Leave("bob"), *MESSAGES, LONG, *MESSAGES]
     ),
     "an evicted node admits a user and is killed": Schedule(
-        [*JOINS, Cut(1), LONG, Restore(1), Join("cid", 1), Kill(1), LONG, ReadMembers(0)]
+        [*JOINS, Cut(1), LONG, Restore(1), Join("cid", 1), Kill(1), EXPIRED, ReadMembers(0)]
     ),
     "a node dies and what belongs to no room is lost": Schedule(
-        [*JOINS, Kill(1), DeleteShared(), LONG, SHORT, ReadMembers(0), ReadMembers(0, "b")]
+        [*JOINS, Kill(1), DeleteShared(), EXPIRED, ReadMembers(0), ReadMembers(0, "b")]
     ),
     "a user joins while a node has no link": Schedule(
-        [*JOINS, Cut(1), Join("cid", 1), Join("ann", 1), SHORT, Restore(1), *MESSAGES]
+        [*JOINS, Cut(1), Join("cid", 1), Join("cid", 1, "b"), SHORT, Restore(1), *MESSAGES]
     ),
     "a user joins while redis is frozen": Schedule(
-        [*JOINS, Freeze(), Pause(1.3), Join("cid", 1), Join("ann", 1), Thaw(), *MESSAGES]
+        [*JOINS, Freeze(), Pause(1.3), Join("cid", 1), Join("cid", 1, "b"), Thaw(), *MESSAGES]
     ),
     "failover to a replica that lags": Schedule(
         [*JOINS, Replicate(), *MESSAGES, Leave("bob"), Join("cid", 0), FailOver(), *MESSAGES]

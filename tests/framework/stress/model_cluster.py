@@ -88,7 +88,7 @@ class ModelCluster:
         self.record.live.add(number)
         self.stack.push_async_callback(node.backend.stop)
         await node.backend.start()
-        await node.subscribe("a")
+        await wait_briefly(node.spawn(node.subscribe("a")))
         return node
 
     @property

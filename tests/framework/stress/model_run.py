@@ -39,7 +39,7 @@ from .schedule import (
 # The bound of all waits; longer than the longest backoff of a reconnection.
 WAIT_SECONDS = 15.0
 POLL_SECONDS = 0.03
-# The user who comes and goes at the end.
+# The user who joins at the end.
 PROBE = "eve"
 RENEWAL_SECONDS = TIMING.expiry_seconds / 3
 
@@ -168,7 +168,7 @@ class ModelRun:
     # The end.
 
     async def check_end(self) -> None:
-        """Wait until everything must be correct again; then let each node publish and a user come and go."""
+        """Wait until everything must be correct again; then let each node publish, a user join, and all leave."""
         await self.finish_tasks()
         self.violations += await self.converge(RENEWAL_SECONDS + TIMING.grace_seconds + 0.1)
         if not self.violations:
@@ -223,7 +223,7 @@ class ModelRun:
         return found
 
     async def probe(self) -> None:
-        """Check that each room works: messages arrive, and a user comes and goes."""
+        """Check that each room works: messages arrive, a user joins, all users leave."""
         cluster, record = self.cluster, self.record
         known = {*record.sent}
         for room in ROOMS:
@@ -237,6 +237,6 @@ class ModelRun:
                 self.violations.append(
                     f"P5: {record.sent[name]} raised after the end of all faults"
                 )
-        for room in ROOMS:
-            await cluster.leave(PROBE, room, grace=False)
+        for client in tuple(cluster.clients):
+            await cluster.leave(client.stay.user, client.stay.room, grace=False)
         self.violations += await self.converge()

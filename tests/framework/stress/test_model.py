@@ -49,12 +49,13 @@ def clock() -> Iterator[ServerClock | None]:
 
 @pytest.fixture(scope="module")
 def server(clock: ServerClock | None) -> Iterator[RedisServer]:
-    with running_redis(environment=clock and clock.environment) as server:
+    with running_redis(environment=clock.environment if clock else None) as server:
         yield server
 
 
 def check(schedule: Schedule, server: RedisServer, clock: ServerClock | None) -> None:
     """Execute a schedule on an empty server, and fail with a report."""
+    server.resume()
     server.command("FLUSHALL")
     run = ModelRun(schedule, server, clock)
     if asyncio.run(run.execute()):
