@@ -66,7 +66,10 @@ def false_announcements(record: Record) -> Iterator[str]:
             known.setdefault(key, each.at)
         else:
             known.pop(key, None)
-            start = each.at if stay.ended is None else min(each.at, stay.ended)
+            # NOTE: a node without a link may deliver the end of a lease long after it.
+            has_expired = record.expiries(stay) > 0
+            ended = each.at if stay.ended is None else min(each.at, stay.ended)
+            start = stay.called if has_expired else ended
             if is_covered(record, [stay, *others], start, each.at):
                 yield f"P2: {shown(each)}, who has stayed"
 
