@@ -12,7 +12,7 @@ FRAMEWORK = PYTHONPATH='$(TEMPLATE)/src'
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help install environment run test quick chaos soak check format asyncapi manifest \
+.PHONY: help install environment run test quick chaos model soak check format asyncapi manifest \
 	screenshots bench sizing clean
 
 help: ## list the targets
@@ -42,6 +42,9 @@ quick: install ## run the tests that are not slow, in about two minutes
 
 chaos: install ## inject faults into three nodes and Redis for MINUTES=5 from SEED, and check the invariants
 	@$(FRAMEWORK) $(RUN) tests.framework.stress.chaos --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
+
+model: install ## compare backends with a model under EXAMPLES=200 random schedules of steps and faults
+	@MODEL_EXAMPLES=$(or $(EXAMPLES),200) $(RUN) pytest tests/framework/stress/test_model.py -k random
 
 soak: install ## connect and disconnect clients for MINUTES=10, and check for leaks
 	@$(FRAMEWORK) $(RUN) tests.framework.stress.soak --minutes $(or $(MINUTES),10)

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import os
 import random
 import shutil
 import signal
@@ -9,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +58,15 @@ class RedisServer:
         process: The server's process; a new one after each restart.
     """
 
-    def __init__(self, program: str = VALKEY, *options: str) -> None:
+    def __init__(
+        self, program: str = VALKEY, *options: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         """Start a server and wait until it responds.
 
         Args:
             program: One of ``PROGRAMS``.
             options: Additional options of the server, such as ``"--cluster-enabled", "yes"``.
+            environment: Additional variables of its environment.
 
         Raises:
             FileNotFoundError: The program is not installed.
@@ -80,6 +84,7 @@ class RedisServer:
         fixed = f"--port {self.port} --bind 127.0.0.1 --appendonly no --enable-debug-command yes"
         saving = ["--save", "", "--dir", self.folder.name, "--unixsocket", str(unix_socket)]
         self.arguments = [str(path), *fixed.split(), *saving, *options]
+        self.environment = {**os.environ, **(environment or {})}
         self.paused = False
         try:
             self.process = self.start()
@@ -91,7 +96,11 @@ class RedisServer:
         """Start the process and wait until it responds."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                self.arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self.arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.environment,
             )
         deadline = time.monotonic() + WAIT_SECONDS
         try:
@@ -171,9 +180,11 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def running_redis(program: str = VALKEY, *options: str) -> Iterator[RedisServer]:
+def running_redis(
+    program: str = VALKEY, *options: str, environment: Mapping[str, str] | None = None
+) -> Iterator[RedisServer]:
     """Run a server during a ``with``; the arguments are those of :class:`RedisServer`."""
-    server = RedisServer(program, *options)
+    server = RedisServer(program, *options, environment=environment)
     try:
         yield server
     finally:

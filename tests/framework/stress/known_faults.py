@@ -1,0 +1,171 @@
+"""Schedules of the model test for faults that broke an invariant, and for the faults that did not."""
+
+from __future__ import annotations
+
+from .schedule import (
+    ClockJump,
+    Cut,
+    DeleteKey,
+    DeleteRoom,
+    DeleteShared,
+    EvictRooms,
+    FailOver,
+    FlushAll,
+    Freeze,
+    Join,
+    Kill,
+    Leave,
+    Pause,
+    Publish,
+    PublishDirect,
+    PublishExternally,
+    ReadMembers,
+    Reload,
+    Replicate,
+    RestartRedis,
+    Restore,
+    Schedule,
+    Start,
+    Step,
+    Thaw,
+    WrongType,
+)
+
+# Two users on two nodes; ann has two connections in one of her rooms.
+JOINS: list[Step] = [
+    Join("ann", 0),
+    Join("bob", 1),
+    Join("ann", 1, "b"),
+    Join("ann", 0, "b"),
+    Publish(0),
+    Publish(1, "b"),
+]
+# Each node and a program publish to both rooms.
+MESSAGES: list[Step] = [
+    Publish(0),
+    Publish(1),
+    PublishExternally(),
+    Publish(0, "b"),
+    Publish(1, "b"),
+    PublishExternally("b"),
+]
+# Longer than the expiry of a node.
+LONG = Pause(1.3)
+SHORT = Pause(0.3)
+# Longer than the time in which the users of a killed node must have left.
+EXPIRED = Pause(2.0)
+# A program publishes all the time.
+STREAM: list[Step] = [each for _ in range(20) for each in (PublishExternally(), Pause(0.02))]
+
+KNOWN_FAULTS = {
+    "none": Schedule(
+        [
+            *JOINS,
+            Reload("ann", 0),
+            Reload("bob", 0),
+            ReadMembers(1),
+            PublishDirect(0),
+            *MESSAGES,
+            Leave("ann", "a", grace=True),
+            SHORT,
+            Join("ann", 1),
+            Leave("bob"),
+            ReadMembers(0),
+        ]
+    ),
+    "the link of a node fails shortly": Schedule(
+        [*JOINS, Cut(1), *MESSAGES, SHORT, Restore(1), *MESSAGES]
+    ),
+    "the link of a node fails for longer than its expiry": Schedule(
+        [*JOINS, Cut(1), LONG, *MESSAGES, Restore(1), *MESSAGES]
+    ),
+    "the data of a node is held back shortly": Schedule(
+        [*JOINS, Cut(1, silent=True), *MESSAGES, SHORT, Restore(1), *MESSAGES]
+    ),
+    "the data of a node is held back for longer than its expiry": Schedule(
+        [*JOINS, Cut(1, silent=True), Pause(0.6), *MESSAGES, LONG, Restore(1), *MESSAGES]
+    ),
+    "an expired node sends what was held back before it renews": Schedule(
+        # NOTE: after the expiry and the next renewal of the other node, and before the cut-off node has
+        #   noticed its outage, which is answer_seconds after its first call without a response.
+        [
+            *JOINS[:2],
+            Cut(1, silent=True),
+            Pause(0.7),
+            Publish(1),
+            ReadMembers(0),
+            Pause(0.26),
+            Restore(1),
+        ]
+    ),
+    "a node is killed": Schedule([*JOINS, Kill(1), *MESSAGES, EXPIRED, ReadMembers(0)]),
+    "a node is killed and another takes its place": Schedule(
+        [*JOINS, Kill(1), Start(1), Join("bob", 1), *MESSAGES, EXPIRED, ReadMembers(1)]
+    ),
+    "a user returns to another node after a kill": Schedule(
+        [*JOINS, Kill(1), Join("bob", 0), *MESSAGES, LONG]
+    ),
+    "redis is frozen shortly": Schedule([*JOINS, Freeze(), SHORT, Thaw(), *MESSAGES]),
+    "redis is frozen for longer than the expiry": Schedule(
+        [*JOINS, Freeze(), Pause(1.8), Thaw(), *MESSAGES]
+    ),
+    "the only node with members is frozen out": Schedule(
+        [Join("ann", 1), Join("bob", 1), Cut(1, silent=True), Pause(2.5), Restore(1), *MESSAGES]
+    ),
+    "the clock of redis jumps forward": Schedule(
+        [*JOINS, ClockJump(400.0), *MESSAGES, Join("cid", 1), *MESSAGES]
+    ),
+    "the clock of redis jumps forward by hours": Schedule(
+        [*JOINS, ClockJump(7200.0), *MESSAGES, SHORT, *MESSAGES]
+    ),
+    "the clock of redis jumps back": Schedule(
+        [*JOINS, ClockJump(-3600.0), *MESSAGES, Kill(1), LONG, *MESSAGES]
+    ),
+    **{
+        f"key {index} is deleted": Schedule(
+            [*JOINS, DeleteKey(index), *MESSAGES, Leave("ann"), *MESSAGES]
+        )
+        for index in range(8)
+    },
+    "the keys of a room are deleted": Schedule(
+        [*JOINS, DeleteRoom(), *MESSAGES, Join("cid", 1), *MESSAGES]
+    ),
+    "a user leaves after the keys of a room are deleted": Schedule(
+        [*JOINS, DeleteRoom(), Leave("bob"), Reload("ann", 1), *MESSAGES]
+    ),
+    "the keys of all rooms are evicted": Schedule(
+        [*JOINS, EvictRooms(), *MESSAGES, LONG, *MESSAGES]
+    ),
+    "flushall": Schedule([*JOINS, FlushAll(), *MESSAGES, Leave("bob"), Join("bob", 0), *MESSAGES]),
+    "flushall before a second connection": Schedule(
+        [*JOINS, FlushAll(), Join("ann", 1), Reload("bob", 0)]
+    ),
+    "redis restarts empty": Schedule([*JOINS, RestartRedis(), *MESSAGES, SHORT, *MESSAGES]),
+    "a program publishes while redis restarts empty": Schedule(
+        [*JOINS, *STREAM, RestartRedis(), *STREAM, *MESSAGES]
+    ),
+    "an expired node admits a user during its outage and is killed": Schedule(
+        [*JOINS, Cut(1), LONG, Join("cid", 1), Restore(1), Pause(0.05), Kill(1), EXPIRED]
+    ),
+    "a user leaves while redis restarts empty": Schedule(
+        [*JOINS, RestartRedis(), Leave("bob"), *MESSAGES, LONG, *MESSAGES]
+    ),
+    "an evicted node admits a user and is killed": Schedule(
+        [*JOINS, Cut(1), LONG, Restore(1), Join("cid", 1), Kill(1), EXPIRED, ReadMembers(0)]
+    ),
+    "a node dies and what belongs to no room is lost": Schedule(
+        [*JOINS, Kill(1), DeleteShared(), EXPIRED, ReadMembers(0), ReadMembers(0, "b")]
+    ),
+    "a user joins while a node has no link": Schedule(
+        [*JOINS, Cut(1), Join("cid", 1), Join("cid", 1, "b"), SHORT, Restore(1), *MESSAGES]
+    ),
+    "a user joins while redis is frozen": Schedule(
+        [*JOINS, Freeze(), Pause(1.3), Join("cid", 1), Join("cid", 1, "b"), Thaw(), *MESSAGES]
+    ),
+    "failover to a replica that lags": Schedule(
+        [*JOINS, Replicate(), *MESSAGES, Leave("bob"), Join("cid", 0), FailOver(), *MESSAGES]
+    ),
+    "the keys of a room have a wrong type": Schedule(
+        [*JOINS, WrongType(), *MESSAGES, Join("cid", 1), SHORT, *MESSAGES]
+    ),
+}
