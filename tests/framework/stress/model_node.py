@@ -100,6 +100,17 @@ class ModelNode:
         """Record a loss."""
         if self.is_alive:
             self.record.losses.append((now(), self.number, room))
+            self.on_members_outdated(room)
+
+    def execute(self, command: Publication, room: str | None, age_seconds: float) -> None:
+        """Do nothing: the model has no commands."""
+
+    def on_members_outdated(self, room: str) -> None:
+        """Let the clients of a room read a new list."""
+        if self.is_alive:
+            for client in self.clients:
+                if client.stay.room == room:
+                    self.spawn(self.read_view(client))
 
     def on_resync(self, room: str) -> None:
         """Let the clients of a room read a new list."""
@@ -109,9 +120,7 @@ class ModelNode:
         if room in self.subscriptions:
             subscription = self.subscriptions[room][1]
             subscription.since = subscription.since or now()
-        for client in self.clients:
-            if client.stay.room == room:
-                self.spawn(self.read_view(client))
+        self.on_members_outdated(room)
 
     # The clients.
 

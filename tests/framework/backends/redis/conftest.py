@@ -1,16 +1,22 @@
-"""Fixtures of the tests of the Redis backend: a server for each test, and two nodes."""
+"""Fixtures of the tests of the Redis backend: a server for each test, and two nodes.
+
+A test runs with Valkey; one with the mark of :mod:`.faults` runs with Redis, too, if that is installed.
+"""
 
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from ...support.backends import Nodes, RecordingNode, running_nodes
-from ...support.redis_servers import RedisServer, running_redis
+from ...support.redis_servers import VALKEY, RedisServer, find_program, running_redis
 
 
 @pytest.fixture
-def redis_server() -> Iterator[RedisServer]:
-    with running_redis() as server:
+def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    program = getattr(request, "param", VALKEY)
+    if find_program(program) is None:
+        pytest.skip(f"{program} is not installed")
+    with running_redis(program) as server:
         yield server
 
 

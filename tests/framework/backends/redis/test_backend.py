@@ -1,4 +1,4 @@
-"""The life of a node: outages, heartbeats, eviction, an orderly stop."""
+"""The life of a node: outages, renewals, expiry, an orderly stop."""
 
 import asyncio
 import itertools
@@ -9,8 +9,7 @@ import pytest
 from falcon_pachinko import BackendUnavailable
 from falcon_pachinko.backends.base import CURRENT_LEASE, Lease
 from falcon_pachinko.backends.presence import Presence
-from falcon_pachinko.backends.redis.client import Operation
-from falcon_pachinko.backends.redis.eviction import evict
+from falcon_pachinko.backends.redis.client import Request
 from falcon_pachinko.backends.redis.script import MIN_STREAM_MS
 from falcon_pachinko.errors import LeaseLost
 from falcon_pachinko.history import History
@@ -59,7 +58,7 @@ async def test_a_node_starts_without_redis_and_connects_later(
     assert await a.backend.members("room") == ["alice"]
     redis_server.restart()
     await wait_available(a)
-    assert await a.backend.members("room") == ["alice"]
+    await wait_for_result(lambda: a.backend.members("room"), ["alice"])
     await a.backend.publish("room", text("hello"))
     await wait_until(lambda: a.got_last("room", "hello"))
     assert a.resyncs == [("room", a.resyncs[0][1])]
@@ -158,20 +157,19 @@ async def test_a_node_that_was_frozen_beyond_its_expiry_returns_with_its_users(
     for node in (a, b):
         await node.backend.subscribe("room", HISTORY)
     await a.backend.enter("room", announced("c1", "alice"))
-    send_heartbeat = a.redis.send_heartbeat
-    pending = asyncio.get_running_loop().create_future()
-    monkeypatch.setattr(a.redis, "send_heartbeat", lambda: pending)
-    await wait_until(lambda: b.got_last("room", "alice left"))
-    assert await b.backend.members("room") == []
-    monkeypatch.setattr(a.redis, "send_heartbeat", send_heartbeat)
-    pending.set_result([0])
+    await b.backend.enter("room", Presence("c2", "bob"))
+    renewals, pending = a.redis.renewals, asyncio.get_running_loop().create_future()
+    with monkeypatch.context() as patched:
+        patched.setattr(renewals, "renew", lambda: pending)
+        await wait_until(lambda: b.got_last("room", "alice left"))
+        assert await b.backend.members("room") == ["bob"]
+    pending.set_result(None)
     await wait_until(lambda: b.got_last("room", "alice joined"))
     await wait_available(a)
-    assert await b.backend.members("room") == ["alice"]
+    assert await b.backend.members("room") == ["bob", "alice"]
 
 
-async def test_a_node_whose_eviction_notice_is_lost_returns_with_its_users(
-    redis_server: RedisServer,
+async def test_an_expired_node_whose_reply_is_lost_returns_with_its_users(
     nodes: Nodes,
     a: RecordingNode,
     b: RecordingNode,
@@ -180,24 +178,28 @@ async def test_a_node_whose_eviction_notice_is_lost_returns_with_its_users(
     for node in (a, b):
         await node.backend.subscribe("room", HISTORY)
     await a.backend.enter("room", announced("c1", "alice"))
+    await b.backend.enter("room", Presence("c2", "bob"))
     backend = a.redis
     execute, was_lost = backend.client.execute, asyncio.Event()
 
-    async def lose_the_reply(operations: Sequence[Operation]) -> list[object]:
+    async def lose_the_reply(operations: Sequence[Request]) -> list[object]:
         reply = await execute(operations)
-        if any(operation[0] == "heartbeat" for operation in operations):
+        if any(operation[0] == "renew_room" for operation in operations):
             monkeypatch.undo()
             was_lost.set()
             raise ConnectionError("the reply is lost")
         return reply
 
+    pending = asyncio.get_running_loop().create_future()
+    with monkeypatch.context() as patched:
+        patched.setattr(backend.renewals, "renew", lambda: pending)
+        await wait_until(lambda: b.got_last("room", "alice left"))
     monkeypatch.setattr(backend.client, "execute", lose_the_reply)
-    # NOTE: another node does this after the expiry of this one.
-    await evict(b.redis.pipeline, backend.presence.incarnation)
+    pending.set_result(None)
     await asyncio.wait_for(was_lost.wait(), WAIT_SECONDS)
     await wait_until(lambda: backend.outage != "")
     await wait_available(a)
-    await wait_for_result(lambda: b.backend.members("room"), ["alice"])
+    await wait_for_result(lambda: b.backend.members("room"), ["bob", "alice"])
 
 
 async def test_a_stopping_node_leaves_grace_periods_to_the_others(
@@ -217,22 +219,21 @@ async def test_a_stopping_node_leaves_grace_periods_to_the_others(
     assert "bob left" not in b.texts("room")
 
 
-async def test_a_node_whose_own_keys_are_broken_evicts_others(
-    redis_server: RedisServer,
-    nodes: Nodes,
-    a: RecordingNode,
-    b: RecordingNode,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("name", ["n", "v", "r:{node}"])
+async def test_a_node_whose_own_keys_are_broken_renews_its_leases_and_expires_others(
+    redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode, name: str
 ) -> None:
-    monkeypatch.setattr("falcon_pachinko.backends.redis.backend.REFRESH_SECONDS", 0.0)
     for node in (a, b):
         await node.backend.subscribe("room", HISTORY)
-    await b.backend.enter("room", announced("c1", "bob"))
-    redis_server.command(
-        "SET", f"{nodes.prefix}:{{%nodes}}:r:{a.redis.presence.incarnation}", "a text"
-    )
+    await a.backend.enter("room", announced("c1", "alice"))
+    await b.backend.enter("room", announced("c2", "bob"))
+    key = f"{nodes.prefix}:{{%nodes}}:" + name.format(node=a.redis.node_id)
+    redis_server.command("DEL", key)
+    redis_server.command("RPUSH", key, "an element")
     await nodes.crash(b)
     await wait_until(lambda: a.got_last("room", "bob left"))
+    assert await a.backend.members("room") == ["alice"]
+    await wait_for_result(lambda: a.backend.rooms(""), ["room"])
     assert a.backend.outage == ""
 
 
@@ -250,8 +251,8 @@ async def test_no_keys_remain_after_all_members_have_left(
         node.backend.unsubscribe(f"room {number}")
     redis_server = nodes.server
     assert redis_server is not None
-    # NOTE: streams remain for nodes that are disconnected, and expire by themselves.
-    await wait_until(lambda: all(key.endswith(":s") for key in nodes.stored_keys()))
+    # NOTE: messages remain for nodes that are disconnected, and expire by themselves.
+    await wait_until(lambda: all(key[-2:] in (":s", ":m") for key in nodes.stored_keys()))
     for key in nodes.stored_keys():
         left_ms = redis_server.command("PTTL", f"{nodes.prefix}:{key}")
         assert left_ms <= MIN_STREAM_MS * 5 / 4

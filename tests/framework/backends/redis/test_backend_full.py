@@ -2,12 +2,12 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 
 import falcon.asgi
 import pytest
+from redis.exceptions import ResponseError
 
 from falcon_pachinko import (
     BackendUnavailable,
@@ -18,6 +18,7 @@ from falcon_pachinko import (
     install,
 )
 from falcon_pachinko.backends import backend_from_url
+from falcon_pachinko.backends.redis.client import Request
 from falcon_pachinko.errors import OperationRefused
 from falcon_pachinko.history import Position
 from falcon_pachinko.testing import Client, Served, serve
@@ -25,7 +26,7 @@ from falcon_pachinko.uvicorn import PushProtocol
 
 from ...support.backends import (
     HISTORY,
-    TIMING,
+    WAIT_SECONDS,
     Nodes,
     RecordingNode,
     announced,
@@ -61,18 +62,13 @@ async def publish_all(node: RecordingNode, *texts: str) -> None:
         await node.backend.publish("room", text(each))
 
 
-def synced_after(node: RecordingNode, at: float) -> bool:
-    return node.redis.synced_at > at
-
-
-async def heartbeats(*nodes: RecordingNode) -> None:
-    """Wait for two heartbeats of nodes, and check that Redis is available for them."""
-    for node in nodes:
-        seen = node.redis.synced_at
-        for _ in range(2):
-            await wait_until(partial(synced_after, node, seen))
-            seen = node.redis.synced_at
-        assert node.backend.outage == ""
+async def renewals(*nodes: RecordingNode) -> None:
+    """Renew the leases of nodes twice, and check that Redis is available for them."""
+    for _ in range(2):
+        for node in nodes:
+            await node.redis.renewals.renew()
+            await node.redis.pipeline.wait_idle(WAIT_SECONDS)
+            assert node.backend.outage == ""
 
 
 async def test_at_maxmemory_messages_are_delivered_and_not_kept(
@@ -94,7 +90,7 @@ async def test_at_maxmemory_messages_are_delivered_and_not_kept(
     assert redis_server.keys(f"{nodes.prefix}:{{room}}:s") == []
     assert await a.backend.recover("room", [start]) is None
     assert await a.backend.recover("room", [start._replace(offset=5)]) == []
-    await heartbeats(a, b)
+    await renewals(a, b)
     assert a.history_losses == b.history_losses == []
 
     redis_server.command("CONFIG", "SET", "maxmemory", 0)
@@ -127,9 +123,11 @@ async def test_at_maxmemory_users_join_and_leave_and_workers_run(
     assert await a.backend.acquire("worker") != 0.0
     c = await nodes.start()
     await c.backend.subscribe("room", HISTORY)
-    await heartbeats(a, b, c)
+    assert await c.backend.enter("room", announced("c3", "carol")) is True
+    await renewals(a, b, c)
     await nodes.crash(a)
     await wait_until(lambda: b.got_last("room", "bob left"))
+    assert await b.backend.members("room") == ["carol"]
 
 
 async def test_a_node_that_misses_a_message_at_maxmemory_is_notified(
@@ -147,32 +145,60 @@ async def test_a_node_that_misses_a_message_at_maxmemory_is_notified(
     assert a.history_losses == []
 
 
-async def test_a_broken_room_is_no_outage_and_heals(
+async def test_a_broken_room_heals_at_once(
     redis_server: RedisServer, nodes: Nodes, a: RecordingNode
 ) -> None:
     key = f"{nodes.prefix}:{{room}}:m"
     redis_server.command("SET", key, "a text")
     await a.backend.subscribe("room", HISTORY)
-    await a.backend.subscribe("other", HISTORY)
-    assert a.backend.position("room") is None
-    with pytest.raises(OperationRefused, match="WRONGTYPE"):
-        await a.backend.publish("room", text("lost"))
-    with pytest.raises(BackendUnavailable):
-        await a.backend.recover("room", [Position("epoch", 1)])
-    await a.backend.publish("other", text("hello"))
-    await wait_until(lambda: a.got_last("other", "hello"))
-    await heartbeats(a)
-    redis_server.command("CLIENT", "KILL", "TYPE", "pubsub")
-    await wait_until(lambda: a.backend.outage != "")
-    await wait_available(a)
-    await heartbeats(a)
+    assert a.backend.position("room") is not None
+    await publish_all(a, "1")
+    await wait_until(lambda: a.texts("room") == ["1"])
+    redis_server.command("SET", key, "a text")
+    await publish_all(a, "2")
+    await wait_until(lambda: a.texts("room") == ["1", "2"])
+    assert [room for room, _ in a.history_losses] == ["room"]
+    redis_server.command("SET", key, "a text")
+    assert await a.backend.recover("room", [Position("epoch", 1)]) is None
+    await renewals(a)
+    await wait_until(lambda: len(a.history_losses) == 2)
+    await publish_all(a, "3")
+    await wait_until(lambda: a.texts("room") == ["1", "2", "3"])
+    assert len(a.history_losses) == 2
 
-    redis_server.command("DEL", key)
+
+async def test_the_error_of_a_room_is_no_outage(
+    nodes: Nodes, a: RecordingNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute = a.redis.client.execute
+
+    async def refuse(operations: Sequence[Request]) -> list[object]:
+        replies = await execute(operations)
+        for number, operation in enumerate(operations):
+            if operation[1] == "{room}":
+                replies[number] = ResponseError("ERR refused by the test")
+        return replies
+
+    with monkeypatch.context() as patched:
+        patched.setattr(a.redis.client, "execute", refuse)
+        await a.backend.subscribe("room", HISTORY)
+        await a.backend.subscribe("other", HISTORY)
+        assert a.backend.position("room") is None
+        with pytest.raises(OperationRefused, match="refused by the test"):
+            await a.backend.publish("room", text("lost"))
+        with pytest.raises(BackendUnavailable):
+            await a.backend.recover("room", [Position("epoch", 1)])
+        await a.backend.publish("other", text("hello"))
+        await wait_until(lambda: a.got_last("other", "hello"))
+        await renewals(a)
+        a.redis.pubsub.restart("disconnected by the test")
+        await wait_until(lambda: a.backend.outage != "")
+        await wait_available(a)
+        await renewals(a)
     await wait_until(lambda: a.backend.position("room") is not None)
     assert [room for room, _ in a.resyncs] == ["room"]
     await publish_all(a, "again")
     await wait_until(lambda: a.texts("room") == ["again"])
-    assert a.redis.subscriptions.refused == set()
 
 
 async def test_a_key_of_a_wrong_type_in_place_of_a_history_is_dropped(
@@ -206,28 +232,33 @@ async def test_a_broken_index_of_histories_does_not_affect_delivery(
     await a.backend.subscribe("room", HISTORY)
     await publish_all(a, "1", "2")
     await wait_until(lambda: a.texts("room") == ["1", "2"])
-    await heartbeats(a)
+    await renewals(a)
 
 
-async def test_a_refused_presence_is_stored_once_the_key_is_repaired(
-    redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode
+@pytest.mark.parametrize("name", ["p", "n", "o", "k"])
+async def test_presence_replaces_keys_of_a_wrong_type(
+    redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode, name: str
 ) -> None:
-    key = f"{nodes.prefix}:{{room}}:p"
+    key = f"{nodes.prefix}:{{room}}:{name}"
     redis_server.command("SET", key, "a text")
     for node in (a, b):
         await node.backend.subscribe("room", HISTORY)
     assert await a.backend.enter("room", announced("c1", "alice")) is True
     assert await a.backend.enter("room", announced("c2", "bob")) is True
+    assert await b.backend.enter("room", announced("c3", "carol")) is True
+    await wait_until(lambda: len(b.texts("room")) == 3)
+    redis_server.command("SET", key, "a text")
     await a.backend.leave("room", announced("c2", "bob"), grace=False)
-    assert a.redis.presence.unsent_leaves == []
-    await heartbeats(a, b)
-    redis_server.command("DEL", key)
-    await wait_for_result(lambda: b.backend.members("room"), ["alice"])
-    await wait_until(lambda: b.texts("room") == ["alice joined"])
-    assert TIMING.heartbeat_seconds < 1.0
+    await renewals(a, b)
+    await wait_for_result(lambda: b.backend.members("room"), ["alice", "carol"])
+    await publish_all(a, "marker")
+    await wait_until(lambda: b.got_last("room", "marker"))
+    assert b.texts("room")[:3] == ["alice joined", "bob joined", "carol joined"]
+    assert set(b.texts("room")[3:]) <= {"bob left", "marker"}
+    assert b.history_losses == []
 
 
-async def test_a_room_whose_last_leave_is_refused_is_not_in_use_any_more(
+async def test_a_room_whose_last_leave_finds_a_broken_key_is_not_in_use_any_more(
     redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode
 ) -> None:
     await a.backend.subscribe("room", HISTORY)
@@ -235,10 +266,11 @@ async def test_a_room_whose_last_leave_is_refused_is_not_in_use_any_more(
     redis_server.command("DEL", f"{nodes.prefix}:{{room}}:p")
     redis_server.command("SET", f"{nodes.prefix}:{{room}}:p", "a text")
     assert await b.backend.rooms("") == ["room"]
-    assert await a.backend.leave("room", announced("c1", "alice"), grace=False) is True
+    await a.backend.leave("room", announced("c1", "alice"), grace=False)
     nothing: list[str] = []
     await wait_for_result(lambda: b.backend.rooms(""), nothing)
-    assert a.redis.presence.local == {}
+    assert a.redis.presence.rooms == {}
+    assert await b.backend.members("room") == []
 
 
 class Chat(WebSocketResource):

@@ -45,18 +45,18 @@ async def test_a_room_whose_server_is_unreachable_during_a_recovery_is_subscribe
         async with running_nodes(url) as nodes:
             a, b = await nodes.start(), await nodes.start()
             backend = a.redis
-            client, presence = backend.client, backend.presence
-            open_connection, sync = client.open_pubsub_connection, presence.sync
+            client, renewals = backend.client, backend.renewals
+            open_connection, renew = client.open_pubsub_connection, renewals.renew
 
             async def refuse(server: str) -> None:
                 raise ConnectionRefusedError(f"{server} is unreachable")
 
-            async def wait(*, in_doubt: bool) -> None:
+            async def wait() -> None:
                 is_recovering.set()
                 await may_recover.wait()
-                await sync(in_doubt=in_doubt)
+                await renew()
 
-            monkeypatch.setattr(presence, "sync", wait)
+            monkeypatch.setattr(renewals, "renew", wait)
             backend.pubsub.restart("disconnected by the test")
             await asyncio.wait_for(is_recovering.wait(), WAIT_SECONDS)
             monkeypatch.setattr(client, "open_pubsub_connection", refuse)

@@ -7,9 +7,19 @@ import pytest
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
 from falcon_pachinko import BackendUnavailable
-from falcon_pachinko.backends.redis.pipeline import Pipeline, is_outage_error
+from falcon_pachinko.backends.redis import operations
+from falcon_pachinko.backends.redis.availability import Availability
+from falcon_pachinko.backends.redis.operations import Operation, Terms
+from falcon_pachinko.backends.redis.pipeline import (
+    MAX_ATTEMPTS,
+    Pipeline,
+    is_outage_error,
+    wait_all,
+)
 from falcon_pachinko.backends.redis.script import NODES
 from falcon_pachinko.backends.redis.url import make_client
+from falcon_pachinko.errors import OperationRefused
+from falcon_pachinko.history import Position
 
 from ...support.backends import (
     HISTORY,
@@ -39,10 +49,17 @@ async def test_invalid_utf_8_fails_only_the_operation_that_contains_it(
     assert a.backend.outage == ""
 
 
+def make_pipeline(server: RedisServer) -> Pipeline:
+    availability = Availability()
+    availability.recover()
+    client = make_client(server.url, "pipeline", 1.0)
+    return Pipeline(client, availability, lambda reason: None)
+
+
 @pytest.fixture
 async def pipeline(redis_server: RedisServer) -> AsyncIterator[Pipeline]:
     """A running pipeline."""
-    pipeline = Pipeline(make_client(redis_server.url, "pipeline", 1.0), lambda reason: None)
+    pipeline = make_pipeline(redis_server)
     running = asyncio.create_task(pipeline.run())
     yield pipeline
     running.cancel()
@@ -51,17 +68,21 @@ async def pipeline(redis_server: RedisServer) -> AsyncIterator[Pipeline]:
 
 
 async def test_operations_are_executed_in_the_order_of_submission(pipeline: Pipeline) -> None:
-    add = [pipeline.call("add_rooms", NODES, "node", [str(number)]) for number in range(600)]
-    rooms = pipeline.call("rooms_of", NODES, "node")
-    remove = pipeline.call("remove_rooms", NODES, "node", ["1"])
+    add = [
+        pipeline.call(operations.add_rooms("node", [str(number)])._replace(decode=int))
+        for number in range(600)
+    ]
+    beat = operations.beat(Terms("node", 1_000, 300, 200))
+    count = pipeline.call(beat)
+    remove = pipeline.call(operations.remove_rooms("node", ["1"])._replace(decode=int))
     assert await asyncio.gather(*add) == [1] * 600
-    assert len(await rooms) == 600
+    assert (await count)[0] == 600
     assert await remove == 1
-    assert len(await pipeline.call("rooms_of", NODES, "node")) == 599
+    assert (await pipeline.call(beat))[0] == 599
 
 
 async def test_a_callback_computes_the_outcome_or_raises(pipeline: Pipeline) -> None:
-    operation = ("rooms_of", NODES, "node")
+    operation = operations.live_nodes()
     assert await pipeline.submit(operation, len) == 0
 
     def fail(result: object) -> None:
@@ -69,6 +90,8 @@ async def test_a_callback_computes_the_outcome_or_raises(pipeline: Pipeline) -> 
 
     with pytest.raises(ZeroDivisionError):
         await pipeline.submit(operation, fail)
+    with pytest.raises(ZeroDivisionError):
+        await pipeline.call(operation._replace(decode=fail))
     abandoned = pipeline.submit(operation, fail)
     abandoned.cancel()
     await pipeline.wait_idle(WAIT_SECONDS)
@@ -77,12 +100,12 @@ async def test_a_callback_computes_the_outcome_or_raises(pipeline: Pipeline) -> 
 async def test_an_outage_fails_all_submitted_operations(
     redis_server: RedisServer, pipeline: Pipeline, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await pipeline.call("live_nodes", NODES)
+    await pipeline.call(operations.live_nodes())
     redis_server.pause()
-    failing = pipeline.call("live_nodes", NODES)
-    handled = pipeline.submit(("live_nodes", NODES), None, lambda error: error.reason)
+    failing = pipeline.call(operations.live_nodes())
+    handled = pipeline.submit(operations.live_nodes(), None, lambda error: error.reason)
     await asyncio.sleep(0)
-    waiting = pipeline.call("live_nodes", NODES)
+    waiting = pipeline.call(operations.live_nodes())
     with pytest.raises(BackendUnavailable, match="no response in time"):
         await failing
     assert await handled == "no response in time"
@@ -91,23 +114,81 @@ async def test_an_outage_fails_all_submitted_operations(
     assert pipeline.outage == "no response in time"
     with pytest.raises(BackendUnavailable):
         pipeline.check_available()
-    pipeline.call_ignoring_outcome("live_nodes", NODES)
+    pipeline.call_ignoring_outcome(operations.live_nodes())
     assert pipeline.submitted == []
-    assert "Redis is unavailable: no response in time; retrying" in caplog.messages
+    assert "Redis is unavailable: no response in time; retrying" in caplog.text
 
 
 async def test_stopping_fails_pending_operations(redis_server: RedisServer) -> None:
-    pipeline = Pipeline(make_client(redis_server.url, "pipeline", 1.0), lambda reason: None)
+    pipeline = make_pipeline(redis_server)
     running = asyncio.create_task(pipeline.run())
-    await pipeline.call("live_nodes", NODES)
+    await pipeline.call(operations.live_nodes())
     redis_server.pause()
-    pending = pipeline.call("live_nodes", NODES)
+    pending = pipeline.call(operations.live_nodes())
     await asyncio.sleep(0)
     running.cancel()
     await asyncio.wait({running})
     with pytest.raises(BackendUnavailable, match="stopped"):
         await pending
     await pipeline.client.aclose()
+
+
+def publish(tag: str, data: bytes, node: str | None = "node") -> Operation[Position]:
+    return operations.publish(tag, b"\n" + data, ephemeral=False, node=node)
+
+
+async def test_operations_without_a_lease_are_held_in_order_until_the_release(
+    pipeline: Pipeline,
+) -> None:
+    fenced: list[str] = []
+    pipeline.on_fenced = fenced.append
+    first, second = (pipeline.submit(publish("{room}", data)) for data in (b"1", b"2"))
+    other = pipeline.submit(publish("{room}", b"other", node=None))
+    assert (await other).offset == 1
+    third = pipeline.submit(publish("{room}", b"3"))
+    elsewhere = pipeline.submit(publish("{elsewhere}", b"1", node=None))
+    assert (await elsewhere).offset == 1
+    assert fenced == ["{room}"]
+    assert not (first.done() or second.done() or third.done())
+    terms = Terms("node", 60_000, 20_000, 200)
+    await pipeline.call(operations.claim("{room}", terms, in_doubt=False, known=""))
+    pipeline.release("{room}")
+    offsets = [position.offset for position in await asyncio.gather(first, second, third)]
+    assert offsets == [2, 3, 4]
+    assert pipeline.held == {}
+
+
+async def test_an_operation_that_never_gets_a_lease_fails(pipeline: Pipeline) -> None:
+    fenced: list[str] = []
+
+    def release(tag: str) -> None:
+        fenced.append(tag)
+        pipeline.release(tag)
+
+    pipeline.on_fenced = release
+    with pytest.raises(OperationRefused, match="no lease"):
+        await pipeline.submit(publish("{room}", b"1"))
+    assert len(fenced) == MAX_ATTEMPTS
+    with pytest.raises(OperationRefused, match="no lease"):
+        await pipeline.call(publish("{room}", b"1"))
+    assert len(fenced) == MAX_ATTEMPTS
+
+
+async def test_an_outage_fails_held_operations(redis_server: RedisServer, pipeline: Pipeline) -> None:
+    held = pipeline.submit(publish("{room}", b"1"))
+    await wait_until(lambda: "{room}" in pipeline.held)
+    redis_server.kill()
+    with pytest.raises(BackendUnavailable):
+        await pipeline.call(operations.live_nodes())
+    with pytest.raises(BackendUnavailable):
+        await held
+    assert pipeline.held == {}
+
+
+async def test_refused_operations_are_not_an_outage(pipeline: Pipeline) -> None:
+    unknown = Operation(("unknown", NODES), int)
+    calls = [pipeline.call(operations.live_nodes()), pipeline.call(unknown)]
+    assert await wait_all(calls) == [[], None]
 
 
 @pytest.mark.parametrize(

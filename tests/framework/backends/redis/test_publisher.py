@@ -20,9 +20,10 @@ async def test_it_publishes_to_rooms_and_nodes(
     assert not publisher.is_open
     await publisher.start()
     assert publisher.is_open
-    assert await publisher.publish("room", text("stored")) == 2  # after the join message
-    assert await publisher.publish("room", text("ephemeral"), ephemeral=True) == 0
-    assert await publisher.publish("empty", text("nobody receives it")) == 0
+    stored = await publisher.publish("room", text("stored"))
+    assert stored.offset == 2  # after the join message
+    assert await publisher.publish("room", text("ephemeral"), ephemeral=True) == stored
+    assert (await publisher.publish("empty", text("nobody receives it"))).offset == 1
     assert await publisher.publish_to_nodes(text("direct")) == 2
     assert await publisher.rooms("ro") == ["room"]
     await wait_until(lambda: a.texts("room") == ["alice joined", "stored", "ephemeral"])

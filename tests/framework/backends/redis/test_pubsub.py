@@ -37,7 +37,7 @@ async def test_an_invalid_message_is_logged_and_dropped(
 ) -> None:
     await a.backend.subscribe("room", None)
     for invalid in ("", "x", "a:b:c\n\n", "{\n", "e:1:0\n{bad json\nx"):
-        redis_server.command("PUBLISH", f"{nodes.prefix}:{{room}}", invalid)
+        redis_server.command("PUBLISH", a.redis.client.channel("{room}"), invalid)
     await a.backend.publish("room", text("valid"))
     await wait_until(lambda: a.got_last("room", "valid"))
     assert a.backend.outage == ""

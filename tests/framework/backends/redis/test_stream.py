@@ -155,7 +155,7 @@ def test_an_unused_buffer_is_dropped() -> None:
 def test_a_reply_is_decoded_with_the_times_of_this_process() -> None:
     old, new = Publication.of_encoded(b"old"), Publication.of_encoded(b"new")
     flat = [b"1-1", b"9000", old.encode(), b"2-1", b"9500", new.encode()]
-    fetched = Fetched.decode([b"e", 2, 1, b"10000", flat], 100.0)
+    fetched = Fetched.decode([b"e", 2, 1, b"10000", flat, 0], 100.0)
     assert (fetched.until, fetched.shows_positions) == (Position("e", 2), True)
     assert [(at, each.data, each.position) for at, each in fetched.publications] == [
         (99.0, b"old", Position("e", 1)),

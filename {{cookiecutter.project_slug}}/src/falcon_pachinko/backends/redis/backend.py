@@ -93,7 +93,7 @@ class RedisBackend(Backend):
         rooms: dict[str, RoomPresence] = {}
         self.index = RoomIndex(self.pipeline, self.terms, rooms)
         self.presence = PresenceTable(self.pipeline, self.terms, self.index, rooms)
-        self.subscriptions = Subscriptions(self.pipeline, self.pubsub, self.terms.grace)
+        self.subscriptions = Subscriptions(self.pipeline, self.pubsub, self.terms)
         self.commands = Commands(self.pipeline, self.node_id)
         self.renewals = Renewals(
             self.pipeline,
@@ -104,6 +104,7 @@ class RedisBackend(Backend):
             self.commands,
         )
         self.presence.in_doubt = lambda: self.renewals.in_doubt
+        self.presence.on_listed = self.renewals.renew_room_later
         self.subscriptions.on_control = self.renewals.on_control
         self.member_lists = MemberLists(
             self.pipeline,

@@ -110,19 +110,26 @@ class Claimed(NamedTuple):
     Attributes:
         generation: The generation of the room's presence.
         kept: Whether the node had a lease until now.
-        recovery: The time until the recovery of the room is over.
+        is_lost: Whether the generation that the node knows was lost.
     """
 
     generation: str
     kept: bool
-    recovery: int
+    is_lost: bool
 
 
 class Renewed(NamedTuple):
-    """The reply to :func:`renew_room`: what to do, and the room's position."""
+    """The reply to :func:`renew_room`.
+
+    Attributes:
+        renewal: What to do.
+        position: The room's position.
+        recovery: The time until all nodes have sent their lists after a loss; 0 without one.
+    """
 
     renewal: Renewal
     position: Position
+    recovery: int
 
 
 class Compared(NamedTuple):
@@ -209,19 +216,19 @@ def send(tag: str, data: bytes) -> Operation[int]:
 
 def sync_room(
     tag: str,
+    terms: Terms,
     history: History | None,
     known: Position | None,
     *,
     everything: bool,
-    grace: int,
 ) -> Operation[Sequence[Any]]:
     """Read a room's position, and a piece of the publications after a known one; see ``stream.Fetched``."""
-    messages, age, size = (0, 0, 0)
+    bounds = (0, 0, 0)
     if history is not None:
-        messages, age, size = history.messages, round(history.seconds * 1000), history.room_bytes
+        bounds = (history.messages, round(history.seconds * 1000), history.room_bytes)
     epoch, offset = (None, None) if known is None else (known.epoch, known.offset)
-    request = ("sync_room", tag, messages, age, size, epoch, offset, everything, grace)
-    return Operation(request, tuple)
+    details = (bounds, epoch, offset, everything, terms.grace, terms.lease)
+    return Operation(("sync_room", tag, *details), tuple)
 
 
 def release_room(tag: str) -> Operation[None]:
@@ -257,8 +264,9 @@ def renew_room(
     """
 
     def decode(reply: Any) -> Renewed:
-        status, epoch, offset = reply
-        return Renewed(Renewal(status), Position(epoch.decode(), int(offset)))
+        status, epoch, offset, recovery = reply
+        position = Position(epoch.decode(), int(offset))
+        return Renewed(Renewal(status), position, int(recovery))
 
     node = None if digest is None else terms.node
     times = (terms.lease, terms.period, terms.grace)
@@ -276,8 +284,8 @@ def claim(tag: str, terms: Terms, *, in_doubt: bool, known: str) -> Operation[Cl
     """Acquire the node's lease in a room before the list of its connections is compared."""
 
     def decode(reply: Any) -> Claimed:
-        generation, kept, recovery = reply
-        return Claimed(generation.decode(), bool(kept), int(recovery))
+        generation, kept, is_lost = reply
+        return Claimed(generation.decode(), bool(kept), bool(is_lost))
 
     details = (terms.lease, terms.period, in_doubt, known, terms.grace)
     return Operation(("claim", tag, terms.node, *details), decode)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 
 from ...errors import BackendUnavailable, OperationRefused
@@ -15,6 +16,8 @@ from .pipeline import Pipeline
 from .room_index import RoomIndex
 from .room_presence import Ending, Leaving, RoomPresence
 from .script import hash_tag, room_of
+
+logger = logging.getLogger(__name__)
 
 # An expiry is checked a little later than planned, so that the grace period is over on Redis's clock.
 EXPIRY_MARGIN_SECONDS = 0.02
@@ -29,6 +32,7 @@ class PresenceTable:
     Attributes:
         rooms: The rooms with connections of this node.
         in_doubt: Returns whether other nodes may have been unable to renew their leases.
+        on_listed: Called with a room after the list was sent.
         on_recovered: Called with a room whose presence was lost, when it is complete again.
 
     Args:
@@ -50,6 +54,7 @@ class PresenceTable:
         self.index = index
         self.rooms = rooms
         self.in_doubt: Callable[[], bool]
+        self.on_listed: Callable[[str], None]
         self.on_recovered: Callable[[str], None]
         self.tasks = TaskSet()
         pipeline.on_fenced = self.on_fenced
@@ -71,12 +76,15 @@ class PresenceTable:
         self, room: str, state: RoomPresence, presence: Presence
     ) -> asyncio.Future[bool]:
         def on_failure(error: BackendUnavailable) -> bool:
+            state.entering.discard(presence.connection)
             return state.is_only(presence)
 
         def on_reply(entered: Entered) -> bool:
+            state.entering.discard(presence.connection)
             return self.on_entered(room, state, presence, entered)
 
         claims, state.claimed = not state.claimed, True
+        state.entering.add(presence.connection)
         presence.sent = True
         operation = operations.enter(hash_tag(room), self.terms, presence, claims=claims)
         return self.pipeline.submit(operation, on_reply, on_failure)
@@ -207,8 +215,9 @@ class PresenceTable:
     # The lease, and the list.
 
     def node_in(self, room: str) -> str | None:
-        """Return the node's name if it has connections in a room."""
-        return self.terms.node if room in self.rooms else None
+        """Return the node's name if it has a lease in a room, or has asked for it."""
+        state = self.rooms.get(room)
+        return self.terms.node if state is not None and state.claimed else None
 
     def on_fenced(self, tag: str) -> None:
         """Handle the refusal of an operation: the lease has expired or is lost."""
@@ -216,10 +225,20 @@ class PresenceTable:
 
     def on_renewed(self, room: str, renewed: Renewed) -> None:
         """Do what the room needs: the list of this node, or the end of another node."""
+        state = self.rooms.get(room)
+        if renewed.recovery and state is not None and not state.is_recovering:
+            state.is_recovering = True
+            self._schedule(renewed.recovery / 1000, self._end_recovery, room, "")
         if renewed.renewal is Renewal.LIST:
             self.start_listing(room)
         elif renewed.renewal is Renewal.EXPIRE:
             self.tasks.create_task(self.expire_others(room))
+
+    async def _end_recovery(self, room: str, _: str) -> None:
+        state = self.rooms.get(room)
+        if state is not None:
+            state.is_recovering = False
+            self.on_recovered(room)
 
     def start_listing(self, room: str) -> None:
         """Send the list of this node's connections in a room, in the background."""
@@ -235,11 +254,14 @@ class PresenceTable:
     async def _send_list(self, room: str, state: RoomPresence) -> None:
         try:
             await self._claim_and_compare(room, state)
-        except BackendUnavailable:
-            pass  # the next renewal, or the recovery from the outage, repeats it
+        except BackendUnavailable as error:
+            # NOTE: the next renewal, or the recovery from the outage, repeats it.
+            logger.info("room %r: the list was not sent: %s; retrying", room, error.reason)
+            return
         finally:
             state.is_listing = False
             self.pipeline.release(hash_tag(room))
+        self.on_listed(room)
 
     async def _claim_and_compare(self, room: str, state: RoomPresence) -> None:
         """Acquire the lease, and make Redis's entries of this node equal to the list.
@@ -250,8 +272,7 @@ class PresenceTable:
         tag, known = hash_tag(room), state.generation
         claim = operations.claim(tag, self.terms, in_doubt=self.in_doubt(), known=known)
         claimed = await self.pipeline.call(claim)
-        is_lost = known not in ("", claimed.generation)
-        has_left = known == claimed.generation and not claimed.kept
+        has_left = not (claimed.kept or claimed.is_lost)
         state.generation, state.claimed = claimed.generation, True
         missing: set[str] = set()
         for part in list(state.slices()):
@@ -264,17 +285,16 @@ class PresenceTable:
         calls: list[Awaitable[object]] = []
         for connection in missing:
             presence = state.find(connection)
-            if presence is None or (connection in state.leaving and not is_lost):
+            if presence is None or connection in state.entering:
                 continue
-            presence.announced = presence.announced and not has_left
+            if connection in state.leaving and not claimed.is_lost:
+                continue
+            if has_left:
+                presence.announced, presence.place = False, None
             calls.append(self._enter_again(room, state, presence))
-        if is_lost:
+        if claimed.is_lost:
             calls += [self._end_again(room, state, ending) for ending in state.ending.values()]
         await asyncio.gather(*calls)
-        if claimed.recovery:
-            self.tasks.call_later(
-                claimed.recovery / 1000 + EXPIRY_MARGIN_SECONDS, lambda: self.on_recovered(room)
-            )
 
     async def _enter_again(self, room: str, state: RoomPresence, presence: Presence) -> None:
         enter = operations.enter(hash_tag(room), self.terms, presence, claims=False)

@@ -119,11 +119,18 @@ class Renewals:
         )
         return self.pipeline.submit(operation, on_reply)
 
+    def renew_room_later(self, room: str) -> None:
+        """Renew the lease in a room without waiting for it."""
+        if not self.pipeline.outage:
+            self.renew_room(room).add_done_callback(retrieve_exception)
+
     def on_control(self, room: str, message: str) -> None:
         """Handle a message of the script to the nodes in a room."""
         kind, _, argument = message.partition(":")
         if kind == "!lost":
-            self.renew_room(room).add_done_callback(retrieve_exception)
+            self.renew_room_later(room)
+        elif kind == "!changed":
+            self.presence.on_recovered(room)
         elif kind == "!stop":
             seconds = int(argument) / 1000
             tasks = self.presence.tasks

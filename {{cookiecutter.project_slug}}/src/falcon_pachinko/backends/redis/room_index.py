@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 
@@ -47,8 +48,7 @@ class RoomIndex:
             calls = [self.pipeline.call(operations.clear_rooms(self.terms.node))]
             for chunk in chunks(list(self.rooms)):
                 calls.append(self.pipeline.call(operations.add_rooms(self.terms.node, chunk)))
-            for each in calls:
-                await each
+            await asyncio.gather(*calls)
         return beat
 
 

@@ -41,22 +41,35 @@ class RoomPresence:
 
     Attributes:
         connections: The connections in the room, by id.
+        entering: The ids of those whose enter has been submitted and has no reply yet.
         leaving: Those that have left, until Redis has confirmed it.
         ending: The users in their grace period that this node ends, by key.
         generation: The generation of the presence in Redis that has these entries; empty before the first reply.
         claimed: Whether the node has asked for the lease.
         is_listing: Whether the list is being sent.
+        is_recovering: Whether other nodes may not have sent their lists yet after a loss.
     """
 
-    __slots__ = ("claimed", "connections", "ending", "generation", "is_listing", "leaving")
+    __slots__ = (
+        "claimed",
+        "connections",
+        "ending",
+        "entering",
+        "generation",
+        "is_listing",
+        "is_recovering",
+        "leaving",
+    )
 
     def __init__(self) -> None:
         self.connections: dict[str, Presence] = {}
+        self.entering: set[str] = set()
         self.leaving: dict[str, Leaving] = {}
         self.ending: dict[str, Ending] = {}
         self.generation = ""
         self.claimed = False
         self.is_listing = False
+        self.is_recovering = False
 
     @property
     def is_empty(self) -> bool:

@@ -15,6 +15,7 @@ from ..buffer import HistoryBudget
 from ..presence import user_of
 from . import operations
 from .client import CONNECTION_ERRORS
+from .operations import Terms
 from .pipeline import Pipeline
 from .pubsub import PubSub
 from .script import hash_tag, room_of
@@ -41,15 +42,15 @@ class Subscriptions:
     Args:
         pipeline: Executes operations.
         pubsub: Receives the channels of the rooms.
-        grace_ms: The grace period, which is the time of a room's recovery.
+        terms: The node, and its durations.
     """
 
     node: Node
 
-    def __init__(self, pipeline: Pipeline, pubsub: PubSub, grace_ms: int) -> None:
+    def __init__(self, pipeline: Pipeline, pubsub: PubSub, terms: Terms) -> None:
         self.pipeline = pipeline
         self.pubsub = pubsub
-        self.grace_ms = grace_ms
+        self.terms = terms
         self.budget = HistoryBudget()
         self.streams: dict[str, RoomStream] = {}
         self.expected: dict[str, Position] = {}
@@ -224,9 +225,9 @@ class Subscriptions:
         await asyncio.gather(*[work() for _ in range(MAX_CONCURRENT_FETCHES)])
 
     def check_position(self, room: str, position: Position) -> None:
-        """Sync a room if Redis reports a position that has not been delivered here."""
+        """Sync a room if Redis reports a position that has not been delivered here; a recovery syncs all rooms."""
         stream = self.streams.get(room)
-        if stream is None or stream.syncing:
+        if stream is None or stream.syncing or self.pipeline.outage:
             return
         last = stream.position
         if stream.has_gap or last is None or last.epoch != position.epoch:
@@ -290,7 +291,7 @@ class Subscriptions:
     ) -> Fetched:
         """Fetch the room's position and a piece of the publications after a known one, or of all of them."""
         operation = operations.sync_room(
-            hash_tag(room), stream.history, known, everything=everything, grace=self.grace_ms
+            hash_tag(room), self.terms, stream.history, known, everything=everything
         )
         if known is None and not everything:
             return Fetched.decode(await self.pipeline.call(operation), stream.clock())

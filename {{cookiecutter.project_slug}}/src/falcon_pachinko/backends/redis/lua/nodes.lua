@@ -54,7 +54,9 @@ end
 -- Acquires a lease. Returns a token above the last one, even if that was lost, or the negated rest of its time.
 function operations.acquire(base, name, holder, ms)
   local lease = nodes .. 'l:' .. name
-  if redis.call('SET', lease, holder, 'NX', 'PX', text(ms)) then
+  -- NOTE: GET refuses a key of a wrong type, which SET would take for the lease of another holder.
+  if not redis.call('GET', lease) then
+    redis.call('SET', lease, holder, 'PX', text(ms))
     local token = math.max(tonumber(redis.call('HGET', nodes .. 'f', name) or 0) + 1, now)
     redis.call('HSET', nodes .. 'f', name, text(token))
     return token

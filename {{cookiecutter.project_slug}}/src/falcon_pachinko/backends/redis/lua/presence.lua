@@ -1,7 +1,8 @@
 -- The users in a room. A node has a lease in each room where it has members; after its expiry the room refuses what
 -- the node sends, and its users leave, until it has renewed the lease and sent the list of its connections.
 
-local entered = 0
+-- The connections that this call has added, and the entries of expired nodes that it has removed.
+local entered, removed = 0, 0
 
 local function get_entry(base, key)
   local found = redis.call('HGET', base .. ':p', key)
@@ -32,32 +33,45 @@ local function in_recovery(base)
 end
 
 -- Returns the generation of the presence. If one of its keys was lost, the others are deleted, and all nodes are asked
--- for their lists.
+-- for their lists. Leases that were lost are replaced, see find_node.
 local function current_generation(base)
   local generation = redis.call('HGET', base .. ':p', 'g')
-  if generation and redis.call('ZSCORE', base .. ':o', '') and redis.call('ZSCORE', base .. ':k', '')
-    and redis.call('EXISTS', base .. ':n') == 1 then
+  if generation and redis.call('ZSCORE', base .. ':o', '') and redis.call('ZSCORE', base .. ':k', '') then
     return generation
   end
   if redis.call('DEL', base .. ':p', base .. ':n', base .. ':o', base .. ':k') > 0 then
-    if redis.call('EXISTS', base .. ':m') == 1 then redis.call('HSET', base .. ':m', 'p', 1) end
     send(base, '!lost\n')
   end
 end
 
--- Creates the presence of a room unless it exists. Returns its generation.
-local function create_presence(base, is_lost, grace)
-  local generation = current_generation(base)
-  if generation then return generation end
-  generation = new_name(base)
-  is_lost = is_lost or redis.call('HGET', base .. ':m', 'p') == '1'
-  redis.call('HSET', base .. ':p', 'g', generation, 'w', is_lost and text(now + grace) or 0)
+-- Lets the announcement of users wait until all nodes could send their lists, and asks for these.
+local function begin_recovery(base, grace)
+  if in_recovery(base) then return end
+  redis.call('HSET', base .. ':p', 'w', text(now + grace))
+  send(base, '!lost\n')
+end
+
+-- Creates the presence of a room; the caller adds a lease. If the room has members, theirs was lost. A generation begins
+-- with the time of its creation.
+local function create_presence(base, grace)
+  local meta = base .. ':m'
+  redis.call('HSET', base .. ':p', 'g', string.format('%013.0f-', now) .. new_name(base), 'w', 0)
   redis.call('ZADD', base .. ':o', 0, '')
   redis.call('ZADD', base .. ':k', 0, '')
-  if redis.call('EXISTS', base .. ':m') == 1 then redis.call('HSET', base .. ':m', 'p', 1) end
   for _, suffix in ipairs({':p', ':o', ':k'}) do redis.call('PEXPIRE', base .. suffix, ROOM_TTL_MS) end
-  if is_lost then send(base, '!lost\n') end
-  return generation
+  if redis.call('HGET', meta, 'p') then
+    redis.call('HSET', meta, 'l', text(now))
+    begin_recovery(base, grace)
+  elseif redis.call('EXISTS', meta) == 1 then
+    redis.call('HSET', meta, 'p', 1)
+  end
+end
+
+-- Whether a generation that a node knows was lost, and did not end with its last member.
+local function was_lost(base, known, generation)
+  if known == '' or known == generation then return false end
+  local lost_at = redis.call('HGET', base .. ':m', 'l')
+  return not lost_at or tonumber(string.match(known, '^%d+')) <= tonumber(lost_at)
 end
 
 local function set_lease(base, node, lease)
@@ -69,17 +83,21 @@ end
 local function release_lease(base, node)
   redis.call('ZREM', base .. ':n', node)
   redis.call('HDEL', base .. ':p', 'd' .. node)
-  if redis.call('EXISTS', base .. ':n') == 0 then
+  if redis.call('EXISTS', base .. ':n') == 0 and redis.call('ZCARD', base .. ':k') <= 1 then
     redis.call('DEL', base .. ':p', base .. ':o', base .. ':k')
     redis.call('HDEL', base .. ':m', 'p')
   end
 end
 
--- Removes a slice of the entries of an expired node. Returns whether others follow.
+-- Removes a slice of the entries of an expired node; all slices of a call have one bound. Returns whether others follow.
+-- After a loss of changes it may be known that the users have left: then the nodes are asked to read the list instead.
 local function remove_slice(base, node)
-  local silent = in_recovery(base)
+  local silent = tonumber(redis.call('HGET', base .. ':p', 'z') or 0) > now
+  local count = ENTRIES_PER_SLICE - removed
+  if count == 0 then return true end
   local from, to = '[' .. index_of(node, ''), '(' .. node .. '\1'
-  local found = redis.call('ZRANGEBYLEX', base .. ':k', from, to, 'LIMIT', 0, ENTRIES_PER_SLICE)
+  local found = redis.call('ZRANGEBYLEX', base .. ':k', from, to, 'LIMIT', 0, count)
+  removed = removed + #found
   for _, member in ipairs(found) do
     local key = string.sub(member, #node + 2)
     local entry = get_entry(base, key)
@@ -92,9 +110,23 @@ local function remove_slice(base, node)
     end
     redis.call('ZREM', base .. ':k', member)
   end
-  if #found == ENTRIES_PER_SLICE then return true end
+  if #found == count then return true end
   release_lease(base, node)
+  if silent then send(base, '!changed\n') end
   return false
+end
+
+-- Gives the node whose entries follow those of a node a lease of one period, if its own was lost: nobody would notice
+-- its expiry. Each node does this for the next one.
+local function find_node(base, node, period)
+  local entries = base .. ':k'
+  local next_one = redis.call('ZRANGEBYLEX', entries, '(' .. node .. '\1', '+', 'LIMIT', 0, 1)[1]
+    or redis.call('ZRANGEBYLEX', entries, '(', '+', 'LIMIT', 0, 1)[1]
+  local name = next_one and string.match(next_one, '^[^%z]+')
+  if name and not redis.call('ZSCORE', base .. ':n', name) then
+    redis.call('ZADD', base .. ':n', text(now + period), name)
+    redis.call('PEXPIRE', base .. ':n', ROOM_TTL_MS)
+  end
 end
 
 -- Fences the expired nodes, and removes a slice of their users. Returns whether others follow. If no node could renew,
@@ -134,11 +166,12 @@ end
 -- its connections; 'expire': another node has expired; and the room's epoch and offset.
 function operations.renew_room(base, node, terms, in_doubt, generation, digest, known_epoch, known_offset, extend)
   local lease, period, grace = unpack(terms)
-  local room = open_room(base, known_epoch, known_offset, grace)
+  local room = open_room(base, known_epoch, known_offset, grace, lease)
   if extend then extend_life(base) end
   local status = 'ok'
   if node then
     clamp_leases(base, lease)
+    find_node(base, node, period)
     local more = expire_nodes(base, node, period, in_doubt)
     local known = redis.call('HMGET', base .. ':p', 'g', 'd' .. node)
     if has_lease(base, node) and known[1] == generation and known[2] == digest and current_generation(base) then
@@ -148,7 +181,8 @@ function operations.renew_room(base, node, terms, in_doubt, generation, digest, 
     end
     if status == 'ok' and more then status = 'expire' end
   end
-  return {status, room[1], room[2]}
+  local recovered = node and tonumber(redis.call('HGET', base .. ':p', 'w') or 0) or 0
+  return {status, room[1], room[2], math.max(0, recovered - now)}
 end
 
 -- Removes the next slice of the users of expired nodes. Returns whether others follow.
@@ -157,18 +191,18 @@ function operations.expire_nodes(base, node, period, in_doubt)
 end
 
 -- Gives a node the lease of a room, before it sends the list of its connections. Returns the generation of the
--- presence, whether the node had a lease of this generation until now, and the milliseconds until the recovery ends.
+-- presence, whether the node had a lease of it until now, and whether the generation that it knows was lost.
 function operations.claim(base, node, lease, period, in_doubt, known, grace)
-  local generation = create_presence(base, known ~= '', grace)
   clamp_leases(base, lease)
-  expire_nodes(base, node, period, in_doubt)
-  -- The last slice of the last node deletes the presence.
-  generation = create_presence(base, false, grace)
+  if current_generation(base) then expire_nodes(base, node, period, in_doubt) end
   local expires = redis.call('ZSCORE', base .. ':n', node)
-  local kept = expires and tonumber(expires) > now
+  if not redis.call('HGET', base .. ':p', 'g') then create_presence(base, grace) end
   set_lease(base, node, lease)
   redis.call('HSET', base .. ':p', 'd' .. node, 0)
-  return {generation, kept and 1 or 0, math.max(0, tonumber(redis.call('HGET', base .. ':p', 'w') or 0) - now)}
+  local generation = redis.call('HGET', base .. ':p', 'g')
+  local is_lost = was_lost(base, known, generation)
+  if is_lost then begin_recovery(base, grace) end
+  return {generation, expires and tonumber(expires) > now and 1 or 0, is_lost and 1 or 0}
 end
 
 -- Compares a slice of a node's list, sorted by key, with what is stored of the node after one key up to another one:
@@ -225,7 +259,7 @@ end
 -- over; the place of the user in the order of joining; and the generation of the presence.
 function operations.enter(base, node, lease, grace, key, connection, hash, messages, place, claims)
   if claims then
-    create_presence(base, false, grace)
+    if not current_generation(base) then create_presence(base, grace) end
     -- The entries of a node that has expired are being removed: it has to send its list.
     if not redis.call('ZSCORE', base .. ':n', node) then set_lease(base, node, lease) end
   end
@@ -351,10 +385,10 @@ function operations.page(base, node, period, in_doubt, after, limit)
   if limit > 0 then
     local from = '(' .. text(after or 0)
     users = redis.call('ZRANGEBYSCORE', order, from, '+inf', 'WITHSCORES', 'LIMIT', 0, text(limit + 1))
-    -- Users in one place are never on different pages.
-    while #users > 2 * limit and users[2 * limit] ~= users[#users] do
-      users[#users], users[#users - 1] = nil, nil
+    if #users > 2 * limit then
       more = 1
+      -- Two users in one place are never on different pages.
+      if users[2 * limit] ~= users[#users] then users[#users], users[#users - 1] = nil, nil end
     end
   end
   return {total, meta[1] or '', meta[2] or '0', users, more}

@@ -3,7 +3,7 @@
 -- Creates a room that is missing: a new one, or one whose key was lost. Returns its epoch.
 local function create_room(base, subscribers)
   local epoch = new_name(base)
-  write('HSET', base .. ':m', 'e', epoch, 'o', 0, 'b', 0, 'c', 0, 'q', 0, 'x', 0)
+  write('HSET', base .. ':m', 'e', epoch, 'o', 0, 'b', 0, 'c', 0, 'q', 0, 'x', 0, 'l', text(now))
   use_history().drop(base)
   redis.call('PEXPIRE', base .. ':m', ROOM_TTL_MS)
   -- A node that has subscribed has created the room before: it was lost, and its presence with it.
@@ -71,7 +71,7 @@ local function run(operation, op)
   if done then return result end
   local message = type(result) == 'table' and result.err or tostring(result)
   if string.find(message, 'WRONGTYPE', 1, true) then
-    repair(base)
+    repair(base, op)
     done, result = pcall(operation, base, unpack(op, 3, 12))
     if done then return result end
   end

@@ -35,27 +35,29 @@ end
 
 -- Returns the epoch, the offset and the published bytes of a room to which the caller has subscribed. Creates it if it
 -- is missing, or if the offset is lower than the known one: then Redis has lost data.
-local function open_room(base, known_epoch, known_offset, grace)
+local function open_room(base, known_epoch, known_offset, grace, lease)
   local meta = base .. ':m'
   local stored = redis.call('HMGET', meta, 'e', 'o', 'b')
   local lost = stored[1] and stored[1] == known_epoch and tonumber(stored[2]) < known_offset
   if stored[1] and not lost then return stored end
   stored = {create_room(base, 1), '0', '0'}
-  local has_members = redis.call('EXISTS', base .. ':p')
-  if has_members == 1 then redis.call('HSET', meta, 'p', 1) end
-  -- Users may have left in what is lost.
-  if lost and has_members == 1 then redis.call('HSET', base .. ':p', 'w', text(now + grace)) end
+  if redis.call('EXISTS', base .. ':p') == 1 then
+    redis.call('HSET', meta, 'p', 1)
+    -- Users may have left in what is lost. Their nodes remove them, or their leases expire.
+    if lost then redis.call('HSET', base .. ':p', 'w', text(now + grace), 'z', text(now + 2 * lease)) end
+  end
   return stored
 end
 
 -- Called after the node has subscribed to the channel: creates the room if necessary and returns its position and
 -- the publications after a known offset, or all of them if the epoch is not the known one; they end before the room's
 -- position if they exceed a piece. A known offset ahead of the stored one means that Redis lost data.
-function operations.sync_room(base, messages, age, room_bytes, known_epoch, known_offset, everything, grace)
+function operations.sync_room(base, history, known_epoch, known_offset, everything, grace, lease)
   local meta = base .. ':m'
-  local stored = open_room(base, known_epoch, known_offset, grace)
+  local messages, age, room_bytes = unpack(history)
+  local stored = open_room(base, known_epoch, known_offset, grace, lease)
   if messages > 0 then
-    local limit = text(room_bytes or MAX_STREAM_BYTES)
+    local limit = text(room_bytes)
     redis.call('HSET', meta, 'n', text(messages), 'a', text(age), 'r', limit)
   end
   extend_life(base)

@@ -52,12 +52,15 @@ local function write(...)
   return result
 end
 
--- Deletes the keys of a room, or of the nodes, that are of a wrong type: they are lost. A change of the presence is
--- not finished then, so that all of it has to be built again.
-local function repair(base)
+-- Deletes the keys of a room, or those of the nodes that an operation uses, that are of a wrong type: they are lost. A
+-- change of the presence is not finished then, so that all of it has to be built again.
+local function repair(base, op)
   local types = {m = 'hash', s = 'stream', p = 'hash', n = 'zset', o = 'zset', k = 'zset'}
   if string.sub(base, 1, #nodes - 1) == string.sub(nodes, 1, -2) then
-    types = {n = 'zset', c = 'hash', f = 'hash', h = 'zset', hx = 'zset', hb = 'string'}
+    types = {n = 'zset', v = 'string', c = 'hash', f = 'hash', h = 'zset', hx = 'zset', hb = 'string'}
+    for _, name in ipairs(op) do
+      if type(name) == 'string' then types['r:' .. name], types['k:' .. name], types['l:' .. name] = 'set', 'set', 'string' end
+    end
   end
   local presence_is_lost = false
   for suffix, expected in pairs(types) do

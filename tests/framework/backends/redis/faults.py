@@ -1,0 +1,31 @@
+"""Faults of a Redis or Valkey server: keys that are lost or of a wrong type."""
+
+import pytest
+
+from ...support.backends import Nodes
+from ...support.redis_servers import PROGRAMS, RedisServer
+
+each_server = pytest.mark.parametrize("redis_server", PROGRAMS, indirect=True)
+
+PRESENCE_KEYS = ("p", "n", "o", "k")
+LOSSES = [
+    *(f"{{room}}:{key}" for key in ("m", "s", *PRESENCE_KEYS)),
+    *(f"wrong type {{room}}:{key}" for key in ("m", "s", *PRESENCE_KEYS)),
+    "{room}:*",
+    "{%nodes}:n",
+    "{%nodes}:r:*",
+    "{%nodes}:*",
+    "FLUSHALL",
+]
+
+
+def lose(server: RedisServer, nodes: Nodes, loss: str) -> None:
+    """Delete the keys that match a pattern, or replace them by texts, or delete all keys."""
+    if loss == "FLUSHALL":
+        server.command("FLUSHALL")
+        return
+    pattern = loss.removeprefix("wrong type ")
+    for key in server.keys(f"{nodes.prefix}:{pattern}"):
+        server.command("DEL", key)
+        if pattern != loss:
+            server.command("SET", key, "a text")
