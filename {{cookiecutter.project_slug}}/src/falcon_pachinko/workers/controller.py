@@ -1,4 +1,4 @@
-"""Background workers that run as long as the application."""
+"""The workers of an application: started, supervised and stopped."""
 
 from __future__ import annotations
 
@@ -6,128 +6,22 @@ import asyncio
 import functools
 import inspect
 import logging
-import math
-import random
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, fields
+from collections.abc import Callable
 from typing import Any, Protocol
 
-from .backends.base import CURRENT_LEASE, Backend, Lease
-from .errors import BackendUnavailable, ConfigurationError, LeaseLost, RegistrationError
-from .support.exit_status import fail_on_exit, stop_server
+from ..backends.base import Backend
+from ..errors import RegistrationError
+from ..support.exit_status import fail_on_exit, stop_server
+from .backoff import Backoff, check_seconds
+from .cluster import Worker, lease_name, run_once_per_cluster
 
 logger = logging.getLogger(__name__)
-
-Worker = Callable[..., Coroutine[Any, Any, None]]
-
-# The bounds of the pause between two attempts to acquire the lease of a worker.
-MAX_PAUSE_SECONDS = 5.0
-MIN_PAUSE_SECONDS = 0.02
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backoff:
-    """The delay before a failed worker restarts: exponential backoff with full jitter.
-
-    The delay is random, between 0 and a ceiling that doubles with each failure, so that workers that failed
-    together do not restart together (AWS Architecture Blog, "Exponential Backoff And Jitter").
-
-    Attributes:
-        base_seconds: The first ceiling.
-        cap_seconds: The highest ceiling.
-        reset_seconds: A worker that has run for this time starts again with the first ceiling.
-
-    Raises:
-        ConfigurationError: A time is not above zero or not finite, or the cap is below the base.
-    """
-
-    base_seconds: float = 1.0
-    cap_seconds: float = 30.0
-    reset_seconds: float = 60.0
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            check_seconds(field.name, getattr(self, field.name))
-        if self.cap_seconds < self.base_seconds:
-            raise ConfigurationError(
-                f"cap_seconds is {self.cap_seconds!r}: it must not be below base_seconds,"
-                f" which is {self.base_seconds!r}"
-            )
-
-    def delay_seconds(self, attempt: int) -> float:
-        """Return a random delay; ``attempt`` is 0 for the first restart."""
-        # NOTE: 2.0**1024 raises OverflowError; the product may be infinite.
-        doubled = self.base_seconds * 2.0 ** min(attempt, 1023)
-        return random.uniform(0.0, min(self.cap_seconds, doubled))
-
-
-def check_seconds(name: str, value: float) -> None:
-    """Raise ConfigurationError unless a duration is positive and finite."""
-    if not 0 < value < math.inf:
-        raise ConfigurationError(f"{name} is {value!r}: it must be above zero and finite")
 
 
 class HasBackend(Protocol):
     """The part of a manager that workers use."""
 
     backend: Backend
-
-
-def lease_name(worker: Worker) -> str:
-    """Return the name of a worker's lease, the same in all processes."""
-    function: Any = worker
-    while isinstance(function, functools.partial):
-        function = function.func
-    module = getattr(function, "__module__", "")
-    return f"{module}.{getattr(function, '__qualname__', repr(function))}"
-
-
-async def run_with_lease(
-    lease: Lease, backend: Backend, worker: Worker, context: dict[str, Any]
-) -> bool:
-    """Run a worker while its lease is held; return whether it has returned."""
-    CURRENT_LEASE.set(lease)
-    running = asyncio.create_task(contain_exit(worker, context))
-    renewing = asyncio.create_task(keep_renewing(lease, backend))
-    try:
-        await asyncio.wait({running, renewing}, return_when=asyncio.FIRST_COMPLETED)
-        if not running.done():
-            return False
-        try:
-            await running
-        except LeaseLost:
-            return False
-        return True
-    finally:
-        renewing.cancel()
-        running.cancel()
-        await asyncio.gather(running, renewing, return_exceptions=True)
-
-
-async def contain_exit(worker: Worker, context: dict[str, Any]) -> None:
-    """Run a worker; SystemExit out of a task would stop the event loop."""
-    try:
-        await worker(**context)
-    except SystemExit as error:
-        raise RuntimeError("the worker raised SystemExit") from error
-
-
-async def keep_renewing(lease: Lease, backend: Backend) -> None:
-    """Renew a lease until it is lost or has expired."""
-    loop = asyncio.get_running_loop()
-    while True:
-        now = loop.time()
-        pause_seconds = min(backend.timing.expiry_seconds / 3, lease.expires - now)
-        if pause_seconds <= 0:
-            return
-        await asyncio.sleep(pause_seconds)
-        if lease.expires <= loop.time():
-            return
-        try:
-            if not await backend.renew(lease):
-                return
-        except BackendUnavailable as error:
-            logger.info("worker %s: lease not renewed: %s; retrying", lease.name, error)
 
 
 class WorkerController:
@@ -209,37 +103,11 @@ class WorkerController:
                 )
             self.leases += leases
         for worker, name in zip(workers, names, strict=True):
-            if once_per_cluster:
-                worker = functools.partial(self.run_once_per_cluster, name, worker)
+            if once_per_cluster and self.manager is not None:
+                worker = functools.partial(run_once_per_cluster, self.manager.backend, name, worker)
             task = asyncio.create_task(self.supervise(name, worker, context), name=f"worker {name}")
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
-
-    async def run_once_per_cluster(self, name: str, worker: Worker, **context: Any) -> None:
-        """Run a worker whenever this process holds its lease, until it returns or raises."""
-        assert self.manager is not None
-        backend = self.manager.backend
-        pause_seconds = min(MAX_PAUSE_SECONDS, backend.timing.heartbeat_seconds)
-        has_returned = False
-        while True:
-            try:
-                lease = await backend.acquire(lease_name(worker))
-            except BackendUnavailable as error:
-                logger.info("worker %s: lease not acquired: %s; retrying", name, error)
-                await asyncio.sleep(pause_seconds)
-                continue
-            if not isinstance(lease, Lease):
-                await asyncio.sleep(min(max(lease, MIN_PAUSE_SECONDS), pause_seconds))
-                continue
-            try:
-                if not has_returned:
-                    has_returned = await run_with_lease(lease, backend, worker, context)
-                if has_returned:
-                    # NOTE: while this process holds the lease, no other one repeats the work.
-                    await keep_renewing(lease, backend)
-            finally:
-                await backend.release(lease)
-            logger.warning("worker %s: lease lost; another process may run it", name)
 
     async def stop(self) -> None:
         """Cancel all workers and wait up to ``stop_seconds`` for their end.
