@@ -330,6 +330,63 @@ async def test_a_stopped_worker_does_not_restart(
     assert "fails_at_the_end died while being stopped" in caplog.text
 
 
+# An outage of Redis.
+
+
+@pytest.mark.parametrize("once_per_cluster", [False, True], ids=["each process", "once"])
+async def test_a_worker_that_meets_an_outage_is_retried_and_the_server_goes_on(
+    once_per_cluster: bool, ceilings: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    died, recovered = asyncio.Event(), asyncio.Event()
+
+    async def publishes() -> None:
+        if len(ceilings) < 3:
+            raise BackendUnavailable("connection refused")
+        recovered.set()
+        await asyncio.Event().wait()
+
+    controller = WorkerController(on_death=died.set, manager=WebSocketConnectionManager())
+    await controller.start(publishes, once_per_cluster=once_per_cluster)
+    await asyncio.wait_for(recovered.wait(), WAIT_SECONDS)
+    await controller.stop()
+    assert not died.is_set()
+    assert ceilings == [1, 2, 4]
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [record.levelno for record in warnings] == [logging.WARNING] * 3
+    for record in warnings:
+        assert re.search(
+            r"publishes: Redis is unavailable: connection refused; restarting in \d\.\d{3} s",
+            record.getMessage(),
+        )
+        assert record.exc_info is None
+
+
+async def test_after_an_outage_another_exception_is_a_death(ceilings: list[float]) -> None:
+    died = asyncio.Event()
+
+    async def publishes() -> None:
+        if not ceilings:
+            raise BackendUnavailable("connection refused")
+        raise ZeroDivisionError
+
+    controller = WorkerController(on_death=died.set)
+    await controller.start(publishes)
+    await asyncio.wait_for(died.wait(), WAIT_SECONDS)
+    await controller.stop()
+
+
+async def test_an_outage_has_the_configured_delays(ceilings: list[float]) -> None:
+    async def publishes() -> None:
+        if len(ceilings) < 2:
+            raise BackendUnavailable("connection refused")
+
+    controller = WorkerController(restart=Backoff(base_seconds=0.5, cap_seconds=5))
+    await controller.start(publishes)
+    async with asyncio.timeout(WAIT_SECONDS):
+        await asyncio.gather(*controller.tasks)
+    assert ceilings == [0.5, 1]
+
+
 @given(
     base_seconds=st.floats(1e-9, 1e9),
     factor=st.floats(1, 1e9),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..backends.base import Backend
-from ..errors import RegistrationError
+from ..errors import BackendUnavailable, RegistrationError
 from ..support.exit_status import fail_on_exit, stop_server
 from .backoff import Backoff, check_seconds
 from .cluster import Worker, lease_name, run_once_per_cluster
@@ -28,12 +28,14 @@ class WorkerController:
     """Starts, supervises and stops workers.
 
     A worker is a coroutine function. It usually runs until it is cancelled, but may return. If it raises,
-    the traceback is logged and the server stops: a process without its worker only looks healthy.
+    the traceback is logged and the server stops: a process without its worker only looks healthy. If it
+    raises ``BackendUnavailable``, it restarts after a delay instead: the server, too, waits for Redis.
 
     Args:
         on_death: Called after the failure of a worker instead of stopping the server.
         stop_seconds: How long ``stop`` waits for workers to end.
-        restart: Restart a failed worker after a delay, any number of times, without calling ``on_death``.
+        restart: Restart a failed worker after a delay, any number of times, without calling ``on_death``;
+            ``None`` for ``Backoff()`` after ``BackendUnavailable``, and no restart after other exceptions.
         manager: The application's manager; required by workers that run once per cluster.
 
     Raises:
@@ -131,11 +133,11 @@ class WorkerController:
             fail_on_exit(asyncio.wait(pending))
 
     async def supervise(self, name: str, worker: Worker, context: dict[str, Any]) -> None:
-        """Run a worker, and restart it after failures if that is configured."""
+        """Run a worker; restart it after an outage of Redis, and after failures if that is configured."""
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None
-        attempt = 0
+        backoff, attempt = self.restart or Backoff(), 0
         while True:
             started_at = loop.time()
             try:
@@ -150,16 +152,26 @@ class WorkerController:
                         raise
                     logger.exception("worker %s died while being stopped", name)
                     return
-                if self.restart is None:
+                if self.restart is None and not isinstance(error, BackendUnavailable):
                     logger.critical("worker %s died", name, exc_info=True)
                     loop.call_soon(self.on_death)
                     return
-                if loop.time() - started_at >= self.restart.reset_seconds:
+                if loop.time() - started_at >= backoff.reset_seconds:
                     attempt = 0
-                delay = self.restart.delay_seconds(attempt)
+                delay = backoff.delay_seconds(attempt)
                 attempt += 1
-                logger.exception("worker %s died; restarting in %.3f s", name, delay)
+                log_restart(name, error, delay)
             else:
                 logger.info("worker %s has returned", name)
                 return
             await asyncio.sleep(delay)
+
+
+def log_restart(name: str, error: BaseException, delay_seconds: float) -> None:
+    """Log why a worker restarts: an outage in one line, a failure with its traceback."""
+    if isinstance(error, BackendUnavailable):
+        logger.warning(
+            "worker %s: Redis is unavailable: %s; restarting in %.3f s", name, error, delay_seconds
+        )
+    else:
+        logger.error("worker %s died; restarting in %.3f s", name, delay_seconds, exc_info=error)
