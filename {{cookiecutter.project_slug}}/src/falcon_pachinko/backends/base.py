@@ -20,11 +20,13 @@ members of the room. One test suite verifies these guarantees for every backend:
   publishing raises, and :attr:`Backend.outage` gives the reason. Afterwards each node receives the
   publications that it missed; if they are lost, :meth:`Node.on_history_lost` is called.
 - **Leases.** At any time, one node at most holds the lease of a name, with a token that is higher than any
-  earlier one.
+  earlier one. Once its lease is lost or released, a worker's publications raise
+  :class:`~falcon_pachinko.errors.LeaseLost`. Schedules pass from each holder of a lease to the next.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import math
 from abc import ABC, abstractmethod
@@ -32,7 +34,7 @@ from collections.abc import Awaitable, Generator, Sequence
 from dataclasses import dataclass, fields
 from typing import Generic, Protocol, TypeVar
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, LeaseLost
 from ..history import History, Position
 from ..presence import MemberPage
 from ..publication import Publication
@@ -110,9 +112,19 @@ class Lease:
         self.token = token
         self.expires = expires
 
+    def revoke(self) -> None:
+        """Let the lease expire now: it is lost or released."""
+        self.expires = -math.inf
+
 
 # The lease of the worker that is running in this context: its publications carry the fencing token.
 CURRENT_LEASE: contextvars.ContextVar[Lease | None] = contextvars.ContextVar("lease", default=None)
+
+
+def check_lease(lease: Lease | None) -> None:
+    """Raise LeaseLost if there is a lease and it has expired."""
+    if lease is not None and lease.expires <= asyncio.get_running_loop().time():
+        raise LeaseLost(f"the lease of {lease.name!r} has expired or has been lost")
 
 
 class Node(Protocol):
@@ -131,7 +143,42 @@ class Node(Protocol):
         """Send missed messages to connections that joined during an outage, before live ones."""
 
 
-class Backend(ABC):
+class Leases(ABC):
+    """The leases of named tasks, and the schedules of their holders."""
+
+    @abstractmethod
+    async def acquire(self, name: str) -> Lease | float:
+        """Acquire a lease, or return the seconds until the next attempt, or raise BackendUnavailable."""
+
+    @abstractmethod
+    async def renew(self, lease: Lease) -> bool:
+        """Extend a lease and return whether it is still held, or raise BackendUnavailable."""
+
+    @abstractmethod
+    async def release(self, lease: Lease) -> None:
+        """Release a lease if it is still held."""
+
+    @abstractmethod
+    async def tick(self, lease: Lease, schedule: str, seconds: float) -> float:
+        """Take the next tick of a schedule of the lease's holders, if it is due.
+
+        The first tick is one interval after the first call by any holder. Missed ticks count as one.
+
+        Args:
+            lease: The lease.
+            schedule: The name of the schedule.
+            seconds: The interval.
+
+        Returns:
+            The seconds until the next tick; 0 if one was due: no other call takes it.
+
+        Raises:
+            BackendUnavailable: The tick may have been taken; the next call returns 0 then.
+            LeaseLost: The lease is not held any more.
+        """
+
+
+class Backend(Leases):
     """A backend; see the module's docstring for the guarantees.
 
     Attributes:
@@ -250,15 +297,3 @@ class Backend(ABC):
     @abstractmethod
     async def rooms(self, prefix: str) -> list[str]:
         """Return the sorted names of the non-empty rooms with a prefix, or raise BackendUnavailable."""
-
-    @abstractmethod
-    async def acquire(self, name: str) -> Lease | float:
-        """Acquire a lease, or return the seconds until the next attempt, or raise BackendUnavailable."""
-
-    @abstractmethod
-    async def renew(self, lease: Lease) -> bool:
-        """Extend a lease and return whether it is still held, or raise BackendUnavailable."""
-
-    @abstractmethod
-    async def release(self, lease: Lease) -> None:
-        """Release a lease if it is still held."""

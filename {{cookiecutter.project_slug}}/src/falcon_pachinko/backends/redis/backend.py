@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import secrets
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
-from ...errors import BackendUnavailable, LeaseLost
+from ...errors import BackendUnavailable
 from ...history import History, Position
 from ...presence import MemberPage
 from ...publication import Publication
 from ...support.tasks import TaskSet
-from ..base import CURRENT_LEASE, Backend, Lease, Timing
+from ..base import CURRENT_LEASE, Backend, Lease, Timing, check_lease
 from ..buffer import check_bytes
 from ..presence import Presence
 from .eviction import evict
-from .leases import Leases
+from .leases import RedisLeases, check_fencing
 from .pipeline import Pipeline, wait_all
 from .presence import PresenceTable
 from .publisher import RedisPublisher
@@ -71,7 +72,7 @@ class RedisBackend(Backend):
         self.presence = PresenceTable(self.pipeline, self.timing.grace_seconds)
         self.subscriptions = Subscriptions(self.pipeline, self.pubsub, self.presence.reenter)
         self.recovery = Recovery(self.subscriptions)
-        self.leases = Leases(self.pipeline, self.timing.expiry_seconds)
+        self.leases = RedisLeases(self.pipeline, self.timing.expiry_seconds)
         self.tasks = TaskSet()
         self.node_id = ""
         self.is_unknown = False
@@ -207,18 +208,15 @@ class RedisBackend(Backend):
         """Publish to a room."""
         self.pipeline.check_available()
         lease = CURRENT_LEASE.get()
-        if lease is None:
-            fence = token = None
-        elif lease.expires <= asyncio.get_running_loop().time():
-            raise LeaseLost(f"the lease of {lease.name!r} has expired")
-        else:
-            fence, token = lease.name, lease.token
+        check_lease(lease)
+        fence, token = (None, None) if lease is None else (lease.name, lease.token)
         data = raw(publication.encode())
         operation = ("publish", hash_tag(room), data, ephemeral, fence, token)
-        return self.pipeline.submit(operation, check_fencing)
+        return self.pipeline.submit(operation, functools.partial(check_fencing, lease))
 
     def publish_direct(self, publication: Publication) -> Awaitable[int]:
         """Publish to a user, a connection or all connections."""
+        check_lease(CURRENT_LEASE.get())
         self.pipeline.check_available()
         connection = publication.header.connection
         # NOTE: the id of a connection begins with the id of its node.
@@ -291,10 +289,8 @@ class RedisBackend(Backend):
 
     async def release(self, lease: Lease) -> None:
         """Release a lease."""
-        self.leases.release(lease)
+        await self.leases.release(lease)
 
-
-def check_fencing(offset: int) -> None:
-    """Raise LeaseLost if Redis has refused a publication because of a newer fencing token."""
-    if offset == -1:
-        raise LeaseLost("another worker has taken over the lease")
+    async def tick(self, lease: Lease, schedule: str, seconds: float) -> float:
+        """Take the next tick of a schedule if it is due."""
+        return await self.leases.tick(lease, schedule, seconds)

@@ -19,14 +19,15 @@ channel are in one slot of a cluster:
 The keys of the nodes are ``<prefix>:{%nodes}:n``, a sorted set of nodes by the time at which each expires,
 ``<prefix>:{%nodes}:r:<node>``, the rooms where a node has members, ``<prefix>:{%nodes}:x:<node>`` while a node
 is being evicted, and ``<prefix>:{%nodes}:b``, the time of the last heartbeat of any node. Leases are
-``<prefix>:{%nodes}:l:<name>``; the hash ``<prefix>:{%nodes}:f`` holds their last tokens. Unless Redis is a
-cluster, the sorted sets ``<prefix>:{%nodes}:h`` and ``<prefix>:{%nodes}:hx`` have the rooms by the bytes of
+``<prefix>:{%nodes}:l:<name>``; the hash ``<prefix>:{%nodes}:f`` holds their last tokens, the hash
+``<prefix>:{%nodes}:s:<name>`` the schedules of their holders: for each name ``<last tick> <interval>``. Unless Redis
+is a cluster, the sorted sets ``<prefix>:{%nodes}:h`` and ``<prefix>:{%nodes}:hx`` have the rooms by the bytes of
 their streams and by the time at which these expire, and ``<prefix>:{%nodes}:hb`` is the sum of the bytes.
 
 All times are the server's, in milliseconds: the clocks of the nodes need not agree.
 
 An operation takes at most ten arguments, whose keys share one hash tag. A Lua file may use the local
-functions of earlier ones; ``nodes.lua`` is the last.
+functions of earlier ones; the last one returns the results.
 
 NOTE: during a rolling update, nodes of both versions share these keys and formats.
 """
@@ -108,6 +109,9 @@ def chunks(rooms: Sequence[str]) -> Iterator[list[str]]:
         yield list(rooms[start : start + ROOMS_PER_OPERATION])
 
 
+# Redis deletes a schedule after this number of intervals without a tick, but not before ROOM_TTL_MS.
+SCHEDULE_INTERVALS = 3
+
 CONSTANTS = {
     "MIN_STREAM_MESSAGES": MIN_STREAM_MESSAGES,
     "MIN_STREAM_MS": MIN_STREAM_MS,
@@ -117,8 +121,9 @@ CONSTANTS = {
     "MAX_TRIMMED_ROOMS": MAX_TRIMMED_ROOMS,
     "MAX_EXPIRED_ROOMS": MAX_EXPIRED_ROOMS,
     "ROOM_TTL_MS": ROOM_TTL_MS,
+    "SCHEDULE_INTERVALS": SCHEDULE_INTERVALS,
 }
-FILES = ("start", "history", "publish", "rooms", "presence", "nodes")
+FILES = ("start", "history", "publish", "rooms", "presence", "nodes", "leases")
 LUA = f"local {', '.join(CONSTANTS)} = {', '.join(map(str, CONSTANTS.values()))}\n" + "\n".join(
     Path(__file__).with_name("lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
     for name in FILES

@@ -1,4 +1,4 @@
--- The nodes of the cluster, and the leases of workers.
+-- The nodes of the cluster.
 
 -- Renews a node's lease. Returns 1 and the nodes that the caller has to evict, or 0 if the node is unknown (Redis lost
 -- its data, or the node is being evicted). An unknown node does not become known by a repeated heartbeat, whose reply
@@ -63,28 +63,3 @@ end
 function operations.live_nodes(base)
   return redis.call('ZRANGEBYSCORE', nodes .. 'n', '(' .. text(now), '+inf')
 end
-
--- Acquires a lease. Returns a token above the last one, even if that was lost, or the negated rest of its time.
-function operations.acquire(base, name, holder, ms)
-  local lease = nodes .. 'l:' .. name
-  if redis.call('SET', lease, holder, 'NX', 'PX', text(ms)) then
-    local token = math.max(tonumber(redis.call('HGET', nodes .. 'f', name) or 0) + 1, now)
-    redis.call('HSET', nodes .. 'f', name, text(token))
-    return token
-  end
-  return -redis.call('PTTL', lease)
-end
-
-function operations.renew(base, name, holder, ms)
-  local lease = nodes .. 'l:' .. name
-  if redis.call('GET', lease) ~= holder then return 0 end
-  return redis.call('PEXPIRE', lease, text(ms))
-end
-
-function operations.release(base, name, holder)
-  local lease = nodes .. 'l:' .. name
-  if redis.call('GET', lease) == holder then redis.call('DEL', lease) end
-  return 1
-end
-
-return execute(function(name) return operations[name] end)
