@@ -2,5 +2,6 @@
 
 from .backoff import Backoff
 from .controller import WorkerController
+from .schedule import every
 
-__all__ = ["Backoff", "WorkerController"]
+__all__ = ["Backoff", "WorkerController", "every"]

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..backends.base import CURRENT_LEASE, Backend, Lease
 from ..errors import BackendUnavailable, LeaseLost
+from .schedule import CURRENT_SCHEDULES, LeasedSchedules
 
 logger = logging.getLogger(__name__)
 
@@ -32,13 +33,18 @@ def lease_name(worker: Worker) -> str:
 async def run_with_lease(
     lease: Lease, backend: Backend, worker: Worker, context: dict[str, Any]
 ) -> bool:
-    """Run a worker while its lease is held; return whether it has returned."""
+    """Run a worker while its lease is held; return whether it has returned.
+
+    A worker that is cancelled because its lease is lost cannot publish any more while it ends.
+    """
     CURRENT_LEASE.set(lease)
+    CURRENT_SCHEDULES.set(LeasedSchedules(backend, lease))
     running = asyncio.create_task(contain_exit(worker, context))
     renewing = asyncio.create_task(keep_renewing(lease, backend))
     try:
         await asyncio.wait({running, renewing}, return_when=asyncio.FIRST_COMPLETED)
         if not running.done():
+            lease.revoke()
             return False
         try:
             await running
