@@ -45,7 +45,10 @@ class LeasedSchedules:
             )
         self.waiting.add(name)
         try:
-            while (wait_seconds := await self.tick(name, seconds)) > 0:
+            while True:
+                wait_seconds = await self.tick(name, seconds)
+                if wait_seconds <= 0:
+                    return
                 await asyncio.sleep(wait_seconds)
         finally:
             self.waiting.discard(name)
@@ -82,7 +85,10 @@ class Ticks(AsyncIterator[None]):
         loop = asyncio.get_running_loop()
         if self.local is None:
             self.local = Schedule(loop.time())
-        while (wait_seconds := self.local.tick(loop.time(), self.seconds)) > 0:
+        while True:
+            wait_seconds = self.local.tick(loop.time(), self.seconds)
+            if wait_seconds <= 0:
+                return
             await asyncio.sleep(wait_seconds)
 
 
