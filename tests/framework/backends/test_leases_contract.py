@@ -14,6 +14,7 @@ from ..support.backends import (
     TIMING,
     Nodes,
     RecordingNode,
+    announced,
     running_nodes,
     running_redis_cluster,
     text,
@@ -182,6 +183,16 @@ async def test_publications_after_a_refused_renewal_are_refused(
         await a.backend.publish("room", text("late"))
 
 
+async def test_the_end_of_a_lease_does_not_affect_presence(a: RecordingNode) -> None:
+    await a.backend.subscribe("room", None)
+    lease = await acquired(a)
+    with working_with(lease):
+        await a.backend.enter("room", announced("c1", "alice"))
+        await a.backend.leave("room", announced("c1", "alice"), grace=True)
+    await a.backend.release(lease)
+    await wait_until(lambda: a.texts("room") == ["alice joined", "alice left"])
+
+
 # Schedules.
 
 
@@ -200,7 +211,7 @@ async def test_a_schedule_ticks_at_a_fixed_rate_after_one_interval(a: RecordingN
     start = asyncio.get_running_loop().time()
     for number in range(1, 4):
         late_seconds = await next_tick(a, lease) - start - number * SECONDS
-        assert -0.01 < late_seconds < SECONDS / 2
+        assert -0.01 < late_seconds < SECONDS
 
 
 async def test_a_successor_takes_over_the_schedule(a: RecordingNode, b: RecordingNode) -> None:
@@ -227,9 +238,9 @@ async def test_schedules_of_other_names_are_separate(a: RecordingNode) -> None:
     lease, other = await acquired(a), await acquired(a, "other work")
     assert await a.backend.tick(lease, "", 60.0) == pytest.approx(60.0, abs=1)
     await asyncio.sleep(0.3)
-    assert await a.backend.tick(lease, "fast", 60.0) > 59.9
-    assert await a.backend.tick(other, "", 60.0) > 59.9
-    assert await a.backend.tick(lease, "", 60.0) < 59.8
+    assert await a.backend.tick(lease, "fast", 60.0) > 59.75
+    assert await a.backend.tick(other, "", 60.0) > 59.75
+    assert await a.backend.tick(lease, "", 60.0) < 59.75
 
 
 async def test_a_changed_interval_continues_from_the_last_tick(a: RecordingNode) -> None:
