@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from falcon_pachinko import BackendUnavailable, RegistrationError, WebSocketConnectionManager
-from falcon_pachinko.errors import ConfigurationError
+from falcon_pachinko.errors import ConfigurationError, LeaseLost
 from falcon_pachinko.workers import Backoff, WorkerController
 
 from .support.backends import wait_until
-from .support.chat_cluster import ChatCluster, running_chat
+from .support.chat_cluster import ChatCluster, message, received, running_chat
 from .support.redis_servers import running_redis
 
 WAIT_SECONDS = 5.0
@@ -330,6 +330,63 @@ async def test_a_stopped_worker_does_not_restart(
     assert "fails_at_the_end died while being stopped" in caplog.text
 
 
+# An outage of Redis.
+
+
+@pytest.mark.parametrize("once_per_cluster", [False, True], ids=["each process", "once"])
+async def test_a_worker_that_meets_an_outage_is_retried_and_the_server_goes_on(
+    once_per_cluster: bool, ceilings: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    died, recovered = asyncio.Event(), asyncio.Event()
+
+    async def publishes() -> None:
+        if len(ceilings) < 3:
+            raise BackendUnavailable("connection refused")
+        recovered.set()
+        await asyncio.Event().wait()
+
+    controller = WorkerController(on_death=died.set, manager=WebSocketConnectionManager())
+    await controller.start(publishes, once_per_cluster=once_per_cluster)
+    await asyncio.wait_for(recovered.wait(), WAIT_SECONDS)
+    await controller.stop()
+    assert not died.is_set()
+    assert ceilings == [1, 2, 4]
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [record.levelno for record in warnings] == [logging.WARNING] * 3
+    for record in warnings:
+        assert re.search(
+            r"publishes: Redis is unavailable: connection refused; restarting in \d\.\d{3} s",
+            record.getMessage(),
+        )
+        assert record.exc_info is None
+
+
+async def test_after_an_outage_another_exception_is_a_death(ceilings: list[float]) -> None:
+    died = asyncio.Event()
+
+    async def publishes() -> None:
+        if not ceilings:
+            raise BackendUnavailable("connection refused")
+        raise ZeroDivisionError
+
+    controller = WorkerController(on_death=died.set)
+    await controller.start(publishes)
+    await asyncio.wait_for(died.wait(), WAIT_SECONDS)
+    await controller.stop()
+
+
+async def test_an_outage_has_the_configured_delays(ceilings: list[float]) -> None:
+    async def publishes() -> None:
+        if len(ceilings) < 2:
+            raise BackendUnavailable("connection refused")
+
+    controller = WorkerController(restart=Backoff(base_seconds=0.5, cap_seconds=5))
+    await controller.start(publishes)
+    async with asyncio.timeout(WAIT_SECONDS):
+        await asyncio.gather(*controller.tasks)
+    assert ceilings == [0.5, 1]
+
+
 @given(
     base_seconds=st.floats(1e-9, 1e9),
     factor=st.floats(1, 1e9),
@@ -451,6 +508,96 @@ async def test_a_worker_that_cannot_renew_its_lease_is_replaced_and_cancelled(
     finally:
         for controller in controllers:
             await controller.stop()
+
+
+@pytest.mark.redis
+async def test_a_replaced_worker_cannot_publish_while_it_ends(
+    two_nodes: ChatCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[int] = []
+    manager = two_nodes.manager(0)
+    client = await two_nodes.connect(1, "/chat/alice")
+
+    async def lose(lease: object) -> bool:
+        return False
+
+    async def work() -> None:
+        if refused:
+            return
+        try:
+            await asyncio.Event().wait()
+        finally:
+            calls = (
+                manager.broadcast_to_room("lobby", message(number=1)),
+                manager.send_to_user("alice", message(number=2)),
+                manager.close_room("lobby"),
+            )
+            for number, call in enumerate(calls):
+                try:
+                    await call
+                except LeaseLost:
+                    refused.append(number)
+
+    controller = WorkerController(manager=manager)
+    monkeypatch.setattr(manager.backend, "renew", lose)
+    await controller.start(work, once_per_cluster=True)
+    await wait_until(lambda: refused == [0, 1, 2])
+    await controller.stop()
+    await manager.broadcast_to_room("lobby", "marker")
+    assert await received(client, 1) == ["marker"]
+
+
+@pytest.mark.redis
+async def test_a_task_of_a_worker_cannot_publish_after_the_release(two_nodes: ChatCluster) -> None:
+    manager = two_nodes.manager(0)
+    has_ended = asyncio.Event()
+    tasks: list[asyncio.Task[None]] = []
+
+    async def publish_late() -> None:
+        await has_ended.wait()
+        await manager.broadcast_to_room("lobby", "late")
+
+    async def work() -> None:
+        tasks.append(asyncio.create_task(publish_late()))
+        await asyncio.Event().wait()
+
+    controller = WorkerController(manager=manager)
+    await controller.start(work, once_per_cluster=True)
+    await wait_until(lambda: len(tasks) == 1)
+    await controller.stop()
+    has_ended.set()
+    with pytest.raises(LeaseLost):
+        await tasks[0]
+
+
+async def test_a_worker_that_is_stopped_may_publish_while_it_ends() -> None:
+    has_published = []
+    manager = WebSocketConnectionManager()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await manager.broadcast_to_room("lobby", "stopped")
+            has_published.append(True)
+
+    controller = WorkerController(manager=manager)
+    await controller.start(work, once_per_cluster=True)
+    await asyncio.sleep(0.01)
+    await controller.stop()
+    assert has_published
+
+
+async def test_the_context_of_a_worker_may_have_any_names() -> None:
+    got: list[str] = []
+
+    async def work(backend: str, name: str, worker: str) -> None:
+        got.extend((backend, name, worker))
+
+    controller = WorkerController(manager=WebSocketConnectionManager())
+    await controller.start(work, once_per_cluster=True, backend="a", name="b", worker="c")
+    await wait_until(lambda: got == ["a", "b", "c"])
+    await controller.stop()
 
 
 async def test_with_the_memory_backend_a_worker_runs() -> None:

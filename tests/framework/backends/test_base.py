@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from falcon_pachinko.backends.base import ImmediateResult, Lease, Timing
+from falcon_pachinko.backends.base import ImmediateResult, Timing
 from falcon_pachinko.backends.presence import Presence
 from falcon_pachinko.errors import ConfigurationError
 from falcon_pachinko.history import History, Position
@@ -458,30 +458,6 @@ async def test_only_non_empty_rooms_are_listed(a: RecordingNode, b: RecordingNod
     assert await a.backend.rooms("") == ["chat:a", "chat:b", "other"]
     await b.backend.leave("chat:b", Presence("chat:b", "alice"), grace=False)
     await wait_for_result(lambda: a.backend.rooms("chat:"), ["chat:a"])
-
-
-# Leases.
-
-
-async def test_a_lease_has_one_holder_and_is_passed_on_with_a_higher_token(
-    a: RecordingNode, b: RecordingNode
-) -> None:
-    lease = await a.backend.acquire("work")
-    assert isinstance(lease, Lease)
-    if a is not b:
-        retry_seconds = await b.backend.acquire("work")
-        assert isinstance(retry_seconds, float)
-        assert 0 < retry_seconds <= b.backend.timing.expiry_seconds
-    assert await a.backend.renew(lease)
-    await a.backend.release(lease)
-
-    async def acquire() -> bool:
-        again = await b.backend.acquire("work")
-        return isinstance(again, Lease) and again.token > lease.token
-
-    await wait_for_result(acquire, True)
-    if a is not b:
-        assert not await a.backend.renew(lease)
 
 
 # Timing and results.

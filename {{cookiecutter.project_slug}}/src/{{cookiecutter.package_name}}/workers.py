@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from falcon_pachinko import BackendUnavailable, WebSocketConnectionManager
+from falcon_pachinko.workers import every
 
 from .messages import ServerSystemAnnouncement
 
@@ -15,9 +15,8 @@ logger = logging.getLogger(__name__)
 async def announce(
     manager: WebSocketConnectionManager, room_prefix: str, text: str, interval_seconds: float
 ) -> None:
-    """Send an announcement to every room at an interval; runs in one process of the cluster."""
-    while True:
-        await asyncio.sleep(interval_seconds)
+    """Send an announcement to every room at an interval, which continues in the next process."""
+    async for _ in every(interval_seconds):
         try:
             for room in await manager.get_rooms_by_prefix(room_prefix):
                 await manager.broadcast_to_room(room, ServerSystemAnnouncement(text=text))

@@ -27,12 +27,14 @@ evicted, expired or of a wrong type, a clock that has jumped, a node or a server
 
 While Redis is unavailable, connections stay open, joins succeed and are completed later, publishing raises,
 and :attr:`Backend.outage` gives the reason. At any time, one node at most holds the lease of a name, with a
-token that is higher than any earlier one. A backend may announce joins and leaves of a large room in batches
+token that is higher than any earlier one; once it is lost or released, a worker's publications raise
+:class:`~falcon_pachinko.errors.LeaseLost`, and its schedules pass to the next holder. A backend may announce joins and leaves of a large room in batches
 (:class:`~falcon_pachinko.presence.PresenceBatch`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import math
 from abc import ABC, abstractmethod
@@ -40,7 +42,7 @@ from collections.abc import Awaitable, Generator, Sequence
 from dataclasses import dataclass, fields
 from typing import Generic, Protocol, TypeVar
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, LeaseLost
 from ..history import History, Position
 from ..presence import MemberPage
 from ..publication import Publication
@@ -116,9 +118,19 @@ class Lease:
         self.token = token
         self.expires = expires
 
+    def revoke(self) -> None:
+        """Let the lease expire now: it is lost or released."""
+        self.expires = -math.inf
+
 
 # The lease of the worker that is running in this context: its publications carry the fencing token.
 CURRENT_LEASE: contextvars.ContextVar[Lease | None] = contextvars.ContextVar("lease", default=None)
+
+
+def check_lease(lease: Lease | None) -> None:
+    """Raise LeaseLost if there is a lease and it has expired."""
+    if lease is not None and lease.expires <= asyncio.get_running_loop().time():
+        raise LeaseLost(f"the lease of {lease.name!r} has expired or has been lost")
 
 
 class Node(Protocol):
@@ -252,7 +264,7 @@ class PresenceStore(ABC):
 
 
 class Leases(ABC):
-    """The contract of leases: the exclusive right to run a named task."""
+    """The contract of leases: the exclusive right to run a named task, and the schedules of its holders."""
 
     @abstractmethod
     async def acquire(self, name: str) -> Lease | float:
@@ -265,6 +277,25 @@ class Leases(ABC):
     @abstractmethod
     async def release(self, lease: Lease) -> None:
         """Release a lease if it is still held."""
+
+    @abstractmethod
+    async def tick(self, lease: Lease, schedule: str, seconds: float) -> float:
+        """Take the next tick of a schedule of the lease's holders, if it is due.
+
+        The first tick is one interval after the first call by any holder. Missed ticks count as one.
+
+        Args:
+            lease: The lease.
+            schedule: The name of the schedule.
+            seconds: The interval.
+
+        Returns:
+            The seconds until the next tick; 0 if one was due: no other call takes it.
+
+        Raises:
+            BackendUnavailable: The tick may have been taken; the next call returns 0 then.
+            LeaseLost: The lease is not held any more.
+        """
 
 
 class Backend(Broker, PresenceStore, Leases):

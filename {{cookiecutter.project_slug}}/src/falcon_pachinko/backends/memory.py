@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable, Sequence
 
 from ..history import History, Position, last_known
 from ..presence import MemberPage
 from ..publication import Publication
-from .base import Backend, ImmediateResult, Lease, Node, Timing
+from .base import CURRENT_LEASE, Backend, ImmediateResult, Node, Timing, check_lease
 from .buffer import DEFAULT_MEMORY_BYTES, HistoryBudget, HistoryBuffer, check_bytes
+from .memory_leases import MemoryLeases
 from .memory_presence import MemoryPresence
 from .memory_room import DONE, ONE_NODE, MemoryRoom
 from .presence import Presence
 from .sweep import ExpirySweep
 
 
-class MemoryBackend(Backend):
+class MemoryBackend(MemoryLeases, Backend):
     """The backend of a single process.
 
     Attributes:
@@ -25,7 +25,7 @@ class MemoryBackend(Backend):
         sweep: Frees the messages that are too old.
 
     Args:
-        timing: Only ``grace_seconds`` has an effect.
+        timing: Only ``grace_seconds`` and ``heartbeat_seconds`` have an effect.
         history_bytes: The maximum memory of all histories; 64 MiB by default. Above it the oldest messages
             of the largest history are dropped.
 
@@ -39,13 +39,13 @@ class MemoryBackend(Backend):
         self, timing: Timing | None = None, *, history_bytes: int = DEFAULT_MEMORY_BYTES
     ) -> None:
         self.timing = timing or Timing()
+        super().__init__(self.timing.renewal_seconds)
         self.node: Node
         self.rooms_by_name: dict[str, MemoryRoom] = {}
         self.budget = HistoryBudget(check_bytes(history_bytes), self.on_history_emptied)
         self.sweep = ExpirySweep(self.on_sweep)
-        self.token = 0
         self.presence = MemoryPresence(
-            self.rooms_by_name, self.timing.grace_seconds, self.publish, self.remove_if_unused
+            self.rooms_by_name, self.timing.grace_seconds, self.deliver, self.remove_if_unused
         )
 
     @property
@@ -76,6 +76,12 @@ class MemoryBackend(Backend):
         self, room: str, publication: Publication, *, ephemeral: bool = False
     ) -> Awaitable[None]:
         """Deliver at once; store it if the room has a history."""
+        check_lease(CURRENT_LEASE.get())
+        self.deliver(room, publication, ephemeral=ephemeral)
+        return DONE
+
+    def deliver(self, room: str, publication: Publication, *, ephemeral: bool = False) -> None:
+        """Deliver and store a publication, whichever worker caused it."""
         found = self.rooms_by_name.get(room)
         if found is not None and found.buffer is not None and not ephemeral:
             found.offset += 1
@@ -84,10 +90,10 @@ class MemoryBackend(Backend):
             if found.sweep_at is None and found.buffer.messages:
                 self.plan_sweep(room, found)
         self.node.deliver(room, publication)
-        return DONE
 
     def publish_direct(self, publication: Publication) -> Awaitable[int]:
         """Deliver at once."""
+        check_lease(CURRENT_LEASE.get())
         self.node.deliver_direct(publication)
         return ONE_NODE
 
@@ -194,15 +200,3 @@ class MemoryBackend(Backend):
     async def rooms(self, prefix: str) -> list[str]:
         """Return the names of the non-empty rooms that start with a prefix, sorted."""
         return self.presence.rooms(prefix)
-
-    async def acquire(self, name: str) -> Lease | float:
-        """Return a lease that never expires: there is no other process."""
-        self.token += 1
-        return Lease(name, self.token, math.inf)
-
-    async def renew(self, lease: Lease) -> bool:
-        """Return ``True``."""
-        return True
-
-    async def release(self, lease: Lease) -> None:
-        """Do nothing."""

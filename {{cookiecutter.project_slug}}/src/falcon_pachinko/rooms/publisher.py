@@ -68,7 +68,7 @@ class AsyncPublisher:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Disconnect."""
+        """Disconnect, within ``answer_seconds``."""
         await self.publisher.aclose()
 
     async def broadcast_to_room(
@@ -162,6 +162,7 @@ class Publisher:
             BackendUnavailable: Redis does not respond.
             RuntimeError: An event loop is running in this thread: use :class:`AsyncPublisher`.
         """
+        check_no_event_loop()
         try:
             self.run(self.publisher.__aenter__())
         except BaseException:
@@ -175,7 +176,8 @@ class Publisher:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Disconnect."""
+        """Disconnect, within ``answer_seconds``."""
+        check_no_event_loop()
         try:
             self.run(self.publisher.__aexit__(error_class, error, traceback))
         finally:
@@ -223,7 +225,20 @@ class Publisher:
             RuntimeError: An event loop is running in this thread.
         """
         try:
+            check_no_event_loop()
             return self.runner.run(coroutine)
         except BaseException:
             coroutine.close()
             raise
+
+
+def check_no_event_loop() -> None:
+    """Raise RuntimeError if an event loop is running in this thread: it would be blocked."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(
+        "an event loop is running in this thread, and Publisher would block it: use"
+        " 'async with AsyncPublisher(url) as publisher:'"
+    )

@@ -8,18 +8,18 @@ import secrets
 import time
 from collections.abc import Awaitable, Sequence
 
-from ...errors import BackendUnavailable, ConfigurationError, LeaseLost
+from ...errors import BackendUnavailable, ConfigurationError
 from ...history import History, Position
 from ...presence import MemberPage
 from ...publication import Publication
 from ...support.tasks import TaskSet, ignore
-from ..base import CURRENT_LEASE, Backend, Lease, Node, Timing
+from ..base import CURRENT_LEASE, Backend, Lease, Node, Timing, check_lease
 from ..buffer import check_bytes
 from ..presence import Presence
 from . import operations
 from .availability import Availability, State
 from .commands import Command, Commands, send_command
-from .leases import Leases
+from .leases import RedisLeases
 from .members import MemberLists
 from .operations import Terms
 from .pipeline import Pipeline
@@ -114,7 +114,7 @@ class RedisBackend(Backend):
             self.presence.in_doubt,
         )
         self.recovery = Recovery(self.subscriptions)
-        self.leases = Leases(self.pipeline, self.timing.expiry_seconds)
+        self.leases = RedisLeases(self.pipeline, self.timing.expiry_seconds)
         self.tasks = TaskSet()
         self.refusal: ConfigurationError | None = None
         self.available: asyncio.Event
@@ -206,8 +206,7 @@ class RedisBackend(Backend):
         """Publish to a room."""
         self.pipeline.check_available()
         lease = CURRENT_LEASE.get()
-        if lease is not None and lease.expires <= asyncio.get_running_loop().time():
-            raise LeaseLost(f"the lease of {lease.name!r} has expired")
+        check_lease(lease)
         operation = operations.publish(
             hash_tag(room),
             publication.encode(),
@@ -223,6 +222,7 @@ class RedisBackend(Backend):
 
     def publish_direct(self, publication: Publication) -> Awaitable[int]:
         """Publish to a user, a connection or all connections."""
+        check_lease(CURRENT_LEASE.get())
         self.pipeline.check_available()
         connection = publication.header.connection
         # NOTE: the id of a connection begins with the id of its node.
@@ -306,4 +306,8 @@ class RedisBackend(Backend):
 
     async def release(self, lease: Lease) -> None:
         """Release a lease."""
-        self.leases.release(lease)
+        await self.leases.release(lease)
+
+    async def tick(self, lease: Lease, schedule: str, seconds: float) -> float:
+        """Take the next tick of a schedule if it is due."""
+        return await self.leases.tick(lease, schedule, seconds)

@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
 
-from .client import RedisClient, Request
+from .client import CONNECTION_ERRORS, RedisClient, Request
 from .script import LUA, NODES, SHA
 
 
@@ -87,7 +87,7 @@ class ClusterClient(RedisClient):
         """Replace redis-py's client, which asks for the slots."""
         # NOTE: replaced before it is closed: a closed client reopens itself for a concurrent call.
         old, self.cluster = self.cluster, self.make_cluster()
-        await old.aclose()
+        await close(old, self.answer_seconds)
         await self.cluster.initialize()
 
     def server_of(self, channel: str) -> str:
@@ -110,5 +110,26 @@ class ClusterClient(RedisClient):
         return connection
 
     async def aclose(self) -> None:
-        """Close redis-py's client."""
-        await self.cluster.aclose()
+        """Close redis-py's client within ``answer_seconds``."""
+        await close(self.cluster, self.answer_seconds)
+
+
+async def close(cluster: RedisCluster, seconds: float) -> None:
+    """Close a client; abort its connections after a time.
+
+    A server that does not respond delays it: with TLS, a connection is closed once the server has answered.
+    """
+    manager = cluster.nodes_manager
+    # NOTE: redis-py's nodes are equal if their names are, but have connections of their own.
+    nodes = [*manager.nodes_cache.values(), *manager.startup_nodes.values()]
+    connections = [connection for node in nodes for connection in node._connections]
+    writers = [connection._writer for connection in connections]
+    try:
+        # NOTE: redis-py has the same bound for each connection, and raises its own error then.
+        async with asyncio.timeout(seconds):
+            await cluster.aclose()
+    except CONNECTION_ERRORS:
+        for connection, writer in zip(connections, writers, strict=True):
+            if writer is not None:
+                writer.transport.abort()
+            await connection.disconnect(nowait=True)

@@ -153,6 +153,20 @@ class Beat(NamedTuple):
     protocol: str
 
 
+class Tick(NamedTuple):
+    """The reply to :func:`tick`.
+
+    Attributes:
+        last: The time of the last tick.
+        wait: The time until the next one.
+        is_taken: Whether this call has taken a tick.
+    """
+
+    last: int
+    wait: int
+    is_taken: bool
+
+
 class MissedCommand(NamedTuple):
     """A command that a node does not know, and how long ago it was sent."""
 
@@ -191,8 +205,6 @@ def _ignored(reply: Any) -> None:
 
 
 def _position(reply: Any) -> Position:
-    if reply == b"replaced":
-        raise LeaseLost("another worker has taken over the lease")
     epoch, offset = reply.split(b":")
     return Position(epoch.decode(), int(offset))
 
@@ -204,9 +216,18 @@ def publish(
 
     The reply raises LeaseLost if a newer worker has published there.
     """
-    name, token = (None, None) if lease is None else (lease.name, lease.token)
-    request = ("publish", tag, raw(data), ephemeral, node, name, token)
-    return Operation(request, _position, needs_lease=node is not None)
+    if lease is None:
+        request: tuple[Any, ...] = ("publish", tag, raw(data), ephemeral, node, None, None)
+        return Operation(request, _position, needs_lease=node is not None)
+
+    def decode(reply: Any) -> Position:
+        if reply == b"replaced":
+            lease.revoke()
+            raise LeaseLost(f"another worker has taken over the lease of {lease.name!r}")
+        return _position(reply)
+
+    request = ("publish", tag, raw(data), ephemeral, node, lease.name, lease.token)
+    return Operation(request, decode, needs_lease=node is not None)
 
 
 def send(tag: str, data: bytes) -> Operation[int]:
@@ -424,19 +445,54 @@ def live_nodes() -> Operation[list[str]]:
     return Operation(("live_nodes", NODES), _names)
 
 
-def acquire(name: str, holder: str, ms: int) -> Operation[int]:
-    """Acquire the lease of a worker; returns its token, or the negated rest of the present lease."""
-    return Operation(("acquire", NODES, name, holder, ms), int)
+def acquire(
+    name: str, holder: str, ms: int, *, is_unheld: bool, schedules: Sequence[str]
+) -> Operation[tuple[int, dict[str, str]]]:
+    """Acquire the lease of a worker; returns its token, or the negated rest of the lease, and the schedules.
+
+    Args:
+        name: The name of the lease.
+        holder: The name of the node.
+        ms: The duration.
+        is_unheld: Whether the node does not hold it, as far as it knows.
+        schedules: The schedules that the node knows, names and values in turn.
+    """
+
+    def decode(reply: Any) -> tuple[int, dict[str, str]]:
+        parts = iter(_names(reply[1]))
+        return int(reply[0]), dict(zip(parts, parts, strict=True))
+
+    return Operation(("acquire", NODES, name, holder, ms, is_unheld, schedules), decode)
 
 
-def renew(name: str, holder: str, ms: int) -> Operation[bool]:
+def renew(lease: Lease, holder: str, ms: int, schedules: Sequence[str]) -> Operation[bool]:
     """Extend the lease of a worker; returns whether it is still held."""
-    return Operation(("renew", NODES, name, holder, ms), bool)
+    return Operation(("renew", NODES, lease.name, holder, lease.token, ms, schedules), bool)
 
 
-def release(name: str, holder: str) -> Operation[None]:
+def release(lease: Lease, holder: str) -> Operation[None]:
     """Release the lease of a worker."""
-    return Operation(("release", NODES, name, holder), _ignored)
+    return Operation(("release", NODES, lease.name, holder, lease.token), _ignored)
+
+
+def tick(
+    lease: Lease, holder: str, schedule: str, interval: int, known: int | None
+) -> Operation[Tick | None]:
+    """Take the next tick of a schedule if it is due; ``None`` if the lease is not held.
+
+    Args:
+        lease: The lease.
+        holder: The name of the node.
+        schedule: The name of the schedule.
+        interval: Its interval.
+        known: The time of the last tick, as far as the node knows it.
+    """
+
+    def decode(reply: Any) -> Tick | None:
+        return Tick(int(reply[0]), int(reply[1]), bool(reply[2])) if reply else None
+
+    details = (lease.name, holder, lease.token, schedule, interval, known)
+    return Operation(("tick", NODES, *details), decode)
 
 
 def command(data: bytes) -> Operation[tuple[str, list[str]]]:

@@ -30,7 +30,8 @@ The keys of the nodes are ``<prefix>:{%nodes}:n``, a sorted set of nodes by the 
 ``<prefix>:{%nodes}:r:<node>``, the rooms where a node has members, and ``<prefix>:{%nodes}:v``, the version of
 the protocol. ``<prefix>:{%nodes}:c`` is a hash of the commands to all nodes by id, and ``<prefix>:{%nodes}:k:<id>``
 the set of the nodes that have executed one. Leases of workers are ``<prefix>:{%nodes}:l:<name>``; the hash ``<prefix>:{%nodes}:f`` holds their
-last tokens. Unless Redis is a cluster, the sorted sets ``<prefix>:{%nodes}:h`` and ``<prefix>:{%nodes}:hx`` have
+last tokens, ``<prefix>:{%nodes}:s:<name>`` the schedules of their holders: for each name ``<last tick>
+<interval>``. Unless Redis is a cluster, the sorted sets ``<prefix>:{%nodes}:h`` and ``<prefix>:{%nodes}:hx`` have
 the rooms by the bytes of their streams and by the time at which these expire, and ``<prefix>:{%nodes}:hb`` is the
 sum of the bytes.
 
@@ -42,7 +43,7 @@ by ``:+<key>`` or ``:-<key>`` if a user has joined or left with it; ``-`` for a 
 all nodes a command begins with ``!command:<id>``.
 
 An operation takes at most ten arguments, whose keys share one hash tag. A Lua file may use the local
-functions of earlier ones; ``nodes.lua`` is the last.
+functions of earlier ones; ``leases.lua`` is the last.
 """
 
 from __future__ import annotations
@@ -75,6 +76,9 @@ STREAM_OVERHEAD_BYTES = 5 * 1024
 # The maximum number of rooms that one operation shortens, or forgets.
 MAX_TRIMMED_ROOMS = 16
 MAX_EXPIRED_ROOMS = 500
+
+# Redis deletes a schedule after this number of intervals without a tick, but not before ROOM_TTL_MS.
+SCHEDULE_INTERVALS = 3
 
 # Lua's unpack accepts a few thousand values.
 ROOMS_PER_OPERATION = 500
@@ -125,6 +129,7 @@ CONSTANTS = {
     "MAX_TRIMMED_ROOMS": MAX_TRIMMED_ROOMS,
     "MAX_EXPIRED_ROOMS": MAX_EXPIRED_ROOMS,
     "ROOM_TTL_MS": ROOM_TTL_MS,
+    "SCHEDULE_INTERVALS": SCHEDULE_INTERVALS,
     "ROOMS_PER_SCAN": ROOMS_PER_SCAN,
     "ENTRIES_PER_SLICE": ENTRIES_PER_SLICE,
     "MESSAGES_PER_READ": MESSAGES_PER_READ,
@@ -134,7 +139,7 @@ CONSTANTS = {
     "MAX_COMMANDS": MAX_COMMANDS,
     "CONFIRMATION_MS": CONFIRMATION_MS,
 }
-FILES = ("start", "history", "publish", "rooms", "presence", "commands", "nodes")
+FILES = ("start", "history", "publish", "rooms", "presence", "commands", "nodes", "leases")
 LUA = f"local {', '.join(CONSTANTS)} = {', '.join(map(str, CONSTANTS.values()))}\n" + "\n".join(
     Path(__file__).with_name("lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
     for name in FILES

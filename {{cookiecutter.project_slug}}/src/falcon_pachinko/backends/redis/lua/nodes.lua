@@ -1,4 +1,4 @@
--- The list of nodes and of the rooms where each has members, and the leases of workers.
+-- The list of nodes, and of the rooms where each has members.
 
 -- Renews a node's place in the list, and removes the nodes whose time is over. Returns the number of rooms in the
 -- node's own list, the number of commands, and the version of the protocol that the nodes use.
@@ -50,30 +50,3 @@ end
 function operations.live_nodes(base)
   return redis.call('ZRANGEBYSCORE', nodes .. 'n', '(' .. text(now), '+inf')
 end
-
--- Acquires a lease. Returns a token above the last one, even if that was lost, or the negated rest of its time.
-function operations.acquire(base, name, holder, ms)
-  local lease = nodes .. 'l:' .. name
-  -- NOTE: GET refuses a key of a wrong type, which SET would take for the lease of another holder.
-  if not redis.call('GET', lease) then
-    redis.call('SET', lease, holder, 'PX', text(ms))
-    local token = math.max(tonumber(redis.call('HGET', nodes .. 'f', name) or 0) + 1, now)
-    redis.call('HSET', nodes .. 'f', name, text(token))
-    return token
-  end
-  return -redis.call('PTTL', lease)
-end
-
-function operations.renew(base, name, holder, ms)
-  local lease = nodes .. 'l:' .. name
-  if redis.call('GET', lease) ~= holder then return 0 end
-  return redis.call('PEXPIRE', lease, text(ms))
-end
-
-function operations.release(base, name, holder)
-  local lease = nodes .. 'l:' .. name
-  if redis.call('GET', lease) == holder then redis.call('DEL', lease) end
-  return 1
-end
-
-return execute(function(name) return operations[name] end)
