@@ -98,17 +98,31 @@ async def test_several_workers_share_a_port_and_their_rooms(
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("command", ["the service's", "uvicorn's"])
-async def test_several_processes_without_redis_are_not_ready_and_log_it(
-    serve: Callable[..., Server], command: str
+async def test_several_processes_without_redis_do_not_start(start: Callable[..., Server]) -> None:
+    application = f"{PACKAGE}.asgi:app"
+    uvicorn = start("-m", "uvicorn", application, "--port", "0", "--workers", "2")
+    # NOTE: uvicorn's parent process ends with status 0 after a failed start of its workers.
+    assert await uvicorn.wait_ended() == 0
+    assert "2 processes would serve, and each would have rooms of its own: set" in uvicorn.output()
+    assert "Application startup complete" not in uvicorn.output()
+    for name in ("APP_WORKERS", "WEB_CONCURRENCY"):
+        server = start(**{name: "2"})
+        assert await server.wait_ended() == 1
+        assert server.output() == (
+            "Invalid settings:\n"
+            "  APP_WORKERS, or WEB_CONCURRENCY, is 2 without APP_BACKEND_URL: each process would have rooms of its"
+            " own; set APP_BACKEND_URL or APP_WORKERS=1\n"
+        )
+
+
+async def test_an_invalid_setting_ends_a_server_with_several_processes(
+    start: Callable[..., Server],
 ) -> None:
-    if command == "the service's":
-        server = serve(WEB_CONCURRENCY="2")
-    else:
-        server = serve("-m", "uvicorn", f"{PACKAGE}.asgi:app", "--port", "0", "--workers", "2")
-    body = await until_ready(server, 503)
-    assert "set APP_BACKEND_URL" in body["reasons"][0]
-    assert "2 processes serve, and each has rooms of its own" in server.output()
+    application = f"{PACKAGE}.asgi:app"
+    server = start("-m", "uvicorn", application, "--port", "0", "--workers", "2", APP_WORKERS="0")
+    assert await server.wait_ended() == 0
+    assert "APP_WORKERS: " in server.output()
+    assert "failed to start, stopping the parent process" in server.output()
 
 
 async def test_during_an_outage_of_redis_the_service_runs_and_is_not_ready(
