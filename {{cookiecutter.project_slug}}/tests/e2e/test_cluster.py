@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import msgspec
 import pytest
+import redis
 
 from falcon_pachinko.messages import ServerError, ServerPosition
 
@@ -81,7 +82,25 @@ async def test_two_processes_share_their_rooms(
                 await client.expect("serverNewMessage", user="Bob", text="hello")
         await alice.expect("serverUserLeft", user="Bob")
     for server in (one, two):
-        assert await readiness(server) == (200, {"status": "ready"})
+        assert (await readiness(server))[0] == 200
+
+
+async def test_the_eviction_policy_of_redis_is_part_of_the_readiness(
+    serve: Callable[..., Server], valkey: Valkey
+) -> None:
+    with redis.Redis(port=valkey.port) as client:
+        client.config_set("maxmemory", "100mb")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    server = serve(APP_BACKEND_URL=valkey.url)
+    async with asyncio.timeout(WAIT_SECONDS):
+        while "redis" not in (await readiness(server))[1]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    ready = {"status": "ready", "redis": {"maxmemory_policy": "allkeys-lru"}}
+    assert await readiness(server) == (200, ready)
+    assert "maxmemory-policy is allkeys-lru" in server.output()
+    valkey.kill()
+    body = await until_ready(server, 503)
+    assert body["redis"] == ready["redis"]
 
 
 async def test_several_workers_share_a_port_and_their_rooms(

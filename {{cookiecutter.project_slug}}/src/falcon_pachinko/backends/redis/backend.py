@@ -24,6 +24,7 @@ from .publisher import RedisPublisher
 from .pubsub import PubSub
 from .recovery import Recovery
 from .script import DEFAULT_REDIS_BYTES, NODES, ROOM_TTL_MS, hash_tag, raw
+from .server_info import ServerInfoReader
 from .subscriptions import Subscriptions
 from .url import check_url, make_client
 
@@ -72,6 +73,7 @@ class RedisBackend(Backend):
         self.subscriptions = Subscriptions(self.pipeline, self.pubsub, self.presence.reenter)
         self.recovery = Recovery(self.subscriptions)
         self.leases = Leases(self.pipeline, self.timing.expiry_seconds)
+        self.server_info = ServerInfoReader(self.client)
         self.tasks = TaskSet()
         self.node_id = ""
         self.is_unknown = False
@@ -83,6 +85,11 @@ class RedisBackend(Backend):
     def outage(self) -> str:
         """The reason why Redis is unavailable; empty while it is available."""
         return self.pipeline.outage
+
+    @property
+    def details(self) -> dict[str, str]:
+        """The eviction policy of Redis, once it has been read."""
+        return self.server_info.details
 
     # The life of the node.
 
@@ -99,6 +106,7 @@ class RedisBackend(Backend):
         self.tasks.create_task(self.pipeline.run())
         self.tasks.create_task(self.pubsub.run())
         self.tasks.create_task(self.run_heartbeats())
+        self.tasks.create_task(self.server_info.run(self.available))
         try:
             async with asyncio.timeout(self.timing.answer_seconds):
                 await self.available.wait()
