@@ -179,6 +179,19 @@ async def test_the_announce_command_reaches_all_rooms(
             await client.expect("serverSystemAnnouncement", text="Tea!")
 
 
+async def test_the_doctor_command_counts_the_nodes_and_fails_without_redis(
+    serve: Callable[..., Server], valkey: Valkey
+) -> None:
+    serve(APP_BACKEND_URL=valkey.url)
+    done = await asyncio.to_thread(command, "doctor", APP_BACKEND_URL=valkey.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ok       nodes: 1 is running\n" in done.stdout
+    valkey.kill()
+    done = await asyncio.to_thread(command, "doctor", APP_BACKEND_URL=valkey.url)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "failure  Redis: cannot connect to" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables", "error"),
     [
