@@ -64,8 +64,8 @@ WITHOUT_KEY: dict[str, Command] = {
 def harmless_commands(client: RedisClient) -> Iterator[Command]:
     """Yield a command for each right of a node, the ones for pub/sub last."""
     # NOTE: the tag of the nodes, so that all keys that a program meets have a known form.
-    channel = client.channel(f"{NODES}:doctor:{secrets.token_hex(8)}")
-    key = channel
+    tag = f"{NODES}:doctor:{secrets.token_hex(8)}"
+    key, channel = f"{client.prefix}:{tag}", client.channel(tag)
     for name, arguments in WITHOUT_KEY.items():
         yield (name, *arguments)
     for name, arguments in ON_A_MISSING_KEY.items():
