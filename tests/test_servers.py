@@ -2,17 +2,30 @@
 
 import json
 import os
+import re
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from .framework.support.server_commands import HANDSHAKE, ServerProcess, serving, serving_by
+from .framework.support.server_commands import (
+    HANDSHAKE,
+    WAIT_SECONDS,
+    ServerProcess,
+    serving,
+    serving_by,
+)
 from .support.processes import packages_of
 
 FORWARDED = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
 PROGRAM = "from chat_service.asgi import app\n"
 BOUND_SECONDS = 300
+# Gunicorn ends with its own HaltServer and status 1 if a second worker ends while it stops because of the first.
+# uvicorn and hypercorn end with 0 whatever has ended their workers.
+REFUSED_STATUSES = {"granian": {1}, "gunicorn": {1, 3}, "hypercorn": {0}, "uvicorn": {0}}
 
 
 @pytest.fixture
@@ -88,3 +101,44 @@ def test_the_own_command_warns_of_missing_bounds_when_it_starts(
         log = server.wait_logged("running on")
     assert log.count("this server does not bound") == bool(missing)
     assert missing in log.partition("running on")[0]
+
+
+@pytest.mark.timeout(BOUND_SECONDS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["gunicorn", "-w", "3", "-k", "uvicorn_worker.UvicornWorker"],
+        ["gunicorn", "-c", "computed.py", "-k", "uvicorn_worker.UvicornWorker"],
+        ["gunicorn", "-c", "computed.py", "-k", "uvicorn_worker.UvicornWorker", "--preload"],
+        ["uvicorn", "--workers", "3"],
+        ["hypercorn", "-c", "computed.toml"],
+        ["granian", "--interface", "asgi", "--workers", "3"],
+    ],
+    ids=" ".join,
+)
+def test_several_processes_without_redis_end_the_server(
+    variables: dict[str, str],
+    free_port: Callable[[], int],
+    tmp_path: Path,
+    options: list[str],
+) -> None:
+    # NOTE: only a look at the processes shows what these configure.
+    (tmp_path / "computed.py").write_text("workers = 1 + 2\n", "utf-8")
+    (tmp_path / "computed.toml").write_text("workers = 3\n", "utf-8")
+    port = str(free_port())
+    address = (
+        ["--port", port] if options[0] in ("uvicorn", "granian") else ["-b", f"127.0.0.1:{port}"]
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", *options, *address, "chat_service.asgi:app"],
+        cwd=tmp_path,
+        env=os.environ | variables,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=WAIT_SECONDS,
+    )
+    output = done.stdout + done.stderr
+    assert re.search(r"[23] processes would serve, and each would have rooms of its own", output)
+    assert done.returncode in REFUSED_STATUSES[options[0]], output
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", int(port))).close()

@@ -9,7 +9,14 @@ import falcon.asgi
 import pytest
 
 import falcon_pachinko
-from falcon_pachinko import App, RegistrationError, WebSocketLike, WebSocketResource, install
+from falcon_pachinko import (
+    App,
+    ConfigurationError,
+    RegistrationError,
+    WebSocketLike,
+    WebSocketResource,
+    install,
+)
 from falcon_pachinko.testing import run, serve
 
 from .support.server_commands import free_port, serving
@@ -103,6 +110,23 @@ async def test_a_failed_start_is_raised_and_may_be_repeated() -> None:
             async with falcon_pachinko.lifespan(app):
                 pytest.fail("it runs")
     assert not app.ws_started
+
+
+async def test_a_configuration_error_at_the_start_is_reported_without_a_traceback() -> None:
+    app = install(falcon.asgi.App())
+
+    @app.lifespan
+    async def refuse(_: App) -> AsyncIterator[None]:
+        raise ConfigurationError("set the URL of the database")
+        yield
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError) as failed:
+            async with falcon_pachinko.lifespan(app):
+                pytest.fail("it runs")
+        assert str(failed.value) == (
+            "the application's startup failed:\nset the URL of the database"
+        )
 
 
 async def test_a_failed_stop_is_raised() -> None:

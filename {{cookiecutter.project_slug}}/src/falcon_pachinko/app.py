@@ -58,6 +58,8 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         self, scope: dict[str, Any], receive: Receive, send: Send
     ) -> None:
         kind, is_trusted = scope["type"], False
+        if kind == "lifespan":
+            send = self.ws_lifespan.report_refusal(send)
         if self.ws_trusted_proxies is not None:
             if kind == "lifespan":
                 turn_off_proxy_headers(receive)
@@ -142,7 +144,8 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
 
         The part before ``yield`` runs before the server accepts connections, the part after it when all
         connections have ended. Functions are entered in the order of registration and exited in reverse.
-        An exception before ``yield`` stops the server's start.
+        An exception before ``yield`` stops the server's start; a ConfigurationError is reported without a
+        traceback.
 
         Raises:
             RegistrationError: The function is not an async generator function.

@@ -11,7 +11,8 @@ from typing import Any
 
 import falcon.asgi
 
-from .errors import RegistrationError
+from .connection.outbox import Send
+from .errors import ConfigurationError, RegistrationError
 from .rooms.manager import WebSocketConnectionManager
 from .server.admission import Refusal
 from .support.lifespan import Lifespan
@@ -41,6 +42,7 @@ class LifespanMiddleware:
         started: Whether the startup is complete and the shutdown has not begun.
         checked: Whether the server has been checked, with the first connection.
         app: The application, the argument of the functions.
+        refusal: The text of the ConfigurationError that has ended the last startup; empty for none.
 
     Args:
         manager: The connection manager, whose backend starts and stops with the application.
@@ -52,6 +54,7 @@ class LifespanMiddleware:
         self.stack = AsyncExitStack()
         self.running = self.started = self.checked = False
         self.has_logged = False
+        self.refusal = ""
         self.app: Any
 
     async def process_startup(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
@@ -59,6 +62,7 @@ class LifespanMiddleware:
         if self.running:
             raise RuntimeError(STARTED_ALREADY)
         self.running = True
+        self.refusal = ""
         backend = self.manager.backend
         try:
             self.app.ws_admission.start()
@@ -66,7 +70,9 @@ class LifespanMiddleware:
             self.stack.push_async_callback(backend.stop)
             for function in self.functions:
                 await self.stack.enter_async_context(function(self.app))
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, ConfigurationError):
+                self.refusal = str(error)
             try:
                 await self.stack.aclose()
             finally:
@@ -89,6 +95,19 @@ class LifespanMiddleware:
                 await self.stack.aclose()
             finally:
                 self.running = False
+
+    def report_refusal(self, send: Send) -> Send:
+        """Wrap a server's ``send``: a startup that a ConfigurationError has ended is reported by its text alone.
+
+        Falcon reports a traceback, in which the next step would be the last of many lines.
+        """
+
+        async def send_event(event: Mapping[str, Any]) -> None:
+            if self.refusal and event["type"] == "lifespan.startup.failed":
+                event = {**event, "message": self.refusal}
+            await send(event)
+
+        return send_event
 
     def on_refused(self) -> None:
         """Log once why connections are refused, unless the application is starting or stopping."""

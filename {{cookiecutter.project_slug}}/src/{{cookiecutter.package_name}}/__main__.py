@@ -1,4 +1,4 @@
-"""Command line: serve the application with uvicorn, or send an announcement to its rooms."""
+"""Command line: serve the application with uvicorn, send an announcement to its rooms, check a deployment."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from falcon_pachinko.uvicorn.gc_tuning import freeze_startup_objects
 from falcon_pachinko.uvicorn.start_check import check_options
 
 from .app import ROOM_PREFIX, create_app
+from .doctor import print_diagnosis
 from .logs import set_up_logging
 from .messages import ServerSystemAnnouncement
 from .settings import Settings, load_settings
@@ -100,7 +101,10 @@ def main(arguments: list[str] | None = None) -> None:
         "announce", help="send a text to all rooms, over Redis at APP_BACKEND_URL"
     )
     announcing.add_argument("text", help="the announcement")
+    commands.add_parser("doctor", help="check the settings and Redis; exit with 1 if a check fails")
     given = parser.parse_args(arguments)
+    if given.command == "doctor":
+        sys.exit(print_diagnosis())
     settings = load_settings()
     if given.command == "announce":
         announce(settings, given.text)

@@ -61,7 +61,7 @@ def create_app(settings: Settings) -> App:
     app.add_route("/", PageResource(WEB_FOLDER / "index.html"))
     app.add_route("/docs", PageResource(WEB_FOLDER / "docs.html"))
     app.add_route("/health", HealthResource())
-    app.add_route("/ready", ReadyResource(app, check_processes(settings)))
+    app.add_route("/ready", ReadyResource(app))
     app.add_static_route("/static", WEB_FOLDER)
     if not settings.production:
         app.add_route("/session", SessionResource(secret, settings.token_lifetime_seconds))
@@ -80,6 +80,8 @@ def create_app(settings: Settings) -> App:
 
     @app.lifespan
     async def run_workers(_: App) -> AsyncIterator[None]:
+        if manager.backend.single:
+            check_processes()
         await workers.start(
             announce,
             once_per_cluster=True,

@@ -1,53 +1,63 @@
-"""The number of processes that serve, from the settings and the server's command line."""
+"""Several processes without a backend in common: found by the server's command, or by a shared socket."""
 
 from __future__ import annotations
 
 import ast
-import logging
 import os
 import shlex
 import sys
 from itertools import pairwise
 from pathlib import Path
 
-from .settings import PACKAGE, Settings
+from falcon_pachinko import ConfigurationError
 
-logger = logging.getLogger(__name__)
+from .settings import PACKAGE
+from .siblings import count_siblings
 
-# ASGI servers that accept a number of processes on their command line.
-SERVERS = frozenset({"granian", "gunicorn", "hypercorn", "uvicorn"})
+# ASGI servers that accept a number of processes on their command line, each with the variable of its default.
+SERVERS = {
+    "granian": "GRANIAN_WORKERS",
+    "gunicorn": "WEB_CONCURRENCY",
+    "hypercorn": "",
+    "uvicorn": "WEB_CONCURRENCY",
+}
 GUNICORN_CONFIGURATION = "gunicorn.conf.py"
 # Errors of a file that cannot be read as a Python program.
 UNREADABLE = (OSError, SyntaxError, ValueError)
 
 
-def check_processes(settings: Settings) -> str:
-    """Warn if several processes serve without a backend in common: rooms would not be shared.
+def check_processes() -> None:
+    """Refuse to serve as one of several processes; for a service without a backend in common.
 
-    The number of processes is the largest of ``APP_WORKERS`` or ``WEB_CONCURRENCY`` and the option of the
-    server's command. uvicorn with ``--reload`` is always one process.
-
-    Returns:
-        The warning, which is logged too; empty if there is none.
+    Raises:
+        ConfigurationError: The server's command starts several processes, or has started another one.
     """
+    processes = max(count_by_command(), 1 + count_siblings())
+    if processes > 1:
+        raise ConfigurationError(
+            f"{processes} processes would serve, and each would have rooms of its own: set APP_BACKEND_URL,"
+            " or serve with one process"
+        )
+
+
+def count_by_command() -> int:
+    """Return the number of processes that the server's command line and environment ask for; 0 if unknown."""
     program = Path(sys.argv[0])
     server = program.parent.name if program.name == "__main__.py" else program.stem
     arguments = sys.argv[1:]
-    processes = settings.workers
     if server == "uvicorn" and "--reload" in arguments:
-        processes = 1
-    elif server == "gunicorn":
-        processes = max(processes, gunicorn_workers(arguments))
-    elif server in SERVERS or any(part.startswith(f"{PACKAGE}.asgi") for part in arguments):
-        processes = max(processes, workers_option(arguments))
-    if processes == 1 or settings.backend_url.get_secret_value():
-        return ""
-    warning = (
-        f"{processes} processes serve, and each has rooms of its own: set APP_BACKEND_URL,"
-        " or serve with one process"
-    )
-    logger.critical(warning)
-    return warning
+        return 1
+    if server == "gunicorn":
+        return gunicorn_workers(arguments) or default_workers(server)
+    if server in SERVERS or any(part.startswith(f"{PACKAGE}.asgi") for part in arguments):
+        return workers_option(arguments) or default_workers(server)
+    return 0
+
+
+def default_workers(server: str) -> int:
+    """Return the number of processes that a server's variable in the environment sets; 0 if it sets none."""
+    value = os.environ.get(SERVERS.get(server, ""), "")
+    return int(value) if value.isdecimal() else 0
 
 
 def gunicorn_workers(arguments: list[str]) -> int:

@@ -169,6 +169,16 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def check_workers(self) -> Settings:
+        """Refuse several processes without a backend: users of one room would not see each other."""
+        if self.workers > 1 and not self.backend_url.get_secret_value():
+            raise ValueError(
+                f"APP_WORKERS, or WEB_CONCURRENCY, is {self.workers} without APP_BACKEND_URL: each process would"
+                " have rooms of its own; set APP_BACKEND_URL or APP_WORKERS=1"
+            )
+        return self
+
+    @model_validator(mode="after")
     def check_secret(self) -> Settings:
         """Refuse a secret that can be guessed: with it, a token for any user can be forged."""
         secret = self.secret.get_secret_value()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import msgspec
 import pytest
+import redis
 
 from falcon_pachinko.messages import ServerError, ServerPosition
 
@@ -81,7 +82,25 @@ async def test_two_processes_share_their_rooms(
                 await client.expect("serverNewMessage", user="Bob", text="hello")
         await alice.expect("serverUserLeft", user="Bob")
     for server in (one, two):
-        assert await readiness(server) == (200, {"status": "ready"})
+        assert (await readiness(server))[0] == 200
+
+
+async def test_the_eviction_policy_of_redis_is_part_of_the_readiness(
+    serve: Callable[..., Server], valkey: Valkey
+) -> None:
+    with redis.Redis(port=valkey.port) as client:
+        client.config_set("maxmemory", "100mb")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    server = serve(APP_BACKEND_URL=valkey.url)
+    async with asyncio.timeout(WAIT_SECONDS):
+        while "redis" not in (await readiness(server))[1]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    ready = {"status": "ready", "redis": {"maxmemory_policy": "allkeys-lru"}}
+    assert await readiness(server) == (200, ready)
+    assert "maxmemory-policy is allkeys-lru" in server.output()
+    valkey.kill()
+    body = await until_ready(server, 503)
+    assert body["redis"] == ready["redis"]
 
 
 async def test_several_workers_share_a_port_and_their_rooms(
@@ -98,17 +117,31 @@ async def test_several_workers_share_a_port_and_their_rooms(
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("command", ["the service's", "uvicorn's"])
-async def test_several_processes_without_redis_are_not_ready_and_log_it(
-    serve: Callable[..., Server], command: str
+async def test_several_processes_without_redis_do_not_start(start: Callable[..., Server]) -> None:
+    application = f"{PACKAGE}.asgi:app"
+    uvicorn = start("-m", "uvicorn", application, "--port", "0", "--workers", "2")
+    # NOTE: uvicorn's parent process ends with status 0 after a failed start of its workers.
+    assert await uvicorn.wait_ended() == 0
+    assert "2 processes would serve, and each would have rooms of its own: set" in uvicorn.output()
+    assert "Application startup complete" not in uvicorn.output()
+    for name in ("APP_WORKERS", "WEB_CONCURRENCY"):
+        server = start(**{name: "2"})
+        assert await server.wait_ended() == 1
+        assert server.output() == (
+            "Invalid settings:\n"
+            "  APP_WORKERS, or WEB_CONCURRENCY, is 2 without APP_BACKEND_URL: each process would have rooms of its"
+            " own; set APP_BACKEND_URL or APP_WORKERS=1\n"
+        )
+
+
+async def test_an_invalid_setting_ends_a_server_with_several_processes(
+    start: Callable[..., Server],
 ) -> None:
-    if command == "the service's":
-        server = serve(WEB_CONCURRENCY="2")
-    else:
-        server = serve("-m", "uvicorn", f"{PACKAGE}.asgi:app", "--port", "0", "--workers", "2")
-    body = await until_ready(server, 503)
-    assert "set APP_BACKEND_URL" in body["reasons"][0]
-    assert "2 processes serve, and each has rooms of its own" in server.output()
+    application = f"{PACKAGE}.asgi:app"
+    server = start("-m", "uvicorn", application, "--port", "0", "--workers", "2", APP_WORKERS="0")
+    assert await server.wait_ended() == 0
+    assert "APP_WORKERS: " in server.output()
+    assert "failed to start, stopping the parent process" in server.output()
 
 
 async def test_during_an_outage_of_redis_the_service_runs_and_is_not_ready(
@@ -144,6 +177,19 @@ async def test_the_announce_command_reaches_all_rooms(
         assert (done.returncode, done.stdout) == (0, "announced to 2 rooms\n"), done.stderr
         for client in (alice, bob):
             await client.expect("serverSystemAnnouncement", text="Tea!")
+
+
+async def test_the_doctor_command_counts_the_nodes_and_fails_without_redis(
+    serve: Callable[..., Server], valkey: Valkey
+) -> None:
+    serve(APP_BACKEND_URL=valkey.url)
+    done = await asyncio.to_thread(command, "doctor", APP_BACKEND_URL=valkey.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ok       nodes: 1 is running\n" in done.stdout
+    valkey.kill()
+    done = await asyncio.to_thread(command, "doctor", APP_BACKEND_URL=valkey.url)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "failure  Redis: cannot connect to" in done.stdout
 
 
 @pytest.mark.parametrize(

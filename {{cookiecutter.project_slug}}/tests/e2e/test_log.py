@@ -88,7 +88,7 @@ async def test_other_ways_to_serve_write_the_same_lines(
     if server == "uvicorn":
         served = serve("-m", "uvicorn", f"{PACKAGE}.asgi:app", "--port", "0")
     else:
-        served = serve(APP_WORKERS="2")
+        served = serve(APP_WORKERS="2", APP_BACKEND_URL="redis://127.0.0.1:1")
         wait_printed(served, "Application startup complete.", times=2)
     attack(served, FORGED)
     invalid = "Invalid HTTP request received." if server == "uvicorn" else "invalid HTTP request"

@@ -175,10 +175,6 @@ async def test_the_service_stops_without_connections(serve: Callable[..., Server
     assert "Finished server process" in server.output()
 
 
-def test_the_service_starts_with_several_processes(serve: Callable[..., Server]) -> None:
-    serve(WEB_CONCURRENCY="2")
-
-
 async def test_a_port_in_use_is_reported_and_ends_the_service(
     serve: Callable[..., Server], start: Callable[..., Server]
 ) -> None:

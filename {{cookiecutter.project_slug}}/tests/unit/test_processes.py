@@ -1,18 +1,16 @@
-"""The check of several processes, from the settings and the server's command line."""
+"""The check of several processes, by the server's command line and environment."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-from {{ cookiecutter.package_name }} import processes, settings
+from falcon_pachinko import ConfigurationError
 
-if TYPE_CHECKING:
-    from ..conftest import MakeSettings
+from {{ cookiecutter.package_name }} import processes, settings
 
 
 @pytest.fixture(autouse=True)
@@ -47,13 +45,18 @@ COMMANDS = {
 }
 
 
-def processes_in(warning: str) -> int:
-    """Return the number of processes in a warning; 1 if there is no warning."""
-    if not warning:
-        return 1
-    number, _, rest = warning.partition(" ")
-    assert rest.startswith("processes serve, and each has rooms of its own: set APP_BACKEND_URL")
-    return int(number)
+def processes_found() -> int:
+    """Return the number of processes in the refusal; 1 if there is no refusal."""
+    try:
+        processes.check_processes()
+    except ConfigurationError as error:
+        number, _, rest = str(error).partition(" ")
+        assert rest == (
+            "processes would serve, and each would have rooms of its own: set APP_BACKEND_URL,"
+            " or serve with one process"
+        )
+        return int(number)
+    return 1
 
 
 @pytest.fixture
@@ -64,22 +67,36 @@ def run_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 @pytest.mark.parametrize(("command", "number"), COMMANDS.items())
 def test_the_command_of_the_server_determines_the_number_of_processes(
-    make_settings: MakeSettings, run_by: Callable[[str], None], command: str, number: int
+    run_by: Callable[[str], None], command: str, number: int
 ) -> None:
     run_by(command)
-    assert processes_in(processes.check_processes(make_settings())) == number
+    assert processes_found() == number
 
 
-@pytest.mark.parametrize("name", ["APP_WORKERS", "WEB_CONCURRENCY"])
-def test_the_environment_determines_the_number_of_processes(
-    monkeypatch: pytest.MonkeyPatch, run_by: Callable[[str], None], name: str
+@pytest.mark.parametrize(
+    ("command", "variable", "number"),
+    [
+        ("uvicorn", "WEB_CONCURRENCY", 3),
+        ("uvicorn --workers 2", "WEB_CONCURRENCY", 2),
+        ("uvicorn --reload", "WEB_CONCURRENCY", 1),
+        ("gunicorn", "WEB_CONCURRENCY", 3),
+        ("gunicorn -w 1", "WEB_CONCURRENCY", 1),
+        ("granian", "GRANIAN_WORKERS", 3),
+        ("granian", "WEB_CONCURRENCY", 1),
+        ("hypercorn", "WEB_CONCURRENCY", 1),
+        (f"python/{settings.PACKAGE}/__main__.py", "WEB_CONCURRENCY", 1),
+    ],
+)
+def test_the_default_of_the_server_determines_the_number_of_processes(
+    monkeypatch: pytest.MonkeyPatch,
+    run_by: Callable[[str], None],
+    command: str,
+    variable: str,
+    number: int,
 ) -> None:
-    monkeypatch.setenv(name, "3")
-    for command in (f"python/{settings.PACKAGE}/__main__.py", "uvicorn", "gunicorn", "pytest"):
-        run_by(command)
-        assert processes_in(processes.check_processes(settings.load_settings())) == 3
-    run_by("uvicorn --reload")
-    assert processes.check_processes(settings.load_settings()) == ""
+    monkeypatch.setenv(variable, "3")
+    run_by(command)
+    assert processes_found() == number
 
 
 @pytest.mark.parametrize(
@@ -107,7 +124,6 @@ def test_the_environment_determines_the_number_of_processes(
     ],
 )
 def test_the_configuration_of_gunicorn_determines_the_number_of_processes(
-    make_settings: MakeSettings,
     monkeypatch: pytest.MonkeyPatch,
     run_by: Callable[[str], None],
     command: str,
@@ -119,22 +135,12 @@ def test_the_configuration_of_gunicorn_determines_the_number_of_processes(
     monkeypatch.setenv("GUNICORN_CMD_ARGS", variable)
     for name, text in files.items():
         Path(name).write_text(text, encoding="utf-8")
-    assert processes_in(processes.check_processes(make_settings())) == number
+    assert processes_found() == number
 
 
-def test_the_warning_of_several_processes_is_logged(
-    make_settings: MakeSettings, run_by: Callable[[str], None], caplog: pytest.LogCaptureFixture
+def test_a_worker_of_the_same_server_is_a_second_process(
+    monkeypatch: pytest.MonkeyPatch, run_by: Callable[[str], None]
 ) -> None:
-    run_by("uvicorn --workers 2")
-    warning = processes.check_processes(make_settings())
-    [record] = caplog.records
-    assert (record.levelname, record.message) == ("CRITICAL", warning)
-
-
-def test_several_processes_over_redis_give_no_warning(
-    make_settings: MakeSettings, run_by: Callable[[str], None], caplog: pytest.LogCaptureFixture
-) -> None:
-    run_by("uvicorn --workers 2")
-    loaded = make_settings(backend_url="redis://127.0.0.1:1", workers=3)
-    assert processes.check_processes(loaded) == ""
-    assert not caplog.records
+    run_by("gunicorn -c configuration-that-computes-it.py")
+    monkeypatch.setattr(processes, "count_siblings", lambda: 2)
+    assert processes_found() == 3

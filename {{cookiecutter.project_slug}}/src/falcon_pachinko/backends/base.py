@@ -321,6 +321,11 @@ class Backend(Broker, PresenceStore, Leases):
         """Whether the backend serves one process only: a second process would have rooms of its own."""
         return False
 
+    @property
+    def details(self) -> dict[str, str]:
+        """Facts about the servers of the backend, for operators; empty if there are none."""
+        return {}
+
     @abstractmethod
     async def start(self) -> None:
         """Start. If Redis is unavailable, return after ``answer_seconds`` and keep retrying."""

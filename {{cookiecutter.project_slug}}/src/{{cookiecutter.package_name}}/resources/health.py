@@ -26,23 +26,25 @@ class ReadyResource:
     Args:
         app: The application; it is not ready before its start, while Redis is unavailable, and shortly
             before its maximum of connections.
-        warning: A permanent reason not to be ready; empty if there is none.
     """
 
-    def __init__(self, app: App, warning: str) -> None:
+    def __init__(self, app: App) -> None:
         self.app = app
-        self.warning = warning
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Send 200 with ``{"status": "ready"}``, or 503 with ``{"status": "not ready", "reasons": [...]}``."""
+        """Send 200 with ``{"status": "ready"}``, or 503 with ``{"status": "not ready", "reasons": [...]}``.
+
+        Both have ``{"redis": {"maxmemory_policy": ...}}`` once the backend has read it; no policy makes a process
+        not ready.
+        """
         resp.cache_control = ["no-store"]
+        backend = self.app.ws_connection_manager.backend
         unstarted = "" if self.app.ws_started else NOT_STARTED
-        outage = self.app.ws_connection_manager.backend.outage
-        outage = outage and f"Redis is unavailable: {outage}"
+        outage = backend.outage and f"Redis is unavailable: {backend.outage}"
         overload = self.app.ws_admission.overload
-        reasons = [reason for reason in (self.warning, unstarted, outage, overload) if reason]
+        reasons = [reason for reason in (unstarted, outage, overload) if reason]
+        resp.media = {"status": "not ready", "reasons": reasons} if reasons else {"status": "ready"}
+        if backend.details:
+            resp.media["redis"] = backend.details
         if reasons:
             resp.status = falcon.HTTP_503
-            resp.media = {"status": "not ready", "reasons": reasons}
-        else:
-            resp.media = {"status": "ready"}

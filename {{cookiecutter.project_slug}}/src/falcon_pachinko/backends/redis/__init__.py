@@ -1,1 +1,1 @@
-"""Rooms shared by many processes over Redis or Valkey; import only :mod:`.backend` from outside."""
+"""Rooms shared by many processes over Redis or Valkey; import only :mod:`.backend` and :mod:`.doctor` from outside."""

@@ -31,6 +31,7 @@ from .renewal import Renewals
 from .room_index import RoomIndex, rooms_with_prefix
 from .room_presence import RoomPresence
 from .script import DEFAULT_REDIS_BYTES, NODES, hash_tag
+from .server_info import ServerInfoReader
 from .subscriptions import Subscriptions
 from .url import check_url, make_client
 
@@ -115,6 +116,7 @@ class RedisBackend(Backend):
         )
         self.recovery = Recovery(self.subscriptions)
         self.leases = RedisLeases(self.pipeline, self.timing.expiry_seconds)
+        self.server_info = ServerInfoReader(self.client)
         self.tasks = TaskSet()
         self.refusal: ConfigurationError | None = None
         self.available: asyncio.Event
@@ -123,6 +125,11 @@ class RedisBackend(Backend):
     def outage(self) -> str:
         """The reason why Redis is unavailable; empty while it is available."""
         return self.availability.outage
+
+    @property
+    def details(self) -> dict[str, str]:
+        """The eviction policy of Redis, once it has been read."""
+        return self.server_info.details
 
     # The life of the node.
 
@@ -144,6 +151,7 @@ class RedisBackend(Backend):
         self.tasks.create_task(self.pipeline.run())
         self.tasks.create_task(self.pubsub.run())
         self.tasks.create_task(self.renewals.run(self.timing.renewal_seconds))
+        self.tasks.create_task(self.server_info.run(self.available))
         try:
             async with asyncio.timeout(self.timing.answer_seconds):
                 await self.available.wait()

@@ -129,6 +129,10 @@ class RedisClient(ABC):
         """Look up the servers again."""
 
     @abstractmethod
+    def servers(self) -> list[str]:
+        """Return the names of the servers that have keys; of a cluster, once its topology is known."""
+
+    @abstractmethod
     def server_of(self, channel: str) -> str:
         """Return the name of the server that publishes to a channel."""
 
@@ -215,6 +219,10 @@ class SingleClient(RedisClient):
 
     async def refresh_topology(self) -> None:
         """Do nothing: each new connection asks the Sentinels, and a single server does not move."""
+
+    def servers(self) -> list[str]:
+        """Return the one server, whose name is empty."""
+        return [self.server_of("")]
 
     def server_of(self, channel: str) -> str:
         """Return the same name for all channels."""

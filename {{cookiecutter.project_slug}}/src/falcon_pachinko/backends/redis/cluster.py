@@ -90,6 +90,10 @@ class ClusterClient(RedisClient):
         await close(old, self.answer_seconds)
         await self.cluster.initialize()
 
+    def servers(self) -> list[str]:
+        """Return the names of the primaries."""
+        return [node.name for node in self.cluster.get_primaries()]
+
     def server_of(self, channel: str) -> str:
         """Return the name of the server that has the channel's slot."""
         node = self.cluster.get_node_from_key(channel)

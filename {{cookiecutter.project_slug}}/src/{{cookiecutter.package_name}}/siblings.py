@@ -1,0 +1,89 @@
+"""The other worker processes of this process's server, which share its listening sockets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PROCESSES = Path("/proc")
+
+# A server starts its workers together. An older sibling is the worker that this one replaces, such as after
+# Gunicorn's SIGHUP, and ends soon.
+START_SECONDS = 5.0
+
+# The state of a listening socket in the files of /proc/net (TCP_LISTEN in Linux's tcp_states.h), and the flag of
+# one in /proc/net/unix (SO_ACCEPTCON in net.h).
+TCP_LISTENING = "0A"
+UNIX_LISTENING = "00010000"
+
+
+def count_siblings() -> int:
+    """Return how many processes of the same parent, as old as this one, have one of its listening sockets open.
+
+    It needs Linux's ``/proc``: the result is 0 without it, and does not include a process whose files this user
+    may not see.
+    """
+    try:
+        own_sockets = sockets_of(os.getpid()) & listening_sockets()
+        parent, started = read_stat(os.getpid())
+        processes = [int(path.name) for path in PROCESSES.iterdir() if path.name.isdecimal()]
+    except OSError:
+        return 0
+    found = 0
+    for process in processes:
+        try:
+            stat = read_stat(process)
+            is_sibling = stat[0] == parent and process != os.getpid()
+            if is_sibling and abs(stat[1] - started) < START_SECONDS:
+                found += bool(own_sockets & sockets_of(process))
+        except OSError:  # it has ended, or belongs to another user
+            continue
+    return found
+
+
+def read_stat(process: int) -> tuple[int, float]:
+    """Return the parent of a process, and the time of its start in seconds after the boot (proc_pid_stat(5)).
+
+    Raises:
+        OSError: The process does not exist.
+    """
+    # NOTE: the name of the program, in parentheses, may contain anything.
+    stat = (PROCESSES / str(process) / "stat").read_text("utf-8", "replace")
+    fields = stat.rpartition(")")[2].split()
+    return int(fields[1]), int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def sockets_of(process: int) -> set[str]:
+    """Return the inodes of the sockets that a process has open.
+
+    Raises:
+        OSError: The process does not exist, or belongs to another user.
+    """
+    found = set()
+    for file in (PROCESSES / str(process) / "fd").iterdir():
+        try:
+            target = os.readlink(file)
+        except OSError:  # closed meanwhile
+            continue
+        if target.startswith("socket:["):
+            found.add(target[len("socket:[") : -1])
+    return found
+
+
+def listening_sockets() -> set[str]:
+    """Return the inodes of all listening sockets of the machine, or of the container."""
+    found = set()
+    for name, state, wanted, inode in (
+        ("tcp", 3, TCP_LISTENING, 9),
+        ("tcp6", 3, TCP_LISTENING, 9),
+        ("unix", 3, UNIX_LISTENING, 6),
+    ):
+        try:
+            lines = (PROCESSES / "net" / name).read_text("utf-8", "replace").splitlines()[1:]
+        except OSError:  # such as on a machine without IPv6
+            continue
+        for line in lines:
+            fields = line.split()
+            if fields[state] == wanted:
+                found.add(fields[inode])
+    return found

@@ -1,0 +1,131 @@
+"""The command ``doctor``: a line for each check, and its exit status."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from falcon_pachinko.backends.redis import doctor as redis_doctor
+
+from {{ cookiecutter.package_name }} import doctor, settings
+from {{ cookiecutter.package_name }}.__main__ import main
+
+from ..valkey import running_valkey
+
+CHECKS = [
+    *("settings", "open files"),
+    *("Redis", "version", "rights", "memory", "clock", "latency", "nodes", "keys"),
+]
+
+Diagnose = Callable[[], tuple[int, list[str]]]
+
+
+@pytest.fixture
+def diagnose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Diagnose:
+    """Run the command without a .env file; return its status and its lines."""
+    monkeypatch.chdir(tmp_path)
+    # NOTE: the limit of this process would be raised, and is another one on each machine.
+    monkeypatch.setattr(doctor, "raise_open_files", lambda: 65_536)
+    # NOTE: other programs may keep the machine busy.
+    monkeypatch.setattr(redis_doctor, "MAX_LATENCY_SECONDS", 1.0)
+
+    def diagnose() -> tuple[int, list[str]]:
+        with pytest.raises(SystemExit) as ended:
+            main(["doctor"])
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, capsys.readouterr().out.splitlines()
+
+    return diagnose
+
+
+def test_one_process_needs_no_redis(diagnose: Diagnose) -> None:
+    assert diagnose() == (
+        0,
+        [
+            "ok       settings: valid, with APP_ENVIRONMENT=development",
+            "ok       open files: 65536 are allowed, 10200 are needed",
+            "ok       Redis: one process needs none",
+        ],
+    )
+
+
+def test_invalid_settings_are_a_failure_without_a_secret(
+    diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_PORT", "http")
+    monkeypatch.setenv("APP_SECRET", "too-short-a-secret")
+    status, [line] = diagnose()
+    assert status == 1
+    assert line.startswith("failure  settings: APP_PORT: ")
+    assert line.endswith("; next: correct them in the environment or in .env")
+    assert "too-short-a-secret" not in line
+
+
+@pytest.mark.parametrize(
+    ("files", "line"),
+    [
+        (None, "ok       open files: no limit, 10200 are needed"),
+        (
+            1_024,
+            "warning  open files: 1024 are allowed, which is enough for 824 connections;"
+            " next: allow 10200 (ulimit -n), or lower APP_MAX_CONNECTIONS",
+        ),
+    ],
+)
+def test_too_few_open_files_are_a_warning(
+    diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch, files: int | None, line: str
+) -> None:
+    monkeypatch.setattr(doctor, "raise_open_files", lambda: files)
+    status, lines = diagnose()
+    assert (status, lines[1]) == (0, line)
+
+
+def test_an_unreachable_redis_is_a_failure_without_its_password(
+    diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_BACKEND_URL", "redis://chat:a-password@127.0.0.1:1/0")
+    status, [*_, line] = diagnose()
+    assert status == 1
+    assert line.startswith("failure  Redis: cannot connect to redis://127.0.0.1:1/0: ")
+    assert "a-password" not in line
+
+
+@pytest.mark.redis
+def test_each_check_of_redis_has_a_line(
+    diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_valkey() as valkey:
+        monkeypatch.setenv("APP_BACKEND_URL", valkey.url)
+        status, lines = diagnose()
+    assert status == 0
+    assert [re.sub(r"^ok +(.*?): .*", r"\1", line) for line in lines] == CHECKS
+
+
+def documented_rules() -> list[str]:
+    """Return the rights that docs/scaling.md gives to the user of the service."""
+    text = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text(encoding="utf-8")
+    found = re.search(r"^user chat (.*)$", text, re.MULTILINE)
+    assert found is not None
+    return found[1].split()
+
+
+@pytest.mark.redis
+def test_the_documented_rights_suffice(diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_valkey() as valkey:
+        with redis.Redis(port=valkey.port) as client:
+            client.execute_command("ACL", "SETUSER", "chat", *documented_rules())
+        url = valkey.url.replace("//", "//chat:a-long-password@")
+        monkeypatch.setenv("APP_BACKEND_URL", url)
+        status, lines = diagnose()
+    assert status == 0, lines
+    assert "ok       rights: the user may execute all commands of a node" in lines
+    assert [line for line in lines if not line.startswith("ok ")] == [
+        "skipped  keys: the user has not the right +scan; next: give it +scan to check this"
+    ]
+    assert settings.PACKAGE in " ".join(documented_rules())

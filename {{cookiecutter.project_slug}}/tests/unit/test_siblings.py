@@ -1,0 +1,102 @@
+"""The count of worker processes that share a listening socket."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from {{ cookiecutter.package_name }} import siblings
+
+WAIT_SECONDS = 20
+
+# Starts two processes, of which each prints its number of siblings once both run; the argument "shared" gives
+# both the listening socket.
+SERVER = f"""
+import os, socket, subprocess, sys
+
+listening = socket.create_server(("127.0.0.1", 0)) if sys.argv[1] == "tcp" else socket.socket(socket.AF_UNIX)
+if sys.argv[1] == "unix":
+    listening.bind(sys.argv[3])
+    listening.listen()
+WORKER = '''
+import sys
+print("started", flush=True)
+sys.stdin.readline()
+from {siblings.__name__} import count_siblings
+print(count_siblings(), flush=True)
+sys.stdin.readline()
+'''
+workers = [
+    subprocess.Popen(
+        [sys.executable, "-c", WORKER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        pass_fds=[listening.fileno()] if sys.argv[2] == "shared" else [],
+    )
+    for _ in range(2)
+]
+for worker in workers:
+    worker.stdout.readline()
+for worker in workers:
+    print(file=worker.stdin, flush=True)
+print(*(worker.stdout.readline().strip() for worker in workers))
+for worker in workers:
+    worker.communicate("\\n")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@pytest.mark.parametrize(("sockets", "found"), [("shared", "1 1"), ("separate", "0 0")])
+def test_processes_with_a_listening_socket_in_common_are_siblings(
+    tmp_path: Path, kind: str, sockets: str, found: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SERVER, kind, sockets, str(tmp_path / "socket")],
+        env=os.environ | {"PYTHONPATH": str(Path(siblings.__file__).parents[1])},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=WAIT_SECONDS,
+    )
+    assert (done.stdout.strip(), done.stderr) == (found, "")
+
+
+@pytest.fixture
+def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty ``/proc`` with a listening socket, 7."""
+    monkeypatch.setattr(siblings, "PROCESSES", tmp_path)
+    (tmp_path / "net").mkdir()
+    line = "0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 7 1 0"
+    (tmp_path / "net" / "tcp").write_text(f"sl local_address\n{line}\n", encoding="utf-8")
+    return tmp_path
+
+
+def add_process(processes: Path, number: int, parent: int, started_seconds: float) -> None:
+    """Add a process that has the listening socket open."""
+    folder = processes / str(number)
+    (folder / "fd").mkdir(parents=True)
+    (folder / "fd" / "3").symlink_to("socket:[7]")
+    ticks = round(started_seconds * os.sysconf("SC_CLK_TCK"))
+    stat = f"{number} (a ) b) S {parent} " + "0 " * 17 + f"{ticks} 0"
+    (folder / "stat").write_text(stat, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("parent", "started_seconds", "found"),
+    [(10, 101, 1), (10, 99, 1), (10, 60, 0), (11, 100, 0)],
+)
+def test_a_sibling_has_the_same_parent_and_was_started_together_with_this_process(
+    processes: Path, parent: int, started_seconds: int, found: int
+) -> None:
+    add_process(processes, os.getpid(), 10, 100)
+    add_process(processes, os.getpid() + 1, parent, started_seconds)
+    assert siblings.count_siblings() == found
+
+
+def test_without_proc_there_are_no_siblings(processes: Path) -> None:
+    assert siblings.count_siblings() == 0
