@@ -125,10 +125,10 @@ class PresenceTable:
             return ImmediateResult(False)
         if self.pipeline.outage:
             if entered.sent:
-                state.leaving[presence.connection] = Leaving(presence, grace)
+                state.leaving[presence.connection] = Leaving(entered, grace)
             self._discard_if_empty(room, state)
             return ImmediateResult(not grace and state.is_only(presence))
-        return self._send_leave(room, state, Leaving(presence, grace))
+        return self._send_leave(room, state, Leaving(entered, grace))
 
     def _send_leave(
         self, room: str, state: RoomPresence, leaving: Leaving, seconds: float | None = None
@@ -253,7 +253,9 @@ class PresenceTable:
 
     async def _send_list(self, room: str, state: RoomPresence) -> None:
         try:
-            await self._claim_and_compare(room, state)
+            # NOTE: a lease without members would not be released.
+            if not state.is_empty:
+                await self._claim_and_compare(room, state)
         except BackendUnavailable as error:
             # NOTE: the next renewal, or the recovery from the outage, repeats it.
             logger.info("room %r: the list was not sent: %s; retrying", room, error.reason)
@@ -309,9 +311,8 @@ class PresenceTable:
         leave = operations.leave(
             hash_tag(room), self.terms, ending.presence, grace=round(rest * 1000), is_last=False
         )
-        await asyncio.gather(
-            self._enter_again(room, state, ending.presence), self.pipeline.call(leave)
-        )
+        await self._enter_again(room, state, ending.presence)
+        await self.pipeline.call(leave)
 
     async def expire_others(self, room: str) -> None:
         """Remove the users of expired nodes from a room."""
