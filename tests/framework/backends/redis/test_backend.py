@@ -259,7 +259,7 @@ async def test_no_keys_remain_after_all_members_have_left(
         left_ms = redis_server.command("PTTL", f"{nodes.prefix}:{key}")
         assert left_ms <= MIN_STREAM_MS * 5 / 4
         assert left_ms != -1
-    assert redis_server.keys(f"{nodes.prefix}:{{%nodes}}:r:*") == []
+    await wait_until(lambda: redis_server.keys(f"{nodes.prefix}:{{%nodes}}:r:*") == [])
 
 
 async def test_a_worker_is_not_refused_after_redis_has_lost_its_tokens(
@@ -375,21 +375,29 @@ async def test_no_call_holds_redis_for_long(redis_server: RedisServer, nodes: No
     await b.backend.enter("room", announced("c", "bob"))
     with redis_server.connect() as client:
         client.connection_pool.connection_kwargs["decode_responses"] = False
-        client.config_resetstat()
-        client.config_set("slowlog-max-len", 1_000)
-        client.config_set("slowlog-log-slower-than", 5_000)
+        client.config_set("slowlog-max-len", 10_000)
+        client.config_set("slowlog-log-slower-than", 0)
+
+        def check_calls(least: int) -> None:
+            entries = client.slowlog_get(10_000)
+            client.slowlog_reset()
+            calls = [each for each in entries if each["command"].startswith(b"EVAL")]
+            durations = sorted(entry["duration"] for entry in calls)
+            assert len(durations) >= least
+            # NOTE: on a loaded machine the server waits for the processor during many calls.
+            assert durations[len(durations) // 4] < 5_000
+
         users = [announced(f"c{number}", f"user {number}") for number in range(5_000)]
         enters = [asyncio.ensure_future(a.backend.enter("room", each)) for each in users]
         await asyncio.gather(*enters)
+        check_calls(75)
         assert len(await b.backend.members("room")) == 5_001
+        check_calls(6)
         client.unlink(f"{nodes.prefix}:{{room}}:p")
         for node in (a, b):
             await node.redis.renewals.renew()
         await wait_for_result(lambda: b.backend.member_count("room"), 5_001)
+        check_calls(75)
         await nodes.crash(a)
         await wait_for_result(lambda: b.backend.members("room"), ["bob"])
-        slow = [entry["duration"] for entry in client.slowlog_get(1_000)]
-        calls = client.info("commandstats")["cmdstat_evalsha"]["calls"]
-    # NOTE: on a loaded machine the server waits for the processor during some calls.
-    assert calls > 200
-    assert len(slow) <= calls // 5
+        check_calls(75)

@@ -173,7 +173,10 @@ async def test_p6_a_node_that_missed_commands_which_are_gone_closes_all_connecti
 
 
 async def test_commands_are_decoded_as_they_were_encoded() -> None:
-    for command in (Command(kick("zoë"), None), Command(Publication.close(4000, "a\nb"), "room\u00e9")):
+    for command in (
+        Command(kick("zoë"), None),
+        Command(Publication.close(4000, "a\nb"), "room\u00e9"),
+    ):
         decoded = Command.decode(command.encode())
         assert decoded.room == command.room
         assert decoded.publication.header == command.publication.header

@@ -226,13 +226,17 @@ class PresenceTable:
     def on_renewed(self, room: str, renewed: Renewed) -> None:
         """Do what the room needs: the list of this node, or the end of another node."""
         state = self.rooms.get(room)
-        if renewed.recovery and state is not None and not state.is_recovering:
-            state.is_recovering = True
-            self._schedule(renewed.recovery / 1000, self._end_recovery, room, "")
+        if renewed.recovery and state is not None:
+            self._begin_recovery(room, state, renewed.recovery)
         if renewed.renewal is Renewal.LIST:
             self.start_listing(room)
         elif renewed.renewal is Renewal.EXPIRE:
             self.tasks.create_task(self.expire_others(room))
+
+    def _begin_recovery(self, room: str, state: RoomPresence, ms: int) -> None:
+        if not state.is_recovering:
+            state.is_recovering = True
+            self._schedule(ms / 1000, self._end_recovery, room, "")
 
     async def _end_recovery(self, room: str, _: str) -> None:
         state = self.rooms.get(room)
@@ -275,6 +279,8 @@ class PresenceTable:
         claim = operations.claim(tag, self.terms, in_doubt=self.in_doubt(), known=known)
         claimed = await self.pipeline.call(claim)
         has_left = not (claimed.kept or claimed.is_lost)
+        if claimed.is_lost:
+            self._begin_recovery(room, state, self.terms.grace)
         state.generation, state.claimed = claimed.generation, True
         missing: set[str] = set()
         for part in list(state.slices()):
