@@ -8,7 +8,7 @@ import pytest
 
 from falcon_pachinko import BackendUnavailable
 from falcon_pachinko.backends import backend_from_url
-from falcon_pachinko.backends.redis import commands, script
+from falcon_pachinko.backends.redis import operations, script
 from falcon_pachinko.backends.redis.commands import Command
 from falcon_pachinko.backends.redis.publisher import RedisPublisher
 from falcon_pachinko.close_codes import SERVICE_RESTART
@@ -164,7 +164,7 @@ async def test_p6_a_node_that_missed_commands_which_are_gone_closes_all_connecti
     await far.cut()
     for number in range(script.MAX_COMMANDS + 2):
         near.redis.pipeline.call_ignoring_outcome(
-            commands.operations.command(Command(kick(f"user{number}"), None).encode())
+            operations.command(Command(kick(f"user{number}"), None).encode())
         )
     await near.redis.pipeline.wait_idle(WAIT_SECONDS)
     await far.restore()

@@ -15,6 +15,7 @@ from falcon_pachinko.backends.presence import Presence
 from falcon_pachinko.backends.redis import operations
 from falcon_pachinko.backends.redis.client import Request
 from falcon_pachinko.backends.redis.operations import Operation
+from falcon_pachinko.backends.redis.script import ENTRIES_PER_SLICE
 from falcon_pachinko.errors import OperationRefused
 
 from ...support.backends import (
@@ -195,6 +196,17 @@ async def test_the_last_message_of_a_node_after_its_last_member_is_delivered(
     await wait_until(lambda: b.got_last("room", "bye"))
 
 
+async def test_the_lease_ends_with_users_whose_grace_periods_end_together(
+    nodes: Nodes, a: RecordingNode
+) -> None:
+    await subscribe(a)
+    users = [await join(a, f"c{number}", f"user {number}") for number in range(5)]
+    for presence in users:
+        a.backend.leave("room", presence, grace=True)
+    await wait_until(lambda: a.redis.presence.rooms == {})
+    assert set(nodes.stored_keys()) <= {"{room}:m", "{room}:s"}
+
+
 # The invariants.
 
 
@@ -242,12 +254,21 @@ async def test_p2_many_users_of_a_killed_node_leave_in_several_calls(
     enters = [a.backend.enter("room", announced(f"c{user}", user)) for user in users]
     assert all(await asyncio.gather(*map(asyncio.ensure_future, enters)))
     await wait_until(lambda: len(b.texts("room")) == 1_001)
+    execute, slices = b.redis.client.execute, list[str]()
+
+    async def count(operations: Sequence[Request]) -> list[object]:
+        names = [operation[0] for operation in operations]
+        slices.extend({"renew_room", "expire_nodes", "page"} & set(names))
+        return await execute(operations)
+
+    monkeypatch.setattr(b.redis.client, "execute", count)
     await nodes.crash(a)
     await wait_for_result(lambda: b.backend.members("room"), ["bob"])
     await wait_until(lambda: len(b.texts("room")) >= 2_001)
     await marked(b)
     left = [each.removesuffix(" left") for each in b.texts("room")[1_001:-1]]
     assert sorted(left) == sorted(users)
+    assert len(slices) >= 1_000 // ENTRIES_PER_SLICE
 
 
 @each_server

@@ -39,6 +39,18 @@ def test_a_room_is_in_use_until_leaves_are_confirmed_and_grace_periods_are_over(
     assert state.find("c1") is None
 
 
+def test_the_last_operation_of_a_node_in_a_room_is_known() -> None:
+    state, alice = RoomPresence(), Presence("c1", "alice")
+    assert state.is_ending
+    state.ending = {"ualice": Ending(alice, 1.0), "ubob": Ending(alice, 1.0)}
+    state.expiring.add("ualice")
+    assert not state.is_ending
+    state.expiring.add("ubob")
+    assert state.is_ending
+    state.connections["c1"] = alice
+    assert not state.is_ending
+
+
 def test_an_empty_list_is_one_slice_of_all_keys() -> None:
     assert list(RoomPresence().slices()) == [("", "", [])]
 

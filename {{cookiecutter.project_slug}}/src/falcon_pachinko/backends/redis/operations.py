@@ -372,6 +372,11 @@ def expire(tag: str, terms: Terms, key: str, *, is_last: bool) -> Operation[bool
     return Operation(request, bool, needs_lease=True, may_wait=True)
 
 
+def release_lease(tag: str, terms: Terms) -> Operation[None]:
+    """Release the node's lease in a room unless it has entries there."""
+    return Operation(("expire", tag, terms.node, "", True), _ignored)
+
+
 def stop_node(tag: str, terms: Terms, ms: int) -> Operation[None]:
     """Let the node's lease in a room end after a time, and inform the other nodes."""
     return Operation(("stop_node", tag, terms.node, ms), _ignored)

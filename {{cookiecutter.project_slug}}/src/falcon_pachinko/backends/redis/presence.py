@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 
 from ...errors import BackendUnavailable, OperationRefused
-from ...support.tasks import TaskSet
+from ...support.tasks import TaskSet, ignore
 from ..base import ImmediateResult
 from ..presence import Presence
 from . import operations
@@ -138,7 +138,7 @@ class PresenceTable:
         if seconds is None:
             seconds = self.terms.grace / 1000 if grace and presence.has_messages else 0.0
         # NOTE: earlier leaves that are not confirmed take effect before this one.
-        is_last = not state.connections and not state.ending
+        is_last = state.is_ending
         if is_last:
             state.claimed = False
 
@@ -175,7 +175,8 @@ class PresenceTable:
         if rest > 0:  # a later grace period
             self._schedule(rest, self._expire, room, key)
             return
-        is_last = not state.connections and len(state.ending) == 1
+        state.expiring.add(key)
+        is_last = state.is_ending
         if is_last:
             state.claimed = False
         operation = operations.expire(hash_tag(room), self.terms, key, is_last=is_last)
@@ -185,6 +186,7 @@ class PresenceTable:
             still_runs = False
         except BackendUnavailable:
             still_runs = True
+        state.expiring.discard(key)
         if still_runs:
             state.claimed = True
             self._schedule(EXPIRY_MARGIN_SECONDS, self._expire, room, key)
@@ -257,7 +259,6 @@ class PresenceTable:
 
     async def _send_list(self, room: str, state: RoomPresence) -> None:
         try:
-            # NOTE: a lease without members would not be released.
             if not state.is_empty:
                 await self._claim_and_compare(room, state)
         except BackendUnavailable as error:
@@ -267,6 +268,10 @@ class PresenceTable:
         finally:
             state.is_listing = False
             self.pipeline.release(hash_tag(room))
+            if state.is_empty:
+                # NOTE: those who have left in the meantime were not stored, and release no lease.
+                release = operations.release_lease(hash_tag(room), self.terms)
+                self.pipeline.submit(release, None, ignore)
         self.on_listed(room)
 
     async def _claim_and_compare(self, room: str, state: RoomPresence) -> None:
