@@ -205,7 +205,6 @@ async def test_the_doctor_command_counts_the_nodes_and_fails_without_redis(
         ([], {"APP_BACKEND_URL": "http://secret@x"}, "APP_BACKEND_URL"),
         ([], {"APP_BACKEND_URL": "redis://:secret#word@x"}, "APP_BACKEND_URL"),
         ([], {"APP_BACKEND_URL": "redis://x?secret=1"}, "APP_BACKEND_URL"),
-        ([], {"APP_PRESENCE_EXPIRY_SECONDS": "5"}, "EXPIRY_SECONDS: expiry_seconds"),
         ([], {"APP_PRESENCE_GRACE_SECONDS": "inf"}, "APP_PRESENCE_GRACE_SECONDS: "),
         ([], {"APP_HISTORY_SECONDS": "inf"}, "APP_HISTORY_SECONDS: "),
         ([], {"APP_HISTORY_MESSAGES": "-1"}, "APP_HISTORY_MESSAGES: "),
