@@ -103,7 +103,7 @@ local function remove_slice(base, node)
     local entry = get_entry(base, key)
     if entry then
       for connection, of in pairs(entry.c) do
-        if of == node then entry.c[connection] = nil end
+        if of == node then remove_connection(entry, connection) end
       end
       if entry.n == node then entry.g, entry.n = nil, nil end
       if next(entry.c) or entry.g then set_entry(base, key, entry) else remove_entry(base, key, entry, silent) end
@@ -216,17 +216,24 @@ function operations.compare(base, node, after, up_to, list)
   local missing, digest, listed = {}, 0, {}
   for _, item in ipairs(list) do
     local key, entry, changed = item[1], get_entry(base, item[1]), false
-    local hashes = {}
-    for i = 2, #item, 2 do hashes[item[i]] = item[i + 1] end
+    local hashes, versions = {}, {}
+    for i = 2, #item, 3 do hashes[item[i]], versions[item[i]] = item[i + 1], item[i + 2] end
     listed[key] = true
     for connection, of in pairs(entry and entry.c or {}) do
       if hashes[connection] then
         changed = changed or of ~= node
         entry.c[connection] = node
-        digest = digest + hashes[connection]
-        hashes[connection] = nil
+        local known = version_of(entry, connection)
+        if known > versions[connection] then
+          -- The record is of an earlier time in the room.
+          remove_record(entry, connection)
+          known, changed = 0, true
+        end
+        digest = digest + hashes[connection] + known
+        -- A connection whose record is missing is entered again.
+        if known == versions[connection] then hashes[connection] = nil end
       elseif of == node then
-        entry.c[connection] = nil
+        remove_connection(entry, connection)
         changed = true
       end
     end
@@ -239,7 +246,7 @@ function operations.compare(base, node, after, up_to, list)
     if not listed[key] then
       local entry = get_entry(base, key)
       for connection, of in pairs(entry and entry.c or {}) do
-        if of == node then entry.c[connection] = nil end
+        if of == node then remove_connection(entry, connection) end
       end
       if entry and entry.n == node then entry.g, entry.n = nil, nil end
       if entry and not next(entry.c) and not entry.g then
@@ -257,7 +264,7 @@ end
 -- Adds a connection. Without other members in the room the node gets its lease with it. Returns 'first' for the user's
 -- first connection, otherwise 'another'; whether the announcement of the user waits until the recovery of the room is
 -- over; the place of the user in the order of joining; and the generation of the presence.
-function operations.enter(base, node, lease, grace, key, connection, hash, messages, place, claims)
+function operations.enter(base, node, lease, grace, key, connection, hash, messages, place, claims, record)
   if claims then
     if not current_generation(base) then create_presence(base, grace) end
     -- The entries of a node that has expired are being removed: it has to send its list.
@@ -283,13 +290,31 @@ function operations.enter(base, node, lease, grace, key, connection, hash, messa
   entry.c[connection] = node
   entry.g, entry.n = nil, nil
   if leaving then entry.l = leaving end
+  local added = set_record(base, entry, connection, record)
+  if is_new then added = hash + version_of(entry, connection) end
   set_entry(base, key, entry)
   redis.call('ZADD', base .. ':k', 0, index_of(node, key))
-  if is_new then redis.call('HINCRBY', base .. ':p', 'd' .. node, text(hash)) end
+  if added > 0 then redis.call('HINCRBY', base .. ':p', 'd' .. node, text(added)) end
   if status == 'first' and joining and not is_announced and not entry.j then
-    publish(base, joining, false, nil, nil, nil, '+' .. key)
+    publish(base, joining, false, nil, nil, nil, change_of('+', key, entry))
   end
   return {status, entry.j and 1 or 0, text(entry.s), known[3]}
+end
+
+-- Replaces the record of a connection, and publishes a message with the change. Returns the position of the message,
+-- otherwise an empty text. Where the connection is missing, the node will notice it and send its list.
+function operations.update(base, node, key, connection, record, message)
+  if not has_lease(base, node) then return 'fenced' end
+  local entry = get_entry(base, key)
+  if entry and entry.c[connection] == node then
+    local added = set_record(base, entry, connection, record)
+    if added > 0 then
+      set_entry(base, key, entry)
+      redis.call('HINCRBY', base .. ':p', 'd' .. node, text(added))
+    end
+  end
+  if not message then return '' end
+  return publish(base, message, false, nil, nil, nil, entry and change_of('*', key, entry))
 end
 
 -- Announces a user whose announcement has waited. Returns 1 while it has to wait longer.
@@ -301,7 +326,7 @@ function operations.announce(base, key)
   entry.j = nil
   set_entry(base, key, entry)
   add_user(base, key, entry)
-  publish(base, joining, false, nil, nil, nil, '+' .. key)
+  publish(base, joining, false, nil, nil, nil, change_of('+', key, entry))
   return 0
 end
 
@@ -323,8 +348,8 @@ function operations.leave(base, node, key, connection, hash, grace, is_last)
   local entry = get_entry(base, key)
   local status = 'stays'
   if entry and entry.c[connection] == node then
-    entry.c[connection] = nil
-    redis.call('HINCRBY', base .. ':p', 'd' .. node, text(-hash))
+    redis.call('HINCRBY', base .. ':p', 'd' .. node, text(-hash - version_of(entry, connection)))
+    remove_connection(entry, connection)
     if not next(entry.c) then
       status = grace > 0 and 'grace' or 'left'
       if status == 'grace' then entry.g, entry.n = text(now + grace), node end
@@ -369,8 +394,8 @@ function operations.present(base, key)
 end
 
 -- Returns a page of the users, after the users of expired nodes have left: the number of users, the room's epoch and
--- offset, and the users with their places; 'expire' if slices of expired nodes have to be removed first; 'unknown' if
--- the user after which the page begins is not here.
+-- offset, the users with their places, whether others follow, and the records if the room has any; 'expire' if slices
+-- of expired nodes have to be removed first; 'unknown' if the user after which the page begins is not here.
 function operations.page(base, node, period, in_doubt, after, limit)
   if expire_nodes(base, node, period, in_doubt) then return 'expire' end
   current_generation(base)
@@ -381,8 +406,10 @@ function operations.page(base, node, period, in_doubt, after, limit)
   end
   local total = math.max(redis.call('ZCARD', order) - 1, 0)
   local meta = redis.call('HMGET', base .. ':m', 'e', 'o')
-  local users, more = {}, 0
+  local users, records, more = {}, {}, 0
   if limit > 0 then
+    local has_records = redis.call('HEXISTS', base .. ':p', 'r') == 1
+    if has_records then limit = math.min(limit, RECORDS_PER_READ) end
     local from = '(' .. text(after or 0)
     users = redis.call('ZRANGEBYSCORE', order, from, '+inf', 'WITHSCORES', 'LIMIT', 0, text(limit + 1))
     if #users > 2 * limit then
@@ -390,6 +417,7 @@ function operations.page(base, node, period, in_doubt, after, limit)
       -- Two users in one place are never on different pages.
       if users[2 * limit] ~= users[#users] then users[#users], users[#users - 1] = nil, nil end
     end
+    if has_records and #users > 0 then records = records_of_users(base, users) end
   end
-  return {total, meta[1] or '', meta[2] or '0', users, more}
+  return {total, meta[1] or '', meta[2] or '0', users, more, records}
 end
