@@ -213,18 +213,6 @@ async def test_p4_a_list_contains_the_updates_that_were_delivered_before_it(
         await updating
 
 
-async def test_p4_a_list_contains_the_record_of_a_user_that_joins_meanwhile(
-    a: RecordingNode, b: RecordingNode
-) -> None:
-    await b.backend.enter("room", recorded("c", "bob", None))
-    for number in range(50):
-        enter = a.backend.enter("room", recorded(f"c{number}", f"user {number}", b"1"))
-        page = await b.backend.members("room")
-        joined = {each.removesuffix(" joined") for each in b.texts("room")} - {"bob"}
-        assert page.records.keys() == joined
-        await enter
-
-
 async def test_a_record_keeps_any_text(a: RecordingNode, b: RecordingNode) -> None:
     status = {"text": 'ä💬\t\n\0"\\:;=', "list": [1, 2.5, None, True]}
     record = msgspec.json.encode(status)

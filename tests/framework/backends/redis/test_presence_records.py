@@ -9,7 +9,10 @@ import pytest
 
 from falcon_pachinko.backends.presence import Presence
 from falcon_pachinko.backends.redis import operations
+from falcon_pachinko.backends.redis.members import merge
 from falcon_pachinko.errors import BackendUnavailable, OperationRefused
+from falcon_pachinko.history import Position
+from falcon_pachinko.publication import ChangeKind, MemberChange
 
 from ...support.backends import (
     HISTORY,
@@ -209,7 +212,6 @@ async def test_the_records_of_a_crashed_node_leave_with_it(
     await join(a, "c1", "alice", b"1")
     await join(b, "c2", "alice", b"2")
     await nodes.crash(a)
-    await wait_until(lambda: len(b.texts("room")) >= 0)
     await wait_for_result(lambda: records_of_alice(b), [2])
     await assert_complete(b)
 
@@ -217,3 +219,60 @@ async def test_the_records_of_a_crashed_node_leave_with_it(
 async def records_of_alice(node: RecordingNode) -> list[int]:
     """Return the records of Alice in the list of a node."""
     return (await node.backend.members("room")).decode(int)["alice"]
+
+
+def page(offset: int, users: dict[str, dict[str, bytes]], *, more: bool = False) -> operations.Page:
+    """Create a part of a list of three users, as of an offset."""
+    numbered = list(enumerate(users, 1))
+    records = {user: found for user, found in users.items() if found}
+    return operations.Page(3, Position("e", offset), numbered, more, records)
+
+
+def change(kind: ChangeKind, user: str, **records: bytes) -> MemberChange:
+    """Create a change of the room."""
+    return MemberChange("room", user, kind, records)
+
+
+def test_p4_the_changes_after_each_part_of_a_list_are_merged() -> None:
+    pages = [
+        page(3, {"alice": {"c1": b"1"}, "bob": {"c2": b"2"}}, more=True),
+        page(5, {"carol": {"c3": b"3"}}),
+    ]
+    changes = [
+        (2, change(ChangeKind.UPDATED, "alice", c1=b"0")),  # the first part contains it
+        (4, change(ChangeKind.UPDATED, "bob", c2=b"20", c9=b"90")),
+        (5, change(ChangeKind.UPDATED, "carol", c3=b"0")),  # the second part contains it
+        (6, change(ChangeKind.JOINED, "dora", c4=b"4")),
+        (7, change(ChangeKind.UPDATED, "carol")),
+        (8, change(ChangeKind.UPDATED, "dora", c4=b"40")),
+        (9, change(ChangeKind.UPDATED, "eve", c5=b"5")),  # on no page
+    ]
+    merged = merge(pages, None, changes)
+    assert (merged, merged.total) == (["alice", "bob", "carol", "dora"], 4)
+    assert merged.decode(int) == {"alice": [1], "bob": [20, 90], "carol": [], "dora": [40]}
+
+
+def test_p4_a_user_that_leaves_and_joins_again_has_the_records_of_the_join() -> None:
+    changes = [
+        (4, change(ChangeKind.UPDATED, "alice", c1=b"0")),
+        (5, change(ChangeKind.LEFT, "alice")),
+        (6, change(ChangeKind.JOINED, "alice", c7=b"7")),
+    ]
+    merged = merge([page(3, {"alice": {"c1": b"1"}, "bob": {}})], None, changes)
+    assert merged.decode(int) == {"bob": [], "alice": [7]}
+
+
+async def test_the_changes_of_a_room_arrive_with_the_records(
+    a: RecordingNode, b: RecordingNode
+) -> None:
+    await b.backend.subscribe("room", HISTORY)
+    alice = await join(a, "c1", "alice", b"1")
+    await update(a, alice, b"2")
+    await a.backend.update("room", alice, text("alice: 2"))
+    await a.backend.leave("room", alice, grace=False)
+    await wait_until(lambda: b.got_last("room", "alice left"))
+    assert [publication.change for _, publication in b.publications] == [
+        change(ChangeKind.JOINED, "alice", c1=b"1"),
+        change(ChangeKind.UPDATED, "alice", c1=b"2"),
+        change(ChangeKind.LEFT, "alice"),
+    ]
