@@ -6,6 +6,7 @@ import itertools
 import random
 import time
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -106,7 +107,7 @@ def page_of(
     numbered: Iterable[tuple[int, str]],
     after: int | str | None,
     limit: int | None,
-    records: Mapping[str, Records],
+    records: Mapping[str, Records] = MappingProxyType({}),
 ) -> MemberPage:
     """Return a page of the users among the keys of presence entries.
 

@@ -193,7 +193,7 @@ class Page(NamedTuple):
     position: Position
     users: list[tuple[int, str]]
     more: bool
-    records: dict[str, Records]
+    records: Mapping[str, Records]
 
 
 def _text(reply: Any) -> str:
