@@ -223,9 +223,8 @@ class WebSocketConnectionManager:
             connection: The connection, which is in the room.
             room: The room.
             meta: The record, as for :meth:`join_room`; ``None`` removes it.
-            message: Sent to the other members, in the order and the history of the room. A list that a client
-                reads before this message does not contain the record, a later one does. In ``on_connect`` it
-                is deferred until the accept.
+            message: Sent to the other members, in the order and the history of the room. A list that is read
+                after its delivery contains the record. In ``on_connect`` it is deferred until the accept.
 
         Raises:
             BackendUnavailable: Redis is unavailable: the message may not have arrived, and is not repeated.

@@ -121,8 +121,7 @@ class ConnectionRegistry:
     async def join(self, connection: Connection, room: str, presence: Presence) -> bool:
         """Add a connection to a room: see :meth:`.manager.WebSocketConnectionManager.join_room`."""
         self._check_alive(connection)
-        is_member = self.presence_of(connection, room) is not None
-        if is_member or connection in self.commands.joining.get(room, ()):
+        if self.presence_of(connection, room) or connection in self.commands.joining.get(room, ()):
             return False
         self._check_history(connection, room)
         self.commands.begin_join(connection, room)
