@@ -221,7 +221,7 @@ async def test_a_stopping_node_leaves_grace_periods_to_the_others(
     assert "bob left" not in b.texts("room")
 
 
-@pytest.mark.parametrize("name", ["n", "v", "r:{node}"])
+@pytest.mark.parametrize("name", ["n", "r:{node}"])
 async def test_a_node_whose_own_keys_are_broken_renews_its_leases_and_expires_others(
     redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode, name: str
 ) -> None:

@@ -18,7 +18,7 @@ from falcon_pachinko.backends.redis.operations import (
 from falcon_pachinko.backends.redis.script import raw
 from falcon_pachinko.history import Position
 
-TERMS = Terms(node="node", lease=900, period=300, grace=200)
+TERMS = Terms(node="node", lease=900, period=300, grace=200, recovery=200)
 
 
 def test_the_position_of_a_publication_is_decoded() -> None:

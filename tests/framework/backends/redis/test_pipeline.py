@@ -72,7 +72,7 @@ async def test_operations_are_executed_in_the_order_of_submission(pipeline: Pipe
         pipeline.call(Operation(operations.add_rooms("node", [str(number)]).request, int))
         for number in range(600)
     ]
-    beat = operations.beat(Terms("node", 1_000, 300, 200))
+    beat = operations.beat(Terms("node", 1_000, 300, 200, 200))
     count = pipeline.call(beat)
     remove = pipeline.call(Operation(operations.remove_rooms("node", ["1"]).request, int))
     assert await asyncio.gather(*add) == [1] * 600
@@ -150,7 +150,7 @@ async def test_operations_without_a_lease_are_held_in_order_until_the_release(
     assert (await elsewhere).offset == 1
     assert fenced == ["{room}"]
     assert not any(waiting.done() for waiting in (first, second, third))
-    terms = Terms("node", 60_000, 20_000, 200)
+    terms = Terms("node", 60_000, 20_000, 200, 200)
     await pipeline.call(operations.claim("{room}", terms, in_doubt=False, known=""))
     pipeline.release("{room}")
     offsets = [position.offset for position in await asyncio.gather(first, second, third)]

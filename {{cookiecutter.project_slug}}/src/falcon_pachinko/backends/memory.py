@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Sequence
 from ..history import History, Position, last_known
 from ..presence import MemberPage
 from ..publication import Publication
-from .base import CURRENT_LEASE, Backend, ImmediateResult, Node, Timing, check_lease
+from .base import CURRENT_LEASE, Backend, Node, Timing, check_lease
 from .buffer import DEFAULT_MEMORY_BYTES, HistoryBudget, HistoryBuffer, check_bytes
 from .memory_leases import MemoryLeases
 from .memory_presence import MemoryPresence

@@ -84,6 +84,7 @@ class RedisBackend(Backend):
             lease=round(timing.expiry_seconds * 1000),
             period=round(timing.renewal_seconds * 1000),
             grace=round(timing.grace_seconds * 1000),
+            recovery=round(1000 * max(timing.grace_seconds, min(timing.renewal_seconds, 1.0))),
         )
         self.availability = Availability()
         self.pipeline = Pipeline(
@@ -197,6 +198,7 @@ class RedisBackend(Backend):
             self.refusal = error
             self.available.set()
             raise ConnectionError(str(error)) from None
+        self.renewals.has_started = True
         self.availability.recover()
         self.available.set()
         # NOTE: clients join and leave all the time, so that waiting for their changes might never end. These

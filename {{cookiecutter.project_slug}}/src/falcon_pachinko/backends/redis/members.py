@@ -211,7 +211,7 @@ class MemberLists:
             pages.append(page)
             if rest is not None:
                 rest -= len(page.users)
-            if not page.more or rest is not None and rest <= 0:
+            if not page.more or (rest is not None and rest <= 0):
                 return pages
             after = page.users[-1][0]
 

@@ -18,7 +18,7 @@ from ...history import History, Position
 from ...publication import Records
 from ..base import Lease
 from ..presence import Presence
-from .script import NODES, PROTOCOL, raw
+from .script import NODES, raw
 
 T = TypeVar("T")
 
@@ -63,12 +63,14 @@ class Terms(NamedTuple):
         lease: The duration of a lease.
         period: The time between two renewals.
         grace: The grace period.
+        recovery: The time in which all nodes send their lists after a loss.
     """
 
     node: str
     lease: int
     period: int
     grace: int
+    recovery: int
 
 
 class Joined(enum.Enum):
@@ -151,12 +153,12 @@ class Beat(NamedTuple):
     Attributes:
         rooms: The number of rooms in the node's list.
         commands: The number of commands that are kept.
-        protocol: The version of the protocol that the live nodes use.
+        other_protocol: Another version of the protocol that live nodes use; empty if there is none.
     """
 
     rooms: int
     commands: int
-    protocol: str
+    other_protocol: str
 
 
 class Tick(NamedTuple):
@@ -261,7 +263,7 @@ def sync_room(
     if history is not None:
         bounds = (history.messages, round(history.seconds * 1000), history.room_bytes)
     epoch, offset = (None, None) if known is None else (known.epoch, known.offset)
-    details = (bounds, epoch, offset, everything, terms.grace, terms.lease)
+    details = (bounds, epoch, offset, everything, terms.recovery, terms.lease)
     return Operation(("sync_room", tag, *details), tuple)
 
 
@@ -303,7 +305,7 @@ def renew_room(
         return Renewed(Renewal(status), position, int(recovery))
 
     node = None if digest is None else terms.node
-    times = (terms.lease, terms.period, terms.grace)
+    times = (terms.lease, terms.period, terms.recovery)
     epoch, offset = (None, None) if known is None else (known.epoch, known.offset)
     details = (times, in_doubt, generation, str(digest), epoch, offset, extend)
     return Operation(("renew_room", tag, node, *details), decode)
@@ -321,7 +323,7 @@ def claim(tag: str, terms: Terms, *, in_doubt: bool, known: str) -> Operation[Cl
         generation, kept, is_lost = reply
         return Claimed(generation.decode(), bool(kept), bool(is_lost))
 
-    details = (terms.lease, terms.period, in_doubt, known, terms.grace)
+    details = (terms.lease, terms.period, in_doubt, known, terms.recovery)
     return Operation(("claim", tag, terms.node, *details), decode)
 
 
@@ -359,7 +361,7 @@ def enter(tag: str, terms: Terms, presence: Presence, *, claims: bool) -> Operat
         presence.announced,
     )
     details = (presence.key, presence.connection, presence.hash, messages, presence.place, claims)
-    request = ("enter", tag, terms.node, terms.lease, terms.grace, *details, record_of(presence))
+    request = ("enter", tag, terms.node, terms.lease, terms.recovery, *details, record_of(presence))
     return Operation(request, decode, needs_lease=True)
 
 
@@ -446,7 +448,7 @@ def beat(terms: Terms) -> Operation[Beat]:
         rooms, commands, protocol = reply
         return Beat(rooms, commands, protocol.decode())
 
-    return Operation(("beat", NODES, terms.node, terms.lease, PROTOCOL), decode)
+    return Operation(("beat", NODES, terms.node, terms.lease), decode)
 
 
 def remove_node(node: str) -> Operation[None]:

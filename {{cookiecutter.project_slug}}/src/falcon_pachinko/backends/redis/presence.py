@@ -101,7 +101,7 @@ class PresenceTable:
         else:
             state.generation = entered.generation
         if entered.waits:
-            self._schedule(self.terms.grace / 1000, self._announce, room, presence.key)
+            self._schedule(self.terms.recovery / 1000, self._announce, room, presence.key)
         return entered.joined is Joined.FIRST
 
     async def _announce(self, room: str, key: str) -> None:
@@ -113,7 +113,7 @@ class PresenceTable:
         state = self.rooms.get(room)
         here = [] if state is None else [p for p in state.connections.values() if p.key == key]
         if waits and here:
-            self._schedule(self.terms.grace / 1000, self._announce, room, key)
+            self._schedule(self.terms.recovery / 1000, self._announce, room, key)
         for presence in here:
             presence.announced = not waits
 

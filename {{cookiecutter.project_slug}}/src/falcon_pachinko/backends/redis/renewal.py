@@ -25,6 +25,7 @@ class Renewals:
     """Renews a node's leases and compares Redis with the node, room by room.
 
     Attributes:
+        has_started: Whether the node has agreed with Redis once.
         doubt_until: Until this time on the event loop's clock other nodes may have been unable to renew.
 
     Args:
@@ -52,6 +53,7 @@ class Renewals:
         self.presence = presence
         self.commands = commands
         self.doubt_until = self.extended_at = 0.0
+        self.has_started = False
         pipeline.client.on_clock_jump = self.on_clock_jump
 
     @property
@@ -85,8 +87,8 @@ class Renewals:
             BackendUnavailable: Redis is unavailable.
         """
         beat = await self.index.renew()
-        if beat.protocol != PROTOCOL:
-            raise_incompatible(beat.protocol)
+        if beat.other_protocol:
+            self.on_other_protocol(beat.other_protocol)
         self.commands.forget_old()
         if beat.commands != len(self.commands.known):
             await self.commands.sync()
@@ -98,6 +100,20 @@ class Renewals:
             await wait_all([self.renew_room(room, extend=extend) for room in chunk])
         self.pipeline.call_ignoring_outcome(operations.trim_histories())
         self.subscriptions.expire_buffers()
+
+    def on_other_protocol(self, version: str) -> None:
+        """Refuse to start beside nodes of another version; a node that has started only reports them.
+
+        Raises:
+            ConfigurationError: See above.
+        """
+        text = (
+            f"nodes with version {version} of the protocol use this prefix in Redis, but this node has version"
+            f" {PROTOCOL}: stop them first, or give this service another prefix"
+        )
+        if not self.has_started:
+            raise ConfigurationError(text)
+        logger.error("Redis: %s", text)
 
     def renew_room(self, room: str, *, extend: bool = False) -> asyncio.Future[object]:
         """Renew the lease in a room, and compare the room's position and the list with those of this node."""
@@ -141,11 +157,3 @@ def retrieve_exception(future: asyncio.Future[object]) -> None:
     """Let a failure be: the next renewal repeats the operation."""
     if not future.cancelled():
         future.exception()
-
-
-def raise_incompatible(protocol: str) -> None:
-    """Raise the error about nodes of another version."""
-    raise ConfigurationError(
-        f"nodes with version {protocol} of the protocol use this prefix in Redis, but this node has version"
-        f" {PROTOCOL}: stop them first, or give this service another prefix"
-    )

@@ -27,9 +27,8 @@ are in one slot of a cluster:
 
 The empty names show that a key was not lost and created again since.
 
-The keys of the nodes are ``<prefix>:{%nodes}:n``, a sorted set of nodes by the time at which each expires,
-``<prefix>:{%nodes}:r:<node>``, the rooms where a node has members, and ``<prefix>:{%nodes}:v``, the version of
-the protocol. ``<prefix>:{%nodes}:c`` is a hash of the commands to all nodes by id, and ``<prefix>:{%nodes}:k:<id>``
+The keys of the nodes are ``<prefix>:{%nodes}:n``, a sorted set of nodes (``<protocol>:<node>``) by the time at which
+each expires, and ``<prefix>:{%nodes}:r:<node>``, the rooms where a node has members. ``<prefix>:{%nodes}:c`` is a hash of the commands to all nodes by id, and ``<prefix>:{%nodes}:k:<id>``
 the set of the nodes that have executed one. Leases of workers are ``<prefix>:{%nodes}:l:<name>``; the hash ``<prefix>:{%nodes}:f`` holds their
 last tokens, ``<prefix>:{%nodes}:s:<name>`` the schedules of their holders: for each name ``<last tick>
 <interval>``. Unless Redis is a cluster, the sorted sets ``<prefix>:{%nodes}:h`` and ``<prefix>:{%nodes}:hx`` have
@@ -101,7 +100,7 @@ MAX_COMMANDS = 1_000
 CONFIRMATION_MS = 60_000
 
 # Nodes of different versions of the script's keys and formats do not share a prefix.
-PROTOCOL = "2"
+PROTOCOL = 2
 
 # Redis deletes the keys of a room this long after the last refresh by a node that has subscribed to it.
 ROOM_TTL_MS = 300_000
@@ -133,6 +132,7 @@ CONSTANTS = {
     "MAX_TRIMMED_ROOMS": MAX_TRIMMED_ROOMS,
     "MAX_EXPIRED_ROOMS": MAX_EXPIRED_ROOMS,
     "ROOM_TTL_MS": ROOM_TTL_MS,
+    "PROTOCOL": PROTOCOL,
     "SCHEDULE_INTERVALS": SCHEDULE_INTERVALS,
     "ROOMS_PER_SCAN": ROOMS_PER_SCAN,
     "ENTRIES_PER_SLICE": ENTRIES_PER_SLICE,
@@ -148,11 +148,12 @@ FILES = (
     "start",
     "history",
     "publish",
-    "rooms",
     "records",
     "presence",
-    "commands",
+    "rooms",
+    "room_leases",
     "nodes",
+    "commands",
     "leases",
 )
 LUA = f"local {', '.join(CONSTANTS)} = {', '.join(map(str, CONSTANTS.values()))}\n" + "\n".join(

@@ -5,7 +5,7 @@ local function commands_key() return nodes .. 'c' end
 -- Returns the names of live nodes that have not executed a command.
 local function unconfirmed(id)
   local waiting = {}
-  for _, node in ipairs(redis.call('ZRANGEBYSCORE', nodes .. 'n', '(' .. text(now), '+inf')) do
+  for _, node in ipairs((live_nodes())) do
     if redis.call('SISMEMBER', nodes .. 'k:' .. id, node) == 0 then table.insert(waiting, node) end
   end
   return waiting

@@ -87,10 +87,15 @@ local function execute(function_of)
   return results
 end
 
+local function has_only(operations)
+  for _, op in ipairs(batch) do
+    if not operations[op[1]] then return false end
+  end
+  return true
+end
+
 -- PERF: most calls only publish; they skip the definition of all other operations.
-local only_publishes = true
-for _, op in ipairs(batch) do only_publishes = only_publishes and op[1] == 'publish' end
-if only_publishes then return execute(function() return publish end) end
+if has_only({publish = true}) then return execute(function() return publish end) end
 
 -- A SET of a key that does not exist, and only if it exists: it changes nothing, but finds out whether Redis is full.
 write('SET', prefix .. batch[1][2] .. ':q', '', 'XX')

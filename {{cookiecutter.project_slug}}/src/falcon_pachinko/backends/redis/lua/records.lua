@@ -43,13 +43,3 @@ end
 local function change_of(sign, key, entry)
   return table.concat({sign .. key, unpack(records_of(entry))}, '\t')
 end
-
--- Returns the records of users, for each of them those of its connections.
-local function records_of_users(base, users)
-  local keys, found = {}, {}
-  for i = 1, #users, 2 do keys[#keys + 1] = users[i] end
-  for i, entry in ipairs(redis.call('HMGET', base .. ':p', unpack(keys))) do
-    found[i] = entry and records_of(cmsgpack.unpack(entry)) or {}
-  end
-  return found
-end

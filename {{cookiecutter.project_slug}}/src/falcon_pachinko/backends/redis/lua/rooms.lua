@@ -1,7 +1,5 @@
 -- Rooms and their histories.
 
-local operations = {publish = publish}
-
 function operations.send(base, data)
   return send(base, data)
 end
@@ -40,7 +38,7 @@ end
 
 -- Returns the epoch, the offset and the published bytes of a room to which the caller has subscribed. Creates it if it
 -- is missing, or if the offset is lower than the known one: then Redis has lost data.
-local function open_room(base, known_epoch, known_offset, grace, lease)
+local function open_room(base, known_epoch, known_offset, recovery, lease)
   local meta = base .. ':m'
   local stored = redis.call('HMGET', meta, 'e', 'o', 'b')
   local lost = stored[1] and stored[1] == known_epoch and tonumber(stored[2]) < known_offset
@@ -49,7 +47,7 @@ local function open_room(base, known_epoch, known_offset, grace, lease)
   if redis.call('EXISTS', base .. ':p') == 1 then
     redis.call('HSET', meta, 'p', 1)
     -- Users may have left in what is lost. Their nodes remove them, or their leases expire.
-    if lost then redis.call('HSET', base .. ':p', 'w', text(now + grace), 'z', text(now + 2 * lease)) end
+    if lost then redis.call('HSET', base .. ':p', 'w', text(now + recovery), 'z', text(now + 2 * lease)) end
   end
   return stored
 end
@@ -57,10 +55,10 @@ end
 -- Called after the node has subscribed to the channel: creates the room if necessary and returns its position and
 -- the publications after a known offset, or all of them if the epoch is not the known one; they end before the room's
 -- position if they exceed a piece. A known offset ahead of the stored one means that Redis lost data.
-function operations.sync_room(base, history, known_epoch, known_offset, everything, grace, lease)
+function operations.sync_room(base, history, known_epoch, known_offset, everything, recovery, lease)
   local meta = base .. ':m'
   local messages, age, room_bytes = unpack(history)
-  local stored = open_room(base, known_epoch, known_offset, grace, lease)
+  local stored = open_room(base, known_epoch, known_offset, recovery, lease)
   if messages > 0 then
     local limit = text(room_bytes)
     redis.call('HSET', meta, 'n', text(messages), 'a', text(age), 'r', limit)
