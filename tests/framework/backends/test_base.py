@@ -409,7 +409,7 @@ async def test_members_are_read_in_pages(a: RecordingNode, b: RecordingNode) -> 
     last = await b.backend.members("room", second.cursor, 3)
     assert (last, last.cursor) == (["user 6"], None)
     assert await b.backend.members("room", "user 4", 1) == ["user 5"]
-    assert await a.backend.member_count("room") == await b.backend.member_count("room") == 7
+    assert await a.backend.occupancy("room") == await b.backend.occupancy("room") == 7
 
 
 async def test_a_cursor_stays_valid_when_its_user_leaves_or_returns(a: RecordingNode) -> None:
@@ -436,7 +436,7 @@ async def test_a_page_after_an_absent_user_is_an_error(a: RecordingNode) -> None
     with pytest.raises(LookupError, match="'alice' is not in room 'room'"):
         await a.backend.members("room", "alice", 10)
     assert await a.backend.members("empty", 5, 10) == []
-    assert await a.backend.member_count("empty") == 0
+    assert await a.backend.occupancy("empty") == 0
 
 
 async def test_a_connection_without_a_user_counts_by_itself(a: RecordingNode) -> None:

@@ -291,7 +291,7 @@ async def test_a_client_with_a_number_from_within_a_batch_is_corrected(large: La
     await large.join("d", "e")
     assert len(await large.next_batch()) == 1
     await large.join("f")
-    assert await large.backend.member_count("room") == 6
+    assert await large.backend.occupancy("room") == 6
     await large.leave("f")
     assert await large.next_batch() == [{"joined": [], "left": [], "count": 5}]
 

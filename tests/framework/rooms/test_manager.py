@@ -58,7 +58,7 @@ async def test_members_are_counted_and_read_in_pages(cluster: ChatCluster) -> No
     for name in ("alice", "bob", "cara"):
         await cluster.connect(0, f"/chat/{name}")
     manager = cluster.manager(1)
-    assert await manager.member_count("lobby") == 3
+    assert await manager.occupancy("lobby") == 3
     page = await manager.members("lobby", limit=2)
     assert (page, page.total) == (["alice", "bob"], 3)
     assert await manager.members("lobby", after=page.cursor) == ["cara"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -50,18 +52,32 @@ ENCODE_HEADER = msgspec.json.Encoder().encode
 DECODE_HEADER = msgspec.json.Decoder(Header).decode
 
 
+# The records of a user's connections in a room, encoded, by the ids of the connections.
+Records = Mapping[str, bytes]
+
+
+class ChangeKind(enum.Enum):
+    """What has changed for a user."""
+
+    JOINED = "+"
+    LEFT = "-"
+    UPDATED = "*"
+
+
 class MemberChange(NamedTuple):
-    """A user has joined a room, or has left it.
+    """A user has joined a room, has left it, or has other records there.
 
     Attributes:
         room: The room.
         user: The user; ``None`` for a connection without one.
-        joined: Whether the user has joined.
+        kind: What has changed.
+        records: All records of the user after the change, if it arrived from another process.
     """
 
     room: str
     user: str | None
-    joined: bool
+    kind: ChangeKind
+    records: Records = MappingProxyType({})
 
 
 class Publication:

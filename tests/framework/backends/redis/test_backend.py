@@ -396,7 +396,7 @@ async def test_no_call_holds_redis_for_long(redis_server: RedisServer, nodes: No
         client.unlink(f"{nodes.prefix}:{{room}}:p")
         for node in (a, b):
             await node.redis.renewals.renew()
-        await wait_for_result(lambda: b.backend.member_count("room"), 5_001)
+        await wait_for_result(lambda: b.backend.occupancy("room"), 5_001)
         check_calls(70)
         await nodes.crash(a)
         await wait_for_result(lambda: b.backend.members("room"), ["bob"])

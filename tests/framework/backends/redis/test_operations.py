@@ -15,6 +15,7 @@ from falcon_pachinko.backends.redis.operations import (
     Renewed,
     Terms,
 )
+from falcon_pachinko.backends.redis.script import raw
 from falcon_pachinko.history import Position
 
 TERMS = Terms(node="node", lease=900, period=300, grace=200, recovery=200)
@@ -54,7 +55,7 @@ def test_a_node_without_a_list_renews_no_lease() -> None:
 def test_the_replies_about_a_list_are_decoded() -> None:
     claim = operations.claim("{room}", TERMS, in_doubt=False, known="g")
     assert claim.decode([b"g", 1, 0]) == Claimed("g", kept=True, is_lost=False)
-    compare = operations.compare("{room}", TERMS, "", "", [["ualice", "c1", 1]])
+    compare = operations.compare("{room}", TERMS, "", "", [["ualice", "c1", 1, 0]])
     assert compare.decode([[b"c1", b"c2"], 1]) == Compared(["c1", "c2"], more=True)
 
 
@@ -75,11 +76,24 @@ def test_the_reply_to_a_leave_is_decoded() -> None:
         operation.decode(b"unknown")
 
 
+def test_an_update_has_the_version_of_the_record_and_returns_a_position() -> None:
+    presence = Presence("c1", "alice", record=b"1")
+    operation = operations.update("{room}", TERMS, presence, None)
+    assert operation.needs_lease
+    assert operation.request[:5] == ("update", "{room}", TERMS.node, "ualice", "c1")
+    assert operation.request[5] == (presence.version, raw(b"1"))
+    assert operation.decode(b"") is None
+    assert operation.decode(b"epoch:7") == Position("epoch", 7)
+
+
 def test_a_page_is_decoded_or_has_to_be_read_again() -> None:
     operation = operations.page("{room}", TERMS, "alice", 2, in_doubt=False)
     flat = [b"ubob", b"11", b"ucarol", b"12"]
     page = Page(5, Position("epoch", 7), [(11, "bob"), (12, "carol")], more=True)
-    assert operation.decode([5, b"epoch", b"7", flat, 1]) == page
+    assert operation.decode([5, b"epoch", b"7", flat, 1, []]) == page
+    records = [[], [b"c1", b'"away"', b"c2", b"7"]]
+    with_records = page._replace(records={"carol": {"c1": b'"away"', "c2": b"7"}})
+    assert operation.decode([5, b"epoch", b"7", flat, 1, records]) == with_records
     assert operation.decode(b"expire") is None
     with pytest.raises(LookupError, match="alice"):
         operation.decode(b"unknown")

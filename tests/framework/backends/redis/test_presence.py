@@ -318,7 +318,7 @@ async def test_p5_and_p7_after_a_loss_everything_is_right_again_and_nobody_is_an
         return [
             (
                 await node.backend.members("room"),
-                await node.backend.member_count("room"),
+                await node.backend.occupancy("room"),
                 await node.backend.rooms(""),
                 await node.backend.present("room", "carol"),
             )

@@ -13,12 +13,14 @@ evicted, expired or of a wrong type, a clock that has jumped, a node or a server
   have arrived; Redis does not execute it after ``answer_seconds``. :meth:`Broker.recover` returns
   everything after a position, in order and without a gap, or ``None``; never a part.
 - **P2, presence is a lease.** A user is listed only while the node that holds the connection is known to be
-  live. The members of a room are stored by connection id, not counted, so that repeating a call changes
-  nothing. The first connection of a user and the end of the last one are each announced exactly once.
+  live. The members of a room and their records are stored by connection id, not counted, so that repeating a
+  call changes nothing. A record is never replaced by an earlier one of its connection. The first connection of a
+  user and the end of the last one are each announced exactly once.
 - **P3, an expired node is fenced.** After a node's lease in a room has expired, the room refuses what the
   node sends until it has renewed the lease with the full list of its connections.
 - **P4, snapshot and stream agree.** :meth:`PresenceStore.members` returns the list as of the last publication
-  delivered on this node. After an outage or a loss, :meth:`Node.on_members_outdated` is called.
+  delivered on this node, with the records of all updates up to it. After an outage or a loss,
+  :meth:`Node.on_members_outdated` is called.
 - **P5, heals from nothing.** At most one renewal period (a third of the expiry) after a fault the state is as if
   it had never happened, except for history, whose loss is reported.
 - **P6, commands reach their target.** :meth:`Broker.command` returns when every live node has executed it, or
@@ -227,6 +229,19 @@ class PresenceStore(ABC):
         """Add a connection to a room; return whether it is the user's first. An outage does not raise."""
 
     @abstractmethod
+    def update(
+        self, room: str, presence: Presence, message: Publication | None = None
+    ) -> Awaitable[None]:
+        """Store the record that a connection's presence has now, and publish a message with the change.
+
+        During an outage the record is stored after it. The connection has entered the room; otherwise only
+        the message is published.
+
+        Raises:
+            BackendUnavailable: The message may not have arrived. Without one, nothing is raised.
+        """
+
+    @abstractmethod
     def leave(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
         """Remove a connection from a room; return whether the user has left with it.
 
@@ -255,7 +270,7 @@ class PresenceStore(ABC):
         """
 
     @abstractmethod
-    async def member_count(self, room: str) -> int:
+    async def occupancy(self, room: str) -> int:
         """Return the number of users in a room."""
 
     @abstractmethod

@@ -179,6 +179,13 @@ class MemoryBackend(MemoryLeases, Backend):
         """Add a connection, and announce the user if it is the first one."""
         return self.presence.enter(room, presence)
 
+    def update(
+        self, room: str, presence: Presence, message: Publication | None = None
+    ) -> Awaitable[None]:
+        """Store the record of a connection, and publish a message with it."""
+        self.presence.update(room, presence, message)
+        return DONE
+
     def leave(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
         """Remove a connection; with the last one, the user leaves at once or after the grace period."""
         return self.presence.leave(room, presence, grace=grace)
@@ -193,9 +200,9 @@ class MemoryBackend(MemoryLeases, Backend):
         """Return a page of the users in a room in the order in which they joined."""
         return self.presence.members(room, after, limit)
 
-    async def member_count(self, room: str) -> int:
+    async def occupancy(self, room: str) -> int:
         """Return the number of users in a room."""
-        return self.presence.member_count(room)
+        return self.presence.occupancy(room)
 
     async def rooms(self, prefix: str) -> list[str]:
         """Return the names of the non-empty rooms that start with a prefix, sorted."""

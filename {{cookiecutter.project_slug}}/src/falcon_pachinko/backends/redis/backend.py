@@ -284,6 +284,17 @@ class RedisBackend(Backend):
         """Add a connection to a room."""
         return self.presence.enter(room, presence)
 
+    def update(
+        self, room: str, presence: Presence, message: Publication | None = None
+    ) -> Awaitable[None]:
+        """Store the record of a connection, and publish a message with it."""
+        if message is None:
+            return self.presence.update(room, presence)
+        self.pipeline.check_available()
+        return self.presence.update_with_message(
+            room, presence, message, lambda position: self.subscriptions.expect(room, position)
+        )
+
     def leave(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
         """Remove a connection from a room."""
         return self.presence.leave(room, presence, grace=grace)
@@ -298,9 +309,9 @@ class RedisBackend(Backend):
         """Return a page of the users in a room; during an outage, those of this node."""
         return await self.member_lists.page(room, after, limit)
 
-    async def member_count(self, room: str) -> int:
+    async def occupancy(self, room: str) -> int:
         """Return the number of users in a room; during an outage, those of this node."""
-        return await self.member_lists.count(room)
+        return await self.member_lists.occupancy(room)
 
     async def rooms(self, prefix: str) -> list[str]:
         """Return the names of all live nodes' rooms that start with a prefix."""

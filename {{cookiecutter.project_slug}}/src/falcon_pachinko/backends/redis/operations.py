@@ -8,10 +8,14 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import msgspec
 
 from ...errors import LeaseLost
 from ...history import History, Position
+from ...publication import Records
 from ..base import Lease
 from ..presence import Presence
 from .script import NODES, raw
@@ -187,12 +191,14 @@ class Page(NamedTuple):
         position: The room's position at this time.
         users: Users with their places in the order of joining.
         more: Whether other users follow.
+        records: The records by connection of each user that has any.
     """
 
     total: int
     position: Position
     users: list[tuple[int, str]]
     more: bool
+    records: Mapping[str, Records] = MappingProxyType({})
 
 
 def _text(reply: Any) -> str:
@@ -202,6 +208,11 @@ def _text(reply: Any) -> str:
 
 def _names(reply: Any) -> list[str]:
     return [name.decode() for name in reply]
+
+
+def decode_records(flat: Sequence[bytes]) -> Records:
+    """Return the records of a user by connection from connections and records in turn."""
+    return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
 
 
 def _ignored(reply: Any) -> None:
@@ -326,7 +337,7 @@ def compare(
         terms: The node.
         after: The last key of the slice before; empty for the first slice.
         up_to: The last key of this slice; empty for the last slice.
-        items: A key, and each of its connections with its hash.
+        items: A key, and each of its connections with its hash and the version of its record.
     """
 
     def decode(reply: Any) -> Compared:
@@ -350,8 +361,25 @@ def enter(tag: str, terms: Terms, presence: Presence, *, claims: bool) -> Operat
         presence.announced,
     )
     details = (presence.key, presence.connection, presence.hash, messages, presence.place, claims)
-    request = ("enter", tag, terms.node, terms.lease, terms.recovery, *details)
+    request = ("enter", tag, terms.node, terms.lease, terms.recovery, *details, record_of(presence))
     return Operation(request, decode, needs_lease=True)
+
+
+def record_of(presence: Presence) -> tuple[int, msgspec.Raw | None] | None:
+    """Return the version and the record of a connection; ``None`` if it has never had one."""
+    return (presence.version, raw(presence.record)) if presence.version else None
+
+
+def update(
+    tag: str, terms: Terms, presence: Presence, message: bytes | None
+) -> Operation[Position | None]:
+    """Store the record of a connection, and publish a message with it; returns its position."""
+
+    def decode(reply: Any) -> Position | None:
+        return _position(reply) if reply else None
+
+    details = (presence.key, presence.connection, record_of(presence), raw(message))
+    return Operation(("update", tag, terms.node, *details), decode, needs_lease=True)
 
 
 def announce(tag: str, key: str) -> Operation[bool]:
@@ -402,11 +430,12 @@ def page(
             return None
         if reply == b"unknown":
             raise LookupError(after)
-        total, epoch, offset, flat, more = reply
+        total, epoch, offset, flat, more, found = reply
         users = [
             (int(place), key.decode()[1:]) for key, place in zip(flat[::2], flat[1::2], strict=True)
         ]
-        return Page(total, Position(epoch.decode(), int(offset)), users, bool(more))
+        records = {user: decode_records(each) for (_, user), each in zip(users, found) if each}
+        return Page(total, Position(epoch.decode(), int(offset)), users, bool(more), records)
 
     key = f"u{after}" if isinstance(after, str) else after
     return Operation(("page", tag, terms.node, terms.period, in_doubt, key, limit), decode)

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 
 from ...errors import BackendUnavailable, OperationRefused
+from ...history import Position
+from ...publication import Publication
 from ...support.tasks import TaskSet, ignore
 from ..base import ImmediateResult
 from ..presence import Presence
@@ -85,7 +87,7 @@ class PresenceTable:
 
         claims, state.claimed = not state.claimed, True
         state.entering.add(presence.connection)
-        presence.sent = True
+        presence.sent, presence.sent_version = True, presence.version
         operation = operations.enter(hash_tag(room), self.terms, presence, claims=claims)
         return self.pipeline.submit(operation, on_reply, on_failure)
 
@@ -114,6 +116,31 @@ class PresenceTable:
             self._schedule(self.terms.recovery / 1000, self._announce, room, key)
         for presence in here:
             presence.announced = not waits
+
+    # Records.
+
+    def update(self, room: str, presence: Presence) -> Awaitable[None]:
+        """Store the record of a connection; after an outage, if Redis is unavailable."""
+        state = self.rooms.get(room)
+        is_here = state is not None and presence.connection in state.connections
+        if not is_here or self.pipeline.outage:
+            return ImmediateResult(None)
+        presence.sent_version = presence.version
+        operation = operations.update(hash_tag(room), self.terms, presence, None)
+        # NOTE: a failure leaves another digest in Redis: the next renewal or the recovery repeats it.
+        return self.pipeline.submit(operation, ignore, ignore)
+
+    def update_with_message(
+        self,
+        room: str,
+        presence: Presence,
+        message: Publication,
+        on_position: Callable[[Position], object],
+    ) -> Awaitable[None]:
+        """Store the record of a connection, and publish a message."""
+        presence.sent_version = presence.version
+        operation = operations.update(hash_tag(room), self.terms, presence, message.encode())
+        return self.pipeline.submit(operation, on_position)
 
     # Leaving.
 
@@ -311,7 +338,7 @@ class PresenceTable:
 
     async def _enter_again(self, room: str, state: RoomPresence, presence: Presence) -> None:
         enter = operations.enter(hash_tag(room), self.terms, presence, claims=False)
-        presence.sent = True
+        presence.sent, presence.sent_version = True, presence.version
         self.on_entered(room, state, presence, await self.pipeline.call(enter))
 
     async def _end_again(self, room: str, state: RoomPresence, ending: Ending) -> None:
@@ -347,3 +374,5 @@ class PresenceTable:
             for presence in list(state.connections.values()):
                 if not presence.sent:
                     self._send_enter(room, state, presence)
+                elif presence.sent_version != presence.version:
+                    self.update(room, presence)

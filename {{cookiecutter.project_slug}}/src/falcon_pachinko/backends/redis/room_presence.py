@@ -86,8 +86,8 @@ class RoomPresence:
 
     @property
     def digest(self) -> int:
-        """The sum of the hashes of all connections, which Redis keeps, too."""
-        return sum(presence.hash for presence in self.connections.values())
+        """The sum of the hashes of all connections and the versions of their records, which Redis keeps, too."""
+        return sum(presence.hash + presence.version for presence in self.connections.values())
 
     def is_only(self, presence: Presence) -> bool:
         """Return whether the user has no other connection here."""
@@ -105,7 +105,7 @@ class RoomPresence:
         present = [*self.connections.values(), *(each.presence for each in self.leaving.values())]
         for presence in present:
             item = items.setdefault(presence.key, [presence.key])
-            item += (presence.connection, presence.hash)
+            item += (presence.connection, presence.hash, presence.version)
         for key in self.ending:
             items.setdefault(key, [key])
         # NOTE: Redis compares bytes.

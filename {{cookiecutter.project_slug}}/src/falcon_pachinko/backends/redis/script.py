@@ -17,9 +17,10 @@ are in one slot of a cluster:
 - ``<prefix>:{<room>}:p``, a hash: one presence entry per user (field ``u<user>``) or per connection without a user
   (``c<connection>``), with the node of each connection (``c``), the place in the order of joining (``s``, the time in
   microseconds), the leave message (``l``), during the grace period its end (``g``) and the node that ends it (``n``),
-  and the join message while it waits (``j``); ``d<node>`` the sum of the hashes of a node's connections; ``g`` the
-  generation; ``w`` the time until which entries may be
-  missing after a loss; ``z`` the time until which expired nodes are removed without announcements, after a loss of
+  the join message while it waits (``j``), and the record of each connection that has had one with its version
+  (``m``: ``[version, JSON]``, without JSON after it was removed); ``d<node>`` the sum of the hashes of a node's
+  connections and of the versions of their records; ``r`` if a record was stored; ``g`` the generation; ``w`` the
+  time until which entries may be missing after a loss; ``z`` the time until which expired nodes are removed without announcements, after a loss of
   the last changes;
 - ``<prefix>:{<room>}:o``, a sorted set of the users by their places, and the empty name;
 - ``<prefix>:{<room>}:k``, a sorted set of the entries of each node, and the empty name.
@@ -37,7 +38,8 @@ sum of the bytes.
 All times are the server's, in milliseconds: the clocks of the nodes need not agree.
 
 A message on the channel of a room begins with a line: ``<epoch>:<offset>:<1 if clients get the position>``, followed
-by ``:+<key>`` or ``:-<key>`` if a user has joined or left with it; ``-`` for a message without a position;
+by ``:+<key>``, ``:-<key>`` or ``:*<key>`` if a user has joined or left with it, or has another record, and for ``+``
+and ``*`` by the user's records, each as a tab, the connection, a tab and the JSON; ``-`` for a message without a position;
 ``!lost`` if presence was lost, ``!changed`` if users were removed without announcements, and ``!stop:<milliseconds>`` if a node stops, all without a message. On the channel of
 all nodes a command begins with ``!command:<id>``.
 
@@ -83,10 +85,12 @@ SCHEDULE_INTERVALS = 3
 ROOMS_PER_OPERATION = 500
 
 # The bounds of a part of a node's list of rooms, and of what one operation reads or changes in a room, so that no call
-# blocks Redis for more than a few milliseconds (measured: 50 µs for each user that leaves with a message).
+# blocks Redis for more than a few milliseconds (measured: 50 µs for each user that leaves with a message, 10 µs for
+# each user that is read with records).
 ROOMS_PER_SCAN = 1_000
 ENTRIES_PER_SLICE = 64
 MESSAGES_PER_READ = 100
+RECORDS_PER_READ = 250
 MESSAGES_PER_PIECE = 1_000
 BYTES_PER_PIECE = 128 * 1024
 
@@ -133,6 +137,7 @@ CONSTANTS = {
     "ROOMS_PER_SCAN": ROOMS_PER_SCAN,
     "ENTRIES_PER_SLICE": ENTRIES_PER_SLICE,
     "MESSAGES_PER_READ": MESSAGES_PER_READ,
+    "RECORDS_PER_READ": RECORDS_PER_READ,
     "MESSAGES_PER_PIECE": MESSAGES_PER_PIECE,
     "BYTES_PER_PIECE": BYTES_PER_PIECE,
     "COMMAND_MS": COMMAND_SECONDS * 1000,
@@ -143,6 +148,7 @@ FILES = (
     "start",
     "history",
     "publish",
+    "records",
     "presence",
     "rooms",
     "room_leases",

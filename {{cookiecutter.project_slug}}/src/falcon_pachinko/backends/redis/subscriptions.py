@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from ...errors import BackendUnavailable, OperationRefused, failure_reason
 from ...history import History, Position
-from ...publication import MemberChange, Publication
+from ...publication import ChangeKind, MemberChange, Publication
 from ...support.tasks import TaskSet
 from ..base import Node
 from ..buffer import HistoryBudget
@@ -74,8 +74,7 @@ class Subscriptions:
             epoch, offset, shown, *change = head.split(b":", 3)
             publication.number(Position(epoch.decode(), int(offset)), shown=shown == b"1")
             if change:
-                sign, key = change[0][:1], change[0][1:].decode()
-                publication.change = MemberChange(room, user_of(key), sign == b"+")
+                publication.change = decode_change(room, change[0])
         if stream.receive(publication):
             self.tasks.create_task(self._run(self.sync, room, stream))
 
@@ -322,3 +321,10 @@ class Subscriptions:
         """Return the position of the last publication delivered here."""
         stream = self.streams.get(room)
         return stream.position if stream is not None and stream.shows_positions else None
+
+
+def decode_change(room: str, encoded: bytes) -> MemberChange:
+    """Decode the change of a room's members in the head of a message; see :mod:`.script`."""
+    change, *records = encoded.split(b"\t")
+    kind, user = ChangeKind(chr(change[0])), user_of(change[1:].decode())
+    return MemberChange(room, user, kind, operations.decode_records(records))

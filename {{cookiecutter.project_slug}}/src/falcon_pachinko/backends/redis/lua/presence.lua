@@ -87,7 +87,7 @@ end
 -- Adds a connection. Without other members in the room the node gets its lease with it. Returns 'first' for the user's
 -- first connection, otherwise 'another'; whether the announcement of the user waits until the recovery of the room is
 -- over; the place of the user in the order of joining; and the generation of the presence.
-function operations.enter(base, node, lease, recovery, key, connection, hash, messages, place, claims)
+function operations.enter(base, node, lease, recovery, key, connection, hash, messages, place, claims, record)
   if claims then
     if not current_generation(base) then create_presence(base, recovery) end
     -- The entries of a node that has expired are being removed: it has to send its list.
@@ -113,13 +113,31 @@ function operations.enter(base, node, lease, recovery, key, connection, hash, me
   entry.c[connection] = node
   entry.g, entry.n = nil, nil
   if leaving then entry.l = leaving end
+  local added = set_record(base, entry, connection, record)
+  if is_new then added = hash + version_of(entry, connection) end
   set_entry(base, key, entry)
   redis.call('ZADD', base .. ':k', 0, index_of(node, key))
-  if is_new then redis.call('HINCRBY', base .. ':p', 'd' .. node, text(hash)) end
+  if added > 0 then redis.call('HINCRBY', base .. ':p', 'd' .. node, text(added)) end
   if status == 'first' and joining and not is_announced and not entry.j then
-    publish(base, joining, false, nil, nil, nil, '+' .. key)
+    publish(base, joining, false, nil, nil, nil, change_of('+', key, entry))
   end
   return {status, entry.j and 1 or 0, text(entry.s), known[3]}
+end
+
+-- Replaces the record of a connection, and publishes a message with the change. Returns the position of the message,
+-- otherwise an empty text. Where the connection is missing, the node will notice it and send its list.
+function operations.update(base, node, key, connection, record, message)
+  if not has_lease(base, node) then return 'fenced' end
+  local entry = get_entry(base, key)
+  if entry and entry.c[connection] == node then
+    local added = set_record(base, entry, connection, record)
+    if added > 0 then
+      set_entry(base, key, entry)
+      redis.call('HINCRBY', base .. ':p', 'd' .. node, text(added))
+    end
+  end
+  if not message then return '' end
+  return publish(base, message, false, nil, nil, nil, entry and change_of('*', key, entry))
 end
 
 -- Announces a user whose announcement has waited. Returns 1 while it has to wait longer.
@@ -131,7 +149,7 @@ function operations.announce(base, key)
   entry.j = nil
   set_entry(base, key, entry)
   add_user(base, key, entry)
-  publish(base, joining, false, nil, nil, nil, '+' .. key)
+  publish(base, joining, false, nil, nil, nil, change_of('+', key, entry))
   return 0
 end
 
@@ -153,8 +171,8 @@ function operations.leave(base, node, key, connection, hash, grace, is_last)
   local entry = get_entry(base, key)
   local status = 'stays'
   if entry and entry.c[connection] == node then
-    entry.c[connection] = nil
-    redis.call('HINCRBY', base .. ':p', 'd' .. node, text(-hash))
+    redis.call('HINCRBY', base .. ':p', 'd' .. node, text(-hash - version_of(entry, connection)))
+    remove_connection(entry, connection)
     if not next(entry.c) then
       status = grace > 0 and 'grace' or 'left'
       if status == 'grace' then entry.g, entry.n = text(now + grace), node end

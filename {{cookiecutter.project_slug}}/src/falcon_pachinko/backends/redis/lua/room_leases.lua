@@ -24,7 +24,7 @@ local function remove_slice(base, node)
     local entry = get_entry(base, key)
     if entry then
       for connection, of in pairs(entry.c) do
-        if of == node then entry.c[connection] = nil end
+        if of == node then remove_connection(entry, connection) end
       end
       if entry.n == node then entry.g, entry.n = nil, nil end
       if next(entry.c) or entry.g then set_entry(base, key, entry) else remove_entry(base, key, entry, silent) end
@@ -148,17 +148,24 @@ function operations.compare(base, node, after, up_to, list)
   local missing, digest, listed = {}, 0, {}
   for _, item in ipairs(list) do
     local key, entry, changed = item[1], get_entry(base, item[1]), false
-    local hashes = {}
-    for i = 2, #item, 2 do hashes[item[i]] = item[i + 1] end
+    local hashes, versions = {}, {}
+    for i = 2, #item, 3 do hashes[item[i]], versions[item[i]] = item[i + 1], item[i + 2] end
     listed[key] = true
     for connection, of in pairs(entry and entry.c or {}) do
       if hashes[connection] then
         changed = changed or of ~= node
         entry.c[connection] = node
-        digest = digest + hashes[connection]
-        hashes[connection] = nil
+        local known = version_of(entry, connection)
+        if known > versions[connection] then
+          -- The record is of an earlier time in the room.
+          remove_record(entry, connection)
+          known, changed = 0, true
+        end
+        digest = digest + hashes[connection] + known
+        -- A connection whose record is missing is entered again.
+        if known == versions[connection] then hashes[connection] = nil end
       elseif of == node then
-        entry.c[connection] = nil
+        remove_connection(entry, connection)
         changed = true
       end
     end
@@ -174,7 +181,7 @@ function operations.compare(base, node, after, up_to, list)
     if not listed[key] then
       local entry = get_entry(base, key)
       for connection, of in pairs(entry and entry.c or {}) do
-        if of == node then entry.c[connection] = nil end
+        if of == node then remove_connection(entry, connection) end
       end
       if entry and entry.n == node then entry.g, entry.n = nil, nil end
       if entry and not next(entry.c) and not entry.g then
@@ -201,9 +208,19 @@ function operations.present(base, key)
   return redis.call('ZSCORE', base .. ':o', key) and 1 or 0
 end
 
+-- Returns the records of users, for each of them those of its connections.
+local function records_of_users(base, users)
+  local keys, found = {}, {}
+  for i = 1, #users, 2 do keys[#keys + 1] = users[i] end
+  for i, entry in ipairs(redis.call('HMGET', base .. ':p', unpack(keys))) do
+    found[i] = entry and records_of(cmsgpack.unpack(entry)) or {}
+  end
+  return found
+end
+
 -- Returns a page of the users, after the users of expired nodes have left: the number of users, the room's epoch and
--- offset, and the users with their places; 'expire' if slices of expired nodes have to be removed first; 'unknown' if
--- the user after which the page begins is not here.
+-- offset, the users with their places, whether others follow, and the records if the room has any; 'expire' if slices
+-- of expired nodes have to be removed first; 'unknown' if the user after which the page begins is not here.
 function operations.page(base, node, period, in_doubt, after, limit)
   if expire_nodes(base, node, period, in_doubt) then return 'expire' end
   current_generation(base)
@@ -214,8 +231,10 @@ function operations.page(base, node, period, in_doubt, after, limit)
   end
   local total = math.max(redis.call('ZCARD', order) - 1, 0)
   local meta = redis.call('HMGET', base .. ':m', 'e', 'o')
-  local users, more = {}, 0
+  local users, records, more = {}, {}, 0
   if limit > 0 then
+    local has_records = redis.call('HEXISTS', base .. ':p', 'r') == 1
+    if has_records then limit = math.min(limit, RECORDS_PER_READ) end
     local from = '(' .. text(after or 0)
     users = redis.call('ZRANGEBYSCORE', order, from, '+inf', 'WITHSCORES', 'LIMIT', 0, text(limit + 1))
     if #users > 2 * limit then
@@ -223,6 +242,7 @@ function operations.page(base, node, period, in_doubt, after, limit)
       -- Two users in one place are never on different pages.
       if users[2 * limit] ~= users[#users] then users[#users], users[#users - 1] = nil, nil end
     end
+    if has_records and #users > 0 then records = records_of_users(base, users) end
   end
-  return {total, meta[1] or '', meta[2] or '0', users, more}
+  return {total, meta[1] or '', meta[2] or '0', users, more, records}
 end
