@@ -175,7 +175,8 @@ class PresenceTable:
         if rest > 0:  # a later grace period
             self._schedule(rest, self._expire, room, key)
             return
-        is_last = not state.connections and len(state.ending) == 1
+        # NOTE: grace periods end at the same time; the script keeps the lease until none is left.
+        is_last = not state.connections
         if is_last:
             state.claimed = False
         operation = operations.expire(hash_tag(room), self.terms, key, is_last=is_last)
