@@ -365,7 +365,9 @@ def leave(
 
 def expire(tag: str, terms: Terms, key: str, *, is_last: bool) -> Operation[bool]:
     """Remove a user whose grace period is over; returns whether it still runs."""
-    return Operation(("expire", tag, terms.node, key, is_last), bool, needs_lease=True)
+    return Operation(
+        ("expire", tag, terms.node, key, terms.grace, is_last), bool, needs_lease=True
+    )
 
 
 def stop_node(tag: str, terms: Terms, ms: int) -> Operation[None]:

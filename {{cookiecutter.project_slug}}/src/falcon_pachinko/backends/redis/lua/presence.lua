@@ -70,8 +70,9 @@ end
 -- Whether a generation that a node knows was lost, and did not end with its last member.
 local function was_lost(base, known, generation)
   if known == '' or known == generation then return false end
-  local lost_at = redis.call('HGET', base .. ':m', 'l')
-  return not lost_at or tonumber(string.match(known, '^%d+')) <= tonumber(lost_at)
+  local lost_at, created_at = redis.call('HGET', base .. ':m', 'l'), tonumber(string.match(known, '^%d+'))
+  -- A time in the future is from before a jump of the clock, and cannot be compared.
+  return not lost_at or created_at <= tonumber(lost_at) or created_at > now
 end
 
 local function set_lease(base, node, lease)
@@ -156,10 +157,13 @@ local function expire_nodes(base, node, period, in_doubt)
   return remove_slice(base, slice_of) or redis.call('ZCOUNT', leases, '-inf', text(now)) > 0
 end
 
--- Shortens leases that end later than one that begins now: the clock has jumped back.
-local function clamp_leases(base, lease)
+-- Shortens leases and recoveries that end later than those that begin now: the clock has jumped back.
+local function clamp_times(base, lease, grace)
   local late = redis.call('ZRANGEBYSCORE', base .. ':n', '(' .. text(now + lease), '+inf')
   for _, name in ipairs(late) do redis.call('ZADD', base .. ':n', text(now + lease), name) end
+  local times = redis.call('HMGET', base .. ':p', 'w', 'z')
+  if times[1] and tonumber(times[1]) > now + grace then redis.call('HSET', base .. ':p', 'w', text(now + grace)) end
+  if times[2] and tonumber(times[2]) > now + 2 * lease then redis.call('HSET', base .. ':p', 'z', text(now + 2 * lease)) end
 end
 
 -- Renews the lease of a node whose list is complete. Returns what the node has to do: 'ok'; 'list': send the list of
@@ -170,7 +174,7 @@ function operations.renew_room(base, node, terms, in_doubt, generation, digest, 
   if extend then extend_life(base) end
   local status = 'ok'
   if node then
-    clamp_leases(base, lease)
+    clamp_times(base, lease, grace)
     find_node(base, node, period)
     local more = expire_nodes(base, node, period, in_doubt)
     local known = redis.call('HMGET', base .. ':p', 'g', 'd' .. node)
@@ -193,7 +197,7 @@ end
 -- Gives a node the lease of a room, before it sends the list of its connections. Returns the generation of the
 -- presence, whether the node had a lease of it until now, and whether the generation that it knows was lost.
 function operations.claim(base, node, lease, period, in_doubt, known, grace)
-  clamp_leases(base, lease)
+  clamp_times(base, lease, grace)
   if current_generation(base) then expire_nodes(base, node, period, in_doubt) end
   local expires = redis.call('ZSCORE', base .. ':n', node)
   if not redis.call('HGET', base .. ':p', 'g') then create_presence(base, grace) end
@@ -342,12 +346,14 @@ function operations.leave(base, node, key, connection, hash, grace, is_last)
   return status
 end
 
--- Removes an entry whose grace period is over. Returns 1 if the period is still running.
-function operations.expire(base, node, key, is_last)
+-- Removes an entry whose grace period is over. Returns 1 if the period is still running: one that ends later than one
+-- that begins now is from before a jump of the clock, and is over.
+function operations.expire(base, node, key, grace, is_last)
   if not has_lease(base, node) then return 'fenced' end
   local entry = get_entry(base, key)
   if entry and entry.n == node then
-    if tonumber(entry.g) > now then return 1 end
+    local ends = tonumber(entry.g)
+    if ends > now and ends <= now + grace then return 1 end
     entry.g, entry.n = nil, nil
     remove_entry(base, key, entry)
     entry = nil
