@@ -7,6 +7,7 @@ recovered. Each node holds all of them, and stores them again if Redis loses the
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import NamedTuple
 
 from ...close_codes import SERVICE_RESTART
@@ -121,7 +122,11 @@ class Commands:
             restart = Publication.close(SERVICE_RESTART, "the server was cut off")
             self.node.execute(restart, None, 0.0)
         for identifier, data, age_seconds in missed:
-            self._execute(identifier, data, age_seconds)
+            # NOTE: after a jump of the clock a command seems older than the connections that it has to close. One
+            #   that the node has missed was sent during the outage, or while the node did not know of it yet.
+            known_seconds = outage_seconds + 2 * self.pipeline.client.answer_seconds
+            bound_seconds = known_seconds if outage_seconds else math.inf
+            self._execute(identifier, data, min(age_seconds, bound_seconds))
 
     def forget_old(self) -> None:
         """Forget the commands that Redis does not keep any more."""
