@@ -44,7 +44,11 @@ local function open_room(base, known_epoch, known_offset, grace, lease)
   if redis.call('EXISTS', base .. ':p') == 1 then
     redis.call('HSET', meta, 'p', 1)
     -- Users may have left in what is lost. Their nodes remove them, or their leases expire.
-    if lost then redis.call('HSET', base .. ':p', 'w', text(now + grace), 'z', text(now + 2 * lease)) end
+    if lost then
+      redis.call('HSET', base .. ':p', 'w', text(now + grace), 'z', text(now + 2 * lease))
+      -- Without a digest each node sends its list, of which users in their grace period are a part.
+      for _, node in ipairs(redis.call('ZRANGE', base .. ':n', 0, -1)) do redis.call('HDEL', base .. ':p', 'd' .. node) end
+    end
   end
   return stored
 end
