@@ -35,3 +35,16 @@ async def test_p6_a_missed_command_is_not_older_than_the_outage_after_a_jump_of_
             await wait_until(lambda: len(b.commands) == 1)
             _, _, age_seconds = b.commands[0]
             assert age_seconds < 30.0
+
+
+async def test_p6_a_command_waits_for_nodes_that_may_be_missing_from_a_list_that_was_lost() -> None:
+    with running_redis() as server:
+        async with running_nodes(server.url, TIMING, server) as nodes:
+            a, b = await nodes.start(), await nodes.start()
+            async with disconnected(b):
+                server.command("FLUSHALL")
+                for _ in range(2):
+                    with pytest.raises(BackendUnavailable, match="not confirmed"):
+                        await a.backend.command(Publication.close(1000, "", user="alice"))
+                    await a.redis.renewals.renew()
+            await wait_until(lambda: len(b.commands) == 2)

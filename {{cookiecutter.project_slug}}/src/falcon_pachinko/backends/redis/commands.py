@@ -47,20 +47,23 @@ class Command(NamedTuple):
         return cls(Publication.decode(encoded), room[1:].decode() if room else None)
 
 
-async def send_command(call: Caller, command: Command, seconds: float) -> None:
+async def send_command(
+    call: Caller, command: Command, seconds: float, node: str | None = None
+) -> None:
     """Send a command, and wait until all live nodes have executed it.
 
     Args:
         call: Executes an operation.
         command: The command.
         seconds: The time that the nodes have.
+        node: The node that sends it; ``None`` for a publisher.
 
     Raises:
         BackendUnavailable: A node has not confirmed it; it executes the command when it has recovered.
     """
     loop = asyncio.get_running_loop()
     deadline, pause_seconds = loop.time() + seconds, POLL_SECONDS
-    identifier, waiting = await call(operations.command(command.encode()))
+    identifier, waiting = await call(operations.command(command.encode(), node))
     count = len(waiting)
     while waiting:
         if loop.time() >= deadline:
@@ -70,7 +73,7 @@ async def send_command(call: Caller, command: Command, seconds: float) -> None:
             )
         await asyncio.sleep(pause_seconds)
         pause_seconds = min(2 * pause_seconds, MAX_POLL_SECONDS)
-        waiting = await call(operations.unconfirmed(identifier))
+        waiting = await call(operations.unconfirmed(identifier, node))
 
 
 class Commands:

@@ -29,7 +29,7 @@ The empty names show that a key was not lost and created again since.
 The keys of the nodes are ``<prefix>:{%nodes}:n``, a sorted set of nodes by the time at which each expires,
 ``<prefix>:{%nodes}:r:<node>``, the rooms where a node has members, and ``<prefix>:{%nodes}:v``, the version of
 the protocol. ``<prefix>:{%nodes}:c`` is a hash of the commands to all nodes by id, and ``<prefix>:{%nodes}:k:<id>``
-the set of the nodes that have executed one. Leases of workers are ``<prefix>:{%nodes}:l:<name>``; the hash ``<prefix>:{%nodes}:f`` holds their
+the set of the nodes that have executed one; ``<prefix>:{%nodes}:w`` exists after a loss of the list of nodes. Leases of workers are ``<prefix>:{%nodes}:l:<name>``; the hash ``<prefix>:{%nodes}:f`` holds their
 last tokens, ``<prefix>:{%nodes}:s:<name>`` the schedules of their holders: for each name ``<last tick>
 <interval>``. Unless Redis is a cluster, the sorted sets ``<prefix>:{%nodes}:h`` and ``<prefix>:{%nodes}:hx`` have
 the rooms by the bytes of their streams and by the time at which these expire, and ``<prefix>:{%nodes}:hb`` is the

@@ -2,7 +2,8 @@
 
 -- Renews a node's place in the list, and removes the nodes whose time is over. Returns the number of rooms in the
 -- node's own list, the number of commands, and the version of the protocol that the nodes use.
-function operations.beat(base, node, lease, version)
+-- If a node that was in the list finds it empty, it was lost: live nodes may be missing until they have renewed.
+function operations.beat(base, node, lease, version, was_listed)
   local list = nodes .. 'n'
   for _, expired in ipairs(redis.call('ZRANGEBYSCORE', list, '-inf', text(now))) do
     redis.call('ZREM', list, expired)
@@ -14,6 +15,7 @@ function operations.beat(base, node, lease, version)
   local others = redis.call('ZCARD', list) - (redis.call('ZSCORE', list, node) and 1 or 0)
   local found = redis.call('GET', nodes .. 'v')
   if found and found ~= version and others > 0 then return {0, 0, found} end
+  if was_listed and redis.call('EXISTS', list) == 0 then redis.call('SET', nodes .. 'w', '', 'PX', text(lease)) end
   redis.call('SET', nodes .. 'v', version, 'PX', text(ROOM_TTL_MS))
   redis.call('ZADD', list, text(now + lease), node)
   redis.call('PEXPIRE', list, ROOM_TTL_MS)
