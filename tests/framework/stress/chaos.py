@@ -23,19 +23,13 @@ from falcon_pachinko.publisher import AsyncPublisher
 from ..support.redis_servers import PROGRAMS, VALKEY
 from .chaos_checks import Checks
 from .chaos_program import PREFIX
-from .cluster import (
-    HANDSHAKES_PER_SECOND,
-    ChaosTiming,
-    Cluster,
-    Fault,
-    now,
-    running_cluster,
-    wait_until,
-)
+from .cluster import Cluster, Fault, running_cluster
 from .deployment import MODES, deployed
+from .events import Listed, Positioned, Received
 from .faults import inject, plan
 from .invariants import check
-from .record import Listed, Positioned, Publish, Received, Record, Violation
+from .node_process import HANDSHAKES_PER_SECOND, ChaosTiming, now, wait_until
+from .record import Publish, Record, Violation
 from .simulated_users import SimulatedUser, Simulation
 
 CLIENTS = 120
@@ -140,6 +134,7 @@ class Chaos:
     ) -> None:
         while True:
             await asyncio.sleep(rng.uniform(0.02, 0.3))
+            await self.cluster.may_publish.wait()
             if rng.random() < 0.1:
                 room = f"room-{10**6 + rng.randrange(EMPTY_ROOMS)}"
             else:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
-from .record import MARGIN_SECONDS, RECOVERY_SECONDS, Received, Record, Segment, Violation, Visit
+from .events import Received, Visit
+from .record import MARGIN_SECONDS, RECOVERY_SECONDS, Record, Segment, Violation
 
 # A join or leave may arrive later than it happened by the longest fault of the nodes that deliver it.
 LATE_SECONDS = 10.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .chaos_program import DISCONNECTED_CODE, ROOM_CLOSED_CODE
 from .deliveries import (
-    Follower,
     differences,
     duplicates,
     gaps,
@@ -14,17 +13,9 @@ from .deliveries import (
     wrong_exclusions,
 )
 from .edges import edges_of_staying_users, too_many_edges
-from .record import (
-    MARGIN_SECONDS,
-    Closed,
-    Command,
-    Page,
-    Received,
-    Record,
-    Segment,
-    Violation,
-    excerpt,
-)
+from .events import Closed, Page, Received, excerpt
+from .follower import Follower
+from .record import MARGIN_SECONDS, Command, Record, Segment, Violation
 from .views import contradictions
 
 EXPECTED_CODES = {1000, 1001, 1005, 1006, 1012}

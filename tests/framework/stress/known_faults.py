@@ -175,7 +175,16 @@ KNOWN_FAULTS = {
         [*JOINS, Replicate(), *MESSAGES, Leave("bob"), Join("cid", 0), FailOver(), *MESSAGES]
     ),
     "failover to a replica that does not know that a grace period has ended": Schedule(
-        [*JOINS, Join("cid", 1), Leave("bob", grace=True), Replicate(), LONG, FailOver(), LONG, *MESSAGES]
+        [
+            *JOINS,
+            Join("cid", 1),
+            Leave("bob", grace=True),
+            Replicate(),
+            LONG,
+            FailOver(),
+            LONG,
+            *MESSAGES,
+        ]
     ),
     "the keys of a room have a wrong type": Schedule(
         [*JOINS, WrongType(), *MESSAGES, Join("cid", 1), SHORT, *MESSAGES]

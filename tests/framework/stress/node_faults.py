@@ -6,7 +6,8 @@ import asyncio
 import signal
 from typing import Any
 
-from .cluster import Cluster, Fault, now
+from .cluster import Cluster, Fault
+from .node_process import now
 from .record import Command
 from .redis_faults import delete_shared_keys
 

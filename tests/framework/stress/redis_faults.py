@@ -90,30 +90,34 @@ async def restart(cluster: Cluster, fault: Fault) -> None:
 async def fail_over(cluster: Cluster, fault: Fault) -> None:
     """Replace Redis by a replica that lacks the last changes; without a Sentinel, restart it with an old copy.
 
-    NOTE: no node is cut off meanwhile: what no node has received is lost without notice (``OPEN_FAULTS``).
+    NOTE: all nodes are available before, and nobody publishes from outside meanwhile: what Redis has lost is noticed
+    by nodes that know it, before others have published as much again (``OPEN_FAULTS``).
     """
     async with cluster.server_lock, cluster.healthy():
         server = await find_server(cluster, fault)
         with cluster.recording("fail over", loses_data=True):
             if isinstance(cluster.deployment, SentinelDeployment):
                 await asyncio.to_thread(cluster.deployment.fail_over, fault.seconds)
-                return
-            copy = await asyncio.to_thread(copy_keys, server)
-            await asyncio.sleep(fault.seconds)
-            async with cluster.without_links():
-                await asyncio.to_thread(server.restart)
-                await asyncio.to_thread(restore_keys, server, copy)
+            else:
+                copy = await asyncio.to_thread(copy_keys, server)
+                await asyncio.sleep(fault.seconds)
+                async with cluster.without_links():
+                    await asyncio.to_thread(server.restart)
+                    await asyncio.to_thread(restore_keys, server, copy)
+            await cluster.wait_available()
 
 
 def copy_keys(server: RedisServer) -> list[tuple[bytes, int, bytes]]:
-    """Return all keys, each with its remaining milliseconds and its data."""
-    found = []
+    """Return all keys as of one time, each with its remaining milliseconds and its data."""
     with redis.Redis(port=server.port) as client:
-        for key in client.scan_iter(f"{PREFIX}:*", count=1000):
-            data, ms = client.dump(key), client.pttl(key)
-            if data is not None and ms != -2:
-                found.append((key, max(0, ms), data))
-    return found
+        names = list(client.scan_iter(f"{PREFIX}:*", count=1000))
+        pipeline = client.pipeline(transaction=True)
+        for name in names:
+            pipeline.pttl(name)
+            pipeline.dump(name)
+        replies = pipeline.execute()
+    found = zip(names, replies[::2], replies[1::2], strict=True)
+    return [(name, max(1, ms) if ms >= 0 else 0, data) for name, ms, data in found if data]
 
 
 def restore_keys(server: RedisServer, copy: list[tuple[bytes, int, bytes]]) -> None:

@@ -14,8 +14,9 @@ from urllib.parse import urlencode
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 
-from .cluster import now
-from .record import Closed, Event, Left, Listed, Opened, Page, Positioned, Publish, Received, Record
+from .events import Closed, Event, Left, Listed, Opened, Page, Positioned, Received
+from .node_process import now
+from .record import Publish, Record
 from .views import PageView
 
 REPLY_SECONDS = 15.0

@@ -14,8 +14,9 @@ import falcon_pachinko
 from ..support.faulty_proxy import FaultyProxy
 from ..support.redis_servers import VALKEY, find_program, free_port, running_redis
 from .chaos import count_events
+from .events import Page, Positioned, Received
 from .faults import plan, possible_faults
-from .record import Page, Positioned, Received, Record
+from .record import Record
 from .simulated_users import SimulatedUser, Simulation
 
 pytestmark = pytest.mark.redis

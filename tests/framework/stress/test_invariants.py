@@ -6,21 +6,9 @@ import pytest
 
 from .chaos_program import DISCONNECTED_CODE
 from .edges import wrong_members
+from .events import Closed, Event, Left, Listed, Opened, Page, Positioned, Received
 from .invariants import check
-from .record import (
-    Closed,
-    Command,
-    Event,
-    InjectedFault,
-    Left,
-    Listed,
-    Opened,
-    Page,
-    Positioned,
-    Publish,
-    Received,
-    Record,
-)
+from .record import Command, InjectedFault, Publish, Record
 from .views import PageView, wrong_views
 
 EPOCH = "0123456789abcdef"

@@ -5,19 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from .record import (
-    Closed,
-    Event,
-    Left,
-    Listed,
-    Opened,
-    Page,
-    Positioned,
-    Received,
-    Record,
-    Violation,
-    excerpt,
-)
+from .events import Closed, Event, Left, Listed, Opened, Page, Positioned, Received, excerpt
+from .record import Record, Violation
 
 
 @dataclass
