@@ -344,6 +344,17 @@ async def test_p4_after_a_loss_members_get_a_new_list(
     assert await a.backend.members("room") == await b.backend.members("room") == ["alice", "bob"]
 
 
+async def test_p4_a_list_that_is_read_during_a_recovery_is_read_again(
+    redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode
+) -> None:
+    await join(a, "c1", "alice")
+    await b.backend.subscribe("room", HISTORY)
+    lose(redis_server, nodes, "{room}:[pnok]")
+    await b.backend.members("room")
+    await wait_until(lambda: b.outdated == ["room"])
+    assert await b.backend.members("room") == ["alice"]
+
+
 @pytest.mark.parametrize("ending", ["leave", "leave with grace", "expire"])
 async def test_p2_a_user_whose_connection_is_not_in_the_list_any_more_leaves_with_it(
     a: RecordingNode, b: RecordingNode, ending: str

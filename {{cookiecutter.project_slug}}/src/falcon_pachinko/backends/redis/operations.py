@@ -183,12 +183,14 @@ class Page(NamedTuple):
         position: The room's position at this time.
         users: Users with their places in the order of joining.
         more: Whether other users follow.
+        recovery: The milliseconds for which users may be missing after a loss of the room's presence.
     """
 
     total: int
     position: Position
     users: list[tuple[int, str]]
     more: bool
+    recovery: int
 
 
 def _text(reply: Any) -> str:
@@ -393,11 +395,12 @@ def page(
             return None
         if reply == b"unknown":
             raise LookupError(after)
-        total, epoch, offset, flat, more = reply
+        total, epoch, offset, flat, more, recovery = reply
         users = [
             (int(place), key.decode()[1:]) for key, place in zip(flat[::2], flat[1::2], strict=True)
         ]
-        return Page(total, Position(epoch.decode(), int(offset)), users, bool(more))
+        position = Position(epoch.decode(), int(offset))
+        return Page(total, position, users, bool(more), int(recovery))
 
     key = f"u{after}" if isinstance(after, str) else after
     return Operation(("page", tag, terms.node, terms.period, in_doubt, key, limit), decode)

@@ -31,6 +31,7 @@ class PresenceTable:
 
     Attributes:
         rooms: The rooms with connections of this node.
+        recovering: The rooms of which other nodes may not have sent their lists yet after a loss.
         in_doubt: Returns whether other nodes may have been unable to renew their leases.
         on_listed: Called with a room after the list was sent.
         on_recovered: Called with a room whose presence was lost, when it is complete again.
@@ -56,6 +57,7 @@ class PresenceTable:
         self.in_doubt: Callable[[], bool]
         self.on_listed: Callable[[str], None]
         self.on_recovered: Callable[[str], None]
+        self.recovering: set[str] = set()
         self.tasks = TaskSet()
         pipeline.on_fenced = self.on_fenced
 
@@ -227,19 +229,22 @@ class PresenceTable:
     def on_renewed(self, room: str, renewed: Renewed) -> None:
         """Do what the room needs: the list of this node, or the end of another node."""
         state = self.rooms.get(room)
-        if renewed.recovery and state is not None and not state.is_recovering:
-            state.is_recovering = True
-            self._schedule(renewed.recovery / 1000, self._end_recovery, room, "")
+        if state is not None:
+            self.begin_recovery(room, renewed.recovery)
         if renewed.renewal is Renewal.LIST:
             self.start_listing(room)
         elif renewed.renewal is Renewal.EXPIRE:
             self.tasks.create_task(self.expire_others(room))
 
+    def begin_recovery(self, room: str, ms: int) -> None:
+        """Let the members of a room get a new list after the time for which users may be missing from it."""
+        if ms and room not in self.recovering:
+            self.recovering.add(room)
+            self._schedule(ms / 1000, self._end_recovery, room, "")
+
     async def _end_recovery(self, room: str, _: str) -> None:
-        state = self.rooms.get(room)
-        if state is not None:
-            state.is_recovering = False
-            self.on_recovered(room)
+        self.recovering.discard(room)
+        self.on_recovered(room)
 
     def start_listing(self, room: str) -> None:
         """Send the list of this node's connections in a room, in the background."""

@@ -388,18 +388,19 @@ function operations.present(base, key)
 end
 
 -- Returns a page of the users, after the users of expired nodes have left: the number of users, the room's epoch and
--- offset, and the users with their places; 'expire' if slices of expired nodes have to be removed first; 'unknown' if
+-- offset, the users with their places, whether others follow, and for how many milliseconds users may be missing after a
+-- loss of the room's presence; 'expire' if slices of expired nodes have to be removed first; 'unknown' if
 -- the user after which the page begins is not here.
 function operations.page(base, node, period, in_doubt, after, limit)
   if expire_nodes(base, node, period, in_doubt) then return 'expire' end
-  current_generation(base)
+  local generation = current_generation(base)
   local order = base .. ':o'
   if type(after) == 'string' then
     after = redis.call('ZSCORE', order, after)
     if not after then return 'unknown' end
   end
   local total = math.max(redis.call('ZCARD', order) - 1, 0)
-  local meta = redis.call('HMGET', base .. ':m', 'e', 'o')
+  local meta = redis.call('HMGET', base .. ':m', 'e', 'o', 'p')
   local users, more = {}, 0
   if limit > 0 then
     local from = '(' .. text(after or 0)
@@ -410,5 +411,8 @@ function operations.page(base, node, period, in_doubt, after, limit)
       if users[2 * limit] ~= users[#users] then users[#users], users[#users - 1] = nil, nil end
     end
   end
-  return {total, meta[1] or '', meta[2] or '0', users, more}
+  local recovered = tonumber(redis.call('HGET', base .. ':p', 'w') or 0)
+  -- The presence is lost, and no node has sent its list yet.
+  if not generation and meta[3] then recovered = now + period end
+  return {total, meta[1] or '', meta[2] or '0', users, more, math.max(0, recovered - now)}
 end
