@@ -47,8 +47,7 @@ class Room(WebSocketResource):
 
     async def on_resync(self, ws: WebSocketLike, room: str) -> None:
         """Send the list of the room's members, and the position to which it belongs."""
-        backend = self.manager.backend
-        is_partial = bool(backend.outage)
+        backend: Any = self.manager.backend
         users = await self.room_members(room)
         position = backend.position(room)
         payload = {
@@ -56,7 +55,8 @@ class Room(WebSocketResource):
             "users": users,
             "epoch": position.epoch if position else "",
             "offset": position.offset if position else 0,
-            "partial": is_partial or bool(backend.outage),
+            # The list of this node alone, as Redis is unavailable.
+            "partial": room in backend.member_lists.outdated,
         }
         await ws.send_media({"type": "members", "payload": payload})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import defaultdict
 
@@ -18,6 +19,8 @@ from .events import (
 )
 from .record import Publish, Record, Segment, Violation, index_of
 
+# The kind of fault in which Redis goes back to an earlier state.
+FAILOVER = "fail over"
 EDGES = ("joined", "left")
 
 
@@ -30,6 +33,26 @@ def rooms_of_epochs(segments: list[Segment]) -> dict[str, str]:
         if len(segment.page.rooms) == 1:
             rooms[segment.epoch] = segment.page.rooms[0]
     return rooms
+
+
+def without_lost(record: Record, segments: list[Segment]) -> list[Segment]:
+    """Return the segments without the messages that a failover has lost: the replica may use their positions again."""
+    failovers = [fault for fault in record.faults if fault.kind == FAILOVER]
+
+    def is_lost(received: Received) -> bool:
+        return any(fault.overlaps(received.at, received.at) for fault in failovers)
+
+    return [
+        dataclasses.replace(
+            segment,
+            messages={
+                offset: received
+                for offset, received in segment.messages.items()
+                if not is_lost(received)
+            },
+        )
+        for segment in segments
+    ]
 
 
 def differences(segments: list[Segment]) -> list[Violation]:
@@ -53,10 +76,10 @@ def differences(segments: list[Segment]) -> list[Violation]:
     return found
 
 
-def gaps(segments: list[Segment]) -> list[Violation]:
+def gaps(record: Record, segments: list[Segment]) -> list[Violation]:
     """Find messages that a page lacks and another one received."""
     everything: dict[str, dict[int, tuple[Segment, Received]]] = defaultdict(dict)
-    for segment in segments:
+    for segment in without_lost(record, segments):
         for offset, received in segment.messages.items():
             everything[segment.epoch].setdefault(offset, (segment, received))
     found = []

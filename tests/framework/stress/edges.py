@@ -104,7 +104,8 @@ def possible_leaves(record: Record, visits: list[Visit]) -> tuple[int, list[str]
         reasons += [
             f"left at {visit.end:.2f} while node {other.node} was unknown"
             for other in visits
-            if other.started_at <= visit.end < other.end
+            if other.started_at <= visit.end + record.grace_seconds
+            and visit.end < other.end
             and is_unknown(record, other.node, visit.end)
         ][:1]
         if visit.end > until:

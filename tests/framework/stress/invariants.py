@@ -10,6 +10,7 @@ from .deliveries import (
     lost_messages,
     rooms_of_epochs,
     unexpected_epochs,
+    without_lost,
     wrong_exclusions,
 )
 from .edges import edges_of_staying_users, too_many_edges
@@ -33,8 +34,8 @@ def check(record: Record) -> list[Violation]:
     rooms = rooms_of_epochs(segments)
     for page in record.pages:
         found += contradictions(page, record, rooms)
-    found += differences(segments)
-    found += gaps(segments)
+    found += differences(without_lost(record, segments))
+    found += gaps(record, segments)
     found += wrong_exclusions(segments)
     found += duplicates(record.pages)
     found += unexpected_epochs(record, segments)
