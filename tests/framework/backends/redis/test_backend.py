@@ -262,6 +262,20 @@ async def test_no_keys_remain_after_all_members_have_left(
     await wait_until(lambda: redis_server.keys(f"{nodes.prefix}:{{%nodes}}:r:*") == [])
 
 
+async def test_no_keys_remain_after_grace_periods_that_end_together(
+    nodes: Nodes, a: RecordingNode
+) -> None:
+    users = [announced(f"c{number}", f"user {number}") for number in range(3)]
+    await a.backend.subscribe("room", None)
+    for presence in users:
+        await a.backend.enter("room", presence)
+    await asyncio.gather(*[a.backend.leave("room", presence, grace=True) for presence in users])
+    a.backend.unsubscribe("room")
+    await wait_until(
+        lambda: not any("{room}:" in key[:-1] and key[-1] in "pnok" for key in nodes.stored_keys())
+    )
+
+
 async def test_a_worker_is_not_refused_after_redis_has_lost_its_tokens(
     redis_server: RedisServer, nodes: Nodes, a: RecordingNode
 ) -> None:

@@ -375,3 +375,37 @@ async def test_p4_after_a_loss_members_get_a_new_list(
     lose(redis_server, nodes, loss)
     await wait_until(lambda: bool(a.outdated and b.outdated))
     assert await a.backend.members("room") == await b.backend.members("room") == ["alice", "bob"]
+
+
+async def test_p4_a_list_that_is_read_during_a_recovery_is_read_again(
+    redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode
+) -> None:
+    await join(a, "c1", "alice")
+    await b.backend.subscribe("room", HISTORY)
+    lose(redis_server, nodes, "{room}:[pnok]")
+    await b.backend.members("room")
+    await wait_until(lambda: b.outdated == ["room"])
+    assert await b.backend.members("room") == ["alice"]
+
+
+@pytest.mark.parametrize("ending", ["leave", "leave with grace", "expire"])
+async def test_p2_a_user_whose_connection_is_not_in_the_list_any_more_leaves_with_it(
+    a: RecordingNode, b: RecordingNode, ending: str
+) -> None:
+    await b.backend.subscribe("room", HISTORY)
+    call, terms, tag = a.redis.pipeline.call, a.redis.terms, "{room}"
+    alice = announced("c1", "alice")
+    entered = await call(operations.enter(tag, terms, alice, claims=True))
+    known = entered.generation
+    await call(operations.claim(tag, terms, in_doubt=False, known=known))
+    # NOTE: as the list of a node on which the user is in the grace period.
+    await call(operations.compare(tag, terms, "", "", [[alice.key]]))
+    if ending != "expire":
+        ms = 50 if ending == "leave with grace" else 0
+        await call(operations.leave(tag, terms, alice, grace=ms, is_last=True))
+        await asyncio.sleep(0.06)
+    if ending != "leave":
+        await call(operations.expire(tag, terms, alice.key, is_last=True))
+    assert await b.backend.members("room") == []
+    await marked(b)
+    assert b.texts("room") == ["alice joined", "alice left", "marker"]

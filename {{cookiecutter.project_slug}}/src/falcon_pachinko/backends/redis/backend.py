@@ -244,7 +244,8 @@ class RedisBackend(Backend):
         """Close connections on all nodes."""
         self.pipeline.check_available()
         command = Command(publication, room)
-        await send_command(self.pipeline.call, command, self.timing.answer_seconds)
+        seconds = self.timing.answer_seconds
+        await send_command(self.pipeline.call, command, seconds, self.node_id)
 
     def on_message(self, channel: bytes, data: bytes) -> None:
         """Handle a message from Redis."""

@@ -223,4 +223,5 @@ class MemberLists:
                 pass
         except LookupError:
             raise not_a_member(room, str(after)) from None
+        self.presence.begin_recovery(room, page.recovery)
         return page

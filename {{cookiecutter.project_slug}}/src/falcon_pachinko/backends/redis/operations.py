@@ -441,8 +441,8 @@ def page(
     return Operation(("page", tag, terms.node, terms.period, in_doubt, key, limit), decode)
 
 
-def beat(terms: Terms) -> Operation[Beat]:
-    """Renew the node's place in the list of nodes."""
+def beat(terms: Terms, *, was_listed: bool = False) -> Operation[Beat]:
+    """Renew the node's place in the list of nodes; ``was_listed`` if it had one."""
 
     def decode(reply: Any) -> Beat:
         rooms, commands, protocol = reply
@@ -535,13 +535,16 @@ def tick(
     return Operation(("tick", NODES, *details), decode)
 
 
-def command(data: bytes) -> Operation[tuple[str, list[str]]]:
-    """Send a command to all nodes and keep it; returns its id, and the live nodes."""
+def command(data: bytes, node: str | None) -> Operation[tuple[str, list[str]]]:
+    """Send a command of a node, or of a publisher, to all nodes and keep it; returns its id, and the live nodes.
+
+    An empty name stands for nodes that may be missing from the list.
+    """
 
     def decode(reply: Any) -> tuple[str, list[str]]:
         return _text(reply[0]), _names(reply[1])
 
-    return Operation(("command", NODES, raw(data)), decode)
+    return Operation(("command", NODES, raw(data), node), decode)
 
 
 def confirm(node: str, identifier: str) -> Operation[None]:
@@ -549,9 +552,9 @@ def confirm(node: str, identifier: str) -> Operation[None]:
     return Operation(("confirm", NODES, node, identifier), _ignored)
 
 
-def unconfirmed(identifier: str) -> Operation[list[str]]:
-    """Return the live nodes that have not executed a command."""
-    return Operation(("unconfirmed", NODES, identifier), _names)
+def unconfirmed(identifier: str, node: str | None) -> Operation[list[str]]:
+    """Return the live nodes that have not executed a command; see :func:`command`."""
+    return Operation(("unconfirmed", NODES, identifier, node), _names)
 
 
 def sync_commands(known: Mapping[str, bytes]) -> Operation[tuple[list[MissedCommand], float]]:

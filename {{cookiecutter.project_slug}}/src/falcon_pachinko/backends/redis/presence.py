@@ -33,6 +33,7 @@ class PresenceTable:
 
     Attributes:
         rooms: The rooms with connections of this node.
+        recovering: The rooms of which other nodes may not have sent their lists yet after a loss.
         in_doubt: Returns whether other nodes may have been unable to renew their leases.
         on_listed: Called with a room after the list was sent.
         on_recovered: Called with a room whose presence was lost, when it is complete again.
@@ -58,6 +59,7 @@ class PresenceTable:
         self.in_doubt: Callable[[], bool]
         self.on_listed: Callable[[str], None]
         self.on_recovered: Callable[[str], None]
+        self.recovering: set[str] = set()
         self.tasks = TaskSet()
         pipeline.on_fenced = self.on_fenced
 
@@ -268,10 +270,8 @@ class PresenceTable:
             self._schedule(ms / 1000, self._end_recovery, room, "")
 
     async def _end_recovery(self, room: str, _: str) -> None:
-        state = self.rooms.get(room)
-        if state is not None:
-            state.is_recovering = False
-            self.on_recovered(room)
+        self.recovering.discard(room)
+        self.on_recovered(room)
 
     def start_listing(self, room: str) -> None:
         """Send the list of this node's connections in a room, in the background."""

@@ -17,6 +17,9 @@ class RoomIndex:
 
     The index is leased like everything that a node stores: it is compared with each renewal.
 
+    Attributes:
+        was_listed: Whether the node has had a place in the list of nodes.
+
     Args:
         pipeline: Executes operations.
         terms: The node, and its durations.
@@ -27,6 +30,7 @@ class RoomIndex:
         self.pipeline = pipeline
         self.terms = terms
         self.rooms = rooms
+        self.was_listed = False
 
     def add(self, room: str) -> None:
         """Add a room with its first member."""
@@ -43,7 +47,9 @@ class RoomIndex:
             BackendUnavailable: Redis is unavailable.
         """
         expected = len(self.rooms)
-        beat = await self.pipeline.call(operations.beat(self.terms))
+        operation = operations.beat(self.terms, was_listed=self.was_listed)
+        beat = await self.pipeline.call(operation)
+        self.was_listed = True
         if beat.rooms not in (expected, len(self.rooms)):
             calls = [self.pipeline.call(operations.clear_rooms(self.terms.node))]
             for chunk in chunks(list(self.rooms)):

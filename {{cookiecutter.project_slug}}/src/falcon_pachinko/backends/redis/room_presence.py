@@ -48,7 +48,6 @@ class RoomPresence:
         generation: The generation of the presence in Redis that has these entries; empty before the first reply.
         claimed: Whether the node has asked for the lease.
         is_listing: Whether the list is being sent.
-        is_recovering: Whether other nodes may not have sent their lists yet after a loss.
     """
 
     __slots__ = (
@@ -59,7 +58,6 @@ class RoomPresence:
         "expiring",
         "generation",
         "is_listing",
-        "is_recovering",
         "leaving",
     )
 
@@ -72,7 +70,6 @@ class RoomPresence:
         self.generation = ""
         self.claimed = False
         self.is_listing = False
-        self.is_recovering = False
 
     @property
     def is_empty(self) -> bool:

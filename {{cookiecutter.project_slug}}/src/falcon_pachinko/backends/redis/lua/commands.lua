@@ -2,8 +2,9 @@
 
 local function commands_key() return nodes .. 'c' end
 
--- Returns the names of live nodes that have not executed a command.
-local function unconfirmed(id)
+-- Returns the names of live nodes that have not executed a command, and an empty one if there may be others: the list of
+-- nodes was lost, or lacks the node that asks.
+local function unconfirmed(id, node)
   local waiting = {}
   for _, node in ipairs((live_nodes())) do
     if redis.call('SISMEMBER', nodes .. 'k:' .. id, node) == 0 then table.insert(waiting, node) end
@@ -27,13 +28,13 @@ local function trim_commands()
 end
 
 -- Stores a command and sends it to all nodes. Returns its id, and the live nodes.
-function operations.command(base, data)
+function operations.command(base, data, node)
   local id = string.format('%013.0f-', now) .. new_name(base)
   redis.call('HSET', commands_key(), id, data)
   redis.call('PEXPIRE', commands_key(), COMMAND_MS)
   if redis.call('HLEN', commands_key()) > MAX_COMMANDS then trim_commands() end
   send(nodes .. 'all', '!command:' .. id .. '\n' .. data)
-  return {id, unconfirmed(id)}
+  return {id, unconfirmed(id, node)}
 end
 
 -- Records that a node has executed a command.
@@ -42,8 +43,8 @@ function operations.confirm(base, node, id)
   return redis.call('PEXPIRE', nodes .. 'k:' .. id, CONFIRMATION_MS)
 end
 
-function operations.unconfirmed(base, id)
-  return unconfirmed(id)
+function operations.unconfirmed(base, id, node)
+  return unconfirmed(id, node)
 end
 
 -- Makes the commands in Redis and those of a node the same: stores those that Redis has lost, and returns those that the

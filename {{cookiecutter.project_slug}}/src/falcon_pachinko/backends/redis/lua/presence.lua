@@ -165,6 +165,12 @@ local function forget(base, node, key, entry, is_last)
   end
 end
 
+-- Whether an entry has neither a connection nor a grace period: a connection that Redis knew was replaced in the list of
+-- its node by one that has left in the meantime. The entry goes with the end of that one.
+local function is_abandoned(entry)
+  return entry and not next(entry.c) and not entry.g
+end
+
 -- Removes a connection. Returns 'left' if the user has left, 'grace' if the grace period has begun, otherwise 'stays'.
 function operations.leave(base, node, key, connection, hash, grace, is_last)
   if not has_lease(base, node) then return 'fenced' end
@@ -175,7 +181,10 @@ function operations.leave(base, node, key, connection, hash, grace, is_last)
     remove_connection(entry, connection)
     if not next(entry.c) then
       status = grace > 0 and 'grace' or 'left'
-      if status == 'grace' then entry.g, entry.n = text(now + grace), node end
+      if status == 'grace' then
+        entry.g, entry.n = text(now + grace), node
+        redis.call('ZADD', base .. ':k', 0, index_of(node, key))
+      end
     end
     if status == 'left' then
       remove_entry(base, key, entry)
@@ -190,13 +199,17 @@ function operations.leave(base, node, key, connection, hash, grace, is_last)
   return status
 end
 
--- Removes an entry whose grace period is over. Returns 1 if the period is still running.
-function operations.expire(base, node, key, is_last)
+-- Removes an entry whose grace period is over. Returns 1 if the period is still running: one that ends later than one
+-- that begins now is from before a jump of the clock, and is over.
+function operations.expire(base, node, key, grace, is_last)
   if not has_lease(base, node) then return 'fenced' end
   local entry = get_entry(base, key)
   if entry and entry.n == node then
-    if tonumber(entry.g) > now then return 1 end
+    local ends = tonumber(entry.g)
+    if ends > now and ends <= now + grace then return 1 end
     entry.g, entry.n = nil, nil
+  end
+  if is_abandoned(entry) then
     remove_entry(base, key, entry)
     entry = nil
   end
