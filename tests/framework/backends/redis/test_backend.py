@@ -21,6 +21,7 @@ from ...support.backends import (
     Nodes,
     RecordingNode,
     announced,
+    disconnected,
     text,
     wait_available,
     wait_for_result,
@@ -251,13 +252,28 @@ async def test_no_keys_remain_after_all_members_have_left(
         node.backend.unsubscribe(f"room {number}")
     redis_server = nodes.server
     assert redis_server is not None
+
+    def only_messages_remain() -> bool:
+        lists = redis_server.keys(f"{nodes.prefix}:{{%nodes}}:r:*")
+        return not lists and all(key[-2:] in (":s", ":m") for key in nodes.stored_keys())
+
     # NOTE: messages remain for nodes that are disconnected, and expire by themselves.
-    await wait_until(lambda: all(key[-2:] in (":s", ":m") for key in nodes.stored_keys()))
+    await wait_until(only_messages_remain)
     for key in nodes.stored_keys():
         left_ms = redis_server.command("PTTL", f"{nodes.prefix}:{key}")
         assert left_ms <= MIN_STREAM_MS * 5 / 4
         assert left_ms != -1
-    assert redis_server.keys(f"{nodes.prefix}:{{%nodes}}:r:*") == []
+
+
+async def test_the_list_of_rooms_is_right_after_changes_during_an_outage(a: RecordingNode) -> None:
+    for room in ("before", "after"):
+        await a.backend.subscribe(room, None)
+    presence = Presence("c1", "alice")
+    await a.backend.enter("before", presence)
+    async with disconnected(a):
+        await a.backend.leave("before", presence, grace=False)
+        await a.backend.enter("after", Presence("c1", "alice"))
+    await wait_for_result(lambda: a.backend.rooms(""), ["after"])
 
 
 async def test_a_worker_is_not_refused_after_redis_has_lost_its_tokens(

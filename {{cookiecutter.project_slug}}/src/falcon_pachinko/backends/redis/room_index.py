@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 
+from ...errors import BackendUnavailable
 from . import operations
-from .operations import Beat, Caller, Terms
+from .operations import Beat, Caller, Operation, Terms
 from .pipeline import Pipeline
 from .script import ROOMS_PER_OPERATION
 
@@ -16,6 +17,9 @@ class RoomIndex:
     """The rooms where a node has members, and the node's place in the list of live nodes.
 
     The index is leased like everything that a node stores: it is compared with each renewal.
+
+    Attributes:
+        is_outdated: Whether a change may not have been stored: the number of rooms may be right, and their names wrong.
 
     Args:
         pipeline: Executes operations.
@@ -27,14 +31,24 @@ class RoomIndex:
         self.pipeline = pipeline
         self.terms = terms
         self.rooms = rooms
+        self.is_outdated = False
 
     def add(self, room: str) -> None:
         """Add a room with its first member."""
-        self.pipeline.call_ignoring_outcome(operations.add_rooms(self.terms.node, [room]))
+        self._change(operations.add_rooms(self.terms.node, [room]))
 
     def remove(self, room: str) -> None:
         """Remove a room after its last member has left."""
-        self.pipeline.call_ignoring_outcome(operations.remove_rooms(self.terms.node, [room]))
+        self._change(operations.remove_rooms(self.terms.node, [room]))
+
+    def _change(self, operation: Operation[None]) -> None:
+        if self.pipeline.outage:
+            self.is_outdated = True
+        else:
+            self.pipeline.submit(operation, None, self._on_failure)
+
+    def _on_failure(self, _: BackendUnavailable) -> None:
+        self.is_outdated = True
 
     async def renew(self) -> Beat:
         """Renew the node's place in the list, and the index if it is not complete.
@@ -44,11 +58,15 @@ class RoomIndex:
         """
         expected = len(self.rooms)
         beat = await self.pipeline.call(operations.beat(self.terms))
-        if beat.rooms not in (expected, len(self.rooms)):
-            calls = [self.pipeline.call(operations.clear_rooms(self.terms.node))]
-            for chunk in chunks(list(self.rooms)):
-                calls.append(self.pipeline.call(operations.add_rooms(self.terms.node, chunk)))
-            await asyncio.gather(*calls)
+        if self.is_outdated or beat.rooms not in (expected, len(self.rooms)):
+            self.is_outdated = False
+            rewrite = [operations.clear_rooms(self.terms.node)]
+            rewrite += [operations.add_rooms(self.terms.node, each) for each in chunks([*self.rooms])]
+            try:
+                await asyncio.gather(*map(self.pipeline.call, rewrite))
+            except BackendUnavailable:
+                self.is_outdated = True
+                raise
         return beat
 
 
