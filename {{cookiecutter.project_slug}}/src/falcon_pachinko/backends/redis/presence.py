@@ -137,8 +137,7 @@ class PresenceTable:
         state.leaving[presence.connection] = leaving
         if seconds is None:
             seconds = self.terms.grace / 1000 if grace and presence.has_messages else 0.0
-        # NOTE: earlier leaves that are not confirmed take effect before this one.
-        is_last = not state.connections and not state.ending
+        is_last = not state.remains
         if is_last:
             state.claimed = False
 
@@ -169,28 +168,32 @@ class PresenceTable:
     async def _expire(self, room: str, key: str) -> None:
         """Remove a user after the grace period, unless another connection has joined."""
         state = self.rooms.get(room)
-        if state is None or key not in state.ending:
+        if state is None or key not in state.ending or key in state.expiring:
             return
         rest = state.ending[key].until - asyncio.get_running_loop().time()
         if rest > 0:  # a later grace period
             self._schedule(rest, self._expire, room, key)
             return
-        is_last = not state.connections and len(state.ending) == 1
+        state.expiring.add(key)
+        is_last = not state.remains
         if is_last:
             state.claimed = False
+
+        def on_outcome(still_runs: bool) -> None:
+            state.expiring.discard(key)
+            if still_runs:
+                state.claimed = True
+                self._schedule(EXPIRY_MARGIN_SECONDS, self._expire, room, key)
+            else:
+                state.ending.pop(key, None)
+                self._discard_if_empty(room, state)
+
         operation = operations.expire(hash_tag(room), self.terms, key, is_last=is_last)
         try:
-            still_runs = await self.pipeline.submit(operation)
-        except OperationRefused:
-            still_runs = False
-        except BackendUnavailable:
-            still_runs = True
-        if still_runs:
-            state.claimed = True
-            self._schedule(EXPIRY_MARGIN_SECONDS, self._expire, room, key)
-            return
-        state.ending.pop(key, None)
-        self._discard_if_empty(room, state)
+            # NOTE: a callback, because the next reply of the same call may concern the room, too.
+            await self.pipeline.submit(operation, on_outcome)
+        except BackendUnavailable as error:
+            on_outcome(not isinstance(error, OperationRefused))
 
     def _schedule(
         self, seconds: float, action: Callable[[str, str], Awaitable[None]], room: str, key: str
@@ -253,6 +256,9 @@ class PresenceTable:
 
     async def _send_list(self, room: str, state: RoomPresence) -> None:
         try:
+            # NOTE: a reply after the one that asked for the list may have been that of the last leave.
+            if self.rooms.get(room) is not state:
+                return
             await self._claim_and_compare(room, state)
         except BackendUnavailable as error:
             # NOTE: the next renewal, or the recovery from the outage, repeats it.

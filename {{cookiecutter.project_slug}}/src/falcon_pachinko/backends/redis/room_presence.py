@@ -44,6 +44,7 @@ class RoomPresence:
         entering: The ids of those whose enter has been submitted and has no reply yet.
         leaving: Those that have left, until Redis has confirmed it.
         ending: The users in their grace period that this node ends, by key.
+        expiring: The keys of those whose removal has been submitted and has no reply yet.
         generation: The generation of the presence in Redis that has these entries; empty before the first reply.
         claimed: Whether the node has asked for the lease.
         is_listing: Whether the list is being sent.
@@ -55,6 +56,7 @@ class RoomPresence:
         "connections",
         "ending",
         "entering",
+        "expiring",
         "generation",
         "is_listing",
         "is_recovering",
@@ -66,6 +68,7 @@ class RoomPresence:
         self.entering: set[str] = set()
         self.leaving: dict[str, Leaving] = {}
         self.ending: dict[str, Ending] = {}
+        self.expiring: set[str] = set()
         self.generation = ""
         self.claimed = False
         self.is_listing = False
@@ -75,6 +78,11 @@ class RoomPresence:
     def is_empty(self) -> bool:
         """Whether the node has nothing to do with the room."""
         return not (self.connections or self.leaving or self.ending)
+
+    @property
+    def remains(self) -> bool:
+        """Whether the node has users in the room after everything that it has submitted."""
+        return bool(self.connections or self.ending.keys() - self.expiring)
 
     @property
     def digest(self) -> int:
