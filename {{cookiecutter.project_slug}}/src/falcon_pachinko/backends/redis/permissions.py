@@ -26,11 +26,15 @@ ON_A_MISSING_KEY: dict[str, Command] = {
     "HDEL": ("field",),
     "HEXISTS": ("field",),
     "HGET": ("field",),
+    "HGETALL": (),
+    "HKEYS": (),
+    "HLEN": (),
     "HMGET": ("field",),
     "PEXPIRE": (KEY_MS,),
     "PTTL": (),
     "SCARD": (),
     "SET": ("value", "XX"),
+    "SISMEMBER": ("member",),
     "SREM": ("member",),
     "SSCAN": ("0",),
     "TYPE": (),
@@ -52,6 +56,7 @@ ON_A_MISSING_KEY: dict[str, Command] = {
 CREATING: dict[str, Command] = {
     "HINCRBY": ("field", "1"),
     "HSET": ("field", "value"),
+    "HSETNX": ("field", "value"),
     "INCRBY": ("0",),
     "SADD": ("member",),
 }
