@@ -200,6 +200,9 @@ class WebSocketConnectionManager:
         presence = Presence(
             connection.id, connection.user, joining, leaving, batch, reconnects=reconnects
         )
+        if connection.id in self._registry.pending:
+            # PERF: the count of all processes is asked together with the subscription, and known after on_connect.
+            self._registry.users.reserve(connection)
         return await self._registry.join(connection, room, presence)
 
     async def leave_room(self, connection: Connection, room: str) -> bool:

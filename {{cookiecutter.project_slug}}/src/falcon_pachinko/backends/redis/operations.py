@@ -146,11 +146,25 @@ class Beat(NamedTuple):
         rooms: The number of rooms in the node's list.
         commands: The number of commands that are kept.
         protocol: The version of the protocol that the live nodes use.
+        nodes: The nodes that were live before the call.
     """
 
     rooms: int
     commands: int
     protocol: str
+    nodes: list[str]
+
+
+class Counted(NamedTuple):
+    """The reply to :func:`count_user`.
+
+    Attributes:
+        granted: The number of the node's connections.
+        old: If it is less than wanted, the other nodes that have not written theirs for a lease.
+    """
+
+    granted: int
+    old: list[str]
 
 
 class Tick(NamedTuple):
@@ -405,8 +419,8 @@ def beat(terms: Terms) -> Operation[Beat]:
     """Renew the node's place in the list of nodes."""
 
     def decode(reply: Any) -> Beat:
-        rooms, commands, protocol = reply
-        return Beat(rooms, commands, protocol.decode())
+        rooms, commands, protocol, nodes = reply
+        return Beat(rooms, commands, protocol.decode(), _names(nodes))
 
     return Operation(("beat", NODES, terms.node, terms.lease, PROTOCOL), decode)
 
@@ -443,6 +457,27 @@ def rooms_of(node: str, cursor: str) -> Operation[tuple[str, list[str]]]:
 def live_nodes() -> Operation[list[str]]:
     """Return the live nodes."""
     return Operation(("live_nodes", NODES), _names)
+
+
+def count_user(
+    tag: str, terms: Terms, held: int, wanted: int, bound: int, dead: Sequence[str]
+) -> Operation[Counted]:
+    """Set the number of the node's connections of a user.
+
+    Args:
+        tag: The hash tag of the user.
+        terms: The node.
+        held: The number that is never refused.
+        wanted: The number including those that are refused above the bound.
+        bound: The maximum number of the user's connections to all nodes.
+        dead: Nodes that are not live: their entries are removed if they are older than a lease.
+    """
+
+    def decode(reply: Any) -> Counted:
+        return Counted(reply[0], _names(reply[1]))
+
+    details = (held, wanted, bound, terms.lease, dead)
+    return Operation(("count_user", tag, terms.node, *details), decode)
 
 
 def acquire(

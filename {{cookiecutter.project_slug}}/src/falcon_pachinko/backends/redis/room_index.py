@@ -60,8 +60,9 @@ class RoomIndex:
         beat = await self.pipeline.call(operations.beat(self.terms))
         if self.is_outdated or beat.rooms not in (expected, len(self.rooms)):
             self.is_outdated = False
+            parts = chunks([*self.rooms])
             rewrite = [operations.clear_rooms(self.terms.node)]
-            rewrite += [operations.add_rooms(self.terms.node, each) for each in chunks([*self.rooms])]
+            rewrite += [operations.add_rooms(self.terms.node, part) for part in parts]
             try:
                 await asyncio.gather(*map(self.pipeline.call, rewrite))
             except BackendUnavailable:

@@ -13,13 +13,14 @@ function operations.beat(base, node, lease, version)
   end
   local others = redis.call('ZCARD', list) - (redis.call('ZSCORE', list, node) and 1 or 0)
   local found = redis.call('GET', nodes .. 'v')
-  if found and found ~= version and others > 0 then return {0, 0, found} end
+  if found and found ~= version and others > 0 then return {0, 0, found, {}} end
+  local live = redis.call('ZRANGEBYSCORE', list, '-inf', '+inf')
   redis.call('SET', nodes .. 'v', version, 'PX', text(ROOM_TTL_MS))
   redis.call('ZADD', list, text(now + lease), node)
   redis.call('PEXPIRE', list, ROOM_TTL_MS)
   redis.call('PEXPIRE', nodes .. 'r:' .. node, ROOM_TTL_MS)
   local commands = redis.call('HLEN', nodes .. 'c') - redis.call('HEXISTS', nodes .. 'c', 'dropped')
-  return {redis.call('SCARD', nodes .. 'r:' .. node), commands, version}
+  return {redis.call('SCARD', nodes .. 'r:' .. node), commands, version, live}
 end
 
 -- Removes a node that stops.
