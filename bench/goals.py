@@ -195,4 +195,17 @@ GOALS = (
         figure="p99_ratio",
         at_most=2.0,
     ),
+    Goal(
+        title="CPU of a node for a client that joins a room and leaves, above a bare handshake, µs",
+        workload="visits",
+        server="visits",
+        at_most=600.0,
+    ),
+    Goal(
+        title="CPU of Valkey for the same, µs",
+        workload="visits",
+        server="visits",
+        figure="redis_us",
+        at_most=150.0,
+    ),
 )

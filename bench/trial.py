@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import resource
@@ -27,6 +28,7 @@ from falcon_pachinko.backends import backend_from_url
 from .child import python, start
 from .plan import Order, Outcome
 from .valkey import URL_VARIABLE, Valkey, running_valkey
+from .visits import visits
 
 # Broadcasts of one loop iteration, each to a different room.
 AT_ONCE = 32
@@ -235,7 +237,13 @@ async def read_lines() -> asyncio.StreamReader:
     return lines
 
 
-TRIALS = {"joined": joined, "awaited": awaited, "recovery": recovery}
+TRIALS = {
+    "joined": joined,
+    "awaited": awaited,
+    "recovery": recovery,
+    "visits": functools.partial(visits, room="lobby"),
+    "visits-alone": functools.partial(visits, room=""),
+}
 
 
 async def run_trial(name: str) -> None:

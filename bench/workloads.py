@@ -168,4 +168,11 @@ WORKLOADS = (
         reference="recovery",
         seconds=5,
     ),
+    Workload(
+        name="visits",
+        title="100 clients at once join a room and leave it, above the cost of a bare handshake",
+        kind="trial",
+        servers=("visits", "visits-alone"),
+        reference="visits",
+    ),
 )

@@ -472,7 +472,6 @@ def test_times_that_are_not_above_zero_are_refused(name: str, value: float) -> N
         Timing(**{name: value})
 
 
-
 def test_a_grace_period_of_zero_is_accepted() -> None:
     assert Timing(grace_seconds=0).grace_seconds == 0
 

@@ -54,8 +54,8 @@ BURST_MESSAGES = 40
 FILLER_BYTES = 40_000
 EMPTY_ROOMS = 5
 ROUND_SECONDS = 40.0
-# The streams that a room keeps for disconnected nodes expire by themselves in this time.
-LEFTOVER_SECONDS = 60.0
+# A room without nodes, and what it keeps for disconnected ones, expires by itself in this time.
+LEFTOVER_SECONDS = 120.0
 RECOVERED = {None: "positioned", True: "recovered", False: "not recovered"}
 SHOWN_KEYS = 10
 # The events that each run must contain.

@@ -116,14 +116,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", required=True)
     parser.add_argument("--port", type=int, required=True)
-    for name in ("grace", "heartbeat", "expiry", "answer", "history"):
+    for name in ("grace", "expiry", "answer", "history"):
         parser.add_argument(f"--{name}-seconds", type=float, required=True)
     parser.add_argument("--history-messages", type=int, required=True)
     parser.add_argument("--handshakes-per-second", type=int, required=True)
     options: Any = parser.parse_args()
     timing = Timing(
         grace_seconds=options.grace_seconds,
-        heartbeat_seconds=options.heartbeat_seconds,
         expiry_seconds=options.expiry_seconds,
         answer_seconds=options.answer_seconds,
     )

@@ -49,7 +49,6 @@ class ChaosTiming:
     """The timing and the history of the nodes; see ``Timing`` and ``History``."""
 
     grace_seconds: float = 0.5
-    heartbeat_seconds: float = 0.5
     expiry_seconds: float = 2.0
     answer_seconds: float = 1.0
     history_messages: int = 200

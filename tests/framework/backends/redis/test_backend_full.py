@@ -253,7 +253,8 @@ async def test_presence_replaces_keys_of_a_wrong_type(
     await wait_for_result(lambda: b.backend.members("room"), ["alice", "carol"])
     await publish_all(a, "marker")
     await wait_until(lambda: b.got_last("room", "marker"))
-    assert b.texts("room")[:3] == ["alice joined", "bob joined", "carol joined"]
+    # NOTE: after a loss, the announcements of users wait until other nodes have sent their lists.
+    assert sorted(b.texts("room")[:3]) == ["alice joined", "bob joined", "carol joined"]
     assert set(b.texts("room")[3:]) <= {"bob left", "marker"}
     assert b.history_losses == []
 

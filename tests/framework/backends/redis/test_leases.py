@@ -7,6 +7,7 @@ import pytest
 
 from falcon_pachinko import BackendUnavailable
 from falcon_pachinko.backends.base import Lease
+from falcon_pachinko.backends.redis.operations import Operation
 from falcon_pachinko.backends.redis.script import ROOM_TTL_MS, SCHEDULE_INTERVALS
 
 from ...support.backends import WAIT_SECONDS, Nodes, RecordingNode, disconnected
@@ -85,9 +86,9 @@ async def test_an_operation_whose_reply_was_lost_is_repeated(
 ) -> None:
     call = a.redis.pipeline.call
 
-    async def lose_reply(name: str, *args: Any) -> Any:
-        result = await call(name, *args)
-        if name == lost:
+    async def lose_reply(operation: Operation[Any]) -> Any:
+        result = await call(operation)
+        if operation.request[0] == lost:
             monkeypatch.setattr(a.redis.pipeline, "call", call)
             raise BackendUnavailable("lost by the test")
         return result

@@ -69,12 +69,12 @@ async def pipeline(redis_server: RedisServer) -> AsyncIterator[Pipeline]:
 
 async def test_operations_are_executed_in_the_order_of_submission(pipeline: Pipeline) -> None:
     add = [
-        pipeline.call(operations.add_rooms("node", [str(number)])._replace(decode=int))
+        pipeline.call(Operation(operations.add_rooms("node", [str(number)]).request, int))
         for number in range(600)
     ]
     beat = operations.beat(Terms("node", 1_000, 300, 200))
     count = pipeline.call(beat)
-    remove = pipeline.call(operations.remove_rooms("node", ["1"])._replace(decode=int))
+    remove = pipeline.call(Operation(operations.remove_rooms("node", ["1"]).request, int))
     assert await asyncio.gather(*add) == [1] * 600
     assert (await count)[0] == 600
     assert await remove == 1
@@ -91,7 +91,7 @@ async def test_a_callback_computes_the_outcome_or_raises(pipeline: Pipeline) -> 
     with pytest.raises(ZeroDivisionError):
         await pipeline.submit(operation, fail)
     with pytest.raises(ZeroDivisionError):
-        await pipeline.call(operation._replace(decode=fail))
+        await pipeline.call(Operation(operation.request, fail))
     abandoned = pipeline.submit(operation, fail)
     abandoned.cancel()
     await pipeline.wait_idle(WAIT_SECONDS)
@@ -149,7 +149,7 @@ async def test_operations_without_a_lease_are_held_in_order_until_the_release(
     elsewhere = pipeline.submit(publish("{elsewhere}", b"1", node=None))
     assert (await elsewhere).offset == 1
     assert fenced == ["{room}"]
-    assert not (first.done() or second.done() or third.done())
+    assert not any(waiting.done() for waiting in (first, second, third))
     terms = Terms("node", 60_000, 20_000, 200)
     await pipeline.call(operations.claim("{room}", terms, in_doubt=False, known=""))
     pipeline.release("{room}")
@@ -174,7 +174,9 @@ async def test_an_operation_that_never_gets_a_lease_fails(pipeline: Pipeline) ->
     assert len(fenced) == MAX_ATTEMPTS
 
 
-async def test_an_outage_fails_held_operations(redis_server: RedisServer, pipeline: Pipeline) -> None:
+async def test_an_outage_fails_held_operations(
+    redis_server: RedisServer, pipeline: Pipeline
+) -> None:
     held = pipeline.submit(publish("{room}", b"1"))
     await wait_until(lambda: "{room}" in pipeline.held)
     redis_server.kill()
@@ -187,8 +189,10 @@ async def test_an_outage_fails_held_operations(redis_server: RedisServer, pipeli
 
 async def test_refused_operations_are_not_an_outage(pipeline: Pipeline) -> None:
     unknown = Operation(("unknown", NODES), int)
-    calls = [pipeline.call(operations.live_nodes()), pipeline.call(unknown)]
-    assert await wait_all(calls) == [[], None]
+    assert await wait_all([pipeline.submit(operations.live_nodes()), pipeline.submit(unknown)]) == [
+        [],
+        None,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,15 @@ are present are not announced again.
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import pytest
 
 from falcon_pachinko.backends.presence import Presence
 from falcon_pachinko.backends.redis import operations
 from falcon_pachinko.backends.redis.client import Request
+from falcon_pachinko.backends.redis.operations import Operation
+from falcon_pachinko.backends.redis.script import ENTRIES_PER_SLICE
 from falcon_pachinko.errors import OperationRefused
 
 from ...support.backends import (
@@ -36,9 +39,14 @@ pytestmark = pytest.mark.redis
 MACHINE_SECONDS = 1.5
 
 
+async def subscribe(*nodes: RecordingNode) -> None:
+    """Subscribe nodes to the room."""
+    for node in nodes:
+        await node.backend.subscribe("room", HISTORY)
+
+
 async def join(node: RecordingNode, connection: str, user: str) -> Presence:
-    """Subscribe to the room and enter it."""
-    await node.backend.subscribe("room", HISTORY)
+    """Enter the room."""
     presence = announced(connection, user)
     await node.backend.enter("room", presence)
     return presence
@@ -180,12 +188,23 @@ async def test_one_node_announces_that_the_users_of_a_crashed_node_left(
 async def test_the_last_message_of_a_node_after_its_last_member_is_delivered(
     a: RecordingNode, b: RecordingNode
 ) -> None:
+    await subscribe(a, b)
     alice = await join(a, "c1", "alice")
-    await b.backend.subscribe("room", HISTORY)
     leaving = a.backend.leave("room", alice, grace=False)
     await a.backend.publish("room", text("bye"))
     assert await leaving is True
     await wait_until(lambda: b.got_last("room", "bye"))
+
+
+async def test_the_lease_ends_with_users_whose_grace_periods_end_together(
+    nodes: Nodes, a: RecordingNode
+) -> None:
+    await subscribe(a)
+    users = [await join(a, f"c{number}", f"user {number}") for number in range(5)]
+    for presence in users:
+        a.backend.leave("room", presence, grace=True)
+    await wait_until(lambda: a.redis.presence.rooms == {})
+    assert set(nodes.stored_keys()) <= {"{room}:m", "{room}:s"}
 
 
 # The invariants.
@@ -197,6 +216,7 @@ async def test_p2_the_users_of_a_killed_node_leave_once(
     redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode, lost: str
 ) -> None:
     c = await nodes.start()
+    await subscribe(a, b, c)
     await join(a, "c1", "alice")
     await join(b, "c2", "bob")
     await join(c, "c3", "carol")
@@ -234,18 +254,28 @@ async def test_p2_many_users_of_a_killed_node_leave_in_several_calls(
     enters = [a.backend.enter("room", announced(f"c{user}", user)) for user in users]
     assert all(await asyncio.gather(*map(asyncio.ensure_future, enters)))
     await wait_until(lambda: len(b.texts("room")) == 1_001)
+    execute, slices = b.redis.client.execute, list[str]()
+
+    async def count(operations: Sequence[Request]) -> list[object]:
+        names = [operation[0] for operation in operations]
+        slices.extend({"renew_room", "expire_nodes", "page"} & set(names))
+        return await execute(operations)
+
+    monkeypatch.setattr(b.redis.client, "execute", count)
     await nodes.crash(a)
     await wait_for_result(lambda: b.backend.members("room"), ["bob"])
     await wait_until(lambda: len(b.texts("room")) >= 2_001)
     await marked(b)
     left = [each.removesuffix(" left") for each in b.texts("room")[1_001:-1]]
     assert sorted(left) == sorted(users)
+    assert len(slices) >= 1_000 // ENTRIES_PER_SLICE
 
 
 @each_server
 async def test_p3_an_expired_node_is_refused_until_it_has_sent_its_list(
     nodes: Nodes, a: RecordingNode, b: RecordingNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await subscribe(a, b)
     alice = await join(a, "c1", "alice")
     await join(b, "c2", "bob")
     await wait_until(lambda: len(a.texts("room")) == 2)
@@ -254,7 +284,7 @@ async def test_p3_an_expired_node_is_refused_until_it_has_sent_its_list(
         patched.setattr(a.redis.renewals, "renew", lambda: pending)
         await wait_until(lambda: b.got_last("room", "alice left"))
     terms, pipeline = a.redis.terms, a.redis.pipeline
-    refused = (
+    refused: tuple[Operation[Any], ...] = (
         operations.publish("{room}", b"\nlate", ephemeral=False, node=terms.node),
         operations.enter("{room}", terms, announced("c3", "eve"), claims=False),
         operations.leave("{room}", terms, alice, grace=0, is_last=False),
@@ -276,6 +306,7 @@ async def test_p3_an_expired_node_is_refused_until_it_has_sent_its_list(
 async def test_p5_and_p7_after_a_loss_everything_is_right_again_and_nobody_is_announced(
     redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode, loss: str
 ) -> None:
+    await subscribe(a, b)
     await join(a, "c1", "alice")
     await join(b, "c2", "bob")
     await a.backend.enter("room", announced("c3", "bob"))
@@ -283,7 +314,7 @@ async def test_p5_and_p7_after_a_loss_everything_is_right_again_and_nobody_is_an
     await wait_until(lambda: len(a.texts("room")) == len(b.texts("room")) == 3)
     lose(redis_server, nodes, loss)
 
-    async def state() -> list[object]:
+    async def state() -> list[tuple[list[str], int, list[str], bool]]:
         return [
             (
                 await node.backend.members("room"),
@@ -311,6 +342,7 @@ async def test_p5_and_p7_after_a_loss_everything_is_right_again_and_nobody_is_an
 async def test_p5_and_p7_a_user_in_the_grace_period_leaves_once_after_a_loss(
     redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode, loss: str
 ) -> None:
+    await subscribe(a, b)
     await join(a, "c1", "alice")
     await join(b, "c2", "bob")
     await a.backend.enter("room", announced("c3", "carol"))
@@ -336,6 +368,7 @@ async def test_p5_and_p7_a_user_in_the_grace_period_leaves_once_after_a_loss(
 async def test_p4_after_a_loss_members_get_a_new_list(
     redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode, loss: str
 ) -> None:
+    await subscribe(a, b)
     await join(a, "c1", "alice")
     await join(b, "c2", "bob")
     assert a.outdated == b.outdated == []

@@ -71,7 +71,7 @@ def sync_room(
 ) -> Operation[Any]:
     """Return the operation of a node that has subscribed to a room."""
     history = History(messages=messages, seconds=seconds, room_bytes=room_bytes)
-    return operations.sync_room(tag, history, known, everything=False, grace=TERMS.grace)
+    return operations.sync_room(tag, TERMS, history, known, everything=False)
 
 
 def publish(tag: str = "{room}", size_bytes: int = 2, lease: Lease | None = None) -> Operation[Any]:
@@ -100,7 +100,7 @@ async def execute(server: RedisServer, *batch: Operation[Any]) -> list[Any]:
 
 async def count_trimmed(server: RedisServer) -> int:
     """Trim the histories; return the number of those that were due."""
-    trim = operations.trim_histories()._replace(decode=int)
+    trim = Operation(operations.trim_histories().request, int)
     (due,) = await execute(server, trim)
     assert isinstance(due, int)
     return due
@@ -136,7 +136,7 @@ async def test_the_stored_names_are_those_of_the_protocol(redis_server: RedisSer
         sync_room(),
         operations.enter("{room}", TERMS, announced("c1", "alice"), claims=True),
         publish(size_bytes=6, lease=Lease("worker", 7, 0.0)),
-        operations.acquire("worker", "node", 30_000),
+        operations.acquire("worker", "node", 30_000, is_unheld=True, schedules=[]),
     )
     assert redis_server.keys() == [
         "script:{%nodes}:f",
@@ -162,6 +162,7 @@ async def test_the_stored_names_are_those_of_the_protocol(redis_server: RedisSer
         total = size + ENTRY_OVERHEAD_BYTES + 6
         assert meta.pop("x") <= str(now_ms + 75_000)
         assert re.fullmatch("[0-9a-f]{16}", meta.pop("e"))
+        assert meta.pop("l") <= str(now_ms)
         assert meta == {
             "o": "2",
             "n": "10",

@@ -59,8 +59,9 @@ class Availability:
         if self.state is State.UNAVAILABLE:
             self.outage = reason
             return
+        was = self.state.name.lower()
         seconds = self._enter(State.UNAVAILABLE, reason)
-        logger.error("Redis is unavailable: %s; retrying (last change %.1f s ago)", reason, seconds)
+        logger.error("Redis is unavailable: %s; retrying (%s for %.1f s)", reason, was, seconds)
 
     def recover(self) -> None:
         """Record that Redis is available."""
@@ -68,10 +69,14 @@ class Availability:
         seconds = self._enter(State.AVAILABLE)
         if was is State.UNAVAILABLE:
             logger.warning("Redis is available again after %.1f s", seconds)
+        elif was is not State.AVAILABLE:
+            logger.info("Redis is available after %.1f s", seconds)
 
     def stop(self) -> None:
         """Record that the backend has been stopped."""
-        self._enter(State.STOPPED)
+        was = self.state.name.lower()
+        seconds = self._enter(State.STOPPED)
+        logger.info("the connection to Redis has been stopped (%s for %.1f s)", was, seconds)
 
     def check(self) -> None:
         """Raise BackendUnavailable unless Redis is available."""

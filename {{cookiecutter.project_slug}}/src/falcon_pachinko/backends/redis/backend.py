@@ -178,6 +178,7 @@ class RedisBackend(Backend):
         await self.presence.tasks.aclose()
         await self.subscriptions.tasks.aclose()
         await self.tasks.aclose()
+        await self.pubsub.tasks.aclose()
         await self.pubsub.aclose()
         await self.client.aclose()
 

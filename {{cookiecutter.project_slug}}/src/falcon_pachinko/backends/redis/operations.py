@@ -29,11 +29,13 @@ class Operation(NamedTuple, Generic[T]):
         request: The name, the hash tag and the arguments.
         decode: Converts the reply into a value.
         needs_lease: Whether the room refuses it without the node's lease there.
+        may_wait: Whether it may wait for other operations for a short time, to share their call.
     """
 
     request: tuple[Any, ...]
     decode: Callable[[Any], T]
     needs_lease: bool = False
+    may_wait: bool = False
 
     @property
     def tag(self) -> str:
@@ -268,7 +270,7 @@ def sync_room(
 
 def release_room(tag: str) -> Operation[None]:
     """Delete a room without subscribers, or let its history expire."""
-    return Operation(("release_room", tag), _ignored)
+    return Operation(("release_room", tag), _ignored, may_wait=True)
 
 
 def trim_histories() -> Operation[None]:
@@ -366,7 +368,7 @@ def enter(tag: str, terms: Terms, presence: Presence, *, claims: bool) -> Operat
 
 def announce(tag: str, key: str) -> Operation[bool]:
     """Announce a user after the room's recovery; returns whether it has to wait longer."""
-    return Operation(("announce", tag, key), bool)
+    return Operation(("announce", tag, key), bool, may_wait=True)
 
 
 def leave(
@@ -374,12 +376,19 @@ def leave(
 ) -> Operation[Departure]:
     """Remove a connection; with ``is_last``, the node has no other connection in the room."""
     details = (presence.key, presence.connection, presence.hash, grace, is_last)
-    return Operation(("leave", tag, terms.node, *details), Departure, needs_lease=True)
+    request = ("leave", tag, terms.node, *details)
+    return Operation(request, Departure, needs_lease=True, may_wait=grace > 0)
 
 
 def expire(tag: str, terms: Terms, key: str, *, is_last: bool) -> Operation[bool]:
     """Remove a user whose grace period is over; returns whether it still runs."""
-    return Operation(("expire", tag, terms.node, key, is_last), bool, needs_lease=True)
+    request = ("expire", tag, terms.node, key, is_last)
+    return Operation(request, bool, needs_lease=True, may_wait=True)
+
+
+def release_lease(tag: str, terms: Terms) -> Operation[None]:
+    """Release the node's lease in a room unless it has entries there."""
+    return Operation(("expire", tag, terms.node, "", True), _ignored)
 
 
 def stop_node(tag: str, terms: Terms, ms: int) -> Operation[None]:
@@ -432,12 +441,12 @@ def remove_node(node: str) -> Operation[None]:
 
 def add_rooms(node: str, rooms: Sequence[str]) -> Operation[None]:
     """Add rooms to the list of the rooms where a node has members."""
-    return Operation(("add_rooms", NODES, node, rooms), _ignored)
+    return Operation(("add_rooms", NODES, node, rooms), _ignored, may_wait=True)
 
 
 def remove_rooms(node: str, rooms: Sequence[str]) -> Operation[None]:
     """Remove rooms from this list."""
-    return Operation(("remove_rooms", NODES, node, rooms), _ignored)
+    return Operation(("remove_rooms", NODES, node, rooms), _ignored, may_wait=True)
 
 
 def clear_rooms(node: str) -> Operation[None]:
@@ -476,8 +485,8 @@ def count_user(
     def decode(reply: Any) -> Counted:
         return Counted(reply[0], _names(reply[1]))
 
-    details = (held, wanted, bound, terms.lease, dead)
-    return Operation(("count_user", tag, terms.node, *details), decode)
+    request = ("count_user", tag, terms.node, held, wanted, bound, terms.lease, dead)
+    return Operation(request, decode, may_wait=wanted == held)
 
 
 def acquire(

@@ -27,6 +27,10 @@ MAX_OPERATIONS_PER_CALL = 64
 # How often a room may refuse an operation for want of a lease before it fails.
 MAX_ATTEMPTS = 5
 
+# How long an operation that may wait is held back, if no other one starts a call: a call alone costs Redis more than the
+# operation (measured: 20 µs in the script, and about as much to read and to write).
+MAX_WAIT_SECONDS = 0.05
+
 # The codes of error replies that concern all rooms; redis-py has removed some and raised its own class instead.
 OUTAGE_CODES = frozenset({"READONLY", "NOPERM", "MISCONF", "LOADING", "MASTERDOWN", "NOREPLICAS"})
 
@@ -107,6 +111,8 @@ class Pipeline:
         self.submitted: list[PendingOperation] = []
         self.held: dict[str, list[PendingOperation]] = {}
         self.idle: asyncio.Future[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.is_due = False
 
     @property
     def outage(self) -> str:
@@ -151,6 +157,15 @@ class Pipeline:
 
     def _append(self, pending: PendingOperation) -> None:
         self.submitted.append(pending)
+        if not pending.operation.may_wait:
+            self._start_call()
+        elif self.timer is None:
+            loop = asyncio.get_running_loop()
+            self.timer = loop.call_later(MAX_WAIT_SECONDS, self._start_call)
+
+    def _start_call(self) -> None:
+        """Let :meth:`run` execute the submitted operations, those that may wait included."""
+        self.is_due = True
         if self.idle is not None and not self.idle.done():
             self.idle.set_result(None)
 
@@ -189,11 +204,10 @@ class Pipeline:
         batch: list[PendingOperation] = []
         try:
             while True:
-                if not self.submitted:
+                if not (self.submitted and self.is_due):
                     self.idle = loop.create_future()
                     await self.idle
-                batch = self.submitted[:MAX_OPERATIONS_PER_CALL]
-                del self.submitted[:MAX_OPERATIONS_PER_CALL]
+                batch = self.take_batch()
                 try:
                     results = await self.client.execute([each.operation.request for each in batch])
                 except UnicodeEncodeError:
@@ -212,6 +226,16 @@ class Pipeline:
                         self.report_outage(outage)
         finally:
             self.fail_all(batch, BackendUnavailable("the backend has been stopped"))
+
+    def take_batch(self) -> list[PendingOperation]:
+        """Return the operations of the next call."""
+        batch = self.submitted[:MAX_OPERATIONS_PER_CALL]
+        del self.submitted[:MAX_OPERATIONS_PER_CALL]
+        self.is_due = bool(self.submitted)
+        if self.timer is not None and not self.submitted:
+            self.timer.cancel()
+            self.timer = None
+        return batch
 
     def process(self, batch: list[PendingOperation], results: list[Any]) -> str:
         """Process the results of a call; return the error that concerns all rooms, if there is one."""

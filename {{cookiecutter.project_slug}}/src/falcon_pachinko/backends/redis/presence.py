@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 
 from ...errors import BackendUnavailable, OperationRefused
-from ...support.tasks import TaskSet
+from ...support.tasks import TaskSet, ignore
 from ..base import ImmediateResult
 from ..presence import Presence
 from . import operations
@@ -125,10 +125,10 @@ class PresenceTable:
             return ImmediateResult(False)
         if self.pipeline.outage:
             if entered.sent:
-                state.leaving[presence.connection] = Leaving(presence, grace)
+                state.leaving[presence.connection] = Leaving(entered, grace)
             self._discard_if_empty(room, state)
             return ImmediateResult(not grace and state.is_only(presence))
-        return self._send_leave(room, state, Leaving(presence, grace))
+        return self._send_leave(room, state, Leaving(entered, grace))
 
     def _send_leave(
         self, room: str, state: RoomPresence, leaving: Leaving, seconds: float | None = None
@@ -137,7 +137,8 @@ class PresenceTable:
         state.leaving[presence.connection] = leaving
         if seconds is None:
             seconds = self.terms.grace / 1000 if grace and presence.has_messages else 0.0
-        is_last = not state.remains
+        # NOTE: earlier leaves that are not confirmed take effect before this one.
+        is_last = state.is_ending
         if is_last:
             state.claimed = False
 
@@ -168,32 +169,30 @@ class PresenceTable:
     async def _expire(self, room: str, key: str) -> None:
         """Remove a user after the grace period, unless another connection has joined."""
         state = self.rooms.get(room)
-        if state is None or key not in state.ending or key in state.expiring:
+        if state is None or key not in state.ending:
             return
         rest = state.ending[key].until - asyncio.get_running_loop().time()
         if rest > 0:  # a later grace period
             self._schedule(rest, self._expire, room, key)
             return
         state.expiring.add(key)
-        is_last = not state.remains
+        is_last = state.is_ending
         if is_last:
             state.claimed = False
-
-        def on_outcome(still_runs: bool) -> None:
-            state.expiring.discard(key)
-            if still_runs:
-                state.claimed = True
-                self._schedule(EXPIRY_MARGIN_SECONDS, self._expire, room, key)
-            else:
-                state.ending.pop(key, None)
-                self._discard_if_empty(room, state)
-
         operation = operations.expire(hash_tag(room), self.terms, key, is_last=is_last)
         try:
-            # NOTE: a callback, because the next reply of the same call may concern the room, too.
-            await self.pipeline.submit(operation, on_outcome)
-        except BackendUnavailable as error:
-            on_outcome(not isinstance(error, OperationRefused))
+            still_runs = await self.pipeline.submit(operation)
+        except OperationRefused:
+            still_runs = False
+        except BackendUnavailable:
+            still_runs = True
+        state.expiring.discard(key)
+        if still_runs:
+            state.claimed = True
+            self._schedule(EXPIRY_MARGIN_SECONDS, self._expire, room, key)
+            return
+        state.ending.pop(key, None)
+        self._discard_if_empty(room, state)
 
     def _schedule(
         self, seconds: float, action: Callable[[str, str], Awaitable[None]], room: str, key: str
@@ -229,13 +228,17 @@ class PresenceTable:
     def on_renewed(self, room: str, renewed: Renewed) -> None:
         """Do what the room needs: the list of this node, or the end of another node."""
         state = self.rooms.get(room)
-        if renewed.recovery and state is not None and not state.is_recovering:
-            state.is_recovering = True
-            self._schedule(renewed.recovery / 1000, self._end_recovery, room, "")
+        if renewed.recovery and state is not None:
+            self._begin_recovery(room, state, renewed.recovery)
         if renewed.renewal is Renewal.LIST:
             self.start_listing(room)
         elif renewed.renewal is Renewal.EXPIRE:
             self.tasks.create_task(self.expire_others(room))
+
+    def _begin_recovery(self, room: str, state: RoomPresence, ms: int) -> None:
+        if not state.is_recovering:
+            state.is_recovering = True
+            self._schedule(ms / 1000, self._end_recovery, room, "")
 
     async def _end_recovery(self, room: str, _: str) -> None:
         state = self.rooms.get(room)
@@ -256,10 +259,8 @@ class PresenceTable:
 
     async def _send_list(self, room: str, state: RoomPresence) -> None:
         try:
-            # NOTE: a reply after the one that asked for the list may have been that of the last leave.
-            if self.rooms.get(room) is not state:
-                return
-            await self._claim_and_compare(room, state)
+            if not state.is_empty:
+                await self._claim_and_compare(room, state)
         except BackendUnavailable as error:
             # NOTE: the next renewal, or the recovery from the outage, repeats it.
             logger.info("room %r: the list was not sent: %s; retrying", room, error.reason)
@@ -267,6 +268,10 @@ class PresenceTable:
         finally:
             state.is_listing = False
             self.pipeline.release(hash_tag(room))
+            if state.is_empty:
+                # NOTE: those who have left in the meantime were not stored, and release no lease.
+                release = operations.release_lease(hash_tag(room), self.terms)
+                self.pipeline.submit(release, None, ignore)
         self.on_listed(room)
 
     async def _claim_and_compare(self, room: str, state: RoomPresence) -> None:
@@ -279,6 +284,8 @@ class PresenceTable:
         claim = operations.claim(tag, self.terms, in_doubt=self.in_doubt(), known=known)
         claimed = await self.pipeline.call(claim)
         has_left = not (claimed.kept or claimed.is_lost)
+        if claimed.is_lost:
+            self._begin_recovery(room, state, self.terms.grace)
         state.generation, state.claimed = claimed.generation, True
         missing: set[str] = set()
         for part in list(state.slices()):
@@ -315,9 +322,8 @@ class PresenceTable:
         leave = operations.leave(
             hash_tag(room), self.terms, ending.presence, grace=round(rest * 1000), is_last=False
         )
-        await asyncio.gather(
-            self._enter_again(room, state, ending.presence), self.pipeline.call(leave)
-        )
+        await self._enter_again(room, state, ending.presence)
+        await self.pipeline.call(leave)
 
     async def expire_others(self, room: str) -> None:
         """Remove the users of expired nodes from a room."""

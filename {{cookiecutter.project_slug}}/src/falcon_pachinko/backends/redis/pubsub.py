@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
 from ...errors import failure_reason
-from ...support.tasks import ignore
+from ...support.tasks import TaskSet, ignore
 from .client import CONNECTION_ERRORS, RedisClient
 from .resp import RespConnection
 
@@ -22,8 +22,19 @@ BACKOFF_CAP_SECONDS = 5.0
 # The number of checks of a silent connection within answer_seconds.
 CHECKS_PER_TIMEOUT = 4
 
+# How long channels are collected before they are unsubscribed with one command.
+UNSUBSCRIBE_SECONDS = 0.05
+
 # The maximum number of channels per command; in a cluster, those of one command must be in one slot.
 CHANNELS_PER_COMMAND = 500
+
+
+class Batch:
+    """Channels to subscribe to with one command, and the future of its completion."""
+
+    def __init__(self, done: asyncio.Future[None]) -> None:
+        self.done = done
+        self.channels: list[str] = []
 
 
 class PubSub:
@@ -64,6 +75,9 @@ class PubSub:
         """Servers that have sent something since the last check."""
         self.failure: asyncio.Future[None] | None = None
         self.has_synced = False
+        self.batch: Batch | None = None
+        self.leaving: dict[str, Callable[[], None]] = {}
+        self.tasks = TaskSet()
 
     async def subscribe(self, channel: str) -> None:
         """Subscribe to a channel; during an outage, once it is over.
@@ -72,17 +86,52 @@ class PubSub:
             redis.exceptions.RedisError: The connection was lost meanwhile.
         """
         self.channels[channel] = None
-        if self.is_subscribed:
-            await self.subscribe_now([channel])
+        if not self.is_subscribed or self.leaving.pop(channel, None) is not None:
+            return
+        if self.batch is None:
+            self.batch = Batch(asyncio.get_running_loop().create_future())
+            self.tasks.create_task(self._subscribe_batch(self.batch))
+        self.batch.channels.append(channel)
+        await asyncio.shield(self.batch.done)
+
+    async def _subscribe_batch(self, batch: Batch) -> None:
+        """Subscribe to the channels of one loop iteration."""
+        self.batch = None
+        try:
+            await self.subscribe_now(batch.channels)
+        except Exception as error:
+            batch.done.set_exception(error)
+            batch.done.exception()  # marks it as retrieved for asyncio
+        else:
+            batch.done.set_result(None)
 
     def unsubscribe(self, channel: str, on_done: Callable[[], None]) -> None:
-        """Unsubscribe from a channel; ``on_done`` is called with Redis's confirmation."""
+        """Unsubscribe from a channel; ``on_done`` is called with Redis's confirmation.
+
+        Channels are collected for a short time; one that is subscribed again meanwhile is not unsubscribed.
+        """
         self.channels.pop(channel, None)
-        if not self.is_subscribed:
-            return
-        connection = self.connections.get(self.client.server_of(channel))
-        if connection is not None:
-            self.send_unsubscribe(connection, channel, on_done)
+        if self.is_subscribed:
+            if not self.leaving:
+                self.tasks.call_later(UNSUBSCRIBE_SECONDS, self._unsubscribe_batch)
+            self.leaving[channel] = on_done
+
+    def _unsubscribe_batch(self) -> None:
+        leaving, self.leaving = self.leaving, {}
+        by_server: dict[str, list[str]] = {}
+        for channel in leaving:
+            by_server.setdefault(self.client.server_of(channel), []).append(channel)
+        for server, names in by_server.items():
+            connection = self.connections.get(server)
+            if connection is not None:
+                for chunk in self.commands_for(names):
+                    self.send_unsubscribe(connection, {name: leaving[name] for name in chunk})
+
+    def commands_for(self, names: list[str]) -> Iterator[list[str]]:
+        """Split channels into those of one command."""
+        per_command = 1 if self.client.sharded else CHANNELS_PER_COMMAND
+        for start in range(0, len(names), per_command):
+            yield names[start : start + per_command]
 
     def restart(self, reason: str) -> None:
         """Close all connections and open them again."""
@@ -113,6 +162,7 @@ class PubSub:
         """Close all connections and fail the pending subscriptions."""
         self.is_subscribed = self.has_synced = False
         self.failure = None
+        self.leaving.clear()
         connections, self.connections = self.connections, {}
         for connection in connections.values():
             await connection.close()
@@ -181,7 +231,7 @@ class PubSub:
             await self.subscribe_now(missing)
         for channel in subscribed - self.channels.keys():
             connection = self.connections[self.client.server_of(channel)]
-            self.send_unsubscribe(connection, channel, ignore)
+            self.send_unsubscribe(connection, {channel: ignore})
         # NOTE: no await since the check for missing channels: a channel added in between would be left out.
         self.is_subscribed = True
 
@@ -198,9 +248,7 @@ class PubSub:
                 confirmation = loop.create_future()
                 self.subscribing.setdefault(name.encode(), []).append(confirmation)
                 confirmations.append(confirmation)
-            per_command = 1 if self.client.sharded else CHANNELS_PER_COMMAND
-            for start in range(0, len(names), per_command):
-                chunk = names[start : start + per_command]
+            for chunk in self.commands_for(names):
                 self.send(connection, self.client.subscribe_command, *chunk)
         if confirmations:
             await asyncio.gather(*confirmations)
@@ -221,11 +269,12 @@ class PubSub:
         return connection
 
     def send_unsubscribe(
-        self, connection: RespConnection, channel: str, on_done: Callable[[], None]
+        self, connection: RespConnection, callbacks: dict[str, Callable[[], None]]
     ) -> None:
-        """Write an unsubscribe command and register the callback for its confirmation."""
-        self.unsubscribing.setdefault(channel.encode(), []).append(on_done)
-        self.send(connection, self.client.unsubscribe_command, channel)
+        """Write an unsubscribe command, and register the callback for the confirmation of each channel."""
+        for channel, on_done in callbacks.items():
+            self.unsubscribing.setdefault(channel.encode(), []).append(on_done)
+        self.send(connection, self.client.unsubscribe_command, *callbacks)
 
     def send(self, connection: RespConnection, *command: str) -> None:
         """Write a command; its reply arrives among the messages."""

@@ -44,7 +44,7 @@ class RoomPresence:
         entering: The ids of those whose enter has been submitted and has no reply yet.
         leaving: Those that have left, until Redis has confirmed it.
         ending: The users in their grace period that this node ends, by key.
-        expiring: The keys of those whose removal has been submitted and has no reply yet.
+        expiring: Those of them whose removal has been submitted.
         generation: The generation of the presence in Redis that has these entries; empty before the first reply.
         claimed: Whether the node has asked for the lease.
         is_listing: Whether the list is being sent.
@@ -80,9 +80,9 @@ class RoomPresence:
         return not (self.connections or self.leaving or self.ending)
 
     @property
-    def remains(self) -> bool:
-        """Whether the node has users in the room after everything that it has submitted."""
-        return bool(self.connections or self.ending.keys() - self.expiring)
+    def is_ending(self) -> bool:
+        """Whether operations that have been submitted remove all that the node has in the room."""
+        return not self.connections and self.ending.keys() <= self.expiring
 
     @property
     def digest(self) -> int:

@@ -93,7 +93,7 @@ ROOMS_PER_SCAN = 1_000
 ENTRIES_PER_SLICE = 64
 MESSAGES_PER_READ = 100
 MESSAGES_PER_PIECE = 1_000
-BYTES_PER_PIECE = 256 * 1024
+BYTES_PER_PIECE = 128 * 1024
 
 # How long commands to all nodes are kept, for those that are cut off, and how many; for how long their confirmations.
 COMMAND_SECONDS = 3_600

@@ -73,6 +73,7 @@ class RoomStream:
         needs_resync: Whether a client joined during an outage and still needs the missed publications.
         starting: The task that subscribes to the room.
         syncing: The number of tasks that fill the gap.
+        verified: Whether Redis has reported no other position since the last outage.
         buffer: The last publications, kept only while clients reconnect.
         loading: The task that loads the buffer.
         loading_failed: Whether the last one has failed.
@@ -107,6 +108,7 @@ class RoomStream:
         "starting",
         "subscriptions",
         "syncing",
+        "verified",
     )
 
     def __init__(
@@ -134,6 +136,7 @@ class RoomStream:
         self.loading: asyncio.Task[None] | None = None
         self.loading_failed = False
         self.syncing = 0
+        self.verified = False
         self.recorded: list[tuple[float, Publication]] | None = None
         self.recorders: list[ChangeRecorder] = []
 

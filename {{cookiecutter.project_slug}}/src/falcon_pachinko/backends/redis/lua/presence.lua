@@ -167,7 +167,10 @@ end
 function operations.renew_room(base, node, terms, in_doubt, generation, digest, known_epoch, known_offset, extend)
   local lease, period, grace = unpack(terms)
   local room = open_room(base, known_epoch, known_offset, grace, lease)
-  if extend then extend_life(base) end
+  if extend then
+    extend_life(base)
+    extend_presence(base)
+  end
   local status = 'ok'
   if node then
     clamp_leases(base, lease)
@@ -230,7 +233,10 @@ function operations.compare(base, node, after, up_to, list)
         changed = true
       end
     end
-    -- An entry without connections is in its grace period, or is entered again with those that are missing.
+    -- An entry without connections is in its grace period, which the node ends, or is entered again.
+    if entry and not next(entry.c) and not entry.g then
+      entry.g, entry.n, changed = text(now), node, true
+    end
     if changed then set_entry(base, key, entry) end
     for connection in pairs(hashes) do table.insert(missing, connection) end
   end

@@ -5,9 +5,11 @@ local function create_room(base, subscribers)
   local epoch = new_name(base)
   write('HSET', base .. ':m', 'e', epoch, 'o', 0, 'b', 0, 'c', 0, 'q', 0, 'x', 0, 'l', text(now))
   use_history().drop(base)
-  redis.call('PEXPIRE', base .. ':m', ROOM_TTL_MS)
+  local others = subscribers_of(base) - subscribers
+  -- Without a node the room lives a little longer than its stream.
+  redis.call('PEXPIRE', base .. ':m', (subscribers > 0 or others > 0) and ROOM_TTL_MS or 2 * MIN_STREAM_MS)
   -- A node that has subscribed has created the room before: it was lost, and its presence with it.
-  if subscribers_of(base) > subscribers then redis.call('HSET', base .. ':m', 'p', 1) end
+  if others > 0 then redis.call('HSET', base .. ':m', 'p', 1) end
   return epoch
 end
 

@@ -6,9 +6,14 @@ function operations.send(base, data)
   return send(base, data)
 end
 
+-- Extends the life of a room's key.
 local function extend_life(base)
   local age = tonumber(redis.call('HGET', base .. ':m', 'a') or 0)
   redis.call('PEXPIRE', base .. ':m', text(math.max(age, ROOM_TTL_MS)))
+end
+
+-- Extends the life of the keys of a room's presence.
+local function extend_presence(base)
   for _, suffix in ipairs({':p', ':n', ':o', ':k'}) do redis.call('PEXPIRE', base .. suffix, ROOM_TTL_MS) end
 end
 

@@ -59,7 +59,9 @@ local function repair(base, op)
   if string.sub(base, 1, #nodes - 1) == string.sub(nodes, 1, -2) then
     types = {n = 'zset', v = 'string', c = 'hash', f = 'hash', h = 'zset', hx = 'zset', hb = 'string'}
     for _, name in ipairs(op) do
-      if type(name) == 'string' then types['r:' .. name], types['k:' .. name], types['l:' .. name] = 'set', 'set', 'string' end
+      if type(name) == 'string' then
+        types['r:' .. name], types['k:' .. name], types['l:' .. name] = 'set', 'set', 'string'
+      end
     end
   end
   local presence_is_lost = false

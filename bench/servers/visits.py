@@ -1,0 +1,45 @@
+"""Rooms over Valkey whose clients join and leave, and a route that only accepts: the cost of a visit."""
+
+import os
+
+import falcon.asgi
+
+from falcon_pachinko import Message, ServerLimits, WebSocketLike, WebSocketResource, install
+from falcon_pachinko.backends import backend_from_url
+from falcon_pachinko.backends.base import Timing
+
+from ..bounds import SERVER_BOUNDS
+
+
+class Joined(Message, frozen=True):
+    """A user has joined."""
+
+    user: str
+
+
+class Left(Message, frozen=True):
+    """A user has left."""
+
+    user: str
+
+
+class BareResource(WebSocketResource):
+    """A connection without a room."""
+
+
+class VisitResource(WebSocketResource):
+    """A connection that joins one room, as in the guide, and reads no list."""
+
+    async def on_connect(self, req: falcon.asgi.Request, ws: WebSocketLike, room: str) -> bool:
+        self.connection.user = user = req.get_param("user", required=True)
+        await self.join_room(room, join_message=Joined(user=user), leave_message=Left(user=user))
+        return True
+
+
+# Short, so that the end of a grace period belongs to the measurement.
+backend = backend_from_url(
+    os.environ.get("BENCH_BACKEND_URL", ""), timing=Timing(grace_seconds=0.1)
+)
+app = install(falcon.asgi.App(), backend=backend, server_limits=ServerLimits(**SERVER_BOUNDS))
+app.add_websocket_route("/bare", BareResource)
+app.add_websocket_route("/rooms/{room}", VisitResource)

@@ -1,0 +1,183 @@
+"""P6, commands reach their target: all live nodes execute them, and a node that was cut off does when it has recovered."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+
+import pytest
+
+from falcon_pachinko import BackendUnavailable
+from falcon_pachinko.backends import backend_from_url
+from falcon_pachinko.backends.redis import operations, script
+from falcon_pachinko.backends.redis.commands import Command
+from falcon_pachinko.backends.redis.publisher import RedisPublisher
+from falcon_pachinko.close_codes import SERVICE_RESTART
+from falcon_pachinko.publication import Publication
+
+from ...support.backends import (
+    TIMING,
+    WAIT_SECONDS,
+    Nodes,
+    RecordingNode,
+    wait_available,
+    wait_until,
+)
+from ...support.faulty_proxy import FaultyProxy
+from ...support.redis_servers import RedisServer
+
+pytestmark = pytest.mark.redis
+
+# The nodes expire after the time that a command has, so that a node that is cut off counts as live meanwhile.
+SLOW = dataclasses.replace(TIMING, expiry_seconds=30.0, answer_seconds=0.5)
+
+
+@dataclasses.dataclass
+class CutOff:
+    """A node with a link of its own to Redis."""
+
+    node: RecordingNode
+    link: FaultyProxy
+
+    async def cut(self) -> None:
+        """Hold back all data, until the node notices."""
+        self.link.to_server.clear()
+        self.link.to_node.clear()
+        await wait_until(lambda: self.node.backend.outage != "")
+
+    async def restore(self) -> None:
+        """Forward data again, on new connections."""
+        self.link.reset_connections()
+        self.link.release()
+        await wait_available(self.node)
+
+
+@pytest.fixture
+async def slow_nodes(redis_server: RedisServer) -> AsyncIterator[Nodes]:
+    nodes = Nodes(redis_server.url, SLOW, redis_server)
+    yield nodes
+    for node in list(nodes.running):
+        await nodes.stop(node)
+
+
+@pytest.fixture
+async def far(redis_server: RedisServer, slow_nodes: Nodes) -> AsyncIterator[CutOff]:
+    link = FaultyProxy(redis_server.port)
+    async with link.listening():
+        url = f"redis://127.0.0.1:{link.port}/0"
+        node = RecordingNode(backend_from_url(url, prefix=slow_nodes.prefix, timing=SLOW))
+        node.backend.node = node
+        await node.backend.start()
+        yield CutOff(node, link)
+        await node.backend.stop()
+
+
+def kick(user: str = "bob") -> Publication:
+    return Publication.close(4403, "spam", user=user)
+
+
+def executed(node: RecordingNode) -> list[tuple[str | None, str | None, int]]:
+    return [(c.header.user, room, c.header.close_code) for c, room, _ in node.commands]
+
+
+async def test_p6_a_command_returns_within_a_second_when_all_nodes_have_executed_it(
+    a: RecordingNode, b: RecordingNode
+) -> None:
+    async with asyncio.timeout(1.0):
+        await a.backend.command(kick())
+    assert executed(a) == executed(b) == [("bob", None, 4403)]
+    async with asyncio.timeout(1.0):
+        await b.backend.command(Publication.close(4000, "closing"), "room")
+    assert executed(a)[1:] == executed(b)[1:] == [(None, "room", 4000)]
+
+
+async def test_p6_a_publisher_waits_for_all_nodes_too(
+    redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode
+) -> None:
+    publisher = RedisPublisher(redis_server.url, nodes.prefix, TIMING.answer_seconds)
+    await publisher.start()
+    try:
+        await publisher.command(kick())
+        assert executed(a) == executed(b) == [("bob", None, 4403)]
+    finally:
+        await publisher.aclose()
+
+
+async def test_p6_a_call_that_does_not_reach_a_live_node_raises_and_the_node_catches_up(
+    slow_nodes: Nodes, far: CutOff
+) -> None:
+    near = await slow_nodes.start()
+    await far.cut()
+    with pytest.raises(BackendUnavailable, match="1 of 2 nodes have not confirmed"):
+        await near.backend.command(kick())
+    assert executed(far.node) == []
+    await far.restore()
+    assert executed(far.node) == [("bob", None, 4403)]
+    [(_, _, age_seconds)] = far.node.commands
+    assert age_seconds > 0.5  # connections that are younger are spared
+    assert executed(near) == [("bob", None, 4403)]
+
+
+async def test_p6_a_command_survives_the_loss_of_all_data(
+    redis_server: RedisServer, slow_nodes: Nodes, far: CutOff
+) -> None:
+    near = await slow_nodes.start()
+    await far.cut()
+    with pytest.raises(BackendUnavailable):
+        await near.backend.command(kick())
+    redis_server.command("FLUSHALL")
+    await near.redis.renewals.renew()
+    await far.restore()
+    assert executed(far.node) == [("bob", None, 4403)]
+    assert executed(near) == [("bob", None, 4403)]
+
+
+async def test_p6_a_call_waits_for_a_node_that_recovers_in_time(
+    slow_nodes: Nodes, far: CutOff
+) -> None:
+    near = await slow_nodes.start()
+    far.link.to_server.clear()
+    calling = asyncio.ensure_future(near.backend.command(kick()))
+    await wait_until(lambda: executed(near) == [("bob", None, 4403)])
+    assert not calling.done()
+    far.link.to_server.set()
+    await calling
+    assert executed(far.node) == [("bob", None, 4403)]
+
+
+async def test_p6_an_expired_node_is_not_waited_for(
+    nodes: Nodes, a: RecordingNode, b: RecordingNode
+) -> None:
+    await nodes.crash(b)
+    async with asyncio.timeout(WAIT_SECONDS):
+        while True:
+            try:
+                await a.backend.command(kick())
+                break
+            except BackendUnavailable:
+                continue
+
+
+async def test_p6_a_node_that_missed_commands_which_are_gone_closes_all_connections(
+    slow_nodes: Nodes, far: CutOff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near = await slow_nodes.start()
+    await far.cut()
+    for number in range(script.MAX_COMMANDS + 2):
+        near.redis.pipeline.call_ignoring_outcome(
+            operations.command(Command(kick(f"user{number}"), None).encode())
+        )
+    await near.redis.pipeline.wait_idle(WAIT_SECONDS)
+    await far.restore()
+    assert executed(far.node)[0] == (None, None, SERVICE_RESTART)
+    assert len(near.redis.commands.known) <= script.MAX_COMMANDS + 2
+
+
+async def test_commands_are_decoded_as_they_were_encoded() -> None:
+    for command in (
+        Command(kick("zoë"), None),
+        Command(Publication.close(4000, "a\nb"), "room\u00e9"),
+    ):
+        decoded = Command.decode(command.encode())
+        assert decoded.room == command.room
+        assert decoded.publication.header == command.publication.header
+        assert decoded.publication.data == command.publication.data

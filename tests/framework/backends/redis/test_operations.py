@@ -1,0 +1,98 @@
+"""The operations of the script: requests, and replies as values."""
+
+import pytest
+
+from falcon_pachinko.backends.presence import Presence
+from falcon_pachinko.backends.redis import operations
+from falcon_pachinko.backends.redis.operations import (
+    Claimed,
+    Compared,
+    Departure,
+    Entered,
+    Joined,
+    Page,
+    Renewal,
+    Renewed,
+    Terms,
+)
+from falcon_pachinko.history import Position
+
+TERMS = Terms(node="node", lease=900, period=300, grace=200)
+
+
+def test_the_position_of_a_publication_is_decoded() -> None:
+    operation = operations.publish("{room}", b"\nhello", ephemeral=False)
+    assert operation.tag == "{room}"
+    assert not operation.needs_lease
+    assert operation.decode(b"epoch:7") == Position("epoch", 7)
+    assert operations.publish("{room}", b"\nhello", ephemeral=True, node="node").needs_lease
+
+
+def test_the_reply_to_a_renewal_is_decoded() -> None:
+    operation = operations.renew_room(
+        "{room}",
+        TERMS,
+        in_doubt=False,
+        generation="g",
+        digest=1,
+        known=Position("epoch", 6),
+        extend=False,
+    )
+    assert not operation.needs_lease
+    for renewal in Renewal:
+        reply = [renewal.value, b"epoch", b"7", 50]
+        assert operation.decode(reply) == Renewed(renewal, Position("epoch", 7), 50)
+
+
+def test_a_node_without_a_list_renews_no_lease() -> None:
+    operation = operations.renew_room(
+        "{room}", TERMS, in_doubt=False, generation="", digest=None, known=None, extend=True
+    )
+    assert operation.request[:3] == ("renew_room", "{room}", None)
+
+
+def test_the_replies_about_a_list_are_decoded() -> None:
+    claim = operations.claim("{room}", TERMS, in_doubt=False, known="g")
+    assert claim.decode([b"g", 1, 0]) == Claimed("g", kept=True, is_lost=False)
+    compare = operations.compare("{room}", TERMS, "", "", [["ualice", "c1", 1]])
+    assert compare.decode([[b"c1", b"c2"], 1]) == Compared(["c1", "c2"], more=True)
+
+
+def test_the_reply_to_a_join_is_decoded() -> None:
+    operation = operations.enter("{room}", TERMS, Presence("c1", "alice"), claims=True)
+    assert operation.needs_lease
+    reply = [b"first", 1, b"1700000000000001", b"g"]
+    expected = Entered(Joined.FIRST, waits=True, place=1_700_000_000_000_001, generation="g")
+    assert operation.decode(reply) == expected
+
+
+def test_the_reply_to_a_leave_is_decoded() -> None:
+    presence = Presence("c1", "alice")
+    operation = operations.leave("{room}", TERMS, presence, grace=200, is_last=False)
+    assert operation.needs_lease
+    assert [operation.decode(each.value) for each in Departure] == list(Departure)
+    with pytest.raises(ValueError, match="unknown"):
+        operation.decode(b"unknown")
+
+
+def test_a_page_is_decoded_or_has_to_be_read_again() -> None:
+    operation = operations.page("{room}", TERMS, "alice", 2, in_doubt=False)
+    flat = [b"ubob", b"11", b"ucarol", b"12"]
+    page = Page(5, Position("epoch", 7), [(11, "bob"), (12, "carol")], more=True)
+    assert operation.decode([5, b"epoch", b"7", flat, 1]) == page
+    assert operation.decode(b"expire") is None
+    with pytest.raises(LookupError, match="alice"):
+        operation.decode(b"unknown")
+
+
+def test_the_key_of_a_user_is_not_a_place() -> None:
+    assert operations.page("{room}", TERMS, "7", 2, in_doubt=False).request[-2:] == ("u7", 2)
+    assert operations.page("{room}", TERMS, 7, 2, in_doubt=False).request[-2:] == (7, 2)
+
+
+def test_the_lists_of_nodes_and_rooms_are_decoded() -> None:
+    assert operations.live_nodes().decode([b"a", b"b"]) == ["a", "b"]
+    assert operations.rooms_of("node", "0").decode([b"7", [b"caf\xc3\xa9"]]) == ("7", ["café"])
+    assert operations.beat(TERMS).decode([3, 2, b"2", [b"n"]]) == (3, 2, "2", ["n"])
+    count = operations.count_user("{%user:alice}", TERMS, 2, 3, 20, [])
+    assert count.decode([2, [b"n"]]) == (2, ["n"])
