@@ -1,6 +1,7 @@
 """What remains in Redis of a room whose members have left."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 import pytest
@@ -22,6 +23,7 @@ class SlowPipeline:
     def __init__(self, node: RecordingNode, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pipeline = node.redis.pipeline
         self.may_go_on = asyncio.Event()
+        self.may_go_on.set()
         self.execute = self.pipeline.client.execute
         monkeypatch.setattr(self.pipeline.client, "execute", self.wait)
         monkeypatch.setattr(node.redis.renewals, "renew", asyncio.Event().wait)
@@ -32,13 +34,14 @@ class SlowPipeline:
 
     async def hold_back(self, *names: str) -> None:
         """Begin a call, and wait until operations with these names wait for the next one."""
+        self.may_go_on.clear()
         self.pipeline.call_ignoring_outcome(operations.live_nodes())
-        await asyncio.sleep(0)
 
-        def submitted() -> list[str]:
-            return sorted(each.operation.request[0] for each in self.pipeline.submitted)
+        def are_submitted() -> bool:
+            submitted = Counter(each.operation.request[0] for each in self.pipeline.submitted)
+            return Counter(names) <= submitted
 
-        await wait_until(lambda: submitted() == sorted(names))
+        await wait_until(are_submitted)
 
 
 async def nothing_remains(nodes: Nodes) -> None:
@@ -55,13 +58,13 @@ async def nothing_remains(nodes: Nodes) -> None:
 async def test_users_whose_grace_periods_end_together_leave_no_lease(
     nodes: Nodes, a: RecordingNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    slow = SlowPipeline(a, monkeypatch)
     await a.backend.subscribe("room", HISTORY)
     users = [announced(f"c{number}", f"user {number}") for number in range(3)]
     for presence in users:
         await a.backend.enter("room", presence)
-    for presence in users[:2]:
-        await a.backend.leave("room", presence, grace=True)
-    slow = SlowPipeline(a, monkeypatch)
+    leaves = [a.backend.leave("room", presence, grace=True) for presence in users[:2]]
+    await asyncio.gather(*leaves)
     await slow.hold_back("expire", "expire")
     a.backend.leave("room", users[2], grace=False)
     slow.may_go_on.set()
@@ -71,11 +74,11 @@ async def test_users_whose_grace_periods_end_together_leave_no_lease(
 async def test_a_renewal_together_with_the_last_leave_leaves_no_lease(
     nodes: Nodes, a: RecordingNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    slow = SlowPipeline(a, monkeypatch)
     await a.backend.subscribe("room", HISTORY)
     presence = announced("c1", "alice")
     await a.backend.enter("room", presence)
     await a.backend.leave("room", presence, grace=True)
-    slow = SlowPipeline(a, monkeypatch)
     await slow.hold_back("expire")
     a.redis.renewals.renew_room_later("room")
     slow.may_go_on.set()
