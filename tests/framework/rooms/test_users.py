@@ -1,12 +1,15 @@
 """The index of users, checked against a plain model."""
 
+import asyncio
 from collections import defaultdict
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from falcon_pachinko import Connection
+from falcon_pachinko.backends.user_counts import UserCounts
 from falcon_pachinko.rooms.users import UserIndex
 
 
@@ -81,3 +84,61 @@ def test_a_name_that_changes_after_the_reservation_has_no_effect() -> None:
     assert index.connections_of("alice") == (connection,)
     index.remove(connection)
     assert (index.connections, index.user_of) == ({}, {})
+
+
+class ScriptedCounts(UserCounts):
+    """Counts whose results the test sets."""
+
+    def __init__(self) -> None:
+        self.requests: list[asyncio.Future[bool]] = []
+        self.released: list[str] = []
+
+    def reserve_user(self, user: str, max_connections: float) -> asyncio.Future[bool]:
+        self.requests.append(asyncio.get_running_loop().create_future())
+        return self.requests[-1]
+
+    def release_user(self, user: str) -> None:
+        self.released.append(user)
+
+
+async def test_a_connection_that_other_processes_leave_no_place_for_does_not_count() -> None:
+    counts = ScriptedCounts()
+    index, connection = UserIndex(1, counts), connection_of("alice")
+    assert index.reserve(connection)
+    counts.requests[0].set_result(False)
+    assert not await index.wait_reserved(connection)
+    assert (index.connections, index.requests, counts.released) == ({}, {}, [])
+    second = connection_of("alice")
+    assert index.reserve(second)
+    counts.requests[1].set_result(True)
+    assert await index.wait_reserved(second)
+    index.add(second)
+    index.remove(second)
+    assert (index.connections, index.requests, counts.released) == ({}, {}, ["alice"])
+
+
+@pytest.mark.parametrize("granted", [True, False, None])
+async def test_a_connection_that_ends_early_withdraws_its_request(granted: bool | None) -> None:
+    counts = ScriptedCounts()
+    index, connection = UserIndex(1, counts), connection_of("alice")
+    index.reserve(connection)
+    if granted is not None:
+        counts.requests[0].set_result(granted)
+    index.remove(connection)
+    assert counts.requests[0].cancelled() == (granted is None)
+    assert counts.released == (["alice"] if granted else [])
+    assert (index.connections, index.user_of, index.requests) == ({}, {}, {})
+
+
+async def test_a_user_that_changes_in_on_connect_has_one_place() -> None:
+    counts = ScriptedCounts()
+    index, connection = UserIndex(1, counts), connection_of("alice")
+    index.reserve(connection)
+    counts.requests[0].set_result(True)
+    connection.user = "bob"
+    waiting = asyncio.create_task(index.wait_reserved(connection))
+    await asyncio.sleep(0)
+    counts.requests[1].set_result(True)
+    assert await waiting
+    assert counts.released == ["alice"]
+    assert index.user_of == {connection: "bob"}

@@ -105,10 +105,12 @@ class Lifecycle(HandlerTask):
     async def _connect(self, req: falcon.asgi.Request, params: dict[str, Any]) -> bool:
         """Run ``on_connect`` as a transaction; return whether the connection is open."""
         ws = self.connection
-        if not await self._run_on_connect(req, params) or ws.closed:
+        accepted = await self._run_on_connect(req, params) and not ws.closed
+        has_place = accepted and await self.registry.users.wait_reserved(ws)
+        if not accepted or ws.closed:
             await ws.close(FORBIDDEN if ws._is_accepted else None)
             return False
-        if not self.registry.users.reserve(ws):
+        if not has_place:
             raise Reject(TOO_MANY_CONNECTIONS, "too many connections")
         transaction = await ws._open()
         if transaction is None:

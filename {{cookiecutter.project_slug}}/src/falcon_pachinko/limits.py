@@ -73,8 +73,8 @@ class ServerLimits:
         connections: The maximum number of connections; further ones get HTTP 503.
         connections_per_address: The maximum number of connections of one client address, or of one IPv6
             network /64; further ones get HTTP 429. An office or a mobile carrier shares one address.
-        connections_per_user: The maximum number of connections of one user; further ones are accepted and
-            closed with 4429.
+        connections_per_user: The maximum number of connections of one user, to all processes together;
+            further ones are accepted and closed with 4429.
         handshakes_per_second: The sustained rate of WebSocket handshakes of one address; above it they get
             HTTP 429.
         handshake_burst: The number of handshakes of one address accepted at once.

@@ -22,6 +22,7 @@ from ...support.backends import (
     Nodes,
     RecordingNode,
     announced,
+    disconnected,
     text,
     wait_available,
     wait_for_result,

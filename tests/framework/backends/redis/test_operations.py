@@ -107,4 +107,6 @@ def test_the_key_of_a_user_is_not_a_place() -> None:
 def test_the_lists_of_nodes_and_rooms_are_decoded() -> None:
     assert operations.live_nodes().decode([b"a", b"b"]) == ["a", "b"]
     assert operations.rooms_of("node", "0").decode([b"7", [b"caf\xc3\xa9"]]) == ("7", ["café"])
-    assert operations.beat(TERMS).decode([3, 2, b"2"]) == (3, 2, "2")
+    assert operations.beat(TERMS).decode([3, 2, b"2", [b"n"]]) == (3, 2, "2", ["n"])
+    count = operations.count_user("{%user:alice}", TERMS, 2, 3, 20, [])
+    assert count.decode([2, [b"n"]]) == (2, ["n"])

@@ -24,6 +24,7 @@ from falcon_pachinko.backends.redis.script import (
     hash_tag,
     raw,
     room_of,
+    user_tag,
 )
 from falcon_pachinko.backends.redis.stream import Fetched
 from falcon_pachinko.backends.redis.url import make_client
@@ -475,3 +476,10 @@ async def test_the_stream_of_an_earlier_version_is_bounded_too(redis_server: Red
         await execute(redis_server, publish("{room}", 1_000))
     sizes = await stored_sizes(redis_server)
     assert 8_000 < sizes["{room}"] <= 10_000
+
+
+def test_no_room_has_the_keys_of_a_user() -> None:
+    for room in ("%user:alice", "{%user:alice}", "%25user:alice"):
+        assert hash_tag(room) != user_tag("alice")
+        assert room_of(hash_tag(room)) == room
+    assert user_tag("al}{%ice") == "{%user:al%7D%7B%25ice}"

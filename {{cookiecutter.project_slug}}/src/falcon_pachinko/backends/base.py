@@ -49,6 +49,7 @@ from ..history import History, Position
 from ..presence import MemberPage
 from ..publication import Publication
 from .presence import Presence
+from .user_counts import UserCounts
 
 T = TypeVar("T")
 
@@ -313,8 +314,8 @@ class Leases(ABC):
         """
 
 
-class Backend(Broker, PresenceStore, Leases):
-    """A backend: a broker, presence and leases; see the module's docstring for the guarantees.
+class Backend(Broker, PresenceStore, Leases, UserCounts):
+    """A backend: a broker, presence, leases and counts of users; see the module's docstring for the guarantees.
 
     Attributes:
         node_id: The name of this process in the cluster; the ids of its connections begin with it.

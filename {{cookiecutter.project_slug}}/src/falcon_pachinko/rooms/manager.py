@@ -210,6 +210,9 @@ class WebSocketConnectionManager:
             reconnects=reconnects,
             record=encode_record(meta),
         )
+        if connection.id in self._registry.pending:
+            # PERF: the count of all processes is asked together with the subscription, and known after on_connect.
+            self._registry.users.reserve(connection)
         return await self._registry.join(connection, room, presence)
 
     async def update_presence(

@@ -52,7 +52,7 @@ class ConnectionRegistry:
         self.backend = backend
         self.connections: dict[str, Connection] = {}
         self.pending: dict[str, Connection] = {}
-        self.users = UserIndex(limits.connections_per_user)
+        self.users = UserIndex(limits.connections_per_user, backend)
         self.rates = MessageRates(limits.users_per_address)
         self.synced: Membership[Connection, Presence] = Membership()
         self.unsynced: Membership[Connection, Presence] = Membership()

@@ -34,6 +34,7 @@ from .script import DEFAULT_REDIS_BYTES, NODES, hash_tag
 from .server_info import ServerInfoReader
 from .subscriptions import Subscriptions
 from .url import check_url, make_client
+from .user_counts import UserCountTable
 
 __all__ = ["RedisBackend", "RedisPublisher", "check_url"]
 
@@ -97,6 +98,7 @@ class RedisBackend(Backend):
         self.presence = PresenceTable(self.pipeline, self.terms, self.index, rooms)
         self.subscriptions = Subscriptions(self.pipeline, self.pubsub, self.terms)
         self.commands = Commands(self.pipeline, self.node_id)
+        self.user_counts = UserCountTable(self.pipeline, self.terms)
         self.renewals = Renewals(
             self.pipeline,
             self.terms,
@@ -104,8 +106,9 @@ class RedisBackend(Backend):
             self.subscriptions,
             self.presence,
             self.commands,
+            self.user_counts,
         )
-        self.presence.in_doubt = lambda: self.renewals.in_doubt
+        self.presence.in_doubt = self.user_counts.in_doubt = lambda: self.renewals.in_doubt
         self.presence.on_listed = self.renewals.renew_room_later
         self.subscriptions.on_control = self.renewals.on_control
         self.member_lists = MemberLists(
@@ -204,6 +207,7 @@ class RedisBackend(Backend):
         # NOTE: clients join and leave all the time, so that waiting for their changes might never end. These
         #   operations are submitted before any later one.
         self.presence.send_changes()
+        self.user_counts.send_changes()
         self.subscriptions.start_resyncs()
         self.subscriptions.release_all()
         for room in self.member_lists.take_outdated():
@@ -318,6 +322,14 @@ class RedisBackend(Backend):
         """Return the names of all live nodes' rooms that start with a prefix."""
         self.pipeline.check_available()
         return await rooms_with_prefix(self.pipeline.call, prefix)
+
+    def reserve_user(self, user: str, max_connections: float) -> asyncio.Future[bool] | None:
+        """Reserve a place for a connection of a user."""
+        return self.user_counts.reserve_user(user, max_connections)
+
+    def release_user(self, user: str) -> None:
+        """Release a place that was granted."""
+        self.user_counts.release_user(user)
 
     async def acquire(self, name: str) -> Lease | float:
         """Acquire a lease, or return the seconds until the next attempt."""

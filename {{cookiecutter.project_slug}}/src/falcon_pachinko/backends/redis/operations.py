@@ -445,8 +445,8 @@ def beat(terms: Terms, *, was_listed: bool = False) -> Operation[Beat]:
     """Renew the node's place in the list of nodes; ``was_listed`` if it had one."""
 
     def decode(reply: Any) -> Beat:
-        rooms, commands, protocol = reply
-        return Beat(rooms, commands, protocol.decode())
+        rooms, commands, protocol, nodes = reply
+        return Beat(rooms, commands, protocol.decode(), _names(nodes))
 
     return Operation(("beat", NODES, terms.node, terms.lease), decode)
 
@@ -483,6 +483,27 @@ def rooms_of(node: str, cursor: str) -> Operation[tuple[str, list[str]]]:
 def live_nodes() -> Operation[list[str]]:
     """Return the live nodes."""
     return Operation(("live_nodes", NODES), _names)
+
+
+def count_user(
+    tag: str, terms: Terms, held: int, wanted: int, bound: int, dead: Sequence[str]
+) -> Operation[Counted]:
+    """Set the number of the node's connections of a user.
+
+    Args:
+        tag: The hash tag of the user.
+        terms: The node.
+        held: The number that is never refused.
+        wanted: The number including those that are refused above the bound.
+        bound: The maximum number of the user's connections to all nodes.
+        dead: Nodes that are not live: their entries are removed if they are older than a lease.
+    """
+
+    def decode(reply: Any) -> Counted:
+        return Counted(reply[0], _names(reply[1]))
+
+    request = ("count_user", tag, terms.node, held, wanted, bound, terms.lease, dead)
+    return Operation(request, decode, may_wait=wanted == held)
 
 
 def acquire(

@@ -14,6 +14,7 @@ from .presence import PresenceTable
 from .room_index import RoomIndex, chunks
 from .script import PROTOCOL, ROOM_TTL_MS, hash_tag
 from .subscriptions import Subscriptions
+from .user_counts import UserCountTable
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class Renewals:
         subscriptions: The rooms to which the node has subscribed.
         presence: The connections of the node.
         commands: The commands that the node knows.
+        user_counts: The connections of each user of the node.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Renewals:
         subscriptions: Subscriptions,
         presence: PresenceTable,
         commands: Commands,
+        user_counts: UserCountTable,
     ) -> None:
         self.pipeline = pipeline
         self.terms = terms
@@ -52,6 +55,7 @@ class Renewals:
         self.subscriptions = subscriptions
         self.presence = presence
         self.commands = commands
+        self.user_counts = user_counts
         self.doubt_until = self.extended_at = 0.0
         self.has_started = False
         pipeline.client.on_clock_jump = self.on_clock_jump
@@ -98,6 +102,7 @@ class Renewals:
         for chunk in chunks([*{*self.subscriptions.streams, *self.presence.rooms}]):
             # NOTE: other operations are executed in between.
             await wait_all([self.renew_room(room, extend=extend) for room in chunk])
+        await self.user_counts.renew(beat.nodes)
         self.pipeline.call_ignoring_outcome(operations.trim_histories())
         self.subscriptions.expire_buffers()
 

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 
+from ...errors import BackendUnavailable
 from . import operations
-from .operations import Beat, Caller, Terms
+from .operations import Beat, Caller, Operation, Terms
 from .pipeline import Pipeline
 from .script import ROOMS_PER_OPERATION
 
@@ -34,11 +35,20 @@ class RoomIndex:
 
     def add(self, room: str) -> None:
         """Add a room with its first member."""
-        self.pipeline.call_ignoring_outcome(operations.add_rooms(self.terms.node, [room]))
+        self._change(operations.add_rooms(self.terms.node, [room]))
 
     def remove(self, room: str) -> None:
         """Remove a room after its last member has left."""
-        self.pipeline.call_ignoring_outcome(operations.remove_rooms(self.terms.node, [room]))
+        self._change(operations.remove_rooms(self.terms.node, [room]))
+
+    def _change(self, operation: Operation[None]) -> None:
+        if self.pipeline.outage:
+            self.is_outdated = True
+        else:
+            self.pipeline.submit(operation, None, self._on_failure)
+
+    def _on_failure(self, _: BackendUnavailable) -> None:
+        self.is_outdated = True
 
     async def renew(self) -> Beat:
         """Renew the node's place in the list, and the index if it is not complete.

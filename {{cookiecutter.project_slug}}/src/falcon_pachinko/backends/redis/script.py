@@ -35,6 +35,9 @@ last tokens, ``<prefix>:{%nodes}:s:<name>`` the schedules of their holders: for 
 the rooms by the bytes of their streams and by the time at which these expire, and ``<prefix>:{%nodes}:hb`` is the
 sum of the bytes.
 
+The connections of a user have a slot of their own: ``<prefix>:{%user:<user>}:c`` is a hash of ``<number of connections>
+<time of writing>`` for each node. It expires ``USER_LEASES`` leases after the last writing.
+
 All times are the server's, in milliseconds: the clocks of the nodes need not agree.
 
 A message on the channel of a room begins with a line: ``<epoch>:<offset>:<1 if clients get the position>``, followed
@@ -56,8 +59,9 @@ import msgspec
 
 ENCODE = msgspec.msgpack.Encoder().encode
 
-# NOTE: not the tag of any room, because hash_tag escapes %.
+# NOTE: not the tag or its beginning of any room, because hash_tag escapes %.
 NODES = "{%nodes}"
+USERS = "{%user:"
 
 # The minimum that a room's stream keeps, with or without a history, so that a node can resume after an outage.
 MIN_STREAM_MESSAGES = 256
@@ -99,6 +103,9 @@ COMMAND_SECONDS = 3_600
 MAX_COMMANDS = 1_000
 CONFIRMATION_MS = 60_000
 
+# The count of a user's connections on a node is a lease of so many leases of a room; it is renewed after a third of it.
+USER_LEASES = 10
+
 # Nodes of different versions of the script's keys and formats do not share a prefix.
 PROTOCOL = 2
 
@@ -115,7 +122,17 @@ def raw(data: bytes | None) -> msgspec.Raw | None:
 
 def hash_tag(room: str) -> str:
     """Return the hash tag of a room; % and braces are escaped, as a tag ends at the first brace."""
-    return "{" + room.replace("%", "%25").replace("{", "%7B").replace("}", "%7D") + "}"
+    return "{" + escape(room) + "}"
+
+
+def user_tag(user: str) -> str:
+    """Return the hash tag of a user, which no room and not the nodes have."""
+    return USERS + escape(user) + "}"
+
+
+def escape(name: str) -> str:
+    """Escape % and braces."""
+    return name.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
 
 
 def room_of(tag: str) -> str:
@@ -143,6 +160,7 @@ CONSTANTS = {
     "COMMAND_MS": COMMAND_SECONDS * 1000,
     "MAX_COMMANDS": MAX_COMMANDS,
     "CONFIRMATION_MS": CONFIRMATION_MS,
+    "USER_LEASES": USER_LEASES,
 }
 FILES = (
     "start",

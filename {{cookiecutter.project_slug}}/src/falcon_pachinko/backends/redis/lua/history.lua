@@ -26,6 +26,10 @@ local function use_history()
     local all = redis.call('INCRBY', sum, text(size - known))
     local others = redis.call('ZCARD', index) - (size > 0 and 1 or 0)
     if all < size + others or (others == 0 and all > size) then error('a key is lost') end
+    -- Without a node that extends its life, the index expires.
+    if others == 0 and size > 0 then
+      for _, key in ipairs({index, expiries, sum}) do redis.call('PEXPIRE', key, text(age + ROOM_TTL_MS)) end
+    end
     return all
   end
 

@@ -74,15 +74,16 @@ function operations.sync_room(base, history, known_epoch, known_offset, everythi
   return {stored[1], offset, shows_positions, text(now), publications, more and 1 or 0}
 end
 
--- Deletes the room with its last subscriber, or lets its history expire. Members without a subscriber belong to a
--- node that is cut off and will subscribe again.
+-- Deletes the room with its last subscriber, or lets its history expire. Members without a subscriber are in their grace
+-- period, or belong to a node that is cut off and will subscribe again: the room keeps its epoch for them.
 function operations.release_room(base)
   if subscribers_of(base) > 0 then return 0 end
-  local age = redis.call('HGET', base .. ':m', 'a')
-  if not age and redis.call('EXISTS', base .. ':n') == 1 then age = MIN_STREAM_MS end
-  if age then
-    redis.call('PEXPIRE', base .. ':m', age)
-    redis.call('PEXPIRE', base .. ':s', age)
+  local age = tonumber(redis.call('HGET', base .. ':m', 'a') or 0)
+  local life = age
+  if redis.call('EXISTS', base .. ':n') == 1 then life = math.max(age, MIN_STREAM_MS) end
+  if life > 0 then
+    redis.call('PEXPIRE', base .. ':m', text(life))
+    redis.call('PEXPIRE', base .. ':s', text(age > 0 and age or life))
     redis.call('HDEL', base .. ':m', 'x')
   else
     redis.call('DEL', base .. ':m')
