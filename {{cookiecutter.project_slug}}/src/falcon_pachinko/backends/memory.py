@@ -25,7 +25,7 @@ class MemoryBackend(MemoryLeases, Backend):
         sweep: Frees the messages that are too old.
 
     Args:
-        timing: Only ``grace_seconds`` and ``heartbeat_seconds`` have an effect.
+        timing: Only ``grace_seconds`` and ``expiry_seconds`` have an effect.
         history_bytes: The maximum memory of all histories; 64 MiB by default. Above it the oldest messages
             of the largest history are dropped.
 

@@ -87,6 +87,7 @@ class ConnectionRegistry:
             self.backend.enter(room, presence)
             for room, presence in self._rooms_of(connection).items()
         ]
+        self.resyncs.on_accepted(connection)
         for each in entered:
             await each
 
@@ -94,6 +95,7 @@ class ConnectionRegistry:
         """Remove a connection at its end; from now on it cannot join a room."""
         self.pending.pop(connection.id, None)
         visible = self.connections.pop(connection.id, None) is not None
+        self.resyncs.late.pop(connection, None)
         self.users.remove(connection)
         for room in self._rooms_of(connection):
             presence = self._take_out(connection, room)

@@ -123,6 +123,7 @@ class RedisBackend(Backend):
         self.server_info = ServerInfoReader(self.client)
         self.tasks = TaskSet()
         self.refusal: ConfigurationError | None = None
+        self.renewing: asyncio.Task[None] | None = None
         self.available: asyncio.Event
 
     @property
@@ -154,7 +155,8 @@ class RedisBackend(Backend):
             self.pubsub.channels[self.client.channel(tag)] = None
         self.tasks.create_task(self.pipeline.run())
         self.tasks.create_task(self.pubsub.run())
-        self.tasks.create_task(self.renewals.run(self.timing.renewal_seconds))
+        renewing = self.renewals.run(self.timing.renewal_seconds)
+        self.renewing = self.tasks.create_task(renewing)
         self.tasks.create_task(self.server_info.run(self.available))
         try:
             async with asyncio.timeout(self.timing.answer_seconds):
@@ -167,6 +169,9 @@ class RedisBackend(Backend):
 
     async def stop(self) -> None:
         """Complete pending operations, leave the users in their grace periods to other nodes, and disconnect."""
+        self.renewals.is_stopping = True
+        if self.renewing is not None:
+            self.renewing.cancel()
         if not self.outage:
             ms = self.terms.grace + STOP_MARGIN_MS
             for room in self.presence.rooms:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ...close_codes import SERVICE_RESTART
 from ...errors import BackendUnavailable
 from ...publication import Publication
+from ...support.tasks import ignore
 from ..base import Node
 from . import operations
 from .operations import Caller
@@ -105,7 +106,8 @@ class Commands:
             self.known[identifier] = (data, now + COMMAND_SECONDS - age_seconds)
             command = Command.decode(data)
             self.node.execute(command.publication, command.room, age_seconds)
-        self.pipeline.call_ignoring_outcome(operations.confirm(self.name, identifier))
+        # NOTE: also during the recovery from an outage, when the node has its channels already.
+        self.pipeline.submit(operations.confirm(self.name, identifier), None, ignore)
 
     async def sync(self, outage_seconds: float = 0.0) -> None:
         """Execute the commands that the node has missed, and store those that Redis has lost.

@@ -170,16 +170,17 @@ class MemberLists:
         """Read a page, or wait for the read in progress of the same one."""
         key = (room, after, limit)
         shared = self.reads.get(key)
-        if shared is None:
+        if shared is None or shared.task.done():
             shared = self.reads[key] = SharedRead()
             shared.task = asyncio.get_running_loop().create_task(self._read(shared, *key))
-            shared.task.add_done_callback(lambda _: self.reads.pop(key, None))
         shared.readers += 1
         try:
             pages = await asyncio.shield(shared.task)
             return merge(pages, limit, shared.changes)
         finally:
             shared.readers -= 1
+            if self.reads.get(key) is shared and (shared.task.done() or not shared.readers):
+                del self.reads[key]
             if not shared.readers:
                 shared.task.cancel()
                 shared.stop_recording()

@@ -22,6 +22,12 @@ from .script import NODES, raw
 
 T = TypeVar("T")
 
+# The time of an operation compared with a join: of a slice of a node's list, of the users of a page, and of the names of
+# rooms in one operation.
+SLICE_COST = 32
+USERS_PER_COST = 20
+ROOMS_PER_COST = 30
+
 # The reply of an operation that the room has refused, because the node has no lease there.
 FENCED = b"fenced"
 
@@ -34,12 +40,14 @@ class Operation(NamedTuple, Generic[T]):
         decode: Converts the reply into a value.
         needs_lease: Whether the room refuses it without the node's lease there.
         may_wait: Whether it may wait for other operations for a short time, to share their call.
+        cost: How long it takes at most, compared with a join.
     """
 
     request: tuple[Any, ...]
     decode: Callable[[Any], T]
     needs_lease: bool = False
     may_wait: bool = False
+    cost: int = 1
 
     @property
     def tag(self) -> str:
@@ -104,12 +112,14 @@ class Entered(NamedTuple):
         waits: Whether the announcement of the user waits until the room's recovery is over.
         place: The user's place in the order of joining.
         generation: The generation of the room's presence.
+        recovery: The time for which announcements wait; 0 without a loss.
     """
 
     joined: Joined
     waits: bool
     place: int
     generation: str
+    recovery: int
 
 
 class Claimed(NamedTuple):
@@ -141,10 +151,11 @@ class Renewed(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """The reply to :func:`compare`: the missing connections, and whether to repeat it."""
+    """The reply to :func:`compare`: the missing connections, whether to repeat it, and the keys of users whose announcement waits."""
 
     missing: list[str]
     more: bool
+    waiting: list[str]
 
 
 class Beat(NamedTuple):
@@ -154,11 +165,13 @@ class Beat(NamedTuple):
         rooms: The number of rooms in the node's list.
         commands: The number of commands that are kept.
         other_protocol: Another version of the protocol that live nodes use; empty if there is none.
+        nodes: The live nodes before the renewal.
     """
 
     rooms: int
     commands: int
     other_protocol: str
+    nodes: list[str]
 
 
 class Tick(NamedTuple):
@@ -173,6 +186,18 @@ class Tick(NamedTuple):
     last: int
     wait: int
     is_taken: bool
+
+
+class Counted(NamedTuple):
+    """The reply to :func:`count_user`.
+
+    Attributes:
+        granted: The number of the node's connections of the user that are granted.
+        old: If that is less than wanted, the other nodes whose numbers are older than a lease.
+    """
+
+    granted: int
+    old: list[str]
 
 
 class MissedCommand(NamedTuple):
@@ -192,6 +217,7 @@ class Page(NamedTuple):
         users: Users with their places in the order of joining.
         more: Whether other users follow.
         records: The records by connection of each user that has any.
+        recovery: The time for which users may be missing after a loss of the room's presence.
     """
 
     total: int
@@ -199,6 +225,7 @@ class Page(NamedTuple):
     users: list[tuple[int, str]]
     more: bool
     records: Mapping[str, Records] = MappingProxyType({})
+    recovery: int = 0
 
 
 def _text(reply: Any) -> str:
@@ -313,7 +340,8 @@ def renew_room(
 
 def expire_nodes(tag: str, terms: Terms, *, in_doubt: bool) -> Operation[bool]:
     """Remove a slice of the users of expired nodes; returns whether others follow."""
-    return Operation(("expire_nodes", tag, terms.node, terms.period, in_doubt), bool)
+    request = ("expire_nodes", tag, terms.node, terms.period, in_doubt)
+    return Operation(request, bool, cost=SLICE_COST)
 
 
 def claim(tag: str, terms: Terms, *, in_doubt: bool, known: str) -> Operation[Claimed]:
@@ -325,6 +353,11 @@ def claim(tag: str, terms: Terms, *, in_doubt: bool, known: str) -> Operation[Cl
 
     details = (terms.lease, terms.period, in_doubt, known, terms.recovery)
     return Operation(("claim", tag, terms.node, *details), decode)
+
+
+def end_list(tag: str, terms: Terms) -> Operation[None]:
+    """Record that the list of the node is complete."""
+    return Operation(("end_list", tag, terms.node), _ignored)
 
 
 def compare(
@@ -341,18 +374,19 @@ def compare(
     """
 
     def decode(reply: Any) -> Compared:
-        missing, more = reply
-        return Compared([name.decode() for name in missing], bool(more))
+        missing, more, waiting = reply
+        return Compared(_names(missing), bool(more), _names(waiting))
 
-    return Operation(("compare", tag, terms.node, after, up_to, items), decode)
+    request = ("compare", tag, terms.node, after, up_to, items)
+    return Operation(request, decode, cost=SLICE_COST)
 
 
 def enter(tag: str, terms: Terms, presence: Presence, *, claims: bool) -> Operation[Entered]:
     """Add a connection to a room; with ``claims``, the node has no other connection there."""
 
     def decode(reply: Any) -> Entered:
-        joined, waits, place, generation = reply
-        return Entered(Joined(joined), bool(waits), int(place), generation.decode())
+        joined, waits, place, generation, recovery = reply
+        return Entered(Joined(joined), bool(waits), int(place), generation.decode(), int(recovery))
 
     joining, leaving = presence.join_message, presence.leave_message
     messages = (
@@ -398,13 +432,13 @@ def leave(
 
 def expire(tag: str, terms: Terms, key: str, *, is_last: bool) -> Operation[bool]:
     """Remove a user whose grace period is over; returns whether it still runs."""
-    request = ("expire", tag, terms.node, key, is_last)
+    request = ("expire", tag, terms.node, key, terms.grace, is_last)
     return Operation(request, bool, needs_lease=True, may_wait=True)
 
 
 def release_lease(tag: str, terms: Terms) -> Operation[None]:
     """Release the node's lease in a room unless it has entries there."""
-    return Operation(("expire", tag, terms.node, "", True), _ignored)
+    return Operation(("expire", tag, terms.node, "", terms.grace, True), _ignored)
 
 
 def stop_node(tag: str, terms: Terms, ms: int) -> Operation[None]:
@@ -430,15 +464,17 @@ def page(
             return None
         if reply == b"unknown":
             raise LookupError(after)
-        total, epoch, offset, flat, more, found = reply
+        total, epoch, offset, flat, more, found, recovery = reply
         users = [
             (int(place), key.decode()[1:]) for key, place in zip(flat[::2], flat[1::2], strict=True)
         ]
         records = {user: decode_records(each) for (_, user), each in zip(users, found) if each}
-        return Page(total, Position(epoch.decode(), int(offset)), users, bool(more), records)
+        position = Position(epoch.decode(), int(offset))
+        return Page(total, position, users, bool(more), records, int(recovery))
 
     key = f"u{after}" if isinstance(after, str) else after
-    return Operation(("page", tag, terms.node, terms.period, in_doubt, key, limit), decode)
+    request = ("page", tag, terms.node, terms.period, in_doubt, key, limit)
+    return Operation(request, decode, cost=1 + limit // USERS_PER_COST)
 
 
 def beat(terms: Terms, *, was_listed: bool = False) -> Operation[Beat]:
@@ -448,7 +484,7 @@ def beat(terms: Terms, *, was_listed: bool = False) -> Operation[Beat]:
         rooms, commands, protocol, nodes = reply
         return Beat(rooms, commands, protocol.decode(), _names(nodes))
 
-    return Operation(("beat", NODES, terms.node, terms.lease), decode)
+    return Operation(("beat", NODES, terms.node, terms.lease, was_listed), decode)
 
 
 def remove_node(node: str) -> Operation[None]:
@@ -458,7 +494,8 @@ def remove_node(node: str) -> Operation[None]:
 
 def add_rooms(node: str, rooms: Sequence[str]) -> Operation[None]:
     """Add rooms to the list of the rooms where a node has members."""
-    return Operation(("add_rooms", NODES, node, rooms), _ignored, may_wait=True)
+    cost = 1 + len(rooms) // ROOMS_PER_COST
+    return Operation(("add_rooms", NODES, node, rooms), _ignored, may_wait=True, cost=cost)
 
 
 def remove_rooms(node: str, rooms: Sequence[str]) -> Operation[None]:

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # The script blocks Redis for up to 70 µs per operation (measured: a user that joins with a message).
-MAX_OPERATIONS_PER_CALL = 64
+MAX_COST_PER_CALL = 64
 
 # How often a room may refuse an operation for want of a lease before it fails.
 MAX_ATTEMPTS = 5
@@ -113,6 +113,7 @@ class Pipeline:
         self.idle: asyncio.Future[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.is_due = False
+        self.has_ended = False
 
     @property
     def outage(self) -> str:
@@ -156,6 +157,9 @@ class Pipeline:
             self.submit(operation, None, ignore)
 
     def _append(self, pending: PendingOperation) -> None:
+        if self.has_ended:
+            pending.fail(BackendUnavailable("the backend has been stopped"))
+            return
         self.submitted.append(pending)
         if not pending.operation.may_wait:
             self._start_call()
@@ -204,7 +208,7 @@ class Pipeline:
         batch: list[PendingOperation] = []
         try:
             while True:
-                if not (self.submitted and self.is_due):
+                while not (self.submitted and self.is_due):
                     self.idle = loop.create_future()
                     await self.idle
                 batch = self.take_batch()
@@ -225,17 +229,27 @@ class Pipeline:
                         await self.client.drop_connection()
                         self.report_outage(outage)
         finally:
+            self.has_ended = True
             self.fail_all(batch, BackendUnavailable("the backend has been stopped"))
 
     def take_batch(self) -> list[PendingOperation]:
         """Return the operations of the next call."""
-        batch = self.submitted[:MAX_OPERATIONS_PER_CALL]
-        del self.submitted[:MAX_OPERATIONS_PER_CALL]
+        count = cost = 0
+        for pending in self.submitted:
+            cost += pending.operation.cost
+            if count and cost > MAX_COST_PER_CALL:
+                break
+            count += 1
+        batch, self.submitted = self.submitted[:count], self.submitted[count:]
         self.is_due = bool(self.submitted)
-        if self.timer is not None and not self.submitted:
+        if not self.submitted:
+            self._stop_timer()
+        return batch
+
+    def _stop_timer(self) -> None:
+        if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        return batch
 
     def process(self, batch: list[PendingOperation], results: list[Any]) -> str:
         """Process the results of a call; return the error that concerns all rooms, if there is one."""
@@ -269,6 +283,7 @@ class Pipeline:
         """Fail operations, and all that wait."""
         held, self.held = self.held, {}
         waiting, self.submitted = self.submitted, []
+        self._stop_timer()
         for pending in [*batch, *waiting, *(each for room in held.values() for each in room)]:
             pending.fail(error)
 

@@ -17,7 +17,7 @@ from .operations import Departure, Entered, Joined, Renewal, Renewed, Terms
 from .pipeline import Pipeline
 from .room_index import RoomIndex
 from .room_presence import Ending, Leaving, RoomPresence
-from .script import hash_tag, room_of
+from .script import SUSPICION_MS, hash_tag, room_of
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class PresenceTable:
 
     Attributes:
         rooms: The rooms with connections of this node.
-        recovering: The rooms of which other nodes may not have sent their lists yet after a loss.
+        recovering: The rooms of which other nodes may not have sent their lists yet after a loss, and until when.
         in_doubt: Returns whether other nodes may have been unable to renew their leases.
         on_listed: Called with a room after the list was sent.
         on_recovered: Called with a room whose presence was lost, when it is complete again.
@@ -59,7 +59,7 @@ class PresenceTable:
         self.in_doubt: Callable[[], bool]
         self.on_listed: Callable[[str], None]
         self.on_recovered: Callable[[str], None]
-        self.recovering: set[str] = set()
+        self.recovering: dict[str, float] = {}
         self.tasks = TaskSet()
         pipeline.on_fenced = self.on_fenced
 
@@ -98,12 +98,14 @@ class PresenceTable:
     ) -> bool:
         """Record what Redis has stored; return whether it is the user's first connection."""
         presence.place, presence.announced = entered.place, not entered.waits
+        if entered.recovery > SUSPICION_MS:
+            self.begin_recovery(room, entered.recovery)
         if entered.generation != state.generation and state.generation:
             self.start_listing(room)
         else:
             state.generation = entered.generation
         if entered.waits:
-            self._schedule(self.terms.recovery / 1000, self._announce, room, presence.key)
+            self._schedule(entered.recovery / 1000, self._announce, room, presence.key)
         return entered.joined is Joined.FIRST
 
     async def _announce(self, room: str, key: str) -> None:
@@ -204,24 +206,30 @@ class PresenceTable:
         if rest > 0:  # a later grace period
             self._schedule(rest, self._expire, room, key)
             return
+        ending = state.ending[key]
         state.expiring.add(key)
         is_last = state.is_ending
         if is_last:
             state.claimed = False
+
+        # NOTE: the reply is processed at once, before that of a later leave of the same user.
+        def on_reply(still_runs: bool) -> None:
+            state.expiring.discard(key)
+            if still_runs:
+                state.claimed = True
+                self._schedule(EXPIRY_MARGIN_SECONDS, self._expire, room, key)
+                return
+            if is_last:
+                state.generation = ""
+            if state.ending.get(key) is ending:
+                del state.ending[key]
+            self._discard_if_empty(room, state)
+
+        def on_failure(error: BackendUnavailable) -> None:
+            on_reply(not isinstance(error, OperationRefused))
+
         operation = operations.expire(hash_tag(room), self.terms, key, is_last=is_last)
-        try:
-            still_runs = await self.pipeline.submit(operation)
-        except OperationRefused:
-            still_runs = False
-        except BackendUnavailable:
-            still_runs = True
-        state.expiring.discard(key)
-        if still_runs:
-            state.claimed = True
-            self._schedule(EXPIRY_MARGIN_SECONDS, self._expire, room, key)
-            return
-        state.ending.pop(key, None)
-        self._discard_if_empty(room, state)
+        await self.pipeline.submit(operation, on_reply, on_failure)
 
     def _schedule(
         self, seconds: float, action: Callable[[str, str], Awaitable[None]], room: str, key: str
@@ -256,22 +264,24 @@ class PresenceTable:
 
     def on_renewed(self, room: str, renewed: Renewed) -> None:
         """Do what the room needs: the list of this node, or the end of another node."""
-        state = self.rooms.get(room)
-        if renewed.recovery and state is not None:
-            self._begin_recovery(room, state, renewed.recovery)
+        if renewed.recovery and room in self.rooms:
+            self.begin_recovery(room, renewed.recovery)
         if renewed.renewal is Renewal.LIST:
             self.start_listing(room)
         elif renewed.renewal is Renewal.EXPIRE:
             self.tasks.create_task(self.expire_others(room))
 
-    def _begin_recovery(self, room: str, state: RoomPresence, ms: int) -> None:
-        if not state.is_recovering:
-            state.is_recovering = True
+    def begin_recovery(self, room: str, ms: int) -> None:
+        """Let the members of a room get a new list after the time for which users may be missing from it."""
+        until = asyncio.get_running_loop().time() + ms / 1000
+        if ms and until > self.recovering.get(room, 0.0) + EXPIRY_MARGIN_SECONDS:
+            self.recovering[room] = until
             self._schedule(ms / 1000, self._end_recovery, room, "")
 
     async def _end_recovery(self, room: str, _: str) -> None:
-        self.recovering.discard(room)
-        self.on_recovered(room)
+        if self.recovering.get(room, 0.0) <= asyncio.get_running_loop().time():
+            self.recovering.pop(room, None)
+            self.on_recovered(room)
 
     def start_listing(self, room: str) -> None:
         """Send the list of this node's connections in a room, in the background."""
@@ -312,16 +322,9 @@ class PresenceTable:
         claimed = await self.pipeline.call(claim)
         has_left = not (claimed.kept or claimed.is_lost)
         if claimed.is_lost:
-            self._begin_recovery(room, state, self.terms.grace)
+            self.begin_recovery(room, self.terms.recovery)
         state.generation, state.claimed = claimed.generation, True
-        missing: set[str] = set()
-        for part in list(state.slices()):
-            while True:
-                compare = operations.compare(tag, self.terms, *part)
-                compared = await self.pipeline.call(compare)
-                missing.update(compared.missing)
-                if not compared.more:
-                    break
+        missing = await self._compare(tag, state)
         calls: list[Awaitable[object]] = []
         for connection in missing:
             presence = state.find(connection)
@@ -335,6 +338,25 @@ class PresenceTable:
         if claimed.is_lost:
             calls += [self._end_again(room, state, ending) for ending in state.ending.values()]
         await asyncio.gather(*calls)
+        if has_left:
+            await self.pipeline.call(operations.end_list(tag, self.terms))
+
+    async def _compare(self, tag: str, state: RoomPresence) -> set[str]:
+        """Compare the list with Redis, slice by slice; return the ids of the connections that are missing."""
+        missing: set[str] = set()
+        waiting: set[str] = set()
+        for part in list(state.slices()):
+            while True:
+                compared = await self.pipeline.call(operations.compare(tag, self.terms, *part))
+                missing.update(compared.missing)
+                waiting.update(compared.waiting)
+                if not compared.more:
+                    break
+        for presence in state.connections.values():
+            # NOTE: Redis has stored it and announced the user, though the reply was lost.
+            if presence.connection not in missing and presence.key not in waiting and presence.sent:
+                presence.announced = True
+        return missing
 
     async def _enter_again(self, room: str, state: RoomPresence, presence: Presence) -> None:
         enter = operations.enter(hash_tag(room), self.terms, presence, claims=False)

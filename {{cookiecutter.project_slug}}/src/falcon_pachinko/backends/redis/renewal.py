@@ -27,6 +27,7 @@ class Renewals:
 
     Attributes:
         has_started: Whether the node has agreed with Redis once.
+        is_stopping: Whether the node gives its leases up.
         doubt_until: Until this time on the event loop's clock other nodes may have been unable to renew.
 
     Args:
@@ -58,6 +59,7 @@ class Renewals:
         self.user_counts = user_counts
         self.doubt_until = self.extended_at = 0.0
         self.has_started = False
+        self.is_stopping = False
         pipeline.client.on_clock_jump = self.on_clock_jump
 
     @property
@@ -78,11 +80,14 @@ class Renewals:
         """Renew after each interval until cancelled."""
         while True:
             await asyncio.sleep(seconds)
-            if self.subscriptions.pubsub.is_subscribed:
-                try:
-                    await self.renew()
-                except BackendUnavailable as error:
-                    logger.info("the leases were not renewed: %s; retrying", error.reason)
+            if not (self.has_started and self.subscriptions.pubsub.is_subscribed):
+                continue
+            try:
+                await self.renew()
+            except BackendUnavailable as error:
+                logger.info("the leases were not renewed: %s; retrying", error.reason)
+            except Exception:
+                logger.exception("Redis: unexpected error in the renewal of leases; retrying")
 
     async def renew(self) -> None:
         """Renew everything once.
@@ -142,7 +147,7 @@ class Renewals:
 
     def renew_room_later(self, room: str) -> None:
         """Renew the lease in a room without waiting for it."""
-        if not self.pipeline.outage:
+        if not (self.pipeline.outage or self.is_stopping):
             self.renew_room(room).add_done_callback(retrieve_exception)
 
     def on_control(self, room: str, message: str) -> None:

@@ -19,6 +19,7 @@ class RoomIndex:
     The index is leased like everything that a node stores: it is compared with each renewal.
 
     Attributes:
+        is_outdated: Whether Redis may lack a change.
         was_listed: Whether the node has had a place in the list of nodes.
 
     Args:
@@ -32,6 +33,7 @@ class RoomIndex:
         self.terms = terms
         self.rooms = rooms
         self.was_listed = False
+        self.is_outdated = False
 
     def add(self, room: str) -> None:
         """Add a room with its first member."""
@@ -60,11 +62,16 @@ class RoomIndex:
         operation = operations.beat(self.terms, was_listed=self.was_listed)
         beat = await self.pipeline.call(operation)
         self.was_listed = True
-        if beat.rooms not in (expected, len(self.rooms)):
+        if self.is_outdated or beat.rooms not in (expected, len(self.rooms)):
+            self.is_outdated = False
             calls = [self.pipeline.call(operations.clear_rooms(self.terms.node))]
             for chunk in chunks(list(self.rooms)):
                 calls.append(self.pipeline.call(operations.add_rooms(self.terms.node, chunk)))
-            await asyncio.gather(*calls)
+            try:
+                await asyncio.gather(*calls)
+            except BaseException:
+                self.is_outdated = True
+                raise
         return beat
 
 

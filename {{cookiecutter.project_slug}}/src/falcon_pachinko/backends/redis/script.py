@@ -106,6 +106,10 @@ CONFIRMATION_MS = 60_000
 # The count of a user's connections on a node is a lease of so many leases of a room; it is renewed after a third of it.
 USER_LEASES = 10
 
+# For how long new users wait in a room that was created though other nodes have subscribed to it: usually because these
+# open it at the same time.
+SUSPICION_MS = 500
+
 # Nodes of different versions of the script's keys and formats do not share a prefix.
 PROTOCOL = 2
 
@@ -150,6 +154,7 @@ CONSTANTS = {
     "MAX_EXPIRED_ROOMS": MAX_EXPIRED_ROOMS,
     "ROOM_TTL_MS": ROOM_TTL_MS,
     "PROTOCOL": PROTOCOL,
+    "SUSPICION_MS": SUSPICION_MS,
     "SCHEDULE_INTERVALS": SCHEDULE_INTERVALS,
     "ROOMS_PER_SCAN": ROOMS_PER_SCAN,
     "ENTRIES_PER_SLICE": ENTRIES_PER_SLICE,
@@ -172,6 +177,7 @@ FILES = (
     "room_leases",
     "nodes",
     "commands",
+    "users",
     "leases",
 )
 LUA = f"local {', '.join(CONSTANTS)} = {', '.join(map(str, CONSTANTS.values()))}\n" + "\n".join(

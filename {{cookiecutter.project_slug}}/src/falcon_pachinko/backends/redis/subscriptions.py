@@ -230,7 +230,7 @@ class Subscriptions:
     def check_position(self, room: str, position: Position) -> None:
         """Sync a room if Redis reports a position that has not been delivered here; a recovery syncs all rooms."""
         stream = self.streams.get(room)
-        if stream is None or stream.syncing or self.pipeline.outage:
+        if stream is None or stream.syncing:
             return
         last = stream.position
         stream.verified = last == position

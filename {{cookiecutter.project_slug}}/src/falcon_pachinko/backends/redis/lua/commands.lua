@@ -6,9 +6,12 @@ local function commands_key() return nodes .. 'c' end
 -- nodes was lost, or lacks the node that asks.
 local function unconfirmed(id, node)
   local waiting = {}
-  for _, node in ipairs((live_nodes())) do
-    if redis.call('SISMEMBER', nodes .. 'k:' .. id, node) == 0 then table.insert(waiting, node) end
+  for _, name in ipairs((live_nodes())) do
+    if redis.call('SISMEMBER', nodes .. 'k:' .. id, name) == 0 then table.insert(waiting, name) end
   end
+  local expires = node and redis.call('ZSCORE', nodes .. 'n', listed(node))
+  local is_missing = node and not (expires and tonumber(expires) > now)
+  if is_missing or redis.call('EXISTS', nodes .. 'w') == 1 then table.insert(waiting, '') end
   return waiting
 end
 
@@ -50,7 +53,6 @@ end
 -- Makes the commands in Redis and those of a node the same: stores those that Redis has lost, and returns those that the
 -- node does not know, each with its id; and how long ago the last one was sent that was dropped as there were too many.
 function operations.sync_commands(base, known)
-  trim_commands()
   local stored, result = redis.call('HGETALL', commands_key()), {}
   local found, dropped = {}, -1
   for i = 1, #stored, 2 do
@@ -68,5 +70,6 @@ function operations.sync_commands(base, known)
       redis.call('PEXPIRE', commands_key(), COMMAND_MS)
     end
   end
+  trim_commands()
   return {result, dropped, text(now)}
 end

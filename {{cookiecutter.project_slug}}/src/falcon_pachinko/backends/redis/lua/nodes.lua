@@ -14,8 +14,10 @@ local function live_nodes()
 end
 
 -- Renews a node's place in the list, and removes the nodes whose time is over. Returns the number of rooms in the
--- node's own list, the number of commands, and another version of the protocol that live nodes use, or an empty text.
-function operations.beat(base, node, lease)
+-- node's own list, the number of commands, another version of the protocol that live nodes use, or an empty text, and the
+-- live nodes before.
+-- If a node that was in the list finds it empty, it was lost: live nodes may be missing until they have renewed.
+function operations.beat(base, node, lease, was_listed)
   local list = nodes .. 'n'
   for _, expired in ipairs(redis.call('ZRANGEBYSCORE', list, '-inf', text(now))) do
     redis.call('ZREM', list, expired)
@@ -24,13 +26,14 @@ function operations.beat(base, node, lease)
   for _, late in ipairs(redis.call('ZRANGEBYSCORE', list, '(' .. text(now + lease), '+inf')) do
     redis.call('ZADD', list, text(now + lease), late)
   end
-  local _, other = live_nodes()
-  if other and not redis.call('ZSCORE', list, listed(node)) then return {0, 0, other} end
+  if was_listed and redis.call('EXISTS', list) == 0 then redis.call('SET', nodes .. 'w', '', 'PX', text(lease)) end
+  local found, other = live_nodes()
+  if other and not redis.call('ZSCORE', list, listed(node)) then return {0, 0, other, found} end
   redis.call('ZADD', list, text(now + lease), listed(node))
   redis.call('PEXPIRE', list, ROOM_TTL_MS)
   redis.call('PEXPIRE', nodes .. 'r:' .. node, ROOM_TTL_MS)
   local commands = redis.call('HLEN', nodes .. 'c') - redis.call('HEXISTS', nodes .. 'c', 'dropped')
-  return {redis.call('SCARD', nodes .. 'r:' .. node), commands, other or ''}
+  return {redis.call('SCARD', nodes .. 'r:' .. node), commands, other or '', found}
 end
 
 -- Removes a node that stops.

@@ -48,7 +48,7 @@ end
 
 -- Lets the announcement of users wait until all nodes could send their lists, and asks for these.
 local function begin_recovery(base, recovery)
-  if in_recovery(base) then return end
+  if tonumber(redis.call('HGET', base .. ':p', 'w') or 0) > now + SUSPICION_MS then return end
   redis.call('HSET', base .. ':p', 'w', text(now + recovery))
   send(base, '!lost\n')
 end
@@ -57,7 +57,8 @@ end
 -- with the time of its creation.
 local function create_presence(base, recovery)
   local meta = base .. ':m'
-  redis.call('HSET', base .. ':p', 'g', string.format('%013.0f-', now) .. new_name(base), 'w', 0)
+  local suspicious = redis.call('HGET', meta, 'y')
+  redis.call('HSET', base .. ':p', 'g', string.format('%013.0f-', now) .. new_name(base), 'w', suspicious or 0)
   redis.call('ZADD', base .. ':o', 0, '')
   redis.call('ZADD', base .. ':k', 0, '')
   for _, suffix in ipairs({':p', ':o', ':k'}) do redis.call('PEXPIRE', base .. suffix, ROOM_TTL_MS) end
@@ -77,7 +78,7 @@ end
 -- Releases the lease of a node without members, and deletes the presence with the last one.
 local function release_lease(base, node)
   redis.call('ZREM', base .. ':n', node)
-  redis.call('HDEL', base .. ':p', 'd' .. node)
+  redis.call('HDEL', base .. ':p', 'd' .. node, 'l' .. node)
   if redis.call('EXISTS', base .. ':n') == 0 and redis.call('ZCARD', base .. ':k') <= 1 then
     redis.call('DEL', base .. ':p', base .. ':o', base .. ':k')
     redis.call('HDEL', base .. ':m', 'p')
@@ -121,7 +122,8 @@ function operations.enter(base, node, lease, recovery, key, connection, hash, me
   if status == 'first' and joining and not is_announced and not entry.j then
     publish(base, joining, false, nil, nil, nil, change_of('+', key, entry))
   end
-  return {status, entry.j and 1 or 0, text(entry.s), known[3]}
+  local recovery_ms = math.max(0, tonumber(known[2]) - now)
+  return {status, entry.j and 1 or 0, text(entry.s), known[3], recovery_ms}
 end
 
 -- Replaces the record of a connection, and publishes a message with the change. Returns the position of the message,
@@ -165,10 +167,10 @@ local function forget(base, node, key, entry, is_last)
   end
 end
 
--- Whether an entry has neither a connection nor a grace period: a connection that Redis knew was replaced in the list of
--- its node by one that has left in the meantime. The entry goes with the end of that one.
-local function is_abandoned(entry)
-  return entry and not next(entry.c) and not entry.g
+-- Whether an entry has no connection, and no grace period that another node ends: the connection that leaves was not
+-- stored, or has left before.
+local function is_abandoned(entry, node)
+  return entry and not next(entry.c) and (not entry.g or entry.n == node)
 end
 
 -- Removes a connection. Returns 'left' if the user has left, 'grace' if the grace period has begun, otherwise 'stays'.
@@ -176,9 +178,11 @@ function operations.leave(base, node, key, connection, hash, grace, is_last)
   if not has_lease(base, node) then return 'fenced' end
   local entry = get_entry(base, key)
   local status = 'stays'
-  if entry and entry.c[connection] == node then
-    redis.call('HINCRBY', base .. ':p', 'd' .. node, text(-hash - version_of(entry, connection)))
-    remove_connection(entry, connection)
+  if is_abandoned(entry, node) or (entry and entry.c[connection] == node) then
+    if entry.c[connection] then
+      redis.call('HINCRBY', base .. ':p', 'd' .. node, text(-hash - version_of(entry, connection)))
+      remove_connection(entry, connection)
+    end
     if not next(entry.c) then
       status = grace > 0 and 'grace' or 'left'
       if status == 'grace' then
@@ -192,8 +196,6 @@ function operations.leave(base, node, key, connection, hash, grace, is_last)
     else
       set_entry(base, key, entry)
     end
-  elseif entry and entry.n == node then
-    status = 'grace'  -- a repeated call
   end
   forget(base, node, key, entry, is_last and status ~= 'grace')
   return status
@@ -209,7 +211,7 @@ function operations.expire(base, node, key, grace, is_last)
     if ends > now and ends <= now + grace then return 1 end
     entry.g, entry.n = nil, nil
   end
-  if is_abandoned(entry) then
+  if is_abandoned(entry, node) then
     remove_entry(base, key, entry)
     entry = nil
   end

@@ -6,8 +6,9 @@ local removed = 0
 -- Whether a generation that a node knows was lost, and did not end with its last member.
 local function was_lost(base, known, generation)
   if known == '' or known == generation then return false end
-  local lost_at = redis.call('HGET', base .. ':m', 'l')
-  return not lost_at or tonumber(string.match(known, '^%d+')) <= tonumber(lost_at)
+  local lost_at, created_at = redis.call('HGET', base .. ':m', 'l'), tonumber(string.match(known, '^%d+'))
+  -- A time in the future is from before a jump of the clock, and cannot be compared.
+  return not lost_at or created_at < tonumber(lost_at) or created_at > now
 end
 
 -- Removes a slice of the entries of an expired node; all slices of a call have one bound. Returns whether others follow.
@@ -78,8 +79,11 @@ local function expire_nodes(base, node, period, in_doubt)
 end
 
 -- Returns the leases of a room, by node, and whether one has expired. Shortens those that end later than one that begins
--- now: the clock has jumped back.
-local function read_leases(base, lease)
+-- now, and recoveries likewise: the clock has jumped back.
+local function read_leases(base, lease, recovery)
+  local times = redis.call('HMGET', base .. ':p', 'w', 'z')
+  if tonumber(times[1] or 0) > now + recovery then redis.call('HSET', base .. ':p', 'w', text(now + recovery)) end
+  if tonumber(times[2] or 0) > now + 2 * lease then redis.call('HSET', base .. ':p', 'z', text(now + 2 * lease)) end
   local all, leases, has_expired = redis.call('ZRANGE', base .. ':n', 0, -1, 'WITHSCORES'), {}, false
   for i = 1, #all, 2 do
     local name, expires = all[i], tonumber(all[i + 1])
@@ -104,17 +108,18 @@ function operations.renew_room(base, node, terms, in_doubt, generation, digest, 
     extend_presence(base)
   end
   if not node then return {'ok', room[1], room[2], 0} end
-  local leases, has_expired = read_leases(base, lease)
+  local leases, has_expired = read_leases(base, lease, recovery)
   find_node(base, node, period, leases)
   local more = has_expired and expire_nodes(base, node, period, in_doubt)
-  if has_expired then leases = read_leases(base, lease) end
+  if has_expired then leases = read_leases(base, lease, recovery) end
   local found = redis.call('HMGET', base .. ':p', 'g', 'd' .. node, 'w')
   local status = 'list'
   if (leases[node] or 0) > now and found[1] == generation and found[2] == digest and current_generation(base, found[1]) then
     redis.call('ZADD', base .. ':n', text(now + lease), node)
     status = more and 'expire' or 'ok'
   end
-  return {status, room[1], room[2], math.max(0, tonumber(found[3] or 0) - now)}
+  local recovery_ms = tonumber(found[3] or 0) - now
+  return {status, room[1], room[2], recovery_ms > SUSPICION_MS and recovery_ms or 0}
 end
 
 -- Removes the next slice of the users of expired nodes. Returns whether others follow.
@@ -125,7 +130,7 @@ end
 -- Gives a node the lease of a room, before it sends the list of its connections. Returns the generation of the
 -- presence, whether the node had a lease of it until now, and whether the generation that it knows was lost.
 function operations.claim(base, node, lease, period, in_doubt, known, recovery)
-  read_leases(base, lease)
+  read_leases(base, lease, recovery)
   if current_generation(base) then expire_nodes(base, node, period, in_doubt) end
   local expires = redis.call('ZSCORE', base .. ':n', node)
   if not redis.call('HGET', base .. ':p', 'g') then create_presence(base, recovery) end
@@ -134,18 +139,26 @@ function operations.claim(base, node, lease, period, in_doubt, known, recovery)
   local generation = redis.call('HGET', base .. ':p', 'g')
   local is_lost = was_lost(base, known, generation)
   if is_lost then begin_recovery(base, recovery) end
-  return {generation, expires and tonumber(expires) > now and 1 or 0, is_lost and 1 or 0}
+  -- What has left stays so until the list is complete, also if the node has to send it again.
+  local kept = expires and tonumber(expires) > now and redis.call('HEXISTS', base .. ':p', 'l' .. node) == 0
+  if not (kept or is_lost) then redis.call('HSET', base .. ':p', 'l' .. node, 1) end
+  return {generation, kept and 1 or 0, is_lost and 1 or 0}
+end
+
+-- Records that the list of a node is complete.
+function operations.end_list(base, node)
+  return redis.call('HDEL', base .. ':p', 'l' .. node)
 end
 
 -- Compares a slice of a node's list, sorted by key, with what is stored of the node after one key up to another one:
--- removes what is not in the list. Returns the connections that are missing, and whether the comparison has to be
--- repeated because more was stored than a slice.
+-- removes what is not in the list. Returns the connections that are missing, whether the comparison has to be repeated
+-- because more was stored than a slice, and the users whose announcement waits.
 function operations.compare(base, node, after, up_to, list)
   if not has_lease(base, node) then return 'fenced' end
   local from = after == '' and '[' .. index_of(node, '') or '(' .. index_of(node, after)
   local to = up_to == '' and '(' .. node .. '\1' or '[' .. index_of(node, up_to)
   local found = redis.call('ZRANGEBYLEX', base .. ':k', from, to, 'LIMIT', 0, 2 * ENTRIES_PER_SLICE)
-  local missing, digest, listed = {}, 0, {}
+  local missing, waiting, digest, listed = {}, {}, 0, {}
   for _, item in ipairs(list) do
     local key, entry, changed = item[1], get_entry(base, item[1]), false
     local hashes, versions = {}, {}
@@ -175,6 +188,7 @@ function operations.compare(base, node, after, up_to, list)
     end
     if changed then set_entry(base, key, entry) end
     for connection in pairs(hashes) do table.insert(missing, connection) end
+    if entry and entry.j then table.insert(waiting, key) end
   end
   for _, member in ipairs(found) do
     local key = string.sub(member, #node + 2)
@@ -192,8 +206,9 @@ function operations.compare(base, node, after, up_to, list)
       redis.call('ZREM', base .. ':k', member)
     end
   end
-  if digest > 0 then redis.call('HINCRBY', base .. ':p', 'd' .. node, text(digest)) end
-  return {missing, #found == 2 * ENTRIES_PER_SLICE and 1 or 0}
+  local has_more = #found == 2 * ENTRIES_PER_SLICE
+  if digest > 0 and not has_more then redis.call('HINCRBY', base .. ':p', 'd' .. node, text(digest)) end
+  return {missing, has_more and 1 or 0, waiting}
 end
 
 -- Lets the lease of a node that stops end when the grace periods of its users are over. The others are informed.
@@ -205,7 +220,12 @@ function operations.stop_node(base, node, ms)
 end
 
 function operations.present(base, key)
-  return redis.call('ZSCORE', base .. ':o', key) and 1 or 0
+  if not redis.call('ZSCORE', base .. ':o', key) then return 0 end
+  local entry = get_entry(base, key)
+  for _, node in pairs(entry and entry.c or {}) do
+    if has_lease(base, node) then return 1 end
+  end
+  return entry and entry.g and has_lease(base, entry.n) and 1 or 0
 end
 
 -- Returns the records of users, for each of them those of its connections.
@@ -223,14 +243,14 @@ end
 -- of expired nodes have to be removed first; 'unknown' if the user after which the page begins is not here.
 function operations.page(base, node, period, in_doubt, after, limit)
   if expire_nodes(base, node, period, in_doubt) then return 'expire' end
-  current_generation(base)
+  local generation = current_generation(base)
   local order = base .. ':o'
   if type(after) == 'string' then
     after = redis.call('ZSCORE', order, after)
     if not after then return 'unknown' end
   end
   local total = math.max(redis.call('ZCARD', order) - 1, 0)
-  local meta = redis.call('HMGET', base .. ':m', 'e', 'o')
+  local meta = redis.call('HMGET', base .. ':m', 'e', 'o', 'p')
   local users, records, more = {}, {}, 0
   if limit > 0 then
     local has_records = redis.call('HEXISTS', base .. ':p', 'r') == 1
@@ -244,5 +264,8 @@ function operations.page(base, node, period, in_doubt, after, limit)
     end
     if has_records and #users > 0 then records = records_of_users(base, users) end
   end
-  return {total, meta[1] or '', meta[2] or '0', users, more, records}
+  local recovered = tonumber(redis.call('HGET', base .. ':p', 'w') or 0)
+  -- The presence is lost, and no node has sent its list yet.
+  if not generation and meta[3] then recovered = now + period end
+  return {total, meta[1] or '', meta[2] or '0', users, more, records, math.max(0, recovered - now)}
 end

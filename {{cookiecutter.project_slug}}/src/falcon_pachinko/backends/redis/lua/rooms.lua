@@ -44,10 +44,11 @@ local function open_room(base, known_epoch, known_offset, recovery, lease)
   local lost = stored[1] and stored[1] == known_epoch and tonumber(stored[2]) < known_offset
   if stored[1] and not lost then return stored end
   stored = {create_room(base, 1), '0', '0'}
-  if redis.call('EXISTS', base .. ':p') == 1 then
-    redis.call('HSET', meta, 'p', 1)
+  if lost and redis.call('EXISTS', base .. ':p') == 1 then
     -- Users may have left in what is lost. Their nodes remove them, or their leases expire.
-    if lost then redis.call('HSET', base .. ':p', 'w', text(now + recovery), 'z', text(now + 2 * lease)) end
+    redis.call('HSET', base .. ':p', 'w', text(now + recovery), 'z', text(now + 2 * lease))
+    -- Without a digest each node sends its list, of which users in their grace period are a part.
+    for _, node in ipairs(redis.call('ZRANGE', base .. ':n', 0, -1)) do redis.call('HDEL', base .. ':p', 'd' .. node) end
   end
   return stored
 end
