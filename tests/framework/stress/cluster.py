@@ -15,35 +15,8 @@ from .node_process import ChaosTiming, Link, NodeProcess, now, wait_until
 from .record import Command, InjectedFault
 
 NODES = 3
-WAIT_SECONDS = 20.0
-STEP_SECONDS = 0.02
-STOP_SECONDS = 5.0
-LOG_BYTES = 10_000
-# All users have one address, so the bound of a service is too low.
-HANDSHAKES_PER_SECOND = 10_000
-# A node notices a held connection within answer_seconds (1 s), at the next of its four checks in that time.
-NOTICE_SECONDS = 2.5
-# The defaults of Redis and Valkey.
-DEFAULT_BUFFER_LIMIT = "pubsub 33554432 8388608 60"
-
-
-STARTED_AT = time.monotonic()
-
-
-def now() -> float:
-    """Return the seconds since the start of the run."""
-    return time.monotonic() - STARTED_AT
-
-
-@dataclass(frozen=True, slots=True)
-class ChaosTiming:
-    """The timing and the history of the nodes; see ``Timing`` and ``History``."""
-
-    grace_seconds: float = 0.5
-    expiry_seconds: float = 2.0
-    answer_seconds: float = 1.0
-    history_messages: int = 200
-    history_seconds: float = 6.0
+# Replies and messages of Redis arrive within this time.
+DRAIN_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -75,6 +76,9 @@ class Deployment:
                     lines += [f"{key}{suffix}: {client.hgetall(key + suffix)}" for suffix in "pm"]
         return lines
 
+    def wait_ready(self, server: RedisServer) -> None:
+        """Wait until a server that has been restarted accepts writes."""
+
     def read_logs(self) -> list[str]:
         """Return the ends of the logs."""
         return [server.read_log() for server in self.servers]
@@ -84,6 +88,10 @@ class ClusterDeployment(Deployment):
     """A cluster of three servers."""
 
     mode = "cluster"
+
+    def wait_ready(self, server: RedisServer) -> None:
+        """Wait until a server is a part of the cluster again."""
+        wait_cluster(server)
 
 
 class SentinelDeployment(Deployment):
@@ -135,20 +143,19 @@ class SentinelDeployment(Deployment):
         old.command("REPLICAOF", "127.0.0.1", new.port)
 
     def wait_replica(self, server: RedisServer) -> None:
-        """Wait until a replica has the data of its primary."""
+        """Wait until a replica has what its primary has now."""
+        offset = int(replication(self.primary)["master_repl_offset"])
         deadline = time.monotonic() + WAIT_SECONDS
-        while "master_link_status:up" not in str_info(server):
+        while int(replication(server).get("slave_repl_offset", -1)) < offset:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"no replication: {server.read_log()}")
             time.sleep(0.05)
 
 
-def str_info(server: RedisServer) -> str:
-    """Return the section about replication as text."""
-    info = server.command("INFO", "replication")
-    if isinstance(info, dict):
-        return "\n".join(f"{name}:{value}" for name, value in info.items())
-    return str(info)
+def replication(server: RedisServer) -> dict[str, Any]:
+    """Return what a server reports about its replication."""
+    with server.connect() as client:
+        return dict(client.info("replication"))
 
 
 @contextlib.contextmanager
@@ -194,12 +201,17 @@ def form_cluster(servers: list[RedisServer], buses: list[int]) -> None:
         first, end = number * SLOTS // count, (number + 1) * SLOTS // count
         server.command("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
         server.command("CLUSTER", "MEET", "127.0.0.1", servers[0].port, buses[0])
-    deadline = time.monotonic() + WAIT_SECONDS
     for server in servers:
-        while "cluster_state:ok" not in str(server.command("CLUSTER", "INFO")):
-            if time.monotonic() > deadline:
-                raise RuntimeError("the servers do not form a cluster")
-            time.sleep(0.01)
+        wait_cluster(server)
+
+
+def wait_cluster(server: RedisServer) -> None:
+    """Wait until a server has joined its cluster."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while "cluster_state:ok" not in str(server.command("CLUSTER", "INFO")):
+        if time.monotonic() > deadline:
+            raise RuntimeError("the servers do not form a cluster")
+        time.sleep(0.01)
 
 
 @contextlib.contextmanager

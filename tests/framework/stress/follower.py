@@ -31,6 +31,7 @@ class Follower:
         self.node = 0
         self.positioned: set[str] = set()
         self.listed: dict[str, int] = {}
+        self.nodes: dict[str, int] = {}
 
     def follow(self) -> None:
         """Follow all events, up to the request to leave the rooms."""
@@ -68,6 +69,10 @@ class Follower:
         return segment
 
     def on_position(self, event: Positioned, index: int) -> None:
+        self.check_position(event, index)
+        self.nodes[event.epoch] = self.node
+
+    def check_position(self, event: Positioned, index: int) -> None:
         segment = self.open.get(event.epoch)
         name = f"{event.epoch}:{event.offset}"
         joining = event.epoch not in self.positioned
@@ -93,6 +98,14 @@ class Follower:
         unavailable_seconds = event.at - segment.ended_at
         is_kept = unavailable_seconds < record.history_seconds * 0.7
         is_few = missed <= record.history_messages * 0.9
+        # A node that is cut off knows old positions only.
+        last_node = self.nodes.get(event.epoch, self.node)
+        is_kept = is_kept and not record.was_unavailable(last_node, segment.ended_at)
+        # Their messages exceed the bytes of a history.
+        is_kept = is_kept and not any(
+            fault.kind == "small buffers" and fault.overlaps(segment.ended_at - 1.0, event.at)
+            for fault in record.faults
+        )
         was_excused = joining and record.was_unavailable(self.node, event.at)
         since = min(segment.ended_at, event.at - record.heal_seconds)
         if len(self.page.rooms) == 1:
@@ -119,4 +132,5 @@ class Follower:
         else:
             return  # as a client does
         segment.messages[event.offset] = event
+        self.nodes[event.epoch] = self.node
         self.seen.add((event.epoch, event.offset))

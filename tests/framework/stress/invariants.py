@@ -86,8 +86,8 @@ def concerns(command: Command, page: Page) -> bool:
 def survivors(record: Record) -> list[Violation]:
     """Find connections that are open although a command had to close them.
 
-    A command that is done has closed all connections that were open when it was sent. One that a node has not
-    confirmed closes them once the node has recovered. One that was refused need not have been sent.
+    A command that is done has closed all connections of live nodes that were open when it was sent. A node that has
+    not confirmed it, or whose lease has expired, closes them once it has recovered. One that was refused need not have been sent.
     """
     found = []
     for command in record.commands:
@@ -98,7 +98,8 @@ def survivors(record: Record) -> list[Violation]:
                 continue
             for visit in page.visits():
                 by = command.ended_at + MARGIN_SECONDS
-                if command.outcome != "done":
+                is_live = not record.may_have_expired(visit.node, command.started_at)
+                if command.outcome != "done" or not is_live:
                     by = record.recovered_at(visit.node, command.ended_at) + record.heal_seconds
                 is_older = visit.started_at < command.started_at - MARGIN_SECONDS
                 if is_older and visit.end > by and not visit.left:

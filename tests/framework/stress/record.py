@@ -187,11 +187,18 @@ class Record:
     def recovered_at(self, node: int, at: float) -> float:
         """Return the end of the faults that affect a node at a time, or follow each other from then on."""
         for fault in sorted(self.faults, key=lambda fault: fault.started_at):
-            if fault.node in (None, node) and fault.overlaps(
-                at - MARGIN_SECONDS, at + MARGIN_SECONDS
-            ):
+            near = (at - RECOVERY_SECONDS, at + RECOVERY_SECONDS)
+            if fault.node in (None, node) and fault.overlaps(*near):
                 at = max(at, fault.ended_at)
         return at
+
+    def may_have_expired(self, node: int, at: float) -> bool:
+        """Return whether the faults before a time, one soon after the other, were longer than a lease."""
+        since = at
+        for fault in sorted(self.faults, key=lambda fault: fault.ended_at, reverse=True):
+            if fault.node in (None, node) and fault.overlaps(since - RECOVERY_SECONDS, since):
+                since = min(since, fault.started_at)
+        return at - since > self.expiry_seconds
 
     def visits(self) -> dict[tuple[str, str], list[Visit]]:
         """Return the visits to rooms, by room and user."""

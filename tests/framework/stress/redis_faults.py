@@ -103,20 +103,25 @@ async def fail_over(cluster: Cluster, fault: Fault) -> None:
                 await asyncio.sleep(fault.seconds)
                 async with cluster.without_links():
                     await asyncio.to_thread(server.restart)
+                    await asyncio.to_thread(cluster.deployment.wait_ready, server)
                     await asyncio.to_thread(restore_keys, server, copy)
             await cluster.wait_available()
 
 
 def copy_keys(server: RedisServer) -> list[tuple[bytes, int, bytes]]:
-    """Return all keys as of one time, each with its remaining milliseconds and its data."""
+    """Return all keys, each with its remaining milliseconds and its data; those of a room as of one time."""
+    found: list[tuple[bytes, int, bytes]] = []
     with redis.Redis(port=server.port) as client:
-        names = list(client.scan_iter(f"{PREFIX}:*", count=1000))
-        pipeline = client.pipeline(transaction=True)
-        for name in names:
-            pipeline.pttl(name)
-            pipeline.dump(name)
-        replies = pipeline.execute()
-    found = zip(names, replies[::2], replies[1::2], strict=True)
+        by_tag: dict[bytes, list[bytes]] = {}
+        for name in client.scan_iter(f"{PREFIX}:*", count=1000):
+            by_tag.setdefault(name.partition(b"}")[0], []).append(name)
+        for names in by_tag.values():
+            pipeline = client.pipeline(transaction=True)
+            for name in names:
+                pipeline.pttl(name)
+                pipeline.dump(name)
+            replies = pipeline.execute()
+            found += zip(names, replies[::2], replies[1::2], strict=True)
     return [(name, max(1, ms) if ms >= 0 else 0, data) for name, ms, data in found if data]
 
 
@@ -133,10 +138,13 @@ async def jump(cluster: Cluster, fault: Fault) -> None:
     """Let the clock of Redis jump."""
     async with cluster.server_lock:
         server = await find_server(cluster, fault)
-        clock = cluster.deployment.clocks[cluster.deployment.servers.index(server)]
+        clocks = cluster.deployment.clocks
+        if cluster.deployment.mode == "cluster":
+            clocks = [clocks[cluster.deployment.servers.index(server)]]
         seconds = fault.seconds if fault.kind == "clock jumps ahead" else -fault.seconds
         with cluster.recording(fault.kind, loses_data=True):
-            clock.jump(seconds)
+            for clock in clocks:
+                clock.jump(seconds)
             cluster.clock_back_seconds += max(0.0, -seconds)
 
 

@@ -22,7 +22,6 @@ from ...support.backends import (
     Nodes,
     RecordingNode,
     announced,
-    disconnected,
     text,
     wait_available,
     wait_for_result,

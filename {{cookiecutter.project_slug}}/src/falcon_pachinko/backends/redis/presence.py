@@ -273,6 +273,7 @@ class PresenceTable:
 
     def begin_recovery(self, room: str, ms: int) -> None:
         """Let the members of a room get a new list after the time for which users may be missing from it."""
+        ms = min(ms, max(self.terms.recovery, self.terms.period))  # the clock may have jumped back
         until = asyncio.get_running_loop().time() + ms / 1000
         if ms and until > self.recovering.get(room, 0.0) + EXPIRY_MARGIN_SECONDS:
             self.recovering[room] = until

@@ -215,6 +215,7 @@ class PubSub:
     async def wait_or_fail(self, operation: Awaitable[None], failure: asyncio.Future[None]) -> None:
         """Wait for an operation, or raise a connection's failure."""
         task = asyncio.ensure_future(operation)
+        task.add_done_callback(retrieve_exception)  # both may fail at the same time
         try:
             await asyncio.wait({task, failure}, return_when=asyncio.FIRST_COMPLETED)
             if failure.done():
@@ -324,3 +325,9 @@ class PubSub:
             callbacks.pop(0)()
             if not callbacks:
                 del self.unsubscribing[reply[1]]
+
+
+def retrieve_exception(task: asyncio.Future[None]) -> None:
+    """Mark the exception of a task as retrieved: another one of the same connection has been raised."""
+    if not task.cancelled():
+        task.exception()

@@ -43,7 +43,7 @@ All times are the server's, in milliseconds: the clocks of the nodes need not ag
 A message on the channel of a room begins with a line: ``<epoch>:<offset>:<1 if clients get the position>``, followed
 by ``:+<key>``, ``:-<key>`` or ``:*<key>`` if a user has joined or left with it, or has another record, and for ``+``
 and ``*`` by the user's records, each as a tab, the connection, a tab and the JSON; ``-`` for a message without a position;
-``!lost`` if presence was lost, ``!changed`` if users were removed without announcements, and ``!stop:<milliseconds>`` if a node stops, all without a message. On the channel of
+``!lost`` if presence was lost, ``!changed`` if users were removed or entered without announcements, and ``!stop:<milliseconds>`` if a node stops, all without a message. On the channel of
 all nodes a command begins with ``!command:<id>``.
 
 An operation takes at most ten arguments, whose keys share one hash tag. A Lua file may use the local

@@ -106,6 +106,8 @@ function operations.enter(base, node, lease, recovery, key, connection, hash, me
       entry.j = joining
     end
     if not entry.j then add_user(base, key, entry) end
+    -- Nobody is informed of a user that is entered again, unless the lists are read again after the recovery anyway.
+    if is_announced and tonumber(known[2] or 0) <= now then send(base, '!changed\n') end
   elseif entry.j and is_announced then
     entry.j = nil
     add_user(base, key, entry)
@@ -122,7 +124,7 @@ function operations.enter(base, node, lease, recovery, key, connection, hash, me
   if status == 'first' and joining and not is_announced and not entry.j then
     publish(base, joining, false, nil, nil, nil, change_of('+', key, entry))
   end
-  local recovery_ms = math.max(0, tonumber(known[2]) - now)
+  local recovery_ms = math.min(math.max(0, tonumber(known[2]) - now), recovery)
   return {status, entry.j and 1 or 0, text(entry.s), known[3], recovery_ms}
 end
 

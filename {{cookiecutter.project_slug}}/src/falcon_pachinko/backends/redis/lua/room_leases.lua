@@ -190,6 +190,7 @@ function operations.compare(base, node, after, up_to, list)
     for connection in pairs(hashes) do table.insert(missing, connection) end
     if entry and entry.j then table.insert(waiting, key) end
   end
+  local has_changed = false
   for _, member in ipairs(found) do
     local key = string.sub(member, #node + 2)
     if not listed[key] then
@@ -200,12 +201,14 @@ function operations.compare(base, node, after, up_to, list)
       if entry and entry.n == node then entry.g, entry.n = nil, nil end
       if entry and not next(entry.c) and not entry.g then
         remove_entry(base, key, entry, true)
+        has_changed = true
       elseif entry then
         set_entry(base, key, entry)
       end
       redis.call('ZREM', base .. ':k', member)
     end
   end
+  if has_changed and not in_recovery(base) then send(base, '!changed\n') end
   local has_more = #found == 2 * ENTRIES_PER_SLICE
   if digest > 0 and not has_more then redis.call('HINCRBY', base .. ':p', 'd' .. node, text(digest)) end
   return {missing, has_more and 1 or 0, waiting}
