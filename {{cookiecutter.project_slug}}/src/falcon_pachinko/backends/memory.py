@@ -76,7 +76,9 @@ class MemoryBackend(MemoryLeases, Backend):
         self, room: str, publication: Publication, *, ephemeral: bool = False
     ) -> Awaitable[None]:
         """Deliver at once; store it if the room has a history."""
-        check_lease(CURRENT_LEASE.get())
+        lease = CURRENT_LEASE.get()
+        if lease is not None:
+            check_lease(lease)
         self.deliver(room, publication, ephemeral=ephemeral)
         return DONE
 
