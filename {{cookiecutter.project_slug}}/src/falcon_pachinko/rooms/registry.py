@@ -230,11 +230,8 @@ class ConnectionRegistry:
 
     # Steps of the above.
 
-    def _is_alive(self, connection: Connection) -> bool:
-        return connection.id in self.connections or connection.id in self.pending
-
     def _check_alive(self, connection: Connection) -> None:
-        if not self._is_alive(connection):
+        if connection.id not in self.connections and connection.id not in self.pending:
             raise WebSocketDisconnected(connection.close_code)
 
     def _check_history(self, connection: Connection, room: str) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, NamedTuple, TypeVar
-
-from redis.exceptions import BusyLoadingError, NoPermissionError, ReadOnlyError
+from typing import Any, TypeVar
 
 from ...errors import BackendUnavailable, OperationRefused, failure_reason
 from ...support.tasks import ignore
@@ -15,6 +13,7 @@ from . import operations
 from .availability import Availability
 from .client import CONNECTION_ERRORS, RedisClient
 from .operations import FENCED, Operation
+from .pending import OnFailure, OnResult, PendingOperation, is_outage_error
 from .script import ENCODE
 
 logger = logging.getLogger(__name__)
@@ -27,60 +26,9 @@ MAX_COST_PER_CALL = 64
 # How often a room may refuse an operation for want of a lease before it fails.
 MAX_ATTEMPTS = 5
 
-# How long an operation that may wait is held back, if no other one starts a call: a call alone costs Redis more than the
-# operation (measured: 20 µs in the script, and about as much to read and to write).
+# How long an operation that may wait is held back, if no other one starts a call: a call alone costs Redis more than it
+# (measured: 20 µs in the script, and about as much to read and to write).
 MAX_WAIT_SECONDS = 0.05
-
-# The codes of error replies that concern all rooms; redis-py has removed some and raised its own class instead.
-OUTAGE_CODES = frozenset({"READONLY", "NOPERM", "MISCONF", "LOADING", "MASTERDOWN", "NOREPLICAS"})
-
-OnResult = Callable[[Any], Any]
-OnFailure = Callable[[BackendUnavailable], Any]
-
-
-class PendingOperation(NamedTuple):
-    """An operation, its future and the callbacks that compute the outcome.
-
-    Attributes:
-        attempts: How often the room has refused it; -1 if it fails when it is refused.
-    """
-
-    operation: Operation[Any]
-    future: asyncio.Future[Any]
-    on_result: OnResult | None
-    on_failure: OnFailure | None
-    attempts: int
-
-    @property
-    def may_wait(self) -> bool:
-        """Whether it waits while the node has no lease in the room."""
-        return self.operation.needs_lease and self.attempts >= 0
-
-    def succeed(self, result: Any) -> None:
-        """Process the result, even if the future is cancelled."""
-        if isinstance(result, Exception):
-            kind = BackendUnavailable if is_outage_error(result) else OperationRefused
-            self.fail(kind(str(result)))
-            return
-        try:
-            outcome = self.operation.decode(result)
-            if self.on_result is not None:
-                outcome = self.on_result(outcome)
-        except Exception as error:
-            if not self.future.done():
-                self.future.set_exception(error)
-        else:
-            if not self.future.done():
-                self.future.set_result(outcome)
-
-    def fail(self, error: BackendUnavailable) -> None:
-        """Process the failure."""
-        if self.on_failure is not None:
-            outcome = self.on_failure(error)
-            if not self.future.done():
-                self.future.set_result(outcome)
-        elif not self.future.done():
-            self.future.set_exception(error)
 
 
 class Pipeline:
@@ -299,15 +247,6 @@ class Pipeline:
             else:
                 valid.append(pending)
         self.submitted[:0] = valid
-
-
-def is_outage_error(result: Any) -> bool:
-    """Return whether a result is an error that concerns all rooms."""
-    known = (ReadOnlyError, NoPermissionError, BusyLoadingError)
-    return isinstance(result, known) or (
-        isinstance(result, Exception)
-        and str(result).removeprefix("ERR ").partition(" ")[0] in OUTAGE_CODES
-    )
 
 
 async def wait_all(calls: Iterable[Awaitable[Any]]) -> list[Any]:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 from ...errors import BackendUnavailable, ConfigurationError
+from ...support.tasks import retrieve_exception
 from . import operations
 from .commands import Commands
 from .operations import Renewed, Terms
@@ -161,9 +162,3 @@ class Renewals:
             seconds = int(argument) / 1000
             tasks = self.presence.tasks
             tasks.call_later(seconds, lambda: tasks.create_task(self.presence.expire_others(room)))
-
-
-def retrieve_exception(future: asyncio.Future[object]) -> None:
-    """Let a failure be: the next renewal repeats the operation."""
-    if not future.cancelled():
-        future.exception()

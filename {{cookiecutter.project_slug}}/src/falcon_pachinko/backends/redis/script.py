@@ -9,7 +9,8 @@ are in one slot of a cluster:
   milliseconds and bytes of the history, ``f:<name>`` the fencing token of each worker that has published here;
   ``b`` the bytes published in the epoch, ``c`` those of them before the oldest message when the stream was last
   measured, ``q`` the number of bytes at which it is measured again, ``x`` the time at which its life is extended
-  again; ``p`` while it has members; ``l`` the time of its creation or of the last loss of its presence;
+  again; ``p`` while it has members; ``l`` the time of its creation or of the last loss of its presence; ``y`` the time
+  until which new users wait, because the room may have been lost;
 - ``<prefix>:{<room>}:s``, a stream: the id is ``<offset>-1``, ``t`` the time, ``d`` the publication, ``b`` the
   bytes published up to and with it;
 - ``<prefix>:{<room>}:n``, a sorted set of the nodes that have members in the room, by the time at which the
@@ -20,18 +21,19 @@ are in one slot of a cluster:
   the join message while it waits (``j``), and the record of each connection that has had one with its version
   (``m``: ``[version, JSON]``, without JSON after it was removed); ``d<node>`` the sum of the hashes of a node's
   connections and of the versions of their records; ``r`` if a record was stored; ``g`` the generation; ``w`` the
-  time until which entries may be missing after a loss; ``z`` the time until which expired nodes are removed without announcements, after a loss of
-  the last changes;
+  time until which entries may be missing after a loss; ``z`` the time until which expired nodes are removed without
+  announcements, after a loss of the last changes; ``l<node>`` while a node whose users have left sends its list;
 - ``<prefix>:{<room>}:o``, a sorted set of the users by their places, and the empty name;
 - ``<prefix>:{<room>}:k``, a sorted set of the entries of each node, and the empty name.
 
 The empty names show that a key was not lost and created again since.
 
 The keys of the nodes are ``<prefix>:{%nodes}:n``, a sorted set of nodes (``<protocol>:<node>``) by the time at which
-each expires, and ``<prefix>:{%nodes}:r:<node>``, the rooms where a node has members. ``<prefix>:{%nodes}:c`` is a hash of the commands to all nodes by id, and ``<prefix>:{%nodes}:k:<id>``
-the set of the nodes that have executed one. Leases of workers are ``<prefix>:{%nodes}:l:<name>``; the hash ``<prefix>:{%nodes}:f`` holds their
-last tokens, ``<prefix>:{%nodes}:s:<name>`` the schedules of their holders: for each name ``<last tick>
-<interval>``. Unless Redis is a cluster, the sorted sets ``<prefix>:{%nodes}:h`` and ``<prefix>:{%nodes}:hx`` have
+each expires, ``<prefix>:{%nodes}:w`` after a loss of this list, and ``<prefix>:{%nodes}:r:<node>``, the rooms where a
+node has members. ``<prefix>:{%nodes}:c`` is a hash of the commands to all nodes by id, and
+``<prefix>:{%nodes}:k:<id>`` the set of the nodes that have executed one. Leases of workers are
+``<prefix>:{%nodes}:l:<name>``; the hash ``<prefix>:{%nodes}:f`` holds their last tokens,
+``<prefix>:{%nodes}:s:<name>`` the schedules of their holders: for each name ``<last tick> <interval>``. Unless Redis is a cluster, the sorted sets ``<prefix>:{%nodes}:h`` and ``<prefix>:{%nodes}:hx`` have
 the rooms by the bytes of their streams and by the time at which these expire, and ``<prefix>:{%nodes}:hb`` is the
 sum of the bytes.
 
@@ -42,9 +44,9 @@ All times are the server's, in milliseconds: the clocks of the nodes need not ag
 
 A message on the channel of a room begins with a line: ``<epoch>:<offset>:<1 if clients get the position>``, followed
 by ``:+<key>``, ``:-<key>`` or ``:*<key>`` if a user has joined or left with it, or has another record, and for ``+``
-and ``*`` by the user's records, each as a tab, the connection, a tab and the JSON; ``-`` for a message without a position;
-``!lost`` if presence was lost, ``!changed`` if users were removed or entered without announcements, and ``!stop:<milliseconds>`` if a node stops, all without a message. On the channel of
-all nodes a command begins with ``!command:<id>``.
+and ``*`` by the user's records, each as a tab, the connection, a tab and the JSON; ``-`` for a message without a
+position; ``!lost`` if presence was lost, ``!changed`` if users were removed or entered without announcements, and
+``!stop:<milliseconds>`` if a node stops, all without a message. On the channel of all nodes a command begins with ``!command:<id>``.
 
 An operation takes at most ten arguments, whose keys share one hash tag. A Lua file may use the local
 functions of earlier ones; ``leases.lua`` is the last.
