@@ -299,7 +299,7 @@ def test_history_is_recovered_as_the_page_describes(load: Load, page: Any) -> No
 
 def test_presence_follows_the_user(load: Load, page: Any) -> None:
     module = load("presence")
-    module.app.ws_connection_manager.backend.timing = Timing(grace_seconds=0.1)
+    module.app.ws_connection_manager.backend.presence.grace_seconds = 0.1
 
     async def talk(server: Running) -> None:
         async with server.connect("/lobby/a?user=Alice") as alice:

@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from falcon_pachinko.backends.base import ImmediateResult, Timing
+from falcon_pachinko.backends.base import ImmediateResult
 from falcon_pachinko.backends.presence import Presence
-from falcon_pachinko.errors import ConfigurationError
 from falcon_pachinko.history import History, Position
 from falcon_pachinko.publication import Header, Publication
 
@@ -460,20 +459,7 @@ async def test_only_non_empty_rooms_are_listed(a: RecordingNode, b: RecordingNod
     await wait_for_result(lambda: a.backend.rooms("chat:"), ["chat:a"])
 
 
-# Timing and results.
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("grace_seconds", -1), ("expiry_seconds", 0), ("answer_seconds", float("inf"))],
-)
-def test_times_that_are_not_above_zero_are_refused(name: str, value: float) -> None:
-    with pytest.raises(ConfigurationError, match=name):
-        Timing(**{name: value})
-
-
-def test_a_grace_period_of_zero_is_accepted() -> None:
-    assert Timing(grace_seconds=0).grace_seconds == 0
+# Results.
 
 
 async def test_an_immediate_result_can_be_awaited_again() -> None:
