@@ -12,7 +12,7 @@ import pytest
 from cookiecutter.main import cookiecutter
 
 TARGETS = {
-    "template": "help install run test quick chaos soak check format asyncapi manifest screenshots bench sizing clean",
+    "template": "help install run test quick chaos model soak check format asyncapi manifest screenshots bench sizing clean",
     "project": "help install run test browser check format asyncapi clean",
 }
 

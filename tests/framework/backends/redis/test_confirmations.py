@@ -45,4 +45,5 @@ async def test_a_lost_connection_fails_what_is_not_confirmed() -> None:
     with pytest.raises(ConnectionError, match="connection to Redis was lost"):
         await failing
     assert ended == []
-    assert confirmations.subscribing == confirmations.unsubscribing == {}
+    assert confirmations.subscribing == {}
+    assert confirmations.unsubscribing == {}

@@ -101,6 +101,7 @@ class MemoryBackend(MemoryLeases, Backend):
 
     async def command(self, publication: Publication, room: str | None = None) -> None:
         """Execute at once."""
+        check_lease(CURRENT_LEASE.get())
         self.node.execute(publication, room, 0.0)
 
     async def subscribe(self, room: str, history: History | None) -> None:

@@ -92,6 +92,7 @@ class RedisBackend(RedisNode, Backend):
 
     async def command(self, publication: Publication, room: str | None = None) -> None:
         """Close connections on all nodes."""
+        check_lease(CURRENT_LEASE.get())
         self.pipeline.check_available()
         command = Command(publication, room)
         seconds = self.timing.answer_seconds

@@ -241,7 +241,11 @@ def page(
         users = [
             (int(place), key.decode()[1:]) for key, place in zip(flat[::2], flat[1::2], strict=True)
         ]
-        records = {user: decode_records(each) for (_, user), each in zip(users, found) if each}
+        records = {
+            user: decode_records(each)
+            for (_, user), each in zip(users, found, strict=False)
+            if each
+        }
         position = Position(epoch.decode(), int(offset))
         return Page(total, position, users, bool(more), records, int(recovery))
 
