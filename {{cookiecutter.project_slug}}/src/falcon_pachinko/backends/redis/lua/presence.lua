@@ -166,7 +166,10 @@ end
 -- its connections; 'expire': another node has expired; and the room's epoch and offset.
 function operations.renew_room(base, node, terms, in_doubt, generation, digest, known_epoch, known_offset, extend)
   local lease, period, grace = unpack(terms)
-  local room = open_room(base, known_epoch, known_offset, grace, lease)
+  -- Only a node that has subscribed creates the room: the last user may have left, and the room been deleted, since the
+  -- call was submitted.
+  local room = known_epoch and open_room(base, known_epoch, known_offset, grace, lease)
+    or redis.call('HMGET', base .. ':m', 'e', 'o')
   if extend then
     extend_life(base)
     extend_presence(base)
@@ -185,7 +188,7 @@ function operations.renew_room(base, node, terms, in_doubt, generation, digest, 
     if status == 'ok' and more then status = 'expire' end
   end
   local recovered = node and tonumber(redis.call('HGET', base .. ':p', 'w') or 0) or 0
-  return {status, room[1], room[2], math.max(0, recovered - now)}
+  return {status, room[1] or '', room[2] or '0', math.max(0, recovered - now)}
 end
 
 -- Removes the next slice of the users of expired nodes. Returns whether others follow.
