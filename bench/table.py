@@ -33,6 +33,7 @@ COLUMNS = {
     ],
     "trial": [
         ("CPU µs", "cpu_us", "{:.1f}"),
+        ("of Valkey", "redis_us", "{:.1f}"),
         ("messages/s", "messages_per_second", "{:,.0f}"),
         ("p99 ms alone", "p99_alone_ms", "{:.2f}"),
         ("p99 ms", "p99_ms", "{:.2f}"),

@@ -241,8 +241,8 @@ TRIALS = {
     "joined": joined,
     "awaited": awaited,
     "recovery": recovery,
-    "visits": functools.partial(visits, room="lobby"),
-    "visits-alone": functools.partial(visits, room=""),
+    "visits": functools.partial(visits, members=10),
+    "visits-alone": functools.partial(visits, members=1),
 }
 
 

@@ -42,12 +42,14 @@ async def visit(port: int, path: str) -> Visitor:
 
 
 @contextlib.asynccontextmanager
-async def visits(valkey: Valkey, room: str) -> AsyncIterator[Callable[[Order], Awaitable[Outcome]]]:
+async def visits(
+    valkey: Valkey, members: int
+) -> AsyncIterator[Callable[[Order], Awaitable[Outcome]]]:
     """Let clients connect together and leave together: on a bare route, then in a room.
 
     Args:
         valkey: The Valkey of the node.
-        room: The room; each client has a room of its own if it is empty.
+        members: The number of clients in a room.
     """
     command = python("-m", "bench.asgi", "bench.servers.visits:app", "--push")
     environment = os.environ | {URL_VARIABLE: valkey.url}
@@ -70,9 +72,7 @@ async def visits(valkey: Valkey, room: str) -> AsyncIterator[Callable[[Order], A
 
         async def measure(order: Order) -> Outcome:
             bare = await cost_us(lambda number: "/bare")
-            full = await cost_us(
-                lambda number: f"/rooms/{room or f'room{number}'}?user=user{number}"
-            )
+            full = await cost_us(lambda number: f"/rooms/room{number // members}?user=user{number}")
             return {"cpu_us": full[0] - bare[0], "redis_us": full[1] - bare[1]}
 
         yield measure

@@ -47,7 +47,7 @@ asyncio_default_fixture_loop_scope = function
 filterwarnings = error
 """
 
-Load = Callable[[str], ModuleType]
+Load = Callable[..., ModuleType]
 
 
 def python_blocks(text: str) -> list[str]:
@@ -79,9 +79,9 @@ def page(root: Path) -> Callable[[str], str]:
 def load(page: Callable[[str], str]) -> Load:
     """Run the program of a page as a module."""
 
-    def load(name: str) -> ModuleType:
+    def load(name: str, file: str = "app.py") -> ModuleType:
         module = ModuleType("app")
-        code = compile(programs(page(name))["app.py"], f"{name}.md", "exec", dont_inherit=True)
+        code = compile(programs(page(name))[file], f"{name}.md", "exec", dont_inherit=True)
         # The framework resolves annotations by the module that a class names.
         sys.modules["app"] = module
         try:
@@ -299,7 +299,7 @@ def test_history_is_recovered_as_the_page_describes(load: Load, page: Any) -> No
 
 def test_presence_follows_the_user(load: Load, page: Any) -> None:
     module = load("presence")
-    module.app.ws_connection_manager.backend.timing = Timing(grace_seconds=0.1)
+    module.app.ws_connection_manager.backend.presence.grace_seconds = 0.1
 
     async def talk(server: Running) -> None:
         async with server.connect("/lobby/a?user=Alice") as alice:
@@ -313,6 +313,28 @@ def test_presence_follows_the_user(load: Load, page: Any) -> None:
             assert (await alice.receive(module.ServerUserLeft)).user == "Bob"
         async with server.connect("/lobby/a") as stranger:
             assert (await stranger.wait_closed())[0] == 4401
+
+    in_process(module.app, talk)
+
+
+def test_presence_carries_a_record(load: Load) -> None:
+    module = load("presence", "status.py")
+    here, away = module.Status("here"), module.Status("away", busy=True)
+
+    async def talk(server: Running) -> None:
+        async with server.connect("/office/Alice") as alice:
+            assert (await alice.receive(module.ServerRoomState)).users == {"Alice": [here]}
+            async with server.connect("/office/Bob") as bob:
+                assert (await alice.receive(module.ServerUserJoined)).status == here
+                state = await bob.receive(module.ServerRoomState)
+                assert state.users == {"Alice": [here], "Bob": [here]}
+                await alice.send("clientSetStatus", {"text": "away", "busy": True})
+                assert (await bob.receive(module.ServerStatusChanged)).status == away
+                async with server.connect("/office/Alice") as second:
+                    state = await second.receive(module.ServerRoomState)
+                    assert sorted(state.users["Alice"], key=str) == [away, here]
+                    changed = await bob.receive(module.ServerStatusChanged)
+                    assert (changed.user, changed.status) == ("Alice", here)
 
     in_process(module.app, talk)
 

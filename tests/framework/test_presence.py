@@ -3,13 +3,16 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
-from falcon_pachinko import RegistrationError
+from falcon_pachinko import MessageError, RegistrationError
 from falcon_pachinko.presence import (
+    MAX_RECORD_BYTES,
     MemberPage,
     PresenceBatch,
     ServerPresenceChanged,
+    encode_record,
     not_a_member,
 )
 from falcon_pachinko.publication import Publication
@@ -49,3 +52,48 @@ def test_the_error_for_an_absent_user_names_both_and_the_next_step() -> None:
     assert "'alice'" in text
     assert "'room'" in text
     assert "cursor" in text
+
+
+class Status(msgspec.Struct):
+    """A record of this version."""
+
+    text: str
+    busy: bool = False
+
+
+def test_a_page_decodes_the_records_of_its_users() -> None:
+    records = {
+        "alice": (msgspec.Raw(b'{"text":"away","since":7}'), msgspec.Raw(b'{"text":"here"}'))
+    }
+    page = MemberPage(["alice", "bob"], 2, None, records)
+    assert page.decode(Status) == {"alice": [Status("away"), Status("here")], "bob": []}
+    assert (
+        Publication(page.records).data == b'{"alice":[{"text":"away","since":7},{"text":"here"}]}'
+    )
+    with pytest.raises(msgspec.ValidationError):
+        page.decode(int)
+
+
+@pytest.mark.parametrize(
+    ("record", "encoded"),
+    [
+        (None, None),
+        (Status("a\tb\n"), b'{"text":"a\\tb\\n","busy":false}'),
+        ("away", b'"away"'),
+        (msgspec.Raw(b'{\n\t"a": 1}'), b'{"a":1}'),
+        ("x" * (MAX_RECORD_BYTES - 2), b'"' + b"x" * (MAX_RECORD_BYTES - 2) + b'"'),
+    ],
+)
+def test_a_record_is_encoded_in_one_line(record: object, encoded: bytes | None) -> None:
+    assert encode_record(record) == encoded
+
+
+def test_a_record_that_is_too_large_is_refused_with_both_sizes() -> None:
+    with pytest.raises(MessageError, match="1025 bytes, at most 1024") as refused:
+        encode_record("x" * (MAX_RECORD_BYTES - 1))
+    assert refused.value.code == "recordTooLarge"
+
+
+def test_a_record_that_json_cannot_represent_is_refused() -> None:
+    with pytest.raises(TypeError):
+        encode_record(object())

@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from falcon_pachinko.backends.base import ImmediateResult, Timing
+from falcon_pachinko.backends.base import ImmediateResult
 from falcon_pachinko.backends.presence import Presence
-from falcon_pachinko.errors import ConfigurationError
 from falcon_pachinko.history import History, Position
 from falcon_pachinko.publication import Header, Publication
 
@@ -409,7 +408,7 @@ async def test_members_are_read_in_pages(a: RecordingNode, b: RecordingNode) -> 
     last = await b.backend.members("room", second.cursor, 3)
     assert (last, last.cursor) == (["user 6"], None)
     assert await b.backend.members("room", "user 4", 1) == ["user 5"]
-    assert await a.backend.member_count("room") == await b.backend.member_count("room") == 7
+    assert await a.backend.occupancy("room") == await b.backend.occupancy("room") == 7
 
 
 async def test_a_cursor_stays_valid_when_its_user_leaves_or_returns(a: RecordingNode) -> None:
@@ -436,7 +435,7 @@ async def test_a_page_after_an_absent_user_is_an_error(a: RecordingNode) -> None
     with pytest.raises(LookupError, match="'alice' is not in room 'room'"):
         await a.backend.members("room", "alice", 10)
     assert await a.backend.members("empty", 5, 10) == []
-    assert await a.backend.member_count("empty") == 0
+    assert await a.backend.occupancy("empty") == 0
 
 
 async def test_a_connection_without_a_user_counts_by_itself(a: RecordingNode) -> None:
@@ -460,20 +459,7 @@ async def test_only_non_empty_rooms_are_listed(a: RecordingNode, b: RecordingNod
     await wait_for_result(lambda: a.backend.rooms("chat:"), ["chat:a"])
 
 
-# Timing and results.
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("grace_seconds", -1), ("expiry_seconds", 0), ("answer_seconds", float("inf"))],
-)
-def test_times_that_are_not_above_zero_are_refused(name: str, value: float) -> None:
-    with pytest.raises(ConfigurationError, match=name):
-        Timing(**{name: value})
-
-
-def test_a_grace_period_of_zero_is_accepted() -> None:
-    assert Timing(grace_seconds=0).grace_seconds == 0
+# Results.
 
 
 async def test_an_immediate_result_can_be_awaited_again() -> None:

@@ -197,7 +197,7 @@ def test_a_join_and_a_leave_cost_the_same_in_a_room_of_any_size() -> None:
             await site.run_to(size, site.join)
             joins.append(await site.measure(site.join))
         await site.run_to(USERS, site.join)
-        assert await site.app.ws_connection_manager.member_count("room") == USERS
+        assert await site.app.ws_connection_manager.occupancy("room") == USERS
         for size in reversed(SIZES):
             await site.run_to(size, site.leave)
             leaves.append(await site.measure(site.leave))

@@ -58,7 +58,7 @@ async def test_members_are_counted_and_read_in_pages(cluster: ChatCluster) -> No
     for name in ("alice", "bob", "cara"):
         await cluster.connect(0, f"/chat/{name}")
     manager = cluster.manager(1)
-    assert await manager.member_count("lobby") == 3
+    assert await manager.occupancy("lobby") == 3
     page = await manager.members("lobby", limit=2)
     assert (page, page.total) == (["alice", "bob"], 3)
     assert await manager.members("lobby", after=page.cursor) == ["cara"]
@@ -325,7 +325,7 @@ async def test_a_client_that_joins_during_an_outage_gets_all_messages_after_it(
     assert await reconnected.receive() == "alice joined"
     assert await reconnected.receive() == first
     position = await reconnected.receive()
-    if position == "bob joined":  # announced before the position was read
+    while isinstance(position, str):  # announced before the position was read
         position = await reconnected.receive()
     assert position["payload"]["recovered"] is True
     names = {await alice.receive(), await alice.receive()}

@@ -25,6 +25,9 @@ from falcon_pachinko.backends.base import Timing
 from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol
 
 PREFIX = "chaos"
+# The close codes of the commands.
+DISCONNECTED_CODE = 4001
+ROOM_CLOSED_CODE = 4002
 
 
 class Room(WebSocketResource):
@@ -39,7 +42,23 @@ class Room(WebSocketResource):
             payload = {"room": room, "user": user}
             joined, left = ({"type": kind, "payload": payload} for kind in ("joined", "left"))
             await self.join_room(room, join_message=joined, leave_message=left)
+            await self.on_resync(ws, room)
         return True
+
+    async def on_resync(self, ws: WebSocketLike, room: str) -> None:
+        """Send the list of the room's members, and the position to which it belongs."""
+        backend: Any = self.manager.backend
+        users = await self.room_members(room)
+        position = backend.position(room)
+        payload = {
+            "room": room,
+            "users": users,
+            "epoch": position.epoch if position else "",
+            "offset": position.offset if position else 0,
+            # The list of this node alone, as Redis is unavailable.
+            "partial": room in backend.member_lists.outdated,
+        }
+        await ws.send_media({"type": "members", "payload": payload})
 
     @handles_message("publish")
     async def publish(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
@@ -88,6 +107,37 @@ class Presence:
             raise falcon.HTTPServiceUnavailable(description=str(error)) from error
 
 
+class Closing:
+    """Closes the connections of a user, or those in a room; responds with the outcome."""
+
+    def __init__(self, app: Any) -> None:
+        self.manager = app.ws_connection_manager
+
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        user, room = req.get_param("user"), req.get_param("room")
+        outcome, reason = "done", ""
+        try:
+            if user is not None:
+                await self.manager.disconnect_user(user, DISCONNECTED_CODE)
+            else:
+                await self.manager.close_room(room, ROOM_CLOSED_CODE)
+        except BackendUnavailable as error:
+            reason = str(error)
+            outcome = "unconfirmed" if "not confirmed" in reason else "refused"
+        resp.media = {"outcome": outcome, "reason": reason}
+
+
+def connect_via(ports: dict[int, int]) -> None:
+    """Connect to other ports than the given ones: the addresses that servers announce are not those of the proxies."""
+    open_connection = asyncio.open_connection
+
+    def connect(*arguments: Any, **options: Any) -> Any:
+        options["port"] = ports.get(options.get("port", 0), options.get("port"))
+        return open_connection(*arguments, **options)
+
+    asyncio.open_connection = connect
+
+
 class Server(uvicorn.Server):
     """uvicorn's server, which prints the stacks of its tasks on SIGUSR1."""
 
@@ -120,7 +170,9 @@ def main() -> None:
         parser.add_argument(f"--{name}-seconds", type=float, required=True)
     parser.add_argument("--history-messages", type=int, required=True)
     parser.add_argument("--handshakes-per-second", type=int, required=True)
+    parser.add_argument("--via", nargs=2, type=int, action="append", default=[])
     options: Any = parser.parse_args()
+    connect_via(dict(options.via))
     timing = Timing(
         grace_seconds=options.grace_seconds,
         expiry_seconds=options.expiry_seconds,
@@ -136,6 +188,7 @@ def main() -> None:
     app = install(falcon.asgi.App(), backend=backend, server_limits=server_limits)
     app.add_route("/statistics", Statistics(app))
     app.add_route("/presence", Presence(app))
+    app.add_route("/close", Closing(app))
     app.add_websocket_route("/ws", Room)
     config = uvicorn.Config(
         app,

@@ -121,6 +121,15 @@ KNOWN_FAULTS = {
     "the clock of redis jumps back": Schedule(
         [*JOINS, ClockJump(-3600.0), *MESSAGES, Kill(1), LONG, *MESSAGES]
     ),
+    "the clock of redis jumps back during a grace period": Schedule(
+        [*JOINS, Leave("bob", grace=True), ClockJump(-3600.0), LONG, *MESSAGES]
+    ),
+    "the clock of redis jumps back during the recovery of a room": Schedule(
+        [*JOINS, DeleteRoom(), Publish(0), ClockJump(-3600.0), Join("cid", 1), LONG, *MESSAGES]
+    ),
+    "the keys of a room are deleted after the clock of redis has jumped back": Schedule(
+        [*JOINS, ClockJump(-3600.0), SHORT, DeleteRoom(), *MESSAGES, LONG, *MESSAGES]
+    ),
     **{
         f"key {index} is deleted": Schedule(
             [*JOINS, DeleteKey(index), *MESSAGES, Leave("ann"), *MESSAGES]
@@ -165,7 +174,38 @@ KNOWN_FAULTS = {
     "failover to a replica that lags": Schedule(
         [*JOINS, Replicate(), *MESSAGES, Leave("bob"), Join("cid", 0), FailOver(), *MESSAGES]
     ),
+    "failover to a replica that does not know that a grace period has ended": Schedule(
+        [
+            *JOINS,
+            Join("cid", 1),
+            Leave("bob", grace=True),
+            Replicate(),
+            LONG,
+            FailOver(),
+            LONG,
+            *MESSAGES,
+        ]
+    ),
     "the keys of a room have a wrong type": Schedule(
         [*JOINS, WrongType(), *MESSAGES, Join("cid", 1), SHORT, *MESSAGES]
+    ),
+}
+
+# NOTE: the positions of the replacement repeat lost ones, and no node is there that knows these.
+OPEN_FAULTS = {
+    "a node that is cut off is the only one that knows what a failover has lost": Schedule(
+        [
+            Join("ann", 1, "b"),
+            Publish(1, "b"),
+            Replicate(),
+            Publish(1, "b"),
+            Publish(1, "b"),
+            Cut(1),
+            FailOver(),
+            *[PublishExternally("b")] * 3,
+            Restore(1),
+            SHORT,
+            PublishExternally("b"),
+        ]
     ),
 }

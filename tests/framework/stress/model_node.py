@@ -225,7 +225,7 @@ class ModelNode:
         ]
         for room, users in truth.items():
             members = list(await self.backend.members(room))
-            count = await self.backend.member_count(room)
+            count = await self.backend.occupancy(room)
             if sorted(members) != sorted(users) or count != len(users):
                 found.append(
                     f"P5: room {room!r} on node {self.number} has {sorted(members)} ({count}), not"

@@ -14,8 +14,10 @@ from urllib.parse import urlencode
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 
-from .cluster import now
-from .invariants import Closed, Left, Opened, Page, Positioned, Publish, Received, Record
+from .events import Closed, Event, Left, Listed, Opened, Page, Positioned, Received
+from .node_process import now
+from .record import Publish, Record
+from .views import PageView
 
 REPLY_SECONDS = 15.0
 OPEN_SECONDS = 5.0
@@ -66,6 +68,8 @@ class BrowserPage:
 
     Attributes:
         page: The recorded events.
+        view: Its view of the members of its rooms.
+        node: The node of its last connection.
         known: The last offset that it knows of each epoch.
         connection: The id of its connection in the last position that it received.
         positioned: Set while it has the positions of all its rooms on the present connection.
@@ -74,6 +78,8 @@ class BrowserPage:
     def __init__(self, page: Page, record: Record) -> None:
         self.page = page
         self.record = record
+        self.view = PageView(page.user)
+        self.node = 0
         self.known: dict[str, int] = {}
         self.connection = ""
         self.positioned = asyncio.Event()
@@ -84,6 +90,11 @@ class BrowserPage:
         self.closing_at: float | None = None
         self.leaving = False
         self.has_left = asyncio.Event()
+
+    def add(self, event: Event) -> None:
+        """Record an event and update the view."""
+        self.page.events.append(event)
+        self.view.update(event)
 
     def url(self, port: int) -> str:
         """Return the URL to connect to, with the known positions."""
@@ -106,7 +117,7 @@ class BrowserPage:
                 if not reply.done():
                     reply.set_result("cut off")
             at = self.closing_at if self.closing_at is not None else now()
-            self.page.events.append(Closed(at, socket.close_code or 1006))
+            self.add(Closed(at, socket.close_code or 1006))
 
     def handle(self, message: Mapping[str, Any]) -> None:
         """Record a message."""
@@ -118,14 +129,18 @@ class BrowserPage:
             return  # repeated to an idle client
         if kind == "serverPosition":
             recovered = payload.get("recovered")
-            self.page.events.append(Positioned(at, epoch, offset, recovered))
+            self.add(Positioned(at, epoch, offset, recovered))
             self.known[epoch] = offset
             self.connection = payload["connection"]
             self.positioned_epochs.add(epoch)
             if len(self.positioned_epochs) >= len(self.page.rooms):
                 self.positioned.set()
             return
-        self.page.events.append(Received(at, kind, payload, epoch, offset))
+        if kind == "members":
+            users, where = tuple(payload["users"]), (payload["epoch"], payload["offset"])
+            self.add(Listed(at, payload["room"], users, *where, payload["partial"]))
+            return
+        self.add(Received(at, kind, payload, epoch, offset))
         if epoch and offset > self.known.get(epoch, 0):
             self.known[epoch] = offset
         if kind == "message":
@@ -269,7 +284,8 @@ class SimulatedUser:
                     failures = 0
                     browser.positioned_epochs.clear()
                     browser.closing_at = None
-                    browser.page.events.append(Opened(now(), node, since))
+                    browser.node = node
+                    browser.add(Opened(now(), node, since))
                     self.socket = socket
                     try:
                         ending = await self.use_connection(browser, socket)
@@ -349,7 +365,7 @@ class SimulatedUser:
     async def leave(self, browser: BrowserPage, socket: ClientConnection) -> None:
         """Leave the rooms before the connection ends."""
         browser.leaving = True
-        browser.page.events.append(Left(now()))
+        browser.add(Left(now()))
         with contextlib.suppress(TimeoutError, ConnectionClosed):
             await socket.send('{"type": "leave"}')
             async with asyncio.timeout(CLOSE_SECONDS):

@@ -4,21 +4,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from .invariants import (
-    Closed,
-    Event,
-    InjectedFault,
-    Left,
-    Opened,
-    Page,
-    Positioned,
-    Publish,
-    Received,
-    Record,
-    check,
-    wrong_last_edges,
-    wrong_members,
-)
+from .chaos_program import DISCONNECTED_CODE
+from .edges import wrong_members
+from .events import Closed, Event, Left, Listed, Opened, Page, Positioned, Received
+from .invariants import check
+from .record import Command, InjectedFault, Publish, Record
+from .views import PageView, wrong_views
 
 EPOCH = "0123456789abcdef"
 ROOM = "room-1"
@@ -39,6 +30,11 @@ def message(
 
 def edge(kind: str, offset: int, user: str = "Carol") -> Received:
     return Received(float(offset), kind, {"room": ROOM, "user": user}, EPOCH, offset)
+
+
+def listed(offset: int, *users: str, at: float | None = None, partial: bool = False) -> Listed:
+    at = float(offset) if at is None else at
+    return Listed(at, ROOM, users, EPOCH, offset, partial)
 
 
 def page(user: str, *events: Event, number: int = 1) -> Page:
@@ -72,10 +68,15 @@ def publish(
 
 
 def violations(
-    *pages: Page, faults: Sequence[InjectedFault] = (), publishes: Sequence[Publish] = ()
+    *pages: Page,
+    faults: Sequence[InjectedFault] = (),
+    publishes: Sequence[Publish] = (),
+    commands: Sequence[Command] = (),
+    checkpoints: Sequence[float] = (),
 ) -> list[str]:
     """Return descriptions of all violations."""
-    record = Record(list(pages), list(publishes), list(faults))
+    lists = (list(publishes), list(faults), list(commands), list(checkpoints))
+    record = Record(list(pages), *lists)
     return [f"{violation.invariant} {violation.sentence}" for violation in check(record)]
 
 
@@ -182,12 +183,20 @@ def test_messages_without_a_guarantee_may_be_missing() -> None:
             "did not recover the 6 messages up to 0123456789abcdef:9 after only 1.0 s",
         ),
         (
-            [page("Alice", edge("joined", 1), edge("joined", 2))],
-            "I2 Alice/1 received joined of Carol in room-1 twice",
+            [page("Alice", listed(0), edge("joined", 1), edge("joined", 2))],
+            "P4 Alice/1 received joined of Carol, who is already in its view",
         ),
         (
-            [page("Alice", edge("left", 1), message(2), edge("left", 3))],
-            "I2 Alice/1 received left of Carol in room-1 twice",
+            [page("Alice", listed(0, "Carol"), edge("left", 1), message(2), edge("left", 3))],
+            "P4 Alice/1 received left of Carol, who is not in its view",
+        ),
+        (
+            [page("Alice", edge("joined", 30)), page("Carol")],
+            "P7 Carol, who has stayed in room-1, joined it at",
+        ),
+        (
+            [page("Alice", edge("left", 30)), page("Carol")],
+            "P2 Carol, who has stayed in room-1, left it at",
         ),
         (
             [page("Alice", edge("left", 3)), page("Carol", *reconnection(2.0, 0, 0, True))],
@@ -217,6 +226,8 @@ def test_messages_without_a_guarantee_may_be_missing() -> None:
         "not recovered",
         "came twice",
         "went twice",
+        "came again",
+        "went without going",
         "has not gone",
         "crash",
         "unexpected error",
@@ -232,8 +243,11 @@ def test_a_new_epoch_requires_a_data_loss_of_redis() -> None:
     assert (
         "room-1 began the epoch ffffffffffffffff" in violations(page("Alice", message(1), new))[0]
     )
-    emptied = InjectedFault("restart redis", None, 1.2, 1.8)
-    assert violations(page("Alice", message(1), new), faults=(emptied,)) == []
+    emptied = InjectedFault("restart redis", None, 1.2, 1.8, loses_data=True)
+    fresh: list[Event] = [new, listed(0, at=2.5)]
+    assert violations(page("Alice", message(1), *fresh), faults=(emptied,)) == []
+    elsewhere = InjectedFault("delete one key", None, 1.2, 1.8, loses_data=True, room="room-2")
+    assert violations(page("Alice", message(1), *fresh), faults=(elsewhere,)) != []
     assert violations(page("Alice", message(1), Positioned(9.0, "f" * 16, 0, False))) == []
 
 
@@ -254,8 +268,8 @@ def test_a_leave_with_a_cause_is_accepted_once(
     pages = page("Alice", edge("left", 2)), page("Carol", *events)
     assert violations(*pages, faults=faults) == []
     twice = page("Alice", edge("left", 2), edge("joined", 3), edge("left", 4))
-    (found,) = violations(twice, pages[1], faults=faults)
-    assert found.endswith("2 times, but can have left only 1 times")
+    found = violations(twice, pages[1], faults=faults)
+    assert found[0].endswith("2 times, but can have left only 1 times")
 
 
 def test_an_accepted_message_must_arrive_and_each_request_needs_a_reply() -> None:
@@ -285,37 +299,89 @@ def test_a_node_with_wrong_members_is_found(reported: dict[int, dict[str, list[s
     assert f"I2: node {next(iter(reported))} has wrong members" in str(found)
 
 
-PRESENT = page("Carol")
-ABSENT = page("Carol", Closed(8.0, 1000))
+def test_a_view_has_the_list_and_the_changes_after_it() -> None:
+    view = PageView("Alice")
+    events: list[Event] = [
+        listed(3, "Bob", "Carol"),
+        edge("left", 2, "Bob"),  # contained in the list
+        Positioned(3.0, EPOCH, 3),
+        edge("joined", 4, "Dora"),
+        edge("left", 5),
+        edge("joined", 5, "Carol"),  # known
+        edge("joined", 6, "Alice"),
+    ]
+    for event in events:
+        view.update(event)
+        assert not view.wrong
+    assert wrong_views([("Alice/1", view)], {ROOM: {"Alice", "Bob", "Dora"}}) == []
+    (found,) = wrong_views([("Alice/1", view)], {ROOM: {"Alice", "Carol", "Dora"}})
+    assert "missing ['Carol'], ghosts ['Bob']" in found.sentence
+    view.update(edge("joined", 7, "Dora"))
+    assert view.wrong == "received joined of Dora, who is already in its view"
+
+
+LOSS = InjectedFault("flush all", None, 0.5, 0.6, loses_data=True)
 
 
 @pytest.mark.parametrize(
-    ("observer", "other", "correct"),
+    ("events", "faults", "sentence"),
     [
-        (page("Alice", edge("joined", 1)), PRESENT, True),
-        (page("Alice", edge("joined", 1), edge("left", 2)), ABSENT, True),
-        (page("Alice", message(1)), PRESENT, True),
-        (page("Alice", edge("joined", 1)), ABSENT, False),
-        (page("Alice", edge("left", 1)), PRESENT, False),
+        ([edge("joined", 1), edge("joined", 2), listed(2, at=3.0)], (LOSS,), ""),
+        ([edge("joined", 1), edge("joined", 2), listed(2, at=3.0)], (), "already in its view"),
         (
-            page("Alice", message(1)),
-            Page("Carol/1", "Carol", (ROOM,), [Opened(3.0, 0)]),
-            False,
+            [edge("joined", 1), edge("joined", 2), listed(2, at=30.0)],
+            (LOSS,),
+            "already in its view, and got no new list before 30.00",
         ),
+        ([listed(0, partial=True), edge("left", 1), listed(1, at=2.0)], (), ""),
+        ([listed(0, partial=True), listed(1, at=30.0)], (), "got a partial list, and got no new"),
         (
-            Page("A/1", "A", (ROOM,), [Opened(3.0, 0), Positioned(3.0, EPOCH, 0), message(9)]),
-            ABSENT,
-            False,
+            [Positioned(2.0, EPOCH, 0, False), listed(0, at=30.0)],
+            (LOSS,),
+            "was told of a loss in room-1, and got no new list",
         ),
     ],
-    ids=["came", "went", "was there", "ghost", "missing", "never announced", "never said to go"],
+    ids=["after a loss", "without a loss", "too late", "partial", "partial for long", "no list"],
 )
-def test_at_the_end_a_page_must_know_the_present_users(
-    observer: Page, other: Page, correct: bool
+def test_a_contradiction_needs_a_cause_and_a_new_list(
+    events: list[Event], faults: tuple[InjectedFault, ...], sentence: str
 ) -> None:
-    present = {ROOM: {"Alice", "A"} | ({"Carol"} if other is not ABSENT else set())}
-    found = wrong_last_edges([observer], Record([observer, other]), present)
-    assert (found == []) == correct, found
+    every = violations(page("Alice", listed(0, at=0.0), *events), faults=faults)
+    found = [each for each in every if each.startswith("P4")]
+    assert bool(found) == bool(sentence), found
+    assert all(sentence in each for each in found)
+
+
+def test_a_message_that_nobody_received_is_lost_unless_its_page_was_told() -> None:
+    accepted = [publish("key 1", 1.0, 1.1)]
+    (found,) = violations(page("Alice"), publishes=accepted, checkpoints=[5.0])
+    assert found.startswith("I3 Alice/1 never received an accepted message")
+    told = page("Alice", Positioned(2.0, EPOCH, 1, False), listed(1, at=2.5))
+    assert violations(told, publishes=accepted, faults=(LOSS,), checkpoints=[5.0]) == []
+    closed = page("Alice", Closed(2.0, 1006))
+    assert violations(closed, publishes=accepted, checkpoints=[5.0]) == []
+
+
+@pytest.mark.parametrize(
+    ("end", "outcome", "is_wrong"),
+    [
+        (2.5, "done", False),
+        (9.0, "done", True),
+        (9.0, "refused", False),
+        (9.0, "unconfirmed", False),
+        (30.0, "unconfirmed", True),
+    ],
+)
+def test_a_command_closes_the_connections_that_it_concerns(
+    end: float, outcome: str, is_wrong: bool
+) -> None:
+    command = Command("Carol", "", 2.0, 2.2, outcome)
+    cut = InjectedFault("hold both directions", 0, 1.5, 5.0)
+    pages = page("Carol", Closed(end, DISCONNECTED_CODE)), page("Alice")
+    found = violations(*pages, faults=(cut,), commands=[command])
+    assert bool(found) == is_wrong, found
+    (found_code, *_) = violations(*pages, faults=(cut,))
+    assert "was closed with 4001" in found_code
 
 
 def test_a_violation_contains_an_excerpt_of_the_record() -> None:
@@ -329,7 +395,10 @@ def test_a_violation_contains_an_excerpt_of_the_record() -> None:
 
 @pytest.mark.parametrize(
     ("fault", "times"),
-    [(InjectedFault("pause", 0, 0.5, 4.0), 2), (InjectedFault("restart redis", None, 0.5, 1.5), 1)],
+    [
+        (InjectedFault("pause", 0, 0.5, 4.0), 2),
+        (InjectedFault("restart redis", None, 0.5, 1.5, loses_data=True), 1),
+    ],
     ids=["with a node", "where an engine began empty"],
 )
 def test_a_leave_is_accepted_while_another_page_of_the_user_is_unknown(

@@ -123,7 +123,11 @@ class Lifecycle(HandlerTask):
         await self.registry.add(ws)
         try:
             for room, publication, ephemeral in transaction.deferred:
-                await self.registry.backend.publish(room, publication, ephemeral=ephemeral)
+                presence = self.registry.presence_of(ws, room) if publication.change else None
+                if presence is None:
+                    await self.registry.backend.publish(room, publication, ephemeral=ephemeral)
+                else:
+                    await self.registry.backend.update(room, presence, publication)
         except BackendUnavailable as error:
             await send_error(ws, ServerError(code=error.code, error=error.text))
         return True

@@ -1,16 +1,23 @@
-"""The users in a room: pages of them, and batches of joins and leaves in large rooms."""
+"""The users in a room: pages of them with their records, and batches of joins and leaves in large rooms."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, TypeVar
 
 import msgspec
 
-from .errors import RegistrationError
-from .messages import Message
+from .errors import MessageError, RegistrationError
+from .messages import ENCODER, Message
+
+T = TypeVar("T")
+
+# The maximum size of the record of a connection: Redis stores all records of a user in one field.
+MAX_RECORD_BYTES = 1024
+NO_RECORDS: Mapping[str, tuple[msgspec.Raw, ...]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,17 +99,58 @@ class MemberPage(list[str]):
         total: The number of all users in the room.
         cursor: The place after the last user of this page, for ``members(room, after=...)``; it stays valid
             when that user leaves. ``None`` if no user follows.
+        records: The records of the users that have any, as JSON; of each user those of its connections, in the
+            order of their ids.
 
     Args:
         users: The users of the page.
     """
 
-    __slots__ = ("cursor", "total")
+    __slots__ = ("cursor", "records", "total")
 
-    def __init__(self, users: Iterable[str], total: int, cursor: int | None) -> None:
+    def __init__(
+        self,
+        users: Iterable[str],
+        total: int,
+        cursor: int | None,
+        records: Mapping[str, tuple[msgspec.Raw, ...]] = NO_RECORDS,
+    ) -> None:
         super().__init__(users)
         self.total = total
         self.cursor = cursor
+        self.records = records
+
+    def decode(self, record_type: type[T]) -> dict[str, list[T]]:
+        """Return the records of each user of the page; an empty list for a user without one.
+
+        Fields that the type does not have are ignored.
+
+        Raises:
+            msgspec.ValidationError: A record does not have the type, because another version of the service has
+                written it, for example.
+        """
+        decode = msgspec.json.Decoder(record_type).decode
+        return {user: [decode(record) for record in self.records.get(user, ())] for user in self}
+
+
+def encode_record(record: object) -> bytes | None:
+    """Encode the record of a connection as JSON without line feeds and tabs; ``None`` for none.
+
+    Raises:
+        MessageError: The encoded record is larger than :data:`MAX_RECORD_BYTES`.
+        TypeError: JSON cannot represent it.
+    """
+    if record is None:
+        return None
+    data = ENCODER.encode(record)
+    if b"\n" in data or b"\t" in data:  # of a msgspec.Raw
+        data = ENCODER.encode(msgspec.json.decode(data))
+    if len(data) > MAX_RECORD_BYTES:
+        raise MessageError(
+            f"The presence record is too large: {len(data)} bytes, at most {MAX_RECORD_BYTES} are allowed.",
+            code="recordTooLarge",
+        )
+    return data
 
 
 def not_a_member(room: str, user: str) -> LookupError:

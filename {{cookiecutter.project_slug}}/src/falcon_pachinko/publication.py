@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
 
 from .close_codes import check_close_code
 from .history import Position
-from .messages import ENCODER, Message, ServerPosition
+from .messages import ENCODER, Message
 
 # RFC 6455 section 5.2. An EVENT has no frame: it is an ASGI event that the server interprets.
 EVENT, TEXT, BINARY = 0x0, 0x1, 0x2
@@ -50,18 +52,32 @@ ENCODE_HEADER = msgspec.json.Encoder().encode
 DECODE_HEADER = msgspec.json.Decoder(Header).decode
 
 
+# The records of a user's connections in a room, encoded, by the ids of the connections.
+Records = Mapping[str, bytes]
+
+
+class ChangeKind(enum.Enum):
+    """What has changed for a user."""
+
+    JOINED = "+"
+    LEFT = "-"
+    UPDATED = "*"
+
+
 class MemberChange(NamedTuple):
-    """A user has joined a room, or has left it.
+    """A user has joined a room, has left it, or has other records there.
 
     Attributes:
         room: The room.
         user: The user; ``None`` for a connection without one.
-        joined: Whether the user has joined.
+        kind: What has changed.
+        records: All records of the user after the change, if it arrived from another process.
     """
 
     room: str
     user: str | None
-    joined: bool
+    kind: ChangeKind
+    records: Records = MappingProxyType({})
 
 
 class Publication:
@@ -279,26 +295,3 @@ def with_id(data: bytes, position: Position) -> bytes:
         return data
     comma = b"," if len(data) > len(b"{}") else b""
     return b'%b%b"id":"%b"}' % (data[:-1], comma, str(position).encode())
-
-
-def position_message(
-    connection_id: str,
-    position: Position,
-    recovered: bool | msgspec.UnsetType,
-    heartbeat_seconds: float | None,
-) -> Publication:
-    """Make the ``serverPosition`` message of one client in a room."""
-    seconds = msgspec.UNSET if heartbeat_seconds is None else heartbeat_seconds
-    publication = Publication(
-        ServerPosition(connection=connection_id, recovered=recovered, heartbeat_seconds=seconds)
-    )
-    publication.number(position, shown=True)
-    return publication
-
-
-def repeated_position_message(position: Position | None, heartbeat_seconds: float) -> Publication:
-    """Make the ``serverPosition`` message for idle clients; without a position for those without history."""
-    publication = Publication(ServerPosition(heartbeat_seconds=heartbeat_seconds))
-    if position is not None:
-        publication.number(position, shown=True)
-    return publication

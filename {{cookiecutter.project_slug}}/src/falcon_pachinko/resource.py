@@ -100,19 +100,32 @@ class WebSocketResource:
         await send_error(ws, ServerError(code="invalidPayload", error=text, field=field))
 
     async def join_room(
-        self, room: str, *, join_message: object = None, leave_message: object = None
+        self,
+        room: str,
+        *,
+        join_message: object = None,
+        leave_message: object = None,
+        meta: object = None,
     ) -> bool:
         """Join a room; see :meth:`.WebSocketConnectionManager.join_room`."""
         return await self.manager.join_room(
-            self.connection, room, join_message=join_message, leave_message=leave_message
+            self.connection,
+            room,
+            join_message=join_message,
+            leave_message=leave_message,
+            meta=meta,
         )
+
+    async def update_presence(self, room: str, meta: object, *, message: object = None) -> None:
+        """Replace this connection's record in a room; see :meth:`.WebSocketConnectionManager.update_presence`."""
+        await self.manager.update_presence(self.connection, room, meta, message=message)
 
     async def room_members(
         self, room: str, *, after: int | str | None = None, limit: int | None = None
     ) -> MemberPage:
         """Return the users in a room as its members know them at this moment.
 
-        After the list, this client gets exactly the joins and leaves that the list does not contain: nothing
+        After the list, this client gets exactly the joins, leaves and updates that the list does not contain: nothing
         is delivered between the return and the caller's next ``await``. Otherwise like
         :meth:`.WebSocketConnectionManager.members`.
         """

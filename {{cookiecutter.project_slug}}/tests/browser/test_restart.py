@@ -134,7 +134,6 @@ def test_messages_published_during_a_restart_are_shown_once(
         variables = {
             "APP_PORT": str(port),
             "APP_BACKEND_URL": valkey.url,
-            "APP_PRESENCE_HEARTBEAT_SECONDS": "1",
         }
         server = serve(**variables)
         alice, bob = new_user("Alice", at=server), new_user("Bob", at=server)

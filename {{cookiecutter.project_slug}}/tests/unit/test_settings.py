@@ -68,7 +68,6 @@ def test_every_setting_has_a_default_for_development() -> None:
         "history_memory_bytes": 67_108_864,
         "history_redis_bytes": 134_217_728,
         "presence_grace_seconds": 5.0,
-        "presence_heartbeat_seconds": 10.0,
         "presence_expiry_seconds": 30.0,
     }
     assert not loaded.production
@@ -107,7 +106,6 @@ def test_the_backend_and_the_history_follow_the_settings(make_settings: MakeSett
         history_room_bytes=9_000,
         history_redis_bytes=10_000,
         presence_grace_seconds=1,
-        presence_heartbeat_seconds=2,
         presence_expiry_seconds=9,
         workers=3,
     )
@@ -116,7 +114,7 @@ def test_the_backend_and_the_history_follow_the_settings(make_settings: MakeSett
     assert isinstance(backend, RedisBackend)
     assert backend.client.prefix == "other"
     assert backend.client.history_bytes == 10_000
-    assert backend.timing == Timing(grace_seconds=1, heartbeat_seconds=2, expiry_seconds=9)
+    assert backend.timing == Timing(grace_seconds=1, expiry_seconds=9)
     assert loaded.workers == 3
 
 

@@ -1,8 +1,7 @@
-"""The life of a node: outages, renewals, expiry, an orderly stop; the invariant P1: no message is lost silently."""
+"""The Redis backend: outages, remaining keys, replaced workers; the invariant P1: no message is lost silently."""
 
 import asyncio
 import itertools
-from collections.abc import Sequence
 from functools import partial
 
 import pytest
@@ -10,21 +9,16 @@ import pytest
 from falcon_pachinko import BackendUnavailable
 from falcon_pachinko.backends.base import CURRENT_LEASE, Lease, Timing
 from falcon_pachinko.backends.presence import Presence
-from falcon_pachinko.backends.redis.client import Request
 from falcon_pachinko.backends.redis.script import MIN_STREAM_MS
 from falcon_pachinko.errors import LeaseLost
 from falcon_pachinko.history import History
 
 from ...support.backends import (
     HISTORY,
-    TIMING,
-    WAIT_SECONDS,
     Nodes,
     RecordingNode,
     announced,
-    disconnected,
     text,
-    wait_available,
     wait_for_result,
     wait_until,
 )
@@ -48,196 +42,6 @@ async def test_during_an_outage_publishing_raises_and_the_node_gives_the_reason(
     with pytest.raises(BackendUnavailable):
         await a.backend.rooms("")
     assert await a.backend.members("room") == []
-
-
-async def test_a_node_starts_without_redis_and_connects_later(
-    redis_server: RedisServer, nodes: Nodes
-) -> None:
-    redis_server.kill()
-    a = await nodes.start()
-    assert a.backend.outage
-    await a.backend.subscribe("room", HISTORY)
-    assert await a.backend.enter("room", announced("c1", "alice")) is True
-    assert await a.backend.members("room") == ["alice"]
-    redis_server.restart()
-    await wait_available(a)
-    await wait_for_result(lambda: a.backend.members("room"), ["alice"])
-    await a.backend.publish("room", text("hello"))
-    await wait_until(lambda: a.got_last("room", "hello"))
-    assert a.resyncs == [("room", a.resyncs[0][1])]
-    assert a.history_losses == []
-
-
-async def test_a_frozen_server_is_noticed_in_time_and_nothing_is_lost_silently(
-    redis_server: RedisServer, a: RecordingNode, b: RecordingNode
-) -> None:
-    await a.backend.subscribe("room", HISTORY)
-    await b.backend.subscribe("room", HISTORY)
-    loop = asyncio.get_running_loop()
-    redis_server.pause()
-    try:
-        start = loop.time()
-        waiting = asyncio.create_task(
-            wait_until(lambda: bool(a.backend.outage and b.backend.outage))
-        )
-        uncertain = [
-            asyncio.ensure_future(a.backend.publish("room", text(f"uncertain {n}")))
-            for n in range(3)
-        ]
-        outcomes = await asyncio.gather(*uncertain, return_exceptions=True)
-        assert all(isinstance(outcome, BackendUnavailable) for outcome in outcomes)
-        await waiting
-        # NOTE: without traffic, a node checks four times within answer_seconds.
-        assert loop.time() - start < 1.25 * TIMING.answer_seconds + 1.0
-    finally:
-        redis_server.resume()
-    await wait_available(a, b)
-    await a.backend.publish("room", text("after"))
-    await wait_until(lambda: a.got_last("room", "after") and b.got_last("room", "after"))
-    # NOTE: the server got the others, too, and skipped them after their deadline.
-    assert a.texts("room") == b.texts("room") == ["after"]
-    assert a.history_losses == b.history_losses == []
-
-
-@pytest.mark.parametrize("kind", ["pubsub", "normal"])
-async def test_lost_connections_cause_no_loss_and_no_duplicates(
-    redis_server: RedisServer, a: RecordingNode, b: RecordingNode, kind: str
-) -> None:
-    for node in (a, b):
-        await node.backend.subscribe("room", HISTORY)
-    published: list[str] = []
-    with redis_server.connect() as client:
-        for number in itertools.count():
-            try:
-                await a.backend.publish("room", text(str(number)))
-                published.append(str(number))
-            except BackendUnavailable:
-                await wait_available(a)
-            if number % 50 == 20 and number < 200:
-                client.execute_command("CLIENT", "KILL", "TYPE", kind)
-            if number >= 300 and published[-1] == str(number):
-                break
-    await wait_until(
-        lambda: a.got_last("room", published[-1]) and b.got_last("room", published[-1])
-    )
-    for node in (a, b):
-        received = node.texts("room")
-        assert set(published) <= set(received)
-        assert received == sorted(set(received), key=int)
-        assert node.history_losses == []
-
-
-async def test_a_node_with_constant_joins_and_leaves_recovers_from_an_outage(
-    redis_server: RedisServer, a: RecordingNode
-) -> None:
-    for number in range(300):
-        await a.backend.subscribe(f"room{number}", None)
-    continues = True
-
-    async def join_and_leave() -> None:
-        for number in itertools.count():
-            if not continues:
-                return
-            presence = announced(f"c{number}", "alice")
-            entered = a.backend.enter(f"room{number % 300}", presence)
-            await asyncio.sleep(0)
-            await entered
-            await a.backend.leave(f"room{number % 300}", presence, grace=False)
-
-    clients = asyncio.create_task(join_and_leave())
-    redis_server.command("CLIENT", "KILL", "TYPE", "pubsub")
-    await wait_until(lambda: a.backend.outage != "")
-    await wait_available(a)
-    continues = False
-    await clients
-    nothing: list[str] = []
-    await wait_for_result(lambda: a.backend.rooms(""), nothing)
-
-
-async def test_a_node_that_was_frozen_beyond_its_expiry_returns_with_its_users(
-    nodes: Nodes, a: RecordingNode, b: RecordingNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for node in (a, b):
-        await node.backend.subscribe("room", HISTORY)
-    await a.backend.enter("room", announced("c1", "alice"))
-    await b.backend.enter("room", Presence("c2", "bob"))
-    renewals, pending = a.redis.renewals, asyncio.get_running_loop().create_future()
-    with monkeypatch.context() as patched:
-        patched.setattr(renewals, "renew", lambda: pending)
-        await wait_until(lambda: b.got_last("room", "alice left"))
-        assert await b.backend.members("room") == ["bob"]
-    pending.set_result(None)
-    await wait_until(lambda: b.got_last("room", "alice joined"))
-    await wait_available(a)
-    assert await b.backend.members("room") == ["bob", "alice"]
-
-
-async def test_an_expired_node_whose_reply_is_lost_returns_with_its_users(
-    nodes: Nodes,
-    a: RecordingNode,
-    b: RecordingNode,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for node in (a, b):
-        await node.backend.subscribe("room", HISTORY)
-    await a.backend.enter("room", announced("c1", "alice"))
-    await b.backend.enter("room", Presence("c2", "bob"))
-    backend = a.redis
-    execute, was_lost = backend.client.execute, asyncio.Event()
-
-    async def lose_the_reply(operations: Sequence[Request]) -> list[object]:
-        reply = await execute(operations)
-        if any(operation[0] == "renew_room" for operation in operations):
-            monkeypatch.undo()
-            was_lost.set()
-            raise ConnectionError("the reply is lost")
-        return reply
-
-    pending = asyncio.get_running_loop().create_future()
-    with monkeypatch.context() as patched:
-        patched.setattr(backend.renewals, "renew", lambda: pending)
-        await wait_until(lambda: b.got_last("room", "alice left"))
-    monkeypatch.setattr(backend.client, "execute", lose_the_reply)
-    pending.set_result(None)
-    await asyncio.wait_for(was_lost.wait(), WAIT_SECONDS)
-    await wait_until(lambda: backend.outage != "")
-    await wait_available(a)
-    await wait_for_result(lambda: b.backend.members("room"), ["bob", "alice"])
-
-
-async def test_a_stopping_node_leaves_grace_periods_to_the_others(
-    nodes: Nodes, a: RecordingNode, b: RecordingNode
-) -> None:
-    for node in (a, b):
-        await node.backend.subscribe("room", HISTORY)
-    await a.backend.enter("room", announced("c1", "alice"))
-    await a.backend.enter("room", announced("c2", "bob"))
-    for presence in (announced("c1", "alice"), announced("c2", "bob")):
-        a.backend.leave("room", presence, grace=True)
-    a.backend.unsubscribe("room")
-    await nodes.stop(a)
-    assert await b.backend.enter("room", announced("c3", "bob")) is False
-    await wait_until(lambda: b.got_last("room", "alice left"))
-    assert await b.backend.members("room") == ["bob"]
-    assert "bob left" not in b.texts("room")
-
-
-@pytest.mark.parametrize("name", ["n", "v", "r:{node}"])
-async def test_a_node_whose_own_keys_are_broken_renews_its_leases_and_expires_others(
-    redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode, name: str
-) -> None:
-    for node in (a, b):
-        await node.backend.subscribe("room", HISTORY)
-    await a.backend.enter("room", announced("c1", "alice"))
-    await b.backend.enter("room", announced("c2", "bob"))
-    key = f"{nodes.prefix}:{{%nodes}}:" + name.format(node=a.redis.node_id)
-    redis_server.command("DEL", key)
-    redis_server.command("RPUSH", key, "an element")
-    await nodes.crash(b)
-    await wait_until(lambda: a.got_last("room", "bob left"))
-    assert await a.backend.members("room") == ["alice"]
-    await wait_for_result(lambda: a.backend.rooms(""), ["room"])
-    assert a.backend.outage == ""
 
 
 async def test_no_keys_remain_after_all_members_have_left(
@@ -273,15 +77,18 @@ async def test_no_keys_remain_after_all_members_have_left(
     await wait_for_result(lambda: asyncio.to_thread(wrong_keys), {})
 
 
-async def test_the_list_of_rooms_is_right_after_changes_during_an_outage(a: RecordingNode) -> None:
-    for room in ("before", "after"):
-        await a.backend.subscribe(room, None)
-    presence = Presence("c1", "alice")
-    await a.backend.enter("before", presence)
-    async with disconnected(a):
-        await a.backend.leave("before", presence, grace=False)
-        await a.backend.enter("after", Presence("c1", "alice"))
-    await wait_for_result(lambda: a.backend.rooms(""), ["after"])
+async def test_no_keys_remain_after_grace_periods_that_end_together(
+    nodes: Nodes, a: RecordingNode
+) -> None:
+    users = [announced(f"c{number}", f"user {number}") for number in range(3)]
+    await a.backend.subscribe("room", None)
+    for presence in users:
+        await a.backend.enter("room", presence)
+    await asyncio.gather(*[a.backend.leave("room", presence, grace=True) for presence in users])
+    a.backend.unsubscribe("room")
+    await wait_until(
+        lambda: not any("{room}:" in key[:-1] and key[-1] in "pnok" for key in nodes.stored_keys())
+    )
 
 
 async def test_a_worker_is_not_refused_after_redis_has_lost_its_tokens(
@@ -418,7 +225,7 @@ async def test_no_call_holds_redis_for_long(redis_server: RedisServer, nodes: No
         client.unlink(f"{nodes.prefix}:{{room}}:p")
         for node in (a, b):
             await node.redis.renewals.renew()
-        await wait_for_result(lambda: b.backend.member_count("room"), 5_001)
+        await wait_for_result(lambda: b.backend.occupancy("room"), 5_001)
         check_calls(70)
         await nodes.crash(a)
         await wait_for_result(lambda: b.backend.members("room"), ["bob"])

@@ -4,11 +4,11 @@ import asyncio
 
 from falcon_pachinko.backends.redis.changes import ChangeRecorder
 from falcon_pachinko.history import Position
-from falcon_pachinko.publication import MemberChange
+from falcon_pachinko.publication import ChangeKind, MemberChange
 
 from ...support.backends import WAIT_SECONDS, text
 
-ALICE = MemberChange("room", "alice", joined=True)
+ALICE = MemberChange("room", "alice", ChangeKind.JOINED)
 
 
 def record(
@@ -25,8 +25,8 @@ def test_changes_are_recorded_with_their_offsets() -> None:
     record(recorder, 5, ALICE)
     record(recorder, 6)
     recorder.add(text("ephemeral"))
-    record(recorder, 7, ALICE._replace(joined=False))
-    assert recorder.changes == [(5, ALICE), (7, ALICE._replace(joined=False))]
+    record(recorder, 7, ALICE._replace(kind=ChangeKind.LEFT))
+    assert recorder.changes == [(5, ALICE), (7, ALICE._replace(kind=ChangeKind.LEFT))]
     assert recorder.position == Position("e", 7)
 
 

@@ -164,7 +164,7 @@ async def test_p6_a_node_that_missed_commands_which_are_gone_closes_all_connecti
     await far.cut()
     for number in range(script.MAX_COMMANDS + 2):
         near.redis.pipeline.call_ignoring_outcome(
-            operations.command(Command(kick(f"user{number}"), None).encode())
+            operations.command(Command(kick(f"user{number}"), None).encode(), None)
         )
     await near.redis.pipeline.wait_idle(WAIT_SECONDS)
     await far.restore()

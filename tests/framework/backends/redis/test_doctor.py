@@ -1,8 +1,6 @@
 """The checks of a deployment over real servers: findings, and the rights that they need."""
 
-import itertools
 import re
-import sys
 
 import pytest
 
@@ -18,7 +16,6 @@ from falcon_pachinko.backends.redis.doctor import (
 )
 from falcon_pachinko.backends.redis.leftovers import Leftovers
 from falcon_pachinko.backends.redis.server_info import ServerInfo
-from falcon_pachinko.errors import ConfigurationError
 
 from ...support.backends import (
     HISTORY,
@@ -164,23 +161,6 @@ async def test_keys_that_no_live_node_owns_are_counted(
     assert f"{prefix}:{{%nodes}}:r:lost" in keys.next_step
 
 
-async def test_a_scan_is_bounded(
-    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    redis_server.command("EVAL", "for i = 1, 5000 do redis.call('SET', 'chat:' .. i, 1) end", 0)
-    monkeypatch.setattr("falcon_pachinko.backends.redis.leftovers.MAX_KEYS", 2000)
-    keys = by_subject(await diagnose(redis_server.url, prefix="chat"), "keys")
-    found = re.match(r"at least (\d+) of at least (\d+) with the prefix belong", keys.text)
-    assert found is not None, keys
-    assert 0 < int(found[1]) <= int(found[2]) < 5000
-
-
-async def test_a_prefix_is_no_pattern(redis_server: RedisServer) -> None:
-    redis_server.command("SET", "chat:x", "1")
-    keys = by_subject(await diagnose(redis_server.url, prefix="c*[h]?"), "keys")
-    assert keys.text == "0 with the prefix; each belongs to a live node"
-
-
 async def test_the_servers_of_a_cluster_are_checked_one_by_one() -> None:
     with running_redis_cluster() as url:
         async with running_nodes(url) as nodes:
@@ -243,27 +223,6 @@ async def test_a_suspended_server_is_a_failure(redis_server: RedisServer) -> Non
     assert "no response in time" in finding.text
 
 
-async def test_a_url_that_cannot_be_used_is_refused() -> None:
-    with pytest.raises(ConfigurationError):
-        await diagnose("nonsense")
-
-
-async def test_without_a_url_one_process_needs_no_redis() -> None:
-    assert await diagnose("") == [Finding(Outcome.OK, "Redis", "one process needs none")]
-
-
-async def test_without_redis_py_the_finding_names_the_extra(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name in [name for name in sys.modules if name.startswith("falcon_pachinko.backends.redis")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "redis", None)
-    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
-    [finding] = await diagnose("redis://127.0.0.1")
-    assert finding.outcome is Outcome.FAILURE
-    assert "extra 'redis'" in finding.next_step
-
-
 @pytest.mark.parametrize(
     ("version", "outcome"),
     [("7.0.15", "ok"), ("8.2", "ok"), ("10.0.1", "ok"), ("6.2.14", "failure"), ("", "skipped")],
@@ -297,13 +256,6 @@ def test_a_clock_must_advance_and_agree_within_a_second(
 def test_an_incomplete_scan_reports_at_least() -> None:
     text = leftovers_finding(Leftovers(5, 0, [], complete=False)).text
     assert text == "at least 5 with the prefix; each belongs to a live node"
-
-
-def test_a_line_names_the_outcome_and_the_next_step() -> None:
-    lines = itertools.chain[str](
-        [str(Finding(Outcome.OK, "clock", "0.0 s")), str(Finding(Outcome.FAILURE, "a", "b", "c"))]
-    )
-    assert list(lines) == ["ok       clock: 0.0 s", "failure  a: b; next: c"]
 
 
 def test_an_address_is_shown_without_credentials() -> None:

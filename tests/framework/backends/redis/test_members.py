@@ -11,14 +11,14 @@ from falcon_pachinko.backends.redis import members
 from falcon_pachinko.backends.redis.members import merge
 from falcon_pachinko.backends.redis.operations import Operation, Page
 from falcon_pachinko.history import Position
-from falcon_pachinko.publication import MemberChange
+from falcon_pachinko.publication import ChangeKind, MemberChange
 
 from ...support.backends import HISTORY, RecordingNode, announced, disconnected, text, wait_until
 from .faults import each_server
 
 
 def change(user: str, *, joined: bool) -> MemberChange:
-    return MemberChange("room", user, joined)
+    return MemberChange("room", user, ChangeKind.JOINED if joined else ChangeKind.LEFT)
 
 
 def page(offset: int, *users: tuple[int, str], total: int, more: bool = False) -> Page:
@@ -129,7 +129,7 @@ async def test_a_list_equals_the_truth_at_the_delivered_position(
             # NOTE: nothing is delivered between the return and this line.
             assert page == truth(node)
             assert page.total == len(page)
-            assert await node.backend.member_count("room") == len(truth(node))
+            assert await node.backend.occupancy("room") == len(truth(node))
             count += 1
         return count
 
@@ -204,7 +204,7 @@ async def test_during_an_outage_the_members_of_this_node_are_listed_and_later_al
         await node.backend.enter("room", announced(user, user))
     async with disconnected(a):
         assert await a.backend.members("room") == ["alice"]
-        assert await a.backend.member_count("room") == 1
+        assert await a.backend.occupancy("room") == 1
         assert not await a.backend.present("room", "bob")
         assert await a.backend.present("room", "alice")
         assert a.outdated == []

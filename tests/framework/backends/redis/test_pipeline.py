@@ -1,10 +1,9 @@
-"""The pipeline: errors of single operations, errors that are outages."""
+"""The pipeline: the order of operations, errors of single operations, outages, waiting for a lease."""
 
 import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
 from falcon_pachinko import BackendUnavailable
 from falcon_pachinko.backends.redis import operations
@@ -13,7 +12,6 @@ from falcon_pachinko.backends.redis.operations import Operation, Terms
 from falcon_pachinko.backends.redis.pipeline import (
     MAX_ATTEMPTS,
     Pipeline,
-    is_outage_error,
     wait_all,
 )
 from falcon_pachinko.backends.redis.script import NODES
@@ -72,7 +70,7 @@ async def test_operations_are_executed_in_the_order_of_submission(pipeline: Pipe
         pipeline.call(Operation(operations.add_rooms("node", [str(number)]).request, int))
         for number in range(600)
     ]
-    beat = operations.beat(Terms("node", 1_000, 300, 200))
+    beat = operations.beat(Terms("node", 1_000, 300, 200, 200))
     count = pipeline.call(beat)
     remove = pipeline.call(Operation(operations.remove_rooms("node", ["1"]).request, int))
     assert await asyncio.gather(*add) == [1] * 600
@@ -150,7 +148,7 @@ async def test_operations_without_a_lease_are_held_in_order_until_the_release(
     assert (await elsewhere).offset == 1
     assert fenced == ["{room}"]
     assert not any(waiting.done() for waiting in (first, second, third))
-    terms = Terms("node", 60_000, 20_000, 200)
+    terms = Terms("node", 60_000, 20_000, 200, 200)
     await pipeline.call(operations.claim("{room}", terms, in_doubt=False, known=""))
     pipeline.release("{room}")
     offsets = [position.offset for position in await asyncio.gather(first, second, third)]
@@ -193,19 +191,3 @@ async def test_refused_operations_are_not_an_outage(pipeline: Pipeline) -> None:
         [],
         None,
     ]
-
-
-@pytest.mark.parametrize(
-    ("result", "expected"),
-    [
-        (b"OOM", False),
-        (ResponseError("OOM command not allowed"), False),
-        (ResponseError("ERR READONLY You can't write"), True),
-        (ResponseError("LOADING Redis is loading"), True),
-        (ResponseError("WRONGTYPE Operation against a key"), False),
-        (OutOfMemoryError("command not allowed"), False),
-        (ReadOnlyError("You can't write"), True),
-    ],
-)
-def test_errors_that_concern_all_rooms_are_outages(result: object, expected: bool) -> None:
-    assert is_outage_error(result) is expected

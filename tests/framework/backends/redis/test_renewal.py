@@ -1,10 +1,12 @@
 """Renewals: leases are extended in time, doubts last one period, keys live on."""
 
 import asyncio
+import time
 
 import pytest
 
 from falcon_pachinko import BackendUnavailable
+from falcon_pachinko.backends.redis import operations
 from falcon_pachinko.backends.redis.script import ROOM_TTL_MS
 from falcon_pachinko.errors import ConfigurationError
 
@@ -128,12 +130,33 @@ async def test_a_doubt_lasts_one_period(a: RecordingNode) -> None:
     assert asyncio.get_running_loop().time() - start >= TIMING.renewal_seconds * 0.9
 
 
-async def test_nodes_with_another_version_of_the_protocol_are_an_error(
-    redis_server: RedisServer, nodes: Nodes, a: RecordingNode
+@pytest.mark.parametrize(
+    ("name", "version"), [("0123abcd", "1"), ("1:0123abcd", "1"), ("3:0123abcd", "3")]
+)
+async def test_a_node_beside_live_nodes_of_another_version_refuses_to_start(
+    redis_server: RedisServer, nodes: Nodes, name: str, version: str
 ) -> None:
-    redis_server.command("SET", f"{nodes.prefix}:{{%nodes}}:v", "1")
-    with pytest.raises(ConfigurationError, match="version 1 of the protocol"):
+    list_of_nodes = f"{nodes.prefix}:{{%nodes}}:n"
+    redis_server.command("ZADD", list_of_nodes, round(time.time() * 1000) + 30_000, name)
+    with pytest.raises(ConfigurationError, match=f"version {version} of the protocol"):
         await nodes.start()
+    redis_server.command("ZADD", list_of_nodes, 1, name)
+    node = await nodes.start()
+    assert node.backend.outage == ""
+
+
+async def test_a_node_that_has_started_goes_on_beside_another_version(
+    redis_server: RedisServer,
+    nodes: Nodes,
+    a: RecordingNode,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    list_of_nodes = f"{nodes.prefix}:{{%nodes}}:n"
+    redis_server.command("ZADD", list_of_nodes, round(time.time() * 1000) + 30_000, "3:0123abcd")
+    await a.redis.renewals.renew()
+    assert "version 3 of the protocol" in caplog.text
+    assert await a.redis.pipeline.call(operations.live_nodes()) == [a.redis.node_id]
+    assert a.backend.outage == ""
 
 
 async def test_a_renewal_during_an_outage_raises(

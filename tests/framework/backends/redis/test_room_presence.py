@@ -60,7 +60,7 @@ def test_a_slice_has_connections_leaves_and_grace_periods() -> None:
     state = state_of(one)
     state.leaving["c2"] = Leaving(two, grace=False)
     state.ending["ubob"] = Ending(three, 1.0)
-    items = [["ualice", "c1", one.hash, "c2", two.hash], ["ubob"]]
+    items = [["ualice", "c1", one.hash, 0, "c2", two.hash, 0], ["ubob"]]
     assert list(state.slices()) == [("", "", items)]
 
 

@@ -87,6 +87,17 @@ def test_received_publications_that_are_not_stored_are_delivered_after_a_gap() -
     assert recording.delivered == ["lost", 3, 4, "lost", 6, 7, 8]
 
 
+def test_publications_of_a_room_that_a_publisher_has_created_get_their_positions() -> None:
+    recording = RecordingStream()
+    recording.fill_gap(Position("e", 3), [])
+    first = Publication.of_encoded(b"{}")
+    first.number(Position("new", 1), shown=False)
+    assert recording.stream.receive(first) is True
+    assert recording.fill_gap(Position("new", 1), [])
+    assert recording.delivered == ["lost", 1]
+    assert first.shows_position
+
+
 def test_publications_that_wait_for_a_gap_are_bounded_in_bytes() -> None:
     recording = RecordingStream()
     recording.fill_gap(Position("e", 0), [])

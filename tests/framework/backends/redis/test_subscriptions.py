@@ -75,9 +75,9 @@ async def test_a_gap_beyond_the_stream_is_reported_and_the_rest_is_delivered(
     # NOTE: the server unsubscribes the room without the node noticing.
     pubsub = a.redis.pubsub
     pubsub.send(pubsub.connections[""], "SUBSCRIBE", "another")
-    pubsub.unsubscribing[channel.encode()] = [lambda: None]
+    pubsub.confirmations.expect_end(channel, lambda: None)
     pubsub.send(pubsub.connections[""], "UNSUBSCRIBE", channel)
-    await wait_until(lambda: not pubsub.unsubscribing)
+    await wait_until(lambda: not pubsub.confirmations.unsubscribing)
     for number in range(400):
         await b.backend.publish("room", text(str(number)))
     redis_server.command("CLIENT", "KILL", "TYPE", "pubsub")
@@ -96,7 +96,7 @@ async def test_the_last_message_of_a_room_reaches_a_disconnected_node(
         await a.backend.publish("room", text("last message"))
         await a.backend.leave("room", announced("c1", "alice"), grace=False)
         a.backend.unsubscribe("room")
-        await wait_until(lambda: not a.redis.pubsub.unsubscribing)
+        await wait_until(lambda: not a.redis.pubsub.confirmations.unsubscribing)
         await a.backend.members("room")  # so that the operation to unsubscribe has been executed
     await wait_until(lambda: "last message" in b.texts("room"))
     b.backend.unsubscribe("room")
@@ -153,7 +153,7 @@ async def test_after_a_failed_resync_messages_are_not_recorded(
         raise BackendUnavailable("refused by the test")
 
     with monkeypatch.context() as patched:
-        patched.setattr(subscriptions, "fetch", fail)
+        patched.setattr(subscriptions.fetcher, "fetch", fail)
         with pytest.raises(BackendUnavailable):
             await subscriptions.resync("room", stream)
     await a.backend.publish("room", text("hello"))
@@ -204,8 +204,8 @@ async def test_concurrent_fetches_are_not_taken_for_a_gap(
     a: RecordingNode, b: RecordingNode
 ) -> None:
     backend = a.redis
-    subscriptions, pubsub = backend.subscriptions, backend.pubsub
-    fetch, on_message, may_return = subscriptions.fetch, pubsub.on_message, asyncio.Event()
+    fetcher, pubsub = backend.subscriptions.fetcher, backend.pubsub
+    fetch, on_message, may_return = fetcher.fetch, pubsub.on_message, asyncio.Event()
     replies: list[Fetched] = []
     held_back: list[tuple[bytes, bytes]] = []
 
@@ -215,7 +215,7 @@ async def test_concurrent_fetches_are_not_taken_for_a_gap(
         await may_return.wait()
         return reply
 
-    subscriptions.fetch = fetch_slowly  # type: ignore[method-assign]
+    fetcher.fetch = fetch_slowly  # type: ignore[method-assign]
     pubsub.on_message = lambda *message: held_back.append(message)
     first = asyncio.create_task(backend.subscribe("room", None))
     await wait_until(lambda: len(replies) == 1)
@@ -223,7 +223,7 @@ async def test_concurrent_fetches_are_not_taken_for_a_gap(
     await b.backend.publish("room", text("0"))
     second = asyncio.create_task(backend.subscribe("room", HISTORY))
     await wait_until(lambda: len(replies) == 2 and bool(held_back))
-    subscriptions.fetch = fetch  # type: ignore[method-assign]
+    fetcher.fetch = fetch  # type: ignore[method-assign]
     may_return.set()
     await asyncio.gather(first, second)
     pubsub.on_message = on_message

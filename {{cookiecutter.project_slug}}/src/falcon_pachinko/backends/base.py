@@ -13,12 +13,14 @@ evicted, expired or of a wrong type, a clock that has jumped, a node or a server
   have arrived; Redis does not execute it after ``answer_seconds``. :meth:`Broker.recover` returns
   everything after a position, in order and without a gap, or ``None``; never a part.
 - **P2, presence is a lease.** A user is listed only while the node that holds the connection is known to be
-  live. The members of a room are stored by connection id, not counted, so that repeating a call changes
-  nothing. The first connection of a user and the end of the last one are each announced exactly once.
+  live. The members of a room and their records are stored by connection id, not counted, so that repeating a
+  call changes nothing. A record is never replaced by an earlier one of its connection. The first connection of a
+  user and the end of the last one are each announced exactly once.
 - **P3, an expired node is fenced.** After a node's lease in a room has expired, the room refuses what the
   node sends until it has renewed the lease with the full list of its connections.
 - **P4, snapshot and stream agree.** :meth:`PresenceStore.members` returns the list as of the last publication
-  delivered on this node. After an outage or a loss, :meth:`Node.on_members_outdated` is called.
+  delivered on this node, with the records of all updates up to it. After an outage or a loss,
+  :meth:`Node.on_members_outdated` is called.
 - **P5, heals from nothing.** At most one renewal period (a third of the expiry) after a fault the state is as if
   it had never happened, except for history, whose loss is reported.
 - **P6, commands reach their target.** :meth:`Broker.command` returns when every live node has executed it, or
@@ -28,65 +30,28 @@ evicted, expired or of a wrong type, a clock that has jumped, a node or a server
 While Redis is unavailable, connections stay open, joins succeed and are completed later, publishing raises,
 and :attr:`Backend.outage` gives the reason. At any time, one node at most holds the lease of a name, with a
 token that is higher than any earlier one; once it is lost or released, a worker's publications raise
-:class:`~falcon_pachinko.errors.LeaseLost`, and its schedules pass to the next holder. A backend may announce joins and leaves of a large room in batches
-(:class:`~falcon_pachinko.presence.PresenceBatch`).
+:class:`~falcon_pachinko.errors.LeaseLost`, and its schedules pass to the next holder. A backend may announce
+joins and leaves of a large room in batches (:class:`~falcon_pachinko.presence.PresenceBatch`).
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Generator, Sequence
-from dataclasses import dataclass, fields
 from typing import Generic, Protocol, TypeVar
 
-from ..errors import ConfigurationError, LeaseLost
 from ..history import History, Position
 from ..presence import MemberPage
 from ..publication import Publication
+from .lease import CURRENT_LEASE as CURRENT_LEASE
+from .lease import Lease as Lease
+from .lease import check_lease as check_lease
 from .presence import Presence
+from .timing import ANSWER_SECONDS as ANSWER_SECONDS
+from .timing import Timing as Timing
 from .user_counts import UserCounts
 
 T = TypeVar("T")
-
-ANSWER_SECONDS = 4.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """The timeouts and intervals of the nodes of a cluster.
-
-    Attributes:
-        grace_seconds: How long a user remains present after the last connection has ended, so that a page
-            reload is not a departure. 0 for no grace period.
-        expiry_seconds: The duration of a lease: of a node in a room, and of a worker. A node renews its leases
-            after each third of it.
-        answer_seconds: The time Redis may take to respond before it counts as unavailable.
-
-    Raises:
-        ConfigurationError: A value is not a number above zero.
-    """
-
-    grace_seconds: float = 5.0
-    expiry_seconds: float = 30.0
-    answer_seconds: float = ANSWER_SECONDS
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            is_finite = isinstance(value, (int, float)) and math.isfinite(value)
-            may_be_zero = field.name == "grace_seconds"
-            if not is_finite or value < 0 or (value == 0 and not may_be_zero):
-                raise ConfigurationError(
-                    f"{field.name} is {value!r}: it must be a number above zero"
-                )
-
-    @property
-    def renewal_seconds(self) -> float:
-        """The time between two renewals of a lease."""
-        return self.expiry_seconds / 3
 
 
 class ImmediateResult(Generic[T]):
@@ -100,38 +65,6 @@ class ImmediateResult(Generic[T]):
     def __await__(self) -> Generator[None, None, T]:
         return self.value
         yield
-
-
-class Lease:
-    """The exclusive right to run a named task for a limited time.
-
-    Attributes:
-        name: The name of the task.
-        token: Higher than any earlier token of this name (a fencing token: Kleppmann, "How to do
-            distributed locking").
-        expires: The time of expiry on the event loop's clock.
-    """
-
-    __slots__ = ("expires", "name", "token")
-
-    def __init__(self, name: str, token: int, expires: float) -> None:
-        self.name = name
-        self.token = token
-        self.expires = expires
-
-    def revoke(self) -> None:
-        """Let the lease expire now: it is lost or released."""
-        self.expires = -math.inf
-
-
-# The lease of the worker that is running in this context: its publications carry the fencing token.
-CURRENT_LEASE: contextvars.ContextVar[Lease | None] = contextvars.ContextVar("lease", default=None)
-
-
-def check_lease(lease: Lease | None) -> None:
-    """Raise LeaseLost if there is a lease and it has expired."""
-    if lease is not None and lease.expires <= asyncio.get_running_loop().time():
-        raise LeaseLost(f"the lease of {lease.name!r} has expired or has been lost")
 
 
 class Node(Protocol):
@@ -228,6 +161,19 @@ class PresenceStore(ABC):
         """Add a connection to a room; return whether it is the user's first. An outage does not raise."""
 
     @abstractmethod
+    def update(
+        self, room: str, presence: Presence, message: Publication | None = None
+    ) -> Awaitable[None]:
+        """Store the record that a connection's presence has now, and publish a message with the change.
+
+        During an outage the record is stored after it. The connection has entered the room; otherwise only
+        the message is published.
+
+        Raises:
+            BackendUnavailable: The message may not have arrived. Without one, nothing is raised.
+        """
+
+    @abstractmethod
     def leave(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
         """Remove a connection from a room; return whether the user has left with it.
 
@@ -256,7 +202,7 @@ class PresenceStore(ABC):
         """
 
     @abstractmethod
-    async def member_count(self, room: str) -> int:
+    async def occupancy(self, room: str) -> int:
         """Return the number of users in a room."""
 
     @abstractmethod

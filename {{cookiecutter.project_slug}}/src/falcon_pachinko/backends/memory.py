@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Sequence
 from ..history import History, Position, last_known
 from ..presence import MemberPage
 from ..publication import Publication
-from .base import CURRENT_LEASE, Backend, ImmediateResult, Node, Timing, check_lease
+from .base import CURRENT_LEASE, Backend, Node, Timing, check_lease
 from .buffer import DEFAULT_MEMORY_BYTES, HistoryBudget, HistoryBuffer, check_bytes
 from .memory_leases import MemoryLeases
 from .memory_presence import MemoryPresence
@@ -25,7 +25,7 @@ class MemoryBackend(MemoryLeases, Backend):
         sweep: Frees the messages that are too old.
 
     Args:
-        timing: Only ``grace_seconds`` and ``heartbeat_seconds`` have an effect.
+        timing: Only ``grace_seconds`` and ``expiry_seconds`` have an effect.
         history_bytes: The maximum memory of all histories; 64 MiB by default. Above it the oldest messages
             of the largest history are dropped.
 
@@ -76,7 +76,9 @@ class MemoryBackend(MemoryLeases, Backend):
         self, room: str, publication: Publication, *, ephemeral: bool = False
     ) -> Awaitable[None]:
         """Deliver at once; store it if the room has a history."""
-        check_lease(CURRENT_LEASE.get())
+        lease = CURRENT_LEASE.get()
+        if lease is not None:
+            check_lease(lease)
         self.deliver(room, publication, ephemeral=ephemeral)
         return DONE
 
@@ -179,6 +181,13 @@ class MemoryBackend(MemoryLeases, Backend):
         """Add a connection, and announce the user if it is the first one."""
         return self.presence.enter(room, presence)
 
+    def update(
+        self, room: str, presence: Presence, message: Publication | None = None
+    ) -> Awaitable[None]:
+        """Store the record of a connection, and publish a message with it."""
+        self.presence.update(room, presence, message)
+        return DONE
+
     def leave(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
         """Remove a connection; with the last one, the user leaves at once or after the grace period."""
         return self.presence.leave(room, presence, grace=grace)
@@ -193,9 +202,9 @@ class MemoryBackend(MemoryLeases, Backend):
         """Return a page of the users in a room in the order in which they joined."""
         return self.presence.members(room, after, limit)
 
-    async def member_count(self, room: str) -> int:
+    async def occupancy(self, room: str) -> int:
         """Return the number of users in a room."""
-        return self.presence.member_count(room)
+        return self.presence.occupancy(room)
 
     async def rooms(self, prefix: str) -> list[str]:
         """Return the names of the non-empty rooms that start with a prefix, sorted."""

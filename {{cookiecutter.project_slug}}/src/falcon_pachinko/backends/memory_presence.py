@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from ..presence import MemberPage, not_a_member
-from ..publication import MemberChange, Publication
+from ..publication import ChangeKind, MemberChange, Publication
 from .base import ImmediateResult
 from .memory_room import MemoryRoom
 from .presence import Presence
@@ -67,6 +67,7 @@ class MemoryPresence:
             entry = found.roster.add(presence.key, presence.user)
         entry.cancel_expiry()
         entry.connections.add(presence.connection)
+        entry.set_record(presence.connection, presence.record)
         entry.leave_message = presence.leave_message or entry.leave_message
         if found.changes is not None:
             found.changes.leaving.pop(presence.key, None)
@@ -81,7 +82,7 @@ class MemoryPresence:
         if changes is not None:
             changes.joined[presence.key] = None
         else:
-            presence.join_message.change = MemberChange(name, presence.user, True)
+            presence.join_message.change = MemberChange(name, presence.user, ChangeKind.JOINED)
             self.publish(name, presence.join_message)
 
     def _is_reentry(self, room: str, presence: Presence) -> bool:
@@ -98,6 +99,16 @@ class MemoryPresence:
         self.reentered.discard(room)
         self.on_outdated(room)
 
+    def update(self, room: str, presence: Presence, message: Publication | None) -> None:
+        """Store the record of a connection, then publish a message."""
+        found = self.rooms_by_name.get(room)
+        entry = found.roster.entries.get(presence.key) if found is not None else None
+        if entry is not None and presence.connection in entry.connections:
+            entry.set_record(presence.connection, presence.record)
+        if message is not None:
+            message.change = MemberChange(room, presence.user, ChangeKind.UPDATED)
+            self.publish(room, message)
+
     def leave(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
         """Remove a connection; with the last one, the user leaves at once or after the grace period."""
         found = self.rooms_by_name.get(room)
@@ -105,6 +116,7 @@ class MemoryPresence:
         if found is None or entry is None or presence.connection not in entry.connections:
             return ImmediateResult(False)
         entry.connections.discard(presence.connection)
+        entry.set_record(presence.connection, None)
         if entry.connections:
             return ImmediateResult(False)
         seconds = self.grace_seconds
@@ -127,7 +139,7 @@ class MemoryPresence:
             changes.joined.pop(presence.key, None)
         room.roster.remove(presence.key)
         if entry.leave_message is not None and changes is None:
-            entry.leave_message.change = MemberChange(name, presence.user, False)
+            entry.leave_message.change = MemberChange(name, presence.user, ChangeKind.LEFT)
             self.publish(name, entry.leave_message)
         self.remove_if_unused(name, room)
 
@@ -177,7 +189,7 @@ class MemoryPresence:
             found.changes.on_page(page)
         return page
 
-    def member_count(self, room: str) -> int:
+    def occupancy(self, room: str) -> int:
         """Return the number of users in a room."""
         found = self.rooms_by_name.get(room)
         if found is None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+import msgspec
 
 from ..presence import MemberPage, PresenceBatch, not_a_member
-from ..publication import Publication
+from ..publication import Publication, Records
+
+# NOTE: of the process, not of a connection: one that leaves a room and joins it again has a higher version.
+versions = itertools.count(1)
 
 
 class Presence:
@@ -25,6 +32,9 @@ class Presence:
         hash: A random number, above zero, that represents the presence in the digest of a node's list.
         joined_at: The time of creation, on the process's monotonic clock.
         place: The user's place in the order of joining; ``None`` until Redis has assigned it.
+        record: The connection's record, encoded; ``None`` for none.
+        version: Increases with each record of this process; 0 if the connection has never had one.
+        sent_version: The version that was sent to Redis, confirmed or not.
     """
 
     __slots__ = (
@@ -37,8 +47,11 @@ class Presence:
         "leave_message",
         "place",
         "reconnects",
+        "record",
         "sent",
+        "sent_version",
         "user",
+        "version",
     )
 
     def __init__(
@@ -50,6 +63,7 @@ class Presence:
         batch: PresenceBatch | None = None,
         *,
         reconnects: bool = False,
+        record: bytes | None = None,
     ) -> None:
         self.connection = connection
         self.user = user
@@ -62,6 +76,15 @@ class Presence:
         self.hash = random.getrandbits(32) or 1
         self.place: int | None = None
         self.joined_at = time.monotonic()
+        self.record: bytes | None = None
+        self.version = self.sent_version = 0
+        if record is not None:
+            self.set_record(record)
+
+    def set_record(self, record: bytes | None) -> None:
+        """Replace the record; the backend stores it with the next enter or update."""
+        self.record = record
+        self.version = next(versions)
 
     @property
     def key(self) -> str:
@@ -80,7 +103,11 @@ def user_of(key: str) -> str | None:
 
 
 def page_of(
-    room: str, numbered: Iterable[tuple[int, str]], after: int | str | None, limit: int | None
+    room: str,
+    numbered: Iterable[tuple[int, str]],
+    after: int | str | None,
+    limit: int | None,
+    records: Mapping[str, Records] = MappingProxyType({}),
 ) -> MemberPage:
     """Return a page of the users among the keys of presence entries.
 
@@ -90,6 +117,7 @@ def page_of(
             are never on different pages.
         after: As in :meth:`.base.Backend.members`.
         limit: Likewise.
+        records: The records by connection of each user that has any.
 
     Raises:
         LookupError: ``after`` is a user that is not in the room.
@@ -105,4 +133,16 @@ def page_of(
     while 0 < end < len(rest) and rest[end][0] == rest[end - 1][0]:
         end += 1
     cursor = rest[end - 1][0] if end < len(rest) else None
-    return MemberPage([user for _, user in rest[:end]], len(users), cursor)
+    names = [user for _, user in rest[:end]]
+    return MemberPage(names, len(users), cursor, in_order(names, records))
+
+
+def in_order(
+    users: Iterable[str], records: Mapping[str, Records]
+) -> dict[str, tuple[msgspec.Raw, ...]]:
+    """Return the records of users, for each user in the order of the ids of its connections."""
+    return {
+        user: tuple(msgspec.Raw(found[connection]) for connection in sorted(found))
+        for user in users
+        if (found := records.get(user))
+    }

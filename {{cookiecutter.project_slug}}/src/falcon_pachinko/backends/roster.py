@@ -10,8 +10,9 @@ from operator import attrgetter
 
 import msgspec
 
-from ..presence import MemberPage, PresenceBatch, ServerPresenceChanged
+from ..presence import NO_RECORDS, MemberPage, PresenceBatch, ServerPresenceChanged
 from ..publication import Publication
+from .presence import in_order
 
 # The entries of a block. Removing one moves at most as many pointers, which is less than a call costs.
 BLOCK = 512
@@ -24,18 +25,27 @@ class PresenceEntry:
         user: The user; ``None`` for a connection without one, which is in no list.
         number: The place in the order of joining; higher than any earlier one of the room.
         connections: The ids of the user's connections.
+        records: The encoded records of those that have one.
         leave_message: Published when the user has left.
         expiry: The end of the grace period.
     """
 
-    __slots__ = ("connections", "expiry", "leave_message", "number", "user")
+    __slots__ = ("connections", "expiry", "leave_message", "number", "records", "user")
 
     def __init__(self, user: str | None, number: int) -> None:
         self.user = user
         self.number = number
         self.connections: set[str] = set()
+        self.records: dict[str, bytes] = {}
         self.leave_message: Publication | None = None
         self.expiry: asyncio.TimerHandle | None = None
+
+    def set_record(self, connection: str, record: bytes | None) -> None:
+        """Replace or remove the record of a connection."""
+        if record is not None:
+            self.records[connection] = record
+        elif self.records:
+            self.records.pop(connection, None)
 
     def cancel_expiry(self) -> None:
         """End the grace period: the user has reconnected."""
@@ -98,24 +108,27 @@ class Roster:
         """Return the users after a number, at most ``limit`` of them."""
         end = None if limit is None else limit + 1  # one more shows whether any user follows
         found = list(islice(self._after(after), end))
-        if limit is None or len(found) <= limit:
-            return MemberPage([user for _, user in found], self.count, None)
-        del found[limit:]
-        return MemberPage([user for _, user in found], self.count, found[-1][0])
+        cursor = None
+        if limit is not None and len(found) > limit:
+            del found[limit:]
+            cursor = found[-1][0].number
+        records = {user: entry.records for entry, user in found if entry.records}
+        page_records = in_order(records, records) if records else NO_RECORDS
+        return MemberPage([user for _, user in found], self.count, cursor, page_records)
 
     def _find(self, number: int) -> tuple[int, int]:
         """Return the index of the block in which a number belongs, and the place after it there."""
         index = max(0, bisect_right(self.blocks, number, key=first_number_of) - 1)
         return index, bisect_right(self.blocks[index], number, key=number_of)
 
-    def _after(self, number: int) -> Iterator[tuple[int, str]]:
+    def _after(self, number: int) -> Iterator[tuple[PresenceEntry, str]]:
         if not self.blocks:
             return
         index, place = self._find(number)
         for block in islice(self.blocks, index, None):
             for entry in islice(block, place, None):
                 assert entry.user is not None
-                yield entry.number, entry.user
+                yield entry, entry.user
             place = 0
 
 

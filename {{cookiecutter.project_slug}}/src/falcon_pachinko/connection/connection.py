@@ -80,8 +80,8 @@ class Connection:
         self.opened_at = time.monotonic()
         self._on_resync: Callable[[Connection, str], Awaitable[None]] | None = None
         self._config = DEFAULT_ROUTE_CONFIG
-        self._since: tuple[Position, ...] = ()  # a reconnecting client's last position in each room
         self._previous_id = ""
+        self._since: tuple[Position, ...] = ()  # a reconnecting client's last position in each room
         self._accept_options: tuple[str | None, tuple[tuple[str, str], ...]] = (None, ())
         self._websocket: falcon.asgi.WebSocket | None = None  # its accept() keeps Falcon in step
         self._transaction: AcceptTransaction | None = AcceptTransaction(self._config.limits)
@@ -292,8 +292,7 @@ class Connection:
             self._set_state(CLOSING, self.close_code)
             self._outbox.discard()
             # NOTE: uvicorn reports no disconnect while a message is pending for a client that answers no ping.
-            loop = asyncio.get_running_loop()
-            loop.call_later(self.limits.close_seconds, self._inbox.interrupt)
+            asyncio.get_running_loop().call_later(self.limits.close_seconds, self._inbox.interrupt)
 
     def _on_disconnect(self, event: Event) -> None:
         """Store the close code of a disconnect; the code of our own close takes precedence."""

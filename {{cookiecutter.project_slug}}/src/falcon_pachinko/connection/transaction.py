@@ -58,7 +58,7 @@ class AcceptTransaction:
         self._count_bytes(publication)
 
     def drop_changes(self, room: str) -> None:
-        """Drop the joins and leaves of a room: a list that has been read contains them."""
+        """Drop the joins, leaves and updates of a room: a list that has been read contains them."""
         kept = [each for each in self.received if each.change is None or each.change.room != room]
         self.size_bytes += sum(each.size_bytes for each in kept)
         self.size_bytes -= sum(each.size_bytes for each in self.received)

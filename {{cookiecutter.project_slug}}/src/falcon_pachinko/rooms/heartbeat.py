@@ -12,9 +12,10 @@ from ..backends.presence import Presence
 from ..connection.connection import Connection
 from ..connection.state import OPEN
 from ..history import Position
-from ..publication import Publication, repeated_position_message
+from ..publication import Publication
 from .fanout import FanOut
 from .membership import Membership
+from .recovery import repeated_position_message
 
 # Two checks of a connection fit in its interval, with some time to spare for late timers.
 CHECKS_PER_INTERVAL = 1 / 0.45

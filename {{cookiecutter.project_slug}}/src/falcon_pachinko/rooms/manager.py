@@ -10,8 +10,8 @@ from ..backends.presence import Presence
 from ..connection.connection import Connection
 from ..limits import DEFAULT_SERVER_LIMITS, ServerLimits
 from ..names import check_room_name, check_user_name
-from ..presence import MemberPage
-from ..publication import Publication
+from ..presence import MemberPage, encode_record
+from ..publication import ChangeKind, MemberChange, Publication
 from .registry import ConnectionRegistry
 
 
@@ -152,9 +152,9 @@ class WebSocketConnectionManager:
             raise ValueError(f"limit is {limit!r}: a page has at least one user")
         return await self.backend.members(room, after, limit)
 
-    async def member_count(self, room: str) -> int:
-        """Return the number of users in a room; during an outage of Redis, those of this process."""
-        return await self.backend.member_count(room)
+    async def occupancy(self, room: str) -> int:
+        """Return the number of users in a room, in constant time; during an outage of Redis, those of this process."""
+        return await self.backend.occupancy(room)
 
     async def join_room(
         self,
@@ -163,6 +163,7 @@ class WebSocketConnectionManager:
         *,
         join_message: object = None,
         leave_message: object = None,
+        meta: object = None,
     ) -> bool:
         """Add a connection to a room.
 
@@ -174,14 +175,17 @@ class WebSocketConnectionManager:
             leave_message: Sent to the other members when the user has left: at once after
                 :meth:`leave_room`; ``grace_seconds`` after the user's last connection has ended, unless the
                 user has reconnected. It is sent even if this process dies.
+            meta: The connection's record in the list of members, such as a status: a struct or any object that
+                JSON can represent, encoded at most 1 KiB. It ends with the connection; ``None`` for none.
 
         Returns:
             Whether the user was not visible in the room before; ``False`` if the connection is in the room.
 
         Raises:
             InvalidRoomName: The name is not valid.
+            MessageError: The record is larger, encoded, than 1 KiB.
             RegistrationError: Another route of this process has declared another history for the room.
-            TypeError: JSON cannot represent a message.
+            TypeError: JSON cannot represent a message, or the record.
             ValueError: The connection's user is not a valid name (:func:`..names.check_user_name`).
             falcon.WebSocketDisconnected: The connection has ended.
         """
@@ -198,12 +202,53 @@ class WebSocketConnectionManager:
         batch = connection._config.presence_batch
         reconnects = bool(connection._since)
         presence = Presence(
-            connection.id, connection.user, joining, leaving, batch, reconnects=reconnects
+            connection.id,
+            connection.user,
+            joining,
+            leaving,
+            batch,
+            reconnects=reconnects,
+            record=encode_record(meta),
         )
         if connection.id in self._registry.pending:
             # PERF: the count of all processes is asked together with the subscription, and known after on_connect.
             self._registry.users.reserve(connection)
         return await self._registry.join(connection, room, presence)
+
+    async def update_presence(
+        self, connection: Connection, room: str, meta: object, *, message: object = None
+    ) -> None:
+        """Replace the record of a connection in a room.
+
+        Lists that are read from now on contain it. During an outage of Redis the record is stored after it.
+
+        Args:
+            connection: The connection, which is in the room.
+            room: The room.
+            meta: The record, as for :meth:`join_room`; ``None`` removes it.
+            message: Sent to the other members, in the order and the history of the room. A list that is read
+                after its delivery contains the record. In ``on_connect`` it is deferred until the accept.
+
+        Raises:
+            BackendUnavailable: Redis is unavailable: the message may not have arrived, and is not repeated.
+                Without a message nothing is raised.
+            LookupError: The connection is not in the room.
+            MessageError: The record is larger, encoded, than 1 KiB; nothing has changed.
+            OutboxFull: ``on_connect`` has sent more than the limits allow.
+            TypeError: JSON cannot represent the record or the message; nothing has changed.
+        """
+        record, update = encode_record(meta), None
+        if message is not None:
+            update = Publication.to_room(message, (connection.id,))
+            update.change = MemberChange(room, connection.user, ChangeKind.UPDATED)
+        presence = self._registry.presence_of(connection, room)
+        if presence is None:
+            raise LookupError(f"the connection is not in room {room!r:.60}: let it join first")
+        presence.set_record(record)
+        if connection._transaction is None:
+            await self.backend.update(room, presence, update)
+        elif update is not None:
+            connection._transaction.defer(room, update, ephemeral=False)
 
     async def leave_room(self, connection: Connection, room: str) -> bool:
         """Remove a connection from a room.

@@ -6,7 +6,8 @@ import msgspec
 
 from ..connection.connection import Connection
 from ..history import Position
-from ..publication import Publication, position_message
+from ..messages import ServerPosition
+from ..publication import Publication
 
 
 def fitting(
@@ -54,3 +55,26 @@ def send_position(
     """Send the position of a room to one of its clients."""
     seconds = connection._config.heartbeat_interval
     connection._deliver(position_message(connection.id, position, recovered, seconds))
+
+
+def position_message(
+    connection_id: str,
+    position: Position,
+    recovered: bool | msgspec.UnsetType,
+    heartbeat_seconds: float | None,
+) -> Publication:
+    """Make the ``serverPosition`` message of one client in a room."""
+    seconds = msgspec.UNSET if heartbeat_seconds is None else heartbeat_seconds
+    publication = Publication(
+        ServerPosition(connection=connection_id, recovered=recovered, heartbeat_seconds=seconds)
+    )
+    publication.number(position, shown=True)
+    return publication
+
+
+def repeated_position_message(position: Position | None, heartbeat_seconds: float) -> Publication:
+    """Make the ``serverPosition`` message for idle clients; without a position for those without history."""
+    publication = Publication(ServerPosition(heartbeat_seconds=heartbeat_seconds))
+    if position is not None:
+        publication.number(position, shown=True)
+    return publication

@@ -87,6 +87,7 @@ class ConnectionRegistry:
             self.backend.enter(room, presence)
             for room, presence in self._rooms_of(connection).items()
         ]
+        self.resyncs.on_accepted(connection)
         for each in entered:
             await each
 
@@ -94,6 +95,7 @@ class ConnectionRegistry:
         """Remove a connection at its end; from now on it cannot join a room."""
         self.pending.pop(connection.id, None)
         visible = self.connections.pop(connection.id, None) is not None
+        self.resyncs.late.pop(connection, None)
         self.users.remove(connection)
         for room in self._rooms_of(connection):
             presence = self._take_out(connection, room)
@@ -121,7 +123,7 @@ class ConnectionRegistry:
     async def join(self, connection: Connection, room: str, presence: Presence) -> bool:
         """Add a connection to a room: see :meth:`.manager.WebSocketConnectionManager.join_room`."""
         self._check_alive(connection)
-        if self._has(connection, room) or connection in self.commands.joining.get(room, ()):
+        if self.presence_of(connection, room) or connection in self.commands.joining.get(room, ()):
             return False
         self._check_history(connection, room)
         self.commands.begin_join(connection, room)
@@ -157,7 +159,7 @@ class ConnectionRegistry:
 
     async def leave(self, connection: Connection, room: str) -> bool:
         """Remove a connection from a room; return whether its user was visible there and has left."""
-        if not self._has(connection, room):
+        if self.presence_of(connection, room) is None:
             return False
         presence = self._take_out(connection, room)
         left = None
@@ -228,11 +230,8 @@ class ConnectionRegistry:
 
     # Steps of the above.
 
-    def _is_alive(self, connection: Connection) -> bool:
-        return connection.id in self.connections or connection.id in self.pending
-
     def _check_alive(self, connection: Connection) -> None:
-        if not self._is_alive(connection):
+        if connection.id not in self.connections and connection.id not in self.pending:
             raise WebSocketDisconnected(connection.close_code)
 
     def _check_history(self, connection: Connection, room: str) -> None:
@@ -261,8 +260,9 @@ class ConnectionRegistry:
             return None
         return fitting(connection, await self.backend.recover(room, since))
 
-    def _has(self, connection: Connection, room: str) -> bool:
-        return self.synced.has(connection, room) or self.unsynced.has(connection, room)
+    def presence_of(self, connection: Connection, room: str) -> Presence | None:
+        """Return the presence of a connection in a room; ``None`` if it is not a member."""
+        return self._rooms_of(connection).get(room)
 
     def _rooms_of(self, connection: Connection) -> dict[str, Presence]:
         return self.synced.rooms_of(connection) | self.unsynced.rooms_of(connection)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from falcon import WebSocketDisconnected
 
 from ..connection.connection import Connection
+from ..connection.state import CONNECTING
 from ..errors import BackendUnavailable
 from ..support.tasks import TaskSet
 
@@ -21,7 +22,12 @@ CONNECTIONS_PER_STEP = 100
 class Resyncs:
     """Calls the ``on_resync`` of the connections in a room, in the background.
 
-    A room that needs it again meanwhile is repeated once from the start.
+    A room that needs it again meanwhile is repeated once from the start. A connection whose ``on_connect`` is still
+    running gets it after the accept.
+
+    Attributes:
+        rooms: The rooms in progress, and whether each has to be repeated.
+        late: The rooms of connections that are not accepted yet.
 
     Args:
         members: Returns the connections in a room.
@@ -32,6 +38,7 @@ class Resyncs:
         self.members = members
         self.tasks = tasks
         self.rooms: dict[str, bool] = {}
+        self.late: dict[Connection, set[str]] = {}
 
     def start(self, room: str) -> None:
         """Call ``on_resync`` for the connections in a room."""
@@ -52,7 +59,15 @@ class Resyncs:
         finally:
             del self.rooms[room]
 
+    def on_accepted(self, connection: Connection) -> None:
+        """Call ``on_resync`` for the rooms that needed it during ``on_connect``."""
+        for room in self.late.pop(connection, ()):
+            self.tasks.create_task(self._resync(connection, room))
+
     async def _resync(self, connection: Connection, room: str) -> None:
+        if connection.state is CONNECTING:
+            self.late.setdefault(connection, set()).add(room)
+            return
         if connection._on_resync is None or connection.closed:
             return
         try:

@@ -46,3 +46,9 @@ class TaskSet:
 
 def ignore(*_: object) -> None:
     """Do nothing: a callback without effect, which also releases the owner of the one that it replaces."""
+
+
+def retrieve_exception(future: asyncio.Future[Any]) -> None:
+    """Mark a failure as retrieved for asyncio: its cause is handled elsewhere, or the operation is repeated."""
+    if not future.cancelled():
+        future.exception()

@@ -38,9 +38,6 @@ class Availability:
         self.outage = State.CREATED.value
         self.since = time.monotonic()
 
-    def __bool__(self) -> bool:
-        return self.state is State.AVAILABLE
-
     def _enter(self, state: State, reason: str = "") -> float:
         """Change the state; return how many seconds the last one has lasted."""
         now = time.monotonic()
@@ -65,6 +62,8 @@ class Availability:
 
     def recover(self) -> None:
         """Record that Redis is available."""
+        if self.state is State.STOPPED:
+            return
         was = self.state
         seconds = self._enter(State.AVAILABLE)
         if was is State.UNAVAILABLE:

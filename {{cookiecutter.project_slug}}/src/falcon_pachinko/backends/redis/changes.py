@@ -1,4 +1,4 @@
-"""The joins and leaves of a room while a list of its members is read: the list then agrees with the stream."""
+"""The changes of a room's members while a list of them is read: the list then agrees with the stream."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...publication import MemberChange, Publication
 
 
 class ChangeRecorder:
-    """Records the joins and leaves that are delivered on this node.
+    """Records the joins, leaves and updates that are delivered on this node.
 
     Attributes:
         changes: The changes, each with its offset.

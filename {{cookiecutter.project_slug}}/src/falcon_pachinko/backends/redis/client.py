@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from ...support.tasks import ignore
 from .resp import RespConnection
 from .script import ENCODE, LUA, SHA
 
-# A server's clock that is further ahead than this, against the last reply, has jumped; less is the delay of a reply.
+# A server's clock that is further ahead than this, against the last reply, has jumped.
 JUMP_MS = 1_000
 
 # The exceptions, of redis-py or asyncio, that mean that Redis is unavailable.
@@ -38,6 +39,7 @@ class RedisClient(ABC):
         unsubscribe_command: The command that unsubscribes from channels.
         database: The number of the database.
         clock_offsets_ms: For each server, how far its clock is ahead of the event loop's, at least.
+        max_offsets_ms: Likewise, at most: the reply may have been on its way for long.
         on_clock_jump: Called with the milliseconds by which a server's clock has jumped ahead; see
             :data:`JUMP_MS`.
 
@@ -58,6 +60,7 @@ class RedisClient(ABC):
         self.history_bytes = history_bytes
         self.answer_seconds = answer_seconds
         self.clock_offsets_ms: dict[str, float] = {}
+        self.max_offsets_ms: dict[str, float] = {}
         self.on_clock_jump: Callable[[float], object] = ignore
 
     @property
@@ -100,11 +103,14 @@ class RedisClient(ABC):
             server = self.server_of(self.channel(tag))
             offset_ms = self.clock_offsets_ms.get(server)
             deadline_ms = 0 if offset_ms is None else round(deadline * 1000 + offset_ms)
+            sent_ms = loop.time() * 1000
             *results, now_ms = await self.run_script(tag, packed, deadline_ms)
-            self.clock_offsets_ms[server] = now_offset_ms = now_ms - loop.time() * 1000
-            if offset_ms is not None and now_offset_ms - offset_ms > JUMP_MS:
-                self.on_clock_jump(now_offset_ms - offset_ms)
-            if results:
+            least_ms, most_ms = now_ms - loop.time() * 1000, now_ms - sent_ms
+            ahead_ms = least_ms - self.max_offsets_ms.get(server, math.inf)
+            if offset_ms is not None and ahead_ms > JUMP_MS:
+                self.on_clock_jump(ahead_ms)
+            self.clock_offsets_ms[server], self.max_offsets_ms[server] = least_ms, most_ms
+            if results or not operations:
                 return results
 
     @abstractmethod

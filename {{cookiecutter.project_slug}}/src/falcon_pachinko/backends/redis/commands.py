@@ -7,11 +7,13 @@ recovered. Each node holds all of them, and stores them again if Redis loses the
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import NamedTuple
 
 from ...close_codes import SERVICE_RESTART
 from ...errors import BackendUnavailable
 from ...publication import Publication
+from ...support.tasks import ignore
 from ..base import Node
 from . import operations
 from .operations import Caller
@@ -46,20 +48,23 @@ class Command(NamedTuple):
         return cls(Publication.decode(encoded), room[1:].decode() if room else None)
 
 
-async def send_command(call: Caller, command: Command, seconds: float) -> None:
+async def send_command(
+    call: Caller, command: Command, seconds: float, node: str | None = None
+) -> None:
     """Send a command, and wait until all live nodes have executed it.
 
     Args:
         call: Executes an operation.
         command: The command.
         seconds: The time that the nodes have.
+        node: The node that sends it; ``None`` for a publisher.
 
     Raises:
         BackendUnavailable: A node has not confirmed it; it executes the command when it has recovered.
     """
     loop = asyncio.get_running_loop()
     deadline, pause_seconds = loop.time() + seconds, POLL_SECONDS
-    identifier, waiting = await call(operations.command(command.encode()))
+    identifier, waiting = await call(operations.command(command.encode(), node))
     count = len(waiting)
     while waiting:
         if loop.time() >= deadline:
@@ -69,7 +74,7 @@ async def send_command(call: Caller, command: Command, seconds: float) -> None:
             )
         await asyncio.sleep(pause_seconds)
         pause_seconds = min(2 * pause_seconds, MAX_POLL_SECONDS)
-        waiting = await call(operations.unconfirmed(identifier))
+        waiting = await call(operations.unconfirmed(identifier, node))
 
 
 class Commands:
@@ -101,7 +106,8 @@ class Commands:
             self.known[identifier] = (data, now + COMMAND_SECONDS - age_seconds)
             command = Command.decode(data)
             self.node.execute(command.publication, command.room, age_seconds)
-        self.pipeline.call_ignoring_outcome(operations.confirm(self.name, identifier))
+        # NOTE: also during the recovery from an outage, when the node has its channels already.
+        self.pipeline.submit(operations.confirm(self.name, identifier), None, ignore)
 
     async def sync(self, outage_seconds: float = 0.0) -> None:
         """Execute the commands that the node has missed, and store those that Redis has lost.
@@ -121,7 +127,11 @@ class Commands:
             restart = Publication.close(SERVICE_RESTART, "the server was cut off")
             self.node.execute(restart, None, 0.0)
         for identifier, data, age_seconds in missed:
-            self._execute(identifier, data, age_seconds)
+            # NOTE: after a jump of the clock a command seems older than the connections that it has to close. One
+            #   that the node has missed was sent during the outage, or while the node did not know of it yet.
+            known_seconds = outage_seconds + 2 * self.pipeline.client.answer_seconds
+            bound_seconds = known_seconds if outage_seconds else math.inf
+            self._execute(identifier, data, min(age_seconds, bound_seconds))
 
     def forget_old(self) -> None:
         """Forget the commands that Redis does not keep any more."""

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from ...errors import BackendUnavailable
 from ...history import Position
 from ...presence import MemberPage, not_a_member
-from ...publication import MemberChange
-from ..presence import page_of
+from ...publication import ChangeKind, MemberChange, Records
+from ..presence import in_order, page_of
 from . import operations
 from .changes import ChangeRecorder
 from .operations import Page, Terms
@@ -23,6 +23,8 @@ MAX_READS = 3
 
 # The maximum number of users that one operation reads.
 USERS_PER_READ = 1_000
+
+NO_RECORDS: Records = {}
 
 
 class SharedRead:
@@ -41,11 +43,11 @@ class SharedRead:
 
     @property
     def changes(self) -> list[tuple[int, MemberChange]]:
-        """The joins and leaves that were delivered on this node since the start."""
+        """The changes of members that were delivered on this node since the start."""
         return [] if self.recording is None else self.recording[1].changes
 
     def record(self, stream: RoomStream, position: Position) -> ChangeRecorder:
-        """Record the joins and leaves from now on."""
+        """Record the changes of members from now on."""
         recorder = ChangeRecorder(position)
         stream.recorders.append(recorder)
         self.recording = (stream, recorder)
@@ -67,25 +69,32 @@ def merge(
     Args:
         pages: The parts of the list, each as of its position.
         limit: The maximum number of users.
-        changes: The joins and leaves that were delivered meanwhile.
+        changes: The changes of members that were delivered meanwhile.
     """
-    users: dict[str, None] = {}
+    users: dict[str, Records] = {}
     last = pages[-1]
     for page in pages:
         later = [change for at, change in changes if at > page.position.offset]
-        left = {change.user for change in later if not change.joined}
-        users |= {user: None for _, user in page.users if user not in left}
+        left = {change.user for change in later if change.kind is ChangeKind.LEFT}
+        updated = {each.user: each.records for each in later if each.kind is ChangeKind.UPDATED}
+        for _, name in page.users:
+            if name not in left:
+                users[name] = updated.get(name, page.records.get(name, NO_RECORDS))
     total = last.total
-    for at, (_, user, joined) in changes:
+    for at, (_, user, kind, records) in changes:
         if at <= last.position.offset or user is None:
             continue
-        total += 1 if joined else -1
-        if not joined:
+        if kind is ChangeKind.LEFT:
+            total -= 1
             users.pop(user, None)
-        elif not last.more and (limit is None or len(users) < limit):
-            users[user] = None
+        elif kind is ChangeKind.JOINED:
+            total += 1
+            if not last.more and (limit is None or len(users) < limit):
+                users[user] = records
+        elif user in users:
+            users[user] = records
     cursor = last.users[-1][0] if last.more else None
-    return MemberPage(list(users), total, cursor)
+    return MemberPage(list(users), total, cursor, in_order(users, users))
 
 
 class MemberLists:
@@ -132,7 +141,7 @@ class MemberLists:
         rooms, self.outdated = self.outdated, set()
         return rooms
 
-    async def count(self, room: str) -> int:
+    async def occupancy(self, room: str) -> int:
         """Return the number of users in a room; during an outage, those of this node."""
         return (await self.page(room, None, 0)).total
 
@@ -147,8 +156,13 @@ class MemberLists:
             except BackendUnavailable:
                 pass
         self.outdated.add(room)
-        local = dict.fromkeys(presence.key for presence in self.presence.connections_in(room))
-        return page_of(room, enumerate(local, 1), after, limit)
+        local: dict[str, None] = {}
+        records: dict[str, dict[str, bytes]] = {}
+        for presence in self.presence.connections_in(room):
+            local[presence.key] = None
+            if presence.user is not None and presence.record is not None:
+                records.setdefault(presence.user, {})[presence.connection] = presence.record
+        return page_of(room, enumerate(local, 1), after, limit, records)
 
     async def _shared_page(
         self, room: str, after: int | str | None, limit: int | None
@@ -156,16 +170,17 @@ class MemberLists:
         """Read a page, or wait for the read in progress of the same one."""
         key = (room, after, limit)
         shared = self.reads.get(key)
-        if shared is None:
+        if shared is None or shared.task.done():
             shared = self.reads[key] = SharedRead()
             shared.task = asyncio.get_running_loop().create_task(self._read(shared, *key))
-            shared.task.add_done_callback(lambda _: self.reads.pop(key, None))
         shared.readers += 1
         try:
             pages = await asyncio.shield(shared.task)
             return merge(pages, limit, shared.changes)
         finally:
             shared.readers -= 1
+            if self.reads.get(key) is shared and (shared.task.done() or not shared.readers):
+                del self.reads[key]
             if not shared.readers:
                 shared.task.cancel()
                 shared.stop_recording()
@@ -197,7 +212,7 @@ class MemberLists:
             pages.append(page)
             if rest is not None:
                 rest -= len(page.users)
-            if not page.more or rest is not None and rest <= 0:
+            if not page.more or (rest is not None and rest <= 0):
                 return pages
             after = page.users[-1][0]
 
@@ -209,4 +224,5 @@ class MemberLists:
                 pass
         except LookupError:
             raise not_a_member(room, str(after)) from None
+        self.presence.begin_recovery(room, page.recovery)
         return page

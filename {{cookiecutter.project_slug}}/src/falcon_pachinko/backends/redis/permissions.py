@@ -45,6 +45,7 @@ ON_A_MISSING_KEY: dict[str, Command] = {
     "ZADD": ("XX", "0", "member"),
     "ZCARD": (),
     "ZCOUNT": ("-inf", "+inf"),
+    "ZRANGE": ("0", "0"),
     "ZRANGEBYLEX": ("-", "+"),
     "ZRANGEBYSCORE": ("-inf", "+inf"),
     "ZREM": ("member",),

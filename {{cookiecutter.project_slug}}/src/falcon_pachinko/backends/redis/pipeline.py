@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, NamedTuple, TypeVar
-
-from redis.exceptions import BusyLoadingError, NoPermissionError, ReadOnlyError
+from typing import Any, TypeVar
 
 from ...errors import BackendUnavailable, OperationRefused, failure_reason
 from ...support.tasks import ignore
@@ -15,6 +13,7 @@ from . import operations
 from .availability import Availability
 from .client import CONNECTION_ERRORS, RedisClient
 from .operations import FENCED, Operation
+from .pending import OnFailure, OnResult, PendingOperation, is_outage_error
 from .script import ENCODE
 
 logger = logging.getLogger(__name__)
@@ -22,65 +21,14 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # The script blocks Redis for up to 70 µs per operation (measured: a user that joins with a message).
-MAX_OPERATIONS_PER_CALL = 64
+MAX_COST_PER_CALL = 64
 
 # How often a room may refuse an operation for want of a lease before it fails.
 MAX_ATTEMPTS = 5
 
-# How long an operation that may wait is held back, if no other one starts a call: a call alone costs Redis more than the
-# operation (measured: 20 µs in the script, and about as much to read and to write).
+# How long an operation that may wait is held back, if no other one starts a call: a call alone costs Redis more than it
+# (measured: 20 µs in the script, and about as much to read and to write).
 MAX_WAIT_SECONDS = 0.05
-
-# The codes of error replies that concern all rooms; redis-py has removed some and raised its own class instead.
-OUTAGE_CODES = frozenset({"READONLY", "NOPERM", "MISCONF", "LOADING", "MASTERDOWN", "NOREPLICAS"})
-
-OnResult = Callable[[Any], Any]
-OnFailure = Callable[[BackendUnavailable], Any]
-
-
-class PendingOperation(NamedTuple):
-    """An operation, its future and the callbacks that compute the outcome.
-
-    Attributes:
-        attempts: How often the room has refused it; -1 if it fails when it is refused.
-    """
-
-    operation: Operation[Any]
-    future: asyncio.Future[Any]
-    on_result: OnResult | None
-    on_failure: OnFailure | None
-    attempts: int
-
-    @property
-    def may_wait(self) -> bool:
-        """Whether it waits while the node has no lease in the room."""
-        return self.operation.needs_lease and self.attempts >= 0
-
-    def succeed(self, result: Any) -> None:
-        """Process the result, even if the future is cancelled."""
-        if isinstance(result, Exception):
-            kind = BackendUnavailable if is_outage_error(result) else OperationRefused
-            self.fail(kind(str(result)))
-            return
-        try:
-            outcome = self.operation.decode(result)
-            if self.on_result is not None:
-                outcome = self.on_result(outcome)
-        except Exception as error:
-            if not self.future.done():
-                self.future.set_exception(error)
-        else:
-            if not self.future.done():
-                self.future.set_result(outcome)
-
-    def fail(self, error: BackendUnavailable) -> None:
-        """Process the failure."""
-        if self.on_failure is not None:
-            outcome = self.on_failure(error)
-            if not self.future.done():
-                self.future.set_result(outcome)
-        elif not self.future.done():
-            self.future.set_exception(error)
 
 
 class Pipeline:
@@ -113,6 +61,7 @@ class Pipeline:
         self.idle: asyncio.Future[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.is_due = False
+        self.has_ended = False
 
     @property
     def outage(self) -> str:
@@ -156,6 +105,9 @@ class Pipeline:
             self.submit(operation, None, ignore)
 
     def _append(self, pending: PendingOperation) -> None:
+        if self.has_ended:
+            pending.fail(BackendUnavailable("the backend has been stopped"))
+            return
         self.submitted.append(pending)
         if not pending.operation.may_wait:
             self._start_call()
@@ -204,7 +156,7 @@ class Pipeline:
         batch: list[PendingOperation] = []
         try:
             while True:
-                if not (self.submitted and self.is_due):
+                while not (self.submitted and self.is_due):
                     self.idle = loop.create_future()
                     await self.idle
                 batch = self.take_batch()
@@ -225,17 +177,27 @@ class Pipeline:
                         await self.client.drop_connection()
                         self.report_outage(outage)
         finally:
+            self.has_ended = True
             self.fail_all(batch, BackendUnavailable("the backend has been stopped"))
 
     def take_batch(self) -> list[PendingOperation]:
         """Return the operations of the next call."""
-        batch = self.submitted[:MAX_OPERATIONS_PER_CALL]
-        del self.submitted[:MAX_OPERATIONS_PER_CALL]
+        count = cost = 0
+        for pending in self.submitted:
+            cost += pending.operation.cost
+            if count and cost > MAX_COST_PER_CALL:
+                break
+            count += 1
+        batch, self.submitted = self.submitted[:count], self.submitted[count:]
         self.is_due = bool(self.submitted)
-        if self.timer is not None and not self.submitted:
+        if not self.submitted:
+            self._stop_timer()
+        return batch
+
+    def _stop_timer(self) -> None:
+        if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        return batch
 
     def process(self, batch: list[PendingOperation], results: list[Any]) -> str:
         """Process the results of a call; return the error that concerns all rooms, if there is one."""
@@ -269,6 +231,7 @@ class Pipeline:
         """Fail operations, and all that wait."""
         held, self.held = self.held, {}
         waiting, self.submitted = self.submitted, []
+        self._stop_timer()
         for pending in [*batch, *waiting, *(each for room in held.values() for each in room)]:
             pending.fail(error)
 
@@ -284,15 +247,6 @@ class Pipeline:
             else:
                 valid.append(pending)
         self.submitted[:0] = valid
-
-
-def is_outage_error(result: Any) -> bool:
-    """Return whether a result is an error that concerns all rooms."""
-    known = (ReadOnlyError, NoPermissionError, BusyLoadingError)
-    return isinstance(result, known) or (
-        isinstance(result, Exception)
-        and str(result).removeprefix("ERR ").partition(" ")[0] in OUTAGE_CODES
-    )
 
 
 async def wait_all(calls: Iterable[Awaitable[Any]]) -> list[Any]:

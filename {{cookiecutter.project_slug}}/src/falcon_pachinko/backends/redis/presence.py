@@ -7,15 +7,16 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 
 from ...errors import BackendUnavailable, OperationRefused
-from ...support.tasks import TaskSet, ignore
+from ...history import Position
+from ...publication import Publication
+from ...support.tasks import ignore
 from ..base import ImmediateResult
 from ..presence import Presence
 from . import operations
-from .operations import Departure, Entered, Joined, Renewal, Renewed, Terms
-from .pipeline import Pipeline
-from .room_index import RoomIndex
+from .operations import Departure, Entered
+from .room_leases import RoomLeases
 from .room_presence import Ending, Leaving, RoomPresence
-from .script import hash_tag, room_of
+from .script import hash_tag
 
 logger = logging.getLogger(__name__)
 
@@ -23,41 +24,8 @@ logger = logging.getLogger(__name__)
 EXPIRY_MARGIN_SECONDS = 0.02
 
 
-class PresenceTable:
-    """The presence of a node's connections.
-
-    The node has a lease in each room where it has connections, and renews it. Where Redis does not have what
-    the node has, it sends the list of its connections; until then the room refuses what it sends.
-
-    Attributes:
-        rooms: The rooms with connections of this node.
-        in_doubt: Returns whether other nodes may have been unable to renew their leases.
-        on_listed: Called with a room after the list was sent.
-        on_recovered: Called with a room whose presence was lost, when it is complete again.
-
-    Args:
-        pipeline: Executes operations.
-        terms: The node, and its durations.
-        index: The list of rooms.
-        rooms: See above; empty.
-    """
-
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        terms: Terms,
-        index: RoomIndex,
-        rooms: dict[str, RoomPresence],
-    ) -> None:
-        self.pipeline = pipeline
-        self.terms = terms
-        self.index = index
-        self.rooms = rooms
-        self.in_doubt: Callable[[], bool]
-        self.on_listed: Callable[[str], None]
-        self.on_recovered: Callable[[str], None]
-        self.tasks = TaskSet()
-        pipeline.on_fenced = self.on_fenced
+class PresenceTable(RoomLeases):
+    """The presence of a node's connections; see :class:`.room_leases.RoomLeases`."""
 
     # Joining.
 
@@ -85,35 +53,34 @@ class PresenceTable:
 
         claims, state.claimed = not state.claimed, True
         state.entering.add(presence.connection)
-        presence.sent = True
+        presence.sent, presence.sent_version = True, presence.version
         operation = operations.enter(hash_tag(room), self.terms, presence, claims=claims)
         return self.pipeline.submit(operation, on_reply, on_failure)
 
-    def on_entered(
-        self, room: str, state: RoomPresence, presence: Presence, entered: Entered
-    ) -> bool:
-        """Record what Redis has stored; return whether it is the user's first connection."""
-        presence.place, presence.announced = entered.place, not entered.waits
-        if entered.generation != state.generation and state.generation:
-            self.start_listing(room)
-        else:
-            state.generation = entered.generation
-        if entered.waits:
-            self._schedule(self.terms.grace / 1000, self._announce, room, presence.key)
-        return entered.joined is Joined.FIRST
+    # Records.
 
-    async def _announce(self, room: str, key: str) -> None:
-        """Announce a user that has joined during the recovery of a room."""
-        try:
-            waits = await self.pipeline.call(operations.announce(hash_tag(room), key))
-        except BackendUnavailable:
-            waits = True
+    def update(self, room: str, presence: Presence) -> Awaitable[None]:
+        """Store the record of a connection; after an outage, if Redis is unavailable."""
         state = self.rooms.get(room)
-        here = [] if state is None else [p for p in state.connections.values() if p.key == key]
-        if waits and here:
-            self._schedule(self.terms.grace / 1000, self._announce, room, key)
-        for presence in here:
-            presence.announced = not waits
+        is_here = state is not None and presence.connection in state.connections
+        if not is_here or self.pipeline.outage:
+            return ImmediateResult(None)
+        presence.sent_version = presence.version
+        operation = operations.update(hash_tag(room), self.terms, presence, None)
+        # NOTE: a failure leaves another digest in Redis: the next renewal or the recovery repeats it.
+        return self.pipeline.submit(operation, ignore, ignore)
+
+    def update_with_message(
+        self,
+        room: str,
+        presence: Presence,
+        message: Publication,
+        on_position: Callable[[Position], object],
+    ) -> Awaitable[None]:
+        """Store the record of a connection, and publish a message."""
+        presence.sent_version = presence.version
+        operation = operations.update(hash_tag(room), self.terms, presence, message.encode())
+        return self.pipeline.submit(operation, on_position)
 
     # Leaving.
 
@@ -175,34 +142,30 @@ class PresenceTable:
         if rest > 0:  # a later grace period
             self._schedule(rest, self._expire, room, key)
             return
+        ending = state.ending[key]
         state.expiring.add(key)
         is_last = state.is_ending
         if is_last:
             state.claimed = False
+
+        # NOTE: the reply is processed at once, before that of a later leave of the same user.
+        def on_reply(still_runs: bool) -> None:
+            state.expiring.discard(key)
+            if still_runs:
+                state.claimed = True
+                self._schedule(EXPIRY_MARGIN_SECONDS, self._expire, room, key)
+                return
+            if is_last:
+                state.generation = ""
+            if state.ending.get(key) is ending:
+                del state.ending[key]
+            self._discard_if_empty(room, state)
+
+        def on_failure(error: BackendUnavailable) -> None:
+            on_reply(not isinstance(error, OperationRefused))
+
         operation = operations.expire(hash_tag(room), self.terms, key, is_last=is_last)
-        try:
-            still_runs = await self.pipeline.submit(operation)
-        except OperationRefused:
-            still_runs = False
-        except BackendUnavailable:
-            still_runs = True
-        state.expiring.discard(key)
-        if still_runs:
-            state.claimed = True
-            self._schedule(EXPIRY_MARGIN_SECONDS, self._expire, room, key)
-            return
-        state.ending.pop(key, None)
-        self._discard_if_empty(room, state)
-
-    def _schedule(
-        self, seconds: float, action: Callable[[str, str], Awaitable[None]], room: str, key: str
-    ) -> None:
-        async def run() -> None:
-            await action(room, key)
-
-        self.tasks.call_later(
-            seconds + EXPIRY_MARGIN_SECONDS, lambda: self.tasks.create_task(run())
-        )
+        await self.pipeline.submit(operation, on_reply, on_failure)
 
     def _discard_if_empty(self, room: str, state: RoomPresence) -> None:
         if state.is_empty and self.rooms.get(room) is state:
@@ -214,125 +177,10 @@ class PresenceTable:
         state = self.rooms.get(room)
         return () if state is None else state.connections.values()
 
-    # The lease, and the list.
-
     def node_in(self, room: str) -> str | None:
         """Return the node's name if it has a lease in a room, or has asked for it."""
         state = self.rooms.get(room)
         return self.terms.node if state is not None and state.claimed else None
-
-    def on_fenced(self, tag: str) -> None:
-        """Handle the refusal of an operation: the lease has expired or is lost."""
-        self.start_listing(room_of(tag))
-
-    def on_renewed(self, room: str, renewed: Renewed) -> None:
-        """Do what the room needs: the list of this node, or the end of another node."""
-        state = self.rooms.get(room)
-        if renewed.recovery and state is not None:
-            self._begin_recovery(room, state, renewed.recovery)
-        if renewed.renewal is Renewal.LIST:
-            self.start_listing(room)
-        elif renewed.renewal is Renewal.EXPIRE:
-            self.tasks.create_task(self.expire_others(room))
-
-    def _begin_recovery(self, room: str, state: RoomPresence, ms: int) -> None:
-        if not state.is_recovering:
-            state.is_recovering = True
-            self._schedule(ms / 1000, self._end_recovery, room, "")
-
-    async def _end_recovery(self, room: str, _: str) -> None:
-        state = self.rooms.get(room)
-        if state is not None:
-            state.is_recovering = False
-            self.on_recovered(room)
-
-    def start_listing(self, room: str) -> None:
-        """Send the list of this node's connections in a room, in the background."""
-        state = self.rooms.get(room)
-        if state is None:
-            # NOTE: the node has left in the meantime: the operations that are held have no effect.
-            self.pipeline.release(hash_tag(room))
-        elif not state.is_listing:
-            state.is_listing = True
-            self.pipeline.hold(hash_tag(room))
-            self.tasks.create_task(self._send_list(room, state))
-
-    async def _send_list(self, room: str, state: RoomPresence) -> None:
-        try:
-            if not state.is_empty:
-                await self._claim_and_compare(room, state)
-        except BackendUnavailable as error:
-            # NOTE: the next renewal, or the recovery from the outage, repeats it.
-            logger.info("room %r: the list was not sent: %s; retrying", room, error.reason)
-            return
-        finally:
-            state.is_listing = False
-            self.pipeline.release(hash_tag(room))
-            if state.is_empty:
-                # NOTE: those who have left in the meantime were not stored, and release no lease.
-                release = operations.release_lease(hash_tag(room), self.terms)
-                self.pipeline.submit(release, None, ignore)
-        self.on_listed(room)
-
-    async def _claim_and_compare(self, room: str, state: RoomPresence) -> None:
-        """Acquire the lease, and make Redis's entries of this node equal to the list.
-
-        Users who were removed because the lease had expired are announced again; after a loss of the presence,
-        users who were announced before are not.
-        """
-        tag, known = hash_tag(room), state.generation
-        claim = operations.claim(tag, self.terms, in_doubt=self.in_doubt(), known=known)
-        claimed = await self.pipeline.call(claim)
-        has_left = not (claimed.kept or claimed.is_lost)
-        if claimed.is_lost:
-            self._begin_recovery(room, state, self.terms.grace)
-        state.generation, state.claimed = claimed.generation, True
-        missing: set[str] = set()
-        for part in list(state.slices()):
-            while True:
-                compare = operations.compare(tag, self.terms, *part)
-                compared = await self.pipeline.call(compare)
-                missing.update(compared.missing)
-                if not compared.more:
-                    break
-        calls: list[Awaitable[object]] = []
-        for connection in missing:
-            presence = state.find(connection)
-            if presence is None or connection in state.entering:
-                continue
-            if connection in state.leaving and not claimed.is_lost:
-                continue
-            if has_left:
-                presence.announced, presence.place = False, None
-            calls.append(self._enter_again(room, state, presence))
-        if claimed.is_lost:
-            calls += [self._end_again(room, state, ending) for ending in state.ending.values()]
-        await asyncio.gather(*calls)
-
-    async def _enter_again(self, room: str, state: RoomPresence, presence: Presence) -> None:
-        enter = operations.enter(hash_tag(room), self.terms, presence, claims=False)
-        presence.sent = True
-        self.on_entered(room, state, presence, await self.pipeline.call(enter))
-
-    async def _end_again(self, room: str, state: RoomPresence, ending: Ending) -> None:
-        """Store a user in the grace period again."""
-        if any(presence.key == ending.presence.key for presence in state.connections.values()):
-            return
-        rest = max(ending.until - asyncio.get_running_loop().time(), 0.001)
-        leave = operations.leave(
-            hash_tag(room), self.terms, ending.presence, grace=round(rest * 1000), is_last=False
-        )
-        await self._enter_again(room, state, ending.presence)
-        await self.pipeline.call(leave)
-
-    async def expire_others(self, room: str) -> None:
-        """Remove the users of expired nodes from a room."""
-        operation = operations.expire_nodes(hash_tag(room), self.terms, in_doubt=self.in_doubt())
-        try:
-            while await self.pipeline.call(operation):
-                pass
-        except BackendUnavailable:
-            pass  # the next renewal continues
 
     def send_leaves(self) -> None:
         """Submit the leaves of an outage, and those whose outcome it has made unknown."""
@@ -347,3 +195,5 @@ class PresenceTable:
             for presence in list(state.connections.values()):
                 if not presence.sent:
                     self._send_enter(room, state, presence)
+                elif presence.sent_version != presence.version:
+                    self.update(room, presence)

@@ -6,11 +6,12 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...errors import failure_reason
-from ...support.tasks import TaskSet, ignore
+from ...support.tasks import TaskSet, ignore, retrieve_exception
 from .client import CONNECTION_ERRORS, RedisClient
+from .confirmations import Confirmations
 from .resp import RespConnection
 
 logger = logging.getLogger(__name__)
@@ -29,21 +30,21 @@ UNSUBSCRIBE_SECONDS = 0.05
 CHANNELS_PER_COMMAND = 500
 
 
-class Batch:
+class Batch(NamedTuple):
     """Channels to subscribe to with one command, and the future of its completion."""
 
-    def __init__(self, done: asyncio.Future[None]) -> None:
-        self.done = done
-        self.channels: list[str] = []
+    done: asyncio.Future[None]
+    channels: list[str]
 
 
 class PubSub:
     """Receives the messages of channels.
 
-    A connection without any reply, even to a PING, within ``answer_seconds`` counts as lost: TCP does not
-    notice a half-open one. After a loss all connections are opened again, until stopped.
+    A connection without any reply, even to a PING, within ``answer_seconds`` is lost: TCP does not notice a
+    half-open one. After a loss all connections are opened again, until stopped.
 
     Attributes:
+        active_servers: Servers that have sent something since the last check.
         channels: The channels to subscribe to.
         connections: The open connections by server.
         is_subscribed: Whether all channels are subscribed.
@@ -69,10 +70,8 @@ class PubSub:
         self.channels: dict[str, None] = {}
         self.connections: dict[str, RespConnection] = {}
         self.is_subscribed = False
-        self.subscribing: dict[bytes, list[asyncio.Future[None]]] = {}
-        self.unsubscribing: dict[bytes, list[Callable[[], None]]] = {}
+        self.confirmations = Confirmations()
         self.active_servers: set[str] = set()
-        """Servers that have sent something since the last check."""
         self.failure: asyncio.Future[None] | None = None
         self.has_synced = False
         self.batch: Batch | None = None
@@ -80,16 +79,12 @@ class PubSub:
         self.tasks = TaskSet()
 
     async def subscribe(self, channel: str) -> None:
-        """Subscribe to a channel; during an outage, once it is over.
-
-        Raises:
-            redis.exceptions.RedisError: The connection was lost meanwhile.
-        """
+        """Subscribe to a channel; during an outage, once it is over. Raises if the connection is lost meanwhile."""
         self.channels[channel] = None
         if not self.is_subscribed or self.leaving.pop(channel, None) is not None:
             return
         if self.batch is None:
-            self.batch = Batch(asyncio.get_running_loop().create_future())
+            self.batch = Batch(asyncio.get_running_loop().create_future(), [])
             self.tasks.create_task(self._subscribe_batch(self.batch))
         self.batch.channels.append(channel)
         await asyncio.shield(self.batch.done)
@@ -166,14 +161,8 @@ class PubSub:
         connections, self.connections = self.connections, {}
         for connection in connections.values():
             await connection.close()
-        self.unsubscribing.clear()
         self.active_servers.clear()
-        subscribing, self.subscribing = self.subscribing, {}
-        for futures in subscribing.values():
-            for future in futures:
-                if not future.done():
-                    future.set_exception(ConnectionError("the connection to Redis was lost"))
-                    future.exception()  # marks it as retrieved for asyncio
+        self.confirmations.fail_all()
 
     async def listen(self) -> None:
         """Subscribe to all channels and monitor the connections; raise the first failure."""
@@ -215,6 +204,7 @@ class PubSub:
     async def wait_or_fail(self, operation: Awaitable[None], failure: asyncio.Future[None]) -> None:
         """Wait for an operation, or raise a connection's failure."""
         task = asyncio.ensure_future(operation)
+        task.add_done_callback(retrieve_exception)  # both may fail at the same time
         try:
             await asyncio.wait({task, failure}, return_when=asyncio.FIRST_COMPLETED)
             if failure.done():
@@ -237,26 +227,20 @@ class PubSub:
 
     async def subscribe_now(self, channels: Iterable[str]) -> None:
         """Subscribe to channels and wait for Redis's confirmations."""
-        loop = asyncio.get_running_loop()
         by_server: dict[str, list[str]] = {}
         for channel in channels:
             by_server.setdefault(self.client.server_of(channel), []).append(channel)
-        confirmations = []
+        confirmations: list[asyncio.Future[None]] = []
         for server, names in by_server.items():
             connection = await self.connection_to(server)
-            for name in names:
-                confirmation = loop.create_future()
-                self.subscribing.setdefault(name.encode(), []).append(confirmation)
-                confirmations.append(confirmation)
+            confirmations += [self.confirmations.expect(name) for name in names]
             for chunk in self.commands_for(names):
                 self.send(connection, self.client.subscribe_command, *chunk)
-        if confirmations:
-            await asyncio.gather(*confirmations)
+        await asyncio.gather(*confirmations)
 
     async def connection_to(self, server: str) -> RespConnection:
         """Return the connection to a server; open it on first use."""
-        known = self.connections.get(server)
-        if known is not None:
+        if (known := self.connections.get(server)) is not None:
             return known
         opened = await self.client.open_pubsub_connection(server)
         if server in self.connections:
@@ -273,7 +257,7 @@ class PubSub:
     ) -> None:
         """Write an unsubscribe command, and register the callback for the confirmation of each channel."""
         for channel, on_done in callbacks.items():
-            self.unsubscribing.setdefault(channel.encode(), []).append(on_done)
+            self.confirmations.expect_end(channel, on_done)
         self.send(connection, self.client.unsubscribe_command, *callbacks)
 
     def send(self, connection: RespConnection, *command: str) -> None:
@@ -310,17 +294,6 @@ class PubSub:
             except Exception:
                 logger.exception("Redis: a message on %r is invalid and was dropped", reply[1])
         elif kind in (b"subscribe", b"ssubscribe"):
-            futures = self.subscribing.get(reply[1])
-            if futures:
-                confirmation = futures.pop(0)
-                if not confirmation.done():
-                    confirmation.set_result(None)
-                if not futures:
-                    del self.subscribing[reply[1]]
+            self.confirmations.confirm(reply[1])
         elif kind in (b"unsubscribe", b"sunsubscribe"):
-            callbacks = self.unsubscribing.get(reply[1])
-            if not callbacks:
-                raise ConnectionError("a room has moved to another server of the cluster")
-            callbacks.pop(0)()
-            if not callbacks:
-                del self.unsubscribing[reply[1]]
+            self.confirmations.confirm_end(reply[1])

@@ -72,7 +72,7 @@ class Recovery:
         stream.recorded = recorded
         try:
             before = Position(start.epoch, max(0, start.offset - history.messages))
-            fetched = await self.subscriptions.fetch_all(room, stream, before)
+            fetched = await self.subscriptions.fetcher.fetch_all(room, stream, before)
             stream.loading_failed = False
             if not self.subscriptions.is_current(room, stream):
                 return

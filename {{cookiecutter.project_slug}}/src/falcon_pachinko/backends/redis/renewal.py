@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 from ...errors import BackendUnavailable, ConfigurationError
+from ...support.tasks import retrieve_exception
 from . import operations
 from .commands import Commands
 from .operations import Renewed, Terms
@@ -26,6 +27,8 @@ class Renewals:
     """Renews a node's leases and compares Redis with the node, room by room.
 
     Attributes:
+        has_started: Whether the node has agreed with Redis once.
+        is_stopping: Whether the node gives its leases up.
         doubt_until: Until this time on the event loop's clock other nodes may have been unable to renew.
 
     Args:
@@ -56,6 +59,8 @@ class Renewals:
         self.commands = commands
         self.user_counts = user_counts
         self.doubt_until = self.extended_at = 0.0
+        self.has_started = False
+        self.is_stopping = False
         pipeline.client.on_clock_jump = self.on_clock_jump
 
     @property
@@ -76,11 +81,14 @@ class Renewals:
         """Renew after each interval until cancelled."""
         while True:
             await asyncio.sleep(seconds)
-            if self.subscriptions.pubsub.is_subscribed:
-                try:
-                    await self.renew()
-                except BackendUnavailable as error:
-                    logger.info("the leases were not renewed: %s; retrying", error.reason)
+            if not (self.has_started and self.subscriptions.pubsub.is_subscribed):
+                continue
+            try:
+                await self.renew()
+            except BackendUnavailable as error:
+                logger.info("the leases were not renewed: %s; retrying", error.reason)
+            except Exception:
+                logger.exception("Redis: unexpected error in the renewal of leases; retrying")
 
     async def renew(self) -> None:
         """Renew everything once.
@@ -89,8 +97,8 @@ class Renewals:
             BackendUnavailable: Redis is unavailable.
         """
         beat = await self.index.renew()
-        if beat.protocol != PROTOCOL:
-            raise_incompatible(beat.protocol)
+        if beat.other_protocol:
+            self.on_other_protocol(beat.other_protocol)
         self.commands.forget_old()
         if beat.commands != len(self.commands.known):
             await self.commands.sync()
@@ -103,6 +111,20 @@ class Renewals:
         await self.user_counts.renew(beat.nodes)
         self.pipeline.call_ignoring_outcome(operations.trim_histories())
         self.subscriptions.expire_buffers()
+
+    def on_other_protocol(self, version: str) -> None:
+        """Refuse to start beside nodes of another version; a node that has started only reports them.
+
+        Raises:
+            ConfigurationError: See above.
+        """
+        text = (
+            f"nodes with version {version} of the protocol use this prefix in Redis, but this node has version"
+            f" {PROTOCOL}: stop them first, or give this service another prefix"
+        )
+        if not self.has_started:
+            raise ConfigurationError(text)
+        logger.error("Redis: %s", text)
 
     def renew_room(self, room: str, *, extend: bool = False) -> asyncio.Future[object]:
         """Renew the lease in a room, and compare the room's position and the list with those of this node."""
@@ -126,7 +148,7 @@ class Renewals:
 
     def renew_room_later(self, room: str) -> None:
         """Renew the lease in a room without waiting for it."""
-        if not self.pipeline.outage:
+        if not (self.pipeline.outage or self.is_stopping):
             self.renew_room(room).add_done_callback(retrieve_exception)
 
     def on_control(self, room: str, message: str) -> None:
@@ -140,17 +162,3 @@ class Renewals:
             seconds = int(argument) / 1000
             tasks = self.presence.tasks
             tasks.call_later(seconds, lambda: tasks.create_task(self.presence.expire_others(room)))
-
-
-def retrieve_exception(future: asyncio.Future[object]) -> None:
-    """Let a failure be: the next renewal repeats the operation."""
-    if not future.cancelled():
-        future.exception()
-
-
-def raise_incompatible(protocol: str) -> None:
-    """Raise the error about nodes of another version."""
-    raise ConfigurationError(
-        f"nodes with version {protocol} of the protocol use this prefix in Redis, but this node has version"
-        f" {PROTOCOL}: stop them first, or give this service another prefix"
-    )

@@ -19,7 +19,8 @@ class RoomIndex:
     The index is leased like everything that a node stores: it is compared with each renewal.
 
     Attributes:
-        is_outdated: Whether a change may not have been stored: the number of rooms may be right, and their names wrong.
+        is_outdated: Whether Redis may lack a change.
+        was_listed: Whether the node has had a place in the list of nodes.
 
     Args:
         pipeline: Executes operations.
@@ -31,6 +32,7 @@ class RoomIndex:
         self.pipeline = pipeline
         self.terms = terms
         self.rooms = rooms
+        self.was_listed = False
         self.is_outdated = False
 
     def add(self, room: str) -> None:
@@ -57,15 +59,17 @@ class RoomIndex:
             BackendUnavailable: Redis is unavailable.
         """
         expected = len(self.rooms)
-        beat = await self.pipeline.call(operations.beat(self.terms))
+        operation = operations.beat(self.terms, was_listed=self.was_listed)
+        beat = await self.pipeline.call(operation)
+        self.was_listed = True
         if self.is_outdated or beat.rooms not in (expected, len(self.rooms)):
             self.is_outdated = False
-            parts = chunks([*self.rooms])
-            rewrite = [operations.clear_rooms(self.terms.node)]
-            rewrite += [operations.add_rooms(self.terms.node, part) for part in parts]
+            calls = [self.pipeline.call(operations.clear_rooms(self.terms.node))]
+            for chunk in chunks(list(self.rooms)):
+                calls.append(self.pipeline.call(operations.add_rooms(self.terms.node, chunk)))
             try:
-                await asyncio.gather(*map(self.pipeline.call, rewrite))
-            except BackendUnavailable:
+                await asyncio.gather(*calls)
+            except BaseException:
                 self.is_outdated = True
                 raise
         return beat

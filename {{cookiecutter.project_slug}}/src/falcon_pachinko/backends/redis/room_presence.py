@@ -48,7 +48,6 @@ class RoomPresence:
         generation: The generation of the presence in Redis that has these entries; empty before the first reply.
         claimed: Whether the node has asked for the lease.
         is_listing: Whether the list is being sent.
-        is_recovering: Whether other nodes may not have sent their lists yet after a loss.
     """
 
     __slots__ = (
@@ -59,7 +58,6 @@ class RoomPresence:
         "expiring",
         "generation",
         "is_listing",
-        "is_recovering",
         "leaving",
     )
 
@@ -72,7 +70,6 @@ class RoomPresence:
         self.generation = ""
         self.claimed = False
         self.is_listing = False
-        self.is_recovering = False
 
     @property
     def is_empty(self) -> bool:
@@ -86,8 +83,8 @@ class RoomPresence:
 
     @property
     def digest(self) -> int:
-        """The sum of the hashes of all connections, which Redis keeps, too."""
-        return sum(presence.hash for presence in self.connections.values())
+        """The sum of the hashes of all connections and the versions of their records, which Redis keeps, too."""
+        return sum(presence.hash + presence.version for presence in self.connections.values())
 
     def is_only(self, presence: Presence) -> bool:
         """Return whether the user has no other connection here."""
@@ -105,7 +102,7 @@ class RoomPresence:
         present = [*self.connections.values(), *(each.presence for each in self.leaving.values())]
         for presence in present:
             item = items.setdefault(presence.key, [presence.key])
-            item += (presence.connection, presence.hash)
+            item += (presence.connection, presence.hash, presence.version)
         for key in self.ending:
             items.setdefault(key, [key])
         # NOTE: Redis compares bytes.

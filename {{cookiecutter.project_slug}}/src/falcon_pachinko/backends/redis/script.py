@@ -9,7 +9,8 @@ are in one slot of a cluster:
   milliseconds and bytes of the history, ``f:<name>`` the fencing token of each worker that has published here;
   ``b`` the bytes published in the epoch, ``c`` those of them before the oldest message when the stream was last
   measured, ``q`` the number of bytes at which it is measured again, ``x`` the time at which its life is extended
-  again; ``p`` while it has members; ``l`` the time of its creation or of the last loss of its presence;
+  again; ``p`` while it has members; ``l`` the time of its creation or of the last loss of its presence; ``y`` the time
+  until which new users wait, because the room may have been lost;
 - ``<prefix>:{<room>}:s``, a stream: the id is ``<offset>-1``, ``t`` the time, ``d`` the publication, ``b`` the
   bytes published up to and with it;
 - ``<prefix>:{<room>}:n``, a sorted set of the nodes that have members in the room, by the time at which the
@@ -17,21 +18,22 @@ are in one slot of a cluster:
 - ``<prefix>:{<room>}:p``, a hash: one presence entry per user (field ``u<user>``) or per connection without a user
   (``c<connection>``), with the node of each connection (``c``), the place in the order of joining (``s``, the time in
   microseconds), the leave message (``l``), during the grace period its end (``g``) and the node that ends it (``n``),
-  and the join message while it waits (``j``); ``d<node>`` the sum of the hashes of a node's connections; ``g`` the
-  generation; ``w`` the time until which entries may be
-  missing after a loss; ``z`` the time until which expired nodes are removed without announcements, after a loss of
-  the last changes;
+  the join message while it waits (``j``), and the record of each connection that has had one with its version
+  (``m``: ``[version, JSON]``, without JSON after it was removed); ``d<node>`` the sum of the hashes of a node's
+  connections and of the versions of their records; ``r`` if a record was stored; ``g`` the generation; ``w`` the
+  time until which entries may be missing after a loss; ``z`` the time until which expired nodes are removed without
+  announcements, after a loss of the last changes; ``l<node>`` while a node whose users have left sends its list;
 - ``<prefix>:{<room>}:o``, a sorted set of the users by their places, and the empty name;
 - ``<prefix>:{<room>}:k``, a sorted set of the entries of each node, and the empty name.
 
 The empty names show that a key was not lost and created again since.
 
-The keys of the nodes are ``<prefix>:{%nodes}:n``, a sorted set of nodes by the time at which each expires,
-``<prefix>:{%nodes}:r:<node>``, the rooms where a node has members, and ``<prefix>:{%nodes}:v``, the version of
-the protocol. ``<prefix>:{%nodes}:c`` is a hash of the commands to all nodes by id, and ``<prefix>:{%nodes}:k:<id>``
-the set of the nodes that have executed one. Leases of workers are ``<prefix>:{%nodes}:l:<name>``; the hash ``<prefix>:{%nodes}:f`` holds their
-last tokens, ``<prefix>:{%nodes}:s:<name>`` the schedules of their holders: for each name ``<last tick>
-<interval>``. Unless Redis is a cluster, the sorted sets ``<prefix>:{%nodes}:h`` and ``<prefix>:{%nodes}:hx`` have
+The keys of the nodes are ``<prefix>:{%nodes}:n``, a sorted set of nodes (``<protocol>:<node>``) by the time at which
+each expires, ``<prefix>:{%nodes}:w`` after a loss of this list, and ``<prefix>:{%nodes}:r:<node>``, the rooms where a
+node has members. ``<prefix>:{%nodes}:c`` is a hash of the commands to all nodes by id, and
+``<prefix>:{%nodes}:k:<id>`` the set of the nodes that have executed one. Leases of workers are
+``<prefix>:{%nodes}:l:<name>``; the hash ``<prefix>:{%nodes}:f`` holds their last tokens,
+``<prefix>:{%nodes}:s:<name>`` the schedules of their holders: for each name ``<last tick> <interval>``. Unless Redis is a cluster, the sorted sets ``<prefix>:{%nodes}:h`` and ``<prefix>:{%nodes}:hx`` have
 the rooms by the bytes of their streams and by the time at which these expire, and ``<prefix>:{%nodes}:hb`` is the
 sum of the bytes.
 
@@ -41,9 +43,10 @@ The connections of a user have a slot of their own: ``<prefix>:{%user:<user>}:c`
 All times are the server's, in milliseconds: the clocks of the nodes need not agree.
 
 A message on the channel of a room begins with a line: ``<epoch>:<offset>:<1 if clients get the position>``, followed
-by ``:+<key>`` or ``:-<key>`` if a user has joined or left with it; ``-`` for a message without a position;
-``!lost`` if presence was lost, ``!changed`` if users were removed without announcements, and ``!stop:<milliseconds>`` if a node stops, all without a message. On the channel of
-all nodes a command begins with ``!command:<id>``.
+by ``:+<key>``, ``:-<key>`` or ``:*<key>`` if a user has joined or left with it, or has another record, and for ``+``
+and ``*`` by the user's records, each as a tab, the connection, a tab and the JSON; ``-`` for a message without a
+position; ``!lost`` if presence was lost, ``!changed`` if users were removed or entered without announcements, and
+``!stop:<milliseconds>`` if a node stops, all without a message. On the channel of all nodes a command begins with ``!command:<id>``.
 
 An operation takes at most ten arguments, whose keys share one hash tag. A Lua file may use the local
 functions of earlier ones; ``leases.lua`` is the last.
@@ -88,10 +91,12 @@ SCHEDULE_INTERVALS = 3
 ROOMS_PER_OPERATION = 500
 
 # The bounds of a part of a node's list of rooms, and of what one operation reads or changes in a room, so that no call
-# blocks Redis for more than a few milliseconds (measured: 50 µs for each user that leaves with a message).
+# blocks Redis for more than a few milliseconds (measured: 50 µs for each user that leaves with a message, 10 µs for
+# each user that is read with records).
 ROOMS_PER_SCAN = 1_000
 ENTRIES_PER_SLICE = 64
 MESSAGES_PER_READ = 100
+RECORDS_PER_READ = 250
 MESSAGES_PER_PIECE = 1_000
 BYTES_PER_PIECE = 128 * 1024
 
@@ -103,8 +108,12 @@ CONFIRMATION_MS = 60_000
 # The count of a user's connections on a node is a lease of so many leases of a room; it is renewed after a third of it.
 USER_LEASES = 10
 
+# For how long new users wait in a room that was created though other nodes have subscribed to it: usually because these
+# open it at the same time.
+SUSPICION_MS = 500
+
 # Nodes of different versions of the script's keys and formats do not share a prefix.
-PROTOCOL = "2"
+PROTOCOL = 2
 
 # Redis deletes the keys of a room this long after the last refresh by a node that has subscribed to it.
 ROOM_TTL_MS = 300_000
@@ -146,10 +155,13 @@ CONSTANTS = {
     "MAX_TRIMMED_ROOMS": MAX_TRIMMED_ROOMS,
     "MAX_EXPIRED_ROOMS": MAX_EXPIRED_ROOMS,
     "ROOM_TTL_MS": ROOM_TTL_MS,
+    "PROTOCOL": PROTOCOL,
+    "SUSPICION_MS": SUSPICION_MS,
     "SCHEDULE_INTERVALS": SCHEDULE_INTERVALS,
     "ROOMS_PER_SCAN": ROOMS_PER_SCAN,
     "ENTRIES_PER_SLICE": ENTRIES_PER_SLICE,
     "MESSAGES_PER_READ": MESSAGES_PER_READ,
+    "RECORDS_PER_READ": RECORDS_PER_READ,
     "MESSAGES_PER_PIECE": MESSAGES_PER_PIECE,
     "BYTES_PER_PIECE": BYTES_PER_PIECE,
     "COMMAND_MS": COMMAND_SECONDS * 1000,
@@ -157,7 +169,19 @@ CONSTANTS = {
     "CONFIRMATION_MS": CONFIRMATION_MS,
     "USER_LEASES": USER_LEASES,
 }
-FILES = ("start", "history", "publish", "rooms", "presence", "commands", "nodes", "users", "leases")
+FILES = (
+    "start",
+    "history",
+    "publish",
+    "records",
+    "presence",
+    "rooms",
+    "room_leases",
+    "nodes",
+    "commands",
+    "users",
+    "leases",
+)
 LUA = f"local {', '.join(CONSTANTS)} = {', '.join(map(str, CONSTANTS.values()))}\n" + "\n".join(
     Path(__file__).with_name("lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
     for name in FILES

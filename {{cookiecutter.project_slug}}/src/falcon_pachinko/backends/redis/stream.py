@@ -178,6 +178,10 @@ class RoomStream:
         """
         until, publications = fetched.until, fetched.publications
         last, self.shows_positions = self.position, fetched.shows_positions
+        for publication in self.pending:
+            # NOTE: the room may have been created by a publisher that does not know about the history.
+            if publication.position is not None:
+                publication.number(publication.position, shown=fetched.shows_positions)
         if last is not None and (
             last.epoch != until.epoch or len(publications) < until.offset - last.offset
         ):

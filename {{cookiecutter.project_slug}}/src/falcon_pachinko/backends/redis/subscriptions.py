@@ -8,24 +8,22 @@ from collections.abc import Awaitable, Callable
 
 from ...errors import BackendUnavailable, OperationRefused, failure_reason
 from ...history import History, Position
-from ...publication import MemberChange, Publication
+from ...publication import ChangeKind, MemberChange, Publication
 from ...support.tasks import TaskSet
 from ..base import Node
 from ..buffer import HistoryBudget
 from ..presence import user_of
 from . import operations
 from .client import CONNECTION_ERRORS
+from .fetching import MAX_CONCURRENT_FETCHES, Fetcher
 from .operations import Terms
+from .operations.replies import decode_records
 from .pipeline import Pipeline
 from .pubsub import PubSub
 from .script import hash_tag, room_of
-from .stream import Fetched, RoomStream
+from .stream import RoomStream
 
 logger = logging.getLogger(__name__)
-
-# The maximum number of rooms whose missed publications are fetched at the same time: four pieces of 128 KiB, which take
-# Redis about 1 ms.
-MAX_CONCURRENT_FETCHES = 4
 
 
 class Subscriptions:
@@ -55,7 +53,7 @@ class Subscriptions:
         self.streams: dict[str, RoomStream] = {}
         self.expected: dict[str, Position] = {}
         self.on_control: Callable[[str, str], None]
-        self.fetching = asyncio.Semaphore(MAX_CONCURRENT_FETCHES)
+        self.fetcher = Fetcher(pipeline, terms)
         self.unreleased: set[str] = set()
         self.tasks = TaskSet()
 
@@ -74,8 +72,7 @@ class Subscriptions:
             epoch, offset, shown, *change = head.split(b":", 3)
             publication.number(Position(epoch.decode(), int(offset)), shown=shown == b"1")
             if change:
-                sign, key = change[0][:1], change[0][1:].decode()
-                publication.change = MemberChange(room, user_of(key), sign == b"+")
+                publication.change = decode_change(room, change[0])
         if stream.receive(publication):
             self.tasks.create_task(self._run(self.sync, room, stream))
 
@@ -170,7 +167,7 @@ class Subscriptions:
         """
         while self.is_current(room, stream):
             known = stream.position
-            fetched = await self.fetch(room, stream, known)
+            fetched = await self.fetcher.fetch(room, stream, known)
             if known is None and stream.position is not None:
                 continue  # a concurrent fetch has set the position: this one is outdated
             if self.is_current(room, stream) and stream.fill_gap(fetched):
@@ -189,7 +186,7 @@ class Subscriptions:
         recorded: list[tuple[float, Publication]] = []
         stream.recorded = recorded
         try:
-            fetched = await self.fetch_all(room, stream, start, everything=True)
+            fetched = await self.fetcher.fetch_all(room, stream, start, everything=True)
             if not self.is_current(room, stream):
                 return
             old, new = fetched.split(start or fetched.until)
@@ -207,7 +204,8 @@ class Subscriptions:
     async def sync_all(self) -> None:
         """Sync rooms after an outage, a few at a time; a room that is complete stays complete.
 
-        Rooms with the same position in Redis as here have missed nothing (:meth:`check_position`). A room that receives a live publication is synced before its turn (:meth:`on_message`).
+        Rooms with the same position in Redis as here have missed nothing (:meth:`check_position`). A room that
+        receives a live publication is synced before its turn (:meth:`on_message`).
 
         Raises:
             BackendUnavailable: Redis is unavailable.
@@ -231,7 +229,7 @@ class Subscriptions:
     def check_position(self, room: str, position: Position) -> None:
         """Sync a room if Redis reports a position that has not been delivered here; a recovery syncs all rooms."""
         stream = self.streams.get(room)
-        if stream is None or stream.syncing or self.pipeline.outage:
+        if stream is None or stream.syncing:
             return
         last = stream.position
         stream.verified = last == position
@@ -289,36 +287,14 @@ class Subscriptions:
         if not isinstance(error, OperationRefused) and not self.pipeline.outage:
             self.pipeline.report_outage(error.reason)
 
-    async def fetch(
-        self,
-        room: str,
-        stream: RoomStream,
-        known: Position | None,
-        *,
-        everything: bool = False,
-    ) -> Fetched:
-        """Fetch the room's position and a piece of the publications after a known one, or of all of them."""
-        operation = operations.sync_room(
-            hash_tag(room), self.terms, stream.history, known, everything=everything
-        )
-        if known is None and not everything:
-            return Fetched.decode(await self.pipeline.call(operation), stream.clock())
-        async with self.fetching:
-            return Fetched.decode(await self.pipeline.call(operation), stream.clock())
-
-    async def fetch_all(
-        self, room: str, stream: RoomStream, known: Position | None, *, everything: bool = False
-    ) -> Fetched:
-        """Fetch all pieces; for a room whose publications are kept in the buffer, which bounds them."""
-        fetched = await self.fetch(room, stream, known, everything=everything)
-        while fetched.more:
-            rest = await self.fetch(room, stream, fetched.until)
-            if rest.until.epoch == fetched.until.epoch:
-                rest = rest._replace(publications=[*fetched.publications, *rest.publications])
-            fetched = rest
-        return fetched
-
     def position(self, room: str) -> Position | None:
         """Return the position of the last publication delivered here."""
         stream = self.streams.get(room)
         return stream.position if stream is not None and stream.shows_positions else None
+
+
+def decode_change(room: str, encoded: bytes) -> MemberChange:
+    """Decode the change of a room's members in the head of a message; see :mod:`.script`."""
+    change, *records = encoded.split(b"\t")
+    kind, user = ChangeKind(chr(change[0])), user_of(change[1:].decode())
+    return MemberChange(room, user, kind, decode_records(records))

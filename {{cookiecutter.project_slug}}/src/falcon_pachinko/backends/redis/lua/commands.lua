@@ -2,12 +2,16 @@
 
 local function commands_key() return nodes .. 'c' end
 
--- Returns the names of live nodes that have not executed a command.
-local function unconfirmed(id)
+-- Returns the names of live nodes that have not executed a command, and an empty one if there may be others: the list of
+-- nodes was lost, or lacks the node that asks.
+local function unconfirmed(id, node)
   local waiting = {}
-  for _, node in ipairs(redis.call('ZRANGEBYSCORE', nodes .. 'n', '(' .. text(now), '+inf')) do
-    if redis.call('SISMEMBER', nodes .. 'k:' .. id, node) == 0 then table.insert(waiting, node) end
+  for _, name in ipairs((live_nodes())) do
+    if redis.call('SISMEMBER', nodes .. 'k:' .. id, name) == 0 then table.insert(waiting, name) end
   end
+  local expires = node and redis.call('ZSCORE', nodes .. 'n', listed(node))
+  local is_missing = node and not (expires and tonumber(expires) > now)
+  if is_missing or redis.call('EXISTS', nodes .. 'w') == 1 then table.insert(waiting, '') end
   return waiting
 end
 
@@ -27,13 +31,13 @@ local function trim_commands()
 end
 
 -- Stores a command and sends it to all nodes. Returns its id, and the live nodes.
-function operations.command(base, data)
+function operations.command(base, data, node)
   local id = string.format('%013.0f-', now) .. new_name(base)
   redis.call('HSET', commands_key(), id, data)
   redis.call('PEXPIRE', commands_key(), COMMAND_MS)
   if redis.call('HLEN', commands_key()) > MAX_COMMANDS then trim_commands() end
   send(nodes .. 'all', '!command:' .. id .. '\n' .. data)
-  return {id, unconfirmed(id)}
+  return {id, unconfirmed(id, node)}
 end
 
 -- Records that a node has executed a command.
@@ -42,14 +46,13 @@ function operations.confirm(base, node, id)
   return redis.call('PEXPIRE', nodes .. 'k:' .. id, CONFIRMATION_MS)
 end
 
-function operations.unconfirmed(base, id)
-  return unconfirmed(id)
+function operations.unconfirmed(base, id, node)
+  return unconfirmed(id, node)
 end
 
 -- Makes the commands in Redis and those of a node the same: stores those that Redis has lost, and returns those that the
 -- node does not know, each with its id; and how long ago the last one was sent that was dropped as there were too many.
 function operations.sync_commands(base, known)
-  trim_commands()
   local stored, result = redis.call('HGETALL', commands_key()), {}
   local found, dropped = {}, -1
   for i = 1, #stored, 2 do
@@ -67,5 +70,6 @@ function operations.sync_commands(base, known)
       redis.call('PEXPIRE', commands_key(), COMMAND_MS)
     end
   end
+  trim_commands()
   return {result, dropped, text(now)}
 end

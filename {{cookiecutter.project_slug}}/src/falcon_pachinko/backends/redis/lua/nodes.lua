@@ -1,31 +1,44 @@
 -- The list of nodes, and of the rooms where each has members.
 
+-- The name of a node in the list begins with the version of its protocol; nodes of the first version have none.
+local function listed(node) return PROTOCOL .. ':' .. node end
+
+-- Returns the live nodes of this version, and another version with live nodes if there is one.
+local function live_nodes()
+  local found, other = {}, nil
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', nodes .. 'n', '(' .. text(now), '+inf')) do
+    local version, node = string.match(name, '^(%d+):(.*)$')
+    if tonumber(version) == PROTOCOL then table.insert(found, node) else other = version or '1' end
+  end
+  return found, other
+end
+
 -- Renews a node's place in the list, and removes the nodes whose time is over. Returns the number of rooms in the
--- node's own list, the number of commands, and the version of the protocol that the nodes use.
-function operations.beat(base, node, lease, version)
+-- node's own list, the number of commands, another version of the protocol that live nodes use, or an empty text, and the
+-- live nodes before.
+-- If a node that was in the list finds it empty, it was lost: live nodes may be missing until they have renewed.
+function operations.beat(base, node, lease, was_listed)
   local list = nodes .. 'n'
   for _, expired in ipairs(redis.call('ZRANGEBYSCORE', list, '-inf', text(now))) do
     redis.call('ZREM', list, expired)
-    redis.call('UNLINK', nodes .. 'r:' .. expired)
+    redis.call('UNLINK', nodes .. 'r:' .. string.gsub(expired, '^%d+:', ''))
   end
   for _, late in ipairs(redis.call('ZRANGEBYSCORE', list, '(' .. text(now + lease), '+inf')) do
     redis.call('ZADD', list, text(now + lease), late)
   end
-  local others = redis.call('ZCARD', list) - (redis.call('ZSCORE', list, node) and 1 or 0)
-  local found = redis.call('GET', nodes .. 'v')
-  if found and found ~= version and others > 0 then return {0, 0, found, {}} end
-  local live = redis.call('ZRANGEBYSCORE', list, '-inf', '+inf')
-  redis.call('SET', nodes .. 'v', version, 'PX', text(ROOM_TTL_MS))
-  redis.call('ZADD', list, text(now + lease), node)
+  if was_listed and redis.call('EXISTS', list) == 0 then redis.call('SET', nodes .. 'w', '', 'PX', text(lease)) end
+  local found, other = live_nodes()
+  if other and not redis.call('ZSCORE', list, listed(node)) then return {0, 0, other, found} end
+  redis.call('ZADD', list, text(now + lease), listed(node))
   redis.call('PEXPIRE', list, ROOM_TTL_MS)
   redis.call('PEXPIRE', nodes .. 'r:' .. node, ROOM_TTL_MS)
   local commands = redis.call('HLEN', nodes .. 'c') - redis.call('HEXISTS', nodes .. 'c', 'dropped')
-  return {redis.call('SCARD', nodes .. 'r:' .. node), commands, version, live}
+  return {redis.call('SCARD', nodes .. 'r:' .. node), commands, other or '', found}
 end
 
 -- Removes a node that stops.
 function operations.remove_node(base, node)
-  redis.call('ZREM', nodes .. 'n', node)
+  redis.call('ZREM', nodes .. 'n', listed(node))
   return redis.call('UNLINK', nodes .. 'r:' .. node)
 end
 
@@ -49,5 +62,5 @@ function operations.rooms_of(base, node, cursor)
 end
 
 function operations.live_nodes(base)
-  return redis.call('ZRANGEBYSCORE', nodes .. 'n', '(' .. text(now), '+inf')
+  return (live_nodes())
 end

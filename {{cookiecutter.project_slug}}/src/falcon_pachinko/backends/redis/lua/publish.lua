@@ -8,8 +8,13 @@ local function create_room(base, subscribers)
   local others = subscribers_of(base) - subscribers
   -- Without a node the room lives a little longer than its stream.
   redis.call('PEXPIRE', base .. ':m', (subscribers > 0 or others > 0) and ROOM_TTL_MS or 2 * MIN_STREAM_MS)
-  -- A node that has subscribed has created the room before: it was lost, and its presence with it.
-  if others > 0 then redis.call('HSET', base .. ':m', 'p', 1) end
+  if redis.call('EXISTS', base .. ':p') == 1 then redis.call('HSET', base .. ':m', 'p', 1) end
+  -- A node that has subscribed has usually created the room before: it may have been lost, and its presence with it. The
+  -- nodes are asked, and new users wait for their answers.
+  if others > 0 then
+    redis.call('HSET', base .. ':m', 'y', text(now + SUSPICION_MS))
+    send(base, '!lost\n')
+  end
   return epoch
 end
 
@@ -87,10 +92,15 @@ local function execute(function_of)
   return results
 end
 
+local function has_only(operations)
+  for _, op in ipairs(batch) do
+    if not operations[op[1]] then return false end
+  end
+  return true
+end
+
 -- PERF: most calls only publish; they skip the definition of all other operations.
-local only_publishes = true
-for _, op in ipairs(batch) do only_publishes = only_publishes and op[1] == 'publish' end
-if only_publishes then return execute(function() return publish end) end
+if has_only({publish = true}) then return execute(function() return publish end) end
 
 -- A SET of a key that does not exist, and only if it exists: it changes nothing, but finds out whether Redis is full.
 write('SET', prefix .. batch[1][2] .. ':q', '', 'XX')

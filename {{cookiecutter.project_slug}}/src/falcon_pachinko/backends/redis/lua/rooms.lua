@@ -1,7 +1,5 @@
 -- Rooms and their histories.
 
-local operations = {publish = publish}
-
 function operations.send(base, data)
   return send(base, data)
 end
@@ -40,16 +38,17 @@ end
 
 -- Returns the epoch, the offset and the published bytes of a room to which the caller has subscribed. Creates it if it
 -- is missing, or if the offset is lower than the known one: then Redis has lost data.
-local function open_room(base, known_epoch, known_offset, grace, lease)
+local function open_room(base, known_epoch, known_offset, recovery, lease)
   local meta = base .. ':m'
   local stored = redis.call('HMGET', meta, 'e', 'o', 'b')
   local lost = stored[1] and stored[1] == known_epoch and tonumber(stored[2]) < known_offset
   if stored[1] and not lost then return stored end
   stored = {create_room(base, 1), '0', '0'}
-  if redis.call('EXISTS', base .. ':p') == 1 then
-    redis.call('HSET', meta, 'p', 1)
+  if lost and redis.call('EXISTS', base .. ':p') == 1 then
     -- Users may have left in what is lost. Their nodes remove them, or their leases expire.
-    if lost then redis.call('HSET', base .. ':p', 'w', text(now + grace), 'z', text(now + 2 * lease)) end
+    redis.call('HSET', base .. ':p', 'w', text(now + recovery), 'z', text(now + 2 * lease))
+    -- Without a digest each node sends its list, of which users in their grace period are a part.
+    for _, node in ipairs(redis.call('ZRANGE', base .. ':n', 0, -1)) do redis.call('HDEL', base .. ':p', 'd' .. node) end
   end
   return stored
 end
@@ -57,10 +56,10 @@ end
 -- Called after the node has subscribed to the channel: creates the room if necessary and returns its position and
 -- the publications after a known offset, or all of them if the epoch is not the known one; they end before the room's
 -- position if they exceed a piece. A known offset ahead of the stored one means that Redis lost data.
-function operations.sync_room(base, history, known_epoch, known_offset, everything, grace, lease)
+function operations.sync_room(base, history, known_epoch, known_offset, everything, recovery, lease)
   local meta = base .. ':m'
   local messages, age, room_bytes = unpack(history)
-  local stored = open_room(base, known_epoch, known_offset, grace, lease)
+  local stored = open_room(base, known_epoch, known_offset, recovery, lease)
   if messages > 0 then
     local limit = text(room_bytes)
     redis.call('HSET', meta, 'n', text(messages), 'a', text(age), 'r', limit)

@@ -1,4 +1,4 @@
-"""Workers: started together, supervised, stopped within a bound, once per process or once per cluster."""
+"""Workers: started together, supervised, restarted, stopped within a bound."""
 
 import asyncio
 import functools
@@ -7,20 +7,13 @@ import math
 import random
 import re
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from falcon_pachinko import BackendUnavailable, RegistrationError, WebSocketConnectionManager
-from falcon_pachinko.errors import ConfigurationError, LeaseLost
+from falcon_pachinko.errors import ConfigurationError
 from falcon_pachinko.workers import Backoff, WorkerController
-
-from .support.backends import wait_until
-from .support.chat_cluster import ChatCluster, message, received, running_chat
-from .support.redis_servers import running_redis
 
 WAIT_SECONDS = 5.0
 
@@ -387,49 +380,6 @@ async def test_an_outage_has_the_configured_delays(ceilings: list[float]) -> Non
     assert ceilings == [0.5, 1]
 
 
-@given(
-    base_seconds=st.floats(1e-9, 1e9),
-    factor=st.floats(1, 1e9),
-    attempt=st.integers(0, 10**6),
-)
-def test_a_delay_is_between_zero_and_its_ceiling(
-    base_seconds: float, factor: float, attempt: int
-) -> None:
-    backoff = Backoff(base_seconds=base_seconds, cap_seconds=base_seconds * factor)
-    ceiling = backoff.cap_seconds
-    if attempt < 64:
-        ceiling = min(ceiling, base_seconds * 2**attempt)
-    assert 0 <= backoff.delay_seconds(attempt) <= ceiling
-
-
-@pytest.mark.parametrize(("attempt", "ceiling"), [(0, 1.0), (3, 8.0), (20, 30.0)])
-def test_delays_are_uniformly_distributed(
-    attempt: int, ceiling: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(random, "uniform", random.Random(7).uniform)
-    count = 20_000
-    delays = sorted(Backoff().delay_seconds(attempt) / ceiling for _ in range(count))
-    # Kolmogorov-Smirnov test: a uniform distribution stays below this distance in 99 of 100 cases.
-    distance = max(abs(delay - (index + 0.5) / count) for index, delay in enumerate(delays))
-    assert distance < 1.63 / math.sqrt(count)
-
-
-@pytest.mark.parametrize("name", ["base_seconds", "cap_seconds", "reset_seconds"])
-@pytest.mark.parametrize("value", [0, -1, math.inf, math.nan])
-def test_a_backoff_requires_positive_finite_times(name: str, value: float) -> None:
-    with pytest.raises(
-        ConfigurationError, match=rf"{name} is .*: it must be above zero and finite"
-    ):
-        Backoff(**{name: value})
-
-
-def test_a_cap_below_the_base_is_refused() -> None:
-    with pytest.raises(
-        ConfigurationError, match=r"cap_seconds is 1: it must not be below base_seconds"
-    ):
-        Backoff(base_seconds=2, cap_seconds=1)
-
-
 @pytest.mark.parametrize("value", [0, -1, math.inf, math.nan])
 def test_stop_requires_a_positive_finite_bound(value: float) -> None:
     with pytest.raises(
@@ -442,175 +392,6 @@ def test_stop_requires_a_positive_finite_bound(value: float) -> None:
 def test_a_restart_that_is_not_a_backoff_is_refused(restart: Any) -> None:
     with pytest.raises(RegistrationError, match="give a Backoff"):
         WorkerController(restart=restart)
-
-
-# Once per cluster.
-
-
-@pytest.fixture
-async def two_nodes() -> AsyncIterator[ChatCluster]:
-    with running_redis() as server:
-        async with running_chat(server) as cluster:
-            yield cluster
-
-
-@pytest.mark.redis
-async def test_a_worker_runs_on_one_node_until_another_one_takes_over(
-    two_nodes: ChatCluster,
-) -> None:
-    running: list[int] = []
-
-    async def work(number: int) -> None:
-        running.append(number)
-        try:
-            await asyncio.Event().wait()
-        finally:
-            running.remove(number)
-
-    controllers = [WorkerController(manager=two_nodes.manager(number)) for number in (0, 1)]
-    try:
-        for number, controller in enumerate(controllers):
-            await controller.start(work, once_per_cluster=True, number=number)
-        await wait_until(lambda: len(running) == 1)
-        [first] = running
-        assert await two_nodes.manager(first).get_rooms_by_prefix("") == []
-        await controllers[first].stop()
-        await wait_until(lambda: running == [1 - first])
-    finally:
-        for controller in controllers:
-            await controller.stop()
-    assert running == []
-
-
-@pytest.mark.redis
-async def test_a_worker_that_cannot_renew_its_lease_is_replaced_and_cancelled(
-    two_nodes: ChatCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    running: list[int] = []
-
-    async def work(number: int) -> None:
-        running.append(number)
-        try:
-            await asyncio.Event().wait()
-        finally:
-            running.remove(number)
-
-    async def fail(lease: object) -> bool:
-        raise BackendUnavailable("frozen by the test")
-
-    controllers = [WorkerController(manager=two_nodes.manager(number)) for number in (0, 1)]
-    try:
-        await controllers[0].start(work, once_per_cluster=True, number=0)
-        await wait_until(lambda: running == [0])
-        await controllers[1].start(work, once_per_cluster=True, number=1)
-        monkeypatch.setattr(two_nodes.manager(0).backend, "renew", fail)
-        await wait_until(lambda: running == [1])
-    finally:
-        for controller in controllers:
-            await controller.stop()
-
-
-@pytest.mark.redis
-async def test_a_replaced_worker_cannot_publish_while_it_ends(
-    two_nodes: ChatCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refused: list[int] = []
-    manager = two_nodes.manager(0)
-    client = await two_nodes.connect(1, "/chat/alice")
-
-    async def lose(lease: object) -> bool:
-        return False
-
-    async def work() -> None:
-        if refused:
-            return
-        try:
-            await asyncio.Event().wait()
-        finally:
-            calls = (
-                manager.broadcast_to_room("lobby", message(number=1)),
-                manager.send_to_user("alice", message(number=2)),
-                manager.close_room("lobby"),
-            )
-            for number, call in enumerate(calls):
-                try:
-                    await call
-                except LeaseLost:
-                    refused.append(number)
-
-    controller = WorkerController(manager=manager)
-    monkeypatch.setattr(manager.backend, "renew", lose)
-    await controller.start(work, once_per_cluster=True)
-    await wait_until(lambda: refused == [0, 1, 2])
-    await controller.stop()
-    await manager.broadcast_to_room("lobby", "marker")
-    assert await received(client, 1) == ["marker"]
-
-
-@pytest.mark.redis
-async def test_a_task_of_a_worker_cannot_publish_after_the_release(two_nodes: ChatCluster) -> None:
-    manager = two_nodes.manager(0)
-    has_ended = asyncio.Event()
-    tasks: list[asyncio.Task[None]] = []
-
-    async def publish_late() -> None:
-        await has_ended.wait()
-        await manager.broadcast_to_room("lobby", "late")
-
-    async def work() -> None:
-        tasks.append(asyncio.create_task(publish_late()))
-        await asyncio.Event().wait()
-
-    controller = WorkerController(manager=manager)
-    await controller.start(work, once_per_cluster=True)
-    await wait_until(lambda: len(tasks) == 1)
-    await controller.stop()
-    has_ended.set()
-    with pytest.raises(LeaseLost):
-        await tasks[0]
-
-
-async def test_a_worker_that_is_stopped_may_publish_while_it_ends() -> None:
-    has_published = []
-    manager = WebSocketConnectionManager()
-
-    async def work() -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await manager.broadcast_to_room("lobby", "stopped")
-            has_published.append(True)
-
-    controller = WorkerController(manager=manager)
-    await controller.start(work, once_per_cluster=True)
-    await asyncio.sleep(0.01)
-    await controller.stop()
-    assert has_published
-
-
-async def test_the_context_of_a_worker_may_have_any_names() -> None:
-    got: list[str] = []
-
-    async def work(backend: str, name: str, worker: str) -> None:
-        got.extend((backend, name, worker))
-
-    controller = WorkerController(manager=WebSocketConnectionManager())
-    await controller.start(work, once_per_cluster=True, backend="a", name="b", worker="c")
-    await wait_until(lambda: got == ["a", "b", "c"])
-    await controller.stop()
-
-
-async def test_with_the_memory_backend_a_worker_runs() -> None:
-    done = asyncio.Event()
-
-    async def work() -> None:
-        done.set()
-
-    controller = WorkerController(manager=WebSocketConnectionManager())
-    await controller.start(work, once_per_cluster=True)
-    async with asyncio.timeout(WAIT_SECONDS):
-        await done.wait()
-    await controller.stop()
 
 
 async def test_once_per_cluster_requires_the_manager() -> None:

@@ -1,4 +1,4 @@
-"""The operations of the script: requests, and replies as values."""
+"""The operations on a room: requests, and replies as values."""
 
 import pytest
 
@@ -15,9 +15,10 @@ from falcon_pachinko.backends.redis.operations import (
     Renewed,
     Terms,
 )
+from falcon_pachinko.backends.redis.script import raw
 from falcon_pachinko.history import Position
 
-TERMS = Terms(node="node", lease=900, period=300, grace=200)
+TERMS = Terms(node="node", lease=900, period=300, grace=200, recovery=200)
 
 
 def test_the_position_of_a_publication_is_decoded() -> None:
@@ -54,16 +55,18 @@ def test_a_node_without_a_list_renews_no_lease() -> None:
 def test_the_replies_about_a_list_are_decoded() -> None:
     claim = operations.claim("{room}", TERMS, in_doubt=False, known="g")
     assert claim.decode([b"g", 1, 0]) == Claimed("g", kept=True, is_lost=False)
-    compare = operations.compare("{room}", TERMS, "", "", [["ualice", "c1", 1]])
-    assert compare.decode([[b"c1", b"c2"], 1]) == Compared(["c1", "c2"], more=True)
+    compare = operations.compare("{room}", TERMS, "", "", [["ualice", "c1", 1, 0]])
+    compared = Compared(["c1", "c2"], more=True, waiting=["ubob"])
+    assert compare.decode([[b"c1", b"c2"], 1, [b"ubob"]]) == compared
 
 
 def test_the_reply_to_a_join_is_decoded() -> None:
     operation = operations.enter("{room}", TERMS, Presence("c1", "alice"), claims=True)
     assert operation.needs_lease
-    reply = [b"first", 1, b"1700000000000001", b"g"]
-    expected = Entered(Joined.FIRST, waits=True, place=1_700_000_000_000_001, generation="g")
-    assert operation.decode(reply) == expected
+    reply = [b"first", 1, b"1700000000000001", b"g", 50]
+    place = 1_700_000_000_000_001
+    entered = Entered(Joined.FIRST, waits=True, place=place, generation="g", recovery=50)
+    assert operation.decode(reply) == entered
 
 
 def test_the_reply_to_a_leave_is_decoded() -> None:
@@ -75,11 +78,25 @@ def test_the_reply_to_a_leave_is_decoded() -> None:
         operation.decode(b"unknown")
 
 
+def test_an_update_has_the_version_of_the_record_and_returns_a_position() -> None:
+    presence = Presence("c1", "alice", record=b"1")
+    operation = operations.update("{room}", TERMS, presence, None)
+    assert operation.needs_lease
+    assert operation.request[:5] == ("update", "{room}", TERMS.node, "ualice", "c1")
+    assert operation.request[5] == (presence.version, raw(b"1"))
+    assert operation.decode(b"") is None
+    assert operation.decode(b"epoch:7") == Position("epoch", 7)
+
+
 def test_a_page_is_decoded_or_has_to_be_read_again() -> None:
     operation = operations.page("{room}", TERMS, "alice", 2, in_doubt=False)
     flat = [b"ubob", b"11", b"ucarol", b"12"]
     page = Page(5, Position("epoch", 7), [(11, "bob"), (12, "carol")], more=True)
-    assert operation.decode([5, b"epoch", b"7", flat, 1]) == page
+    assert operation.decode([5, b"epoch", b"7", flat, 1, [], 0]) == page
+    records = [[], [b"c1", b'"away"', b"c2", b"7"]]
+    of_carol = {"carol": {"c1": b'"away"', "c2": b"7"}}
+    with_records = page._replace(records=of_carol, recovery=50)
+    assert operation.decode([5, b"epoch", b"7", flat, 1, records, 50]) == with_records
     assert operation.decode(b"expire") is None
     with pytest.raises(LookupError, match="alice"):
         operation.decode(b"unknown")
@@ -88,11 +105,3 @@ def test_a_page_is_decoded_or_has_to_be_read_again() -> None:
 def test_the_key_of_a_user_is_not_a_place() -> None:
     assert operations.page("{room}", TERMS, "7", 2, in_doubt=False).request[-2:] == ("u7", 2)
     assert operations.page("{room}", TERMS, 7, 2, in_doubt=False).request[-2:] == (7, 2)
-
-
-def test_the_lists_of_nodes_and_rooms_are_decoded() -> None:
-    assert operations.live_nodes().decode([b"a", b"b"]) == ["a", "b"]
-    assert operations.rooms_of("node", "0").decode([b"7", [b"caf\xc3\xa9"]]) == ("7", ["café"])
-    assert operations.beat(TERMS).decode([3, 2, b"2", [b"n"]]) == (3, 2, "2", ["n"])
-    count = operations.count_user("{%user:alice}", TERMS, 2, 3, 20, [])
-    assert count.decode([2, [b"n"]]) == (2, ["n"])

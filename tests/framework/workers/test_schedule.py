@@ -11,9 +11,9 @@ from falcon_pachinko import BackendUnavailable, RegistrationError, WebSocketConn
 from falcon_pachinko.errors import ConfigurationError
 from falcon_pachinko.workers import Backoff, WorkerController, every
 
-from .support.backends import wait_until
-from .support.chat_cluster import ChatCluster, running_chat
-from .support.redis_servers import RedisServer, running_redis
+from ..support.backends import wait_until
+from ..support.chat_cluster import ChatCluster, running_chat
+from ..support.redis_servers import RedisServer, running_redis
 
 SECONDS = 0.2
 WAIT_SECONDS = 10.0
