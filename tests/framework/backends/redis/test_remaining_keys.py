@@ -10,7 +10,15 @@ from falcon_pachinko.backends.redis import operations
 from falcon_pachinko.backends.redis.client import Request
 from falcon_pachinko.history import History
 
-from ...support.backends import HISTORY, Nodes, RecordingNode, announced, text, wait_until
+from ...support.backends import (
+    HISTORY,
+    WAIT_SECONDS,
+    Nodes,
+    RecordingNode,
+    announced,
+    text,
+    wait_until,
+)
 from ...support.redis_servers import RedisServer
 from .faults import each_server
 
@@ -36,6 +44,10 @@ class SlowPipeline:
         """Begin a call, and wait until operations with these names wait for the next one."""
         self.may_go_on.clear()
         self.pipeline.call_ignoring_outcome(operations.live_nodes())
+        await self.wait_submitted(*names)
+
+    async def wait_submitted(self, *names: str) -> None:
+        """Wait until operations with these names wait for the next call."""
 
         def are_submitted() -> bool:
             submitted = Counter(each.operation.request[0] for each in self.pipeline.submitted)
@@ -83,6 +95,24 @@ async def test_a_renewal_together_with_the_last_leave_leaves_no_lease(
     a.redis.renewals.renew_room_later("room")
     slow.may_go_on.set()
     await nothing_remains(nodes)
+
+
+async def test_a_renewal_after_the_release_of_a_room_does_not_create_it_again(
+    nodes: Nodes, a: RecordingNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = SlowPipeline(a, monkeypatch)
+    await a.backend.subscribe("room", None)
+    presence = announced("c1", "alice")
+    await a.backend.enter("room", presence)
+    await a.backend.leave("room", presence, grace=True)
+    await slow.hold_back("expire")
+    a.backend.unsubscribe("room")
+    await slow.wait_submitted("expire", "release_room")
+    a.redis.renewals.renew_room_later("room")
+    slow.may_go_on.set()
+    await wait_until(lambda: not a.redis.presence.rooms)
+    await a.redis.pipeline.wait_idle(WAIT_SECONDS)
+    assert nodes.stored_keys() == []
 
 
 async def test_a_room_keeps_its_epoch_until_the_last_grace_period_is_over(

@@ -102,12 +102,16 @@ end
 -- have sent their lists after a loss.
 function operations.renew_room(base, node, terms, in_doubt, generation, digest, known_epoch, known_offset, extend)
   local lease, period, recovery = unpack(terms)
-  local room = open_room(base, known_epoch, known_offset, recovery, lease)
+  -- Only a node that has subscribed creates the room: the last user may have left, and the room been deleted, since the
+  -- call was submitted.
+  local room = known_epoch and open_room(base, known_epoch, known_offset, recovery, lease)
+    or redis.call('HMGET', base .. ':m', 'e', 'o')
+  local epoch, offset = room[1] or '', room[2] or '0'
   if extend then
     extend_life(base)
     extend_presence(base)
   end
-  if not node then return {'ok', room[1], room[2], 0} end
+  if not node then return {'ok', epoch, offset, 0} end
   local leases, has_expired = read_leases(base, lease, recovery)
   find_node(base, node, period, leases)
   local more = has_expired and expire_nodes(base, node, period, in_doubt)
@@ -119,7 +123,7 @@ function operations.renew_room(base, node, terms, in_doubt, generation, digest, 
     status = more and 'expire' or 'ok'
   end
   local recovery_ms = tonumber(found[3] or 0) - now
-  return {status, room[1], room[2], recovery_ms > SUSPICION_MS and recovery_ms or 0}
+  return {status, epoch, offset, recovery_ms > SUSPICION_MS and recovery_ms or 0}
 end
 
 -- Removes the next slice of the users of expired nodes. Returns whether others follow.
