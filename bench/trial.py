@@ -15,6 +15,7 @@ import sys
 import time
 from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -237,7 +238,7 @@ async def read_lines() -> asyncio.StreamReader:
     return lines
 
 
-TRIALS = {
+TRIALS: dict[str, Callable[[Valkey], AbstractAsyncContextManager[Measure]]] = {
     "joined": joined,
     "awaited": awaited,
     "recovery": recovery,

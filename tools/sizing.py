@@ -145,6 +145,12 @@ class CountingNode:
     def on_resync(self, room: str) -> None:
         """Do nothing."""
 
+    def on_members_outdated(self, room: str) -> None:
+        """Do nothing."""
+
+    def execute(self, command: Publication, room: str | None, age_seconds: float) -> None:
+        """Ignore a command."""
+
     async def wait_until(self, count: int) -> None:
         """Wait until a number of messages have been delivered."""
         async with asyncio.timeout(WAIT_SECONDS):

@@ -74,7 +74,8 @@ async def test_no_keys_remain_after_all_members_have_left(
 
     # NOTE: a room is released once Redis has confirmed that the node has unsubscribed. Waiting for the server must not
     #   block the nodes, whose leases are short.
-    await wait_for_result(lambda: asyncio.to_thread(wrong_keys), {})
+    nothing: dict[str, int] = {}
+    await wait_for_result(lambda: asyncio.to_thread(wrong_keys), nothing)
 
 
 async def test_no_keys_remain_after_grace_periods_that_end_together(
