@@ -113,14 +113,18 @@ class PubSub:
 
     def _unsubscribe_batch(self) -> None:
         leaving, self.leaving = self.leaving, {}
-        by_server: dict[str, list[str]] = {}
-        for channel in leaving:
-            by_server.setdefault(self.client.server_of(channel), []).append(channel)
-        for server, names in by_server.items():
+        for server, names in self.by_server(leaving).items():
             connection = self.connections.get(server)
             if connection is not None:
                 for chunk in self.commands_for(names):
                     self.send_unsubscribe(connection, {name: leaving[name] for name in chunk})
+
+    def by_server(self, channels: Iterable[str]) -> dict[str, list[str]]:
+        """Group channels by their server."""
+        found: dict[str, list[str]] = {}
+        for channel in channels:
+            found.setdefault(self.client.server_of(channel), []).append(channel)
+        return found
 
     def commands_for(self, names: list[str]) -> Iterator[list[str]]:
         """Split channels into those of one command."""
@@ -227,11 +231,8 @@ class PubSub:
 
     async def subscribe_now(self, channels: Iterable[str]) -> None:
         """Subscribe to channels and wait for Redis's confirmations."""
-        by_server: dict[str, list[str]] = {}
-        for channel in channels:
-            by_server.setdefault(self.client.server_of(channel), []).append(channel)
         confirmations: list[asyncio.Future[None]] = []
-        for server, names in by_server.items():
+        for server, names in self.by_server(channels).items():
             connection = await self.connection_to(server)
             confirmations += [self.confirmations.expect(name) for name in names]
             for chunk in self.commands_for(names):

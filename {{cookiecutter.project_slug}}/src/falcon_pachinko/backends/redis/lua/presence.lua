@@ -22,6 +22,9 @@ end
 
 local function index_of(node, key) return node .. '\0' .. key end
 
+-- Returns the bounds of the entries of a node in the index.
+local function range_of(node) return '[' .. index_of(node, ''), '(' .. node .. '\1' end
+
 -- Removes an entry. The user has left, unless nobody has learnt that it is here.
 local function remove_entry(base, key, entry, is_silent)
   redis.call('HDEL', base .. ':p', key)
@@ -163,7 +166,7 @@ local function forget(base, node, key, entry, is_last)
   for _, of in pairs(entry and entry.c or {}) do is_on_node = is_on_node or of == node end
   if not is_on_node then redis.call('ZREM', base .. ':k', index_of(node, key)) end
   -- The node's other entries may be in their grace period.
-  local from, to = '[' .. index_of(node, ''), '(' .. node .. '\1'
+  local from, to = range_of(node)
   if is_last and #redis.call('ZRANGEBYLEX', base .. ':k', from, to, 'LIMIT', 0, 1) == 0 then
     release_lease(base, node)
   end

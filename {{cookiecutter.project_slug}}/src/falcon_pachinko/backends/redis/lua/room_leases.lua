@@ -11,27 +11,34 @@ local function was_lost(base, known, generation)
   return not lost_at or created_at < tonumber(lost_at) or created_at > now
 end
 
+-- Removes what a node has of an entry, given by its member of the index. Returns whether the entry is removed with it.
+local function remove_member(base, node, member, is_silent)
+  local key = string.sub(member, #node + 2)
+  local entry = get_entry(base, key)
+  redis.call('ZREM', base .. ':k', member)
+  if not entry then return false end
+  for connection, of in pairs(entry.c) do
+    if of == node then remove_connection(entry, connection) end
+  end
+  if entry.n == node then entry.g, entry.n = nil, nil end
+  if next(entry.c) or entry.g then
+    set_entry(base, key, entry)
+    return false
+  end
+  remove_entry(base, key, entry, is_silent)
+  return true
+end
+
 -- Removes a slice of the entries of an expired node; all slices of a call have one bound. Returns whether others follow.
 -- After a loss of changes it may be known that the users have left: then the nodes are asked to read the list instead.
 local function remove_slice(base, node)
   local silent = tonumber(redis.call('HGET', base .. ':p', 'z') or 0) > now
   local count = ENTRIES_PER_SLICE - removed
   if count == 0 then return true end
-  local from, to = '[' .. index_of(node, ''), '(' .. node .. '\1'
+  local from, to = range_of(node)
   local found = redis.call('ZRANGEBYLEX', base .. ':k', from, to, 'LIMIT', 0, count)
   removed = removed + #found
-  for _, member in ipairs(found) do
-    local key = string.sub(member, #node + 2)
-    local entry = get_entry(base, key)
-    if entry then
-      for connection, of in pairs(entry.c) do
-        if of == node then remove_connection(entry, connection) end
-      end
-      if entry.n == node then entry.g, entry.n = nil, nil end
-      if next(entry.c) or entry.g then set_entry(base, key, entry) else remove_entry(base, key, entry, silent) end
-    end
-    redis.call('ZREM', base .. ':k', member)
-  end
+  for _, member in ipairs(found) do remove_member(base, node, member, silent) end
   if #found == count then return true end
   release_lease(base, node)
   if silent then send(base, '!changed\n') end
@@ -196,20 +203,8 @@ function operations.compare(base, node, after, up_to, list)
   end
   local has_changed = false
   for _, member in ipairs(found) do
-    local key = string.sub(member, #node + 2)
-    if not listed[key] then
-      local entry = get_entry(base, key)
-      for connection, of in pairs(entry and entry.c or {}) do
-        if of == node then remove_connection(entry, connection) end
-      end
-      if entry and entry.n == node then entry.g, entry.n = nil, nil end
-      if entry and not next(entry.c) and not entry.g then
-        remove_entry(base, key, entry, true)
-        has_changed = true
-      elseif entry then
-        set_entry(base, key, entry)
-      end
-      redis.call('ZREM', base .. ':k', member)
+    if not listed[string.sub(member, #node + 2)] then
+      has_changed = remove_member(base, node, member, true) or has_changed
     end
   end
   if has_changed and not in_recovery(base) then send(base, '!changed\n') end
