@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from falcon_pachinko.backends.base import Lease
 from falcon_pachinko.backends.redis import operations
 from falcon_pachinko.backends.redis.client import RedisClient
+from falcon_pachinko.backends.redis.fetched import Fetched
 from falcon_pachinko.backends.redis.operations import Operation, Terms
 from falcon_pachinko.backends.redis.script import (
     ENTRY_OVERHEAD_BYTES,
@@ -26,7 +27,6 @@ from falcon_pachinko.backends.redis.script import (
     room_of,
     user_tag,
 )
-from falcon_pachinko.backends.redis.stream import Fetched
 from falcon_pachinko.backends.redis.url import make_client
 from falcon_pachinko.history import History, Position
 

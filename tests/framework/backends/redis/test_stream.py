@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from falcon_pachinko.backends.redis.stream import MAX_PENDING_BYTES, Fetched, RoomStream
+from falcon_pachinko.backends.redis.fetched import Fetched
+from falcon_pachinko.backends.redis.stream import MAX_PENDING_BYTES, RoomStream, StreamState
 from falcon_pachinko.history import History, Position
 from falcon_pachinko.publication import Publication
 
@@ -64,6 +65,31 @@ def test_publications_received_during_a_fetch_are_not_a_gap() -> None:
         recording.stream.receive(publication(offset))
     assert recording.fill_gap(Position("e", 2), publications(1, 2))
     assert recording.delivered == [1, 2, 3]
+
+
+def test_the_state_follows_fetches_gaps_and_outages() -> None:
+    recording = RecordingStream()
+    stream = recording.stream
+    stream.end_live()
+    stream.expect_gap()
+    assert stream.state is StreamState.STARTING
+    recording.fill_gap(Position("e", 0), [])
+    assert stream.state is StreamState.LIVE
+    stream.end_live()
+    stream.verify(Position("e", 1))
+    assert stream.state is StreamState.UNVERIFIED
+    stream.verify(Position("e", 0))
+    assert stream.state is StreamState.LIVE
+    stream.end_live()
+    stream.receive(publication(2))
+    assert stream.state is StreamState.GAP
+    stream.end_live()
+    assert stream.state is StreamState.GAP
+    piece = Fetched(Position("e", 1), True, [(0.0, publication(1))], more=True)
+    assert not stream.fill_gap(piece)
+    assert stream.state is StreamState.GAP
+    assert recording.fill_gap(Position("e", 2), publications(2, 2))
+    assert (stream.state, recording.delivered) == (StreamState.LIVE, [1, 2])
 
 
 def test_a_gap_that_cannot_be_filled_is_reported() -> None:
@@ -161,24 +187,6 @@ def test_an_unused_buffer_is_dropped() -> None:
     assert stream.buffer is not None
     stream.expire_buffer()
     assert stream.buffer is None
-
-
-def test_a_reply_is_decoded_with_the_times_of_this_process() -> None:
-    old, new = Publication.of_encoded(b"old"), Publication.of_encoded(b"new")
-    flat = [b"1-1", b"9000", old.encode(), b"2-1", b"9500", new.encode()]
-    fetched = Fetched.decode([b"e", 2, 1, b"10000", flat, 0], 100.0)
-    assert (fetched.until, fetched.shows_positions) == (Position("e", 2), True)
-    assert [(at, each.data, each.position) for at, each in fetched.publications] == [
-        (99.0, b"old", Position("e", 1)),
-        (99.5, b"new", Position("e", 2)),
-    ]
-
-
-def test_a_reply_is_split_at_a_position_of_its_epoch() -> None:
-    timed = [(0.0, each) for each in publications(1, 4)]
-    fetched = Fetched(Position("e", 4), True, timed)
-    assert fetched.split(Position("e", 3)) == (timed[:3], fetched._replace(publications=timed[3:]))
-    assert fetched.split(Position("other", 3)) == ([], fetched)
 
 
 @given(st.data())

@@ -7,7 +7,7 @@ import pytest
 
 from falcon_pachinko import BackendUnavailable
 from falcon_pachinko.backends.presence import Presence
-from falcon_pachinko.backends.redis.stream import Fetched
+from falcon_pachinko.backends.redis.fetched import Fetched
 from falcon_pachinko.history import Position
 
 from ...support.backends import (

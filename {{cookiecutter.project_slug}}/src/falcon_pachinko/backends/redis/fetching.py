@@ -6,10 +6,11 @@ import asyncio
 
 from ...history import Position
 from . import operations
+from .fetched import Fetched
 from .operations import Terms
 from .pipeline import Pipeline
 from .script import hash_tag
-from .stream import Fetched, RoomStream
+from .stream import RoomStream
 
 # The maximum number of rooms whose missed publications are fetched at the same time: four pieces of 128 KiB, which take
 # Redis about 1 ms.

@@ -171,7 +171,7 @@ class RedisNode:
             outage_seconds = time.monotonic() - self.availability.since
         try:
             await self.commands.sync(outage_seconds)
-            self.subscriptions.discard_pending()
+            self.subscriptions.end_live()
             self.presence.send_leaves()
             await self.renewals.renew()
             await self.subscriptions.sync_all()

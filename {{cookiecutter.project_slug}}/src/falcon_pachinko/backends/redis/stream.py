@@ -3,77 +3,60 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+import enum
+from collections.abc import Callable, Iterable
 
 from ...history import History, Position
 from ...publication import Publication
 from ..buffer import HistoryBudget, HistoryBuffer
 from .changes import ChangeRecorder
+from .fetched import Fetched
 
 # The maximum number and size of live publications that wait for a gap to be filled; further ones are fetched.
 MAX_PENDING = 10_000
 MAX_PENDING_BYTES = 4 * 1024 * 1024
 
 
-class Fetched(NamedTuple):
-    """The reply to the operation ``sync_room``.
+class StreamState(enum.Enum):
+    """Whether live publications can be delivered.
 
-    Attributes:
-        until: The position of the last publication in Redis, or of the last one in this piece.
-        shows_positions: Whether clients get positions.
-        publications: Publications up to ``until``, in order, each with its time on this process's clock.
-        more: Whether Redis has publications after this piece.
+    ::
+
+        STARTING   -- the first fetch ------------------------------> LIVE
+        LIVE       -- an offset is missing -------------------------> GAP
+        GAP        -- the last fetch -------------------------------> LIVE
+        LIVE       -- an outage ------------------------------------> UNVERIFIED
+        UNVERIFIED -- the same position in Redis -------------------> LIVE
+        UNVERIFIED -- an offset is missing, or a later position ----> GAP
+
+    An outage leaves STARTING and GAP as they are: their publications are fetched after it.
     """
 
-    until: Position
-    shows_positions: bool
-    publications: list[tuple[float, Publication]]
-    more: bool = False
-
-    @classmethod
-    def decode(cls, reply: Sequence[Any], now: float) -> Fetched:
-        """Decode a reply that arrived at a time."""
-        epoch, offset, shown, now_ms, flat, more = reply
-        until = Position(epoch.decode(), int(offset))
-        publications = []
-        for index in range(0, len(flat), 3):
-            publication = Publication.decode(flat[index + 2])
-            number = int(flat[index].partition(b"-")[0])
-            publication.number(Position(until.epoch, number), shown=bool(shown))
-            age_seconds = (int(now_ms) - int(flat[index + 1])) / 1000
-            publications.append((now - age_seconds, publication))
-        last = publications[-1][1].position if publications and more else None
-        return cls(last or until, bool(shown), publications, bool(more))
-
-    def split(self, position: Position) -> tuple[list[tuple[float, Publication]], Fetched]:
-        """Return the publications up to a position, and the rest; of another epoch all are the rest."""
-        old = [
-            (published_at, publication)
-            for published_at, publication in self.publications
-            if position.epoch == self.until.epoch
-            and publication.position is not None
-            and publication.position.offset <= position.offset
-        ]
-        return old, self._replace(publications=self.publications[len(old) :])
+    STARTING = enum.auto()  # The position is unknown: live publications are pending.
+    LIVE = enum.auto()  # The next publication is delivered at once.
+    UNVERIFIED = (
+        enum.auto()
+    )  # Like LIVE, but the last publications before an outage may be missing.
+    GAP = (
+        enum.auto()
+    )  # Publications are missing: live ones are pending until these have been fetched.
 
 
 class RoomStream:
     """The publications of a room on their way from Redis or Valkey to the members.
 
     Live publications arrive with the offsets that Redis has assigned. If an offset is missing, they are
-    pending until the gap has been filled. Before the first :meth:`fill_gap` all of them are pending.
+    pending until the gap has been filled.
 
     Attributes:
+        state: See :class:`StreamState`.
         subscriptions: The number of subscriptions on this node.
         history: The history that the members declare.
         position: The position of the last delivered publication.
         shows_positions: Whether clients get positions.
-        has_gap: Whether publications have to be fetched.
         needs_resync: Whether a client joined during an outage and still needs the missed publications.
         starting: The task that subscribes to the room.
         syncing: The number of tasks that fill the gap.
-        verified: Whether Redis has reported no other position since the last outage.
         buffer: The last publications, kept only while clients reconnect.
         loading: The task that loads the buffer.
         loading_failed: Whether the last one has failed.
@@ -93,7 +76,6 @@ class RoomStream:
         "buffer_was_used",
         "clock",
         "deliver",
-        "has_gap",
         "history",
         "loading",
         "loading_failed",
@@ -106,9 +88,9 @@ class RoomStream:
         "recorders",
         "shows_positions",
         "starting",
+        "state",
         "subscriptions",
         "syncing",
-        "verified",
     )
 
     def __init__(
@@ -122,11 +104,11 @@ class RoomStream:
         self.deliver = deliver
         self.on_history_lost = on_history_lost
         self.clock = clock
+        self.state = StreamState.STARTING
         self.subscriptions = 0
         self.history: History | None = None
         self.position: Position | None = None
         self.shows_positions = False
-        self.has_gap = True
         self.needs_resync = False
         self.pending: list[Publication] = []
         self.pending_bytes = 0
@@ -136,9 +118,13 @@ class RoomStream:
         self.loading: asyncio.Task[None] | None = None
         self.loading_failed = False
         self.syncing = 0
-        self.verified = False
         self.recorded: list[tuple[float, Publication]] | None = None
         self.recorders: list[ChangeRecorder] = []
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether publications have to be fetched."""
+        return self.state is StreamState.STARTING or self.state is StreamState.GAP
 
     def receive(self, publication: Publication) -> bool:
         """Accept a live publication; return whether it reveals a gap that has to be fetched."""
@@ -154,7 +140,7 @@ class RoomStream:
         position, last = publication.position, self.position
         if position is not None:
             if last is None or position.epoch != last.epoch or position.offset > last.offset + 1:
-                self.has_gap = True
+                self.expect_gap()
                 self.pending.append(publication)
                 self.pending_bytes += publication.size_bytes
                 return False
@@ -196,12 +182,12 @@ class RoomStream:
                 self.recorded.clear()
             self.position = first
             self.on_history_lost()
-        self.has_gap = False
+        self.state = StreamState.LIVE
         if last is not None:
             for _, publication in publications:
                 self.deliver_next(publication)
         self.break_recorders()
-        self.has_gap = fetched.more
+        self.state = StreamState.GAP if fetched.more else StreamState.LIVE
         pending, self.pending, self.pending_bytes = self.pending, [], 0
         for publication in pending:
             # NOTE: publications of an earlier epoch are not part of the history any more.
@@ -235,10 +221,22 @@ class RoomStream:
         for recorder in self.recorders:
             recorder.break_off()
 
-    def discard_pending(self) -> None:
-        """Drop the live publications that wait for a gap to be filled."""
+    def expect_gap(self) -> None:
+        """Let live publications be pending until the missing ones have been fetched."""
+        if self.state is not StreamState.STARTING:
+            self.state = StreamState.GAP
+
+    def verify(self, position: Position) -> None:
+        """Record that Redis has reported a position: with the same one here, nothing is missing."""
+        if self.state is StreamState.UNVERIFIED and self.position == position:
+            self.state = StreamState.LIVE
+
+    def end_live(self) -> None:
+        """Drop the pending publications at an outage: a later fetch returns those that still exist."""
         self.pending.clear()
         self.pending_bytes = 0
+        if self.state is StreamState.LIVE:
+            self.state = StreamState.UNVERIFIED
 
     def has_passed(self, position: Position) -> bool:
         """Return whether a position of the current epoch has been delivered."""

@@ -21,7 +21,7 @@ from .operations.replies import decode_records
 from .pipeline import Pipeline
 from .pubsub import PubSub
 from .script import hash_tag, room_of
-from .stream import RoomStream
+from .stream import RoomStream, StreamState
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Subscriptions:
         for room, position in expected.items():
             stream = self.streams.get(room)
             if stream is not None and not stream.has_gap and not stream.has_passed(position):
-                stream.has_gap = True
+                stream.expect_gap()
                 self.tasks.create_task(self._run(self.sync, room, stream))
 
     async def subscribe(self, room: str, history: History | None) -> None:
@@ -224,7 +224,7 @@ class Subscriptions:
 
     def is_complete(self, stream: RoomStream) -> bool:
         """Return whether a room has missed nothing in an outage, and no client needs its history."""
-        return stream.verified and not stream.has_gap and not stream.needs_resync
+        return stream.state is StreamState.LIVE and not stream.needs_resync
 
     def check_position(self, room: str, position: Position) -> None:
         """Sync a room if Redis reports a position that has not been delivered here; a recovery syncs all rooms."""
@@ -232,11 +232,11 @@ class Subscriptions:
         if stream is None or stream.syncing:
             return
         last = stream.position
-        stream.verified = last == position
+        stream.verify(position)
         if self.pipeline.outage:
             return  # sync_all follows
         if stream.has_gap or last is None or last.epoch != position.epoch:
-            stream.has_gap = True
+            stream.expect_gap()
             self.tasks.create_task(self._run(self.resync, room, stream))
         else:
             self.expect(room, position)
@@ -269,11 +269,10 @@ class Subscriptions:
         """Return whether a stream belongs to the room's present subscription, not to an earlier one."""
         return self.streams.get(room) is stream
 
-    def discard_pending(self) -> None:
-        """Discard live publications from before an outage: the next fetch returns those that still exist."""
+    def end_live(self) -> None:
+        """Discard pending publications at an outage: the next fetch returns those that still exist."""
         for stream in self.streams.values():
-            stream.discard_pending()
-            stream.verified = False
+            stream.end_live()
 
     def expire_buffers(self) -> None:
         """Free what no client has used since the last call, and old messages; called periodically."""
