@@ -8,8 +8,10 @@ import pytest
 
 from falcon_pachinko import BackendUnavailable
 from falcon_pachinko.backends import backend_from_url
+from falcon_pachinko.backends.redis import operations, script
 from falcon_pachinko.backends.redis.commands import Command
 from falcon_pachinko.backends.redis.publisher import RedisPublisher
+from falcon_pachinko.close_codes import SERVICE_RESTART
 from falcon_pachinko.publication import Publication
 
 from ...support.backends import (
@@ -153,6 +155,21 @@ async def test_p6_an_expired_node_is_not_waited_for(
                 break
             except BackendUnavailable:
                 continue
+
+
+async def test_p6_a_node_that_missed_commands_which_are_gone_closes_all_connections(
+    slow_nodes: Nodes, far: CutOff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near = await slow_nodes.start()
+    await far.cut()
+    for number in range(script.MAX_COMMANDS + 2):
+        near.redis.pipeline.call_ignoring_outcome(
+            operations.command(Command(kick(f"user{number}"), None).encode(), None)
+        )
+    await wait_until(lambda: len(near.commands) == script.MAX_COMMANDS + 2)
+    await far.restore()
+    assert executed(far.node)[0] == (None, None, SERVICE_RESTART)
+    assert len(near.redis.commands.known) <= script.MAX_COMMANDS + 2
 
 
 async def test_commands_are_decoded_as_they_were_encoded() -> None:
