@@ -235,3 +235,16 @@ async def test_server_side_close_wakes_the_read_ahead_task(world: World) -> None
     with pytest.raises(ConnectionClosed):
         await client.receive()
     await world.wait_until(lambda: world.record[2:] == [("gone", 4001)])
+
+
+async def test_close_behind_a_busy_handler_reaches_the_client(world: World) -> None:
+    client = await world.connect()
+    await client.send("slow")
+    await world.wait_until(lambda: world.record == ["slow"])
+    (connection,) = world.app.ws_connection_manager
+    await client.send("say", {"number": 1})
+    await world.wait_until(lambda: connection._inbox.size_bytes > 0)  # read ahead
+    await connection.close(4001, "moved")
+    assert await client.wait_closed() == (4001, "moved")
+    world.open_gate.set()
+    await world.wait_until(lambda: world.record[1:] == [("gone", 4001)])

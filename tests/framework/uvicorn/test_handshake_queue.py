@@ -1,6 +1,7 @@
 """Simultaneous handshakes start one after the other, so that they do not block the loop."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +12,8 @@ from falcon_pachinko import WebSocketLike, WebSocketResource, install
 from falcon_pachinko.testing import serve
 from falcon_pachinko.uvicorn import PushProtocol
 from falcon_pachinko.uvicorn.handshake_queue import ITERATIONS_PER_HANDSHAKE, PendingHandshake
+
+from ..support.stranger import arriving
 
 WAIT_SECONDS = 15
 AT_ONCE = 30
@@ -54,13 +57,16 @@ async def test_simultaneous_handshakes_start_in_every_third_iteration() -> None:
     begun: dict[str, int] = {}
     app = install(falcon.asgi.App())
     app.add_websocket_route("/{name}", Door, turns, begun)
-    async with asyncio.timeout(WAIT_SECONDS), serve(app, ws=PushProtocol) as served:
-        lines = [await asyncio.open_connection("127.0.0.1", served.port) for _ in range(AT_ONCE)]
-        for number, (_, writer) in enumerate(lines):
-            writer.write(HANDSHAKE.format(name=f"client{number}").encode())
-        for reader, writer in lines:
-            assert await reader.readline() == b"HTTP/1.1 101 Switching Protocols\r\n"
-            writer.close()
+    async with (
+        asyncio.timeout(WAIT_SECONDS),
+        serve(app, ws=PushProtocol) as served,
+        AsyncExitStack() as stack,
+    ):
+        clients = [await stack.enter_async_context(arriving(served, b"")) for _ in range(AT_ONCE)]
+        for number, client in enumerate(clients):
+            client.writer.write(HANDSHAKE.format(name=f"client{number}").encode())
+        for client in clients:
+            assert await client.reader.readline() == b"HTTP/1.1 101 Switching Protocols\r\n"
         turns.stopped = True
     assert len(begun) == AT_ONCE
     turns_of_each = sorted(begun.values())

@@ -8,8 +8,10 @@ import pytest
 
 from falcon_pachinko import BackendUnavailable
 from falcon_pachinko.backends import backend_from_url
+from falcon_pachinko.backends.redis import operations, script
 from falcon_pachinko.backends.redis.commands import Command
 from falcon_pachinko.backends.redis.publisher import RedisPublisher
+from falcon_pachinko.close_codes import SERVICE_RESTART
 from falcon_pachinko.publication import Publication
 
 from ...support.backends import (
@@ -26,7 +28,7 @@ from ...support.redis_servers import RedisServer
 pytestmark = pytest.mark.redis
 
 # The nodes expire after the time that a command has, so that a node that is cut off counts as live meanwhile.
-SLOW = dataclasses.replace(TIMING, expiry_seconds=30.0, answer_seconds=0.5)
+SLOW = dataclasses.replace(TIMING, expiry_seconds=30.0, answer_seconds=1.0)
 
 
 @dataclasses.dataclass
@@ -58,6 +60,13 @@ async def slow_nodes(redis_server: RedisServer) -> AsyncIterator[Nodes]:
 
 
 @pytest.fixture
+async def near(slow_nodes: Nodes) -> RecordingNode:
+    node = await slow_nodes.start()
+    await wait_until(node.redis.available.is_set)
+    return node
+
+
+@pytest.fixture
 async def far(redis_server: RedisServer, slow_nodes: Nodes) -> AsyncIterator[CutOff]:
     link = FaultyProxy(redis_server.port)
     async with link.listening():
@@ -65,8 +74,17 @@ async def far(redis_server: RedisServer, slow_nodes: Nodes) -> AsyncIterator[Cut
         node = RecordingNode(backend_from_url(url, prefix=slow_nodes.prefix, timing=SLOW))
         node.backend.node = node
         await node.backend.start()
+        await wait_until(node.redis.available.is_set)
         yield CutOff(node, link)
         await node.backend.stop()
+
+
+@pytest.fixture
+async def publisher(redis_server: RedisServer, slow_nodes: Nodes) -> AsyncIterator[RedisPublisher]:
+    publisher = RedisPublisher(redis_server.url, slow_nodes.prefix, SLOW.answer_seconds)
+    await publisher.start()
+    yield publisher
+    await publisher.aclose()
 
 
 def kick(user: str = "bob") -> Publication:
@@ -100,10 +118,37 @@ async def test_p6_a_publisher_waits_for_all_nodes_too(
         await publisher.aclose()
 
 
-async def test_p6_a_call_that_does_not_reach_a_live_node_raises_and_the_node_catches_up(
-    slow_nodes: Nodes, far: CutOff
+async def test_p6_a_publisher_waits_for_the_nodes_of_a_list_that_was_lost(
+    redis_server: RedisServer,
+    slow_nodes: Nodes,
+    near: RecordingNode,
+    far: CutOff,
+    publisher: RedisPublisher,
 ) -> None:
-    near = await slow_nodes.start()
+    await far.cut()
+    redis_server.command("FLUSHALL")
+    with pytest.raises(BackendUnavailable, match="not confirmed"):
+        await publisher.command(kick())
+    await slow_nodes.start()  # a new node finds no list, but does not know that there was one
+    await near.redis.renewals.renew()
+    with pytest.raises(BackendUnavailable, match="not confirmed"):
+        await publisher.command(kick("carol"))
+    await far.restore()
+    assert set(executed(far.node)) == {("bob", None, 4403), ("carol", None, 4403)}
+
+
+async def test_p6_a_publisher_does_not_wait_after_all_nodes_have_stopped_in_order(
+    slow_nodes: Nodes, publisher: RedisPublisher
+) -> None:
+    for node in [await slow_nodes.start(), await slow_nodes.start()]:
+        await slow_nodes.stop(node)
+    await publisher.command(kick())
+    assert executed(await slow_nodes.start()) == [("bob", None, 4403)]
+
+
+async def test_p6_a_call_that_does_not_reach_a_live_node_raises_and_the_node_catches_up(
+    near: RecordingNode, far: CutOff
+) -> None:
     await far.cut()
     with pytest.raises(BackendUnavailable, match="1 of 2 nodes have not confirmed"):
         await near.backend.command(kick())
@@ -111,14 +156,13 @@ async def test_p6_a_call_that_does_not_reach_a_live_node_raises_and_the_node_cat
     await far.restore()
     assert executed(far.node) == [("bob", None, 4403)]
     [(_, _, age_seconds)] = far.node.commands
-    assert age_seconds > 0.5  # connections that are younger are spared
+    assert age_seconds > SLOW.answer_seconds / 2  # connections that are younger are spared
     assert executed(near) == [("bob", None, 4403)]
 
 
 async def test_p6_a_command_survives_the_loss_of_all_data(
-    redis_server: RedisServer, slow_nodes: Nodes, far: CutOff
+    redis_server: RedisServer, near: RecordingNode, far: CutOff
 ) -> None:
-    near = await slow_nodes.start()
     await far.cut()
     with pytest.raises(BackendUnavailable):
         await near.backend.command(kick())
@@ -130,9 +174,8 @@ async def test_p6_a_command_survives_the_loss_of_all_data(
 
 
 async def test_p6_a_call_waits_for_a_node_that_recovers_in_time(
-    slow_nodes: Nodes, far: CutOff
+    near: RecordingNode, far: CutOff
 ) -> None:
-    near = await slow_nodes.start()
     far.link.to_server.clear()
     calling = asyncio.ensure_future(near.backend.command(kick()))
     await wait_until(lambda: executed(near) == [("bob", None, 4403)])
@@ -153,6 +196,20 @@ async def test_p6_an_expired_node_is_not_waited_for(
                 break
             except BackendUnavailable:
                 continue
+
+
+async def test_p6_a_node_that_missed_commands_which_are_gone_closes_all_connections(
+    near: RecordingNode, far: CutOff
+) -> None:
+    await far.cut()
+    for number in range(script.MAX_COMMANDS + 2):
+        near.redis.pipeline.call_ignoring_outcome(
+            operations.command(Command(kick(f"user{number}"), None).encode(), None)
+        )
+    await wait_until(lambda: len(near.commands) == script.MAX_COMMANDS + 2)
+    await far.restore()
+    assert executed(far.node)[0] == (None, None, SERVICE_RESTART)
+    assert len(near.redis.commands.known) <= script.MAX_COMMANDS + 2
 
 
 async def test_commands_are_decoded_as_they_were_encoded() -> None:

@@ -209,6 +209,9 @@ class ASGIInbox:
         self.interrupted = True
         if self.reading and self.reader is not None:
             self.reader.cancel()
+        if self.ahead is not None:
+            # NOTE: granian sends no close frame while a receive() is pending.
+            self.ahead.cancel()
 
     def close(self) -> None:
         """Stop reading."""

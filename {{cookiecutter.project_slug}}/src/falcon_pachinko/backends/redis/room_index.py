@@ -21,6 +21,7 @@ class RoomIndex:
     Attributes:
         is_outdated: Whether Redis may lack a change.
         was_listed: Whether the node has had a place in the list of nodes.
+        listed_until: Until this time on the event loop's clock the place has not expired.
 
     Args:
         pipeline: Executes operations.
@@ -33,6 +34,7 @@ class RoomIndex:
         self.terms = terms
         self.rooms = rooms
         self.was_listed = False
+        self.listed_until = 0.0
         self.is_outdated = False
 
     def add(self, room: str) -> None:
@@ -59,9 +61,14 @@ class RoomIndex:
             BackendUnavailable: Redis is unavailable.
         """
         expected = len(self.rooms)
-        operation = operations.beat(self.terms, was_listed=self.was_listed)
+        now = asyncio.get_running_loop().time()
+        operation = operations.beat(
+            self.terms, was_listed=self.was_listed, is_listed=now < self.listed_until
+        )
         beat = await self.pipeline.call(operation)
         self.was_listed = True
+        if not beat.other_protocol:
+            self.listed_until = now + self.terms.lease / 1000
         if self.is_outdated or beat.rooms not in (expected, len(self.rooms)):
             self.is_outdated = False
             calls = [self.pipeline.call(operations.clear_rooms(self.terms.node))]

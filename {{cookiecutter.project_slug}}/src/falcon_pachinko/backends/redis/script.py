@@ -29,13 +29,13 @@ are in one slot of a cluster:
 The empty names show that a key was not lost and created again since.
 
 The keys of the nodes are ``<prefix>:{%nodes}:n``, a sorted set of nodes (``<protocol>:<node>``) by the time at which
-each expires, ``<prefix>:{%nodes}:w`` after a loss of this list, and ``<prefix>:{%nodes}:r:<node>``, the rooms where a
-node has members. ``<prefix>:{%nodes}:c`` is a hash of the commands to all nodes by id, and
-``<prefix>:{%nodes}:k:<id>`` the set of the nodes that have executed one. Leases of workers are
+each expires, with the empty name after one has stopped in order, ``<prefix>:{%nodes}:w`` after a loss of this list, and
+``<prefix>:{%nodes}:r:<node>``, the rooms where a node has members. ``<prefix>:{%nodes}:c`` is a hash of the commands to
+all nodes by id, and ``<prefix>:{%nodes}:k:<id>`` the set of the nodes that have executed one. Leases of workers are
 ``<prefix>:{%nodes}:l:<name>``; the hash ``<prefix>:{%nodes}:f`` holds their last tokens,
-``<prefix>:{%nodes}:s:<name>`` the schedules of their holders: for each name ``<last tick> <interval>``. Unless Redis is a cluster, the sorted sets ``<prefix>:{%nodes}:h`` and ``<prefix>:{%nodes}:hx`` have
-the rooms by the bytes of their streams and by the time at which these expire, and ``<prefix>:{%nodes}:hb`` is the
-sum of the bytes.
+``<prefix>:{%nodes}:s:<name>`` the schedules of their holders: for each name ``<last tick> <interval>``. Unless Redis is
+a cluster, the sorted sets ``<prefix>:{%nodes}:h`` and ``<prefix>:{%nodes}:hx`` have the rooms by the bytes of their
+streams and by the time at which these expire, and ``<prefix>:{%nodes}:hb`` is the sum of the bytes.
 
 The connections of a user have a slot of their own: ``<prefix>:{%user:<user>}:c`` is a hash of ``<number of connections>
 <time of writing>`` for each node. It expires ``USER_LEASES`` leases after the last writing.

@@ -3,14 +3,17 @@
 local function commands_key() return nodes .. 'c' end
 
 -- Returns the names of live nodes that have not executed a command, and an empty one if there may be others: the list of
--- nodes was lost, or lacks the node that asks.
+-- nodes was lost, or lacks the node that asks; a publisher finds no list.
 local function unconfirmed(id, node)
   local waiting = {}
   for _, name in ipairs((live_nodes())) do
     if redis.call('SISMEMBER', nodes .. 'k:' .. id, name) == 0 then table.insert(waiting, name) end
   end
-  local expires = node and redis.call('ZSCORE', nodes .. 'n', listed(node))
-  local is_missing = node and not (expires and tonumber(expires) > now)
+  local is_missing = redis.call('EXISTS', nodes .. 'n') == 0
+  if node then
+    local expires = redis.call('ZSCORE', nodes .. 'n', listed(node))
+    is_missing = not (expires and tonumber(expires) > now)
+  end
   if is_missing or redis.call('EXISTS', nodes .. 'w') == 1 then table.insert(waiting, '') end
   return waiting
 end

@@ -16,8 +16,9 @@ end
 -- Renews a node's place in the list, and removes the nodes whose time is over. Returns the number of rooms in the
 -- node's own list, the number of commands, another version of the protocol that live nodes use, or an empty text, and the
 -- live nodes before.
--- If a node that was in the list finds it empty, it was lost: live nodes may be missing until they have renewed.
-function operations.beat(base, node, lease, was_listed)
+-- If a node that was in the list finds it empty, or lacks a place that has not expired, the list was lost: live nodes may
+-- be missing until they have renewed.
+function operations.beat(base, node, lease, was_listed, is_listed)
   local list = nodes .. 'n'
   for _, expired in ipairs(redis.call('ZRANGEBYSCORE', list, '-inf', text(now))) do
     redis.call('ZREM', list, expired)
@@ -26,7 +27,9 @@ function operations.beat(base, node, lease, was_listed)
   for _, late in ipairs(redis.call('ZRANGEBYSCORE', list, '(' .. text(now + lease), '+inf')) do
     redis.call('ZADD', list, text(now + lease), late)
   end
-  if was_listed and redis.call('EXISTS', list) == 0 then redis.call('SET', nodes .. 'w', '', 'PX', text(lease)) end
+  if was_listed and redis.call('EXISTS', list) == 0 or is_listed and not redis.call('ZSCORE', list, listed(node)) then
+    redis.call('SET', nodes .. 'w', '', 'PX', text(lease))
+  end
   local found, other = live_nodes()
   if other and not redis.call('ZSCORE', list, listed(node)) then return {0, 0, other, found} end
   redis.call('ZADD', list, text(now + lease), listed(node))
@@ -36,9 +39,15 @@ function operations.beat(base, node, lease, was_listed)
   return {redis.call('SCARD', nodes .. 'r:' .. node), commands, other or '', found}
 end
 
--- Removes a node that stops.
+-- Removes a node that stops. After the last one the list has an empty name, which shows that it was not lost, for as long
+-- as commands are kept.
 function operations.remove_node(base, node)
-  redis.call('ZREM', nodes .. 'n', listed(node))
+  local list = nodes .. 'n'
+  if redis.call('ZSCORE', list, listed(node)) then
+    redis.call('ZADD', list, 0, '')
+    redis.call('ZREM', list, listed(node))
+    redis.call('PEXPIRE', list, COMMAND_MS)
+  end
   return redis.call('UNLINK', nodes .. 'r:' .. node)
 end
 

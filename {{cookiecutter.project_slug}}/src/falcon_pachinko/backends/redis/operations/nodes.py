@@ -34,14 +34,20 @@ def trim_histories() -> Operation[None]:
     return Operation(("trim_histories", NODES), decode_nothing)
 
 
-def beat(terms: Terms, *, was_listed: bool = False) -> Operation[Beat]:
-    """Renew the node's place in the list of nodes; ``was_listed`` if it had one."""
+def beat(terms: Terms, *, was_listed: bool = False, is_listed: bool = False) -> Operation[Beat]:
+    """Renew the node's place in the list of nodes.
+
+    Args:
+        terms: The node, and the time for which it has the place.
+        was_listed: Whether it has had one.
+        is_listed: Whether the place it has had has not expired.
+    """
 
     def decode(reply: Any) -> Beat:
         rooms, commands, protocol, nodes = reply
         return Beat(rooms, commands, protocol.decode(), decode_names(nodes))
 
-    return Operation(("beat", NODES, terms.node, terms.lease, was_listed), decode)
+    return Operation(("beat", NODES, terms.node, terms.lease, was_listed, is_listed), decode)
 
 
 def remove_node(node: str) -> Operation[None]:
@@ -153,7 +159,7 @@ def tick(
 def command(data: bytes, node: str | None) -> Operation[tuple[str, list[str]]]:
     """Send a command of a node, or of a publisher, to all nodes and keep it; returns its id, and the live nodes.
 
-    An empty name stands for nodes that may be missing from the list.
+    An empty name stands for nodes that may be missing from the list, because it was lost.
     """
 
     def decode(reply: Any) -> tuple[str, list[str]]:
