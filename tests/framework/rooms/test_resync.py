@@ -10,7 +10,7 @@ import pytest
 
 from falcon_pachinko import History, WebSocketLike, WebSocketResource, install
 from falcon_pachinko.backends import backend_from_url
-from falcon_pachinko.backends.base import Timing
+from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.testing import Client, serve
 from falcon_pachinko.uvicorn import PushProtocol
 

@@ -172,7 +172,7 @@ class WebSocketResource:
         if ws._transaction is not None:
             ws._transaction.defer(room, publication, ephemeral)
         else:
-            await self.manager.backend.publish(room, publication, ephemeral=ephemeral)
+            await self.manager.backend.publish_nowait(room, publication, ephemeral=ephemeral)
 
 
 async def send_error(ws: WebSocketLike, error: ServerError) -> None:
