@@ -25,6 +25,18 @@ def test_messages_are_kept_by_kind_and_in_order() -> None:
     assert (transaction.count, transaction.size_bytes) == (9, 9)
 
 
+def test_received_messages_can_precede_later_ones_of_on_connect() -> None:
+    transaction = AcceptTransaction(Limits())
+    welcome, missed, state, live = (text(size) for size in range(4))
+    transaction.add_own(welcome)
+    transaction.add_received(missed)
+    transaction.put_received_first()
+    transaction.add_own(state)
+    transaction.add_received(live)
+    assert (transaction.own, transaction.received) == ([welcome, missed, state], [live])
+    assert (transaction.count, transaction.size_bytes) == (4, 6)
+
+
 @pytest.mark.parametrize("limits", [Limits(outbox_messages=3), Limits(outbox_bytes=30)])
 @pytest.mark.parametrize("kind", ["own", "received", "deferred"])
 def test_all_kinds_count_towards_the_bounds(limits: Limits, kind: str) -> None:

@@ -68,13 +68,11 @@ class MemberChange(NamedTuple):
     """A user has joined a room, has left it, or has other records there.
 
     Attributes:
-        room: The room.
         user: The user; ``None`` for a connection without one.
         kind: What has changed.
         records: All records of the user after the change, if it arrived from another process.
     """
 
-    room: str
     user: str | None
     kind: ChangeKind
     records: Records = MappingProxyType({})

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ from .faults import each_server
 
 
 def change(user: str, *, joined: bool) -> MemberChange:
-    return MemberChange("room", user, ChangeKind.JOINED if joined else ChangeKind.LEFT)
+    return MemberChange(user, ChangeKind.JOINED if joined else ChangeKind.LEFT)
 
 
 def page(offset: int, *users: tuple[int, str], total: int, more: bool = False) -> Page:
@@ -193,6 +194,29 @@ async def test_a_list_is_read_again_if_changes_are_missing(
     await a.backend.publish_nowait("room", text("reveals the gap"))
     assert await reading == ["alice", "bob"]
     await wait_until(lambda: b.texts("room") == ["alice joined", "bob joined", "reveals the gap"])
+
+
+@pytest.mark.redis
+async def test_a_list_is_read_again_if_a_gap_is_filled_just_after_the_read(
+    a: RecordingNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await a.backend.subscribe("room", HISTORY)
+    await a.backend.enter_nowait("room", announced("c1", "alice"))
+    lists, stream = a.redis.member_lists, a.redis.subscriptions.streams["room"]
+    read, reads = lists._read_pages, list[str]()
+
+    async def count(*arguments: Any) -> list[Page]:
+        reads.append(arguments[0])
+        return await read(*arguments)
+
+    monkeypatch.setattr(lists, "_read_pages", count)
+    reading = asyncio.create_task(a.backend.members("room"))
+    await asyncio.sleep(0)
+    (shared,) = lists.reads.values()
+    shared.task.add_done_callback(lambda _: stream.break_recorders())
+    assert await reading == ["alice"]
+    assert reads == ["room", "room"]
+    assert (lists.reads, stream.recorders) == ({}, [])
 
 
 @pytest.mark.redis

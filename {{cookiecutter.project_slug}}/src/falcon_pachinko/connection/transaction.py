@@ -11,8 +11,8 @@ class AcceptTransaction:
     """Messages that are buffered until ``on_connect`` accepts, and dropped if it does not.
 
     Attributes:
-        own: Messages of ``on_connect`` to its own client.
-        received: Messages from joined rooms and from other connections.
+        own: Messages of ``on_connect`` to its own client, and received ones that precede some of them.
+        received: Messages from joined rooms and from other connections; sent after :attr:`own`.
         deferred: Broadcasts of ``on_connect``: the room, the message, whether it is ephemeral.
     """
 
@@ -57,12 +57,10 @@ class AcceptTransaction:
         self.deferred.append((room, publication, ephemeral))
         self._count_bytes(publication)
 
-    def drop_changes(self, room: str) -> None:
-        """Drop the joins, leaves and updates of a room: a list that has been read contains them."""
-        kept = [each for each in self.received if each.change is None or each.change.room != room]
-        self.size_bytes += sum(each.size_bytes for each in kept)
-        self.size_bytes -= sum(each.size_bytes for each in self.received)
-        self.received = kept
+    def put_received_first(self) -> None:
+        """Put the messages received so far before the next one of ``on_connect``, which is newer."""
+        self.own += self.received
+        self.received = []
 
     def _count_bytes(self, publication: Publication) -> None:
         self.size_bytes += publication.size_bytes
