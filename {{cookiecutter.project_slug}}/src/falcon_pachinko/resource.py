@@ -126,13 +126,13 @@ class WebSocketResource:
         """Return the users in a room as its members know them at this moment.
 
         After the list, this client gets exactly the joins, leaves and updates that the list does not contain: nothing
-        is delivered between the return and the caller's next ``await``. In ``on_connect``, what the client has received
-        from its rooms so far is sent before the list, the messages missed before a reconnect included. Otherwise like
+        is delivered between the return and the caller's next ``await``. In ``on_connect``, the messages that a
+        reconnecting client has missed are sent before the list, which contains what they change. Otherwise like
         :meth:`.WebSocketConnectionManager.members`.
         """
         page = await self.manager.members(room, after=after, limit=limit)
         if self.connection._transaction is not None:
-            self.connection._transaction.put_received_first()
+            self.connection._transaction.prepare_list(room)
         return page
 
     async def leave_room(self, room: str) -> bool:

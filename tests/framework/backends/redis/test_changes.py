@@ -8,7 +8,7 @@ from falcon_pachinko.publication import ChangeKind, MemberChange
 
 from ...support.backends import WAIT_SECONDS, text
 
-ALICE = MemberChange("alice", ChangeKind.JOINED)
+ALICE = MemberChange("room", "alice", ChangeKind.JOINED)
 
 
 def record(

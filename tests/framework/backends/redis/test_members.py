@@ -19,7 +19,7 @@ from .faults import each_server
 
 
 def change(user: str, *, joined: bool) -> MemberChange:
-    return MemberChange(user, ChangeKind.JOINED if joined else ChangeKind.LEFT)
+    return MemberChange("room", user, ChangeKind.JOINED if joined else ChangeKind.LEFT)
 
 
 def page(offset: int, *users: tuple[int, str], total: int, more: bool = False) -> Page:

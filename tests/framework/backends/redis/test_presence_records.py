@@ -230,7 +230,7 @@ def page(offset: int, users: dict[str, dict[str, bytes]], *, more: bool = False)
 
 def change(kind: ChangeKind, user: str, **records: bytes) -> MemberChange:
     """Create a change of the room."""
-    return MemberChange(user, kind, records)
+    return MemberChange("room", user, kind, records)
 
 
 def test_p4_the_changes_after_each_part_of_a_list_are_merged() -> None:

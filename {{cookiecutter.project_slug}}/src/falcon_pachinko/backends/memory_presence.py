@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from ..presence import MemberPage, not_a_member
-from ..publication import Publication
+from ..publication import ChangeKind, MemberChange, Publication
 from .memory_room import MemoryRoom
 from .presence import Presence
 from .roster import PresenceChanges
@@ -81,6 +81,7 @@ class MemoryPresence:
         if changes is not None:
             changes.joined[presence.key] = None
         else:
+            presence.join_message.change = MemberChange(name, presence.user, ChangeKind.JOINED)
             self.publish(name, presence.join_message)
 
     def _is_reentry(self, room: str, presence: Presence) -> bool:
@@ -104,6 +105,7 @@ class MemoryPresence:
         if entry is not None and presence.connection in entry.connections:
             entry.set_record(presence.connection, presence.record)
         if message is not None:
+            message.change = MemberChange(room, presence.user, ChangeKind.UPDATED)
             self.publish(room, message)
 
     def leave(self, room: str, presence: Presence, *, grace: bool) -> bool:
@@ -140,6 +142,7 @@ class MemoryPresence:
             changes.joined.pop(presence.key, None)
         room.roster.remove(presence.key)
         if entry.leave_message is not None and changes is None:
+            entry.leave_message.change = MemberChange(name, presence.user, ChangeKind.LEFT)
             self.publish(name, entry.leave_message)
         self.remove_if_unused(name, room)
 

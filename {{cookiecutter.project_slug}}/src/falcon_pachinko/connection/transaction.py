@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import OutboxFull
 from ..limits import Limits
-from ..publication import Publication
+from ..publication import UNKNOWN_CHANGE, Publication
 
 
 class AcceptTransaction:
@@ -57,10 +57,20 @@ class AcceptTransaction:
         self.deferred.append((room, publication, ephemeral))
         self._count_bytes(publication)
 
-    def put_received_first(self) -> None:
-        """Put the messages received so far before the next one of ``on_connect``, which is newer."""
-        self.own += self.received
-        self.received = []
+    def prepare_list(self, room: str) -> None:
+        """Let the next message of ``on_connect`` be a list of a room's members.
+
+        The list contains the joins, leaves and updates that have been received, so they are dropped. Messages from a
+        history do not say what they change: if there are any, all that has been received is sent before the list.
+        """
+        if any(each.change is UNKNOWN_CHANGE for each in self.received):
+            self.own += self.received
+            self.received = []
+            return
+        kept = [each for each in self.received if each.change is None or each.change.room != room]
+        self.size_bytes += sum(each.size_bytes for each in kept)
+        self.size_bytes -= sum(each.size_bytes for each in self.received)
+        self.received = kept
 
     def _count_bytes(self, publication: Publication) -> None:
         self.size_bytes += publication.size_bytes

@@ -240,7 +240,7 @@ class WebSocketConnectionManager:
         record, update = encode_record(meta), None
         if message is not None:
             update = Publication.to_room(message, (connection.id,))
-            update.change = MemberChange(connection.user, ChangeKind.UPDATED)
+            update.change = MemberChange(room, connection.user, ChangeKind.UPDATED)
         presence = self._registry.presence_of(connection, room)
         if presence is None:
             raise LookupError(f"the connection is not in room {room!r:.60}: let it join first")

@@ -85,7 +85,7 @@ def merge(
             if name not in left:
                 users[name] = updated.get(name, page.records.get(name, NO_RECORDS))
     total = last.total
-    for at, (user, kind, records) in changes:
+    for at, (_, user, kind, records) in changes:
         if at <= last.position.offset or user is None:
             continue
         if kind is ChangeKind.LEFT:

@@ -72,7 +72,7 @@ class Subscriptions:
             epoch, offset, shown, *change = head.split(b":", 3)
             publication.number(Position(epoch.decode(), int(offset)), shown=shown == b"1")
             if change:
-                publication.change = decode_change(change[0])
+                publication.change = decode_change(room, change[0])
         if stream.receive(publication):
             self.tasks.create_task(self._run(self.sync, room, stream))
 
@@ -293,8 +293,8 @@ class Subscriptions:
         return stream.position if stream is not None and stream.shows_positions else None
 
 
-def decode_change(encoded: bytes) -> MemberChange:
+def decode_change(room: str, encoded: bytes) -> MemberChange:
     """Decode the change of a room's members in the head of a message; see :mod:`.script`."""
     change, *records = encoded.split(b"\t")
     kind, user = ChangeKind(chr(change[0])), user_of(change[1:].decode())
-    return MemberChange(user, kind, decode_records(records))
+    return MemberChange(room, user, kind, decode_records(records))
