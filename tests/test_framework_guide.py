@@ -18,7 +18,7 @@ import pytest
 
 import falcon_pachinko
 from falcon_pachinko import History, RouteConfig
-from falcon_pachinko.backends.base import Timing
+from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.limits import DEFAULT_LIMITS, DEFAULT_SERVER_LIMITS
 from falcon_pachinko.testing import Closed, Running, run
 from falcon_pachinko.uvicorn import PushProtocol

@@ -43,8 +43,9 @@ from falcon_pachinko import (
     install,
 )
 from falcon_pachinko.backends import backend_from_url
-from falcon_pachinko.backends.base import Backend, Timing
+from falcon_pachinko.backends.base import Backend
 from falcon_pachinko.backends.presence import Presence
+from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.publication import Publication
 from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol
 
@@ -202,7 +203,7 @@ async def publish(url: str) -> None:
             count, at_once = map(int, line.split())
             for number in range(0, count, at_once):
                 publishing = [
-                    backend.publish(room(each % ROOMS), Publication.of_encoded(TEXT))
+                    backend.publish_nowait(room(each % ROOMS), Publication.of_encoded(TEXT))
                     for each in range(number, number + at_once)
                 ]
                 for each in publishing:
@@ -365,11 +366,11 @@ async def measure_memory() -> dict[str, float]:
                         b'{"type":"serverUserLeft","payload":{"user":"%s"}}' % name.encode()
                     )
                     connection = f"{backend.node_id}-{name}"
-                    await backend.enter(room(number), Presence(connection, name, None, left))
+                    await backend.enter_nowait(room(number), Presence(connection, name, None, left))
             record_memory()
             for number in range(MEMORY_ROOMS):
                 for _ in range(MEMORY_MESSAGES):
-                    await backend.publish(room(number), Publication.of_encoded(TEXT))
+                    await backend.publish_nowait(room(number), Publication.of_encoded(TEXT))
             record_memory()
     rooms, members, messages = (later - earlier for earlier, later in itertools.pairwise(used))
     return {
@@ -391,7 +392,9 @@ async def measure_visits() -> dict[str, float]:
                 await backend.subscribe("general", HISTORY)
                 for number in range(present):
                     name = f"user-{number}"
-                    await backend.enter("general", Presence(f"{backend.node_id}-{name}", name))
+                    await backend.enter_nowait(
+                        "general", Presence(f"{backend.node_id}-{name}", name)
+                    )
                 for number in range(ROUNDS + 1):
                     before = [cpu_seconds(pid) for pid in pids]
                     for visit in range(VISITS):

@@ -6,7 +6,7 @@ import falcon.asgi
 
 from falcon_pachinko import Message, ServerLimits, WebSocketLike, WebSocketResource, install
 from falcon_pachinko.backends import backend_from_url
-from falcon_pachinko.backends.base import Timing
+from falcon_pachinko.backends.timing import Timing
 
 from ..bounds import SERVER_BOUNDS
 

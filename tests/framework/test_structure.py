@@ -4,6 +4,7 @@ The rule is written in the documentation of the framework, and read from there.
 """
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,6 +132,52 @@ def test_plain_modules_wait_for_nothing() -> None:
     ):
         tree = ast.parse(MODULES[module].read_text("utf-8"))
         assert not [node for node in ast.walk(tree) if isinstance(node, ast.Await)], module
+
+
+def test_functions_of_backends_and_rooms_that_act_before_they_are_awaited_are_marked() -> None:
+    others = {
+        "expect",  # sends nothing: returns a future for a confirmation
+        "submit",  # the word says it, as for an executor of the standard library
+    }
+    for module, path in MODULES.items():
+        if unit_of(module) not in ("backends", "rooms"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.returns is not None:
+                returned = ast.unparse(node.returns).partition("[")[0]
+                if returned in ("Awaitable", "Coroutine", "asyncio.Future", "asyncio.Task"):
+                    is_marked = node.name.endswith("_nowait") or node.name in others
+                    assert is_marked, f"{module}.{node.name}"
+
+
+@functools.cache
+def names_defined_in(module: str) -> set[str]:
+    """Return the classes, functions, variables and submodules of a module, without what it imports."""
+    path, names = MODULES[module], set[str]()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
+def test_a_name_is_imported_from_the_module_that_defines_it() -> None:
+    # Modules that give others the names of their package.
+    listed = {"backends.redis.backend", "backends.redis.operations"}
+    for module, path in MODULES.items():
+        package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not (isinstance(node, ast.ImportFrom) and node.level):
+                continue
+            base = package[: len(package) - node.level + 1]
+            source = ".".join([*base, *(node.module or "").split(".")]).strip(".")
+            if source in listed:
+                continue
+            for alias in node.names:
+                is_module = f"{source}.{alias.name}".strip(".") in MODULES
+                is_defined = is_module or alias.name in names_defined_in(source)
+                assert is_defined, f"{module} imports {alias.name} from {source}"
 
 
 def test_no_function_is_longer_than_65_lines() -> None:

@@ -5,9 +5,9 @@ import sys
 import pytest
 
 from falcon_pachinko.backends import backend_from_url, check_backend_url
-from falcon_pachinko.backends.base import Timing
 from falcon_pachinko.backends.memory import MemoryBackend
 from falcon_pachinko.backends.redis.backend import RedisBackend
+from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.errors import ConfigurationError
 
 

@@ -81,7 +81,9 @@ def alice(connection: str, *, announced: bool = True) -> Presence:
 async def test_all_nodes_deliver_a_room_in_one_order(a: RecordingNode, b: RecordingNode) -> None:
     for node in {id(a): a, id(b): b}.values():
         await node.backend.subscribe("room", HISTORY)
-    publishes = [(a if n % 2 else b).backend.publish("room", text(str(n))) for n in range(50)]
+    publishes = [
+        (a if n % 2 else b).backend.publish_nowait("room", text(str(n))) for n in range(50)
+    ]
     for publish in publishes:
         await publish
     await wait_until(lambda: len(a.texts("room")) == len(b.texts("room")) == 50)
@@ -98,7 +100,9 @@ async def test_the_publications_of_one_node_keep_their_order(
     a: RecordingNode, b: RecordingNode
 ) -> None:
     await b.backend.subscribe("room", None)
-    publishes = [a.backend.publish("room", text(str(n)), ephemeral=n % 3 == 0) for n in range(600)]
+    publishes = [
+        a.backend.publish_nowait("room", text(str(n)), ephemeral=n % 3 == 0) for n in range(600)
+    ]
     for publish in publishes:
         await publish
     await wait_until(lambda: len(b.texts("room")) == 600)
@@ -123,7 +127,7 @@ async def test_rooms_are_separate_and_accept_any_name(a: RecordingNode, b: Recor
     for name in names:
         await b.backend.subscribe(name, HISTORY)
     for name in names:
-        await a.backend.publish(name, text(name))
+        await a.backend.publish_nowait(name, text(name))
     await wait_until(lambda: len(b.publications) == len(names))
     for name in names:
         assert b.texts(name) == [name]
@@ -135,7 +139,7 @@ async def test_data_and_header_arrive_unchanged(a: RecordingNode, b: RecordingNo
     header = Header(
         binary=True, exclude_connections=("c1", "c2"), exclude_users=("a\nb", "ü"), close_code=4000
     )
-    await a.backend.publish("room", Publication.of_encoded(data, header=header))
+    await a.backend.publish_nowait("room", Publication.of_encoded(data, header=header))
     await wait_until(lambda: len(b.publications) == 1)
     [(_, publication)] = b.publications
     assert publication.data == data
@@ -149,11 +153,11 @@ async def test_an_unsubscribed_room_delivers_nothing(a: RecordingNode, b: Record
     await b.backend.subscribe("room", None)
     await b.backend.subscribe("room", None)
     b.backend.unsubscribe("room")
-    await a.backend.publish("room", text("one"))
+    await a.backend.publish_nowait("room", text("one"))
     await wait_until(lambda: b.texts("room") == ["one"])
     b.backend.unsubscribe("room")
     await b.backend.subscribe("other", None)
-    await a.backend.publish("other", text("marker"))
+    await a.backend.publish_nowait("other", text("marker"))
     await wait_until(lambda: b.texts("other") == ["marker"])
     assert b.backend.position("room") is None
 
@@ -163,7 +167,7 @@ async def test_a_room_can_be_unsubscribed_and_subscribed_at_once(
 ) -> None:
     for number in range(50):
         await b.backend.subscribe("room", HISTORY)
-        await a.backend.publish("room", text(str(number)))
+        await a.backend.publish_nowait("room", text(str(number)))
         await wait_until(functools.partial(b.got_last, "room", str(number)))
         b.backend.unsubscribe("room")
     assert b.texts("room") == [str(number) for number in range(50)]
@@ -187,7 +191,7 @@ async def test_missed_publications_are_returned_in_order(
     start = a.backend.position("room")
     assert start is not None
     for number in range(10):
-        await a.backend.publish("room", text(str(number)))
+        await a.backend.publish_nowait("room", text(str(number)))
     await b.backend.subscribe("room", HISTORY)
     for since in range(10):
         missed = await b.backend.recover("room", [Position(start.epoch, since)])
@@ -206,7 +210,7 @@ async def test_missed_publications_are_returned_in_order(
 )
 async def test_an_unknown_position_returns_none(a: RecordingNode, since: Position) -> None:
     await a.backend.subscribe("room", HISTORY)
-    await a.backend.publish("room", text("something"))
+    await a.backend.publish_nowait("room", text("something"))
     await wait_until(lambda: len(a.publications) == 1)
     assert await a.backend.recover("room", [since]) is None
 
@@ -218,7 +222,7 @@ async def test_an_incomplete_history_is_never_returned_in_part(
     start = a.backend.position("room")
     assert start is not None
     for number in range(12):
-        await a.backend.publish("room", text(str(number)))
+        await a.backend.publish_nowait("room", text(str(number)))
     await b.backend.subscribe("room", HISTORY)
     assert await b.backend.recover("room", [start]) is None  # 12 are more than 10
     assert await b.backend.recover("room", [Position(start.epoch, 1)]) is None
@@ -233,7 +237,7 @@ async def test_the_bytes_of_a_room_are_bounded(a: RecordingNode, b: RecordingNod
     start = a.backend.position("room")
     assert start is not None
     for number in range(50):
-        await a.backend.publish("room", text(f"{number:1000}"))
+        await a.backend.publish_nowait("room", text(f"{number:1000}"))
     await wait_until(lambda: len(a.texts("room")) == len(b.texts("room")) == 50)
     for node in (a, b):
         assert await node.backend.recover("room", [start]) is None
@@ -252,7 +256,7 @@ async def test_a_message_above_the_bytes_of_a_room_is_delivered_and_not_kept(
     assert start is not None
     texts = ["before", "x" * 3_000, "after"]
     for each in texts:
-        await a.backend.publish("room", text(each))
+        await a.backend.publish_nowait("room", text(each))
     await wait_until(lambda: len(a.texts("room")) == len(b.texts("room")) == 3)
     for node in (a, b):
         assert node.texts("room") == texts
@@ -267,7 +271,7 @@ async def test_publications_that_are_too_old_are_not_returned(a: RecordingNode) 
     await a.backend.subscribe("room", History(messages=10, seconds=0.05))
     start = a.backend.position("room")
     assert start is not None
-    await a.backend.publish("room", text("old"))
+    await a.backend.publish_nowait("room", text("old"))
     await wait_until(lambda: len(a.publications) == 1)
     await wait_for_result(lambda: a.backend.recover("room", [start]), None)
     assert await a.backend.recover("room", [Position(start.epoch, 1)]) == []
@@ -275,7 +279,7 @@ async def test_publications_that_are_too_old_are_not_returned(a: RecordingNode) 
 
 async def test_a_room_without_history_has_no_positions(a: RecordingNode, b: RecordingNode) -> None:
     await a.backend.subscribe("room", None)
-    await b.backend.publish("room", text("one"))
+    await b.backend.publish_nowait("room", text("one"))
     await wait_until(lambda: len(a.publications) == 1)
     assert a.backend.position("room") is None
     assert not a.publications[0][1].shows_position
@@ -288,7 +292,7 @@ async def test_an_ephemeral_publication_is_delivered_and_not_stored(
     start = b.backend.position("room")
     assert start is not None
     for data, ephemeral in (("one", False), ("typing", True), ("two", False)):
-        await a.backend.publish("room", text(data), ephemeral=ephemeral)
+        await a.backend.publish_nowait("room", text(data), ephemeral=ephemeral)
     await wait_until(lambda: len(b.publications) == 3)
     assert b.texts("room") == ["one", "typing", "two"]
     assert [publication.shows_position for _, publication in b.publications] == [True, False, True]
@@ -300,9 +304,9 @@ async def test_history_outlives_the_last_member(a: RecordingNode, b: RecordingNo
     await a.backend.subscribe("room", HISTORY)
     start = a.backend.position("room")
     assert start is not None
-    await a.backend.publish("room", text("one"))
+    await a.backend.publish_nowait("room", text("one"))
     a.backend.unsubscribe("room")
-    await b.backend.publish("room", text("two"))
+    await b.backend.publish_nowait("room", text("two"))
     await b.backend.subscribe("room", HISTORY)
     missed = await b.backend.recover("room", [start])
     assert [publication.data for publication in missed or ()] == [b"one", b"two"]
@@ -316,7 +320,7 @@ async def test_clients_that_reconnect_together_get_the_same_messages(
     assert start is not None
     count = 0
     for _ in range(5):
-        await a.backend.publish("room", text(str(count)))
+        await a.backend.publish_nowait("room", text(str(count)))
         count += 1
 
     async def reconnect() -> None:
@@ -331,7 +335,7 @@ async def test_clients_that_reconnect_together_get_the_same_messages(
     await wait_until(lambda: len(b.publications) == 5)
     clients = [asyncio.create_task(reconnect()) for _ in range(100)]
     for _ in range(4):
-        await a.backend.publish("room", text(str(count)))
+        await a.backend.publish_nowait("room", text(str(count)))
         count += 1
     await asyncio.gather(*clients)
     await reconnect()
@@ -346,15 +350,15 @@ async def test_the_first_and_the_last_connection_of_a_user_are_announced(
     for node in {id(a): a, id(b): b}.values():
         await node.backend.subscribe("room", None)
     one, two = alice("c1"), alice("c2")
-    assert await a.backend.enter("room", one) is True
-    assert await a.backend.enter("room", one) is False
-    assert await b.backend.enter("room", two) is False
+    assert await a.backend.enter_nowait("room", one) is True
+    assert await a.backend.enter_nowait("room", one) is False
+    assert await b.backend.enter_nowait("room", two) is False
     assert await a.backend.members("room") == await b.backend.members("room") == ["alice"]
-    assert await a.backend.leave("room", one, grace=False) is False
-    assert await a.backend.leave("room", one, grace=False) is False
+    assert await a.backend.leave_nowait("room", one, grace=False) is False
+    assert await a.backend.leave_nowait("room", one, grace=False) is False
     assert await b.backend.present("room", "alice")
-    assert await b.backend.leave("room", two, grace=False) is True
-    assert await b.backend.leave("room", two, grace=False) is False
+    assert await b.backend.leave_nowait("room", two, grace=False) is True
+    assert await b.backend.leave_nowait("room", two, grace=False) is False
     assert not await a.backend.present("room", "alice")
     assert await a.backend.members("room") == []
     await wait_until(lambda: len(a.texts("room")) == len(b.texts("room")) == 2)
@@ -366,11 +370,11 @@ async def test_a_user_that_reconnects_within_the_grace_period_has_not_left(
 ) -> None:
     await a.backend.subscribe("room", None)
     await b.backend.subscribe("room", None)
-    await a.backend.enter("room", alice("c1"))
-    assert await a.backend.leave("room", alice("c1"), grace=True) is False
+    await a.backend.enter_nowait("room", alice("c1"))
+    assert await a.backend.leave_nowait("room", alice("c1"), grace=True) is False
     assert await b.backend.members("room") == ["alice"]
-    assert await b.backend.enter("room", alice("c2")) is False
-    assert await b.backend.leave("room", alice("c2"), grace=True) is False
+    assert await b.backend.enter_nowait("room", alice("c2")) is False
+    assert await b.backend.leave_nowait("room", alice("c2"), grace=True) is False
     await wait_until(lambda: "alice left" in a.texts("room"))
     assert a.texts("room") == ["alice joined", "alice left"]
     assert await a.backend.members("room") == []
@@ -378,8 +382,8 @@ async def test_a_user_that_reconnects_within_the_grace_period_has_not_left(
 
 async def test_a_user_without_messages_has_no_grace_period(a: RecordingNode) -> None:
     await a.backend.subscribe("room", None)
-    await a.backend.enter("room", alice("c1", announced=False))
-    assert await a.backend.leave("room", alice("c1", announced=False), grace=True) is True
+    await a.backend.enter_nowait("room", alice("c1", announced=False))
+    assert await a.backend.leave_nowait("room", alice("c1", announced=False), grace=True) is True
     assert await a.backend.members("room") == []
 
 
@@ -389,9 +393,9 @@ async def test_members_are_in_the_order_of_joining(a: RecordingNode, b: Recordin
     users = [f"user {number}" for number in range(20, 0, -1)]
     for number, user in enumerate(users):
         node = a if number % 2 else b
-        await node.backend.enter("room", Presence(f"c{number}", user))
-    await a.backend.enter("room", Presence("anonymous", None))
-    await a.backend.enter("room", Presence("again", users[3]))
+        await node.backend.enter_nowait("room", Presence(f"c{number}", user))
+    await a.backend.enter_nowait("room", Presence("anonymous", None))
+    await a.backend.enter_nowait("room", Presence("again", users[3]))
     assert await a.backend.members("room") == await b.backend.members("room") == users
 
 
@@ -399,8 +403,8 @@ async def test_members_are_read_in_pages(a: RecordingNode, b: RecordingNode) -> 
     for node in {id(a): a, id(b): b}.values():
         await node.backend.subscribe("room", None)
     for number in range(7):
-        await a.backend.enter("room", Presence(f"c{number}", f"user {number}"))
-    await a.backend.enter("room", Presence("anonymous", None))
+        await a.backend.enter_nowait("room", Presence(f"c{number}", f"user {number}"))
+    await a.backend.enter_nowait("room", Presence("anonymous", None))
     first = await b.backend.members("room", None, 3)
     assert (first, first.total) == (["user 0", "user 1", "user 2"], 7)
     second = await a.backend.members("room", first.cursor, 3)
@@ -414,11 +418,11 @@ async def test_members_are_read_in_pages(a: RecordingNode, b: RecordingNode) -> 
 async def test_a_cursor_stays_valid_when_its_user_leaves_or_returns(a: RecordingNode) -> None:
     await a.backend.subscribe("room", None)
     for number in range(5):
-        await a.backend.enter("room", Presence(f"c{number}", f"user {number}"))
+        await a.backend.enter_nowait("room", Presence(f"c{number}", f"user {number}"))
     first = await a.backend.members("room", None, 2)
-    await a.backend.leave("room", Presence("c1", "user 1"), grace=False)
+    await a.backend.leave_nowait("room", Presence("c1", "user 1"), grace=False)
     assert await a.backend.members("room", first.cursor) == ["user 2", "user 3", "user 4"]
-    await a.backend.enter("room", Presence("c1", "user 1"))
+    await a.backend.enter_nowait("room", Presence("c1", "user 1"))
     assert await a.backend.members("room", first.cursor) == [
         "user 2",
         "user 3",
@@ -431,7 +435,7 @@ async def test_a_page_after_an_absent_user_is_an_error(a: RecordingNode) -> None
     with pytest.raises(LookupError, match="'alice' is not in room 'room'"):
         await a.backend.members("room", "alice")
     await a.backend.subscribe("room", None)
-    await a.backend.enter("room", Presence("c1", "bob"))
+    await a.backend.enter_nowait("room", Presence("c1", "bob"))
     with pytest.raises(LookupError, match="'alice' is not in room 'room'"):
         await a.backend.members("room", "alice", 10)
     assert await a.backend.members("empty", 5, 10) == []
@@ -441,9 +445,9 @@ async def test_a_page_after_an_absent_user_is_an_error(a: RecordingNode) -> None
 async def test_a_connection_without_a_user_counts_by_itself(a: RecordingNode) -> None:
     await a.backend.subscribe("room", None)
     one, two = Presence("c1", None, text("joined")), Presence("c2", None, text("joined"))
-    assert await a.backend.enter("room", one) is True
-    assert await a.backend.enter("room", two) is True
-    assert await a.backend.leave("room", two, grace=False) is True
+    assert await a.backend.enter_nowait("room", one) is True
+    assert await a.backend.enter_nowait("room", two) is True
+    assert await a.backend.leave_nowait("room", two, grace=False) is True
     assert await a.backend.members("room") == []
     assert await a.backend.rooms("") == ["room"]
 
@@ -451,11 +455,11 @@ async def test_a_connection_without_a_user_counts_by_itself(a: RecordingNode) ->
 async def test_only_non_empty_rooms_are_listed(a: RecordingNode, b: RecordingNode) -> None:
     for node, room in ((a, "chat:a"), (b, "chat:b"), (b, "other")):
         await node.backend.subscribe(room, None)
-        await node.backend.enter(room, Presence(room, "alice"))
+        await node.backend.enter_nowait(room, Presence(room, "alice"))
     await a.backend.subscribe("chat:empty", None)
     assert await a.backend.rooms("chat:") == await b.backend.rooms("chat:") == ["chat:a", "chat:b"]
     assert await a.backend.rooms("") == ["chat:a", "chat:b", "other"]
-    await b.backend.leave("chat:b", Presence("chat:b", "alice"), grace=False)
+    await b.backend.leave_nowait("chat:b", Presence("chat:b", "alice"), grace=False)
     await wait_for_result(lambda: a.backend.rooms("chat:"), ["chat:a"])
 
 

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from falcon_pachinko.backends import base
 from falcon_pachinko.backends.lease import CURRENT_LEASE, Lease, check_lease
 from falcon_pachinko.errors import LeaseLost
 
@@ -32,9 +31,3 @@ async def test_a_lease_is_held_in_the_context_of_its_worker_only() -> None:
 
     assert await asyncio.create_task(work()) is lease
     assert CURRENT_LEASE.get() is None
-
-
-def test_backends_import_the_lease_from_their_base() -> None:
-    assert base.Lease is Lease
-    assert base.CURRENT_LEASE is CURRENT_LEASE
-    assert base.check_lease is check_lease

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterator
 
 import pytest
 
-from falcon_pachinko.backends.base import CURRENT_LEASE, Lease
+from falcon_pachinko.backends.lease import CURRENT_LEASE, Lease
 from falcon_pachinko.errors import LeaseLost
 
 from ..support.backends import (
@@ -87,7 +87,7 @@ def working_with(lease: Lease) -> Iterator[None]:
 async def publish_from(node: RecordingNode, lease: Lease) -> None:
     """Publish to a room and to all connections as a worker; each is delivered or raises LeaseLost."""
     with working_with(lease):
-        await node.backend.publish("room", text("worker"))
+        await node.backend.publish_nowait("room", text("worker"))
         await node.backend.publish_direct(text("worker"))
 
 
@@ -141,10 +141,10 @@ async def test_publications_with_a_released_lease_are_refused_at_once(
     await a.backend.release(lease)
     with working_with(lease):
         with pytest.raises(LeaseLost):
-            await a.backend.publish("room", text("late"))
+            await a.backend.publish_nowait("room", text("late"))
         with pytest.raises(LeaseLost):
             await a.backend.publish_direct(text("late"))
-    await a.backend.publish("room", text("marker"))
+    await a.backend.publish_nowait("room", text("marker"))
     await wait_until(lambda: a.got_last("room", "marker"))
     assert a.texts("room") == ["worker", "marker"]
     assert len(a.direct) == 1
@@ -161,12 +161,12 @@ async def test_publications_with_a_lost_lease_are_refused_in_every_room(
     lease.expires += 60  # as if this clock were slow
     successor = await acquired(b)
     with working_with(successor):
-        await b.backend.publish("room", text("successor"))
+        await b.backend.publish_nowait("room", text("successor"))
     with working_with(lease):
         with pytest.raises(LeaseLost):
-            await a.backend.publish("room", text("late"))
+            await a.backend.publish_nowait("room", text("late"))
         with pytest.raises(LeaseLost):
-            await a.backend.publish("other", text("late"))
+            await a.backend.publish_nowait("other", text("late"))
 
 
 async def test_publications_after_a_refused_renewal_are_refused(
@@ -180,15 +180,15 @@ async def test_publications_after_a_refused_renewal_are_refused(
     await acquired(b)
     assert not await a.backend.renew(lease)
     with working_with(lease), pytest.raises(LeaseLost):
-        await a.backend.publish("room", text("late"))
+        await a.backend.publish_nowait("room", text("late"))
 
 
 async def test_the_end_of_a_lease_does_not_affect_presence(a: RecordingNode) -> None:
     await a.backend.subscribe("room", None)
     lease = await acquired(a)
     with working_with(lease):
-        await a.backend.enter("room", announced("c1", "alice"))
-        await a.backend.leave("room", announced("c1", "alice"), grace=True)
+        await a.backend.enter_nowait("room", announced("c1", "alice"))
+        await a.backend.leave_nowait("room", announced("c1", "alice"), grace=True)
     await a.backend.release(lease)
     await wait_until(lambda: a.texts("room") == ["alice joined", "alice left"])
 

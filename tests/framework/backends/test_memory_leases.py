@@ -2,7 +2,7 @@
 
 import pytest
 
-from falcon_pachinko.backends.base import Lease
+from falcon_pachinko.backends.lease import Lease
 from falcon_pachinko.backends.memory_leases import MemoryLeases
 from falcon_pachinko.errors import LeaseLost
 

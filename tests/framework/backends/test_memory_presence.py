@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from falcon_pachinko.backends.base import Timing
 from falcon_pachinko.backends.memory import MemoryBackend
 from falcon_pachinko.backends.presence import Presence
+from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.history import History
 from falcon_pachinko.presence import PresenceBatch
 
@@ -33,8 +33,8 @@ def backend(node: RecordingNode) -> MemoryBackend:
 async def test_a_leave_message_is_published_after_the_grace_period(node: RecordingNode) -> None:
     backend = node.backend
     await backend.subscribe("room", None)
-    await backend.enter("room", announced("c1", "alice"))
-    await backend.leave("room", announced("c1", "alice"), grace=True)
+    await backend.enter_nowait("room", announced("c1", "alice"))
+    await backend.leave_nowait("room", announced("c1", "alice"), grace=True)
     assert node.texts("room") == ["alice joined"]
     await wait_until(lambda: node.texts("room") == ["alice joined", "alice left"])
 
@@ -44,10 +44,10 @@ async def test_a_user_that_returns_within_the_grace_period_has_not_left(
 ) -> None:
     backend = node.backend
     await backend.subscribe("room", None)
-    await backend.enter("room", announced("c1", "alice"))
-    assert await backend.leave("room", announced("c1", "alice"), grace=True) is False
+    await backend.enter_nowait("room", announced("c1", "alice"))
+    assert await backend.leave_nowait("room", announced("c1", "alice"), grace=True) is False
     assert await backend.members("room") == ["alice"]
-    assert await backend.enter("room", announced("c2", "alice")) is False
+    assert await backend.enter_nowait("room", announced("c2", "alice")) is False
     await asyncio.sleep(2 * GRACE_SECONDS)
     assert node.texts("room") == ["alice joined"]
 
@@ -55,8 +55,8 @@ async def test_a_user_that_returns_within_the_grace_period_has_not_left(
 async def test_without_grace_the_user_leaves_at_once(node: RecordingNode) -> None:
     backend = node.backend
     await backend.subscribe("room", None)
-    await backend.enter("room", announced("c1", "alice"))
-    assert await backend.leave("room", announced("c1", "alice"), grace=False) is True
+    await backend.enter_nowait("room", announced("c1", "alice"))
+    assert await backend.leave_nowait("room", announced("c1", "alice"), grace=False) is True
     assert not await backend.present("room", "alice")
     assert node.texts("room") == ["alice joined", "alice left"]
 
@@ -76,8 +76,8 @@ async def test_users_that_return_after_a_restart_are_not_announced(node: Recordi
     for room in ("room", "other"):
         await backend.subscribe(room, None)
     for user in ("alice", "bob"):
-        assert await backend.enter("room", returning(user)) is True
-    await backend.enter("other", announced("c3", "carol"))
+        assert await backend.enter_nowait("room", returning(user)) is True
+    await backend.enter_nowait("other", announced("c3", "carol"))
     assert await backend.members("room") == ["alice", "bob"]
     assert node.outdated == []
     await wait_until(lambda: node.outdated == ["room"])
@@ -93,8 +93,8 @@ async def test_a_user_that_returned_after_a_restart_is_announced_when_it_leaves(
     backend = node.backend
     await backend.start()
     await backend.subscribe("room", None)
-    await backend.enter("room", returning("alice"))
-    await backend.leave("room", returning("alice"), grace=False)
+    await backend.enter_nowait("room", returning("alice"))
+    await backend.leave_nowait("room", returning("alice"), grace=False)
     assert node.texts("room") == ["alice left"]
 
 
@@ -105,7 +105,7 @@ async def test_later_than_the_grace_period_after_the_start_a_returning_user_is_a
     await backend.start()
     await backend.subscribe("room", None)
     await asyncio.sleep(1.5 * GRACE_SECONDS)
-    await backend.enter("room", returning("alice"))
+    await backend.enter_nowait("room", returning("alice"))
     assert node.texts("room") == ["alice joined"]
     assert node.outdated == []
 
@@ -124,11 +124,11 @@ class LargeRoom:
 
     async def join(self, *users: str) -> None:
         for user in users:
-            await self.backend.enter("room", in_batches(user))
+            await self.backend.enter_nowait("room", in_batches(user))
 
     async def leave(self, *users: str, grace: bool = False) -> None:
         for user in users:
-            await self.backend.leave("room", in_batches(user), grace=grace)
+            await self.backend.leave_nowait("room", in_batches(user), grace=grace)
 
     def published(self) -> list[Any]:
         """Return the texts and the payloads of batches that were published since the last call."""
@@ -179,10 +179,10 @@ async def test_a_second_connection_of_a_user_announces_nothing(large: LargeRoom)
     await large.join("d")
     assert len(await large.next_batch()) == 1
     second = Presence("another", "d", text("d joined"), text("d left"), BATCH)
-    assert await large.backend.enter("room", second) is False
+    assert await large.backend.enter_nowait("room", second) is False
     await large.leave("d")
     assert large.backend.rooms_by_name["room"].changes is None
-    await large.backend.leave("room", second, grace=False)
+    await large.backend.leave_nowait("room", second, grace=False)
     assert (await large.next_batch())[0]["left"] == ["d"]
 
 
@@ -263,9 +263,9 @@ async def test_a_batch_keeps_its_place_among_the_messages_and_in_the_history(
     await backend.subscribe("room", History())
     large = LargeRoom(node, backend)
     await large.join("a", "b", "c", "d")
-    await backend.publish("room", text("hello"))
+    await backend.publish_nowait("room", text("hello"))
     await wait_until(lambda: len(node.publications) == 5)
-    await backend.publish("room", text("goodbye"))
+    await backend.publish_nowait("room", text("goodbye"))
     assert [each.position and each.position.offset for _, each in node.publications] == [
         1, 2, 3, 4, 5, 6,
     ]  # fmt: skip
@@ -282,8 +282,8 @@ async def test_connections_without_a_user_or_a_message_are_in_no_batch(large: La
     nobody = Presence("c0", None, text("somebody joined"), text("somebody left"), BATCH)
     silent = Presence("c1", "silent", None, None, BATCH)
     for presence in (nobody, silent):
-        await large.backend.enter("room", presence)
-        await large.backend.leave("room", presence, grace=False)
+        await large.backend.enter_nowait("room", presence)
+        await large.backend.leave_nowait("room", presence, grace=False)
     assert await large.next_batch() == [
         "somebody joined",
         "somebody left",

@@ -11,9 +11,9 @@ import random
 
 import pytest
 
-from falcon_pachinko.backends.base import Timing
 from falcon_pachinko.backends.memory import MemoryBackend
 from falcon_pachinko.backends.presence import Presence
+from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.presence import PresenceBatch
 
 from ..support.backends import RecordingNode, announced
@@ -66,13 +66,13 @@ class Room:
         if kind == "join":
             for connection in self.random.sample(CONNECTIONS, self.random.randint(1, 5)):
                 self.open.add(connection)
-                await self.backend.enter("room", self.presence_of(connection))
+                await self.backend.enter_nowait("room", self.presence_of(connection))
         elif kind == "leave" and self.open:
             count = self.random.randint(1, len(self.open))
             grace = self.random.random() < 0.3
             for connection in self.random.sample(sorted(self.open), count):
                 self.open.discard(connection)
-                await self.backend.leave("room", self.presence_of(connection), grace=grace)
+                await self.backend.leave_nowait("room", self.presence_of(connection), grace=grace)
         elif kind == "list":
             limit = self.random.choice([None, BATCH.above])
             page = await self.backend.members("room", None, limit)

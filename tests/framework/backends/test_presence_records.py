@@ -74,11 +74,11 @@ def records(page: MemberPage) -> dict[str, list[bytes]]:
 async def test_the_records_of_a_users_connections_are_in_the_list(
     a: RecordingNode, b: RecordingNode
 ) -> None:
-    await a.backend.enter("room", recorded("c2", "alice", b'"here"'))
-    await b.backend.enter("room", recorded("c1", "alice", b'"away"'))
-    await b.backend.enter("room", recorded("c3", "alice", None))
-    await b.backend.enter("room", recorded("c4", "bob", None))
-    await b.backend.enter("room", recorded("c5", None, b'"nobody"'))
+    await a.backend.enter_nowait("room", recorded("c2", "alice", b'"here"'))
+    await b.backend.enter_nowait("room", recorded("c1", "alice", b'"away"'))
+    await b.backend.enter_nowait("room", recorded("c3", "alice", None))
+    await b.backend.enter_nowait("room", recorded("c4", "bob", None))
+    await b.backend.enter_nowait("room", recorded("c5", None, b'"nobody"'))
     for node in (a, b):
         page = await node.backend.members("room")
         assert (page, page.total) == (["alice", "bob"], 2)
@@ -88,7 +88,7 @@ async def test_the_records_of_a_users_connections_are_in_the_list(
 
 async def test_a_page_has_the_records_of_its_own_users(a: RecordingNode, b: RecordingNode) -> None:
     for name in ("alice", "bob", "carol"):
-        await a.backend.enter("room", recorded(f"c-{name}", name, f'"{name}"'.encode()))
+        await a.backend.enter_nowait("room", recorded(f"c-{name}", name, f'"{name}"'.encode()))
     page = await b.backend.members("room", limit=2)
     assert page.records.keys() == {"alice", "bob"}
     page = await b.backend.members("room", page.cursor, 2)
@@ -98,7 +98,7 @@ async def test_a_page_has_the_records_of_its_own_users(a: RecordingNode, b: Reco
 async def test_a_large_room_is_read_with_all_records(a: RecordingNode, b: RecordingNode) -> None:
     names = [f"user {number}" for number in range(600)]
     enters = [
-        a.backend.enter("room", Presence(name, name, record=str(number).encode()))
+        a.backend.enter_nowait("room", Presence(name, name, record=str(number).encode()))
         for number, name in enumerate(names)
     ]
     for enter in enters:
@@ -115,10 +115,10 @@ async def test_an_update_replaces_the_record_and_publishes_its_message(
     a: RecordingNode, b: RecordingNode
 ) -> None:
     alice = recorded("c1", "alice", b"1")
-    await a.backend.enter("room", alice)
+    await a.backend.enter_nowait("room", alice)
     alice.set_record(b"2")
     await a.backend.update("room", alice, text("alice: 2"))
-    await a.backend.publish("room", text("marker"))
+    await a.backend.publish_nowait("room", text("marker"))
     for node in (a, b):
         await wait_until(lambda node=node: node.got_last("room", "marker"))  # type: ignore[misc]
         assert node.texts("room") == ["alice joined", "alice: 2", "marker"]
@@ -134,25 +134,25 @@ async def test_an_update_without_a_message_is_in_the_list_and_publishes_nothing(
     a: RecordingNode, b: RecordingNode
 ) -> None:
     alice = recorded("c1", "alice", None)
-    await a.backend.enter("room", alice)
+    await a.backend.enter_nowait("room", alice)
     for record, expected in ((b"1", [b"1"]), (None, []), (b"3", [b"3"])):
         alice.set_record(record)
         await a.backend.update("room", alice)
         assert records(await b.backend.members("room")) == {"alice": expected}
-    await a.backend.publish("room", text("marker"))
+    await a.backend.publish_nowait("room", text("marker"))
     await wait_until(lambda: b.got_last("room", "marker"))
     assert b.texts("room") == ["alice joined", "marker"]
 
 
 async def test_a_record_ends_with_its_connection(a: RecordingNode, b: RecordingNode) -> None:
     first, second = recorded("c1", "alice", b"1"), recorded("c2", "alice", b"2")
-    await a.backend.enter("room", first)
-    await b.backend.enter("room", second)
-    await a.backend.leave("room", first, grace=True)
+    await a.backend.enter_nowait("room", first)
+    await b.backend.enter_nowait("room", second)
+    await a.backend.leave_nowait("room", first, grace=True)
     assert records(await b.backend.members("room")) == {"alice": [b"2"]}
-    await b.backend.leave("room", second, grace=True)
+    await b.backend.leave_nowait("room", second, grace=True)
     assert records(await b.backend.members("room")) == {"alice": []}
-    await a.backend.enter("room", recorded("c1", "alice", None))
+    await a.backend.enter_nowait("room", recorded("c1", "alice", None))
     assert records(await b.backend.members("room")) == {"alice": []}
 
 
@@ -160,13 +160,13 @@ async def test_a_connection_that_joins_again_has_its_new_record(
     a: RecordingNode, b: RecordingNode
 ) -> None:
     first = recorded("c1", "alice", b"1")
-    await a.backend.enter("room", first)
-    await b.backend.enter("room", recorded("c2", "bob", None))
+    await a.backend.enter_nowait("room", first)
+    await b.backend.enter_nowait("room", recorded("c2", "bob", None))
     for number in range(5):
         first.set_record(str(number).encode())
         await a.backend.update("room", first)
-    await a.backend.leave("room", first, grace=False)
-    await a.backend.enter("room", recorded("c1", "alice", b"7"))
+    await a.backend.leave_nowait("room", first, grace=False)
+    await a.backend.enter_nowait("room", recorded("c1", "alice", b"7"))
     assert records(await b.backend.members("room")) == {"bob": [], "alice": [b"7"]}
 
 
@@ -174,9 +174,9 @@ async def test_an_update_of_a_connection_that_has_left_stores_nothing(
     a: RecordingNode, b: RecordingNode
 ) -> None:
     alice, bob = recorded("c1", "alice", b"1"), recorded("c2", "bob", None)
-    await a.backend.enter("room", alice)
-    await b.backend.enter("room", bob)
-    await a.backend.leave("room", alice, grace=True)
+    await a.backend.enter_nowait("room", alice)
+    await b.backend.enter_nowait("room", bob)
+    await a.backend.leave_nowait("room", alice, grace=True)
     alice.set_record(b"2")
     await a.backend.update("room", alice)
     await a.backend.update("room", alice, text("late"))
@@ -189,7 +189,7 @@ async def test_p4_a_list_contains_the_updates_that_were_delivered_before_it(
     a: RecordingNode, b: RecordingNode
 ) -> None:
     alice = recorded("c1", "alice", b"0")
-    await a.backend.enter("room", alice)
+    await a.backend.enter_nowait("room", alice)
     await wait_until(lambda: b.got_last("room", "alice joined"))
     stop = asyncio.Event()
 
@@ -217,7 +217,7 @@ async def test_a_record_keeps_any_text(a: RecordingNode, b: RecordingNode) -> No
     status = {"text": 'ä💬\t\n\0"\\:;=', "list": [1, 2.5, None, True]}
     record = msgspec.json.encode(status)
     alice = recorded("c1", "alice", record)
-    await a.backend.enter("room", alice)
+    await a.backend.enter_nowait("room", alice)
     await a.backend.update("room", alice, text("unchanged"))
     await wait_until(lambda: b.got_last("room", "unchanged"))
     assert (await b.backend.members("room")).decode(dict) == {"alice": [status]}
@@ -225,6 +225,6 @@ async def test_a_record_keeps_any_text(a: RecordingNode, b: RecordingNode) -> No
 
 async def test_the_occupancy_is_the_number_of_users(a: RecordingNode, b: RecordingNode) -> None:
     for connection, user in (("c1", "alice"), ("c2", "alice"), ("c3", "bob")):
-        await a.backend.enter("room", recorded(connection, user, b"1"))
+        await a.backend.enter_nowait("room", recorded(connection, user, b"1"))
     await wait_for_result(lambda: b.backend.occupancy("room"), 2)
     assert await b.backend.occupancy("empty") == 0

@@ -12,10 +12,10 @@ from falcon_pachinko.rooms.users import UserIndex
 
 @pytest.mark.parametrize("counts", [UserCounts(), MemoryBackend()], ids=["default", "memory"])
 def test_a_place_is_granted_at_once_above_any_bound(counts: UserCounts) -> None:
-    assert [counts.reserve_user("alice", 1) for _ in range(3)] == [None] * 3
+    assert [counts.reserve_user_nowait("alice", 1) for _ in range(3)] == [None] * 3
     for _ in range(4):
         counts.release_user("alice")
-    assert counts.reserve_user("alice", 1) is None
+    assert counts.reserve_user_nowait("alice", 1) is None
 
 
 async def unused(event: Any = None) -> Any:

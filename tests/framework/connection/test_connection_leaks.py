@@ -27,8 +27,8 @@ from falcon_pachinko import (
     handles_message,
     install,
 )
-from falcon_pachinko.backends.base import Timing
 from falcon_pachinko.backends.memory import MemoryBackend
+from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.uvicorn import PushProtocol
 
 from ..support.virtual_transport import PortableClient, PushClient, SteppedLoop, VirtualClient

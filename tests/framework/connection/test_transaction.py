@@ -6,7 +6,7 @@ import pytest
 
 from falcon_pachinko import Limits, OutboxFull
 from falcon_pachinko.connection.transaction import AcceptTransaction
-from falcon_pachinko.publication import Publication
+from falcon_pachinko.publication import UNKNOWN_CHANGE, ChangeKind, MemberChange, Publication
 
 
 def text(size: int) -> Publication:
@@ -23,6 +23,38 @@ def test_messages_are_kept_by_kind_and_in_order() -> None:
     assert (transaction.own, transaction.received) == (own, received)
     assert transaction.deferred == [("room", each, True) for each in deferred]
     assert (transaction.count, transaction.size_bytes) == (9, 9)
+
+
+def received(size: int, change: MemberChange | None) -> Publication:
+    publication = text(size)
+    publication.change = change
+    return publication
+
+
+def test_joins_that_a_list_contains_are_dropped() -> None:
+    transaction = AcceptTransaction(Limits())
+    joins = [MemberChange(room, "alice", ChangeKind.JOINED) for room in ("room", "other")]
+    messages = [received(10, None), *[received(20, each) for each in joins]]
+    for each in messages:
+        transaction.add_received(each)
+    transaction.prepare_list("room")
+    assert (transaction.own, transaction.received) == ([], [messages[0], messages[2]])
+    assert transaction.size_bytes == 30
+
+
+def test_with_messages_from_a_history_all_that_was_received_precedes_a_list() -> None:
+    transaction = AcceptTransaction(Limits())
+    welcome, state, later = (text(size) for size in range(3))
+    missed, position = received(3, UNKNOWN_CHANGE), received(4, None)
+    joined = received(5, MemberChange("room", "alice", ChangeKind.JOINED))
+    transaction.add_own(welcome)
+    for each in (missed, position, joined):
+        transaction.add_received(each)
+    transaction.prepare_list("room")
+    transaction.add_own(state)
+    transaction.add_received(later)
+    assert transaction.own == [welcome, missed, position, joined, state]
+    assert (transaction.received, transaction.size_bytes) == ([later], 15)
 
 
 @pytest.mark.parametrize("limits", [Limits(outbox_messages=3), Limits(outbox_bytes=30)])

@@ -28,8 +28,8 @@ from falcon_pachinko import (
     WebSocketResource,
     install,
 )
-from falcon_pachinko.backends.base import Timing
 from falcon_pachinko.backends.memory import MemoryBackend
+from falcon_pachinko.backends.timing import Timing
 
 from ..support.virtual_transport import PortableClient, SteppedLoop
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import falcon.asgi
@@ -10,7 +10,7 @@ import pytest
 
 from falcon_pachinko import History, WebSocketLike, WebSocketResource, install
 from falcon_pachinko.backends import backend_from_url
-from falcon_pachinko.backends.base import Timing
+from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.testing import Client, serve
 from falcon_pachinko.uvicorn import PushProtocol
 
@@ -85,6 +85,19 @@ class Page:
         kinds = {"joined": "+", "left": "-"}
         return [kinds[m["type"]] + m["user"] for m in self.messages if m["type"] in kinds]
 
+    def check_agreement(self) -> None:
+        """Check that each join and leave after a list changes what it says."""
+        users: set[str] | None = None
+        for message in self.messages:
+            if message["type"] == "list":
+                users = set(message["users"])
+            elif users is not None and message["type"] == "joined":
+                assert message["user"] not in users, self.messages
+                users.add(message["user"])
+            elif users is not None and message["type"] == "left":
+                assert message["user"] in users, self.messages
+                users.remove(message["user"])
+
 
 class ListCluster:
     """Nodes with pages."""
@@ -105,10 +118,8 @@ class ListCluster:
     async def open(self, number: int, name: str, since: str = "") -> Page:
         """Connect a page."""
         query = f"?since={since}" if since else ""
-        client = await self.stack.enter_async_context(
-            self.nodes[number][0].connect(f"/{name}{query}")
-        )
-        return Page(client)
+        served, _ = self.nodes[number % len(self.nodes)]
+        return Page(await self.stack.enter_async_context(served.connect(f"/{name}{query}")))
 
 
 @pytest.fixture
@@ -117,13 +128,93 @@ def redis_server() -> Iterator[RedisServer]:
         yield server
 
 
+@asynccontextmanager
+async def running_lists(url: str) -> AsyncIterator[ListCluster]:
+    """Run two nodes over Redis, or one without it."""
+    async with AsyncExitStack() as stack:
+        cluster = ListCluster(url, TIMING, stack)
+        for _ in range(2 if url else 1):
+            await cluster.start()
+        yield cluster
+
+
 @pytest.fixture
 async def cluster(redis_server: RedisServer) -> AsyncIterator[ListCluster]:
-    async with AsyncExitStack() as stack:
-        cluster = ListCluster(redis_server.url, TIMING, stack)
-        await cluster.start()
-        await cluster.start()
+    async with running_lists(redis_server.url) as cluster:
         yield cluster
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def any_cluster(request: pytest.FixtureRequest) -> AsyncIterator[ListCluster]:
+    with_redis = request.param == "redis"
+    async with running_lists(
+        request.getfixturevalue("redis_server").url if with_redis else ""
+    ) as cluster:
+        yield cluster
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["same node", "other node"])
+async def test_p4_a_reconnecting_client_gets_what_it_missed_before_the_list_that_contains_it(
+    any_cluster: ListCluster, number: int
+) -> None:
+    cluster = any_cluster
+    alice, bob = await cluster.open(0, "alice"), await cluster.open(1, "bob")
+    witness = await cluster.open(0, "witness")
+    await alice.wait_users("alice", "bob", "witness")
+    position = await alice.wait_position()
+    await alice.client.close()
+    await witness.wait_users("bob", "witness")
+    carol, dora = await cluster.open(1, "carol"), await cluster.open(0, "dora")
+    await witness.wait_users("bob", "witness", "carol", "dora")
+    for page in (bob, dora):
+        await page.client.close()
+    await witness.wait_users("witness", "carol")
+    alice = await cluster.open(number, "alice", position)
+    await alice.wait_users("alice", "witness", "carol")
+    await carol.client.close()
+    await cluster.open(1, "erin")
+    await alice.wait_users("alice", "witness", "erin")
+    kinds = [message["type"] for message in alice.messages]
+    recovery, listed = kinds.index("serverPosition"), kinds.index("list")
+    assert recovery < listed
+    assert alice.messages[recovery]["payload"]["recovered"] is True
+    missed, later = Page(alice.client), Page(alice.client)
+    missed.messages, later.messages = alice.messages[:listed], alice.messages[listed:]
+    assert missed.announced()[:2] == ["+carol", "+dora"]
+    assert sorted(missed.announced()[2:]) == ["-bob", "-dora"]
+    assert sorted(later.announced()) == ["+erin", "-carol"]
+    alice.check_agreement()
+
+
+async def test_p4_lists_of_clients_that_reconnect_while_others_come_and_go_agree_with_their_streams(
+    any_cluster: ListCluster,
+) -> None:
+    cluster = any_cluster
+    pages = [await cluster.open(number, f"user{number}") for number in range(6)]
+    for page in pages:
+        await page.wait_users(*[f"user{number}" for number in range(6)])
+    guests = [await cluster.open(number, f"guest{number}") for number in range(6)]
+    for page in pages:
+        await page.client.close()
+
+    async def replace(number: int) -> Page:
+        """Reconnect a page, and let a guest leave and another one join."""
+        await guests[number].client.close()
+        page, _ = await asyncio.gather(
+            cluster.open(number, f"user{number}", pages[number].position),
+            cluster.open(number + 1, f"late{number}"),
+        )
+        return page
+
+    pages = await asyncio.gather(*[replace(number) for number in range(6)])
+    names = [f"{kind}{number}" for kind in ("user", "late") for number in range(6)]
+    for page in pages:
+        await page.wait_users(*names)
+    await cluster.open(0, "last")
+    for page in pages:
+        await page.wait_users(*names, "last")
+        page.check_agreement()
+        assert page.messages[-1]["user"] == "last"
 
 
 async def test_p4_a_list_that_was_partial_during_an_outage_is_replaced_after_it(
@@ -174,12 +265,7 @@ async def test_p4_a_list_contains_the_changes_that_were_held_back_during_the_han
     names = [f"user{number}" for number in range(12)]
     for page in pages:
         await page.wait_users(*names)
-        after_list = page.messages[[m["type"] for m in page.messages].index("list") :]
-        users = set(after_list[0]["users"])
-        for message in after_list:
-            if message["type"] == "joined":
-                assert message["user"] not in users
-                users.add(message["user"])
+        page.check_agreement()
 
 
 async def test_p7_users_that_reconnect_after_a_restart_of_the_process_are_not_announced() -> None:

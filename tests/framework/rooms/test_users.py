@@ -93,7 +93,7 @@ class ScriptedCounts(UserCounts):
         self.requests: list[asyncio.Future[bool]] = []
         self.released: list[str] = []
 
-    def reserve_user(self, user: str, max_connections: float) -> asyncio.Future[bool]:
+    def reserve_user_nowait(self, user: str, max_connections: float) -> asyncio.Future[bool]:
         self.requests.append(asyncio.get_running_loop().create_future())
         return self.requests[-1]
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from falcon_pachinko.backends.base import Timing
+from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.history import Position
 
 # The number in the record of a publisher that is not a node.

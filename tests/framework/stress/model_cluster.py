@@ -151,7 +151,7 @@ class ModelCluster:
                 if node is None:
                     await self.publisher.broadcast_to_room(room, message)
                 elif room:
-                    await node.backend.publish(room, Publication(message))
+                    await node.backend.publish_nowait(room, Publication(message))
                 else:
                     sent.nodes = await node.backend.publish_direct(Publication(message))
                 sent.returned = now()

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from falcon_pachinko.backends import backend_from_url
-from falcon_pachinko.backends.base import Timing
 from falcon_pachinko.backends.presence import Presence
+from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.history import History
 from falcon_pachinko.publication import Publication
 
@@ -171,7 +171,7 @@ class ModelNode:
         """Subscribe, enter, and read the list."""
         await self.subscribe(client.stay.room)
         self.clients.append(client)
-        await self.backend.enter(client.stay.room, client.presence)
+        await self.backend.enter_nowait(client.stay.room, client.presence)
         client.stay.entered = now()
         await self.read_view(client)
 
@@ -187,7 +187,7 @@ class ModelNode:
             await asyncio.wait({client.joining})
             self.clients.remove(client)
             client.stay.ended, client.stay.grace = now(), grace
-            left = self.backend.leave(client.stay.room, client.presence, grace=grace)
+            left = self.backend.leave_nowait(client.stay.room, client.presence, grace=grace)
             self.unsubscribe(client.stay.room)
             await left
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from falcon_pachinko.backends import backend_from_url
-from falcon_pachinko.backends.base import Backend, Timing
+from falcon_pachinko.backends.base import Backend
 from falcon_pachinko.backends.presence import Presence
 from falcon_pachinko.backends.redis.backend import RedisBackend
+from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.history import History, Position
 from falcon_pachinko.publication import Header, Publication
 

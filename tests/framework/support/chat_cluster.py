@@ -15,7 +15,7 @@ from falcon_pachinko import (
     install,
 )
 from falcon_pachinko.backends import backend_from_url
-from falcon_pachinko.backends.base import Timing
+from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.testing import Client, Served, serve
 from falcon_pachinko.uvicorn import PushProtocol
 

@@ -25,31 +25,20 @@ function check(roster, expected, count = expected.length) {
 
 test("joins and leaves change a complete list once each", () => {
   const roster = rosterOf(["Alice", "Bob"]);
-  assert.equal(roster.set("Carol", true, false), true);
-  assert.equal(roster.set("Carol", true, false), false);
+  assert.equal(roster.set("Carol", true), true);
+  assert.equal(roster.set("Carol", true), false);
   check(roster, ["Alice", "Bob", "Carol"]);
-  assert.equal(roster.set("Alice", false, false), true);
-  assert.equal(roster.set("Alice", false, false), false);
+  assert.equal(roster.set("Alice", false), true);
+  assert.equal(roster.set("Alice", false), false);
   check(roster, ["Bob", "Carol"]);
-});
-
-test("missed messages change a complete list, and leave an incomplete one as it is", () => {
-  const complete = rosterOf(["Alice", "Bob"]);
-  assert.equal(complete.set("Carol", true, true), true);
-  assert.equal(complete.set("Carol", false, true), true);
-  check(complete, ["Alice", "Bob"]);
-  const large = rosterOf(names(1, 200), 300);
-  assert.equal(large.set("user 5", false, true), false);
-  assert.equal(large.set("Carol", true, true), false);
-  check(large, names(1, 200), 300);
 });
 
 test("a user without a name is counted, too", () => {
   const large = rosterOf(names(1, 200), 300);
-  assert.equal(large.set("Carol", true, false), true);
+  assert.equal(large.set("Carol", true), true);
   check(large, names(1, 200), 301);
-  assert.equal(large.set("Carol", false, false), true);
-  assert.equal(large.set("user 1", false, false), true);
+  assert.equal(large.set("Carol", false), true);
+  assert.equal(large.set("user 1", false), true);
   check(large, names(2, 200), 299);
 });
 
@@ -71,7 +60,7 @@ test("a batch with users replaces the list", () => {
   const roster = rosterOf(names(1, 200), 250);
   roster.change({ joined: [], left: names(1, 200), moreLeft: 40, count: 10, users: names(191, 200) });
   check(roster, names(191, 200));
-  assert.equal(roster.set("user 191", false, false), true);
+  assert.equal(roster.set("user 191", false), true);
   check(roster, names(192, 200));
 });
 

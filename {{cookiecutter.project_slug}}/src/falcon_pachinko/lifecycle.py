@@ -125,7 +125,9 @@ class Lifecycle(HandlerTask):
             for room, publication, ephemeral in transaction.deferred:
                 presence = self.registry.presence_of(ws, room) if publication.change else None
                 if presence is None:
-                    await self.registry.backend.publish(room, publication, ephemeral=ephemeral)
+                    await self.registry.backend.publish_nowait(
+                        room, publication, ephemeral=ephemeral
+                    )
                 else:
                     await self.registry.backend.update(room, presence, publication)
         except BackendUnavailable as error:

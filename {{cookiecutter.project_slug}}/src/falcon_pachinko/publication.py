@@ -51,7 +51,6 @@ ENVELOPE_HEADS: dict[type[Message], tuple[bytes, int]] = {}
 ENCODE_HEADER = msgspec.json.Encoder().encode
 DECODE_HEADER = msgspec.json.Decoder(Header).decode
 
-
 # The records of a user's connections in a room, encoded, by the ids of the connections.
 Records = Mapping[str, bytes]
 
@@ -62,6 +61,7 @@ class ChangeKind(enum.Enum):
     JOINED = "+"
     LEFT = "-"
     UPDATED = "*"
+    UNKNOWN = "?"
 
 
 class MemberChange(NamedTuple):
@@ -80,6 +80,9 @@ class MemberChange(NamedTuple):
     records: Records = MappingProxyType({})
 
 
+UNKNOWN_CHANGE = MemberChange("", None, ChangeKind.UNKNOWN)  # of any message from a history
+
+
 class Publication:
     """One message, from the handler to the sockets: encoded once, its frame and its event cached.
 
@@ -95,7 +98,7 @@ class Publication:
         header: The recipients.
         position: The position in the room; ``None`` for a message without one.
         shows_position: Whether clients get the position.
-        change: How the message changes the members of a room; ``None`` for most messages.
+        change: How a live message changes the members of a room; ``None`` for most of them.
 
     Raises:
         TypeError: JSON cannot represent the message.

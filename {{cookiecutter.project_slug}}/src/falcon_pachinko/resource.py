@@ -126,12 +126,13 @@ class WebSocketResource:
         """Return the users in a room as its members know them at this moment.
 
         After the list, this client gets exactly the joins, leaves and updates that the list does not contain: nothing
-        is delivered between the return and the caller's next ``await``. Otherwise like
+        is delivered between the return and the caller's next ``await``. In ``on_connect``, the messages that a
+        reconnecting client has missed are sent before the list, which contains what they change. Otherwise like
         :meth:`.WebSocketConnectionManager.members`.
         """
         page = await self.manager.members(room, after=after, limit=limit)
         if self.connection._transaction is not None:
-            self.connection._transaction.drop_changes(room)
+            self.connection._transaction.prepare_list(room)
         return page
 
     async def leave_room(self, room: str) -> bool:
@@ -172,7 +173,7 @@ class WebSocketResource:
         if ws._transaction is not None:
             ws._transaction.defer(room, publication, ephemeral)
         else:
-            await self.manager.backend.publish(room, publication, ephemeral=ephemeral)
+            await self.manager.backend.publish_nowait(room, publication, ephemeral=ephemeral)
 
 
 async def send_error(ws: WebSocketLike, error: ServerError) -> None:

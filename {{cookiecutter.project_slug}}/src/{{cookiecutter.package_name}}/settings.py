@@ -17,7 +17,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from falcon_pachinko import ConfigurationError, History, ServerLimits
 from falcon_pachinko.backends import backend_from_url, check_backend_url
-from falcon_pachinko.backends.base import Backend, Timing
+from falcon_pachinko.backends.base import Backend
+from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.route_config import is_origin
 from falcon_pachinko.server.forwarded import TrustedProxies
 

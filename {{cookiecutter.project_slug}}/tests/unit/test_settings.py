@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from falcon_pachinko import History
-from falcon_pachinko.backends.base import Timing
+from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.backends.memory import MemoryBackend
 from falcon_pachinko.backends.redis.backend import RedisBackend
 

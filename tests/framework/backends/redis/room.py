@@ -19,12 +19,12 @@ async def subscribe(*nodes: RecordingNode) -> None:
 async def join(node: RecordingNode, connection: str, user: str) -> Presence:
     """Enter the room."""
     presence = announced(connection, user)
-    await node.backend.enter("room", presence)
+    await node.backend.enter_nowait("room", presence)
     return presence
 
 
 async def marked(sender: RecordingNode, *receivers: RecordingNode) -> None:
     """Publish a marker and wait for it: all earlier messages have been delivered."""
-    await sender.backend.publish("room", text("marker"))
+    await sender.backend.publish_nowait("room", text("marker"))
     for node in (sender, *receivers):
         await wait_until(partial(node.got_last, "room", "marker"))

@@ -7,9 +7,10 @@ from functools import partial
 import pytest
 
 from falcon_pachinko import BackendUnavailable
-from falcon_pachinko.backends.base import CURRENT_LEASE, Lease, Timing
+from falcon_pachinko.backends.lease import CURRENT_LEASE, Lease
 from falcon_pachinko.backends.presence import Presence
 from falcon_pachinko.backends.redis.script import MIN_STREAM_MS
+from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.errors import LeaseLost
 from falcon_pachinko.history import History
 
@@ -35,7 +36,7 @@ async def test_during_an_outage_publishing_raises_and_the_node_gives_the_reason(
     redis_server.kill()
     await wait_until(lambda: a.backend.outage != "")
     with pytest.raises(BackendUnavailable) as raised:
-        await a.backend.publish("room", text("lost?"))
+        await a.backend.publish_nowait("room", text("lost?"))
     assert str(raised.value) == a.backend.outage
     with pytest.raises(BackendUnavailable):
         await a.backend.publish_direct(text("lost?"))
@@ -52,9 +53,9 @@ async def test_no_keys_remain_after_all_members_have_left(
         node = a if number % 2 else b
         await node.backend.subscribe(f"room {number}", brief if number % 3 else None)
         presence = Presence(f"c{number}", f"user {number}", None, text("left"))
-        await node.backend.enter(f"room {number}", presence)
-        await node.backend.publish(f"room {number}", text("something"))
-        await node.backend.leave(f"room {number}", presence, grace=True)
+        await node.backend.enter_nowait(f"room {number}", presence)
+        await node.backend.publish_nowait(f"room {number}", text("something"))
+        await node.backend.leave_nowait(f"room {number}", presence, grace=True)
         node.backend.unsubscribe(f"room {number}")
 
     def wrong_keys() -> dict[str, int]:
@@ -84,8 +85,10 @@ async def test_no_keys_remain_after_grace_periods_that_end_together(
     users = [announced(f"c{number}", f"user {number}") for number in range(3)]
     await a.backend.subscribe("room", None)
     for presence in users:
-        await a.backend.enter("room", presence)
-    await asyncio.gather(*[a.backend.leave("room", presence, grace=True) for presence in users])
+        await a.backend.enter_nowait("room", presence)
+    await asyncio.gather(
+        *[a.backend.leave_nowait("room", presence, grace=True) for presence in users]
+    )
     a.backend.unsubscribe("room")
     await wait_until(
         lambda: not any("{room}:" in key[:-1] and key[-1] in "pnok" for key in nodes.stored_keys())
@@ -102,7 +105,7 @@ async def test_a_worker_is_not_refused_after_redis_has_lost_its_tokens(
         assert isinstance(lease, Lease)
         reset = CURRENT_LEASE.set(lease)
         try:
-            await a.backend.publish("room", text(str(lease.token)))
+            await a.backend.publish_nowait("room", text(str(lease.token)))
         finally:
             CURRENT_LEASE.reset(reset)
         for key in lost_keys:
@@ -118,15 +121,15 @@ async def test_publications_of_a_replaced_worker_are_refused(
         await node.backend.subscribe("room", None)
     soon = asyncio.get_running_loop().time() + 60
     CURRENT_LEASE.set(Lease("announce", 2, soon))
-    await b.backend.publish("room", text("the new one"))
+    await b.backend.publish_nowait("room", text("the new one"))
     CURRENT_LEASE.set(Lease("announce", 1, soon))
     with pytest.raises(LeaseLost):
-        await a.backend.publish("room", text("the old one"))
+        await a.backend.publish_nowait("room", text("the old one"))
     CURRENT_LEASE.set(Lease("announce", 3, 0.0))
     with pytest.raises(LeaseLost, match="has expired"):
-        await a.backend.publish("room", text("one with an expired lease"))
+        await a.backend.publish_nowait("room", text("one with an expired lease"))
     CURRENT_LEASE.set(None)
-    await a.backend.publish("room", text("marker"))
+    await a.backend.publish_nowait("room", text("marker"))
     await wait_until(lambda: b.got_last("room", "marker"))
     assert b.texts("room") == ["the new one", "marker"]
 
@@ -136,8 +139,8 @@ async def prepare_p1(*nodes: RecordingNode) -> None:
     for node in nodes:
         await node.backend.subscribe("room", HISTORY)
     for number, node in enumerate(nodes):
-        await node.backend.enter("room", announced(f"c{number}", f"user {number}"))
-    await nodes[0].backend.publish("room", text("before"))
+        await node.backend.enter_nowait("room", announced(f"c{number}", f"user {number}"))
+    await nodes[0].backend.publish_nowait("room", text("before"))
     for node in nodes:
         await wait_until(partial(node.got_last, "room", "before"))
 
@@ -151,8 +154,8 @@ async def test_p1_after_a_loss_a_publication_is_delivered_or_its_loss_is_reporte
     lose(redis_server, nodes, loss)
     published = [f"{number}" for number in range(6)]
     for number, node in zip(published, itertools.cycle((a, b)), strict=False):
-        await node.backend.publish("room", text(number))
-    await b.backend.publish("room", text("last"))
+        await node.backend.publish_nowait("room", text(number))
+    await b.backend.publish_nowait("room", text("last"))
     for node in (a, b):
         await wait_until(partial(node.got_last, "room", "last"))
         received = [each for each in node.texts("room") if each in published]
@@ -171,13 +174,13 @@ async def test_p1_without_a_fault_no_loss_is_reported(
 
     async def publish(node: RecordingNode) -> None:
         for number in range(100):
-            await node.backend.publish("room", text(str(number)))
+            await node.backend.publish_nowait("room", text(str(number)))
 
     async def join_and_leave(node: RecordingNode) -> None:
         for number in range(50):
             presence = announced(f"x{number}", "guest")
-            await node.backend.enter("room", presence)
-            await node.backend.leave("room", presence, grace=False)
+            await node.backend.enter_nowait("room", presence)
+            await node.backend.leave_nowait("room", presence, grace=False)
 
     async def renew(node: RecordingNode) -> None:
         for _ in range(10):
@@ -185,7 +188,7 @@ async def test_p1_without_a_fault_no_loss_is_reported(
 
     actions = (publish, join_and_leave, renew)
     await asyncio.gather(*[action(node) for node in (a, b) for action in actions])
-    await a.backend.publish("room", text("last"))
+    await a.backend.publish_nowait("room", text("last"))
     for node in (a, b):
         await wait_until(partial(node.got_last, "room", "last"))
         assert node.history_losses == []
@@ -202,7 +205,7 @@ async def test_no_call_holds_redis_for_long(redis_server: RedisServer, nodes: No
     a, b = await nodes.start(), await nodes.start()
     for node in (a, b):
         await node.backend.subscribe("room", None)
-    await b.backend.enter("room", announced("c", "bob"))
+    await b.backend.enter_nowait("room", announced("c", "bob"))
     with redis_server.connect() as client:
         client.connection_pool.connection_kwargs["decode_responses"] = False
         client.config_set("slowlog-max-len", 10_000)
@@ -218,7 +221,7 @@ async def test_no_call_holds_redis_for_long(redis_server: RedisServer, nodes: No
             assert durations[len(durations) // 4] < 5_000
 
         users = [announced(f"c{number}", f"user {number}") for number in range(5_000)]
-        enters = [asyncio.ensure_future(a.backend.enter("room", each)) for each in users]
+        enters = [asyncio.ensure_future(a.backend.enter_nowait("room", each)) for each in users]
         await asyncio.gather(*enters)
         check_calls(70)
         assert len(await b.backend.members("room")) == 5_001

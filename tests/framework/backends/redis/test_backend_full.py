@@ -59,7 +59,7 @@ async def nodes(redis_server: RedisServer) -> AsyncIterator[Nodes]:
 async def publish_all(node: RecordingNode, *texts: str) -> None:
     """Publish texts to the room."""
     for each in texts:
-        await node.backend.publish("room", text(each))
+        await node.backend.publish_nowait("room", text(each))
 
 
 async def renewals(*nodes: RecordingNode) -> None:
@@ -81,7 +81,7 @@ async def test_at_maxmemory_messages_are_delivered_and_not_kept(
     await publish_all(a, "1", "2")
     redis_server.command("CONFIG", "SET", "maxmemory", 1)
     await asyncio.gather(publish_all(a, "3"), publish_all(b, "4"))
-    await a.backend.publish("room", text("typing"), ephemeral=True)
+    await a.backend.publish_nowait("room", text("typing"), ephemeral=True)
     await publish_all(b, "5")
     await wait_until(lambda: a.got_last("room", "5") and b.got_last("room", "5"))
     assert sorted(a.texts("room")) == ["1", "2", "3", "4", "5", "typing"]
@@ -110,20 +110,20 @@ async def test_at_maxmemory_users_join_and_leave_and_workers_run(
     await b.backend.subscribe("room", HISTORY)
     await b.backend.subscribe("new", HISTORY)
     assert b.backend.position("new") is not None
-    assert await b.backend.enter("room", announced("c1", "alice")) is True
-    assert await a.backend.enter("room", announced("c2", "bob")) is True
+    assert await b.backend.enter_nowait("room", announced("c1", "alice")) is True
+    assert await a.backend.enter_nowait("room", announced("c2", "bob")) is True
     assert await a.backend.members("room") == ["alice", "bob"]
     assert await a.backend.rooms("") == ["room"]
-    assert await b.backend.leave("room", announced("c1", "alice"), grace=True) is False
+    assert await b.backend.leave_nowait("room", announced("c1", "alice"), grace=True) is False
     await wait_until(lambda: a.got_last("room", "alice left"))
     await wait_until(lambda: b.got_last("room", "alice left"))
     assert a.texts("room") == b.texts("room") == ["alice joined", "bob joined", "alice left"]
-    await b.backend.publish("new", text("hello"))
+    await b.backend.publish_nowait("new", text("hello"))
     await wait_until(lambda: b.got_last("new", "hello"))
     assert await a.backend.acquire("worker") != 0.0
     c = await nodes.start()
     await c.backend.subscribe("room", HISTORY)
-    assert await c.backend.enter("room", announced("c3", "carol")) is True
+    assert await c.backend.enter_nowait("room", announced("c3", "carol")) is True
     await renewals(a, b, c)
     await nodes.crash(a)
     await wait_until(lambda: b.got_last("room", "bob left"))
@@ -185,10 +185,10 @@ async def test_the_error_of_a_room_is_no_outage(
         await a.backend.subscribe("other", HISTORY)
         assert a.backend.position("room") is None
         with pytest.raises(OperationRefused, match="refused by the test"):
-            await a.backend.publish("room", text("lost"))
+            await a.backend.publish_nowait("room", text("lost"))
         with pytest.raises(BackendUnavailable):
             await a.backend.recover("room", [Position("epoch", 1)])
-        await a.backend.publish("other", text("hello"))
+        await a.backend.publish_nowait("other", text("hello"))
         await wait_until(lambda: a.got_last("other", "hello"))
         await renewals(a)
         a.redis.pubsub.restart("disconnected by the test")
@@ -243,12 +243,12 @@ async def test_presence_replaces_keys_of_a_wrong_type(
     redis_server.command("SET", key, "a text")
     for node in (a, b):
         await node.backend.subscribe("room", HISTORY)
-    assert await a.backend.enter("room", announced("c1", "alice")) is True
-    assert await a.backend.enter("room", announced("c2", "bob")) is True
-    assert await b.backend.enter("room", announced("c3", "carol")) is True
+    assert await a.backend.enter_nowait("room", announced("c1", "alice")) is True
+    assert await a.backend.enter_nowait("room", announced("c2", "bob")) is True
+    assert await b.backend.enter_nowait("room", announced("c3", "carol")) is True
     await wait_until(lambda: len(b.texts("room")) == 3)
     redis_server.command("SET", key, "a text")
-    await a.backend.leave("room", announced("c2", "bob"), grace=False)
+    await a.backend.leave_nowait("room", announced("c2", "bob"), grace=False)
     await renewals(a, b)
     await wait_for_result(lambda: b.backend.members("room"), ["alice", "carol"])
     await publish_all(a, "marker")
@@ -263,11 +263,11 @@ async def test_a_room_whose_last_leave_finds_a_broken_key_is_not_in_use_any_more
     redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode
 ) -> None:
     await a.backend.subscribe("room", HISTORY)
-    await a.backend.enter("room", announced("c1", "alice"))
+    await a.backend.enter_nowait("room", announced("c1", "alice"))
     redis_server.command("DEL", f"{nodes.prefix}:{{room}}:p")
     redis_server.command("SET", f"{nodes.prefix}:{{room}}:p", "a text")
     assert await b.backend.rooms("") == ["room"]
-    await a.backend.leave("room", announced("c1", "alice"), grace=False)
+    await a.backend.leave_nowait("room", announced("c1", "alice"), grace=False)
     nothing: list[str] = []
     await wait_for_result(lambda: b.backend.rooms(""), nothing)
     assert a.redis.presence.rooms == {}

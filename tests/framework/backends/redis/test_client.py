@@ -30,7 +30,7 @@ async def test_a_changed_server_clock_loses_nothing(a: RecordingNode) -> None:
     for number, hours in enumerate((1, -1)):
         (server,) = backend.client.clock_offsets_ms
         backend.client.clock_offsets_ms[server] += hours * 3_600_000
-        await backend.publish("room", text(str(number)))
+        await backend.publish_nowait("room", text(str(number)))
     await wait_until(lambda: a.texts("room") == ["0", "1"])
     assert not backend.outage
 
@@ -40,7 +40,7 @@ async def test_a_flushed_script_is_loaded_again(
 ) -> None:
     await a.backend.subscribe("room", HISTORY)
     redis_server.command("SCRIPT", "FLUSH")
-    await a.backend.publish("room", text("hello"))
+    await a.backend.publish_nowait("room", text("hello"))
     await wait_until(lambda: a.got_last("room", "hello"))
 
 
@@ -55,9 +55,9 @@ async def test_a_server_that_became_a_replica_is_replaced(
         # NOTE: as if the address had been reassigned.
         backend.client.pool.connection_kwargs["port"] = other.port
         with pytest.raises(BackendUnavailable):
-            await backend.publish("room", text("refused"))
+            await backend.publish_nowait("room", text("refused"))
         await wait_available(a)
-        await backend.publish("room", text("accepted"))
+        await backend.publish_nowait("room", text("accepted"))
         await wait_until(lambda: a.got_last("room", "accepted"))
 
 
@@ -70,10 +70,10 @@ async def test_delayed_operations_of_an_expired_node_are_not_executed(
         a = await others.start()
         for node in (a, b):
             await node.backend.subscribe("room", HISTORY)
-        await a.backend.enter("room", announced("c1", "bob"))
-        await b.backend.enter("room", Presence("c2", "carol"))
+        await a.backend.enter_nowait("room", announced("c1", "bob"))
+        await b.backend.enter_nowait("room", Presence("c2", "carol"))
         proxy.to_server.clear()
-        assert await a.backend.enter("room", announced("c3", "alice")) is True
+        assert await a.backend.enter_nowait("room", announced("c3", "alice")) is True
         await wait_until(lambda: a.backend.outage != "")
         await others.crash(a)
         await wait_until(lambda: b.got_last("room", "bob left"))

@@ -33,7 +33,7 @@ async def test_a_node_reconnects_with_all_its_rooms() -> None:
             await wait_until(lambda: a.backend.outage != "")
             await wait_available(a)
             for room in rooms:
-                await a.backend.publish(room, text("received"))
+                await a.backend.publish_nowait(room, text("received"))
             await wait_until(lambda: all(a.got_last(room, "received") for room in rooms))
 
 
@@ -67,5 +67,5 @@ async def test_a_room_whose_server_is_unreachable_during_a_recovery_is_subscribe
             may_recover.set()
             await wait_available(a)
             for room in rooms:
-                await b.backend.publish(room, text("received"))
+                await b.backend.publish_nowait(room, text("received"))
             await wait_until(lambda: all(a.got_last(room, "received") for room in rooms))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from falcon_pachinko import BackendUnavailable
-from falcon_pachinko.backends.base import Timing
+from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.publication import Publication
 
 from ...support.backends import disconnected, running_nodes, wait_until

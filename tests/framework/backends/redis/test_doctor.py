@@ -58,7 +58,7 @@ def by_subject(findings: list[Finding], subject: str) -> Finding:
 async def join(node: RecordingNode, room: str) -> None:
     """Let a user join a room."""
     await node.backend.subscribe(room, HISTORY)
-    await node.backend.enter(room, announced(f"{node.backend.node_id}-1", "Alice"))
+    await node.backend.enter_nowait(room, announced(f"{node.backend.node_id}-1", "Alice"))
 
 
 def user_url(server: RedisServer, *rules: str) -> str:

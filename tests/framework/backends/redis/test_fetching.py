@@ -22,7 +22,7 @@ async def prepare(node: RecordingNode, room: str = "room") -> Position:
     start = node.backend.position(room)
     assert start is not None
     for number in range(5):
-        await node.backend.publish(room, text(f"{number}" + "x" * (BYTES_PER_PIECE // 3)))
+        await node.backend.publish_nowait(room, text(f"{number}" + "x" * (BYTES_PER_PIECE // 3)))
     await wait_until(lambda: len(node.texts(room)) == 5)
     return start
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from falcon_pachinko import BackendUnavailable
-from falcon_pachinko.backends.base import Lease
+from falcon_pachinko.backends.lease import Lease
 from falcon_pachinko.backends.redis.operations import Operation
 from falcon_pachinko.backends.redis.script import ROOM_TTL_MS, SCHEDULE_INTERVALS
 

@@ -30,7 +30,7 @@ async def scan(server: RedisServer, prefix: str) -> Leftovers:
 async def test_the_keys_of_live_nodes_are_owned(nodes: Nodes, redis_server: RedisServer) -> None:
     node = await nodes.start()
     await node.backend.subscribe("general", HISTORY)
-    await node.backend.enter("general", announced(f"{node.backend.node_id}-1", "Alice"))
+    await node.backend.enter_nowait("general", announced(f"{node.backend.node_id}-1", "Alice"))
     await node.backend.acquire("work")
     client = node.redis.client
     live, is_owned = await read_ownership(client)

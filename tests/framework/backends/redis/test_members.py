@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -116,11 +117,11 @@ async def test_a_list_equals_the_truth_at_the_delivered_position(
         present = {}
         for number in range(120):
             presence = announced(f"{name}-{number}", f"{name}{number}")
-            await node.backend.enter("room", presence)
+            await node.backend.enter_nowait("room", presence)
             present[number] = presence
             if len(present) > 8 or chosen.random() < 0.3:
                 left = present.pop(chosen.choice(list(present)))
-                await node.backend.leave("room", left, grace=False)
+                await node.backend.leave_nowait("room", left, grace=False)
 
     async def read(node: RecordingNode) -> int:
         count = 0
@@ -146,13 +147,13 @@ async def test_callers_that_ask_together_share_a_read(
     a: RecordingNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await a.backend.subscribe("room", HISTORY)
-    await a.backend.enter("room", announced("c1", "alice"))
+    await a.backend.enter_nowait("room", announced("c1", "alice"))
     pipeline, requests = a.redis.pipeline, list[str]()
     call = pipeline.call
 
-    def count(operation: Operation[object]) -> asyncio.Future[object]:
+    async def count(operation: Operation[object]) -> object:
         requests.append(operation.request[0])
-        return call(operation)
+        return await call(operation)
 
     monkeypatch.setattr(pipeline, "call", count)
     reads = [asyncio.create_task(a.backend.members("room")) for _ in range(50)]
@@ -183,16 +184,39 @@ async def test_a_list_is_read_again_if_changes_are_missing(
 ) -> None:
     for node in (a, b):
         await node.backend.subscribe("room", HISTORY)
-    await a.backend.enter("room", announced("c1", "alice"))
+    await a.backend.enter_nowait("room", announced("c1", "alice"))
     await wait_until(lambda: b.got_last("room", "alice joined"))
     pubsub = b.redis.pubsub
     deliver, pubsub.on_message = pubsub.on_message, lambda channel, data: None
-    await a.backend.enter("room", announced("c2", "bob"))
+    await a.backend.enter_nowait("room", announced("c2", "bob"))
     pubsub.on_message = deliver
     reading = asyncio.create_task(b.backend.members("room"))
-    await a.backend.publish("room", text("reveals the gap"))
+    await a.backend.publish_nowait("room", text("reveals the gap"))
     assert await reading == ["alice", "bob"]
     await wait_until(lambda: b.texts("room") == ["alice joined", "bob joined", "reveals the gap"])
+
+
+@pytest.mark.redis
+async def test_a_list_is_read_again_if_a_gap_is_filled_just_after_the_read(
+    a: RecordingNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await a.backend.subscribe("room", HISTORY)
+    await a.backend.enter_nowait("room", announced("c1", "alice"))
+    lists, stream = a.redis.member_lists, a.redis.subscriptions.streams["room"]
+    read, reads = lists._read_pages, list[str]()
+
+    async def count(*arguments: Any) -> list[Page]:
+        reads.append(arguments[0])
+        return await read(*arguments)
+
+    monkeypatch.setattr(lists, "_read_pages", count)
+    reading = asyncio.create_task(a.backend.members("room"))
+    await asyncio.sleep(0)
+    (shared,) = lists.reads.values()
+    shared.task.add_done_callback(lambda _: stream.break_recorders())
+    assert await reading == ["alice"]
+    assert reads == ["room", "room"]
+    assert (lists.reads, stream.recorders) == ({}, [])
 
 
 @pytest.mark.redis
@@ -201,7 +225,7 @@ async def test_during_an_outage_the_members_of_this_node_are_listed_and_later_al
 ) -> None:
     for node, user in ((a, "alice"), (b, "bob")):
         await node.backend.subscribe("room", HISTORY)
-        await node.backend.enter("room", announced(user, user))
+        await node.backend.enter_nowait("room", announced(user, user))
     async with disconnected(a):
         assert await a.backend.members("room") == ["alice"]
         assert await a.backend.occupancy("room") == 1

@@ -34,12 +34,12 @@ async def test_a_node_starts_without_redis_and_connects_later(
     a = await nodes.start()
     assert a.backend.outage
     await a.backend.subscribe("room", HISTORY)
-    assert await a.backend.enter("room", announced("c1", "alice")) is True
+    assert await a.backend.enter_nowait("room", announced("c1", "alice")) is True
     assert await a.backend.members("room") == ["alice"]
     redis_server.restart()
     await wait_available(a)
     await wait_for_result(lambda: a.backend.members("room"), ["alice"])
-    await a.backend.publish("room", text("hello"))
+    await a.backend.publish_nowait("room", text("hello"))
     await wait_until(lambda: a.got_last("room", "hello"))
     assert a.resyncs == [("room", a.resyncs[0][1])]
     assert a.history_losses == []
@@ -58,7 +58,7 @@ async def test_a_frozen_server_is_noticed_in_time_and_nothing_is_lost_silently(
             wait_until(lambda: bool(a.backend.outage and b.backend.outage))
         )
         uncertain = [
-            asyncio.ensure_future(a.backend.publish("room", text(f"uncertain {n}")))
+            asyncio.ensure_future(a.backend.publish_nowait("room", text(f"uncertain {n}")))
             for n in range(3)
         ]
         outcomes = await asyncio.gather(*uncertain, return_exceptions=True)
@@ -69,7 +69,7 @@ async def test_a_frozen_server_is_noticed_in_time_and_nothing_is_lost_silently(
     finally:
         redis_server.resume()
     await wait_available(a, b)
-    await a.backend.publish("room", text("after"))
+    await a.backend.publish_nowait("room", text("after"))
     await wait_until(lambda: a.got_last("room", "after") and b.got_last("room", "after"))
     # NOTE: the server got the others, too, and skipped them after their deadline.
     assert a.texts("room") == b.texts("room") == ["after"]
@@ -86,7 +86,7 @@ async def test_lost_connections_cause_no_loss_and_no_duplicates(
     with redis_server.connect() as client:
         for number in itertools.count():
             try:
-                await a.backend.publish("room", text(str(number)))
+                await a.backend.publish_nowait("room", text(str(number)))
                 published.append(str(number))
             except BackendUnavailable:
                 await wait_available(a)
@@ -116,10 +116,10 @@ async def test_a_node_with_constant_joins_and_leaves_recovers_from_an_outage(
             if not continues:
                 return
             presence = announced(f"c{number}", "alice")
-            entered = a.backend.enter(f"room{number % 300}", presence)
+            entered = a.backend.enter_nowait(f"room{number % 300}", presence)
             await asyncio.sleep(0)
             await entered
-            await a.backend.leave(f"room{number % 300}", presence, grace=False)
+            await a.backend.leave_nowait(f"room{number % 300}", presence, grace=False)
 
     clients = asyncio.create_task(join_and_leave())
     redis_server.command("CLIENT", "KILL", "TYPE", "pubsub")
@@ -136,8 +136,8 @@ async def test_a_node_that_was_frozen_beyond_its_expiry_returns_with_its_users(
 ) -> None:
     for node in (a, b):
         await node.backend.subscribe("room", HISTORY)
-    await a.backend.enter("room", announced("c1", "alice"))
-    await b.backend.enter("room", Presence("c2", "bob"))
+    await a.backend.enter_nowait("room", announced("c1", "alice"))
+    await b.backend.enter_nowait("room", Presence("c2", "bob"))
     renewals, pending = a.redis.renewals, asyncio.get_running_loop().create_future()
     with monkeypatch.context() as patched:
         patched.setattr(renewals, "renew", lambda: pending)
@@ -157,8 +157,8 @@ async def test_an_expired_node_whose_reply_is_lost_returns_with_its_users(
 ) -> None:
     for node in (a, b):
         await node.backend.subscribe("room", HISTORY)
-    await a.backend.enter("room", announced("c1", "alice"))
-    await b.backend.enter("room", Presence("c2", "bob"))
+    await a.backend.enter_nowait("room", announced("c1", "alice"))
+    await b.backend.enter_nowait("room", Presence("c2", "bob"))
     backend = a.redis
     execute, was_lost = backend.client.execute, asyncio.Event()
 
@@ -187,13 +187,13 @@ async def test_a_stopping_node_leaves_grace_periods_to_the_others(
 ) -> None:
     for node in (a, b):
         await node.backend.subscribe("room", HISTORY)
-    await a.backend.enter("room", announced("c1", "alice"))
-    await a.backend.enter("room", announced("c2", "bob"))
+    await a.backend.enter_nowait("room", announced("c1", "alice"))
+    await a.backend.enter_nowait("room", announced("c2", "bob"))
     for presence in (announced("c1", "alice"), announced("c2", "bob")):
-        a.backend.leave("room", presence, grace=True)
+        a.backend.leave_nowait("room", presence, grace=True)
     a.backend.unsubscribe("room")
     await nodes.stop(a)
-    assert await b.backend.enter("room", announced("c3", "bob")) is False
+    assert await b.backend.enter_nowait("room", announced("c3", "bob")) is False
     await wait_until(lambda: b.got_last("room", "alice left"))
     assert await b.backend.members("room") == ["bob"]
     assert "bob left" not in b.texts("room")
@@ -205,8 +205,8 @@ async def test_a_node_whose_own_keys_are_broken_renews_its_leases_and_expires_ot
 ) -> None:
     for node in (a, b):
         await node.backend.subscribe("room", HISTORY)
-    await a.backend.enter("room", announced("c1", "alice"))
-    await b.backend.enter("room", announced("c2", "bob"))
+    await a.backend.enter_nowait("room", announced("c1", "alice"))
+    await b.backend.enter_nowait("room", announced("c2", "bob"))
     key = f"{nodes.prefix}:{{%nodes}}:" + name.format(node=a.redis.node_id)
     redis_server.command("DEL", key)
     redis_server.command("RPUSH", key, "an element")

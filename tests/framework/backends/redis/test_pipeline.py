@@ -36,9 +36,9 @@ async def test_invalid_utf_8_fails_only_the_operation_that_contains_it(
 ) -> None:
     await a.backend.subscribe("room", HISTORY)
     futures = [
-        asyncio.ensure_future(a.backend.publish("room", text("first"))),
-        asyncio.ensure_future(a.backend.publish("\ud800", text("invalid"))),
-        asyncio.ensure_future(a.backend.publish("room", text("second"))),
+        asyncio.ensure_future(a.backend.publish_nowait("room", text("first"))),
+        asyncio.ensure_future(a.backend.publish_nowait("\ud800", text("invalid"))),
+        asyncio.ensure_future(a.backend.publish_nowait("room", text("second"))),
     ]
     outcomes = await asyncio.gather(*futures, return_exceptions=True)
     assert not any(isinstance(outcome, BaseException) for outcome in outcomes[::2])
@@ -67,12 +67,12 @@ async def pipeline(redis_server: RedisServer) -> AsyncIterator[Pipeline]:
 
 async def test_operations_are_executed_in_the_order_of_submission(pipeline: Pipeline) -> None:
     add = [
-        pipeline.call(Operation(operations.add_rooms("node", [str(number)]).request, int))
+        pipeline.submit(Operation(operations.add_rooms("node", [str(number)]).request, int))
         for number in range(600)
     ]
     beat = operations.beat(Terms("node", 1_000, 300, 200, 200))
-    count = pipeline.call(beat)
-    remove = pipeline.call(Operation(operations.remove_rooms("node", ["1"]).request, int))
+    count = pipeline.submit(beat)
+    remove = pipeline.submit(Operation(operations.remove_rooms("node", ["1"]).request, int))
     assert await asyncio.gather(*add) == [1] * 600
     assert (await count)[0] == 600
     assert await remove == 1
@@ -100,10 +100,10 @@ async def test_an_outage_fails_all_submitted_operations(
 ) -> None:
     await pipeline.call(operations.live_nodes())
     redis_server.pause()
-    failing = pipeline.call(operations.live_nodes())
+    failing = pipeline.submit(operations.live_nodes())
     handled = pipeline.submit(operations.live_nodes(), None, lambda error: error.reason)
     await asyncio.sleep(0)
-    waiting = pipeline.call(operations.live_nodes())
+    waiting = pipeline.submit(operations.live_nodes())
     with pytest.raises(BackendUnavailable, match="no response in time"):
         await failing
     assert await handled == "no response in time"
@@ -122,7 +122,7 @@ async def test_stopping_fails_pending_operations(redis_server: RedisServer) -> N
     running = asyncio.create_task(pipeline.run())
     await pipeline.call(operations.live_nodes())
     redis_server.pause()
-    pending = pipeline.call(operations.live_nodes())
+    pending = pipeline.submit(operations.live_nodes())
     await asyncio.sleep(0)
     running.cancel()
     await asyncio.wait({running})

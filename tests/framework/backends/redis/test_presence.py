@@ -37,7 +37,7 @@ async def test_a_leave_without_a_reply_takes_effect_once(
 ) -> None:
     for node in (a, b):
         await node.backend.subscribe("room", HISTORY)
-    await a.backend.enter("room", announced("c1", "alice"))
+    await a.backend.enter_nowait("room", announced("c1", "alice"))
     backend = a.redis
     execute = backend.client.execute
 
@@ -48,7 +48,7 @@ async def test_a_leave_without_a_reply_takes_effect_once(
         raise ConnectionError("the reply is lost")
 
     monkeypatch.setattr(backend.client, "execute", lose_the_reply)
-    await backend.leave("room", announced("c1", "alice"), grace=True)
+    await backend.leave_nowait("room", announced("c1", "alice"), grace=True)
     await wait_available(a)
     nobody: list[str] = []
     await wait_for_result(lambda: b.backend.members("room"), nobody)
@@ -61,10 +61,10 @@ async def test_a_user_who_left_during_an_outage_leaves_with_the_node(
 ) -> None:
     for node in (a, b):
         await node.backend.subscribe("room", HISTORY)
-    await a.backend.enter("room", announced("c1", "alice"))
+    await a.backend.enter_nowait("room", announced("c1", "alice"))
     backend = a.redis
     async with disconnected(a):
-        await backend.leave("room", announced("c1", "alice"), grace=True)
+        await backend.leave_nowait("room", announced("c1", "alice"), grace=True)
     await wait_until(lambda: "ualice" in backend.presence.rooms["room"].ending)
     await nodes.crash(a)
     nobody: list[str] = []
@@ -78,14 +78,14 @@ async def test_joins_and_leaves_during_an_outage_are_completed_after_it(
 ) -> None:
     for node in (a, b):
         await node.backend.subscribe("room", HISTORY)
-    await a.backend.enter("room", announced("c1", "alice"))
+    await a.backend.enter_nowait("room", announced("c1", "alice"))
     await wait_until(lambda: b.got_last("room", "alice joined"))
     redis_server.pause()
     try:
         await wait_until(lambda: bool(a.backend.outage and b.backend.outage))
         bob = announced("c2", "bob")
-        assert await b.backend.enter("room", bob) is True
-        assert await a.backend.leave("room", announced("c1", "alice"), grace=False) is True
+        assert await b.backend.enter_nowait("room", bob) is True
+        assert await a.backend.leave_nowait("room", announced("c1", "alice"), grace=False) is True
     finally:
         redis_server.resume()
     await wait_until(
@@ -104,15 +104,15 @@ async def test_one_node_announces_that_the_users_of_a_crashed_node_left(
     c = await nodes.start()
     for node in (a, b, c):
         await node.backend.subscribe("room", HISTORY)
-    await a.backend.enter("room", announced("c1", "alice"))
-    await a.backend.enter("room", announced("c2", "bob"))
-    await b.backend.enter("room", announced("c3", "bob"))
+    await a.backend.enter_nowait("room", announced("c1", "alice"))
+    await a.backend.enter_nowait("room", announced("c2", "bob"))
+    await b.backend.enter_nowait("room", announced("c3", "bob"))
     await nodes.crash(a)
     await wait_until(lambda: b.got_last("room", "alice left") and c.got_last("room", "alice left"))
     assert await c.backend.members("room") == ["bob"]
-    await c.backend.enter("room", announced("c4", "carol"))
+    await c.backend.enter_nowait("room", announced("c4", "carol"))
     await wait_for_result(lambda: c.backend.rooms(""), ["room"])
-    await b.backend.publish("room", text("marker"))
+    await b.backend.publish_nowait("room", text("marker"))
     await wait_until(lambda: c.got_last("room", "marker"))
     assert c.texts("room").count("alice left") == 1
     assert "bob left" not in c.texts("room")
@@ -123,8 +123,8 @@ async def test_the_last_message_of_a_node_after_its_last_member_is_delivered(
 ) -> None:
     await subscribe(a, b)
     alice = await join(a, "c1", "alice")
-    leaving = a.backend.leave("room", alice, grace=False)
-    await a.backend.publish("room", text("bye"))
+    leaving = a.backend.leave_nowait("room", alice, grace=False)
+    await a.backend.publish_nowait("room", text("bye"))
     assert await leaving is True
     await wait_until(lambda: b.got_last("room", "bye"))
 
@@ -135,7 +135,7 @@ async def test_the_lease_ends_with_users_whose_grace_periods_end_together(
     await subscribe(a)
     users = [await join(a, f"c{number}", f"user {number}") for number in range(5)]
     for presence in users:
-        a.backend.leave("room", presence, grace=True)
+        a.backend.leave_nowait("room", presence, grace=True)
     await wait_until(lambda: a.redis.presence.rooms == {})
     assert set(nodes.stored_keys()) <= {"{room}:m", "{room}:s"}
 
@@ -153,9 +153,9 @@ async def test_p2_the_users_of_a_killed_node_leave_once(
     await join(a, "c1", "alice")
     await join(b, "c2", "bob")
     await join(c, "c3", "carol")
-    await a.backend.enter("room", announced("c4", "bob"))
-    await a.backend.enter("room", announced("c5", "dora"))
-    await a.backend.leave("room", announced("c5", "dora"), grace=True)
+    await a.backend.enter_nowait("room", announced("c4", "bob"))
+    await a.backend.enter_nowait("room", announced("c5", "dora"))
+    await a.backend.leave_nowait("room", announced("c5", "dora"), grace=True)
     await nodes.crash(a)
     if lost == "lease":
         redis_server.command("ZREM", f"{nodes.prefix}:{{room}}:n", a.redis.node_id)
@@ -183,8 +183,8 @@ async def test_p2_many_users_of_a_killed_node_leave_in_several_calls(
     users = [f"user {number}" for number in range(1_000)]
     await a.backend.subscribe("room", None)
     await b.backend.subscribe("room", None)
-    await b.backend.enter("room", announced("c", "bob"))
-    enters = [a.backend.enter("room", announced(f"c{user}", user)) for user in users]
+    await b.backend.enter_nowait("room", announced("c", "bob"))
+    enters = [a.backend.enter_nowait("room", announced(f"c{user}", user)) for user in users]
     assert all(await asyncio.gather(*map(asyncio.ensure_future, enters)))
     await wait_until(lambda: len(b.texts("room")) == 1_001)
     execute, slices = b.redis.client.execute, list[str]()

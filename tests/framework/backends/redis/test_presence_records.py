@@ -39,7 +39,7 @@ async def join(node: RecordingNode, connection: str, user: str, record: bytes | 
     await node.backend.subscribe("room", HISTORY)
     messages = text(f"{user} joined"), text(f"{user} left")
     presence = Presence(connection, user, *messages, record=record)
-    await node.backend.enter("room", presence)
+    await node.backend.enter_nowait("room", presence)
     return presence
 
 
@@ -96,7 +96,7 @@ async def test_p5_after_a_loss_the_lists_have_all_records_again(
     for node in (a, b):
         await node.redis.renewals.renew()
     await assert_complete(a, b)
-    await a.backend.publish("room", text("marker"))
+    await a.backend.publish_nowait("room", text("marker"))
     await wait_until(lambda: a.got_last("room", "marker"))
     assert a.texts("room") == ["alice joined", "bob joined", "marker"]
 
@@ -149,7 +149,7 @@ async def test_the_digest_is_that_of_the_list_after_each_change(
         await pipeline.call(operations.update("{room}", terms, first, None))
         await pipeline.call(operations.enter("{room}", terms, second, claims=False))
     await assert_complete(a)
-    await a.backend.leave("room", first, grace=True)
+    await a.backend.leave_nowait("room", first, grace=True)
     await assert_complete(a)
     await wait_records(b, bob=[], alice=[3])
 
@@ -201,7 +201,7 @@ async def test_during_an_outage_a_record_is_kept_and_its_message_raises(
     await wait_available(a)
     await wait_records(b, alice=[10, 20], bob=[3])
     await assert_complete(a, b)
-    await a.backend.publish("room", text("marker"))
+    await a.backend.publish_nowait("room", text("marker"))
     await wait_until(lambda: b.got_last("room", "marker"))
     assert "lost" not in b.texts("room")
 
@@ -269,7 +269,7 @@ async def test_the_changes_of_a_room_arrive_with_the_records(
     alice = await join(a, "c1", "alice", b"1")
     await update(a, alice, b"2")
     await a.backend.update("room", alice, text("alice: 2"))
-    await a.backend.leave("room", alice, grace=False)
+    await a.backend.leave_nowait("room", alice, grace=False)
     await wait_until(lambda: b.got_last("room", "alice left"))
     assert [publication.change for _, publication in b.publications] == [
         change(ChangeKind.JOINED, "alice", c1=b"1"),

@@ -15,7 +15,7 @@ async def test_it_publishes_to_rooms_and_nodes(
     redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode
 ) -> None:
     await a.backend.subscribe("room", HISTORY)
-    await a.backend.enter("room", announced("c1", "alice"))
+    await a.backend.enter_nowait("room", announced("c1", "alice"))
     publisher = RedisPublisher(redis_server.url, nodes.prefix, 1.0)
     assert not publisher.is_open
     await publisher.start()

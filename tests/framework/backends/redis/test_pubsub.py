@@ -21,12 +21,12 @@ async def test_a_node_that_was_disconnected_for_slow_reading_gets_all_messages(
     redis_server.command("CONFIG", "SET", "client-output-buffer-limit", "pubsub 1 1 1")
     for number in range(5):
         try:
-            await a.backend.publish("room", text(str(number) + "x" * 100_000))
+            await a.backend.publish_nowait("room", text(str(number) + "x" * 100_000))
         except BackendUnavailable:
             await wait_available(a)
     redis_server.command("CONFIG", "SET", "client-output-buffer-limit", "pubsub 0 0 0")
     await wait_available(a, b)
-    await b.backend.publish("room", text("9"))
+    await b.backend.publish_nowait("room", text("9"))
     await wait_until(lambda: a.got_last("room", "9") and b.got_last("room", "9"))
     assert a.texts("room") == b.texts("room")
     assert [data[0] for data in a.texts("room")] == sorted({data[0] for data in a.texts("room")})
@@ -38,7 +38,7 @@ async def test_an_invalid_message_is_logged_and_dropped(
     await a.backend.subscribe("room", None)
     for invalid in ("", "x", "a:b:c\n\n", "{\n", "e:1:0\n{bad json\nx"):
         redis_server.command("PUBLISH", a.redis.client.channel("{room}"), invalid)
-    await a.backend.publish("room", text("valid"))
+    await a.backend.publish_nowait("room", text("valid"))
     await wait_until(lambda: a.got_last("room", "valid"))
     assert a.backend.outage == ""
     assert "is invalid and was dropped" in caplog.text
@@ -59,5 +59,5 @@ async def test_a_room_that_is_subscribed_during_a_reconnection_receives_messages
             await asyncio.sleep(0.002)
     await wait_available(a)
     for room in subscribed:
-        await a.backend.publish(room, text("received"))
+        await a.backend.publish_nowait(room, text("received"))
     await wait_until(lambda: all(a.got_last(room, "received") for room in subscribed))

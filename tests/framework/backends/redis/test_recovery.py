@@ -21,7 +21,7 @@ async def test_the_buffers_of_a_node_are_counted_until_they_are_dropped(a: Recor
         await a.backend.subscribe(room, history)
         start = a.backend.position(room)
         assert start is not None
-        await a.backend.publish(room, text("x" * 1000))
+        await a.backend.publish_nowait(room, text("x" * 1000))
         await wait_until(partial(has_one_text, a, room))
         assert len(await a.backend.recover(room, [start]) or ()) == 1
     budget = a.redis.subscriptions.budget
@@ -38,7 +38,7 @@ async def test_the_messages_that_reconnecting_clients_share_are_freed_with_a_hea
     await a.backend.subscribe("room", History(messages=10, seconds=60.0))
     start = a.backend.position("room")
     assert start is not None
-    await a.backend.publish("room", text("x" * 1000))
+    await a.backend.publish_nowait("room", text("x" * 1000))
     await wait_until(partial(has_one_text, a, "room"))
     budget = a.redis.subscriptions.budget
     assert len(await a.backend.recover("room", [start]) or ()) == 1
@@ -56,7 +56,7 @@ async def test_above_the_budget_of_a_node_the_oldest_messages_are_dropped(
     start = a.backend.position("room")
     assert start is not None
     for number in range(20):
-        await a.backend.publish("room", text(f"{number:1000}"))
+        await a.backend.publish_nowait("room", text(f"{number:1000}"))
     await wait_until(lambda: len(a.texts("room")) == 20)
     assert await a.backend.recover("room", [start]) is None
     assert budget.size_bytes <= 10_000

@@ -74,11 +74,11 @@ async def test_users_whose_grace_periods_end_together_leave_no_lease(
     await a.backend.subscribe("room", HISTORY)
     users = [announced(f"c{number}", f"user {number}") for number in range(3)]
     for presence in users:
-        await a.backend.enter("room", presence)
-    leaves = [a.backend.leave("room", presence, grace=True) for presence in users[:2]]
+        await a.backend.enter_nowait("room", presence)
+    leaves = [a.backend.leave_nowait("room", presence, grace=True) for presence in users[:2]]
     await asyncio.gather(*leaves)
     await slow.hold_back("expire", "expire")
-    a.backend.leave("room", users[2], grace=False)
+    a.backend.leave_nowait("room", users[2], grace=False)
     slow.may_go_on.set()
     await nothing_remains(nodes)
 
@@ -89,8 +89,8 @@ async def test_a_renewal_together_with_the_last_leave_leaves_no_lease(
     slow = SlowPipeline(a, monkeypatch)
     await a.backend.subscribe("room", HISTORY)
     presence = announced("c1", "alice")
-    await a.backend.enter("room", presence)
-    await a.backend.leave("room", presence, grace=True)
+    await a.backend.enter_nowait("room", presence)
+    await a.backend.leave_nowait("room", presence, grace=True)
     await slow.hold_back("expire")
     a.redis.renewals.renew_room_later("room")
     slow.may_go_on.set()
@@ -103,8 +103,8 @@ async def test_a_renewal_after_the_release_of_a_room_does_not_create_it_again(
     slow = SlowPipeline(a, monkeypatch)
     await a.backend.subscribe("room", None)
     presence = announced("c1", "alice")
-    await a.backend.enter("room", presence)
-    await a.backend.leave("room", presence, grace=True)
+    await a.backend.enter_nowait("room", presence)
+    await a.backend.leave_nowait("room", presence, grace=True)
     await slow.hold_back("expire")
     a.backend.unsubscribe("room")
     await slow.wait_submitted("expire", "release_room")
@@ -120,10 +120,10 @@ async def test_a_room_keeps_its_epoch_until_the_last_grace_period_is_over(
 ) -> None:
     await a.backend.subscribe("room", History(messages=10, seconds=0.01))
     presence = announced("c1", "alice")
-    await a.backend.enter("room", presence)
+    await a.backend.enter_nowait("room", presence)
     key = f"{nodes.prefix}:{{room}}:m"
     epoch = redis_server.command("HGET", key, "e")
-    a.backend.leave("room", presence, grace=True)
+    a.backend.leave_nowait("room", presence, grace=True)
     a.backend.unsubscribe("room")
     await nothing_remains(nodes)
     assert redis_server.command("HGET", key, "e") == epoch
@@ -135,9 +135,9 @@ async def test_a_stopped_node_leaves_nothing_that_does_not_expire(
     for number in range(3):
         room = f"room {number}"
         await a.backend.subscribe(room, HISTORY if number else None)
-        await a.backend.enter(room, announced(f"c{number}", "alice"))
-        await a.backend.publish(room, text("hello"))
-    await a.backend.leave("room 1", announced("c1", "alice"), grace=True)
+        await a.backend.enter_nowait(room, announced(f"c{number}", "alice"))
+        await a.backend.publish_nowait(room, text("hello"))
+    await a.backend.leave_nowait("room 1", announced("c1", "alice"), grace=True)
     await nodes.stop(a)
     keys = redis_server.keys(f"{nodes.prefix}:*")
     assert "room 2}:p" in " ".join(keys)

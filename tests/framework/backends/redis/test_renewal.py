@@ -39,7 +39,7 @@ async def test_a_renewal_extends_the_lease_and_sends_no_list(
     redis_server: RedisServer, nodes: Nodes, a: RecordingNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await a.backend.subscribe("room", HISTORY)
-    await a.backend.enter("room", announced("c1", "alice"))
+    await a.backend.enter_nowait("room", announced("c1", "alice"))
     listed: list[str] = []
     monkeypatch.setattr(a.redis.presence, "start_listing", listed.append)
     redis_server.command("ZADD", f"{nodes.prefix}:{{room}}:n", "XX", 10**15, a.redis.node_id)
@@ -55,7 +55,7 @@ async def test_keys_of_rooms_in_use_live_on(
     redis_server: RedisServer, nodes: Nodes, a: RecordingNode
 ) -> None:
     await a.backend.subscribe("room", HISTORY)
-    await a.backend.enter("room", announced("c1", "alice"))
+    await a.backend.enter_nowait("room", announced("c1", "alice"))
     names = [f"{nodes.prefix}:{{room}}:{name}" for name in "mpnok"]
     for name in names:
         redis_server.command("PEXPIRE", name, 60_000)
@@ -72,7 +72,7 @@ async def test_a_change_while_a_node_was_cut_off_is_noticed_with_the_next_renewa
     for node in (a, b):
         await node.backend.subscribe("room", HISTORY)
     deliver, a.redis.pubsub.on_message = a.redis.pubsub.on_message, lambda channel, data: None
-    await b.backend.publish("room", text("missed"))
+    await b.backend.publish_nowait("room", text("missed"))
     await wait_until(lambda: b.got_last("room", "missed"))
     a.redis.pubsub.on_message = deliver
     await a.redis.renewals.renew()
@@ -85,14 +85,14 @@ async def test_a_jump_of_the_clock_expires_no_live_node(
 ) -> None:
     for node, user in ((a, "alice"), (b, "bob")):
         await node.backend.subscribe("room", HISTORY)
-        await node.backend.enter("room", announced(user, user))
+        await node.backend.enter_nowait("room", announced(user, user))
     # NOTE: as if the clock had jumped ahead: all leases are over at the same time.
     key = f"{nodes.prefix}:{{room}}:n"
     redis_server.command("ZADD", key, 1, a.redis.node_id, 1, b.redis.node_id)
     for node in (a, b):
         await node.redis.renewals.renew()
     assert await a.backend.members("room") == await b.backend.members("room") == ["alice", "bob"]
-    await a.backend.publish("room", text("marker"))
+    await a.backend.publish_nowait("room", text("marker"))
     for node in (a, b):
         await wait_until(lambda node=node: node.got_last("room", "marker"))  # type: ignore[misc]
     assert not [each for each in b.texts("room") if each.endswith("left")]
@@ -103,7 +103,7 @@ async def test_after_an_outage_other_nodes_have_one_period_to_renew(
 ) -> None:
     for node, user in ((a, "alice"), (b, "bob")):
         await node.backend.subscribe("room", HISTORY)
-        await node.backend.enter("room", announced(user, user))
+        await node.backend.enter_nowait("room", announced(user, user))
     redis_server.pause()
     try:
         await wait_until(lambda: bool(a.backend.outage and b.backend.outage))
@@ -113,7 +113,7 @@ async def test_after_an_outage_other_nodes_have_one_period_to_renew(
     finally:
         redis_server.resume()
     await wait_available(a, b)
-    await a.backend.publish("room", text("marker"))
+    await a.backend.publish_nowait("room", text("marker"))
     await wait_until(lambda: a.got_last("room", "marker") and b.got_last("room", "marker"))
     for node in (a, b):
         assert not [each for each in node.texts("room") if each.endswith("left")]

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from falcon_pachinko.backends.base import Timing
 from falcon_pachinko.backends.presence import Presence
 from falcon_pachinko.backends.redis.room_index import chunks
 from falcon_pachinko.backends.redis.script import ROOMS_PER_OPERATION
+from falcon_pachinko.backends.timing import Timing
 
 from ...support.backends import Nodes, RecordingNode, wait_for_result
 from ...support.redis_servers import RedisServer
@@ -15,7 +15,7 @@ from .faults import each_server
 
 
 async def join_rooms(node: RecordingNode, *rooms: str) -> None:
-    enters = [node.backend.enter(room, Presence(room, "alice")) for room in rooms]
+    enters = [node.backend.enter_nowait(room, Presence(room, "alice")) for room in rooms]
     await asyncio.gather(*map(asyncio.ensure_future, enters))
 
 

@@ -41,14 +41,14 @@ async def test_joins_and_leaves_that_a_restart_lost_are_stored_again(
     # NOTE: without messages: their positions would reveal the loss.
     alice, bob, dora, eve = (Presence(name, name) for name in ("alice", "bob", "dora", "eve"))
     for room in ("room", "other"):
-        await a.backend.enter(room, alice)
-    await a.backend.enter("room", bob)
+        await a.backend.enter_nowait(room, alice)
+    await a.backend.enter_nowait("room", bob)
     for room in ("room", "other"):
-        await b.backend.enter(room, dora)
+        await b.backend.enter_nowait(room, dora)
     redis_server.command("SAVE")
-    await a.backend.enter("room", eve)
+    await a.backend.enter_nowait("room", eve)
     for room in ("room", "other"):
-        await a.backend.leave(room, alice, grace=False)
+        await a.backend.leave_nowait(room, alice, grace=False)
     a.backend.unsubscribe("other")
     redis_server.restart()
     await wait_for_result(lambda: b.backend.members("room"), ["bob", "dora", "eve"])
@@ -59,7 +59,7 @@ async def test_a_node_that_was_disconnected_for_long_stores_its_presence_again(
     redis_server: RedisServer, nodes: Nodes, a: RecordingNode
 ) -> None:
     await a.backend.subscribe("room", HISTORY)
-    await a.backend.enter("room", announced("c1", "alice"))
+    await a.backend.enter_nowait("room", announced("c1", "alice"))
     async with disconnected(a):
         # NOTE: as after the expiry of the key, minutes later.
         lose(redis_server, nodes, "{room}:[pnok]")
@@ -90,7 +90,7 @@ async def test_p3_an_expired_node_is_refused_until_it_has_sent_its_list(
     for operation in refused:
         with pytest.raises(OperationRefused, match="no lease"):
             await pipeline.call(operation)
-    await a.backend.publish("room", text("from a"))
+    await a.backend.publish_nowait("room", text("from a"))
     pending.set_result(None)
     await wait_until(lambda: b.got_last("room", "from a"))
     joined_and_left = ["alice joined", "bob joined", "alice left", "alice joined", "from a"]
@@ -106,8 +106,8 @@ async def test_p5_and_p7_after_a_loss_everything_is_right_again_and_nobody_is_an
     await subscribe(a, b)
     await join(a, "c1", "alice")
     await join(b, "c2", "bob")
-    await a.backend.enter("room", announced("c3", "bob"))
-    await b.backend.enter("room", announced("c4", "carol"))
+    await a.backend.enter_nowait("room", announced("c3", "bob"))
+    await b.backend.enter_nowait("room", announced("c4", "carol"))
     await wait_until(lambda: len(a.texts("room")) == len(b.texts("room")) == 3)
     lose(redis_server, nodes, loss)
 
@@ -130,7 +130,7 @@ async def test_p5_and_p7_after_a_loss_everything_is_right_again_and_nobody_is_an
     await wait_for_result(state, [(["alice", "bob", "carol"], 3, ["room"], True)] * 2)
     for node in (a, b):
         assert node.texts("room") == ["alice joined", "bob joined", "carol joined", "marker"]
-    await b.backend.leave("room", announced("c4", "carol"), grace=False)
+    await b.backend.leave_nowait("room", announced("c4", "carol"), grace=False)
     await wait_until(lambda: a.got_last("room", "carol left"))
 
 
@@ -142,8 +142,8 @@ async def test_p5_and_p7_a_user_in_the_grace_period_leaves_once_after_a_loss(
     await subscribe(a, b)
     await join(a, "c1", "alice")
     await join(b, "c2", "bob")
-    await a.backend.enter("room", announced("c3", "carol"))
-    await a.backend.leave("room", announced("c3", "carol"), grace=True)
+    await a.backend.enter_nowait("room", announced("c3", "carol"))
+    await a.backend.leave_nowait("room", announced("c3", "carol"), grace=True)
     lose(redis_server, nodes, loss)
     for node in (a, b):
         await node.redis.renewals.renew()

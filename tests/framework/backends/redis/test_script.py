@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from falcon_pachinko.backends.base import Lease
+from falcon_pachinko.backends.lease import Lease
 from falcon_pachinko.backends.redis import operations
 from falcon_pachinko.backends.redis.client import RedisClient
 from falcon_pachinko.backends.redis.fetched import Fetched

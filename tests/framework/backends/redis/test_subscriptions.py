@@ -31,9 +31,9 @@ async def test_after_a_data_loss_a_new_epoch_begins_and_all_nodes_are_notified(
 ) -> None:
     for node, connection in ((a, "c1"), (b, "c2")):
         await node.backend.subscribe("room", HISTORY)
-        await node.backend.enter("room", announced(connection, "alice"))
+        await node.backend.enter_nowait("room", announced(connection, "alice"))
     for number in range(3):
-        await a.backend.publish("room", text(str(number)))
+        await a.backend.publish_nowait("room", text(str(number)))
     await wait_until(lambda: a.got_last("room", "2") and b.got_last("room", "2"))
     before = b.backend.position("room")
     assert before is not None
@@ -42,7 +42,7 @@ async def test_after_a_data_loss_a_new_epoch_begins_and_all_nodes_are_notified(
     await wait_available(a, b)
     assert await a.backend.members("room") == ["alice"]
     assert await b.backend.recover("room", [before]) is None
-    await a.backend.publish("room", text("again"))
+    await a.backend.publish_nowait("room", text("again"))
     await wait_until(lambda: b.got_last("room", "again"))
     now = b.backend.position("room")
     assert now is not None
@@ -55,13 +55,13 @@ async def test_an_offset_behind_that_of_the_nodes_begins_a_new_epoch(
 ) -> None:
     await a.backend.subscribe("room", HISTORY)
     for number in range(5):
-        await a.backend.publish("room", text(str(number)))
+        await a.backend.publish_nowait("room", text(str(number)))
     await wait_until(lambda: a.got_last("room", "4"))
     redis_server.command("HSET", f"{nodes.prefix}:{{room}}:m", "o", 2)
     redis_server.command("CLIENT", "KILL", "TYPE", "pubsub")
     await wait_until(lambda: len(a.history_losses) == 1)
     await wait_available(a)
-    await a.backend.publish("room", text("again"))
+    await a.backend.publish_nowait("room", text("again"))
     await wait_until(lambda: a.got_last("room", "again"))
 
 
@@ -79,7 +79,7 @@ async def test_a_gap_beyond_the_stream_is_reported_and_the_rest_is_delivered(
     pubsub.send(pubsub.connections[""], "UNSUBSCRIBE", channel)
     await wait_until(lambda: not pubsub.confirmations.unsubscribing)
     for number in range(400):
-        await b.backend.publish("room", text(str(number)))
+        await b.backend.publish_nowait("room", text(str(number)))
     redis_server.command("CLIENT", "KILL", "TYPE", "pubsub")
     await wait_until(lambda: a.got_last("room", "399"))
     assert a.history_losses == [("room", Position(start.epoch, 400 - 256))]
@@ -91,16 +91,16 @@ async def test_the_last_message_of_a_room_reaches_a_disconnected_node(
 ) -> None:
     for node, connection in ((a, announced("c1", "alice")), (b, Presence("c2", "bob"))):
         await node.backend.subscribe("room", None)
-        await node.backend.enter("room", connection)
+        await node.backend.enter_nowait("room", connection)
     async with disconnected(b):
-        await a.backend.publish("room", text("last message"))
-        await a.backend.leave("room", announced("c1", "alice"), grace=False)
+        await a.backend.publish_nowait("room", text("last message"))
+        await a.backend.leave_nowait("room", announced("c1", "alice"), grace=False)
         a.backend.unsubscribe("room")
         await wait_until(lambda: not a.redis.pubsub.confirmations.unsubscribing)
         await a.backend.members("room")  # so that the operation to unsubscribe has been executed
     await wait_until(lambda: "last message" in b.texts("room"))
     b.backend.unsubscribe("room")
-    await b.backend.leave("room", Presence("c2", "bob"), grace=False)
+    await b.backend.leave_nowait("room", Presence("c2", "bob"), grace=False)
     await wait_until(lambda: all(not key.endswith(":p") for key in nodes.stored_keys()))
 
 
@@ -110,12 +110,12 @@ async def test_a_room_whose_keys_are_lost_begins_a_new_epoch(
     await a.backend.subscribe("room", HISTORY)
     start = a.backend.position("room")
     assert start is not None
-    await a.backend.publish("room", text("lost"))
+    await a.backend.publish_nowait("room", text("lost"))
     await wait_until(lambda: a.got_last("room", "lost"))
     redis_server.command("DEL", f"{nodes.prefix}:{{room}}:m", f"{nodes.prefix}:{{room}}:s")
     assert await asyncio.wait_for(a.backend.recover("room", [start]), WAIT_SECONDS) is None
     assert [room for room, _ in a.history_losses] == ["room"]
-    await a.backend.publish("room", text("again"))
+    await a.backend.publish_nowait("room", text("again"))
     await wait_until(lambda: a.got_last("room", "again"))
 
 
@@ -125,7 +125,7 @@ async def test_a_client_that_reconnects_during_an_outage_gets_missed_messages_af
     await a.backend.subscribe("room", HISTORY)
     start = a.backend.position("room")
     assert start is not None
-    await a.backend.publish("room", text("missed"))
+    await a.backend.publish_nowait("room", text("missed"))
     redis_server.pause()
     try:
         await wait_until(lambda: bool(a.backend.outage and b.backend.outage))
@@ -156,7 +156,7 @@ async def test_after_a_failed_resync_messages_are_not_recorded(
         patched.setattr(subscriptions.fetcher, "fetch", fail)
         with pytest.raises(BackendUnavailable):
             await subscriptions.resync("room", stream)
-    await a.backend.publish("room", text("hello"))
+    await a.backend.publish_nowait("room", text("hello"))
     await wait_until(lambda: a.got_last("room", "hello"))
     assert stream.recorded is None
     await subscriptions.resync("room", stream)
@@ -180,7 +180,7 @@ async def test_a_fetch_for_an_ended_subscription_does_not_affect_the_next_one(
     a.backend.unsubscribe("room")
     await a.backend.subscribe("room", HISTORY)
     for number in range(5):
-        await b.backend.publish("room", text(str(number)))
+        await b.backend.publish_nowait("room", text(str(number)))
     await wait_until(lambda: a.got_last("room", "4") and fetching.done())
     assert a.texts("room") == ["0", "1", "2", "3", "4"]
 
@@ -220,7 +220,7 @@ async def test_concurrent_fetches_are_not_taken_for_a_gap(
     first = asyncio.create_task(backend.subscribe("room", None))
     await wait_until(lambda: len(replies) == 1)
     await b.backend.subscribe("room", None)
-    await b.backend.publish("room", text("0"))
+    await b.backend.publish_nowait("room", text("0"))
     second = asyncio.create_task(backend.subscribe("room", HISTORY))
     await wait_until(lambda: len(replies) == 2 and bool(held_back))
     fetcher.fetch = fetch  # type: ignore[method-assign]
@@ -229,7 +229,7 @@ async def test_concurrent_fetches_are_not_taken_for_a_gap(
     pubsub.on_message = on_message
     for message in held_back:
         on_message(*message)
-    await b.backend.publish("room", text("1"))
+    await b.backend.publish_nowait("room", text("1"))
     await wait_until(lambda: a.got_last("room", "1"))
     assert a.texts("room") == ["0", "1"]
     assert a.history_losses == []
@@ -241,7 +241,7 @@ async def test_a_failover_that_lost_messages_is_noticed_despite_a_join(
     backend = a.redis
     await backend.subscribe("room", HISTORY)
     for number in range(5):
-        await backend.publish("room", text(f"{number}"))
+        await backend.publish_nowait("room", text(f"{number}"))
     await wait_until(lambda: a.got_last("room", "4"))
     start = backend.position("room")
     assert start is not None
@@ -259,5 +259,5 @@ async def test_a_failover_that_lost_messages_is_noticed_despite_a_join(
     position = backend.position("room")
     assert position is not None
     assert position.epoch != start.epoch
-    await backend.publish("room", text("received"))
+    await backend.publish_nowait("room", text("received"))
     await wait_until(lambda: a.got_last("room", "received"))

@@ -29,7 +29,7 @@ MACHINE_SECONDS = 1.5
 
 async def connect(node: RecordingNode, user: str = "alice", bound: int = MAX) -> bool:
     """Reserve a place; return whether it was granted."""
-    request = node.backend.reserve_user(user, bound)
+    request = node.backend.reserve_user_nowait(user, bound)
     return request is None or await request
 
 
@@ -82,7 +82,7 @@ async def test_nothing_remains_of_a_user_without_connections(
     nodes: Nodes, a: RecordingNode, b: RecordingNode
 ) -> None:
     assert await connect_many(4, a, b) == 4
-    withdrawn = a.backend.reserve_user("alice", MAX)
+    withdrawn = a.backend.reserve_user_nowait("alice", MAX)
     assert withdrawn is not None
     withdrawn.cancel()
     await wait_counts(nodes, (a, 2), (b, 2))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..errors import ConfigurationError
-from .base import Backend, Timing
+from .base import Backend
+from .timing import Timing
 
 
 def backend_from_url(

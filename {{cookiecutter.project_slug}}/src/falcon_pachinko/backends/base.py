@@ -43,19 +43,16 @@ from typing import Generic, Protocol, TypeVar
 from ..history import History, Position
 from ..presence import MemberPage
 from ..publication import Publication
-from .lease import CURRENT_LEASE as CURRENT_LEASE
-from .lease import Lease as Lease
-from .lease import check_lease as check_lease
+from .lease import Lease
 from .presence import Presence
-from .timing import ANSWER_SECONDS as ANSWER_SECONDS
-from .timing import Timing as Timing
+from .timing import Timing
 from .user_counts import UserCounts
 
 T = TypeVar("T")
 
 
 class ImmediateResult(Generic[T]):
-    """An awaitable whose value is known, without the cost of a future."""
+    """The handle of an operation that has ended: an awaitable whose value is known, without the cost of a future."""
 
     __slots__ = ("value",)
 
@@ -93,20 +90,23 @@ class Broker(ABC):
     """The contract of messages: ordered publishing, subscriptions, history, commands."""
 
     @abstractmethod
-    def publish(
+    def publish_nowait(
         self, room: str, publication: Publication, *, ephemeral: bool = False
     ) -> Awaitable[None]:
-        """Publish to a room, with or without members.
+        """Publish to a room, with or without members; act with the call, awaited or not.
 
         An ephemeral publication keeps its place in the order, but has no position and is not stored.
 
+        Returns:
+            A handle: an awaitable that gives the outcome.
+
         Raises:
-            BackendUnavailable: The publication may not have arrived.
-            LeaseLost: The publishing worker has been replaced.
+            BackendUnavailable: From the call or the handle: the publication may not have arrived.
+            LeaseLost: Likewise: the publishing worker has been replaced.
         """
 
     @abstractmethod
-    def publish_direct(self, publication: Publication) -> Awaitable[int]:
+    async def publish_direct(self, publication: Publication) -> int:
         """Publish to a user, a connection or all connections, at most once; return the number of nodes.
 
         Raises:
@@ -157,13 +157,17 @@ class PresenceStore(ABC):
     """The contract of presence: the users in each room, in all processes."""
 
     @abstractmethod
-    def enter(self, room: str, presence: Presence) -> Awaitable[bool]:
-        """Add a connection to a room; return whether it is the user's first. An outage does not raise."""
+    def enter_nowait(self, room: str, presence: Presence) -> Awaitable[bool]:
+        """Add a connection to a room; act with the call, awaited or not.
+
+        Returns:
+            A handle: an awaitable that tells whether it is the user's first connection. An outage does not raise.
+        """
 
     @abstractmethod
-    def update(
+    async def update(
         self, room: str, presence: Presence, message: Publication | None = None
-    ) -> Awaitable[None]:
+    ) -> None:
         """Store the record that a connection's presence has now, and publish a message with the change.
 
         During an outage the record is stored after it. The connection has entered the room; otherwise only
@@ -174,12 +178,14 @@ class PresenceStore(ABC):
         """
 
     @abstractmethod
-    def leave(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
-        """Remove a connection from a room; return whether the user has left with it.
+    def leave_nowait(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
+        """Remove a connection from a room; act with the call, awaited or not.
 
-        It takes effect with the call, awaited or not, and does not raise during an outage. With ``grace``,
-        a user whose presence has messages leaves only after ``grace_seconds`` without another connection;
-        the result is ``False`` then.
+        With ``grace``, a user whose presence has messages leaves only after ``grace_seconds`` without another
+        connection; the result is ``False`` then.
+
+        Returns:
+            A handle: an awaitable that tells whether the user has left with it. An outage does not raise.
         """
 
     @abstractmethod

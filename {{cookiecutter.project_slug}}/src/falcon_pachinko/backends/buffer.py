@@ -8,7 +8,7 @@ from itertools import islice
 
 from ..errors import ConfigurationError
 from ..history import History, Position
-from ..publication import Publication
+from ..publication import UNKNOWN_CHANGE, Publication
 
 # The default bound of all histories in a process. It fits one process with 1 GiB of memory.
 DEFAULT_MEMORY_BYTES = 64 * 1024 * 1024
@@ -138,6 +138,7 @@ class HistoryBuffer:
             if publication is None:
                 publication = restored[offset] = Publication.decode(encoded)
                 publication.number(Position(until.epoch, offset), shown=True)
+                publication.change = UNKNOWN_CHANGE
                 self.budget.restored_bytes += (
                     RESTORED_COPIES * len(encoded) + RESTORED_OVERHEAD_BYTES
                 )

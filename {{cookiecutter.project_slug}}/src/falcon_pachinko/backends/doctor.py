@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import ANSWER_SECONDS
+from .timing import ANSWER_SECONDS
 from .finding import Finding, Outcome
 
 __all__ = ["Finding", "Outcome", "diagnose"]

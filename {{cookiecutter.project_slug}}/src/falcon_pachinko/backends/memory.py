@@ -8,13 +8,15 @@ from collections.abc import Awaitable, Sequence
 from ..history import History, Position, last_known
 from ..presence import MemberPage
 from ..publication import Publication
-from .base import CURRENT_LEASE, Backend, Node, Timing, check_lease
+from .base import Backend, ImmediateResult, Node
 from .buffer import DEFAULT_MEMORY_BYTES, HistoryBudget, HistoryBuffer, check_bytes
+from .lease import CURRENT_LEASE, check_lease
 from .memory_leases import MemoryLeases
 from .memory_presence import MemoryPresence
-from .memory_room import DONE, ONE_NODE, MemoryRoom
+from .memory_room import DONE, MemoryRoom
 from .presence import Presence
 from .sweep import ExpirySweep
+from .timing import Timing
 
 
 class MemoryBackend(MemoryLeases, Backend):
@@ -72,7 +74,7 @@ class MemoryBackend(MemoryLeases, Backend):
         self.presence.stop()
         self.rooms_by_name.clear()
 
-    def publish(
+    def publish_nowait(
         self, room: str, publication: Publication, *, ephemeral: bool = False
     ) -> Awaitable[None]:
         """Deliver at once; store it if the room has a history."""
@@ -93,11 +95,11 @@ class MemoryBackend(MemoryLeases, Backend):
                 self.plan_sweep(room, found)
         self.node.deliver(room, publication)
 
-    def publish_direct(self, publication: Publication) -> Awaitable[int]:
+    async def publish_direct(self, publication: Publication) -> int:
         """Deliver at once."""
         check_lease(CURRENT_LEASE.get())
         self.node.deliver_direct(publication)
-        return ONE_NODE
+        return 1
 
     async def command(self, publication: Publication, room: str | None = None) -> None:
         """Execute at once."""
@@ -178,20 +180,19 @@ class MemoryBackend(MemoryLeases, Backend):
         until = Position(found.epoch, found.offset)
         return found.buffer.between(known, until, asyncio.get_running_loop().time())
 
-    def enter(self, room: str, presence: Presence) -> Awaitable[bool]:
+    def enter_nowait(self, room: str, presence: Presence) -> Awaitable[bool]:
         """Add a connection, and announce the user if it is the first one."""
-        return self.presence.enter(room, presence)
+        return ImmediateResult(self.presence.enter(room, presence))
 
-    def update(
+    async def update(
         self, room: str, presence: Presence, message: Publication | None = None
-    ) -> Awaitable[None]:
+    ) -> None:
         """Store the record of a connection, and publish a message with it."""
         self.presence.update(room, presence, message)
-        return DONE
 
-    def leave(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
+    def leave_nowait(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
         """Remove a connection; with the last one, the user leaves at once or after the grace period."""
-        return self.presence.leave(room, presence, grace=grace)
+        return ImmediateResult(self.presence.leave(room, presence, grace=grace))
 
     async def present(self, room: str, user: str) -> bool:
         """Return whether a user is in a room."""

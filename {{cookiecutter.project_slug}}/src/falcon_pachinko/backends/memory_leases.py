@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 
-from .base import Lease, Leases, check_lease
+from .base import Leases
+from .lease import Lease, check_lease
 from .schedule import Schedule
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from ..presence import MemberPage, not_a_member
 from ..publication import ChangeKind, MemberChange, Publication
-from .base import ImmediateResult
 from .memory_room import MemoryRoom
 from .presence import Presence
 from .roster import PresenceChanges
@@ -58,8 +57,8 @@ class MemoryPresence:
             for entry in room.roster.entries.values():
                 entry.cancel_expiry()
 
-    def enter(self, room: str, presence: Presence) -> Awaitable[bool]:
-        """Add a connection, and announce the user if it is the first one."""
+    def enter(self, room: str, presence: Presence) -> bool:
+        """Add a connection, and announce the user if it is the first one; return whether it is."""
         found = self.rooms_by_name[room]
         entry = found.roster.entries.get(presence.key)
         is_first = entry is None
@@ -73,7 +72,7 @@ class MemoryPresence:
             found.changes.leaving.pop(presence.key, None)
         if is_first and not self._is_reentry(room, presence):
             self._announce(room, found, presence)
-        return ImmediateResult(is_first)
+        return is_first
 
     def _announce(self, name: str, room: MemoryRoom, presence: Presence) -> None:
         if presence.join_message is None:
@@ -109,23 +108,27 @@ class MemoryPresence:
             message.change = MemberChange(room, presence.user, ChangeKind.UPDATED)
             self.publish(room, message)
 
-    def leave(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
-        """Remove a connection; with the last one, the user leaves at once or after the grace period."""
+    def leave(self, room: str, presence: Presence, *, grace: bool) -> bool:
+        """Remove a connection; with the last one, the user leaves at once or after the grace period.
+
+        Returns:
+            Whether the user has left at once.
+        """
         found = self.rooms_by_name.get(room)
         entry = found.roster.entries.get(presence.key) if found is not None else None
         if found is None or entry is None or presence.connection not in entry.connections:
-            return ImmediateResult(False)
+            return False
         entry.connections.discard(presence.connection)
         entry.set_record(presence.connection, None)
         if entry.connections:
-            return ImmediateResult(False)
+            return False
         seconds = self.grace_seconds
         if grace and presence.has_messages and seconds:
             loop = asyncio.get_running_loop()
             entry.expiry = loop.call_later(seconds, self.expire_presence, room, found, presence)
-            return ImmediateResult(False)
+            return False
         self.expire_presence(room, found, presence)
-        return ImmediateResult(True)
+        return True
 
     def expire_presence(self, name: str, room: MemoryRoom, presence: Presence) -> None:
         """Let a user leave a room: announce it now, or with the next batch."""

@@ -1,4 +1,4 @@
-"""The state of a room in memory, and results that are available at once."""
+"""The state of a room in memory, and the handle of an operation that has ended."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Awaitable
 from typing import cast
 
-from .base import ImmediateResult
 from .buffer import HistoryBuffer
 from .roster import PresenceChanges, Roster
 
@@ -22,7 +21,6 @@ class Done(tuple[()]):
 
 
 DONE = cast(Awaitable[None], Done())
-ONE_NODE = ImmediateResult(1)
 
 
 class MemoryRoom:

@@ -13,8 +13,8 @@ class UserCounts:
     that can reach Redis.
     """
 
-    def reserve_user(self, user: str, max_connections: float) -> asyncio.Future[bool] | None:
-        """Reserve a place for a connection of a user.
+    def reserve_user_nowait(self, user: str, max_connections: float) -> asyncio.Future[bool] | None:
+        """Reserve a place for a connection of a user; act with the call, awaited or not.
 
         An error or an outage never refuses a connection: its process's own count decides then.
 
@@ -23,8 +23,8 @@ class UserCounts:
             max_connections: The maximum number of places of the user, the same in all processes.
 
         Returns:
-            Whether the place is granted; ``None`` if it is granted at once. Until there is a result, its cancellation
-            withdraws the request.
+            A handle that tells whether the place is granted; ``None`` if it is granted at once. Until there is a
+            result, its cancellation withdraws the request.
         """
         return None
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from ..errors import OutboxFull
 from ..limits import Limits
-from ..publication import Publication
+from ..publication import UNKNOWN_CHANGE, Publication
 
 
 class AcceptTransaction:
     """Messages that are buffered until ``on_connect`` accepts, and dropped if it does not.
 
     Attributes:
-        own: Messages of ``on_connect`` to its own client.
-        received: Messages from joined rooms and from other connections.
+        own: Messages of ``on_connect`` to its own client, and received ones that precede some of them.
+        received: Messages from joined rooms and from other connections; sent after :attr:`own`.
         deferred: Broadcasts of ``on_connect``: the room, the message, whether it is ephemeral.
     """
 
@@ -57,8 +57,16 @@ class AcceptTransaction:
         self.deferred.append((room, publication, ephemeral))
         self._count_bytes(publication)
 
-    def drop_changes(self, room: str) -> None:
-        """Drop the joins, leaves and updates of a room: a list that has been read contains them."""
+    def prepare_list(self, room: str) -> None:
+        """Let the next message of ``on_connect`` be a list of a room's members.
+
+        The list contains the joins, leaves and updates that have been received, so they are dropped. Messages from a
+        history do not say what they change: if there are any, all that has been received is sent before the list.
+        """
+        if any(each.change is UNKNOWN_CHANGE for each in self.received):
+            self.own += self.received
+            self.received = []
+            return
         kept = [each for each in self.received if each.change is None or each.change.room != room]
         self.size_bytes += sum(each.size_bytes for each in kept)
         self.size_bytes -= sum(each.size_bytes for each in self.received)

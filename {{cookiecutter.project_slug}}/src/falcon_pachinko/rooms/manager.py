@@ -66,7 +66,7 @@ class WebSocketConnectionManager:
             TypeError: JSON cannot represent the message; it was not sent.
         """
         publication = Publication.to_room(message, ids_of(exclude), exclude_users)
-        await self.backend.publish(room, publication, ephemeral=ephemeral)
+        await self.backend.publish_nowait(room, publication, ephemeral=ephemeral)
 
     async def broadcast_to_all(
         self, message: object, *, exclude: Collection[Connection] = ()

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..backends import missing_extra
-from ..backends.base import ANSWER_SECONDS
+from ..backends.timing import ANSWER_SECONDS
 from ..errors import ConfigurationError
 from ..publication import Publication
 

@@ -84,7 +84,7 @@ class ConnectionRegistry:
         self.heartbeats.add(connection)
         # NOTE: all presence entries are sent before the first response is awaited.
         entered = [
-            self.backend.enter(room, presence)
+            self.backend.enter_nowait(room, presence)
             for room, presence in self._rooms_of(connection).items()
         ]
         self.resyncs.on_accepted(connection)
@@ -100,7 +100,7 @@ class ConnectionRegistry:
         for room in self._rooms_of(connection):
             presence = self._take_out(connection, room)
             if visible:
-                self.backend.leave(room, presence, grace=True)
+                self.backend.leave_nowait(room, presence, grace=True)
             self.backend.unsubscribe(room)
         if visible:
             self.heartbeats.remove(connection)
@@ -132,7 +132,7 @@ class ConnectionRegistry:
         finally:
             self.commands.end_join(connection, room)
         if connection.id in self.connections:
-            return await self.backend.enter(room, presence)
+            return await self.backend.enter_nowait(room, presence)
         return connection.user is None or not await self.backend.present(room, connection.user)
 
     async def _subscribe(self, connection: Connection, room: str, presence: Presence) -> None:
@@ -164,7 +164,7 @@ class ConnectionRegistry:
         presence = self._take_out(connection, room)
         left = None
         if connection.id in self.connections:
-            left = self.backend.leave(room, presence, grace=False)
+            left = self.backend.leave_nowait(room, presence, grace=False)
         self.backend.unsubscribe(room)
         return left is not None and await left
 

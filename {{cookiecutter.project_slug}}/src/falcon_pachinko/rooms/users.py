@@ -70,7 +70,7 @@ class UserIndex:
     def _add(self, connection: Connection, user: str) -> None:
         self.user_of[connection] = user
         self.connections.setdefault(user, {})[connection] = False
-        request = self.counts.reserve_user(user, self.max_connections)
+        request = self.counts.reserve_user_nowait(user, self.max_connections)
         if request is not None:
             self.requests[connection] = request
 

@@ -8,7 +8,8 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from ..backends.base import CURRENT_LEASE, Backend, Lease
+from ..backends.base import Backend
+from ..backends.lease import CURRENT_LEASE, Lease
 from ..errors import BackendUnavailable, LeaseLost
 from .schedule import CURRENT_SCHEDULES, LeasedSchedules
 

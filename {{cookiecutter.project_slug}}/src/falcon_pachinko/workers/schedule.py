@@ -7,7 +7,8 @@ import contextvars
 import logging
 from collections.abc import AsyncIterator
 
-from ..backends.base import Lease, Leases
+from ..backends.base import Leases
+from ..backends.lease import Lease
 from ..backends.schedule import Schedule
 from ..errors import BackendUnavailable, RegistrationError
 from .backoff import check_seconds

@@ -10,9 +10,11 @@ from ...history import History, Position
 from ...presence import MemberPage
 from ...publication import Publication
 from ...support.tasks import ignore
-from ..base import CURRENT_LEASE, Backend, Lease, Timing, check_lease
+from ..base import Backend
 from ..buffer import check_bytes
+from ..lease import CURRENT_LEASE, Lease, check_lease
 from ..presence import Presence
+from ..timing import Timing
 from . import operations
 from .commands import Command, send_command
 from .node import RedisNode
@@ -61,7 +63,7 @@ class RedisBackend(RedisNode, Backend):
 
     # Publishing.
 
-    def publish(
+    def publish_nowait(
         self, room: str, publication: Publication, *, ephemeral: bool = False
     ) -> Awaitable[None]:
         """Publish to a room."""
@@ -81,14 +83,14 @@ class RedisBackend(RedisNode, Backend):
             operation, lambda position: self.subscriptions.expect(room, position)
         )
 
-    def publish_direct(self, publication: Publication) -> Awaitable[int]:
+    async def publish_direct(self, publication: Publication) -> int:
         """Publish to a user, a connection or all connections."""
         check_lease(CURRENT_LEASE.get())
         self.pipeline.check_available()
         connection = publication.header.connection
         # NOTE: the id of a connection begins with the id of its node.
         target = "all" if connection is None else f"to:{connection[: len(self.node_id)]}"
-        return self.pipeline.call(operations.send(f"{NODES}:{target}", publication.encode()))
+        return await self.pipeline.call(operations.send(f"{NODES}:{target}", publication.encode()))
 
     async def command(self, publication: Publication, room: str | None = None) -> None:
         """Close connections on all nodes."""
@@ -120,24 +122,25 @@ class RedisBackend(RedisNode, Backend):
         """Return the publications after a position if this process has them."""
         return self.recovery.recover_local(room, since)
 
-    def enter(self, room: str, presence: Presence) -> Awaitable[bool]:
+    def enter_nowait(self, room: str, presence: Presence) -> Awaitable[bool]:
         """Add a connection to a room."""
-        return self.presence.enter(room, presence)
+        return self.presence.enter_nowait(room, presence)
 
-    def update(
+    async def update(
         self, room: str, presence: Presence, message: Publication | None = None
-    ) -> Awaitable[None]:
+    ) -> None:
         """Store the record of a connection, and publish a message with it."""
         if message is None:
-            return self.presence.update(room, presence)
+            await self.presence.update_nowait(room, presence)
+            return
         self.pipeline.check_available()
-        return self.presence.update_with_message(
+        await self.presence.update_with_message(
             room, presence, message, lambda position: self.subscriptions.expect(room, position)
         )
 
-    def leave(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
+    def leave_nowait(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
         """Remove a connection from a room."""
-        return self.presence.leave(room, presence, grace=grace)
+        return self.presence.leave_nowait(room, presence, grace=grace)
 
     async def present(self, room: str, user: str) -> bool:
         """Return whether a user is in a room; during an outage, on this node."""
@@ -158,9 +161,9 @@ class RedisBackend(RedisNode, Backend):
         self.pipeline.check_available()
         return await rooms_with_prefix(self.pipeline.call, prefix)
 
-    def reserve_user(self, user: str, max_connections: float) -> asyncio.Future[bool] | None:
+    def reserve_user_nowait(self, user: str, max_connections: float) -> asyncio.Future[bool] | None:
         """Reserve a place for a connection of a user."""
-        return self.user_counts.reserve_user(user, max_connections)
+        return self.user_counts.reserve_user_nowait(user, max_connections)
 
     def release_user(self, user: str) -> None:
         """Release a place that was granted."""

@@ -52,6 +52,10 @@ class ChangeRecorder:
         last = self.position
         return last.epoch == position.epoch and last.offset >= position.offset
 
+    def is_complete(self, position: Position) -> bool:
+        """Return whether the publications up to a position have been delivered, and no change is missing."""
+        return self.has_reached(position) and not self.is_broken
+
     async def wait_reached(self, position: Position, seconds: float) -> bool:
         """Wait until the publications up to a position have been delivered; return whether none is missing."""
         if position.epoch != self.position.epoch:
@@ -60,4 +64,4 @@ class ChangeRecorder:
             reached = asyncio.get_running_loop().create_future()
             self.target = (position, reached)
             await asyncio.wait({reached}, timeout=seconds)
-        return self.has_reached(position) and not self.is_broken
+        return self.is_complete(position)

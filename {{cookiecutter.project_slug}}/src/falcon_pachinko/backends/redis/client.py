@@ -205,12 +205,12 @@ class SingleClient(RedisClient):
         results: list[Any] = reply
         return results
 
-    def send(self, *command: str | bytes | int) -> asyncio.Future[Any]:
-        """Write a command; the next reply is its result."""
+    async def send(self, *command: str | bytes | int) -> Any:
+        """Write a command, and return the next reply."""
         assert self.connection is not None
         self.reply = asyncio.get_running_loop().create_future()
         self.connection.send(*command)
-        return self.reply
+        return await self.reply
 
     def on_reply(self, reply: Any) -> None:
         """Complete the pending command with a reply, or with the error of a lost connection."""

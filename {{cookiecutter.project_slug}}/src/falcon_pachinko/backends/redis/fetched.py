@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ...history import Position
-from ...publication import Publication
+from ...publication import UNKNOWN_CHANGE, Publication
 
 
 class Fetched(NamedTuple):
@@ -34,6 +34,7 @@ class Fetched(NamedTuple):
             publication = Publication.decode(flat[index + 2])
             number = int(flat[index].partition(b"-")[0])
             publication.number(Position(until.epoch, number), shown=bool(shown))
+            publication.change = UNKNOWN_CHANGE
             age_seconds = (int(now_ms) - int(flat[index + 1])) / 1000
             publications.append((now - age_seconds, publication))
         last = publications[-1][1].position if publications and more else None

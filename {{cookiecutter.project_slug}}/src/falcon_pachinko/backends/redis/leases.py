@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from ..base import Lease, Leases, check_lease
+from ..base import Leases
+from ..lease import Lease, check_lease
 from . import operations
 from .pipeline import Pipeline
 

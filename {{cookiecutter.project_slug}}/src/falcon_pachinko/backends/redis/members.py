@@ -53,6 +53,10 @@ class SharedRead:
         self.recording = (stream, recorder)
         return recorder
 
+    def agrees(self, pages: list[Page]) -> bool:
+        """Return whether all changes since a page was read have been recorded, or nothing is delivered here."""
+        return self.recording is None or self.recording[1].is_complete(pages[-1].position)
+
     def stop_recording(self) -> None:
         """End it."""
         if self.recording is not None:
@@ -167,37 +171,37 @@ class MemberLists:
     async def _shared_page(
         self, room: str, after: int | str | None, limit: int | None
     ) -> MemberPage:
-        """Read a page, or wait for the read in progress of the same one."""
-        key = (room, after, limit)
-        shared = self.reads.get(key)
-        if shared is None or shared.task.done():
-            shared = self.reads[key] = SharedRead()
-            shared.task = asyncio.get_running_loop().create_task(self._read(shared, *key))
-        shared.readers += 1
-        try:
-            pages = await asyncio.shield(shared.task)
-            return merge(pages, limit, shared.changes)
-        finally:
-            shared.readers -= 1
-            if self.reads.get(key) is shared and (shared.task.done() or not shared.readers):
-                del self.reads[key]
-            if not shared.readers:
-                shared.task.cancel()
-                shared.stop_recording()
+        """Read a page, or wait for the read in progress of the same one; read it again if changes are missing."""
+        key, attempts = (room, after, limit), 0
+        while True:
+            shared = self.reads.get(key)
+            if shared is None or shared.task.done():
+                shared = self.reads[key] = SharedRead()
+                shared.task = asyncio.get_running_loop().create_task(self._read(shared, *key))
+            shared.readers += 1
+            attempts += 1
+            try:
+                pages = await asyncio.shield(shared.task)
+                if shared.agrees(pages) or attempts == MAX_READS:
+                    return merge(pages, limit, shared.changes)
+            finally:
+                shared.readers -= 1
+                if self.reads.get(key) is shared and (shared.task.done() or not shared.readers):
+                    del self.reads[key]
+                if not shared.readers:
+                    shared.task.cancel()
+                    shared.stop_recording()
 
     async def _read(
         self, shared: SharedRead, room: str, after: int | str | None, limit: int | None
     ) -> list[Page]:
-        seconds = self.pipeline.client.answer_seconds
-        for attempt in range(MAX_READS):
-            stream = self.streams.get(room)
-            if stream is None or stream.position is None:
-                return await self._read_pages(room, after, limit)
-            recorder = shared.record(stream, stream.position)
-            pages = await self._read_pages(room, after, limit)
-            if await recorder.wait_reached(pages[-1].position, seconds) or attempt == MAX_READS - 1:
-                break
-            shared.stop_recording()
+        """Read a page, and wait until the publications that it contains have been delivered here."""
+        stream = self.streams.get(room)
+        if stream is None or stream.position is None:
+            return await self._read_pages(room, after, limit)
+        recorder = shared.record(stream, stream.position)
+        pages = await self._read_pages(room, after, limit)
+        await recorder.wait_reached(pages[-1].position, self.pipeline.client.answer_seconds)
         return pages
 
     async def _read_pages(

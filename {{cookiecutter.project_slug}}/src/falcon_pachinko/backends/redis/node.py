@@ -10,7 +10,8 @@ import time
 from ...errors import BackendUnavailable, ConfigurationError
 from ...publication import Publication
 from ...support.tasks import TaskSet
-from ..base import Node, Timing
+from ..base import Node
+from ..timing import Timing
 from . import operations
 from .availability import Availability, State
 from .client import RedisClient

@@ -74,7 +74,7 @@ class Pipeline:
         on_result: OnResult | None = None,
         on_failure: OnFailure | None = None,
     ) -> asyncio.Future[Any]:
-        """Submit an operation.
+        """Submit an operation, with the call; the future gives the outcome.
 
         Args:
             operation: See :mod:`.operations`.
@@ -93,11 +93,11 @@ class Pipeline:
             self._append(pending)
         return future
 
-    def call(self, operation: Operation[T]) -> asyncio.Future[T]:
-        """Submit an operation without callbacks, past those that are held."""
+    async def call(self, operation: Operation[T]) -> T:
+        """Execute an operation past those that are held, and return the value of its reply."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._append(PendingOperation(operation, future, None, None, -1))
-        return future
+        return await future
 
     def call_ignoring_outcome(self, operation: Operation[Any]) -> None:
         """Submit an operation unless Redis is unavailable, and ignore its outcome."""

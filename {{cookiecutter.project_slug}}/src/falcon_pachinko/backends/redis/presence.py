@@ -29,8 +29,8 @@ class PresenceTable(RoomLeases):
 
     # Joining.
 
-    def enter(self, room: str, presence: Presence) -> Awaitable[bool]:
-        """Add a connection to a room; return whether it is the user's first one."""
+    def enter_nowait(self, room: str, presence: Presence) -> Awaitable[bool]:
+        """Add a connection to a room; the handle tells whether it is the user's first one."""
         state = self.rooms.get(room)
         if state is None:
             state = self.rooms[room] = RoomPresence()
@@ -38,9 +38,9 @@ class PresenceTable(RoomLeases):
         state.connections[presence.connection] = presence
         if self.pipeline.outage:
             return ImmediateResult(state.is_only(presence))
-        return self._send_enter(room, state, presence)
+        return self._send_enter_nowait(room, state, presence)
 
-    def _send_enter(
+    def _send_enter_nowait(
         self, room: str, state: RoomPresence, presence: Presence
     ) -> asyncio.Future[bool]:
         def on_failure(error: BackendUnavailable) -> bool:
@@ -59,7 +59,7 @@ class PresenceTable(RoomLeases):
 
     # Records.
 
-    def update(self, room: str, presence: Presence) -> Awaitable[None]:
+    def update_nowait(self, room: str, presence: Presence) -> Awaitable[None]:
         """Store the record of a connection; after an outage, if Redis is unavailable."""
         state = self.rooms.get(room)
         is_here = state is not None and presence.connection in state.connections
@@ -70,22 +70,22 @@ class PresenceTable(RoomLeases):
         # NOTE: a failure leaves another digest in Redis: the next renewal or the recovery repeats it.
         return self.pipeline.submit(operation, ignore, ignore)
 
-    def update_with_message(
+    async def update_with_message(
         self,
         room: str,
         presence: Presence,
         message: Publication,
         on_position: Callable[[Position], object],
-    ) -> Awaitable[None]:
+    ) -> None:
         """Store the record of a connection, and publish a message."""
         presence.sent_version = presence.version
         operation = operations.update(hash_tag(room), self.terms, presence, message.encode())
-        return self.pipeline.submit(operation, on_position)
+        await self.pipeline.submit(operation, on_position)
 
     # Leaving.
 
-    def leave(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
-        """Remove a connection from a room; return whether the user has left with it."""
+    def leave_nowait(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
+        """Remove a connection from a room; the handle tells whether the user has left with it."""
         state = self.rooms.get(room)
         entered = None if state is None else state.connections.pop(presence.connection, None)
         if state is None or entered is None:
@@ -95,9 +95,9 @@ class PresenceTable(RoomLeases):
                 state.leaving[presence.connection] = Leaving(entered, grace)
             self._discard_if_empty(room, state)
             return ImmediateResult(not grace and state.is_only(presence))
-        return self._send_leave(room, state, Leaving(entered, grace))
+        return self._send_leave_nowait(room, state, Leaving(entered, grace))
 
-    def _send_leave(
+    def _send_leave_nowait(
         self, room: str, state: RoomPresence, leaving: Leaving, seconds: float | None = None
     ) -> asyncio.Future[bool]:
         presence, grace = leaving
@@ -186,7 +186,7 @@ class PresenceTable(RoomLeases):
         """Submit the leaves of an outage, and those whose outcome it has made unknown."""
         for room, state in list(self.rooms.items()):
             for leaving in list(state.leaving.values()):
-                self._send_leave(room, state, leaving)
+                self._send_leave_nowait(room, state, leaving)
 
     def send_changes(self) -> None:
         """Submit what has changed during the recovery from an outage."""
@@ -194,6 +194,6 @@ class PresenceTable(RoomLeases):
         for room, state in list(self.rooms.items()):
             for presence in list(state.connections.values()):
                 if not presence.sent:
-                    self._send_enter(room, state, presence)
+                    self._send_enter_nowait(room, state, presence)
                 elif presence.sent_version != presence.version:
-                    self.update(room, presence)
+                    self.update_nowait(room, presence)

@@ -65,16 +65,16 @@ class RedisPublisher:
             await asyncio.wait({self.running})
         await self.client.aclose()
 
-    def publish(
+    async def publish(
         self, room: str, publication: Publication, *, ephemeral: bool = False
-    ) -> asyncio.Future[Position]:
-        """Publish to a room; see :meth:`~falcon_pachinko.backends.base.Backend.publish`."""
+    ) -> Position:
+        """Publish to a room; see :meth:`~falcon_pachinko.backends.base.Backend.publish_nowait`."""
         data = publication.encode()
-        return self.call(operations.publish(hash_tag(room), data, ephemeral=ephemeral))
+        return await self.call(operations.publish(hash_tag(room), data, ephemeral=ephemeral))
 
-    def publish_to_nodes(self, publication: Publication) -> asyncio.Future[int]:
+    async def publish_to_nodes(self, publication: Publication) -> int:
         """Publish to all nodes, at most once; return their number."""
-        return self.call(operations.send(f"{NODES}:all", publication.encode()))
+        return await self.call(operations.send(f"{NODES}:all", publication.encode()))
 
     async def command(self, publication: Publication, room: str | None = None) -> None:
         """Close connections on all nodes; see :meth:`~falcon_pachinko.backends.base.Backend.command`."""
@@ -84,13 +84,13 @@ class RedisPublisher:
         """Return the sorted names of the non-empty rooms that start with a prefix."""
         return await rooms_with_prefix(self.call, prefix)
 
-    def call(self, operation: Operation[T]) -> asyncio.Future[T]:
-        """Submit an operation.
+    async def call(self, operation: Operation[T]) -> T:
+        """Execute an operation.
 
         Raises:
-            BackendUnavailable: From the future: Redis may have executed the operation or not.
+            BackendUnavailable: Redis may have executed the operation or not.
             RuntimeError: The publisher is not open.
         """
         if not self.is_open:
             raise RuntimeError("the publisher is not open")
-        return self.pipeline.call(operation)
+        return await self.pipeline.call(operation)

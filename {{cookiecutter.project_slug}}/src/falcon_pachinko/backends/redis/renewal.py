@@ -107,7 +107,7 @@ class Renewals:
         self.extended_at = now if extend else self.extended_at
         for chunk in chunks([*{*self.subscriptions.streams, *self.presence.rooms}]):
             # NOTE: other operations are executed in between.
-            await wait_all([self.renew_room(room, extend=extend) for room in chunk])
+            await wait_all([self.renew_room_nowait(room, extend=extend) for room in chunk])
         await self.user_counts.renew(beat.nodes)
         self.pipeline.call_ignoring_outcome(operations.trim_histories())
         self.subscriptions.expire_buffers()
@@ -126,8 +126,11 @@ class Renewals:
             raise ConfigurationError(text)
         logger.error("Redis: %s", text)
 
-    def renew_room(self, room: str, *, extend: bool = False) -> asyncio.Future[object]:
-        """Renew the lease in a room, and compare the room's position and the list with those of this node."""
+    def renew_room_nowait(self, room: str, *, extend: bool = False) -> asyncio.Future[object]:
+        """Renew the lease in a room, and compare the room's position and the list with those of this node.
+
+        Act with the call; the future gives the outcome.
+        """
         state = self.presence.rooms.get(room)
         stream = self.subscriptions.streams.get(room)
 
@@ -149,7 +152,7 @@ class Renewals:
     def renew_room_later(self, room: str) -> None:
         """Renew the lease in a room without waiting for it."""
         if not (self.pipeline.outage or self.is_stopping):
-            self.renew_room(room).add_done_callback(retrieve_exception)
+            self.renew_room_nowait(room).add_done_callback(retrieve_exception)
 
     def on_control(self, room: str, message: str) -> None:
         """Handle a message of the script to the nodes in a room."""

@@ -71,9 +71,9 @@ class RoomIndex:
             self.listed_until = now + self.terms.lease / 1000
         if self.is_outdated or beat.rooms not in (expected, len(self.rooms)):
             self.is_outdated = False
-            calls = [self.pipeline.call(operations.clear_rooms(self.terms.node))]
+            calls = [self.pipeline.submit(operations.clear_rooms(self.terms.node))]
             for chunk in chunks(list(self.rooms)):
-                calls.append(self.pipeline.call(operations.add_rooms(self.terms.node, chunk)))
+                calls.append(self.pipeline.submit(operations.add_rooms(self.terms.node, chunk)))
             try:
                 await asyncio.gather(*calls)
             except BaseException:

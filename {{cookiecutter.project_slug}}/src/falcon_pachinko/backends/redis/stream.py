@@ -7,7 +7,7 @@ import enum
 from collections.abc import Callable, Iterable
 
 from ...history import History, Position
-from ...publication import Publication
+from ...publication import UNKNOWN_CHANGE, Publication
 from ..buffer import HistoryBudget, HistoryBuffer
 from .changes import ChangeRecorder
 from .fetched import Fetched
@@ -32,14 +32,14 @@ class StreamState(enum.Enum):
     An outage leaves STARTING and GAP as they are: their publications are fetched after it.
     """
 
-    STARTING = enum.auto()  # The position is unknown: live publications are pending.
-    LIVE = enum.auto()  # The next publication is delivered at once.
-    UNVERIFIED = (
-        enum.auto()
-    )  # Like LIVE, but the last publications before an outage may be missing.
-    GAP = (
-        enum.auto()
-    )  # Publications are missing: live ones are pending until these have been fetched.
+    # The position is unknown: live publications are pending.
+    STARTING = enum.auto()
+    # The next publication is delivered at once.
+    LIVE = enum.auto()
+    # Like LIVE, but the last publications before an outage may be missing.
+    UNVERIFIED = enum.auto()
+    # Publications are missing: live ones are pending until these have been fetched.
+    GAP = enum.auto()
 
 
 class RoomStream:

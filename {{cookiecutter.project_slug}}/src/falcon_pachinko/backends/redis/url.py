@@ -13,7 +13,7 @@ from redis.exceptions import RedisClusterException
 from redis.maint_notifications import MaintNotificationsConfig
 
 from ...errors import ConfigurationError
-from ..base import ANSWER_SECONDS
+from ..timing import ANSWER_SECONDS
 from .client import RedisClient, SingleClient
 from .cluster import ClusterClient
 

@@ -69,7 +69,7 @@ class UserCountTable(UserCounts):
         self.live_nodes: Collection[str] = ()
         self.live_at = -math.inf
 
-    def reserve_user(self, user: str, max_connections: float) -> asyncio.Future[bool] | None:
+    def reserve_user_nowait(self, user: str, max_connections: float) -> asyncio.Future[bool] | None:
         """Reserve a place for a connection of a user."""
         if max_connections == math.inf:
             return None
@@ -98,11 +98,11 @@ class UserCountTable(UserCounts):
             waiting, count.waiting = count.waiting, ()
             count.grant(waiting, math.inf)
         elif count.waiting or count.held != count.stored:
-            self._send(user, count, dead)
+            self._send_nowait(user, count, dead)
         if not (count.is_sending or count.held or count.stored != 0):
             del self.users[user]
 
-    def _send(
+    def _send_nowait(
         self, user: str, count: UserCount, dead: Sequence[str] = ()
     ) -> asyncio.Future[BackendUnavailable | None]:
         """Send the number of the node's connections, and the requests that wait; the future has the failure."""
@@ -158,7 +158,7 @@ class UserCountTable(UserCounts):
         ]
         for chunk in chunks(users):
             counts = [(user, self.users[user]) for user in chunk if user in self.users]
-            sent = [self._send(*each) for each in counts if not each[1].is_sending]
+            sent = [self._send_nowait(*each) for each in counts if not each[1].is_sending]
             for failure in await asyncio.gather(*sent):
                 if failure is not None and not isinstance(failure, OperationRefused):
                     raise failure

@@ -123,14 +123,13 @@ function receiveRoomState(state) {
 
 /** @param {string} user @param {boolean} isPresent */
 function receivePresence(user, isPresent) {
-  if (!people.set(user, isPresent, connection.isRecovering)) return;
+  if (!people.set(user, isPresent)) return;
   if (!isPresent) typingIndicator.set(user, false);
   if (user !== session.name) conversation.addNote("system", shortNameNode(user), isPresent ? " joined" : " left");
 }
 
 /** @param {ServerMessages["serverPresenceChanged"]} change */
 function receivePresenceChange(change) {
-  if (connection.isRecovering) return; // The room's state at the start of this connection is newer.
   people.change(change);
   for (const user of change.left) typingIndicator.set(user, false);
   const { joined, left, moreJoined = 0, moreLeft = 0 } = change;

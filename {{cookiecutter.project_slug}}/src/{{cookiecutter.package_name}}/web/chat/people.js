@@ -33,11 +33,10 @@ export class People {
   /**
    * @param {string} name
    * @param {boolean} isPresent
-   * @param {boolean} isMissed Whether the message is from before the current connection.
    * @returns {boolean} Whether that was a change.
    */
-  set(name, isPresent, isMissed) {
-    const isChange = this.#roster.set(name, isPresent, isMissed);
+  set(name, isPresent) {
+    const isChange = this.#roster.set(name, isPresent);
     if (isChange) this.#show();
     return isChange;
   }

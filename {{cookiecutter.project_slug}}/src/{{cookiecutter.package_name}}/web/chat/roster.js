@@ -38,13 +38,10 @@ export class Roster {
    *
    * @param {string} name
    * @param {boolean} isPresent
-   * @param {boolean} isMissed Whether the message is from before the current connection.
    * @returns {boolean} Whether that was a change.
    */
-  set(name, isPresent, isMissed) {
+  set(name, isPresent) {
     const isComplete = this.#names.size === this.#count;
-    // Missed messages precede the list. They change nothing in the end, but a user without a name would be counted.
-    if (isMissed && !isComplete) return false;
     if (this.#names.has(name) === isPresent && (isPresent || isComplete)) return false;
     if (isPresent) this.#add(name);
     else this.#names.delete(name);

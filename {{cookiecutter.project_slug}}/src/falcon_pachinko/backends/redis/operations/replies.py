@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -43,7 +43,7 @@ class Operation(NamedTuple, Generic[T]):
 class Caller(Protocol):
     """Executes an operation."""
 
-    def __call__(self, operation: Operation[T], /) -> Awaitable[T]:
+    async def __call__(self, operation: Operation[T], /) -> T:
         """Return the value of the reply."""
 
 
