@@ -57,7 +57,8 @@ local function begin_recovery(base, recovery)
 end
 
 -- Handles the loss of the last changes of a presence. Users may have left in what is lost: their nodes remove them, or
--- their leases expire. Each node sends its list, of which users in their grace period are a part: no list has the digest.
+-- their leases expire. Each node sends its list, of which users in their grace period are a part, because no list has
+-- the digest.
 local function doubt_presence(base, lease, recovery)
   if redis.call('EXISTS', base .. ':p') == 0 then return end
   redis.call('HSET', base .. ':p', 'w', text(now + recovery), 'z', text(now + 2 * lease), 'u', server_id())

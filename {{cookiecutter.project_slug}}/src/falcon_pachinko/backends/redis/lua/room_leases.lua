@@ -90,7 +90,9 @@ end
 local function read_leases(base, lease, recovery)
   local times = redis.call('HMGET', base .. ':p', 'w', 'z', 'u')
   if check_server(base, lease, recovery, times[3]) then times = {} end
-  if tonumber(times[1] or 0) > now + recovery then redis.call('HSET', base .. ':p', 'w', text(now + recovery)) end
+  if tonumber(times[1] or 0) > now + math.max(recovery, SUSPICION_MS) then
+    redis.call('HSET', base .. ':p', 'w', text(now + recovery))
+  end
   if tonumber(times[2] or 0) > now + 2 * lease then redis.call('HSET', base .. ':p', 'z', text(now + 2 * lease)) end
   local all, leases, has_expired = redis.call('ZRANGE', base .. ':n', 0, -1, 'WITHSCORES'), {}, false
   for i = 1, #all, 2 do
