@@ -54,6 +54,8 @@ LONG = Pause(1.3)
 SHORT = Pause(0.3)
 # Longer than the time in which the users of a killed node must have left.
 EXPIRED = Pause(2.0)
+# Longer than the time after a fault in which everything is correct again, and a list is checked.
+FORGOTTEN = Pause(2.5)
 # A program publishes all the time.
 STREAM: list[Step] = [each for _ in range(20) for each in (PublishExternally(), Pause(0.02))]
 
@@ -189,11 +191,8 @@ KNOWN_FAULTS = {
     "the keys of a room have a wrong type": Schedule(
         [*JOINS, WrongType(), *MESSAGES, Join("cid", 1), SHORT, *MESSAGES]
     ),
-}
-
-# NOTE: the positions of the replacement repeat lost ones, and no node is there that knows these.
-OPEN_FAULTS = {
     "a node that is cut off is the only one that knows what a failover has lost": Schedule(
+        # NOTE: the positions of the replacement repeat lost ones, and no node is there that knows these.
         [
             Join("ann", 1, "b"),
             Publish(1, "b"),
@@ -208,4 +207,40 @@ OPEN_FAULTS = {
             PublishExternally("b"),
         ]
     ),
+    "others publish as much as a failover has lost before the presence is compared": Schedule(
+        [
+            *JOINS,
+            Replicate(),
+            Join("cid", 1),
+            Leave("bob"),
+            Cut(0),
+            Cut(1),
+            FailOver(),
+            *[PublishExternally()] * 3,
+            Restore(0),
+            SHORT,
+            Restore(1),
+            *MESSAGES,
+        ]
+    ),
+    **{
+        f"a failover does not know that a node's last user has left: {name}": (
+            Schedule(
+                [*before, Replicate(), Leave("bob", "b"), FailOver(), PublishExternally(), *after]
+            )
+        )
+        for name, before, after in (
+            ("the room is read later", [Join("bob", 1, "b")], [FORGOTTEN, ReadMembers(0, "b")]),
+            (
+                "others are in the room",
+                [Join("bob", 1, "b"), Join("ann", 0, "b")],
+                [*MESSAGES, FORGOTTEN, ReadMembers(0, "b")],
+            ),
+            (
+                "the node gets another user in the room",
+                [Join("bob", 1, "b")],
+                [Join("cid", 1, "b"), *MESSAGES, FORGOTTEN, ReadMembers(1, "b")],
+            ),
+        )
+    },
 }

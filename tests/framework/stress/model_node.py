@@ -37,12 +37,14 @@ class Client:
 
     Attributes:
         view: The users that it believes to be in the room; ``None`` before its first list.
+        reads: The number of its lists, those included that are being read.
         joining: The task in which it joins.
     """
 
     stay: Stay
     presence: Presence
     view: set[str] | None = None
+    reads: int = 0
     joining: asyncio.Task[None] = field(init=False)
 
 
@@ -176,9 +178,12 @@ class ModelNode:
         await self.read_view(client)
 
     async def read_view(self, client: Client) -> None:
-        """Read a client's list; the deliveries after it are applied to it."""
+        """Read a client's list; the deliveries after it are applied to it. A list that is older is ignored."""
+        client.reads += 1
+        number = client.reads
         page = await self.backend.members(client.stay.room)
-        client.view = set(page)
+        if number == client.reads:
+            client.view = set(page)
 
     def leave(self, client: Client, *, grace: bool) -> asyncio.Task[Any]:
         """Close a connection, once it has joined."""

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from ..support.redis_servers import RedisServer, running_redis
 from ..support.server_clock import ServerClock, find_faketime
 from . import schedule as steps
-from .known_faults import KNOWN_FAULTS, OPEN_FAULTS
+from .known_faults import KNOWN_FAULTS
 from .model_run import ModelRun
 from .schedule import ClockJump, Schedule, schedules
 
@@ -72,16 +72,6 @@ def test_the_invariants_hold_under_a_known_fault(
     if not CAN_JUMP and any(isinstance(step, ClockJump) for step in schedule.steps):
         pytest.skip("the Debian package libfaketime is not installed")
     check(schedule, server, clock)
-
-
-@pytest.mark.redis
-@pytest.mark.timeout(60)
-@pytest.mark.xfail(reason="an invariant does not hold yet")
-@pytest.mark.parametrize("name", OPEN_FAULTS)
-def test_the_invariants_do_not_hold_under_an_open_fault(
-    name: str, server: RedisServer, clock: ServerClock | None
-) -> None:
-    check(OPEN_FAULTS[name], server, clock)
 
 
 @pytest.mark.redis

@@ -167,6 +167,26 @@ async def test_callers_that_ask_together_share_a_read(
 
 
 @pytest.mark.redis
+async def test_a_list_that_is_read_while_it_becomes_outdated_is_not_shared_any_more(
+    a: RecordingNode,
+) -> None:
+    await a.backend.subscribe("room", HISTORY)
+    await a.backend.enter("room", announced("c1", "alice"))
+    reads = a.redis.member_lists.reads
+    first = asyncio.create_task(a.backend.members("room"))
+    await asyncio.sleep(0)
+    (shared,) = reads.values()
+    a.redis.presence.on_recovered("room")
+    second = asyncio.create_task(a.backend.members("room"))
+    await asyncio.sleep(0)
+    (other,) = reads.values()
+    assert other is not shared
+    assert await first == await second == ["alice"]
+    assert reads == {}
+    assert a.redis.subscriptions.streams["room"].recorders == []
+
+
+@pytest.mark.redis
 async def test_a_read_that_nobody_waits_for_is_cancelled(a: RecordingNode) -> None:
     await a.backend.subscribe("room", HISTORY)
     reading = asyncio.create_task(a.backend.members("room"))

@@ -161,6 +161,9 @@ async def test_the_stored_names_are_those_of_the_protocol(redis_server: RedisSer
         total = size + ENTRY_OVERHEAD_BYTES + 6
         assert meta.pop("x") <= str(now_ms + 75_000)
         assert re.fullmatch("[0-9a-f]{16}", meta.pop("e"))
+        replication_id = client.info("replication")["master_replid"][:8]
+        assert meta.pop("u") == replication_id
+        assert client.hget("script:{room}:p", "u") == replication_id
         assert meta.pop("l") <= str(now_ms)
         assert meta == {
             "o": "2",
@@ -203,6 +206,7 @@ async def test_the_presence_of_a_room_is_stored_with_its_lease(redis_server: Red
         client.connection_pool.connection_kwargs["decode_responses"] = False
         stored = client.hgetall("script:{room}:p")
     entry = msgspec.msgpack.decode(stored.pop(b"ualice"))
+    assert re.fullmatch(b"[0-9a-f]{8}", stored.pop(b"u"))
     assert stored == {
         b"g": entered.generation.encode(),
         b"w": b"0",

@@ -74,7 +74,10 @@ async def test_a_user_without_the_right_to_info_gets_an_unknown_policy(
         node = await nodes.start()
         assert await policy_of(node) == "unknown"
         assert node.backend.outage == ""
-    assert lines(caplog) == [("INFO", "Redis: maxmemory-policy is unknown")]
+    policy, (level, warning) = lines(caplog)
+    assert policy == ("INFO", "Redis: maxmemory-policy is unknown")
+    assert level == "WARNING"
+    assert "+info" in warning
 
 
 async def test_the_policy_is_read_when_redis_becomes_available(
@@ -107,6 +110,7 @@ def test_without_redis_there_are_no_details() -> None:
         (b"maxmemory:12\r\nmaxmemory_policy:noeviction\r\n", ServerInfo("a", "", 12, "noeviction")),
         (b"# Server\r\nredis_version:7.0.15\r\n", ServerInfo("a", "7.0.15")),
         (b"redis_version:7.2.4\r\nserver_name:valkey\r\n", ServerInfo("a", "7.2.4")),
+        (b"master_replid:12ab\r\n", ServerInfo("a", replication_id="12ab")),
         (b"maxmemory:many\r\nmaxmemory_policy:\r\n", ServerInfo("a")),
     ],
 )

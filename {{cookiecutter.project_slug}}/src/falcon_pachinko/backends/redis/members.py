@@ -145,6 +145,11 @@ class MemberLists:
         rooms, self.outdated = self.outdated, set()
         return rooms
 
+    def end_sharing(self, room: str) -> None:
+        """Let later callers read a room's list again: one that is being read may be from before a change."""
+        for key in [key for key in self.reads if key[0] == room]:
+            del self.reads[key]
+
     async def occupancy(self, room: str) -> int:
         """Return the number of users in a room; during an outage, those of this node."""
         return (await self.page(room, None, 0)).total
@@ -152,7 +157,7 @@ class MemberLists:
     async def page(self, room: str, after: int | str | None, limit: int | None) -> MemberPage:
         """Return a page of the users in a room; during an outage, of those of this node.
 
-        Callers that ask at the same time share one read.
+        Callers that ask at the same time share one read; see :meth:`end_sharing`.
         """
         if not self.pipeline.outage:
             try:

@@ -124,7 +124,7 @@ class RedisNode:
             self.build()
         self.leases.holder = self.node_id
         self.subscriptions.node = self.commands.node = self.node
-        self.presence.on_recovered = self.node.on_members_outdated
+        self.presence.on_recovered = self.on_members_outdated
         self.available = asyncio.Event()
         self.availability.connect()
         for tag in (f"{NODES}:all", f"{NODES}:to:{self.node_id}"):
@@ -193,6 +193,11 @@ class RedisNode:
         self.subscriptions.release_all()
         for room in self.member_lists.take_outdated():
             self.node.on_members_outdated(room)
+
+    def on_members_outdated(self, room: str) -> None:
+        """Let the members of a room get a list that is read from now on."""
+        self.member_lists.end_sharing(room)
+        self.node.on_members_outdated(room)
 
     def on_message(self, channel: bytes, data: bytes) -> None:
         """Handle a message from Redis."""

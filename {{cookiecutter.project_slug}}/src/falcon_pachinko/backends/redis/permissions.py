@@ -66,6 +66,7 @@ CREATING: dict[str, Command] = {
 WITHOUT_KEY: dict[str, Command] = {
     "PING": (),
     "TIME": (),
+    "INFO": ("replication",),
     "EVALSHA": ("0" * 40, "0"),
     "EVAL": ("return 1", "0"),
 }

@@ -10,7 +10,8 @@ are in one slot of a cluster:
   ``b`` the bytes published in the epoch, ``c`` those of them before the oldest message when the stream was last
   measured, ``q`` the number of bytes at which it is measured again, ``x`` the time at which its life is extended
   again; ``p`` while it has members; ``l`` the time of its creation or of the last loss of its presence; ``y`` the time
-  until which new users wait, because the room may have been lost;
+  until which new users wait, because the room may have been lost, with a fraction; ``u`` the replication id of the server that has
+  numbered it: under another one, which may have lost some numbers, a new epoch begins;
 - ``<prefix>:{<room>}:s``, a stream: the id is ``<offset>-1``, ``t`` the time, ``d`` the publication, ``b`` the
   bytes published up to and with it;
 - ``<prefix>:{<room>}:n``, a sorted set of the nodes that have members in the room, by the time at which the
@@ -22,7 +23,8 @@ are in one slot of a cluster:
   (``m``: ``[version, JSON]``, without JSON after it was removed); ``d<node>`` the sum of the hashes of a node's
   connections and of the versions of their records; ``r`` if a record was stored; ``g`` the generation; ``w`` the
   time until which entries may be missing after a loss; ``z`` the time until which expired nodes are removed without
-  announcements, after a loss of the last changes; ``l<node>`` while a node whose users have left sends its list;
+  announcements, after a loss of the last changes; ``l<node>`` while a node whose users have left sends its list; ``u`` the replication id of the
+  server: under another one, which may have lost some changes, all nodes send their lists;
 - ``<prefix>:{<room>}:o``, a sorted set of the users by their places, and the empty name;
 - ``<prefix>:{<room>}:k``, a sorted set of the entries of each node, and the empty name.
 
@@ -112,6 +114,9 @@ USER_LEASES = 10
 # open it at the same time.
 SUSPICION_MS = 500
 
+# The digest of a node that has to send its list, also after connections were added to it: those of lists are positive.
+NO_DIGEST = -(2**52)
+
 # Nodes of different versions of the script's keys and formats do not share a prefix.
 PROTOCOL = 2
 
@@ -168,6 +173,7 @@ CONSTANTS = {
     "MAX_COMMANDS": MAX_COMMANDS,
     "CONFIRMATION_MS": CONFIRMATION_MS,
     "USER_LEASES": USER_LEASES,
+    "NO_DIGEST": f"'{NO_DIGEST}'",
 }
 FILES = (
     "start",

@@ -1,4 +1,4 @@
-"""What Redis or Valkey servers report of themselves: the version, the bound of memory, the eviction policy."""
+"""What Redis or Valkey servers report of themselves: the version, the memory, the eviction policy, the replication."""
 
 from __future__ import annotations
 
@@ -31,12 +31,14 @@ class ServerInfo:
         version: The version of Redis, or the one that Valkey is compatible with.
         maxmemory_bytes: The bound of its memory; 0 for none.
         maxmemory_policy: The eviction policy at the bound.
+        replication_id: The id that the script compares with that of the server which has numbered a room.
     """
 
     server: str
     version: str = ""
     maxmemory_bytes: int = 0
     maxmemory_policy: str = UNKNOWN
+    replication_id: str = ""
 
     @property
     def evicts(self) -> bool:
@@ -45,7 +47,7 @@ class ServerInfo:
 
 
 class ServerInfoReader:
-    """Reads the servers once, as soon as they are available, and logs their eviction policies.
+    """Reads the servers once, as soon as they are available, and logs what an operator must know.
 
     Attributes:
         servers: What the servers have reported; empty before.
@@ -74,6 +76,7 @@ class ServerInfoReader:
             except CONNECTION_ERRORS:
                 await asyncio.sleep(RETRY_SECONDS)
         log_policies(self.servers)
+        log_unknown_replication(self.servers)
 
 
 def log_policies(servers: Sequence[ServerInfo]) -> None:
@@ -86,6 +89,15 @@ def log_policies(servers: Sequence[ServerInfo]) -> None:
         )
     for policy in sorted({info.maxmemory_policy for info in servers if not info.evicts}):
         logger.info("Redis: maxmemory-policy is %s", policy)
+
+
+def log_unknown_replication(servers: Sequence[ServerInfo]) -> None:
+    """Log a warning if the script cannot know that a server has taken the place of another one."""
+    if not all(info.replication_id for info in servers):
+        logger.warning(
+            "Redis: INFO has no master_replid, or the user has not the right +info: after a failover or a restart of"
+            " Redis that loses its last changes, messages may be lost without recovered: false"
+        )
 
 
 async def read_servers(client: RedisClient) -> list[ServerInfo]:
@@ -113,7 +125,7 @@ async def read_info(server: str, connection: AbstractConnection) -> ServerInfo:
     """
     replies = []
     # NOTE: one call per section, because older releases than 7.0 accept one only.
-    for section in ("server", "memory"):
+    for section in ("server", "memory", "replication"):
         try:
             replies.append(await call(connection, "INFO", section) or b"")
         except ResponseError:  # also NoPermissionError
@@ -122,7 +134,7 @@ async def read_info(server: str, connection: AbstractConnection) -> ServerInfo:
 
 
 def parse_info(server: str, reply: bytes) -> ServerInfo:
-    """Parse the sections ``server`` and ``memory`` of INFO."""
+    """Parse the sections of INFO."""
     pairs = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
     fields = {name: value for name, _, value in pairs if value}
     maxmemory = fields.get("maxmemory", "")
@@ -131,6 +143,7 @@ def parse_info(server: str, reply: bytes) -> ServerInfo:
         fields.get("redis_version", ""),
         int(maxmemory) if maxmemory.isdecimal() else 0,
         fields.get("maxmemory_policy", UNKNOWN),
+        fields.get("master_replid", ""),
     )
 
 

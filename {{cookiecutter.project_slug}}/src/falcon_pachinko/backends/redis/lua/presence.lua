@@ -56,12 +56,33 @@ local function begin_recovery(base, recovery)
   send(base, '!lost\n')
 end
 
+-- Handles the loss of the last changes of a presence. Users may have left in what is lost: their nodes remove them, or
+-- their leases expire. Each node sends its list, of which users in their grace period are a part, because no list has
+-- the digest.
+local function doubt_presence(base, lease, recovery)
+  if redis.call('EXISTS', base .. ':p') == 0 then return end
+  redis.call('HSET', base .. ':p', 'w', text(now + recovery), 'z', text(now + 2 * lease), 'u', server_id())
+  for _, node in ipairs(redis.call('ZRANGE', base .. ':n', 0, -1)) do
+    redis.call('HSET', base .. ':p', 'd' .. node, NO_DIGEST)
+  end
+end
+
+-- Doubts a presence that was stored in another server. Returns whether it does.
+local function check_server(base, lease, recovery, stored)
+  if stored == nil then stored = redis.call('HGET', base .. ':p', 'u') end
+  if not is_of_another_server(stored) then return false end
+  doubt_presence(base, lease, recovery)
+  send(base, '!lost\n')
+  return true
+end
+
 -- Creates the presence of a room; the caller adds a lease. If the room has members, theirs was lost. A generation begins
 -- with the time of its creation.
 local function create_presence(base, recovery)
   local meta = base .. ':m'
   local suspicious = redis.call('HGET', meta, 'y')
-  redis.call('HSET', base .. ':p', 'g', string.format('%013.0f-', now) .. new_name(base), 'w', suspicious or 0)
+  local generation = string.format('%013.0f-', now) .. new_name(base)
+  redis.call('HSET', base .. ':p', 'g', generation, 'w', suspicious or 0, 'u', server_id())
   redis.call('ZADD', base .. ':o', 0, '')
   redis.call('ZADD', base .. ':k', 0, '')
   for _, suffix in ipairs({':p', ':o', ':k'}) do redis.call('PEXPIRE', base .. suffix, ROOM_TTL_MS) end
@@ -98,7 +119,8 @@ function operations.enter(base, node, lease, recovery, key, connection, hash, me
     if not redis.call('ZSCORE', base .. ':n', node) then set_lease(base, node, lease) end
   end
   if not has_lease(base, node) then return 'fenced' end
-  local known = redis.call('HMGET', base .. ':p', key, 'w', 'g')
+  local known = redis.call('HMGET', base .. ':p', key, 'w', 'g', 'u')
+  if check_server(base, lease, recovery, known[4]) then known[2] = text(now + recovery) end
   local entry = known[1] and cmsgpack.unpack(known[1])
   local status = entry and 'another' or 'first'
   local joining, leaving, is_announced = messages[1], messages[2], messages[3]

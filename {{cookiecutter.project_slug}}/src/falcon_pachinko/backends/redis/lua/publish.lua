@@ -1,21 +1,32 @@
 -- Publishing.
 
--- Creates a room that is missing: a new one, or one whose key was lost. Returns its epoch.
+-- The time until which new users wait only because a room may have been lost has a fraction, unlike that of a recovery.
+local function suspicion() return text(now + SUSPICION_MS - 1) .. '.5' end
+local function is_suspicion(ends) return ends % 1 > 0 end
+
+-- Begins a room's numbering and history: those of a new room, or of one whose last changes were or may have been lost.
+-- Tokens and bounds are kept. Returns the epoch.
 local function create_room(base, subscribers)
-  local epoch = new_name(base)
-  write('HSET', base .. ':m', 'e', epoch, 'o', 0, 'b', 0, 'c', 0, 'q', 0, 'x', 0, 'l', text(now))
+  local epoch, meta = new_name(base), base .. ':m'
+  write('HSET', meta, 'e', epoch, 'o', 0, 'b', 0, 'c', 0, 'q', 0, 'x', 0, 'l', text(now), 'u', server_id())
   use_history().drop(base)
   local others = subscribers_of(base) - subscribers
   -- Without a node the room lives a little longer than its stream.
-  redis.call('PEXPIRE', base .. ':m', (subscribers > 0 or others > 0) and ROOM_TTL_MS or 2 * MIN_STREAM_MS)
-  if redis.call('EXISTS', base .. ':p') == 1 then redis.call('HSET', base .. ':m', 'p', 1) end
+  local life = (subscribers > 0 or others > 0) and ROOM_TTL_MS or 2 * MIN_STREAM_MS
+  redis.call('PEXPIRE', meta, text(math.max(life, tonumber(redis.call('HGET', meta, 'a') or 0))))
+  if redis.call('EXISTS', base .. ':p') == 1 then redis.call('HSET', meta, 'p', 1) end
   -- A node that has subscribed has usually created the room before: it may have been lost, and its presence with it. The
   -- nodes are asked, and new users wait for their answers.
   if others > 0 then
-    redis.call('HSET', base .. ':m', 'y', text(now + SUSPICION_MS))
+    redis.call('HSET', meta, 'y', suspicion())
     send(base, '!lost\n')
   end
   return epoch
+end
+
+-- Records the server of a room that was numbered by a caller without the right to INFO, or by an earlier version.
+local function record_server(meta, stored)
+  if (stored or '') == '' and server_id() ~= '' then write('HSET', meta, 'u', server_id()) end
 end
 
 -- Returns whether a node may change the room: its lease there has not expired.
@@ -30,11 +41,14 @@ end
 local function publish(base, data, ephemeral, node, worker, token, change)
   local meta, stream = base .. ':m', base .. ':s'
   if node and not has_lease(base, node) then return 'fenced' end
-  local fields = redis.call('HMGET', meta, 'e', 'n', 'a', 'o', 'b', 'q', 'x', worker and ('f:' .. worker) or 'e')
+  local token_field = worker and ('f:' .. worker) or 'e'
+  local fields = redis.call('HMGET', meta, 'e', 'n', 'a', 'o', 'b', 'q', 'x', token_field, 'u')
   local epoch = fields[1]
-  if not epoch then
+  if not epoch or is_of_another_server(fields[9]) then
     epoch = create_room(base, 0)
-    fields[4], fields[5], fields[8] = 0, 0, nil
+    fields[4], fields[5], fields[6], fields[7] = 0, 0, 0, 0
+  else
+    record_server(meta, fields[9])
   end
   if worker then
     if fields[8] and tonumber(fields[8]) > token then return 'replaced' end

@@ -86,10 +86,13 @@ local function expire_nodes(base, node, period, in_doubt)
 end
 
 -- Returns the leases of a room, by node, and whether one has expired. Shortens those that end later than one that begins
--- now, and recoveries likewise: the clock has jumped back.
+-- now, and recoveries likewise: the clock has jumped back. Doubts a presence that was stored in another server.
 local function read_leases(base, lease, recovery)
-  local times = redis.call('HMGET', base .. ':p', 'w', 'z')
-  if tonumber(times[1] or 0) > now + recovery then redis.call('HSET', base .. ':p', 'w', text(now + recovery)) end
+  local times = redis.call('HMGET', base .. ':p', 'w', 'z', 'u')
+  if check_server(base, lease, recovery, times[3]) then times = {} end
+  if tonumber(times[1] or 0) > now + math.max(recovery, SUSPICION_MS) then
+    redis.call('HSET', base .. ':p', 'w', text(now + recovery))
+  end
   if tonumber(times[2] or 0) > now + 2 * lease then redis.call('HSET', base .. ':p', 'z', text(now + 2 * lease)) end
   local all, leases, has_expired = redis.call('ZRANGE', base .. ':n', 0, -1, 'WITHSCORES'), {}, false
   for i = 1, #all, 2 do
@@ -129,12 +132,14 @@ function operations.renew_room(base, node, terms, in_doubt, generation, digest, 
     redis.call('ZADD', base .. ':n', text(now + lease), node)
     status = more and 'expire' or 'ok'
   end
-  local recovery_ms = tonumber(found[3] or 0) - now
-  return {status, epoch, offset, recovery_ms > SUSPICION_MS and recovery_ms or 0}
+  local ends = tonumber(found[3] or 0)
+  return {status, epoch, offset, is_suspicion(ends) and 0 or math.max(0, ends - now)}
 end
 
 -- Removes the next slice of the users of expired nodes. Returns whether others follow.
-function operations.expire_nodes(base, node, period, in_doubt)
+function operations.expire_nodes(base, node, terms, in_doubt)
+  local lease, period, recovery = unpack(terms)
+  check_server(base, lease, recovery)
   return expire_nodes(base, node, period, in_doubt) and 1 or 0
 end
 
@@ -243,7 +248,9 @@ end
 -- Returns a page of the users, after the users of expired nodes have left: the number of users, the room's epoch and
 -- offset, the users with their places, whether others follow, and the records if the room has any; 'expire' if slices
 -- of expired nodes have to be removed first; 'unknown' if the user after which the page begins is not here.
-function operations.page(base, node, period, in_doubt, after, limit)
+function operations.page(base, node, terms, in_doubt, after, limit)
+  local lease, period, recovery = unpack(terms)
+  check_server(base, lease, recovery)
   if expire_nodes(base, node, period, in_doubt) then return 'expire' end
   local generation = current_generation(base)
   local order = base .. ':o'

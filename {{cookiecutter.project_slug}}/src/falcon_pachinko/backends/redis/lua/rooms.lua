@@ -37,19 +37,19 @@ local function read_piece(base, from, offset, published)
 end
 
 -- Returns the epoch, the offset and the published bytes of a room to which the caller has subscribed. Creates it if it
--- is missing, or if the offset is lower than the known one: then Redis has lost data.
+-- is missing, if another server has numbered it, or if the offset is lower than the known one: then Redis has or may
+-- have lost data, and no node needs to know what.
 local function open_room(base, known_epoch, known_offset, recovery, lease)
   local meta = base .. ':m'
-  local stored = redis.call('HMGET', meta, 'e', 'o', 'b')
-  local lost = stored[1] and stored[1] == known_epoch and tonumber(stored[2]) < known_offset
-  if stored[1] and not lost then return stored end
-  stored = {create_room(base, 1), '0', '0'}
-  if lost and redis.call('EXISTS', base .. ':p') == 1 then
-    -- Users may have left in what is lost. Their nodes remove them, or their leases expire.
-    redis.call('HSET', base .. ':p', 'w', text(now + recovery), 'z', text(now + 2 * lease))
-    -- Without a digest each node sends its list, of which users in their grace period are a part.
-    for _, node in ipairs(redis.call('ZRANGE', base .. ':n', 0, -1)) do redis.call('HDEL', base .. ':p', 'd' .. node) end
+  local stored = redis.call('HMGET', meta, 'e', 'o', 'b', 'u')
+  local is_lost = stored[1] and stored[1] == known_epoch and tonumber(stored[2]) < known_offset
+  is_lost = is_lost or is_of_another_server(stored[4])
+  if stored[1] and not is_lost then
+    record_server(meta, stored[4])
+    return stored
   end
+  stored = {create_room(base, 1), '0', '0'}
+  if is_lost then doubt_presence(base, lease, recovery) end
   return stored
 end
 

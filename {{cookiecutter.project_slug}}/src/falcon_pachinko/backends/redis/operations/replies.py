@@ -64,6 +64,11 @@ class Terms(NamedTuple):
     grace: int
     recovery: int
 
+    @property
+    def times(self) -> tuple[int, int, int]:
+        """The durations that the operations on a room's leases need."""
+        return self.lease, self.period, self.recovery
+
 
 class Joined(enum.Enum):
     """The effect of :func:`enter`."""

@@ -105,15 +105,14 @@ def renew_room(
         return Renewed(Renewal(status), position, int(recovery))
 
     node = None if digest is None else terms.node
-    times = (terms.lease, terms.period, terms.recovery)
     epoch, offset = (None, None) if known is None else (known.epoch, known.offset)
-    details = (times, in_doubt, generation, str(digest), epoch, offset, extend)
+    details = (terms.times, in_doubt, generation, str(digest), epoch, offset, extend)
     return Operation(("renew_room", tag, node, *details), decode)
 
 
 def expire_nodes(tag: str, terms: Terms, *, in_doubt: bool) -> Operation[bool]:
     """Remove a slice of the users of expired nodes; returns whether others follow."""
-    request = ("expire_nodes", tag, terms.node, terms.period, in_doubt)
+    request = ("expire_nodes", tag, terms.node, terms.times, in_doubt)
     return Operation(request, bool, cost=SLICE_COST)
 
 
@@ -250,5 +249,5 @@ def page(
         return Page(total, position, users, bool(more), records, int(recovery))
 
     key = f"u{after}" if isinstance(after, str) else after
-    request = ("page", tag, terms.node, terms.period, in_doubt, key, limit)
+    request = ("page", tag, terms.node, terms.times, in_doubt, key, limit)
     return Operation(request, decode, cost=1 + limit // USERS_PER_COST)
