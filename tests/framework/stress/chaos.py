@@ -60,7 +60,7 @@ class Chaos:
         self.seed = seed
         timing = cluster.timing
         self.record = Record(
-            pages=[],
+            pages=cluster.pages,
             faults=cluster.injected,
             commands=cluster.commands,
             history_messages=timing.history_messages,
@@ -76,6 +76,7 @@ class Chaos:
         self.violations = self.checks.violations
         self.published = 0
         cluster.targets = self.checks.targets
+        cluster.publish = self.publish
 
     async def run(self, seconds: float) -> None:
         """Run rounds of faults with a calm phase after each, and let all users leave at the end."""
@@ -168,8 +169,9 @@ class Chaos:
             self.violations.append(Violation("I3", sentence))
         finally:
             ended_at = now()
+            filled = len(filler)
             self.record.publishes.append(
-                Publish(key, room, sender, "", "", False, started_at, ended_at, outcome)
+                Publish(key, room, sender, "", "", False, started_at, ended_at, outcome, filled)
             )
         return outcome
 

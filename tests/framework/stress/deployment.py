@@ -41,6 +41,11 @@ class Deployment:
         self.url = url
 
     @property
+    def other_url(self) -> str:
+        """The URL of another database of the same servers; empty on a cluster, which has only one."""
+        return "" if self.mode == "cluster" else self.url.removesuffix("/0") + "/1"
+
+    @property
     def primaries(self) -> list[RedisServer]:
         """The servers that accept writes."""
         return self.servers

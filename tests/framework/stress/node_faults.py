@@ -9,7 +9,7 @@ from typing import Any
 from .cluster import Cluster, Fault
 from .node_process import now
 from .record import Command
-from .redis_faults import delete_shared_keys
+from .redis_faults import delete, find_keys
 
 # A node notices a held connection within answer_seconds (1 s), at the next of its four checks in that time.
 NOTICE_SECONDS = 2.5
@@ -26,12 +26,16 @@ async def kill(cluster: Cluster, fault: Fault) -> None:
 
 
 async def kill_with_keys(cluster: Cluster, fault: Fault) -> None:
-    """Kill a node while the keys that belong to no room are lost, as with their server of a cluster."""
-    async with cluster.node_locks[fault.node]:
+    """Kill a node while the keys that belong to no room are lost, as with their server of a cluster.
+
+    NOTE: all faults take the locks of servers, of nodes and of links in this order.
+    """
+    async with cluster.server_lock, cluster.node_locks[fault.node]:
         with cluster.recording("kill", fault.node):
             node = cluster.nodes[fault.node]
             await node.stop(signal.SIGKILL)
-            await delete_shared_keys(cluster, fault.kind)
+            with cluster.recording(fault.kind, loses_data=True):
+                await asyncio.to_thread(delete, await find_keys(cluster, "{%nodes}:*"))
             await asyncio.sleep(fault.seconds)
             await node.start()
 

@@ -9,6 +9,7 @@ and ``exclude`` is ``"self"``, ``"user"`` or ``""``. Presence messages are ``joi
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from .events import Page, Positioned, Received, Visit
@@ -33,6 +34,7 @@ class Publish:
         started_at: The start.
         ended_at: The time of the reply.
         outcome: ``"accepted"``, ``"refused"``, ``"cut off"`` (the connection ended first) or ``"unanswered"``.
+        filler_bytes: The size of what makes it large.
     """
 
     key: str
@@ -44,6 +46,7 @@ class Publish:
     started_at: float
     ended_at: float
     outcome: str
+    filler_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,6 @@ class Segment:
 
 
 @dataclass
-@dataclass
 class Record:
     """The record of a run.
 
@@ -149,6 +151,7 @@ class Record:
         checkpoints: The times at which everything that was published before must have arrived.
         history_messages: The number of messages that a room keeps.
         history_seconds: The time for which it keeps them.
+        history_bytes: The maximum size of them.
         grace_seconds: The grace period of presence.
         expiry_seconds: The time after which a node expires.
     """
@@ -160,6 +163,7 @@ class Record:
     checkpoints: list[float] = field(default_factory=list)
     history_messages: int = 100
     history_seconds: float = 10.0
+    history_bytes: int = 1024 * 1024
     grace_seconds: float = 0.5
     expiry_seconds: float = 2.0
 
@@ -175,6 +179,14 @@ class Record:
             and fault.room in ("", room)
             and fault.overlaps(start - MARGIN_SECONDS, end)
             for fault in self.faults
+        )
+
+    def published_bytes(self, rooms: Collection[str], start: float, end: float) -> int:
+        """Return the size of the large messages that were published to some rooms during a time."""
+        return sum(
+            publish.filler_bytes
+            for publish in self.publishes
+            if publish.room in rooms and publish.started_at <= end and publish.ended_at >= start
         )
 
     def was_unavailable(self, node: int, at: float) -> bool:

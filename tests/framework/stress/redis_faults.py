@@ -196,13 +196,6 @@ async def flush(cluster: Cluster, fault: Fault) -> None:
             await asyncio.to_thread(server.command, "FLUSHALL")
 
 
-async def delete_shared_keys(cluster: Cluster, kind: str) -> None:
-    """Delete the keys that belong to no room."""
-    async with cluster.server_lock:
-        with cluster.recording(kind, loses_data=True):
-            await asyncio.to_thread(delete, await find_keys(cluster, "{%nodes}:*"))
-
-
 def pick_room(cluster: Cluster, fault: Fault) -> str:
     """Return a room of the node of a fault."""
     rooms = sorted({room for _, room in cluster.targets(fault.node)})

@@ -123,6 +123,7 @@ class BrowserPage:
         """Record a message."""
         at = now()
         kind, payload = message["type"], message.get("payload", {})
+        payload.pop("filler", None)
         epoch, _, digits = message.get("id", "").partition(":")
         offset = int(digits) if digits else 0
         if kind == "serverPosition" and "connection" not in payload:
