@@ -104,9 +104,12 @@ class Cluster:
 
     @contextlib.asynccontextmanager
     async def healthy(self) -> AsyncIterator[None]:
-        """Wait until all nodes are available; no fault of a node begins during the ``async with``, nobody publishes."""
+        """Wait until all nodes are available; no other fault begins during the ``async with``, nobody publishes.
+
+        NOTE: all faults take the locks of nodes, of links and of the servers in this order.
+        """
         async with contextlib.AsyncExitStack() as stack:
-            for lock in (*self.node_locks, *self.link_locks):
+            for lock in (*self.node_locks, *self.link_locks, self.server_lock):
                 await stack.enter_async_context(lock)
             self.may_publish.clear()
             try:

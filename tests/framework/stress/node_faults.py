@@ -26,16 +26,14 @@ async def kill(cluster: Cluster, fault: Fault) -> None:
 
 
 async def kill_with_keys(cluster: Cluster, fault: Fault) -> None:
-    """Kill a node while the keys that belong to no room are lost, as with their server of a cluster.
-
-    NOTE: all faults take the locks of servers, of nodes and of links in this order.
-    """
-    async with cluster.server_lock, cluster.node_locks[fault.node]:
+    """Kill a node while the keys that belong to no room are lost, as with their server of a cluster."""
+    async with cluster.node_locks[fault.node]:
         with cluster.recording("kill", fault.node):
             node = cluster.nodes[fault.node]
             await node.stop(signal.SIGKILL)
-            with cluster.recording(fault.kind, loses_data=True):
-                await asyncio.to_thread(delete, await find_keys(cluster, "{%nodes}:*"))
+            async with cluster.server_lock:
+                with cluster.recording(fault.kind, loses_data=True):
+                    await asyncio.to_thread(delete, await find_keys(cluster, "{%nodes}:*"))
             await asyncio.sleep(fault.seconds)
             await node.start()
 

@@ -93,7 +93,7 @@ async def fail_over(cluster: Cluster, fault: Fault) -> None:
     NOTE: all nodes are available before, and nobody publishes from outside meanwhile: what Redis has lost is noticed
     by nodes that know it, before others have published as much again (``OPEN_FAULTS``).
     """
-    async with cluster.server_lock, cluster.healthy():
+    async with cluster.healthy():
         server = await find_server(cluster, fault)
         with cluster.recording("fail over", loses_data=True):
             if isinstance(cluster.deployment, SentinelDeployment):

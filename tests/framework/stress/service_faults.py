@@ -69,8 +69,8 @@ async def kill_evicted(cluster: Cluster, fault: Fault) -> None:
 
 async def pause_all(cluster: Cluster, fault: Fault) -> None:
     """Freeze all nodes until the keys of their rooms have expired, which a jump of Redis's clock shortens."""
-    async with cluster.server_lock, contextlib.AsyncExitStack() as stack:
-        for lock in cluster.node_locks:
+    async with contextlib.AsyncExitStack() as stack:
+        for lock in (*cluster.node_locks, cluster.server_lock):
             await stack.enter_async_context(lock)
         with cluster.recording(fault.kind, loses_data=True):
             for node in cluster.nodes:
