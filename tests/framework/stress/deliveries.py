@@ -93,7 +93,7 @@ def gaps(record: Record, segments: list[Segment]) -> list[Violation]:
             and offset not in segment.messages
             and not excluded(segment.page, received)
             and not about_itself(segment.page, received)
-            and not (received.type in EDGES and segment.lists(offset))
+            and not (received.type in EDGES and segment.lists(offset, received))
         ]
         if missing:
             witness, received = everything[segment.epoch][min(missing)]

@@ -123,6 +123,7 @@ class Segment:
         ended_at: The time of the last event.
         messages: The messages by offset.
         listed: The ranges of offsets without joins and leaves, because a list of members contains them.
+        relisted: The rooms without joins and leaves, because a list of the room's next epoch contains them.
     """
 
     page: Page
@@ -133,10 +134,12 @@ class Segment:
     ended_at: float
     messages: dict[int, Received] = field(default_factory=dict)
     listed: list[tuple[int, int]] = field(default_factory=list)
+    relisted: set[str] = field(default_factory=set)
 
-    def lists(self, offset: int) -> bool:
-        """Return whether a list of members contains the join or leave at an offset."""
-        return any(start < offset <= end for start, end in self.listed)
+    def lists(self, offset: int, edge: Received) -> bool:
+        """Return whether a list of members contains a join or leave at an offset."""
+        is_relisted = edge.payload["room"] in self.relisted
+        return is_relisted or any(start < offset <= end for start, end in self.listed)
 
 
 @dataclass

@@ -123,6 +123,17 @@ def test_an_ephemeral_message_may_arrive_once_on_each_connection() -> None:
     assert violations(page("Alice", typing, *reconnection(2.0, 0, 0, True, typing))) == []
 
 
+def test_a_list_of_the_next_epoch_contains_the_joins_and_leaves_of_the_last_one() -> None:
+    bob = page("Bob", edge("joined", 1), message(2))
+    new = Listed(2.0, ROOM, (), "f" * 16, 0)
+    old, following = Positioned(2.0, EPOCH, 0), Positioned(2.0, "f" * 16, 0, False)
+    faults = [InjectedFault("flush all", None, 1.9, 2.0, loses_data=True)]
+    alice = Page("Alice/1", "Alice", (ROOM,), [Opened(1.9, 0), new, old, message(2), following])
+    assert violations(alice, bob, faults=faults) == []
+    alice.events[1:3] = [old, new]
+    assert any("but not [1]" in found for found in violations(alice, bob, faults=faults))
+
+
 def test_messages_that_exceed_the_bytes_of_a_history_need_not_be_recovered() -> None:
     alice = page("Alice", message(1), *reconnection(4.0, 1, 3, False))
     large = publish("large", 2.0, 2.1, "cut off")
