@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import random
 import re
+import signal
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -205,6 +206,8 @@ async def run(program: str, mode: str, seconds: float, seed: int, clients: int) 
     """Run from the first start to the last stop; return the violations."""
     # Calls to nodes and servers that are frozen each block a thread.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+    # A node inherits it: a signal for its stacks does not end one that has just started.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     with deployed(mode, program) as deployment:
         async with running_cluster(deployment, ChaosTiming()) as cluster:
             chaos = Chaos(cluster, seed, clients)
