@@ -21,7 +21,8 @@ Keys = list[tuple[RedisServer, str]]
 
 
 async def find_server(cluster: Cluster, fault: Fault) -> RedisServer:
-    """Return the primary that a fault affects."""
+    """Return the primary that a fault affects, once all servers accept writes."""
+    await asyncio.to_thread(cluster.deployment.wait_ready)
     primaries = await asyncio.to_thread(lambda: cluster.deployment.primaries)
     return primaries[fault.node % len(primaries)]
 
@@ -103,7 +104,7 @@ async def fail_over(cluster: Cluster, fault: Fault) -> None:
                 await asyncio.sleep(fault.seconds)
                 async with cluster.without_links():
                     await asyncio.to_thread(server.restart)
-                    await asyncio.to_thread(cluster.deployment.wait_ready, server)
+                    await asyncio.to_thread(cluster.deployment.wait_ready)
                     await asyncio.to_thread(restore_keys, server, copy)
             await cluster.wait_available()
 
@@ -203,7 +204,8 @@ def pick_room(cluster: Cluster, fault: Fault) -> str:
 
 
 async def find_keys(cluster: Cluster, pattern: str) -> Keys:
-    """Return the keys with the prefix that match a pattern."""
+    """Return the keys with the prefix that match a pattern, once all servers accept writes."""
+    await asyncio.to_thread(cluster.deployment.wait_ready)
     return await asyncio.to_thread(cluster.deployment.find_keys, f"{PREFIX}:{pattern}")
 
 
