@@ -98,10 +98,10 @@ def test_the_default_header_is_encoded_as_nothing() -> None:
 
 def test_excluded_connections_and_users_are_not_recipients() -> None:
     publication = Publication.to_room({"type": "x"}, ("c1",), ["alice"])
-    assert not publication.is_for("c1", "bob")
-    assert not publication.is_for("c2", "alice")
-    assert publication.is_for("c2", "bob")
-    assert publication.is_for("c2", None)
+    assert not publication.is_for({"c1"}, "bob")
+    assert not publication.is_for({"c2"}, "alice")
+    assert publication.is_for({"c2"}, "bob")
+    assert publication.is_for({"c2"}, None)
 
 
 def test_publishing_a_publication_again_makes_another_one() -> None:

@@ -144,9 +144,9 @@ async def test_data_and_header_arrive_unchanged(a: RecordingNode, b: RecordingNo
     [(_, publication)] = b.publications
     assert publication.data == data
     assert publication.header == header
-    assert not publication.is_for("c1", None)
-    assert not publication.is_for("c9", "a\nb")
-    assert publication.is_for("c9", None)
+    assert not publication.is_for({"c1"}, None)
+    assert not publication.is_for({"c9"}, "a\nb")
+    assert publication.is_for({"c9"}, None)
 
 
 async def test_an_unsubscribed_room_delivers_nothing(a: RecordingNode, b: RecordingNode) -> None:

@@ -164,7 +164,7 @@ async def test_a_client_that_reconnects_to_another_node_gets_missed_messages_exc
     bob.vanish()
     await alice.send("send", {"ephemeral": True})
     reconnected = await cluster.connect(
-        0, f"/history/bob?since={first['id']}&connection={connection}"
+        0, f"/history/bob?since={first['id']}&connection={connection}&connection=a-later-one"
     )
     missed = await reconnected.receive_until("serverPosition")
     assert [each["payload"] for each in missed[:-1]] == [{"exclude_self": False}] * 2

@@ -44,11 +44,11 @@ def test_messages_of_other_rooms_count() -> None:
 
 def test_excluded_messages_are_left_out() -> None:
     connection = connection_of("alice")
-    connection._previous_id = "before"
-    own = Publication.to_room({"type": "x"}, ("before",))
+    connection._previous_ids = frozenset({"first", "second"})
+    own = [Publication.to_room({"type": "x"}, (name,)) for name in ("first", "second")]
     not_for_alice = Publication.to_room({"type": "x"}, (), ["alice"])
     (other,) = texts(1)
-    assert fitting(connection, [own, not_for_alice, other]) == [other]
+    assert fitting(connection, [*own, not_for_alice, other]) == [other]
 
 
 def test_an_incomplete_history_is_not_sent() -> None:

@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import random
 import re
+import signal
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -60,7 +61,7 @@ class Chaos:
         self.seed = seed
         timing = cluster.timing
         self.record = Record(
-            pages=[],
+            pages=cluster.pages,
             faults=cluster.injected,
             commands=cluster.commands,
             history_messages=timing.history_messages,
@@ -76,6 +77,7 @@ class Chaos:
         self.violations = self.checks.violations
         self.published = 0
         cluster.targets = self.checks.targets
+        cluster.publish = self.publish
 
     async def run(self, seconds: float) -> None:
         """Run rounds of faults with a calm phase after each, and let all users leave at the end."""
@@ -168,8 +170,9 @@ class Chaos:
             self.violations.append(Violation("I3", sentence))
         finally:
             ended_at = now()
+            filled = len(filler)
             self.record.publishes.append(
-                Publish(key, room, sender, "", "", False, started_at, ended_at, outcome)
+                Publish(key, room, sender, "", "", False, started_at, ended_at, outcome, filled)
             )
         return outcome
 
@@ -203,6 +206,8 @@ async def run(program: str, mode: str, seconds: float, seed: int, clients: int) 
     """Run from the first start to the last stop; return the violations."""
     # Calls to nodes and servers that are frozen each block a thread.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+    # A node inherits it: a signal for its stacks does not end one that has just started.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     with deployed(mode, program) as deployment:
         async with running_cluster(deployment, ChaosTiming()) as cluster:
             chaos = Chaos(cluster, seed, clients)

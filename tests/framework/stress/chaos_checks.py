@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import signal
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -71,12 +70,7 @@ class Checks:
 
     async def describe(self) -> list[str]:
         """Return the states and the logs of all nodes and servers."""
-        lines = [f"{number}: {answer}" for number, answer in (await self.statistics()).items()]
-        for node in self.cluster.nodes:
-            node.send_signal(signal.SIGUSR1)  # prints the stacks of their tasks
-        await asyncio.sleep(1.0)
-        logs = [node.read_log() for node in self.cluster.nodes]
-        return [*lines, *logs, *self.cluster.deployment.read_logs()]
+        return [*await self.cluster.describe_nodes(), *self.cluster.deployment.read_logs()]
 
     async def check_presence(self) -> None:
         """Wait for one expiry and what follows; then lists of nodes and views of pages must be true."""

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import signal
 import socket
 import sys
@@ -172,6 +173,7 @@ def main() -> None:
     parser.add_argument("--handshakes-per-second", type=int, required=True)
     parser.add_argument("--via", nargs=2, type=int, action="append", default=[])
     options: Any = parser.parse_args()
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     connect_via(dict(options.via))
     timing = Timing(
         grace_seconds=options.grace_seconds,

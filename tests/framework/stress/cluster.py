@@ -6,11 +6,15 @@ import asyncio
 import contextlib
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from falcon_pachinko.publisher import AsyncPublisher
 
 from .deployment import Deployment
+from .events import Page
 from .node_process import ChaosTiming, Link, NodeProcess, now, wait_until
 from .record import Command, InjectedFault
 
@@ -45,7 +49,9 @@ class Cluster:
         nodes: The nodes.
         injected: The injected faults.
         commands: The commands that were sent.
+        pages: The pages of all clients.
         targets: Returns the users that are connected to a node, each with a room.
+        publish: Publishes a message from outside; see ``Chaos.publish``.
         has_small_buffers: Whether Redis disconnects subscribers that read slowly.
         may_publish: Cleared while publishers outside the cluster have to be silent.
         clock_back_seconds: By how much clocks of Redis have jumped back, all in all.
@@ -63,7 +69,9 @@ class Cluster:
         ]
         self.injected: list[InjectedFault] = []
         self.commands: list[Command] = []
+        self.pages: list[Page] = []
         self.targets: Callable[[int], list[tuple[str, str]]] = lambda node: []
+        self.publish: Callable[[AsyncPublisher, str, str, str], Coroutine[Any, Any, str]]
         self.errors: list[str] = []
         self.has_small_buffers = False
         self.may_publish = asyncio.Event()
@@ -96,9 +104,12 @@ class Cluster:
 
     @contextlib.asynccontextmanager
     async def healthy(self) -> AsyncIterator[None]:
-        """Wait until all nodes are available; no fault of a node begins during the ``async with``, nobody publishes."""
+        """Wait until all nodes are available; no other fault begins during the ``async with``, nobody publishes.
+
+        NOTE: all faults take the locks of nodes, of links and of the servers in this order.
+        """
         async with contextlib.AsyncExitStack() as stack:
-            for lock in (*self.node_locks, *self.link_locks):
+            for lock in (*self.node_locks, *self.link_locks, self.server_lock):
                 await stack.enter_async_context(lock)
             self.may_publish.clear()
             try:
@@ -109,14 +120,24 @@ class Cluster:
                 self.may_publish.set()
 
     async def wait_available(self) -> None:
-        """Wait until Redis is available for all nodes, but not longer than faults may need."""
+        """Wait until Redis is available for all nodes; record an error if it is not although there is no fault."""
 
         async def are_available() -> bool:
             replies = await asyncio.gather(*(node.get("/statistics") for node in self.nodes))
             return all(reply is not None and not reply["outage"] for reply in replies)
 
-        with contextlib.suppress(TimeoutError):
+        try:
             await wait_until(are_available, "Redis is available")
+        except TimeoutError as error:
+            self.errors.append("\n".join([str(error), *await self.describe_nodes()]))
+
+    async def describe_nodes(self) -> list[str]:
+        """Return the statistics of all nodes, and their logs with the stacks of their tasks."""
+        lines = [f"{node.number}: {await node.get('/statistics')}" for node in self.nodes]
+        for node in self.nodes:
+            node.send_signal(signal.SIGUSR1)  # prints the stacks
+        await asyncio.sleep(1.0)
+        return [*lines, *(node.read_log() for node in self.nodes)]
 
     @contextlib.asynccontextmanager
     async def without_links(self) -> AsyncIterator[None]:

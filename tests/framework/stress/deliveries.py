@@ -21,6 +21,8 @@ from .record import Publish, Record, Segment, Violation, index_of
 
 # The kind of fault in which Redis goes back to an earlier state.
 FAILOVER = "fail over"
+# The sender of messages of another service, which shares the prefix but not the database.
+OTHER_SERVICE = "another service"
 EDGES = ("joined", "left")
 
 
@@ -91,7 +93,7 @@ def gaps(record: Record, segments: list[Segment]) -> list[Violation]:
             and offset not in segment.messages
             and not excluded(segment.page, received)
             and not about_itself(segment.page, received)
-            and not (received.type in EDGES and segment.lists(offset))
+            and not (received.type in EDGES and segment.lists(offset, received))
         ]
         if missing:
             witness, received = everything[segment.epoch][min(missing)]
@@ -102,6 +104,20 @@ def gaps(record: Record, segments: list[Segment]) -> list[Violation]:
             index = index_of(segment, min(missing))
             found.append(Violation("I1", sentence, excerpt(segment.page, index)))
     return found
+
+
+def foreign_messages(segments: list[Segment]) -> list[Violation]:
+    """Find messages of another service."""
+    return [
+        Violation(
+            "I1",
+            f"{segment.page.name} received a message of {OTHER_SERVICE}",
+            excerpt(segment.page, index_of(segment, offset)),
+        )
+        for segment in segments
+        for offset, received in segment.messages.items()
+        if received.payload.get("sender") == OTHER_SERVICE
+    ]
 
 
 def wrong_exclusions(segments: list[Segment]) -> list[Violation]:
@@ -119,11 +135,16 @@ def wrong_exclusions(segments: list[Segment]) -> list[Violation]:
 
 
 def duplicates(pages: list[Page]) -> list[Violation]:
-    """Find messages with two positions, and duplicates without a position."""
+    """Find messages with two positions, and duplicates without a position on one connection.
+
+    An ephemeral message may arrive on two connections: the client cannot name it to a node that lags behind.
+    """
     found = []
     for page in pages:
         firsts_by_key: dict[str, Received] = {}
         for index, event in enumerate(page.events):
+            if isinstance(event, Opened):
+                firsts_by_key = {key: e for key, e in firsts_by_key.items() if e.epoch}
             if (
                 not isinstance(event, Received)
                 or "key" not in event.payload

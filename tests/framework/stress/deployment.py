@@ -41,6 +41,11 @@ class Deployment:
         self.url = url
 
     @property
+    def other_url(self) -> str:
+        """The URL of another database of the same servers; empty on a cluster, which has only one."""
+        return "" if self.mode == "cluster" else self.url.removesuffix("/0") + "/1"
+
+    @property
     def primaries(self) -> list[RedisServer]:
         """The servers that accept writes."""
         return self.servers
@@ -76,8 +81,8 @@ class Deployment:
                     lines += [f"{key}{suffix}: {client.hgetall(key + suffix)}" for suffix in "pm"]
         return lines
 
-    def wait_ready(self, server: RedisServer) -> None:
-        """Wait until a server that has been restarted accepts writes."""
+    def wait_ready(self) -> None:
+        """Wait until servers that have been restarted or frozen accept writes."""
 
     def read_logs(self) -> list[str]:
         """Return the ends of the logs."""
@@ -89,9 +94,10 @@ class ClusterDeployment(Deployment):
 
     mode = "cluster"
 
-    def wait_ready(self, server: RedisServer) -> None:
-        """Wait until a server is a part of the cluster again."""
-        wait_cluster(server)
+    def wait_ready(self) -> None:
+        """Wait until the cluster is complete again for each server."""
+        for server in self.servers:
+            wait_cluster(server)
 
 
 class SentinelDeployment(Deployment):

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from ..support.server_clock import find_faketime
-from . import node_faults, redis_faults
+from . import node_faults, redis_faults, service_faults
 from .cluster import NODES, Cluster, Fault
 
 
@@ -49,14 +49,24 @@ FAULTS = {
     "evict half of the keys": Kind(redis_faults.evict),
     "keys of a wrong type": Kind(redis_faults.replace_room),
     "flush all": Kind(redis_faults.flush),
+    "kill the node of a crowd": Kind(service_faults.fill_room),
+    "kill an evicted node that admitted users": Kind(service_faults.kill_evicted, 3.8, 5.5),
+    "pause all nodes until keys expire": Kind(service_faults.pause_all, 310.0, 310.0),
+    "miss megabytes in many rooms": Kind(service_faults.miss_megabytes, 1.0, 2.5),
+    "another service fills redis, which evicts": Kind(service_faults.share_memory, 0.5, 2.0),
+    "another service with the same prefix": Kind(service_faults.run_other_service),
+    "several processes without redis": Kind(service_faults.start_without_redis),
 }
-NEED_FAKETIME = {"clock jumps ahead", "clock jumps back"}
+NEED_FAKETIME = {"clock jumps ahead", "clock jumps back", "pause all nodes until keys expire"}
+NEED_COOKIECUTTER = {"several processes without redis"}
 
 
 def possible_faults() -> list[str]:
     """Return the kinds of faults that this machine can inject."""
-    can_jump = find_faketime() is not None
-    return sorted(name for name in FAULTS if can_jump or name not in NEED_FAKETIME)
+    impossible = set() if find_faketime() is not None else NEED_FAKETIME
+    if not service_faults.can_bake():
+        impossible = impossible | NEED_COOKIECUTTER
+    return sorted(FAULTS.keys() - impossible)
 
 
 def plan(rng: random.Random, seconds: float) -> list[Fault]:

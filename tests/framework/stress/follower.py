@@ -31,6 +31,7 @@ class Follower:
         self.node = 0
         self.positioned: set[str] = set()
         self.listed: dict[str, int] = {}
+        self.epochs_of_lists: dict[str, str] = {}
         self.nodes: dict[str, int] = {}
 
     def follow(self) -> None:
@@ -41,6 +42,7 @@ class Follower:
             if isinstance(event, Opened):
                 self.since, self.node = event.since, event.node
                 self.positioned.clear()
+                self.epochs_of_lists.clear()
             elif isinstance(event, Listed):
                 self.on_list(event)
             elif isinstance(event, Positioned):
@@ -57,6 +59,7 @@ class Follower:
 
     def on_list(self, event: Listed) -> None:
         self.listed[event.epoch] = event.offset
+        self.epochs_of_lists[event.room] = event.epoch
         segment = self.open.get(event.epoch)
         if segment is not None:
             segment.listed.append((segment.end, event.offset))
@@ -71,6 +74,12 @@ class Follower:
     def on_position(self, event: Positioned, index: int) -> None:
         self.check_position(event, index)
         self.nodes[event.epoch] = self.node
+        # NOTE: on_connect read the list after the room had lost its data, and the position of its new epoch follows.
+        self.open[event.epoch].relisted |= {
+            room
+            for room, epoch in self.epochs_of_lists.items()
+            if epoch != event.epoch and epoch not in self.positioned
+        }
 
     def check_position(self, event: Positioned, index: int) -> None:
         segment = self.open.get(event.epoch)
@@ -101,11 +110,8 @@ class Follower:
         # A node that is cut off knows old positions only.
         last_node = self.nodes.get(event.epoch, self.node)
         is_kept = is_kept and not record.was_unavailable(last_node, segment.ended_at)
-        # Their messages exceed the bytes of a history.
-        is_kept = is_kept and not any(
-            fault.kind == "small buffers" and fault.overlaps(segment.ended_at - 1.0, event.at)
-            for fault in record.faults
-        )
+        missed_bytes = record.published_bytes(self.page.rooms, segment.ended_at - 1.0, event.at)
+        is_kept = is_kept and missed_bytes < record.history_bytes * 0.8
         was_excused = joining and record.was_unavailable(self.node, event.at)
         since = min(segment.ended_at, event.at - record.heal_seconds)
         if len(self.page.rooms) == 1:

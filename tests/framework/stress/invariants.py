@@ -6,6 +6,7 @@ from .chaos_program import DISCONNECTED_CODE, ROOM_CLOSED_CODE
 from .deliveries import (
     differences,
     duplicates,
+    foreign_messages,
     gaps,
     lost_messages,
     rooms_of_epochs,
@@ -37,6 +38,7 @@ def check(record: Record) -> list[Violation]:
     found += differences(without_lost(record, segments))
     found += gaps(record, segments)
     found += wrong_exclusions(segments)
+    found += foreign_messages(segments)
     found += duplicates(record.pages)
     found += unexpected_epochs(record, segments)
     found += too_many_edges(record, segments)

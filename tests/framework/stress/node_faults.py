@@ -9,7 +9,7 @@ from typing import Any
 from .cluster import Cluster, Fault
 from .node_process import now
 from .record import Command
-from .redis_faults import delete_shared_keys
+from .redis_faults import delete, find_keys
 
 # A node notices a held connection within answer_seconds (1 s), at the next of its four checks in that time.
 NOTICE_SECONDS = 2.5
@@ -31,7 +31,9 @@ async def kill_with_keys(cluster: Cluster, fault: Fault) -> None:
         with cluster.recording("kill", fault.node):
             node = cluster.nodes[fault.node]
             await node.stop(signal.SIGKILL)
-            await delete_shared_keys(cluster, fault.kind)
+            async with cluster.server_lock:
+                with cluster.recording(fault.kind, loses_data=True):
+                    await asyncio.to_thread(delete, await find_keys(cluster, "{%nodes}:*"))
             await asyncio.sleep(fault.seconds)
             await node.start()
 

@@ -9,6 +9,7 @@ and ``exclude`` is ``"self"``, ``"user"`` or ``""``. Presence messages are ``joi
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from .events import Page, Positioned, Received, Visit
@@ -33,6 +34,7 @@ class Publish:
         started_at: The start.
         ended_at: The time of the reply.
         outcome: ``"accepted"``, ``"refused"``, ``"cut off"`` (the connection ended first) or ``"unanswered"``.
+        filler_bytes: The size of what makes it large.
     """
 
     key: str
@@ -44,6 +46,7 @@ class Publish:
     started_at: float
     ended_at: float
     outcome: str
+    filler_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,7 @@ class Segment:
         ended_at: The time of the last event.
         messages: The messages by offset.
         listed: The ranges of offsets without joins and leaves, because a list of members contains them.
+        relisted: The rooms without joins and leaves, because a list of the room's next epoch contains them.
     """
 
     page: Page
@@ -130,13 +134,14 @@ class Segment:
     ended_at: float
     messages: dict[int, Received] = field(default_factory=dict)
     listed: list[tuple[int, int]] = field(default_factory=list)
+    relisted: set[str] = field(default_factory=set)
 
-    def lists(self, offset: int) -> bool:
-        """Return whether a list of members contains the join or leave at an offset."""
-        return any(start < offset <= end for start, end in self.listed)
+    def lists(self, offset: int, edge: Received) -> bool:
+        """Return whether a list of members contains a join or leave at an offset."""
+        is_relisted = edge.payload["room"] in self.relisted
+        return is_relisted or any(start < offset <= end for start, end in self.listed)
 
 
-@dataclass
 @dataclass
 class Record:
     """The record of a run.
@@ -149,6 +154,7 @@ class Record:
         checkpoints: The times at which everything that was published before must have arrived.
         history_messages: The number of messages that a room keeps.
         history_seconds: The time for which it keeps them.
+        history_bytes: The maximum size of them.
         grace_seconds: The grace period of presence.
         expiry_seconds: The time after which a node expires.
     """
@@ -160,6 +166,7 @@ class Record:
     checkpoints: list[float] = field(default_factory=list)
     history_messages: int = 100
     history_seconds: float = 10.0
+    history_bytes: int = 1024 * 1024
     grace_seconds: float = 0.5
     expiry_seconds: float = 2.0
 
@@ -175,6 +182,14 @@ class Record:
             and fault.room in ("", room)
             and fault.overlaps(start - MARGIN_SECONDS, end)
             for fault in self.faults
+        )
+
+    def published_bytes(self, rooms: Collection[str], start: float, end: float) -> int:
+        """Return the size of the large messages that were published to some rooms during a time."""
+        return sum(
+            publish.filler_bytes
+            for publish in self.publishes
+            if publish.room in rooms and publish.started_at <= end and publish.ended_at >= start
         )
 
     def was_unavailable(self, node: int, at: float) -> bool:

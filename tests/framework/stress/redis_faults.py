@@ -21,7 +21,8 @@ Keys = list[tuple[RedisServer, str]]
 
 
 async def find_server(cluster: Cluster, fault: Fault) -> RedisServer:
-    """Return the primary that a fault affects."""
+    """Return the primary that a fault affects, once all servers accept writes."""
+    await asyncio.to_thread(cluster.deployment.wait_ready)
     primaries = await asyncio.to_thread(lambda: cluster.deployment.primaries)
     return primaries[fault.node % len(primaries)]
 
@@ -93,7 +94,7 @@ async def fail_over(cluster: Cluster, fault: Fault) -> None:
     NOTE: all nodes are available before, and nobody publishes from outside meanwhile: what Redis has lost is noticed
     by nodes that know it, before others have published as much again (``OPEN_FAULTS``).
     """
-    async with cluster.server_lock, cluster.healthy():
+    async with cluster.healthy():
         server = await find_server(cluster, fault)
         with cluster.recording("fail over", loses_data=True):
             if isinstance(cluster.deployment, SentinelDeployment):
@@ -103,7 +104,7 @@ async def fail_over(cluster: Cluster, fault: Fault) -> None:
                 await asyncio.sleep(fault.seconds)
                 async with cluster.without_links():
                     await asyncio.to_thread(server.restart)
-                    await asyncio.to_thread(cluster.deployment.wait_ready, server)
+                    await asyncio.to_thread(cluster.deployment.wait_ready)
                     await asyncio.to_thread(restore_keys, server, copy)
             await cluster.wait_available()
 
@@ -196,13 +197,6 @@ async def flush(cluster: Cluster, fault: Fault) -> None:
             await asyncio.to_thread(server.command, "FLUSHALL")
 
 
-async def delete_shared_keys(cluster: Cluster, kind: str) -> None:
-    """Delete the keys that belong to no room."""
-    async with cluster.server_lock:
-        with cluster.recording(kind, loses_data=True):
-            await asyncio.to_thread(delete, await find_keys(cluster, "{%nodes}:*"))
-
-
 def pick_room(cluster: Cluster, fault: Fault) -> str:
     """Return a room of the node of a fault."""
     rooms = sorted({room for _, room in cluster.targets(fault.node)})
@@ -210,7 +204,8 @@ def pick_room(cluster: Cluster, fault: Fault) -> str:
 
 
 async def find_keys(cluster: Cluster, pattern: str) -> Keys:
-    """Return the keys with the prefix that match a pattern."""
+    """Return the keys with the prefix that match a pattern, once all servers accept writes."""
+    await asyncio.to_thread(cluster.deployment.wait_ready)
     return await asyncio.to_thread(cluster.deployment.find_keys, f"{PREFIX}:{pattern}")
 
 

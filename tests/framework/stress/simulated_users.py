@@ -29,6 +29,8 @@ CHECK_SECONDS = 0.2
 # One user of so many shares a name with another one, is in two rooms, or never leaves by itself.
 SHARED_USER, IN_TWO_ROOMS, STAYING = 5, 6, 5
 VISITS_PER_ROOM = 2
+# As many as the web client.
+CONNECTION_IDS = 4
 
 
 class Simulation:
@@ -71,7 +73,7 @@ class BrowserPage:
         view: Its view of the members of its rooms.
         node: The node of its last connection.
         known: The last offset that it knows of each epoch.
-        connection: The id of its connection in the last position that it received.
+        connections: The ids of its last connections in the positions that it received.
         positioned: Set while it has the positions of all its rooms on the present connection.
     """
 
@@ -81,7 +83,7 @@ class BrowserPage:
         self.view = PageView(page.user)
         self.node = 0
         self.known: dict[str, int] = {}
-        self.connection = ""
+        self.connections: list[str] = []
         self.positioned = asyncio.Event()
         self.positioned_epochs: set[str] = set()
         self.replies: dict[str, asyncio.Future[str]] = {}
@@ -100,8 +102,7 @@ class BrowserPage:
         """Return the URL to connect to, with the known positions."""
         query = [("user", self.page.user), *(("room", room) for room in self.page.rooms)]
         query += [("since", f"{epoch}:{offset}") for epoch, offset in self.known.items()]
-        if self.connection:
-            query.append(("connection", self.connection))
+        query += [("connection", name) for name in self.connections[-CONNECTION_IDS:]]
         return f"ws://127.0.0.1:{port}/ws?{urlencode(query)}"
 
     async def read(self, socket: ClientConnection) -> None:
@@ -123,6 +124,7 @@ class BrowserPage:
         """Record a message."""
         at = now()
         kind, payload = message["type"], message.get("payload", {})
+        payload.pop("filler", None)
         epoch, _, digits = message.get("id", "").partition(":")
         offset = int(digits) if digits else 0
         if kind == "serverPosition" and "connection" not in payload:
@@ -131,7 +133,8 @@ class BrowserPage:
             recovered = payload.get("recovered")
             self.add(Positioned(at, epoch, offset, recovered))
             self.known[epoch] = offset
-            self.connection = payload["connection"]
+            if payload["connection"] not in self.connections:
+                self.connections.append(payload["connection"])
             self.positioned_epochs.add(epoch)
             if len(self.positioned_epochs) >= len(self.page.rooms):
                 self.positioned.set()

@@ -1,10 +1,12 @@
 """The invariants accept correct records and find each planted violation."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import pytest
 
 from .chaos_program import DISCONNECTED_CODE
+from .deliveries import OTHER_SERVICE
 from .edges import wrong_members
 from .events import Closed, Event, Left, Listed, Opened, Page, Positioned, Received
 from .invariants import check
@@ -116,6 +118,30 @@ def test_messages_without_a_guarantee_may_be_missing() -> None:
     assert violations(alice, bob, left) == []
 
 
+def test_an_ephemeral_message_may_arrive_once_on_each_connection() -> None:
+    typing = Received(1.0, "typing", {"key": "once"})
+    assert violations(page("Alice", typing, *reconnection(2.0, 0, 0, True, typing))) == []
+
+
+def test_a_list_of_the_next_epoch_contains_the_joins_and_leaves_of_the_last_one() -> None:
+    bob = page("Bob", edge("joined", 1), message(2))
+    new = Listed(2.0, ROOM, (), "f" * 16, 0)
+    old, following = Positioned(2.0, EPOCH, 0), Positioned(2.0, "f" * 16, 0, False)
+    faults = [InjectedFault("flush all", None, 1.9, 2.0, loses_data=True)]
+    alice = Page("Alice/1", "Alice", (ROOM,), [Opened(1.9, 0), new, old, message(2), following])
+    assert violations(alice, bob, faults=faults) == []
+    alice.events[1:3] = [old, new]
+    assert any("but not [1]" in found for found in violations(alice, bob, faults=faults))
+
+
+def test_messages_that_exceed_the_bytes_of_a_history_need_not_be_recovered() -> None:
+    alice = page("Alice", message(1), *reconnection(4.0, 1, 3, False))
+    large = publish("large", 2.0, 2.1, "cut off")
+    assert len(violations(alice, publishes=[large])) == 1
+    filled = dataclasses.replace(large, filler_bytes=1024 * 1024)
+    assert violations(alice, publishes=[filled]) == []
+
+
 @pytest.mark.parametrize(
     ("pages", "sentence"),
     [
@@ -202,6 +228,10 @@ def test_messages_without_a_guarantee_may_be_missing() -> None:
             [page("Alice", edge("left", 3)), page("Carol", *reconnection(2.0, 0, 0, True))],
             "I2 Carol left room-1 1 times, but can have left only 0 times",
         ),
+        (
+            [page("Alice", message(1, sender=OTHER_SERVICE))],
+            "I1 Alice/1 received a message of another service",
+        ),
         ([page("Alice", Closed(1.0, 1011))], "I0 a connection of Alice/1 was closed with 1011"),
         (
             [page("Alice", Received(1.0, "serverError", {"code": "invalidPayload"}))],
@@ -229,6 +259,7 @@ def test_messages_without_a_guarantee_may_be_missing() -> None:
         "came again",
         "went without going",
         "has not gone",
+        "another service",
         "crash",
         "unexpected error",
     ],

@@ -842,7 +842,12 @@ export const scenarios = [
     simulation.socket?.end(1006);
     client.retryNow();
     const again = new URL(simulation.urls.at(-1) ?? "").searchParams;
-    equal([again.getAll("since"), again.get("connection")], [["f:1", "e:9"], "c2"]);
+    equal([again.getAll("since"), again.getAll("connection")], [["f:1", "e:9"], ["c1", "c2"]]);
+    simulation.socket?.open();
+    for (const connection of ["c3", "c4", "c5", "c5"]) receive("serverPosition", { connection }, "e:9");
+    client.reconnect();
+    const last = new URL(simulation.urls.at(-1) ?? "").searchParams;
+    equal(last.getAll("connection"), ["c2", "c3", "c4", "c5"], "the ids of the last four connections");
   }),
 
   simulated("after a loss, the client continues from the server's position", (simulation, connect) => {

@@ -67,8 +67,8 @@ class ServerPosition(Message, frozen=True):
         str | msgspec.UnsetType,
         msgspec.Meta(
             description="The id of this connection. A reconnecting client passes it as `connection` in"
-            " the URL's query, so that messages which excluded it are not sent to it again. Absent in a"
-            " repeated position.",
+            " the URL's query, with those of up to seven earlier connections, so that messages which excluded"
+            " them are not sent to it again. Absent in a repeated position.",
             examples=["9b2d0f5c31e84d7f6a1b9f03c2e7d815"],
         ),
     ] = msgspec.UNSET

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -271,10 +272,11 @@ class Publication:
         header = DECODE_HEADER(head)
         return cls.of_encoded(data, BINARY if header.binary else TEXT, header)
 
-    def is_for(self, connection_id: str, user: str | None) -> bool:
-        """Return whether a member of the room receives it."""
+    def is_for(self, connection_ids: AbstractSet[str], user: str | None) -> bool:
+        """Return whether a member of the room receives it, given the ids of its connections, earlier ones included."""
         header = self.header
-        return connection_id not in header.exclude_connections and user not in header.exclude_users
+        is_excluded = not connection_ids.isdisjoint(header.exclude_connections)
+        return not is_excluded and user not in header.exclude_users
 
 
 def envelope_head(message_class: type[Message]) -> tuple[bytes, int]:

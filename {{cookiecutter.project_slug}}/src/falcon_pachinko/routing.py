@@ -31,6 +31,7 @@ RESERVED_ATTRIBUTES = frozenset({"connection", "manager"})
 CONNECTION_KEY = "falcon_pachinko.connection"
 # SECURITY: each position of a reconnecting client costs a lookup per room.
 MAX_POSITIONS = 64
+MAX_PREVIOUS_IDS = 8
 UNKNOWN_POSITION = Position("", 0)
 # RFC 6570 as Falcon parses it: a field may have a converter, as in {number:int}.
 TEMPLATE_FIELD = re.compile(r"{\s*(\w+)[^}]*}")
@@ -129,7 +130,8 @@ class WebSocketRoute:
         connection._websocket = ws
         if config.history is not None:
             connection._since = positions_in(req)
-            connection._previous_id = req.get_param("connection", default="")
+            previous = req.get_param_as_list("connection", default=[])
+            connection._previous_ids = frozenset(previous[:MAX_PREVIOUS_IDS])
         await Lifecycle(resource, connection, self.manager._registry).run(req, params)
 
 

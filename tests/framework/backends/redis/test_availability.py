@@ -5,7 +5,11 @@ import logging
 import pytest
 
 from falcon_pachinko import BackendUnavailable
-from falcon_pachinko.backends.redis.availability import Availability, State
+from falcon_pachinko.backends.redis.availability import (
+    Availability,
+    State,
+    max_delay_seconds,
+)
 
 
 def test_each_state_has_a_reason_unless_redis_is_available() -> None:
@@ -46,3 +50,10 @@ def test_after_the_stop_an_outage_is_not_recorded(caplog: pytest.LogCaptureFixtu
     availability.lose("the connection is closed")
     assert availability.state is State.STOPPED
     assert caplog.messages == []
+
+
+def test_the_delay_before_a_reconnection_doubles_up_to_the_time_of_an_answer() -> None:
+    delays = [max_delay_seconds(attempt, 1.0) for attempt in (0, 1, 2, 3, 4, 1000)]
+    assert delays == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    # Nodes are back before a lease ends, also if it is short.
+    assert max_delay_seconds(1000, 4.0) == 4.0

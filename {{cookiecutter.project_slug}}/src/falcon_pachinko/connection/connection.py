@@ -59,7 +59,7 @@ class Connection:
         "_inbox",
         "_on_resync",
         "_outbox",
-        "_previous_id",
+        "_previous_ids",
         "_since",
         "_transaction",
         "_websocket",
@@ -80,7 +80,7 @@ class Connection:
         self.opened_at = time.monotonic()
         self._on_resync: Callable[[Connection, str], Awaitable[None]] | None = None
         self._config = DEFAULT_ROUTE_CONFIG
-        self._previous_id = ""
+        self._previous_ids: frozenset[str] = frozenset()  # of a reconnecting client
         self._since: tuple[Position, ...] = ()  # a reconnecting client's last position in each room
         self._accept_options: tuple[str | None, tuple[tuple[str, str], ...]] = (None, ())
         self._websocket: falcon.asgi.WebSocket | None = None  # its accept() keeps Falcon in step

@@ -20,7 +20,8 @@ def fitting(
     """
     if publications is None:
         return None
-    found = [each for each in publications if each.is_for(connection._previous_id, connection.user)]
+    ids, user = connection._previous_ids, connection.user
+    found = [each for each in publications if each.is_for(ids, user)]
     limits, pending = connection.limits, connection._transaction or connection._outbox.backlog
     size_bytes = pending.size_bytes + sum(each.size_bytes for each in found)
     fits = size_bytes <= limits.outbox_bytes // 2

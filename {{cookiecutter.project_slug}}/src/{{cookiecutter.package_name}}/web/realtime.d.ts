@@ -172,7 +172,7 @@ export interface ServerNewMessage {
 export type ServerPong = Record<string, never>;
 
 export interface ServerPosition {
-  /** The id of this connection. A reconnecting client passes it as `connection` in the URL's query, so that messages which excluded it are not sent to it again. Absent in a repeated position. */
+  /** The id of this connection. A reconnecting client passes it as `connection` in the URL's query, with those of up to seven earlier connections, so that messages which excluded them are not sent to it again. Absent in a repeated position. */
   connection?: string;
   /** Whether all missed messages have been sent before this one. If it is `false`, none has been sent: fetch the state again. Absent on a first visit. */
   recovered?: boolean;

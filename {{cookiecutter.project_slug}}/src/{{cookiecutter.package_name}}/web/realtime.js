@@ -60,6 +60,8 @@ const POSITION = /^([^:]+):(\d{1,15})$/;
 
 // One per room of a connection, and spare ones for epochs that have ended.
 const MAX_POSITIONS = 16;
+// A message from one of these connections may be among those that the next one recovers.
+const MAX_CONNECTION_IDS = 4;
 
 const HEARTBEAT_MARGIN_MS = 5_000;
 // A timer that is later than this was throttled or suspended: messages may be waiting behind it.
@@ -121,7 +123,8 @@ export class RealtimeClient {
   #recoveryListeners = new Set();
   /** @type {Map<string, number>} The last offset of each epoch, most recently received last. */
   #positions = new Map();
-  #connectionId = "";
+  /** @type {string[]} The ids of the last connections, the latest last. */
+  #connectionIds = [];
   /** @type {string[]} */
   #queue = [];
   /** @type {ConnectionStatus} */
@@ -284,7 +287,7 @@ export class RealtimeClient {
     this.#isProbing = false;
     const url = new URL(this.#url);
     for (const [epoch, offset] of this.#positions) url.searchParams.append("since", `${epoch}:${offset}`);
-    if (this.#connectionId) url.searchParams.set("connection", this.#connectionId);
+    for (const id of this.#connectionIds) url.searchParams.append("connection", id);
     const socket = new this.#WebSocketClass(url.href);
     this.#socket = socket;
     const giveUp = () => this.#lose(socket, ABNORMAL_CLOSURE, "");
@@ -358,7 +361,8 @@ export class RealtimeClient {
     if (type !== "serverPosition") {
       if (known !== undefined && offset <= known) return false;
     } else if (payload.connection !== undefined) {
-      this.#connectionId = String(payload.connection);
+      const id = String(payload.connection);
+      this.#connectionIds = [...this.#connectionIds.filter((other) => other !== id), id].slice(-MAX_CONNECTION_IDS);
     } else if (known !== undefined) {
       // NOTE: it may be lower, where the last messages were not for all members of the room.
       if (offset <= known) return true;

@@ -10,6 +10,9 @@ from ...errors import BackendUnavailable
 
 logger = logging.getLogger(__name__)
 
+# Exponential backoff with full jitter, so that nodes that lost Redis together do not reconnect together.
+BACKOFF_BASE_SECONDS = 0.1
+
 
 class State(enum.Enum):
     """The states of a backend's connection to Redis.
@@ -81,3 +84,8 @@ class Availability:
         """Raise BackendUnavailable unless Redis is available."""
         if self.outage:
             raise BackendUnavailable(self.outage)
+
+
+def max_delay_seconds(attempt: int, answer_seconds: float) -> float:
+    """Return the maximum delay after a failed attempt to connect: no longer than an attempt itself may take."""
+    return min(answer_seconds, BACKOFF_BASE_SECONDS * 2.0 ** min(attempt, 30))

@@ -39,8 +39,7 @@ class RedisBackend(RedisNode, Backend):
 
     Args:
         url: See :func:`~falcon_pachinko.backends.redis.url.make_client`.
-        prefix: Prefix of all keys and channels. Services that share a Redis each need their own: the number
-            of a database does not separate channels.
+        prefix: Prefix of all keys and channels. Services that share a database each need their own.
         timing: Timeouts and intervals; the same in all processes.
         history_bytes: The maximum size of all histories in Redis; the same in all processes. Above it the
             oldest messages of the largest history are dropped. Not on a cluster, where each room is bounded.

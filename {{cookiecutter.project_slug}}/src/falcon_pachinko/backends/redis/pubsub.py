@@ -10,15 +10,12 @@ from typing import Any, NamedTuple
 
 from ...errors import failure_reason
 from ...support.tasks import TaskSet, ignore, retrieve_exception
+from .availability import max_delay_seconds
 from .client import CONNECTION_ERRORS, RedisClient
 from .confirmations import Confirmations
 from .resp import RespConnection
 
 logger = logging.getLogger(__name__)
-
-# Exponential backoff with full jitter, so that nodes that lost Redis together do not reconnect together.
-BACKOFF_BASE_SECONDS = 0.1
-BACKOFF_CAP_SECONDS = 5.0
 
 # The number of checks of a silent connection within answer_seconds.
 CHECKS_PER_TIMEOUT = 4
@@ -153,9 +150,9 @@ class PubSub:
                 attempt = 0
             await self.aclose()
             self.on_lost(reason)
-            ceiling = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2.0 ** min(attempt, 30))
+            longest = max_delay_seconds(attempt, self.client.answer_seconds)
             attempt += 1
-            await asyncio.sleep(random.uniform(0.0, ceiling))
+            await asyncio.sleep(random.uniform(0.0, longest))
 
     async def aclose(self) -> None:
         """Close all connections and fail the pending subscriptions."""
