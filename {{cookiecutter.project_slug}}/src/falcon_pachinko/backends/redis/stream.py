@@ -7,7 +7,7 @@ import enum
 from collections.abc import Callable, Iterable
 
 from ...history import History, Position
-from ...publication import UNKNOWN_CHANGE, Publication
+from ...publication import Publication
 from ..buffer import HistoryBudget, HistoryBuffer
 from .changes import ChangeRecorder
 from .fetched import Fetched
