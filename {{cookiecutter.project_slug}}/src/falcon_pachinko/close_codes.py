@@ -18,6 +18,8 @@ FORBIDDEN = http_status_to_ws_code(403)
 SLOW_READER = 4008
 TOO_MANY_MESSAGES = 4029
 BAD_ROOM_NAME = 4400
+SESSION_ENDED = 4401
+ACCESS_DENIED = 4403
 TOO_MANY_CONNECTIONS = 4429
 
 # The codes that an endpoint may send, below the application ranges (RFC 6455 section 7.4.1, IANA registry).

@@ -13,9 +13,10 @@ from ..names import check_room_name, check_user_name
 from ..presence import MemberPage, encode_record
 from ..publication import ChangeKind, MemberChange, Publication
 from .registry import ConnectionRegistry
+from .session_control import SessionControl
 
 
-class WebSocketConnectionManager:
+class WebSocketConnectionManager(SessionControl):
     """Sends to rooms, users, single connections or all of them; ``app.ws_connection_manager``.
 
     A message is encoded once. Sending to many connections never waits for a client and never raises
