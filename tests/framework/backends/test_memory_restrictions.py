@@ -57,7 +57,7 @@ async def test_concurrent_changes_are_all_in_the_file(tmp_path: Path) -> None:
 async def test_a_corrupt_file_ends_the_start(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     path.write_text("{", encoding="utf-8")
-    with pytest.raises(ConfigurationError, match="state.json is not valid"):
+    with pytest.raises(ConfigurationError, match=r"state\.json is not valid"):
         await started(path)
 
 
@@ -74,7 +74,7 @@ async def test_the_number_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     node = await started(None)
     for user in ("amy", "bob"):
         await node.backend.restrict(ban(node, user))
-    with pytest.raises(TooManyRestrictions, match="there are 2 .*shorter times"):
+    with pytest.raises(TooManyRestrictions, match=r"there are 2 .*shorter times"):
         await node.backend.restrict(ban(node, "eve"))
     await node.backend.restrict(ban(node, "amy", 120))
     assert len(node.backend.restrictions.entries) == 2

@@ -83,7 +83,7 @@ def test_a_revocation_is_not_shortened(kind: str) -> None:
     "seconds", [0, -1, math.inf, math.nan, "60", None, MAX_RESTRICTION_SECONDS * 1.01]
 )
 def test_a_duration_is_a_number_up_to_100_years(seconds: float) -> None:
-    with pytest.raises(ValueError, match="seconds is .*: it must be above zero"):
+    with pytest.raises(ValueError, match=r"seconds is .*: it must be above zero"):
         end_of(seconds, 0.0)
 
 

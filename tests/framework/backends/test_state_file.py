@@ -67,6 +67,6 @@ def test_a_failed_write_leaves_the_old_content_and_no_other_file(tmp_path: Path)
     file = StateFile(tmp_path / "state.json")
     file.path.mkdir()  # as if it could not be replaced
     (file.path / "kept").touch()
-    with pytest.raises(OSError, match="."):
+    with pytest.raises(OSError, match=r"."):
         file.write(1, [ENTRY])
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]

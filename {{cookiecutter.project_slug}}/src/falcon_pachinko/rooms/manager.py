@@ -183,6 +183,7 @@ class WebSocketConnectionManager(SessionControl):
             Whether the user was not visible in the room before; ``False`` if the connection is in the room.
 
         Raises:
+            Forbidden: The user is banned from the room.
             InvalidRoomName: The name is not valid.
             MessageError: The record is larger, encoded, than 1 KiB.
             RegistrationError: Another route of this process has declared another history for the room.
@@ -193,6 +194,7 @@ class WebSocketConnectionManager(SessionControl):
         check_room_name(room)
         if connection.user is not None:
             check_user_name(connection.user)
+        self._registry.enforcement.check_join(connection, room)
         joining = leaving = None
         if join_message is not None:
             joining = Publication.to_room(join_message, (connection.id,))
