@@ -171,7 +171,7 @@ async def test_a_list_that_is_read_while_it_becomes_outdated_is_not_shared_any_m
     a: RecordingNode,
 ) -> None:
     await a.backend.subscribe("room", HISTORY)
-    await a.backend.enter("room", announced("c1", "alice"))
+    await a.backend.enter_nowait("room", announced("c1", "alice"))
     reads = a.redis.member_lists.reads
     first = asyncio.create_task(a.backend.members("room"))
     await asyncio.sleep(0)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from falcon_pachinko.backends.redis.fetched import Fetched
-from falcon_pachinko.backends.redis.stream import MAX_PENDING_BYTES, RoomStream, StreamState
+from falcon_pachinko.backends.redis.stream import MAX_PENDING_BYTES, RoomStream
 from falcon_pachinko.history import History, Position
 from falcon_pachinko.publication import Publication
 
@@ -69,27 +69,29 @@ def test_publications_received_during_a_fetch_are_not_a_gap() -> None:
 
 def test_the_state_follows_fetches_gaps_and_outages() -> None:
     recording = RecordingStream()
-    stream = recording.stream
+    stream, states = recording.stream, []
     stream.end_live()
     stream.expect_gap()
-    assert stream.state is StreamState.STARTING
+    states.append(stream.state)
     recording.fill_gap(Position("e", 0), [])
-    assert stream.state is StreamState.LIVE
+    states.append(stream.state)
     stream.end_live()
     stream.verify(Position("e", 1))
-    assert stream.state is StreamState.UNVERIFIED
+    states.append(stream.state)
     stream.verify(Position("e", 0))
-    assert stream.state is StreamState.LIVE
+    states.append(stream.state)
     stream.end_live()
     stream.receive(publication(2))
-    assert stream.state is StreamState.GAP
+    states.append(stream.state)
     stream.end_live()
-    assert stream.state is StreamState.GAP
-    piece = Fetched(Position("e", 1), True, [(0.0, publication(1))], more=True)
-    assert not stream.fill_gap(piece)
-    assert stream.state is StreamState.GAP
-    assert recording.fill_gap(Position("e", 2), publications(2, 2))
-    assert (stream.state, recording.delivered) == (StreamState.LIVE, [1, 2])
+    states.append(stream.state)
+    stream.fill_gap(Fetched(Position("e", 1), True, [(0.0, publication(1))], more=True))
+    states.append(stream.state)
+    recording.fill_gap(Position("e", 2), publications(2, 2))
+    states.append(stream.state)
+    expected = ["STARTING", "LIVE", "UNVERIFIED", "LIVE", "GAP", "GAP", "GAP", "LIVE"]
+    assert [state.name for state in states] == expected
+    assert recording.delivered == [1, 2]
 
 
 def test_a_gap_that_cannot_be_filled_is_reported() -> None:
