@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,9 +14,7 @@ from falcon_pachinko.publication import Header, Publication
 
 from ..support.backends import (
     HISTORY,
-    Nodes,
     RecordingNode,
-    running_nodes,
     running_redis_cluster,
     running_redis_with_tls,
     running_sentinel,
@@ -54,23 +52,6 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
                 yield server.socket_url
             else:
                 yield stack.enter_context(running_sentinel(server))
-
-
-@pytest.fixture
-async def nodes(url: str) -> AsyncIterator[Nodes]:
-    async with running_nodes(url) as nodes:
-        yield nodes
-
-
-@pytest.fixture
-async def a(nodes: Nodes) -> RecordingNode:
-    return await nodes.start()
-
-
-@pytest.fixture
-async def b(a: RecordingNode, nodes: Nodes) -> RecordingNode:
-    """Another node; with the memory backend the same one."""
-    return await nodes.start()
 
 
 def alice(connection: str, *, announced: bool = True) -> Presence:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import Awaitable, Iterator
 
 import pytest
 
@@ -12,10 +12,8 @@ from falcon_pachinko.errors import LeaseLost
 from ..support.backends import (
     HISTORY,
     TIMING,
-    Nodes,
     RecordingNode,
     announced,
-    running_nodes,
     running_redis_cluster,
     text,
     wait_for_result,
@@ -41,23 +39,6 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
     else:
         with running_redis(request.param) as server:
             yield server.url
-
-
-@pytest.fixture
-async def nodes(url: str) -> AsyncIterator[Nodes]:
-    async with running_nodes(url) as nodes:
-        yield nodes
-
-
-@pytest.fixture
-async def a(nodes: Nodes) -> RecordingNode:
-    return await nodes.start()
-
-
-@pytest.fixture
-async def b(a: RecordingNode, nodes: Nodes) -> RecordingNode:
-    """Another node; with the memory backend the same one."""
-    return await nodes.start()
 
 
 async def acquired(node: RecordingNode, name: str = "work") -> Lease:

@@ -5,7 +5,7 @@ P2: a record belongs to a connection. P4: a list contains the records of all upd
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -17,7 +17,6 @@ from ..support.backends import (
     HISTORY,
     Nodes,
     RecordingNode,
-    running_nodes,
     text,
     wait_for_result,
     wait_until,
@@ -37,12 +36,6 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
             pytest.skip(f"{request.param} is not installed")
         else:
             yield stack.enter_context(running_redis(request.param)).url
-
-
-@pytest.fixture
-async def nodes(url: str) -> AsyncIterator[Nodes]:
-    async with running_nodes(url) as nodes:
-        yield nodes
 
 
 @pytest.fixture

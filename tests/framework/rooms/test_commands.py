@@ -1,7 +1,6 @@
 """Commands that close connections, on one process and on two nodes over Redis."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import falcon.asgi
@@ -13,24 +12,9 @@ from falcon_pachinko.testing import Served, serve
 from falcon_pachinko.uvicorn import PushProtocol
 
 from ..support.backends import wait_until
-from ..support.chat_cluster import ChatCluster, running_chat
-from ..support.redis_servers import RedisServer, running_redis
+from ..support.chat_cluster import ChatCluster
 
 pytestmark = pytest.mark.redis
-
-
-@pytest.fixture(scope="module")
-def redis_server() -> Iterator[RedisServer]:
-    with running_redis() as server:
-        yield server
-
-
-@pytest.fixture(params=["memory", "redis"])
-async def cluster(
-    request: pytest.FixtureRequest, redis_server: RedisServer
-) -> AsyncIterator[ChatCluster]:
-    async with running_chat(redis_server if request.param == "redis" else None) as cluster:
-        yield cluster
 
 
 async def test_p6_the_connections_of_a_user_are_closed_on_all_nodes(cluster: ChatCluster) -> None:

@@ -1,7 +1,7 @@
 """The connection manager in one process and on two nodes over Redis, from the clients' point of view."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import falcon.asgi
@@ -20,23 +20,9 @@ from falcon_pachinko.uvicorn import PushProtocol
 
 from ..support.backends import TIMING, WAIT_SECONDS, prefixes, wait_until
 from ..support.chat_cluster import ChatCluster, ChatRoom, message, received, running_chat
-from ..support.redis_servers import RedisServer, running_redis
+from ..support.redis_servers import RedisServer
 
 pytestmark = pytest.mark.redis
-
-
-@pytest.fixture(scope="module")
-def redis_server() -> Iterator[RedisServer]:
-    with running_redis() as server:
-        yield server
-
-
-@pytest.fixture(params=["memory", "redis"])
-async def cluster(
-    request: pytest.FixtureRequest, redis_server: RedisServer
-) -> AsyncIterator[ChatCluster]:
-    async with running_chat(redis_server if request.param == "redis" else None) as cluster:
-        yield cluster
 
 
 @pytest.fixture

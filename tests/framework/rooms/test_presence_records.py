@@ -1,7 +1,7 @@
 """Records of presence in resources: in one process, and on two nodes over Redis."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -26,7 +26,7 @@ from falcon_pachinko.testing import Client, Served, serve
 from falcon_pachinko.uvicorn import PushProtocol
 
 from ..support.backends import TIMING, prefixes, wait_for_result, wait_until
-from ..support.redis_servers import RedisServer, running_redis
+from ..support.redis_servers import RedisServer
 
 pytestmark = pytest.mark.redis
 
@@ -130,12 +130,6 @@ class Site:
         """Return the texts in the list of a node."""
         page = await self.app(number).ws_connection_manager.members("office")
         return {user: [each.text for each in found] for user, found in page.decode(Status).items()}
-
-
-@pytest.fixture(scope="module")
-def redis_server() -> Iterator[RedisServer]:
-    with running_redis() as server:
-        yield server
 
 
 @pytest.fixture(params=["memory", "redis"])

@@ -5,7 +5,7 @@ import gc
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 import redis
@@ -16,15 +16,9 @@ from falcon_pachinko.publisher import AsyncPublisher, Publisher
 
 from ..support.backends import running_redis_cluster
 from ..support.chat_cluster import ChatCluster, message, received, running_chat
-from ..support.redis_servers import RedisServer, running_redis
+from ..support.redis_servers import RedisServer
 
 pytestmark = pytest.mark.redis
-
-
-@pytest.fixture(scope="module")
-def redis_server() -> Iterator[RedisServer]:
-    with running_redis() as server:
-        yield server
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of the Redis backend: a server for each test, and two nodes.
+"""Fixtures of the tests of the Redis backend: a server for each test, and its nodes.
 
 A test runs with Valkey; one with the mark of :mod:`.faults` runs with Redis, too, if that is installed.
 """
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from ...support.backends import Nodes, RecordingNode, running_nodes
+from ...support.backends import Nodes, running_nodes
 from ...support.redis_servers import VALKEY, RedisServer, find_program, running_redis
 
 
@@ -24,13 +24,3 @@ def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
 async def nodes(redis_server: RedisServer) -> AsyncIterator[Nodes]:
     async with running_nodes(redis_server.url, server=redis_server) as nodes:
         yield nodes
-
-
-@pytest.fixture
-async def a(nodes: Nodes) -> RecordingNode:
-    return await nodes.start()
-
-
-@pytest.fixture
-async def b(a: RecordingNode, nodes: Nodes) -> RecordingNode:
-    return await nodes.start()

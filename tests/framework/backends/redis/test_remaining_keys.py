@@ -67,6 +67,14 @@ async def nothing_remains(nodes: Nodes) -> None:
     await wait_until(is_empty)
 
 
+async def leave_with_grace(node: RecordingNode, history: History | None) -> None:
+    """Let the only user of a room enter it and leave it, with a grace period that the node has to end."""
+    await node.backend.subscribe("room", history)
+    presence = announced("c1", "alice")
+    await node.backend.enter_nowait("room", presence)
+    await node.backend.leave_nowait("room", presence, grace=True)
+
+
 async def test_users_whose_grace_periods_end_together_leave_no_lease(
     nodes: Nodes, a: RecordingNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,10 +95,7 @@ async def test_a_renewal_together_with_the_last_leave_leaves_no_lease(
     nodes: Nodes, a: RecordingNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = SlowPipeline(a, monkeypatch)
-    await a.backend.subscribe("room", HISTORY)
-    presence = announced("c1", "alice")
-    await a.backend.enter_nowait("room", presence)
-    await a.backend.leave_nowait("room", presence, grace=True)
+    await leave_with_grace(a, HISTORY)
     await slow.hold_back("expire")
     a.redis.renewals.renew_room_later("room")
     slow.may_go_on.set()
@@ -101,10 +106,7 @@ async def test_a_renewal_after_the_release_of_a_room_does_not_create_it_again(
     nodes: Nodes, a: RecordingNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = SlowPipeline(a, monkeypatch)
-    await a.backend.subscribe("room", None)
-    presence = announced("c1", "alice")
-    await a.backend.enter_nowait("room", presence)
-    await a.backend.leave_nowait("room", presence, grace=True)
+    await leave_with_grace(a, None)
     await slow.hold_back("expire")
     a.backend.unsubscribe("room")
     await slow.wait_submitted("expire", "release_room")
