@@ -206,6 +206,11 @@ export interface ServerRoomState {
   truncated?: boolean;
 }
 
+export interface ServerSessionExpiring {
+  /** The time that is left. */
+  expiresInSeconds: number;
+}
+
 export interface ServerSystemAnnouncement {
   text: string;
 }
@@ -264,6 +269,8 @@ export interface {{ cookiecutter.resource_name }}ServerMessages {
   serverPresenceChanged: ServerPresenceChanged;
   /** The position of a room with history, sent after a join and wherever messages may be missing, and repeated to idle clients. */
   serverPosition: ServerPosition;
+  /** The session of this client ends soon, and its connection with it: refresh it in time. */
+  serverSessionExpiring: ServerSessionExpiring;
   /** The reply to a message of this client that could not be handled; the connection stays open. */
   serverError: ServerError;
   /** The reply to a ping of the client. */
