@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import Any
 
 from ..close_codes import SESSION_ENDED, close_event
@@ -15,7 +16,7 @@ from .state import OPEN, State
 EXPIRED = "your session has expired"
 
 
-class Identity:
+class Identity(ABC):
     """The part of a connection that knows its user.
 
     Attributes:
@@ -84,11 +85,13 @@ class Identity:
     def _on_expired(self) -> None:
         self._start_closing(close_event(SESSION_ENDED, EXPIRED))
 
+    @abstractmethod
     def _deliver(self, publication: Publication) -> None:
-        raise NotImplementedError
+        """Send a message: never waits, never raises."""
 
+    @abstractmethod
     def _start_closing(self, event: Event) -> None:
-        raise NotImplementedError
+        """Send a close event after pending messages; never waits."""
 
 
 def user_id_of(identity: Any) -> str | None:
