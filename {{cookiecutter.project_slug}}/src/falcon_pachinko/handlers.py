@@ -13,7 +13,6 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 
 import msgspec
 
-from .authorization import authorized, check_action
 from .connection.type_rate import TypeRate, limited
 from .errors import InvalidPayload, RegistrationError
 from .messages import (
@@ -24,7 +23,8 @@ from .messages import (
     ServerPong,
 )
 from .names import display_text
-from .sessions import refresh_session
+from .rooms.authorization import authorized, check_action
+from .rooms.refresh import refresh_session
 from .types import WebSocketLike
 
 Function = TypeVar("Function", bound=Callable[..., Awaitable[None]])

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import falcon.asgi
 import msgspec
 
-from .authorization import JOIN, require
 from .connection.connection import Connection
 from .errors import InvalidPayload, MessageError
 from .history import MAX_POSITION_CHARACTERS, History
@@ -17,6 +16,7 @@ from .messages import Message, ServerError
 from .names import check_room_name
 from .presence import MemberPage
 from .publication import Publication
+from .rooms.authorization import JOIN, require
 from .rooms.manager import WebSocketConnectionManager
 from .types import WebSocketLike
 

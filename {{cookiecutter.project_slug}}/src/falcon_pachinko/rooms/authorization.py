@@ -7,8 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from .connection.connection import Connection
-from .errors import Forbidden, RegistrationError
+from ..connection.connection import Connection
+from ..errors import Forbidden, RegistrationError
 
 logger = logging.getLogger(__name__)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from ..close_codes import ACCESS_DENIED, SESSION_ENDED
+from ..connection.connection import Connection
+from ..connection.identity import EXPIRED
+from ..errors import Forbidden, ProviderUnavailable, Reject
+from ..messages import RefreshSession, ServerSessionRefreshed
 from .authorization import JOIN, require
-from .close_codes import ACCESS_DENIED, SESSION_ENDED
-from .connection.connection import Connection
-from .connection.identity import EXPIRED
-from .errors import Forbidden, ProviderUnavailable, Reject
-from .messages import RefreshSession, ServerSessionRefreshed
 
 logger = logging.getLogger(__name__)
 

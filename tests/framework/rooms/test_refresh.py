@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from falcon_pachinko import Limits, ProviderUnavailable, WebSocketLike
-from falcon_pachinko.sessions import is_same_user
+from falcon_pachinko.rooms.refresh import is_same_user
 
-from .support.servers import SERVERS
-from .support.signed_in import Hall, NamedUser, User, signed_in, user
+from ..support.servers import SERVERS
+from ..support.signed_in import Hall, NamedUser, User, signed_in, user
 
 REFRESH = "clientRefreshSession"
 LONG_TOKEN = "x" * 8193

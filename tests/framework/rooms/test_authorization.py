@@ -15,7 +15,7 @@ from falcon_pachinko import (
 )
 from falcon_pachinko.handlers import HandlerTable
 
-from .support.signed_in import Hall, signed_in, user
+from ..support.signed_in import Hall, signed_in, user
 
 
 class Guarded(Hall):
