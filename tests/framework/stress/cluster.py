@@ -47,7 +47,6 @@ class Cluster:
         commands: The commands that were sent.
         targets: Returns the users that are connected to a node, each with a room.
         has_small_buffers: Whether Redis disconnects subscribers that read slowly.
-        may_publish: Cleared while publishers outside the cluster have to be silent.
         clock_back_seconds: By how much clocks of Redis have jumped back, all in all.
         errors: Unexpected exits, errors in logs and faults that a node did not notice.
     """
@@ -66,8 +65,6 @@ class Cluster:
         self.targets: Callable[[int], list[tuple[str, str]]] = lambda node: []
         self.errors: list[str] = []
         self.has_small_buffers = False
-        self.may_publish = asyncio.Event()
-        self.may_publish.set()
         self.clock_back_seconds = 0.0
         self.server_lock = asyncio.Lock()
         self.node_locks = [asyncio.Lock() for _ in self.nodes]
@@ -94,20 +91,6 @@ class Cluster:
         finally:
             self.injected[index] = InjectedFault(kind, node, started_at, now(), *rest)
 
-    @contextlib.asynccontextmanager
-    async def healthy(self) -> AsyncIterator[None]:
-        """Wait until all nodes are available; no fault of a node begins during the ``async with``, nobody publishes."""
-        async with contextlib.AsyncExitStack() as stack:
-            for lock in (*self.node_locks, *self.link_locks):
-                await stack.enter_async_context(lock)
-            self.may_publish.clear()
-            try:
-                await self.wait_available()
-                await asyncio.sleep(self.timing.expiry_seconds / 3)
-                yield
-            finally:
-                self.may_publish.set()
-
     async def wait_available(self) -> None:
         """Wait until Redis is available for all nodes, but not longer than faults may need."""
 
@@ -122,18 +105,21 @@ class Cluster:
     async def without_links(self) -> AsyncIterator[None]:
         """Cut off all nodes and publishers during an ``async with``; what was published arrives before."""
         links = [self.publisher_link, *(node.link for node in self.nodes)]
-        for link in links:
-            link.hold(requests=True, replies=False)
-        await asyncio.sleep(DRAIN_SECONDS)
-        for link in links:
-            link.hold(requests=True, replies=True)
-            link.reset()
-        try:
-            yield
-        finally:
+        async with contextlib.AsyncExitStack() as stack:
+            for lock in self.link_locks:
+                await stack.enter_async_context(lock)
             for link in links:
+                link.hold(requests=True, replies=False)
+            await asyncio.sleep(DRAIN_SECONDS)
+            for link in links:
+                link.hold(requests=True, replies=True)
                 link.reset()
-                link.release()
+            try:
+                yield
+            finally:
+                for link in links:
+                    link.reset()
+                    link.release()
 
     def log(self, text: str) -> None:
         """Print a line with the time."""
