@@ -81,6 +81,7 @@ class Chaos:
 
     async def run(self, seconds: float) -> None:
         """Run rounds of faults with a calm phase after each, and let all users leave at the end."""
+        await wait_until(self.checks.is_served, "all nodes serve")
         fresh = await self.checks.statistics()
         rng = random.Random(f"faults of {self.seed}")
         async with asyncio.TaskGroup() as group:
@@ -136,7 +137,6 @@ class Chaos:
     ) -> None:
         while True:
             await asyncio.sleep(rng.uniform(0.02, 0.3))
-            await self.cluster.may_publish.wait()
             if rng.random() < 0.1:
                 room = f"room-{10**6 + rng.randrange(EMPTY_ROOMS)}"
             else:

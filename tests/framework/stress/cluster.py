@@ -53,7 +53,6 @@ class Cluster:
         targets: Returns the users that are connected to a node, each with a room.
         publish: Publishes a message from outside; see ``Chaos.publish``.
         has_small_buffers: Whether Redis disconnects subscribers that read slowly.
-        may_publish: Cleared while publishers outside the cluster have to be silent.
         clock_back_seconds: By how much clocks of Redis have jumped back, all in all.
         errors: Unexpected exits, errors in logs and faults that a node did not notice.
     """
@@ -74,8 +73,6 @@ class Cluster:
         self.publish: Callable[[AsyncPublisher, str, str, str], Coroutine[Any, Any, str]]
         self.errors: list[str] = []
         self.has_small_buffers = False
-        self.may_publish = asyncio.Event()
-        self.may_publish.set()
         self.clock_back_seconds = 0.0
         self.server_lock = asyncio.Lock()
         self.node_locks = [asyncio.Lock() for _ in self.nodes]
@@ -102,23 +99,6 @@ class Cluster:
         finally:
             self.injected[index] = InjectedFault(kind, node, started_at, now(), *rest)
 
-    @contextlib.asynccontextmanager
-    async def healthy(self) -> AsyncIterator[None]:
-        """Wait until all nodes are available; no other fault begins during the ``async with``, nobody publishes.
-
-        NOTE: all faults take the locks of nodes, of links and of the servers in this order.
-        """
-        async with contextlib.AsyncExitStack() as stack:
-            for lock in (*self.node_locks, *self.link_locks, self.server_lock):
-                await stack.enter_async_context(lock)
-            self.may_publish.clear()
-            try:
-                await self.wait_available()
-                await asyncio.sleep(self.timing.expiry_seconds / 3)
-                yield
-            finally:
-                self.may_publish.set()
-
     async def wait_available(self) -> None:
         """Wait until Redis is available for all nodes; record an error if it is not although there is no fault."""
 
@@ -143,18 +123,21 @@ class Cluster:
     async def without_links(self) -> AsyncIterator[None]:
         """Cut off all nodes and publishers during an ``async with``; what was published arrives before."""
         links = [self.publisher_link, *(node.link for node in self.nodes)]
-        for link in links:
-            link.hold(requests=True, replies=False)
-        await asyncio.sleep(DRAIN_SECONDS)
-        for link in links:
-            link.hold(requests=True, replies=True)
-            link.reset()
-        try:
-            yield
-        finally:
+        async with contextlib.AsyncExitStack() as stack:
+            for lock in self.link_locks:
+                await stack.enter_async_context(lock)
             for link in links:
+                link.hold(requests=True, replies=False)
+            await asyncio.sleep(DRAIN_SECONDS)
+            for link in links:
+                link.hold(requests=True, replies=True)
                 link.reset()
-                link.release()
+            try:
+                yield
+            finally:
+                for link in links:
+                    link.reset()
+                    link.release()
 
     def log(self, text: str) -> None:
         """Print a line with the time."""

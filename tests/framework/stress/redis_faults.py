@@ -89,12 +89,8 @@ async def restart(cluster: Cluster, fault: Fault) -> None:
 
 
 async def fail_over(cluster: Cluster, fault: Fault) -> None:
-    """Replace Redis by a replica that lacks the last changes; without a Sentinel, restart it with an old copy.
-
-    NOTE: all nodes are available before, and nobody publishes from outside meanwhile: what Redis has lost is noticed
-    by nodes that know it, before others have published as much again (``OPEN_FAULTS``).
-    """
-    async with cluster.healthy():
+    """Replace Redis by a replica that lacks the last changes; without a Sentinel, restart it with an old copy."""
+    async with cluster.server_lock:
         server = await find_server(cluster, fault)
         with cluster.recording("fail over", loses_data=True):
             if isinstance(cluster.deployment, SentinelDeployment):
