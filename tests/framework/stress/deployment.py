@@ -13,7 +13,7 @@ from typing import Any
 import redis
 
 from ..support.redis_servers import RedisServer, find_program, free_port, running_redis
-from ..support.server_clock import ServerClock, find_faketime
+from ..support.server_clock import ServerClock, can_jump
 
 MODES = ("single", "cluster", "sentinel")
 WAIT_SECONDS = 20.0
@@ -173,7 +173,7 @@ def deployed(mode: str, program: str) -> Iterator[Deployment]:
 
         def start(*options: str) -> RedisServer:
             environment = None
-            if find_faketime() is not None:
+            if can_jump(program):
                 own = folder / f"server-{len(clocks)}"
                 own.mkdir()
                 clocks.append(ServerClock(own))
