@@ -152,7 +152,11 @@ class SentinelDeployment(Deployment):
         """Wait until a replica has what its primary has now."""
         offset = int(replication(self.primary)["master_repl_offset"])
         deadline = time.monotonic() + WAIT_SECONDS
-        while int(replication(server).get("slave_repl_offset", -1)) < offset:
+        while True:
+            status = replication(server)
+            is_up = status.get("master_link_status") == "up"
+            if is_up and int(status["slave_repl_offset"]) >= offset:
+                return
             if time.monotonic() > deadline:
                 raise RuntimeError(f"no replication: {server.read_log()}")
             time.sleep(0.05)
@@ -191,7 +195,8 @@ def deployed(mode: str, program: str) -> Iterator[Deployment]:
             url = f"redis+cluster://127.0.0.1:{servers[0].port}"
             yield ClusterDeployment(servers, clocks, url)
         else:
-            servers = [start(), start()]
+            # NOTE: the first copy of all data would be sent five seconds later.
+            servers = [start("--repl-diskless-sync-delay", "0") for _ in range(2)]
             servers[1].command("REPLICAOF", "127.0.0.1", servers[0].port)
             port = stack.enter_context(sentinel_of(servers[0], folder, program))
             deployment = SentinelDeployment(servers, clocks, port)
