@@ -56,8 +56,9 @@ class Chaos:
         violations: The violations found so far.
     """
 
-    def __init__(self, cluster: Cluster, seed: int, clients: int) -> None:
+    def __init__(self, cluster: Cluster, program: str, seed: int, clients: int) -> None:
         self.cluster = cluster
+        self.program = program
         self.seed = seed
         timing = cluster.timing
         self.record = Record(
@@ -90,7 +91,7 @@ class Chaos:
                 rounds = max(1, round(seconds / ROUND_SECONDS))
                 for _ in range(rounds):
                     self.simulation.enter("busy")
-                    await self.run_round(plan(rng, seconds / rounds))
+                    await self.run_round(plan(rng, seconds / rounds, self.program))
                     self.simulation.enter("calm")
                     self.cluster.log("calm")
                     await self.check_calm()
@@ -210,7 +211,7 @@ async def run(program: str, mode: str, seconds: float, seed: int, clients: int) 
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     with deployed(mode, program) as deployment:
         async with running_cluster(deployment, ChaosTiming()) as cluster:
-            chaos = Chaos(cluster, seed, clients)
+            chaos = Chaos(cluster, program, seed, clients)
             await chaos.run(seconds)
             cluster.log("checking")
         found = chaos.violations + check(chaos.record)

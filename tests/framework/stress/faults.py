@@ -6,7 +6,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from ..support.server_clock import find_faketime
+from ..support.server_clock import can_jump
 from . import node_faults, redis_faults, service_faults
 from .cluster import NODES, Cluster, Fault
 
@@ -61,17 +61,17 @@ NEED_FAKETIME = {"clock jumps ahead", "clock jumps back", "pause all nodes until
 NEED_COOKIECUTTER = {"several processes without redis"}
 
 
-def possible_faults() -> list[str]:
-    """Return the kinds of faults that this machine can inject."""
-    impossible = set() if find_faketime() is not None else NEED_FAKETIME
+def possible_faults(program: str) -> list[str]:
+    """Return the kinds of faults that this machine can inject into a server program."""
+    impossible = set() if can_jump(program) else NEED_FAKETIME
     if not service_faults.can_bake():
         impossible = impossible | NEED_COOKIECUTTER
     return sorted(FAULTS.keys() - impossible)
 
 
-def plan(rng: random.Random, seconds: float) -> list[Fault]:
+def plan(rng: random.Random, seconds: float, program: str) -> list[Fault]:
     """Plan the faults of a period: all kinds in turn, in a new random order each time."""
-    names = possible_faults()
+    names = possible_faults(program)
     gap_seconds = min(2.5, max(1.0, seconds / len(names)))
     faults: list[Fault] = []
     at = 0.0

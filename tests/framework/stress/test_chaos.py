@@ -46,10 +46,12 @@ def test_a_short_run_has_no_violations() -> None:
 
 
 def test_a_plan_is_repeatable_and_contains_all_kinds_of_faults() -> None:
-    faults = plan(random.Random("a"), 60.0)
-    assert faults == plan(random.Random("a"), 60.0)
-    assert faults != plan(random.Random("b"), 60.0)
-    assert {fault.kind for fault in plan(random.Random("a"), 120.0)} == set(possible_faults())
+    faults = plan(random.Random("a"), 60.0, VALKEY)
+    assert faults == plan(random.Random("a"), 60.0, VALKEY)
+    assert faults != plan(random.Random("b"), 60.0, VALKEY)
+    assert {fault.kind for fault in plan(random.Random("a"), 120.0, VALKEY)} == set(
+        possible_faults(VALKEY)
+    )
     assert [fault.at for fault in faults] == sorted(fault.at for fault in faults)
     assert all(0.0 < fault.at <= 60.0 for fault in faults)
 

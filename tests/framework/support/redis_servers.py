@@ -52,6 +52,7 @@ class RedisServer:
     block, usually for milliseconds and for 15 s at most.
 
     Attributes:
+        program: One of ``PROGRAMS``.
         port: The port; it does not change.
         url: The URL for redis-py.
         socket_url: The URL of the Unix socket.
@@ -75,6 +76,7 @@ class RedisServer:
         path = find_program(program)
         if path is None:
             raise FileNotFoundError(f"{program} is not installed")
+        self.program = program
         self.folder = tempfile.TemporaryDirectory(prefix="redis-")
         self.log = Path(self.folder.name) / "log"
         self.port = free_port()
@@ -167,6 +169,8 @@ class RedisServer:
     def restart(self) -> None:
         """Kill the process and start it without data on the same port."""
         self.kill()
+        # A replica has saved the snapshot that its primary sent.
+        Path(self.folder.name, "dump.rdb").unlink(missing_ok=True)
         self.process = self.start()
 
     def stop(self) -> None:

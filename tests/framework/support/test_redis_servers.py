@@ -1,12 +1,20 @@
 """The servers of the tests: the faults that they inject, and their cleanup."""
 
 import os
+import time
 from collections.abc import Iterator
 
 import pytest
 import redis
 
-from .redis_servers import PROGRAMS, RedisServer, find_program, running_redis
+from .redis_servers import (
+    PROGRAMS,
+    STEP_SECONDS,
+    WAIT_SECONDS,
+    RedisServer,
+    find_program,
+    running_redis,
+)
 
 
 @pytest.fixture(params=PROGRAMS)
@@ -54,6 +62,18 @@ def test_a_running_or_paused_server_can_be_restarted(server: RedisServer) -> Non
     server.pause()
     server.restart()
     assert server.command("PING")
+
+
+def test_a_replica_restarts_without_the_snapshot_of_its_primary(server: RedisServer) -> None:
+    server.command("SET", "a", "b")
+    with running_redis(server.program, "--repl-diskless-load", "disabled") as replica:
+        replica.command("REPLICAOF", "127.0.0.1", server.port)
+        deadline = time.monotonic() + WAIT_SECONDS
+        while replica.keys() != ["a"]:
+            assert time.monotonic() < deadline, replica.read_log()
+            time.sleep(STEP_SECONDS)
+        replica.restart()
+        assert replica.keys() == []
 
 
 def test_a_stopped_server_leaves_no_process_and_no_folder(server: RedisServer) -> None:
