@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from falcon_pachinko.backends.base import Lease
+from falcon_pachinko.backends.lease import Lease
 from falcon_pachinko.backends.redis import operations
 from falcon_pachinko.backends.redis.operations import Operation
 from falcon_pachinko.backends.redis.script import SUSPICION_MS
