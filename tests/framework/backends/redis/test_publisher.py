@@ -3,6 +3,7 @@
 import pytest
 
 from falcon_pachinko import BackendUnavailable
+from falcon_pachinko.backends.redis.client import SingleClient
 from falcon_pachinko.backends.redis.publisher import RedisPublisher
 
 from ...support.backends import HISTORY, Nodes, RecordingNode, announced, text, wait_until
@@ -39,3 +40,21 @@ async def test_a_start_without_redis_raises_and_leaves_nothing_open() -> None:
     with pytest.raises(BackendUnavailable, match=r"127\.0\.0\.1:1"):
         await publisher.start()
     assert not publisher.is_open
+
+
+async def test_the_first_publish_after_a_restart_of_redis_uses_a_new_connection(
+    redis_server: RedisServer,
+) -> None:
+    publisher = RedisPublisher(redis_server.url, "app", 1.0)
+    await publisher.start()
+    try:
+        client = publisher.client
+        assert isinstance(client, SingleClient)
+        connection = client.connection
+        assert connection is not None
+        assert not connection.is_lost
+        redis_server.restart()
+        await wait_until(lambda: connection.is_lost)
+        assert (await publisher.publish("room", text("hello"))).offset == 1
+    finally:
+        await publisher.aclose()

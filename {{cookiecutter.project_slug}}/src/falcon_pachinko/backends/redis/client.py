@@ -184,6 +184,8 @@ class SingleClient(RedisClient):
         deadline = asyncio.get_running_loop().time() + self.answer_seconds
         try:
             async with asyncio.timeout_at(deadline):
+                if self.connection is not None and self.connection.is_lost:
+                    await self.drop_connection()
                 if self.connection is None:
                     connection = await connect(self.pool)
                     self.connection = RespConnection(connection, self.on_reply, self.on_reply)

@@ -44,13 +44,18 @@ class RespConnection(asyncio.Protocol):
         self.transport: Any = writer.transport
         self.transport.set_protocol(self)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection is known to be lost, or has been closed."""
+        return bool(self.transport.is_closing())
+
     def send(self, *command: Any) -> None:
         """Write a command.
 
         Raises:
             redis.exceptions.ConnectionError: The connection is lost.
         """
-        if self.transport.is_closing():
+        if self.is_lost:
             raise RedisConnectionError("the connection is lost")
         self.transport.write(hiredis.pack_command(command))
 
