@@ -46,7 +46,8 @@ local function open_room(base, known_epoch, known_offset, recovery, lease)
   stored = {create_room(base, 1), '0', '0'}
   if lost and redis.call('EXISTS', base .. ':p') == 1 then
     -- Users may have left in what is lost. Their nodes remove them, or their leases expire.
-    redis.call('HSET', base .. ':p', 'w', text(now + recovery), 'z', text(now + 2 * lease))
+    local lost_until = text(now + recovery)
+    redis.call('HSET', base .. ':p', 'w', lost_until, 'z', text(now + 2 * lease), 'v', new_name(base))
     -- Without a digest each node sends its list, of which users in their grace period are a part.
     for _, node in ipairs(redis.call('ZRANGE', base .. ':n', 0, -1)) do redis.call('HDEL', base .. ':p', 'd' .. node) end
   end
