@@ -178,6 +178,9 @@ KNOWN_FAULTS = {
     "flushall before a second connection": Schedule(
         [*JOINS, FlushAll(), Join("ann", 1), Reload("bob", 0)]
     ),
+    "a node returns after flushall while another has no link": Schedule(
+        [*JOINS, Cut(1), FlushAll(), LONG, Cut(0), Restore(1), Pause(0.5), Restore(0), LONG]
+    ),
     "redis restarts empty": Schedule([*JOINS, RestartRedis(), *MESSAGES, SHORT, *MESSAGES]),
     "a program publishes while redis restarts empty": Schedule(
         [*JOINS, *STREAM, RestartRedis(), *STREAM, *MESSAGES]

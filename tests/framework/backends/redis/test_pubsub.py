@@ -61,3 +61,21 @@ async def test_a_room_that_is_subscribed_during_a_reconnection_receives_messages
     for room in subscribed:
         await a.backend.publish_nowait(room, text("received"))
     await wait_until(lambda: all(a.got_last(room, "received") for room in subscribed))
+
+
+async def test_no_subscription_goes_on_after_the_loss_of_a_connection(a: RecordingNode) -> None:
+    cancellations = 0
+
+    async def subscribe() -> None:  # as redis-py in Python 3.11, which may swallow a cancellation
+        nonlocal cancellations
+        while cancellations < 2:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancellations += 1
+
+    failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    failure.set_exception(ConnectionError("lost"))
+    with pytest.raises(ConnectionError, match="lost"):
+        await a.redis.pubsub.wait_or_fail(subscribe(), failure)
+    assert cancellations == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 
@@ -37,11 +37,18 @@ class TaskSet:
             timer.cancel()
         self.timers.clear()
         while self.tasks:
-            for task in self.tasks:
-                task.cancel()
-            # NOTE: before Python 3.12, asyncio.wait_for (used by redis-py's cluster client) may swallow a
-            #   cancellation (https://github.com/python/cpython/issues/86296): cancel again.
-            await asyncio.wait(self.tasks, timeout=1.0)
+            await cancel(self.tasks)
+
+
+async def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks, and wait until they have ended."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        # NOTE: before Python 3.12, asyncio.wait_for (used by redis-py) may swallow a cancellation
+        #   (https://github.com/python/cpython/issues/86296): cancel again.
+        _, pending = await asyncio.wait(pending, timeout=1.0)
 
 
 def ignore(*_: object) -> None:

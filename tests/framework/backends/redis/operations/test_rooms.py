@@ -41,8 +41,8 @@ def test_the_reply_to_a_renewal_is_decoded() -> None:
     )
     assert not operation.needs_lease
     for renewal in Renewal:
-        reply = [renewal.value, b"epoch", b"7", 50]
-        assert operation.decode(reply) == Renewed(renewal, Position("epoch", 7), 50)
+        reply = [renewal.value, b"epoch", b"7", 50, b"v"]
+        assert operation.decode(reply) == Renewed(renewal, Position("epoch", 7), 50, "v")
 
 
 def test_a_node_without_a_list_renews_no_lease() -> None:
@@ -50,6 +50,7 @@ def test_a_node_without_a_list_renews_no_lease() -> None:
         "{room}", TERMS, in_doubt=False, generation="", digest=None, known=None, extend=True
     )
     assert operation.request[:3] == ("renew_room", "{room}", None)
+    assert operation.decode([b"ok", b"epoch", b"7", 0, b""]).version is None
 
 
 def test_the_replies_about_a_list_are_decoded() -> None:
@@ -63,9 +64,9 @@ def test_the_replies_about_a_list_are_decoded() -> None:
 def test_the_reply_to_a_join_is_decoded() -> None:
     operation = operations.enter("{room}", TERMS, Presence("c1", "alice"), claims=True)
     assert operation.needs_lease
-    reply = [b"first", 1, b"1700000000000001", b"g", 50]
+    reply = [b"first", 1, b"1700000000000001", b"g", 50, b"v"]
     place = 1_700_000_000_000_001
-    entered = Entered(Joined.FIRST, waits=True, place=place, generation="g", recovery=50)
+    entered = Entered(Joined.FIRST, True, place, "g", 50, "v")
     assert operation.decode(reply) == entered
 
 

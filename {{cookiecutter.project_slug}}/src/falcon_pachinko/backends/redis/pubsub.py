@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from ...errors import failure_reason
-from ...support.tasks import TaskSet, ignore, retrieve_exception
+from ...support.tasks import TaskSet, cancel, ignore, retrieve_exception
 from .availability import max_delay_seconds
 from .client import CONNECTION_ERRORS, RedisClient
 from .confirmations import Confirmations
@@ -202,9 +202,11 @@ class PubSub:
         else:
             self.has_synced = True
 
-    async def wait_or_fail(self, operation: Awaitable[None], failure: asyncio.Future[None]) -> None:
-        """Wait for an operation, or raise a connection's failure."""
-        task = asyncio.ensure_future(operation)
+    async def wait_or_fail(
+        self, operation: Coroutine[Any, Any, None], failure: asyncio.Future[None]
+    ) -> None:
+        """Wait for an operation, or raise a connection's failure; in either case the operation has ended."""
+        task = asyncio.create_task(operation)
         task.add_done_callback(retrieve_exception)  # both may fail at the same time
         try:
             await asyncio.wait({task, failure}, return_when=asyncio.FIRST_COMPLETED)
@@ -212,7 +214,7 @@ class PubSub:
                 failure.result()
             await task
         finally:
-            task.cancel()
+            await cancel({task})
 
     async def subscribe_all(self) -> None:
         """Subscribe to all channels, those added meanwhile included."""

@@ -165,7 +165,7 @@ class Renewals:
         if kind == "!lost":
             self.renew_room_later(room)
         elif kind == "!changed":
-            self.presence.on_recovered(room)
+            self.presence.on_changed(room, argument)
         elif kind == "!stop":
             seconds = int(argument) / 1000
             tasks = self.presence.tasks

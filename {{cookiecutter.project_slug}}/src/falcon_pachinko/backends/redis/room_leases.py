@@ -66,12 +66,27 @@ class RoomLeases:
 
     def on_renewed(self, room: str, renewed: Renewed) -> None:
         """Do what the room needs: the list of this node, or the end of another node."""
-        if renewed.recovery and room in self.rooms:
-            self.begin_recovery(room, renewed.recovery)
+        state = self.rooms.get(room)
+        if state is not None and renewed.version is not None:
+            is_outdated = state.version not in (None, renewed.version)
+            state.version = renewed.version
+            if is_outdated and not renewed.recovery:
+                self.on_recovered(room)
+            elif is_outdated or renewed.recovery > SUSPICION_MS:
+                self.begin_recovery(room, renewed.recovery)
         if renewed.renewal is Renewal.LIST:
             self.start_listing(room)
         elif renewed.renewal is Renewal.EXPIRE:
             self.tasks.create_task(self.expire_others(room))
+
+    def on_changed(self, room: str, version: str) -> None:
+        """Let the members of a room get a new list after a change without an announcement."""
+        state = self.rooms.get(room)
+        is_known = state is not None and version and state.version == version
+        if state is not None:
+            state.version = version
+        if not is_known:
+            self.on_recovered(room)
 
     def begin_recovery(self, room: str, ms: int) -> None:
         """Let the members of a room get a new list after the time for which users may be missing from it."""
@@ -191,6 +206,8 @@ class RoomLeases:
     ) -> bool:
         """Record what Redis has stored; return whether it is the user's first connection."""
         presence.place, presence.announced = entered.place, not entered.waits
+        if state.version is None:
+            state.version = entered.version
         if entered.recovery > SUSPICION_MS:
             self.begin_recovery(room, entered.recovery)
         if entered.generation != state.generation and state.generation:

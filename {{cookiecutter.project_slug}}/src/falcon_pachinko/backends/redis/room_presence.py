@@ -47,6 +47,7 @@ class RoomPresence:
         expiring: Those of them whose removal has been submitted.
         generation: The generation of the presence in Redis that has these entries; empty before the first reply.
         claimed: Whether the node has asked for the lease.
+        version: The version of the list that the clients have read; ``None`` before the first reply.
         is_listing: Whether the list is being sent.
     """
 
@@ -59,6 +60,7 @@ class RoomPresence:
         "generation",
         "is_listing",
         "leaving",
+        "version",
     )
 
     def __init__(self) -> None:
@@ -70,6 +72,7 @@ class RoomPresence:
         self.generation = ""
         self.claimed = False
         self.is_listing = False
+        self.version: str | None = None
 
     @property
     def is_empty(self) -> bool:

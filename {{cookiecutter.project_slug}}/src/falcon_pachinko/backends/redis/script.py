@@ -22,8 +22,9 @@ are in one slot of a cluster:
   the join message while it waits (``j``), and the record of each connection that has had one with its version
   (``m``: ``[version, JSON]``, without JSON after it was removed); ``d<node>`` the sum of the hashes of a node's
   connections and of the versions of their records; ``r`` if a record was stored; ``g`` the generation; ``w`` the
-  time until which entries may be missing after a loss; ``z`` the time until which expired nodes are removed without
-  announcements, after a loss of the last changes; ``l<node>`` while a node whose users have left sends its list; ``u`` the replication id of the
+  time until which entries may be missing after a loss; ``v`` the version of the list, another one after each change
+  without an announcement; ``z`` the time until which expired nodes are removed without announcements, after a loss of
+  the last changes; ``l<node>`` while a node whose users have left sends its list; ``u`` the replication id of the
   server: under another one, which may have lost some changes, all nodes send their lists;
 - ``<prefix>:{<room>}:o``, a sorted set of the users by their places, and the empty name;
 - ``<prefix>:{<room>}:k``, a sorted set of the entries of each node, and the empty name.
@@ -56,8 +57,8 @@ All other times are the server's, in milliseconds: the clocks of the nodes need 
 A message on the channel of a room begins with a line: ``<epoch>:<offset>:<1 if clients get the position>``, followed
 by ``:+<key>``, ``:-<key>`` or ``:*<key>`` if a user has joined or left with it, or has another record, and for ``+``
 and ``*`` by the user's records, each as a tab, the connection, a tab and the JSON; ``-`` for a message without a
-position; ``!lost`` if presence was lost, ``!changed`` if users were removed or entered without announcements, and
-``!stop:<milliseconds>`` if a node stops, all without a message. On the channel of all nodes a command begins with
+position; ``!lost`` if presence was lost, ``!changed:<version>`` if users were removed or entered without announcements,
+and ``!stop:<milliseconds>`` if a node stops, all without a message. On the channel of all nodes a command begins with
 ``!command:<id>``, and the field and the value of a restriction with ``!restrict:<id>``, each on a line.
 
 An operation takes at most ten arguments, whose keys share one hash tag. A Lua file may use the local

@@ -49,10 +49,21 @@ local function current_generation(base, generation)
   end
 end
 
+-- Informs the nodes of a change without an announcement: their clients read the list again. A node that does not receive
+-- the message sees another version with its next renewal.
+local function send_changed(base)
+  local version = ''
+  if redis.call('HEXISTS', base .. ':p', 'g') == 1 then
+    version = new_name(base)
+    redis.call('HSET', base .. ':p', 'v', version)
+  end
+  send(base, '!changed:' .. version .. '\n')
+end
+
 -- Lets the announcement of users wait until all nodes could send their lists, and asks for these.
 local function begin_recovery(base, recovery)
   if tonumber(redis.call('HGET', base .. ':p', 'w') or 0) > now + SUSPICION_MS then return end
-  redis.call('HSET', base .. ':p', 'w', text(now + recovery))
+  redis.call('HSET', base .. ':p', 'w', text(now + recovery), 'v', new_name(base))
   send(base, '!lost\n')
 end
 
@@ -61,7 +72,8 @@ end
 -- the digest.
 local function doubt_presence(base, lease, recovery)
   if redis.call('EXISTS', base .. ':p') == 0 then return end
-  redis.call('HSET', base .. ':p', 'w', text(now + recovery), 'z', text(now + 2 * lease), 'u', server_id())
+  local ends, silent_until = text(now + recovery), text(now + 2 * lease)
+  redis.call('HSET', base .. ':p', 'w', ends, 'z', silent_until, 'u', server_id(), 'v', new_name(base))
   for _, node in ipairs(redis.call('ZRANGE', base .. ':n', 0, -1)) do
     redis.call('HSET', base .. ':p', 'd' .. node, NO_DIGEST)
   end
@@ -119,7 +131,7 @@ function operations.enter(base, node, lease, recovery, key, connection, hash, me
     if not redis.call('ZSCORE', base .. ':n', node) then set_lease(base, node, lease) end
   end
   if not has_lease(base, node) then return 'fenced' end
-  local known = redis.call('HMGET', base .. ':p', key, 'w', 'g', 'u')
+  local known = redis.call('HMGET', base .. ':p', key, 'w', 'g', 'u', 'v')
   if check_server(base, lease, recovery, known[4]) then known[2] = text(now + recovery) end
   local entry = known[1] and cmsgpack.unpack(known[1])
   local status = entry and 'another' or 'first'
@@ -132,7 +144,7 @@ function operations.enter(base, node, lease, recovery, key, connection, hash, me
     end
     if not entry.j then add_user(base, key, entry) end
     -- Nobody is informed of a user that is entered again, unless the lists are read again after the recovery anyway.
-    if is_announced and tonumber(known[2] or 0) <= now then send(base, '!changed\n') end
+    if is_announced and tonumber(known[2] or 0) <= now then send_changed(base) end
   elseif entry.j and is_announced then
     entry.j = nil
     add_user(base, key, entry)
@@ -150,7 +162,7 @@ function operations.enter(base, node, lease, recovery, key, connection, hash, me
     publish(base, joining, false, nil, nil, nil, change_of('+', key, entry))
   end
   local recovery_ms = math.min(math.max(0, tonumber(known[2]) - now), recovery)
-  return {status, entry.j and 1 or 0, text(entry.s), known[3], recovery_ms}
+  return {status, entry.j and 1 or 0, text(entry.s), known[3], recovery_ms, known[5] or ''}
 end
 
 -- Replaces the record of a connection, and publishes a message with the change. Returns the position of the message,

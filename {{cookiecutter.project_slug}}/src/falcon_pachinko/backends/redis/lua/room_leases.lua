@@ -41,7 +41,7 @@ local function remove_slice(base, node)
   for _, member in ipairs(found) do remove_member(base, node, member, silent) end
   if #found == count then return true end
   release_lease(base, node)
-  if silent then send(base, '!changed\n') end
+  if silent then send_changed(base) end
   return false
 end
 
@@ -108,8 +108,8 @@ local function read_leases(base, lease, recovery)
 end
 
 -- Renews the lease of a node whose list is complete. Returns what the node has to do: 'ok'; 'list': send the list of
--- its connections; 'expire': another node has expired; the room's epoch and offset; and the milliseconds until all nodes
--- have sent their lists after a loss.
+-- its connections; 'expire': another node has expired; the room's epoch and offset; the milliseconds until all nodes
+-- have sent their lists after a loss; and the version of the list, which changes with it and without announcements.
 function operations.renew_room(base, node, terms, in_doubt, generation, digest, known_epoch, known_offset, extend)
   local lease, period, recovery = unpack(terms)
   -- Only a node that has subscribed creates the room: the last user may have left, and the room been deleted, since the
@@ -121,19 +121,19 @@ function operations.renew_room(base, node, terms, in_doubt, generation, digest, 
     extend_life(base)
     extend_presence(base)
   end
-  if not node then return {'ok', epoch, offset, 0} end
+  if not node then return {'ok', epoch, offset, 0, ''} end
   local leases, has_expired = read_leases(base, lease, recovery)
   find_node(base, node, period, leases)
   local more = has_expired and expire_nodes(base, node, period, in_doubt)
   if has_expired then leases = read_leases(base, lease, recovery) end
-  local found = redis.call('HMGET', base .. ':p', 'g', 'd' .. node, 'w')
+  local found = redis.call('HMGET', base .. ':p', 'g', 'd' .. node, 'w', 'v')
   local status = 'list'
   if (leases[node] or 0) > now and found[1] == generation and found[2] == digest and current_generation(base, found[1]) then
     redis.call('ZADD', base .. ':n', text(now + lease), node)
     status = more and 'expire' or 'ok'
   end
   local ends = tonumber(found[3] or 0)
-  return {status, epoch, offset, is_suspicion(ends) and 0 or math.max(0, ends - now)}
+  return {status, epoch, offset, is_suspicion(ends) and 0 or math.max(0, ends - now), found[4] or ''}
 end
 
 -- Removes the next slice of the users of expired nodes. Returns whether others follow.
@@ -212,7 +212,7 @@ function operations.compare(base, node, after, up_to, list)
       has_changed = remove_member(base, node, member, true) or has_changed
     end
   end
-  if has_changed and not in_recovery(base) then send(base, '!changed\n') end
+  if has_changed and not in_recovery(base) then send_changed(base) end
   local has_more = #found == 2 * ENTRIES_PER_SLICE
   if digest > 0 and not has_more then redis.call('HINCRBY', base .. ':p', 'd' .. node, text(digest)) end
   return {missing, has_more and 1 or 0, waiting}

@@ -102,6 +102,7 @@ class Entered(NamedTuple):
         place: The user's place in the order of joining.
         generation: The generation of the room's presence.
         recovery: The time for which announcements wait; 0 without a loss.
+        version: The version of the room's list, which changes with it and without announcements.
     """
 
     joined: Joined
@@ -109,6 +110,7 @@ class Entered(NamedTuple):
     place: int
     generation: str
     recovery: int
+    version: str
 
 
 class Claimed(NamedTuple):
@@ -132,11 +134,14 @@ class Renewed(NamedTuple):
         renewal: What to do.
         position: The room's position.
         recovery: The time until all nodes have sent their lists after a loss; 0 without one.
+        version: The version of the room's list, which changes with it and without announcements; ``None`` if only
+            the position was read.
     """
 
     renewal: Renewal
     position: Position
     recovery: int
+    version: str | None
 
 
 class Compared(NamedTuple):

@@ -100,9 +100,10 @@ def renew_room(
     """
 
     def decode(reply: Any) -> Renewed:
-        status, epoch, offset, recovery = reply
+        status, epoch, offset, recovery, version = reply
         position = Position(epoch.decode(), int(offset))
-        return Renewed(Renewal(status), position, int(recovery))
+        known_version = None if node is None else version.decode()
+        return Renewed(Renewal(status), position, int(recovery), known_version)
 
     node = None if digest is None else terms.node
     epoch, offset = (None, None) if known is None else (known.epoch, known.offset)
@@ -157,8 +158,15 @@ def enter(tag: str, terms: Terms, presence: Presence, *, claims: bool) -> Operat
     """Add a connection to a room; with ``claims``, the node has no other connection there."""
 
     def decode(reply: Any) -> Entered:
-        joined, waits, place, generation, recovery = reply
-        return Entered(Joined(joined), bool(waits), int(place), generation.decode(), int(recovery))
+        joined, waits, place, generation, recovery, version = reply
+        return Entered(
+            Joined(joined),
+            bool(waits),
+            int(place),
+            generation.decode(),
+            int(recovery),
+            version.decode(),
+        )
 
     joining, leaving = presence.join_message, presence.leave_message
     messages = (
