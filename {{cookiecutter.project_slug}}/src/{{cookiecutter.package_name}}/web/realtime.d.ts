@@ -48,6 +48,18 @@ export interface RealtimeOptions {
   maxQueuedMessages?: number | undefined;
   /** While open, `send` refuses while the socket buffers more bytes. Default 1 MiB. */
   maxBufferedBytes?: number | undefined;
+  /**
+   * Returns a one-time ticket for a handshake, which the URL's query passes on as `ticket`. Called before each
+   * attempt, within `connectTimeoutMs`. A rejection is a failed attempt, which is retried; `null`, or a rejection
+   * with `{ terminal: true }`, closes the client with 4401. Default: no ticket.
+   */
+  ticket?: (() => Promise<string | null>) | undefined;
+  /**
+   * Returns a new token or ticket of the same user, when the session is about to expire. A rejection, and a
+   * server that cannot check the result, are retried with the delays of a connection until the session
+   * expires; `null`, or a rejection with `{ terminal: true }`, is not. Default: the session is not refreshed.
+   */
+  refresh?: (() => Promise<string | null>) | undefined;
   /** Default: the global `WebSocket`. */
   WebSocketClass?: (new (url: string) => WebSocket) | undefined;
 }
