@@ -175,9 +175,16 @@ export interface ServerError {
   field?: string;
 }
 
+export interface UserInRoom {
+  user: string;
+  userId: string;
+}
+
 export interface ServerNewMessage {
   /** The user's name. */
   user: string;
+  /** The key of the user. */
+  userId: string;
   text: string;
 }
 
@@ -194,9 +201,9 @@ export interface ServerPosition {
 
 export interface ServerPresenceChanged {
   /** Users that have joined, in this order; not all of them if `moreJoined` is present. */
-  joined: Array<string>;
+  joined: Array<UserInRoom>;
   /** Users that have left; not all of them if `moreLeft` is present. */
-  left: Array<string>;
+  left: Array<UserInRoom>;
   /** The number of users in the room now. */
   count: number;
   /** The number of further users that have joined. */
@@ -204,14 +211,14 @@ export interface ServerPresenceChanged {
   /** The number of further users that have left. */
   moreLeft?: number;
   /** The first users in the room, in the order in which they joined: all of them unless `count` is higher. Present where `left` is not complete, and where the room is no longer large. */
-  users?: Array<string>;
+  users?: Array<UserInRoom>;
 }
 
 export interface ServerRoomState {
   /** Each user once, in the order in which they joined; the joining user is last. */
-  users: Array<string>;
+  users: Array<UserInRoom>;
   /** The joining user's name. */
-  you: string;
+  you: UserInRoom;
   /** The number of users in the room, including the joining user. */
   count: number;
   /** `true` if there are more users than `users` lists; absent otherwise. `serverPresenceChanged` may then announce joins and leaves. */
@@ -229,16 +236,22 @@ export interface ServerSystemMessage {
 export interface ServerUserJoined {
   /** The user's name. */
   user: string;
+  /** The key of the user. */
+  userId: string;
 }
 
 export interface ServerUserLeft {
   /** The user's name. */
   user: string;
+  /** The key of the user. */
+  userId: string;
 }
 
 export interface ServerUserTyping {
   /** The user's name. */
   user: string;
+  /** The key of the user. */
+  userId: string;
   isTyping: boolean;
 }
 

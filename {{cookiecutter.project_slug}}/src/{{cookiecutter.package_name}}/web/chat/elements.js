@@ -12,7 +12,10 @@ const MAX_SHORT_CHARACTERS = 40;
 // Hebrew, Arabic and the other scripts that are written from right to left, and Arabic digits.
 const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
 
+const TIMESTAMP = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/g;
+
 const timeFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const longTimeFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "long", timeStyle: "short" });
 const fullTimeFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
 
 /**
@@ -40,6 +43,11 @@ export function shortName(name) {
 export function plainName(name) {
   const short = shortName(name);
   return RIGHT_TO_LEFT.test(short) ? `\u2068${short}\u2069` : short;
+}
+
+/** Return a text of the server in which points in time, such as `2026-11-26T23:00:00Z`, are local ones. @param {string} text */
+export function withLocalTimes(text) {
+  return text.replace(TIMESTAMP, (found) => longTimeFormat.format(new Date(found)));
 }
 
 export function timeNode() {

@@ -14,7 +14,6 @@ export class Rooms {
   #side;
   #onSelect;
   #current = "";
-  #signInRoom = byId("sign-in-room", HTMLElement);
   #field = byId("room-name", HTMLInputElement);
   #fieldError = byId("room-error", HTMLElement);
   #list = byId("rooms", HTMLElement);
@@ -38,7 +37,8 @@ export class Rooms {
 
   /** Show in the sign-in form which room follows. */
   showSelected() {
-    this.#signInRoom.textContent = shortName(roomFromHash() || DEFAULT_ROOM);
+    const name = shortName(roomFromHash() || DEFAULT_ROOM);
+    for (const place of document.querySelectorAll(".sign-in-room")) place.textContent = name;
   }
 
   /** Select the room in the hash; where there is no valid one, select another room and correct the hash. */

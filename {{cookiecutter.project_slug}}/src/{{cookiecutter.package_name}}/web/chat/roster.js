@@ -1,21 +1,22 @@
-/** The users of a room, as far as the page knows them: their number, and at most 200 names. */
+/** The users of a room, as far as the page knows them: their number, and at most 200 of them. */
 
+/** @typedef {import("./names.js").Person} Person */
 /** @typedef {import("../realtime.js").ServerMessages} ServerMessages */
 
-const MAX_NAMES = 200;
+const MAX_USERS = 200;
 
 export class Roster {
-  /** The name of the page's user, who is in the room as long as the page is connected. */
-  #own = "";
-  /** @type {Set<string>} */
-  #names = new Set();
+  /** The page's user, who is in the room as long as the page is connected. @type {Person | null} */
+  #own = null;
+  /** @type {Map<string, Person>} */
+  #users = new Map();
   #count = 0;
 
-  get names() {
-    return [...this.#names];
+  get users() {
+    return [...this.#users.values()];
   }
 
-  /** The number of users, of whom some may have no name in the list. */
+  /** The number of users, of whom some may not be in the list. */
   get count() {
     return this.#count;
   }
@@ -23,31 +24,31 @@ export class Roster {
   /** @param {ServerMessages["serverRoomState"]} state The server of an earlier version sends no `count`. */
   replace({ users, you, count = users.length }) {
     this.#own = you;
-    this.#setNames(users);
+    this.#setUsers(users);
     this.#setCount(count);
   }
 
   clear() {
-    this.#own = "";
-    this.#names.clear();
+    this.#own = null;
+    this.#users.clear();
     this.#count = 0;
   }
 
   /**
    * A user has joined or left.
    *
-   * @param {string} name
+   * @param {Person} person
    * @param {boolean} isPresent
    * @param {boolean} isMissed Whether the message is from before the current connection.
    * @returns {boolean} Whether that was a change.
    */
-  set(name, isPresent, isMissed) {
-    const isComplete = this.#names.size === this.#count;
-    // Missed messages precede the list. They change nothing in the end, but a user without a name would be counted.
+  set(person, isPresent, isMissed) {
+    const isComplete = this.#users.size === this.#count;
+    // Missed messages precede the list. They change nothing in the end, but a user outside the list would be counted.
     if (isMissed && !isComplete) return false;
-    if (this.#names.has(name) === isPresent && (isPresent || isComplete)) return false;
-    if (isPresent) this.#add(name);
-    else this.#names.delete(name);
+    if (this.#users.has(person.userId) === isPresent && (isPresent || isComplete)) return false;
+    if (isPresent) this.#add(person);
+    else this.#users.delete(person.userId);
     this.#setCount(this.#count + (isPresent ? 1 : -1));
     return true;
   }
@@ -59,28 +60,28 @@ export class Roster {
    */
   change({ joined, left, count, users }) {
     if (users) {
-      this.#setNames(users);
+      this.#setUsers(users);
     } else {
-      for (const name of left) if (name !== this.#own) this.#names.delete(name);
-      for (const name of joined) this.#add(name);
+      for (const { userId } of left) if (userId !== this.#own?.userId) this.#users.delete(userId);
+      for (const person of joined) this.#add(person);
     }
     this.#setCount(count);
   }
 
-  /** @param {string[]} names */
-  #setNames(names) {
-    this.#names = new Set();
-    if (this.#own) this.#names.add(this.#own);
-    for (const name of names) this.#add(name);
+  /** @param {Person[]} users */
+  #setUsers(users) {
+    this.#users = new Map();
+    if (this.#own) this.#add(this.#own);
+    for (const person of users) this.#add(person);
   }
 
-  /** @param {string} name */
-  #add(name) {
-    if (this.#names.size < MAX_NAMES) this.#names.add(name);
+  /** @param {Person} person */
+  #add(person) {
+    if (this.#users.size < MAX_USERS || this.#users.has(person.userId)) this.#users.set(person.userId, person);
   }
 
   /** @param {number} count The server's number; it may be from before this page's user was counted. */
   #setCount(count) {
-    this.#count = Math.max(count, this.#names.size);
+    this.#count = Math.max(count, this.#users.size);
   }
 }
