@@ -6,7 +6,7 @@ keeps an event loop running, which excludes asyncio tests. Without a browser the
 
 - ``serve``, ``room``: from ``tests/conftest.py``. ``server``: a service in a separate process; its
   grace period is ``GRACE_SECONDS``, shorter than that of services which ``serve`` starts.
-- ``new_user("Alice", room)``: a signed-in and connected user in a separate window, as a Playwright
+- ``new_user("Alice", room)``: a user in a separate window who has signed in by name and is connected, as a Playwright
   ``Page``. ``at=`` selects another server than the shared one, or a relay to one (``relay.py``); other options
   are passed to Playwright's ``new_context``, such as ``color_scheme="dark"``.
 - ``new_window(at=..., **options)``: a window (a ``BrowserContext``) without a sign-in; its pages accept
@@ -46,7 +46,7 @@ from playwright.sync_api import (
 )
 
 from ..conftest import Server, running
-from .pages import WAIT_SECONDS, enter
+from .pages import WAIT_SECONDS, open_room, sign_in
 
 if TYPE_CHECKING:
     from .relay import Relay
@@ -99,8 +99,7 @@ class PageErrors:
 
     def __init__(self) -> None:
         self.recorded: list[str] = []
-        # Without a sign-in the page gets a 401, which Chromium logs.
-        self.allowed = [re.compile(r"status of 401 \(Unauthorized\) at \S+/session$")]
+        self.allowed: list[re.Pattern[str]] = []
 
     def allow(self, pattern: str) -> None:
         """Allow errors that match the regular expression."""
@@ -226,14 +225,12 @@ def new_window(
 
 @pytest.fixture
 def new_user(new_window: NewWindow, room: str) -> NewUser:
-    """Open a window of a user who is signed in and connected to a room, by default the test's."""
+    """Open a window of a user who signs in and is connected to a room, by default the test's."""
 
     def new_user(name: str, room_name: str = room, **options: Any) -> Page:
-        window = new_window(**options)
-        answer = window.request.post("/session", data={"name": name})
-        assert answer.status == 201, answer.text()
-        page = window.new_page()
-        enter(page, room_name)
+        page = new_window(**options).new_page()
+        open_room(page, room_name)
+        sign_in(page, name)
         return page
 
     return new_user

@@ -38,6 +38,21 @@ def enter(page: Page, room: str) -> None:
     expect_connected(page)
 
 
+def sign_in(page: Page, name: str) -> None:
+    """Sign in with the form, and wait until the page has entered the room."""
+    page.get_by_role("textbox", name="Your name").fill(name)
+    page.get_by_role("button", name="Enter").click()
+    expect_connected(page)
+
+
+def second_tab(page: Page) -> Page:
+    """Open the page in a second tab, which inherits the sign-in of the first one, and enter its room."""
+    with page.expect_popup() as opened:
+        page.evaluate("() => void open(location.href)")
+    expect_connected(opened.value)
+    return opened.value
+
+
 def composer(page: Page) -> Locator:
     """Return the field in which messages are written."""
     return page.get_by_role("textbox", name="Message", exact=True)

@@ -12,7 +12,6 @@ from .pages import (
     LOOKS,
     NARROW,
     composer,
-    enter,
     expect_connected,
     expect_messages,
     messages,
@@ -20,6 +19,7 @@ from .pages import (
     open_room,
     people,
     send_message,
+    sign_in,
 )
 
 if TYPE_CHECKING:
@@ -291,9 +291,9 @@ def test_the_layout_is_stable_during_a_conversation(
 ) -> None:
     window = new_window(**LOOKS[look])
     window.add_init_script(COUNT_LAYOUT_SHIFTS)
-    assert window.request.post("/session", data={"name": "Alice"}).ok
     alice = window.new_page()
-    enter(alice, room)
+    open_room(alice, room)
+    sign_in(alice, "Alice")
     bob = new_user("Bob")
     expect(notes(alice).last).to_have_text("Bob joined")
     for number in range(12):
