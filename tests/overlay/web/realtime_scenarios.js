@@ -1514,10 +1514,12 @@ export const serviceScenarios = [
       const client = realtime.connect(service.url, await service.signIn("Alice"));
       try {
         const welcome = next(client, "serverSystemMessage");
-        equal(await next(client, "serverRoomState"), { users: ["Alice"], you: "Alice", count: 1 });
+        const { users, you, count } = await next(client, "serverRoomState");
+        equal([you.user, typeof you.userId, users, count], ["Alice", "string", [you], 1]);
         check((await welcome).text.startsWith("Welcome Alice"), "no welcome");
         client.send("clientSendMessage", { text: "Hello" });
-        equal(await next(client, "serverNewMessage"), { user: "Alice", text: "Hello" });
+        const { user, userId, text } = await next(client, "serverNewMessage");
+        equal([user, userId, text], ["Alice", you.userId, "Hello"]);
         client.send("clientSendMessage", { text: "" });
         const { code, field } = await next(client, "serverError");
         equal([code, field], ["invalidPayload", "text"]);

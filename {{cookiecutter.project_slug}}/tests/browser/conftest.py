@@ -45,7 +45,9 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from ..conftest import Server, running
+from {{ cookiecutter.package_name }} import auth
+
+from ..conftest import SECRET, Server, running
 from .pages import WAIT_SECONDS, open_room, sign_in
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ GRACE_SECONDS = 0.5
 
 NewWindow = Callable[..., BrowserContext]
 NewUser = Callable[..., Page]
+SignIn = Callable[..., None]
 AxeViolations = Callable[[Page], list[str]]
 
 
@@ -234,6 +237,28 @@ def new_user(new_window: NewWindow, room: str) -> NewUser:
         return page
 
     return new_user
+
+
+@pytest.fixture
+def add_session(server: Server) -> SignIn:
+    """Add the cookie of a signed-in user to a window, as a sign-in at an identity provider does.
+
+    All tabs of the window share it, and it replaces that of an earlier user.
+    """
+
+    def add_session(
+        window: BrowserContext,
+        user_id: str,
+        name: str,
+        *,
+        at: Server | Relay | None = None,
+        seconds: int = 3600,
+    ) -> None:
+        token = auth.issue_token(auth.User(user_id, name), SECRET, seconds)
+        url = (at or server).url
+        window.add_cookies([{"name": "session", "value": token, "url": url, "httpOnly": True}])
+
+    return add_session
 
 
 @pytest.fixture(scope="session")

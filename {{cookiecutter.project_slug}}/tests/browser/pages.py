@@ -89,6 +89,14 @@ def people(page: Page) -> Locator:
     return page.locator("#people").get_by_role("listitem", include_hidden=True)
 
 
+def own_id(page: Page) -> str:
+    """Return the id of the page's user, who is connected."""
+    own = people(page).filter(has_text="(you)").locator("bdi")
+    user_id = own.get_attribute("data-user-id")
+    assert user_id
+    return user_id
+
+
 def expect_messages(page: Page, *expected: str) -> None:
     """Wait until the log has exactly these messages."""
     expect(texts(page)).to_have_text(list(expected))

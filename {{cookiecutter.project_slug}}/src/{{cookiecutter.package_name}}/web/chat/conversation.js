@@ -1,7 +1,7 @@
 /** The messages of the room: those received, those of this user that are pending, and the page's own notes. */
 
 import { button, byId, element } from "../page.js";
-import { avatar, plainName, shortNameNode, timeNode } from "./elements.js";
+import { avatar, plainName, roomLabel, shortNameNode, timeNode } from "./elements.js";
 
 /** @typedef {import("./names.js").Person} Person */
 
@@ -94,7 +94,7 @@ export class Conversation {
     this.#room = room;
     if (lostMessages > 0 && !isContinued) {
       const count = lostMessages === 1 ? "A message" : `${lostMessages} messages`;
-      this.addNote("system", count, " to '", shortNameNode(lastRoom), "' could not be sent.");
+      this.addNote("system", count, " to '", shortNameNode(roomLabel(lastRoom)), "' could not be sent.");
     }
     if (this.#dropped > 0) {
       const count = this.#dropped === 1 ? "1 message was" : `${this.#dropped} messages were`;
@@ -243,7 +243,7 @@ export class Conversation {
   #showTitle() {
     this.#isTitled = true;
     const count = this.#unreadMessages > 0 ? `(${this.#unreadMessages}) ` : "";
-    document.title = `${count}${plainName(this.#room)} · ${this.#projectName}`;
+    document.title = `${count}${plainName(roomLabel(this.#room))} · ${this.#projectName}`;
   }
 
   #scrollToBottom() {

@@ -16,10 +16,12 @@ import { onSubmit, showProblem } from "./elements.js";
 
 const RETRY_MS = 3_000;
 const ENDED = "Your session has ended. Please sign in again.";
+const ENDED_ELSEWHERE = "You have signed out in another tab.";
 
 export class Session {
   #events;
   #account = new Account();
+  #isSigningOut = false;
   /** Tells the other tabs which user the browser's cookie has. */
   #tabs = new BroadcastChannel(urlOf("session").pathname);
   #skipLink = byId("skip-link", HTMLAnchorElement);
@@ -98,6 +100,8 @@ export class Session {
   async recheck() {
     const before = this.user;
     if (!(await this.#account.load())) this.#account.forget();
+    // The form is shown already, or will be: the server ends the connections before it has answered a sign-out.
+    if (this.user === null && (this.#isSigningOut || !this.isChatShown)) return false;
     if (this.user !== null && this.user.id === before?.id) return true;
     if (before && this.user) this.#events.onLeave(before);
     if (this.user === null) this.#showForm(ENDED);
@@ -108,10 +112,10 @@ export class Session {
   /** Another tab has signed in or out. @param {{ userId: string | null }} of The browser's user. */
   #follow({ userId }) {
     const before = this.user;
-    if (this.#account.isPerTab || userId === (before?.id ?? null)) return;
+    if (this.#account.isPerTab || (userId !== null && userId === before?.id)) return;
     this.#account.forget();
     if (before) this.#events.onLeave(before);
-    this.#showForm("");
+    if (before || this.#notice.textContent === ENDED) this.#showForm(userId === null ? ENDED_ELSEWHERE : "");
     if (userId !== null) this.start();
   }
 
@@ -130,7 +134,9 @@ export class Session {
   async #signOut(everywhere) {
     const [user, isPerTab] = [this.user, this.#account.isPerTab];
     this.#menu.open = false;
+    this.#isSigningOut = true;
     const { isDone, logoutUrl } = await this.#account.signOut(everywhere);
+    this.#isSigningOut = false;
     if (!isDone) {
       this.#events.onSignOutFailed("Signing out failed: the server is not responding.");
       return;
