@@ -45,9 +45,11 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from {{ cookiecutter.package_name }} import auth
+from {{ cookiecutter.package_name }} import tokens
+from {{ cookiecutter.package_name }}.cookies import SESSION_COOKIE
+from {{ cookiecutter.package_name }}.users import User
 
-from ..conftest import SECRET, Server, running
+from ..conftest import PACKAGE, SECRET, Server, running
 from .pages import WAIT_SECONDS, open_room, sign_in
 
 if TYPE_CHECKING:
@@ -254,9 +256,18 @@ def add_session(server: Server) -> SignIn:
         at: Server | Relay | None = None,
         seconds: int = 3600,
     ) -> None:
-        token = auth.issue_token(auth.User(user_id, name), SECRET, seconds)
+        made = tokens.Tokens(
+            [SECRET],
+            issuer=PACKAGE,
+            environment="test",
+            lifetime_seconds=seconds,
+            session_seconds=3600,
+        )
+        token, _ = made.start(User(id=user_id, name=name))
         url = (at or server).url
-        window.add_cookies([{"name": "session", "value": token, "url": url, "httpOnly": True}])
+        window.add_cookies(
+            [{"name": SESSION_COOKIE, "value": token, "url": url, "httpOnly": True}]
+        )
 
     return add_session
 
