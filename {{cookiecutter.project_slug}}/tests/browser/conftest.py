@@ -265,9 +265,7 @@ def add_session(server: Server) -> SignIn:
         )
         token, _ = made.start(User(id=user_id, name=name))
         url = (at or server).url
-        window.add_cookies(
-            [{"name": SESSION_COOKIE, "value": token, "url": url, "httpOnly": True}]
-        )
+        window.add_cookies([{"name": SESSION_COOKIE, "value": token, "url": url, "httpOnly": True}])
 
     return add_session
 

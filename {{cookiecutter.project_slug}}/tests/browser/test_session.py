@@ -248,6 +248,21 @@ def test_an_expired_session_asks_for_another_sign_in(
         expect(composer(alice)).to_have_value("not yet sent")
 
 
+def test_a_service_that_cannot_check_a_session_signs_nobody_out(
+    new_user: NewUser, serve: Callable[..., Server], page_errors: PageErrors
+) -> None:
+    page_errors.allow(r"status of 503 \(Service Unavailable\) at \S+/session")
+    page_errors.allow(r"status of 401 \(Unauthorized\) at \S+/session/ticket$")
+    alice = new_user("Alice", at=serve(APP_TOKEN_LIFETIME_SECONDS="4"))
+    alice.route(re.compile("/session"), lambda route: route.fulfill(status=503))
+    send_message(alice, "before")
+    expect(alice.locator("#connection")).to_have_attribute("data-state", "waiting")
+    expect_messages(alice, "before")
+    expect(alice.locator("#own-name")).to_have_text("Alice")
+    alice.unroute_all()
+    expect_form(alice, ENDED)
+
+
 # --- ways to sign in
 
 
@@ -260,21 +275,17 @@ def answer_session(window: BrowserContext, sign_in_way: str) -> None:
 def test_the_page_leads_to_the_identity_provider(new_window: NewWindow, room: str) -> None:
     window = new_window()
     answer_session(window, "provider")
-    requested: list[str] = []
-    window.route(
-        re.compile("/login"),
-        lambda route: (requested.append(route.request.url), route.fulfill(body="the provider"))[1],
-    )
+    window.route(re.compile("/login"), lambda route: route.fulfill(body="the provider"))
     page = window.new_page()
     open_room(page, f"{room} & more")
     button = page.get_by_role("button", name="Sign in")
     expect(button).to_be_focused()
     expect(page.get_by_role("textbox", name="Your name")).to_be_hidden()
     expect(page.locator("#sign-in-provider bdi")).to_have_text(f"{room} & more")
-    button.click()
+    with page.expect_request(re.compile("/login")) as requested:
+        button.click()
     expect(page.get_by_text("the provider")).to_be_visible()
-    [url] = requested
-    assert url.endswith(f"/login?next=%23{room}%2520%2526%2520more")
+    assert requested.value.url.endswith(f"/login?next=%23{room}%2520%2526%2520more")
 
 
 def test_without_a_sign_in_the_page_names_the_way_of_programs(

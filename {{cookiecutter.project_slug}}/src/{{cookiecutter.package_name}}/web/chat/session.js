@@ -95,11 +95,11 @@ export class Session {
   /**
    * Ask the service who is signed in, after it has refused this user: show the form, or the chat of another user.
    *
-   * @returns {Promise<boolean>} Whether the user is still signed in.
+   * @returns {Promise<boolean>} Whether the user is still signed in, or the service cannot tell for now.
    */
   async recheck() {
     const before = this.user;
-    if (!(await this.#account.load())) this.#account.forget();
+    if (!(await this.#account.load())) return this.user !== null;
     // The form is shown already, or will be: the server ends the connections before it has answered a sign-out.
     if (this.user === null && (this.#isSigningOut || !this.isChatShown)) return false;
     if (this.user !== null && this.user.id === before?.id) return true;
