@@ -11,6 +11,12 @@ from playwright.sync_api import Locator, Page, ViewportSize, expect
 # The timeout of every wait in the browser, far above the usual time even on a busy machine.
 WAIT_SECONDS = 20.0
 
+# What Chromium logs when a page has lost its connection and connects again.
+LOST_CONNECTION = (
+    r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: "
+    r"|Failed to load resource: net::ERR_\w+ at \S+/session/ticket$"
+)
+
 # Options of ``new_context``.
 NARROW = ViewportSize(width=360, height=740)
 LOOKS: dict[str, dict[str, Any]] = {

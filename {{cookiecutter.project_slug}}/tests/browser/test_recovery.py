@@ -15,6 +15,7 @@ from {{ cookiecutter.package_name }} import messages
 
 from ..valkey import running_valkey
 from .pages import (
+    LOST_CONNECTION,
     composer,
     expect_connected,
     expect_messages,
@@ -56,7 +57,7 @@ def expect_notes(page: Page, *expected: str) -> None:
 def test_missed_messages_are_shown_once_and_in_order(
     new_user: NewUser, serve: Callable[..., Server], page_errors: PageErrors, room: str
 ) -> None:
-    page_errors.allow(r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: ")
+    page_errors.allow(LOST_CONNECTION)
     server = serve(APP_PRESENCE_GRACE_SECONDS=LONG_GRACE_SECONDS)
     with relay_to(server.url) as relay:
         alice, bob = new_user("Alice", at=relay), new_user("Bob", at=server)
@@ -134,7 +135,7 @@ def test_a_reload_within_the_grace_period_is_not_announced(
 def test_a_gap_in_the_history_is_reported(
     new_user: NewUser, serve: Callable[..., Server], page_errors: PageErrors, room: str
 ) -> None:
-    page_errors.allow(r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: ")
+    page_errors.allow(LOST_CONNECTION)
     server = serve(APP_HISTORY_MESSAGES="2", APP_PRESENCE_GRACE_SECONDS=LONG_GRACE_SECONDS)
     with relay_to(server.url) as relay:
         alice, bob = new_user("Alice", at=relay), new_user("Bob", at=server)
@@ -213,7 +214,7 @@ def test_redundant_presence_events_are_ignored(
 def test_a_user_who_left_rejoins_after_reconnecting(
     new_user: NewUser, serve: Callable[..., Server], page_errors: PageErrors, room: str
 ) -> None:
-    page_errors.allow(r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: ")
+    page_errors.allow(LOST_CONNECTION)
     server = serve(APP_PRESENCE_GRACE_SECONDS="0.2")
     with relay_to(server.url) as relay:
         alice, bob = new_user("Alice", at=relay), new_user("Bob", at=server)
