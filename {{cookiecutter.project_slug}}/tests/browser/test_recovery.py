@@ -97,8 +97,9 @@ def test_missed_messages_are_shown_once_and_in_order(
 
 
 def test_a_silent_connection_is_replaced_when_the_network_is_online_again(
-    new_user: NewUser, serve: Callable[..., Server], room: str
+    new_user: NewUser, serve: Callable[..., Server], page_errors: PageErrors, room: str
 ) -> None:
+    page_errors.allow(LOST_CONNECTION)
     server = serve(APP_PRESENCE_GRACE_SECONDS=LONG_GRACE_SECONDS)
     with relay_to(server.url) as relay:
         alice, bob = new_user("Alice", at=relay), new_user("Bob", at=server)
