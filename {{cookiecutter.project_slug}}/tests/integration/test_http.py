@@ -23,13 +23,17 @@ WEB_FILES = sorted(
     if path.is_file() and path.suffix != ".ts"
 )
 MEDIA_TYPES = {
+    "account.js": "text/javascript",
+    "chat/account.css": "text/css",
     "chat/composer.js": "text/javascript",
     "chat/connection.js": "text/javascript",
     "chat/conversation.css": "text/css",
     "chat/conversation.js": "text/javascript",
+    "chat/drafts.js": "text/javascript",
     "chat/elements.js": "text/javascript",
     "chat/layout.css": "text/css",
     "chat/main.js": "text/javascript",
+    "chat/names.js": "text/javascript",
     "chat/people.js": "text/javascript",
     "chat/rooms.js": "text/javascript",
     "chat/roster.js": "text/javascript",

@@ -175,16 +175,9 @@ export interface ServerError {
   field?: string;
 }
 
-export interface UserInRoom {
-  user: string;
-  userId: string;
-}
-
 export interface ServerNewMessage {
   /** The user's name. */
   user: string;
-  /** The key of the user. */
-  userId: string;
   text: string;
 }
 
@@ -201,9 +194,9 @@ export interface ServerPosition {
 
 export interface ServerPresenceChanged {
   /** Users that have joined, in this order; not all of them if `moreJoined` is present. */
-  joined: Array<UserInRoom>;
+  joined: Array<string>;
   /** Users that have left; not all of them if `moreLeft` is present. */
-  left: Array<UserInRoom>;
+  left: Array<string>;
   /** The number of users in the room now. */
   count: number;
   /** The number of further users that have joined. */
@@ -211,14 +204,14 @@ export interface ServerPresenceChanged {
   /** The number of further users that have left. */
   moreLeft?: number;
   /** The first users in the room, in the order in which they joined: all of them unless `count` is higher. Present where `left` is not complete, and where the room is no longer large. */
-  users?: Array<UserInRoom>;
+  users?: Array<string>;
 }
 
 export interface ServerRoomState {
   /** Each user once, in the order in which they joined; the joining user is last. */
-  users: Array<UserInRoom>;
+  users: Array<string>;
   /** The joining user's name. */
-  you: UserInRoom;
+  you: string;
   /** The number of users in the room, including the joining user. */
   count: number;
   /** `true` if there are more users than `users` lists; absent otherwise. `serverPresenceChanged` may then announce joins and leaves. */
@@ -236,22 +229,16 @@ export interface ServerSystemMessage {
 export interface ServerUserJoined {
   /** The user's name. */
   user: string;
-  /** The key of the user. */
-  userId: string;
 }
 
 export interface ServerUserLeft {
   /** The user's name. */
   user: string;
-  /** The key of the user. */
-  userId: string;
 }
 
 export interface ServerUserTyping {
   /** The user's name. */
   user: string;
-  /** The key of the user. */
-  userId: string;
   isTyping: boolean;
 }
 

@@ -110,7 +110,7 @@ function receiveMessages(client) {
   });
   client.on("serverUserJoined", (person) => receivePresence(person, true));
   client.on("serverUserLeft", (person) => receivePresence(person, false));
-  client.on("serverPresenceChanged", receivePresenceChange);
+  client.on("serverPresenceChanged", (change) => receivePresenceChange(/** @type {any} */ (change)));
   client.on("serverUserTyping", (typing) => typingIndicator.set(typing, typing.isTyping));
   client.on("serverError", ({ error }) => {
     composer.showError(withLocalTimes(error));
@@ -133,7 +133,7 @@ function receivePresence(person, isPresent) {
   conversation.addNote("system", names.shortNode(person), isPresent ? " joined" : " left");
 }
 
-/** @param {ServerMessages["serverPresenceChanged"]} change */
+/** @param {import("./roster.js").PresenceChange} change */
 function receivePresenceChange(change) {
   if (connection.isRecovering) return; // The room's state at the start of this connection is newer.
   people.change(change);

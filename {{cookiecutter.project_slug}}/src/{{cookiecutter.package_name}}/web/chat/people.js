@@ -45,7 +45,7 @@ export class People {
     return isChange;
   }
 
-  /** @param {ServerMessages["serverPresenceChanged"]} change */
+  /** @param {import("./roster.js").PresenceChange} change */
   change(change) {
     this.#roster.change(change);
     this.#show();

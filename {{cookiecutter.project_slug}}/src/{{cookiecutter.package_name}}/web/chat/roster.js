@@ -3,6 +3,19 @@
 /** @typedef {import("./names.js").Person} Person */
 /** @typedef {import("../realtime.js").ServerMessages} ServerMessages */
 
+/**
+ * Users have joined and left a large room. The framework does not know the payloads of this service's joins and
+ * leaves, so its own type leaves them open.
+ *
+ * @typedef {object} PresenceChange
+ * @property {Person[]} joined
+ * @property {Person[]} left
+ * @property {number} count The number of users in the room now.
+ * @property {number} [moreJoined]
+ * @property {number} [moreLeft]
+ * @property {Person[]} [users]
+ */
+
 const MAX_USERS = 200;
 
 export class Roster {
@@ -53,11 +66,7 @@ export class Roster {
     return true;
   }
 
-  /**
-   * Users have joined and left a large room.
-   *
-   * @param {ServerMessages["serverPresenceChanged"]} change
-   */
+  /** @param {PresenceChange} change */
   change({ joined, left, count, users }) {
     if (users) {
       this.#setUsers(users);
