@@ -199,13 +199,13 @@ def test_redundant_presence_events_are_ignored(
         publish_from_outside(
             valkey.url,
             room,
-            messages.ServerUserJoined(user="Zoe", user_id="zoe"),
-            messages.ServerUserJoined(user="Zoe", user_id="zoe"),
-            messages.ServerUserJoined(user="Alice", user_id=own_id(alice)),
-            messages.ServerUserLeft(user="Yan", user_id="yan"),
-            messages.ServerUserLeft(user="Zoe", user_id="zoe"),
-            messages.ServerUserLeft(user="Zoe", user_id="zoe"),
-            messages.ServerNewMessage(user="Zoe", user_id="zoe", text="the last one"),
+            messages.ServerUserJoined(user="Zoe", user_id="Zoe"),
+            messages.ServerUserJoined(user="Zoe", user_id="Zoe"),
+            messages.ServerUserJoined(user="Alice", user_id="Alice"),
+            messages.ServerUserLeft(user="Yan", user_id="Yan"),
+            messages.ServerUserLeft(user="Zoe", user_id="Zoe"),
+            messages.ServerUserLeft(user="Zoe", user_id="Zoe"),
+            messages.ServerNewMessage(user="Zoe", user_id="Zoe", text="the last one"),
         )
         expect_messages(alice, "the last one")
         expect_notes(alice, welcome("Alice", room), "Zoe joined", "Zoe left")

@@ -143,7 +143,7 @@ def test_messages_published_during_a_restart_are_shown_once(
         note_count = notes(alice).count()
         stop_service(server, signal.SIGKILL)
         missed = [
-            messages.ServerNewMessage(user="Zoe", user_id="zoe", text=text)
+            messages.ServerNewMessage(user="Zoe", user_id="Zoe", text=text)
             for text in ("one", "two")
         ]
         publish_from_outside(valkey.url, room, *missed)
