@@ -33,9 +33,11 @@ PAGES = (
     "index",
     "limits",
     "many-processes",
+    "moderation",
     "presence",
     "rooms",
     "servers",
+    "sessions",
     "testing",
     "workers",
 )
@@ -229,6 +231,33 @@ def test_connections_answer_as_the_table_shows(load: Load, page: Any) -> None:
     in_process(load("connections").app, talk)
 
 
+def test_sessions_end_and_continue_as_the_table_shows(load: Load, page: Any) -> None:
+    rows = re.findall(
+        r"^\| (.*`/rooms/\S+`.*|the same .*) \| (.+) \|$", page("sessions"), re.MULTILINE
+    )
+    assert len(rows) == 7
+    note, refresh = (json.loads(re.findall(r"`(\{.*\})`", row)[0]) for row, _ in (rows[0], rows[3]))
+
+    async def talk(server: Running) -> None:
+        async with server.connect("/rooms/staff?token=alice:3600") as alice:
+            await alice.send(note)
+            assert (await alice.receive())["payload"] == {"user": "Alice", "text": "Hi"}
+        async with server.connect("/rooms/staff?token=bob:3600") as bob:
+            assert (await bob.wait_closed())[0] == 4403
+        async with server.connect("/rooms/lobby?token=bob:20") as bob:
+            assert (await bob.receive())["type"] == "serverSessionExpiring"
+            await bob.send("clientRefreshSession", {"token": "outage"})
+            assert (await bob.receive())["payload"]["code"] == "unavailable"
+            await bob.send(refresh)
+            assert (await bob.receive())["type"] == "serverSessionRefreshed"
+            await bob.send("clientRefreshSession", {"token": "alice:3600"})
+            assert (await bob.wait_closed())[0] == 4401
+        async with server.connect("/rooms/lobby?token=outage") as bob:
+            assert (await bob.wait_closed())[0] == 1013
+
+    in_process(load("sessions").app, talk)
+
+
 def test_rooms_broadcast_to_the_others(load: Load) -> None:
     module = load("rooms")
 
@@ -253,6 +282,33 @@ def test_rooms_broadcast_to_the_others(load: Load) -> None:
                 assert (await client.receive(module.ServerHeadline)).text == "By HTTP"
 
     in_process(module.app, talk)
+
+
+def test_moderation_bans_and_mutes_from_a_room(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_FILE", str(tmp_path / "state.json"))
+    monkeypatch.delenv("BACKEND_URL", raising=False)
+    module = load("moderation")
+
+    async def talk(server: Running) -> None:
+        bob = server.connect("/rooms/a?user=bob")
+        async with server.connect("/rooms/a?user=admin") as admin, bob as client:
+            await client.send("clientBan", {"user": "admin"})
+            assert (await client.receive())["payload"]["code"] == "forbidden"
+            await admin.send("clientMute", {"user": "bob"})
+            await admin.send("clientSay", {"text": "hello"})
+            assert (await client.receive())["type"] == "serverSaid"
+            await client.send("clientSay", {"text": "hello"})
+            assert (await client.receive())["payload"]["code"] == "muted"
+            await admin.send("clientBan", {"user": "bob"})
+            code, reason = await client.wait_closed()
+            assert (code, reason.split(" until ")[0]) == (4403, "You are banned")
+            async with server.connect("/rooms/a?user=bob") as again:
+                assert (await again.wait_closed())[0] == 4403
+
+    in_process(module.app, talk)
+    assert "bob" in (tmp_path / "state.json").read_text("utf-8")
 
 
 def test_history_is_recovered_as_the_page_describes(load: Load, page: Any) -> None:

@@ -20,6 +20,7 @@ from ..limits import DEFAULT_SERVER_LIMITS, ServerLimits
 from ..publication import DEFAULT_HEADER, Header, Publication
 from ..support.tasks import TaskSet
 from .commands import CloseCommands
+from .enforcement import Enforcement
 from .fanout import FanOut
 from .heartbeat import Heartbeats
 from .membership import Membership
@@ -62,6 +63,8 @@ class ConnectionRegistry:
         self.tasks = TaskSet()
         memberships = (self.synced, self.unsynced)
         self.commands = CloseCommands(self.connections, self.pending, memberships, self.tasks)
+        self.enforcement = Enforcement(backend.restrictions, self.commands)
+        self.execute, self.on_restriction = self.commands.execute, self.enforcement.apply
         self.resyncs = Resyncs(self.synced.members, self.tasks)
         self.emptied: asyncio.Event | None = None
         self.budget = BufferBudget(limits.buffer_bytes, self.pending, self.connections)
@@ -85,7 +88,7 @@ class ConnectionRegistry:
         # NOTE: all presence entries are sent before the first response is awaited.
         entered = [
             self.backend.enter(room, presence)
-            for room, presence in self._rooms_of(connection).items()
+            for room, presence in self.rooms_of(connection).items()
         ]
         self.resyncs.on_accepted(connection)
         for each in entered:
@@ -97,7 +100,7 @@ class ConnectionRegistry:
         visible = self.connections.pop(connection.id, None) is not None
         self.resyncs.late.pop(connection, None)
         self.users.remove(connection)
-        for room in self._rooms_of(connection):
+        for room in self.rooms_of(connection):
             presence = self._take_out(connection, room)
             if visible:
                 self.backend.leave(room, presence, grace=True)
@@ -198,10 +201,6 @@ class ConnectionRegistry:
             named = tuple(self.connections.values())
         FanOut(named).send(publication, self._excluded_by(header))
 
-    def execute(self, command: Publication, room: str | None, age_seconds: float) -> None:
-        """Close the connections that a command concerns."""
-        self.commands.execute(command, room, age_seconds)
-
     def on_history_lost(self, room: str) -> None:
         """Send the room's position and ``recovered: false`` to its members: messages are missing before it."""
         position = self.backend.position(room)
@@ -262,9 +261,10 @@ class ConnectionRegistry:
 
     def presence_of(self, connection: Connection, room: str) -> Presence | None:
         """Return the presence of a connection in a room; ``None`` if it is not a member."""
-        return self._rooms_of(connection).get(room)
+        return self.rooms_of(connection).get(room)
 
-    def _rooms_of(self, connection: Connection) -> dict[str, Presence]:
+    def rooms_of(self, connection: Connection) -> dict[str, Presence]:
+        """Return the rooms of a connection with its presences."""
         return self.synced.rooms_of(connection) | self.unsynced.rooms_of(connection)
 
     def _put_in(
