@@ -114,8 +114,15 @@ class AuthMiddleware:
         req.context.proof = None if session is None else proof
 
     async def process_request_ws(self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket) -> None:
-        """Authenticate a WebSocket handshake before it is routed."""
+        """Authenticate a WebSocket handshake before it is routed.
+
+        A handshake may name its user: ``?user=<id>``. SECURITY: it has no user if the session is that of another one.
+        A page's cookie changes when another tab signs in; the messages that the page has queued are not the new user's.
+        """
         await self.process_request(req, None)
+        user: User | None = req.context.user
+        if user is not None and req.get_param("user", default=user.id) != user.id:
+            req.context.session = req.context.user = req.context.proof = None
 
 
 def bearer_token(req: falcon.asgi.Request) -> str | None:

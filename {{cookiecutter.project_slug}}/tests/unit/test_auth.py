@@ -115,6 +115,15 @@ async def test_an_invalid_ticket_is_not_replaced_by_the_cookie(
     assert await user_of(middleware, req, handshake=True) is None
 
 
+@pytest.mark.parametrize(("named", "found"), [("u1", "u1"), ("u2", None), ("", None)])
+async def test_a_handshake_that_names_its_user_has_no_other_one(
+    middleware: auth.AuthMiddleware, token: str, named: str, found: str | None
+) -> None:
+    req = request(f"user={named}", Cookie=f"{SESSION_COOKIE}={token}")
+    assert await user_of(middleware, req, handshake=True) == found
+    assert await user_of(middleware, req) == "u1", "only for WebSockets"
+
+
 async def test_a_token_is_not_a_ticket(middleware: auth.AuthMiddleware, token: str) -> None:
     assert await user_of(middleware, request(f"ticket={token}"), handshake=True) is None
 
