@@ -33,10 +33,10 @@ def test_by_default_two_hundred_users_are_announced_one_by_one() -> None:
 
 
 def test_fields_without_content_are_not_sent() -> None:
-    message = ServerPresenceChanged(joined=["Alice"], left=[], count=201)
+    message = ServerPresenceChanged(joined=[{"user": "Alice"}], left=[], count=201)
     assert json.loads(Publication(message).data) == {
         "type": "serverPresenceChanged",
-        "payload": {"joined": ["Alice"], "left": [], "count": 201},
+        "payload": {"joined": [{"user": "Alice"}], "left": [], "count": 201},
     }
 
 

@@ -17,7 +17,12 @@ from falcon_pachinko import (
     install,
 )
 from falcon_pachinko.history import Position
-from falcon_pachinko.routing import MAX_POSITIONS, UNKNOWN_POSITION, positions_in
+from falcon_pachinko.routing import (
+    MAX_POSITIONS,
+    UNKNOWN_POSITION,
+    origin_is_allowed,
+    positions_in,
+)
 from falcon_pachinko.testing import connect, run, serve
 
 
@@ -154,3 +159,46 @@ def test_the_class_of_an_undeclared_factory_is_needed_for_the_contract(app: App)
 def test_positions_are_read_from_the_query(query: str, positions: tuple[Position, ...]) -> None:
     req = falcon.testing.create_asgi_req(query_string=query)
     assert positions_in(req) == positions
+
+
+def handshake(scheme: str, host: str, origin: str) -> falcon.asgi.Request:
+    """Return the request of a handshake with these headers."""
+    scope = falcon.testing.create_scope_ws(scheme=scheme)
+    scope["headers"] = [(b"host", host.encode()), (b"origin", origin.encode())]
+    return falcon.asgi.Request(scope, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "origin", "allowed"),
+    [
+        ("ws", "a.example", "http://a.example", True),
+        ("ws", "a.example:8000", "http://a.example:8000", True),
+        ("ws", "A.example:80", "http://a.example", True),
+        ("wss", "a.example:443", "https://a.example", True),
+        ("wss", "a.example", "https://a.example:443", True),
+        ("wss", "[::1]:443", "https://[::1]", True),
+        ("wss", "a.example", "http://a.example", False),
+        ("ws", "a.example", "https://a.example", False),
+        ("ws", "a.example:443", "https://a.example", False),
+        ("wss", "a.example:80", "http://a.example", False),
+        ("wss", "a.example:80", "https://a.example", False),
+        ("wss", "a.example", "https://a.example:444", False),
+        ("wss", "a.example", "https://a.example.evil.example", False),
+        ("ws", "a.example", "null", False),
+        ("ws", "a.example", "", False),
+        ("ws", "", "http://", False),
+        ("ws", "", "", False),
+        ("ws", "a.example/x", "http://a.example/x", False),
+        ("ws", "u@a.example", "http://u@a.example", False),
+    ],
+)
+def test_the_own_origin_is_that_of_the_same_scheme_host_and_port(
+    scheme: str, host: str, origin: str, allowed: bool
+) -> None:
+    assert origin_is_allowed(handshake(scheme, host, origin), ()) is allowed
+
+
+def test_an_allowed_origin_counts_with_its_scheme() -> None:
+    for origin, allowed in (("https://b.example", True), ("http://b.example", False)):
+        req = handshake("wss", "a.example", origin)
+        assert origin_is_allowed(req, ["https://b.example"]) is allowed

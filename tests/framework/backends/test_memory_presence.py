@@ -11,6 +11,7 @@ from falcon_pachinko.backends.presence import Presence
 from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.history import History
 from falcon_pachinko.presence import PresenceBatch
+from falcon_pachinko.publication import Publication
 
 from ..support.backends import RecordingNode, announced, text, wait_until
 
@@ -131,15 +132,26 @@ class LargeRoom:
             await self.backend.leave_nowait("room", in_batches(user), grace=grace)
 
     def published(self) -> list[Any]:
-        """Return the texts and the payloads of batches that were published since the last call."""
+        """Return the texts and the payloads of batches that were published since the last call.
+
+        The users of a batch are shown by their names.
+        """
         texts = self.node.texts("room")
         self.node.publications.clear()
-        return [json.loads(each)["payload"] if each.startswith("{") else each for each in texts]
+        return [with_names(each) if each.startswith("{") else each for each in texts]
 
     async def next_batch(self) -> list[Any]:
         """Wait until no change waits for a batch; return what was published."""
         await wait_until(lambda: self.backend.rooms_by_name["room"].changes is None)
         return self.published()
+
+
+def with_names(text: str) -> dict[str, Any]:
+    """Return the payload of a batch, with the names of its users."""
+    payload = json.loads(text)["payload"]
+    for field in {"joined", "left", "users"} & payload.keys():
+        payload[field] = [user["user"] for user in payload[field]]
+    return dict(payload)
 
 
 def in_batches(user: str) -> Presence:
@@ -173,6 +185,28 @@ async def test_above_the_bound_changes_are_one_message(large: LargeRoom) -> None
     assert await large.next_batch() == [{"joined": ["d", "e", "f"], "left": ["a"], "count": 5}]
     await large.leave("d")
     assert await large.next_batch() == [{"joined": [], "left": ["d"], "count": 4}]
+
+
+async def test_a_batch_has_the_payloads_of_the_join_and_leave_messages(
+    large: LargeRoom,
+) -> None:
+    def named(user: str) -> Presence:
+        join, leave = ({"type": kind, "payload": {"name": user, "way": kind}} for kind in "+-")
+        return Presence(user, user, Publication(join), Publication(leave), BATCH)
+
+    for user in ("d", "e"):
+        await large.backend.enter("room", named(user))
+    await large.backend.leave("room", named("d"), grace=False)
+    await large.leave("a", "b")
+    await large.backend.members("room")
+    await wait_until(lambda: large.backend.rooms_by_name["room"].changes is None)
+    [text] = large.node.texts("room")
+    assert json.loads(text)["payload"] == {
+        "joined": [{"name": "e", "way": "+"}],
+        "left": [{"user": "a"}, {"user": "b"}],
+        "count": 2,
+        "users": [{"user": "c"}, {"name": "e", "way": "+"}],
+    }
 
 
 async def test_a_second_connection_of_a_user_announces_nothing(large: LargeRoom) -> None:

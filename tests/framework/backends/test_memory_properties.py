@@ -40,8 +40,12 @@ class Client:
             self.count = len(self.names)
             return
         change = json.loads(text)["payload"]
-        self.names = (self.names - {*change["left"]}) | {*change["joined"]}
-        self.names = {*change.get("users", self.names)}
+        users = {
+            field: {user["user"] for user in change[field]}
+            for field in ("joined", "left", "users")
+            if field in change
+        }
+        self.names = users.get("users", (self.names - users["left"]) | users["joined"])
         self.count = change["count"]
 
 

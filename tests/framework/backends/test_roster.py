@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from falcon_pachinko.backends.roster import BLOCK, PresenceChanges, Roster
+from falcon_pachinko.backends.roster import BLOCK, PresenceChanges, Roster, payload_of
 from falcon_pachinko.presence import MemberPage, PresenceBatch, ServerPresenceChanged
 
 
@@ -171,13 +171,39 @@ def changes() -> PresenceChanges:
     return PresenceChanges(PresenceBatch(above=3))
 
 
+def users_of(*names: str) -> list[dict[str, str]]:
+    """Return the payloads of users without join and leave messages."""
+    return [{"user": name} for name in names]
+
+
+def taken(changes: PresenceChanges, roster: Roster) -> ServerPresenceChanged:
+    """Return the message of a batch as a client decodes it."""
+    message = changes.take_message(roster)
+    assert message is not None
+    return msgspec.json.decode(msgspec.json.encode(message), type=ServerPresenceChanged)
+
+
+def test_the_payload_of_a_user_is_that_of_the_message_if_it_is_an_object() -> None:
+    cases = {
+        b'{"type":"joined","payload":{"user":"A","userId":"1"}}': {"user": "A", "userId": "1"},
+        b'{"payload": {"a": 1}, "type": "x"}': {"a": 1},
+        b'{"type":"joined","payload":"Alice"}': {"user": "1"},
+        b'{"type":"joined"}': {"user": "1"},
+        b"Alice has joined": {"user": "1"},
+        b"\xff": {"user": "1"},
+        b"": {"user": "1"},
+    }
+    for data, payload in cases.items():
+        assert msgspec.json.decode(payload_of(data, "1")) == payload, data
+
+
 def test_the_message_lists_the_net_difference(roster: Roster, changes: PresenceChanges) -> None:
     roster.add("u5", "5")
     changes.joined["u5"] = None
     assert changes.leave("u1")
     assert "u1" in roster.entries
-    message = changes.take_message(roster)
-    assert message == ServerPresenceChanged(joined=["5"], left=["1"], count=4)
+    message = taken(changes, roster)
+    assert message == ServerPresenceChanged(joined=users_of("5"), left=users_of("1"), count=4)
     assert "u1" not in roster.entries
 
 
@@ -194,8 +220,10 @@ def test_a_user_on_a_page_meanwhile_leaves_with_the_message(
     changes.joined["u4"] = None
     changes.on_page(roster.page())
     assert changes.leave("u4")
-    message = changes.take_message(roster)
-    assert message == ServerPresenceChanged(joined=[], left=["4"], count=3, users=["1", "2", "3"])
+    message = taken(changes, roster)
+    assert message == ServerPresenceChanged(
+        joined=[], left=users_of("4"), count=3, users=users_of("1", "2", "3")
+    )
 
 
 def test_nothing_is_sent_without_a_difference_unless_the_number_was_read(
@@ -203,7 +231,7 @@ def test_nothing_is_sent_without_a_difference_unless_the_number_was_read(
 ) -> None:
     assert changes.take_message(roster) is None
     changes.was_counted = True
-    assert changes.take_message(roster) == ServerPresenceChanged(joined=[], left=[], count=4)
+    assert taken(changes, roster) == ServerPresenceChanged(joined=[], left=[], count=4)
 
 
 def test_longer_lists_are_truncated_and_the_users_sent(changes: PresenceChanges) -> None:
@@ -212,14 +240,14 @@ def test_longer_lists_are_truncated_and_the_users_sent(changes: PresenceChanges)
         changes.leave(f"u{number}")
     for number in range(17, 21):
         changes.joined[f"u{number}"] = None
-    message = changes.take_message(roster)
+    message = taken(changes, roster)
     assert message == ServerPresenceChanged(
-        joined=["17", "18", "19"],
-        left=["1", "2", "3"],
+        joined=users_of("17", "18", "19"),
+        left=users_of("1", "2", "3"),
         count=15,
         more_joined=1,
         more_left=2,
-        users=["6", "7", "8"],
+        users=users_of("6", "7", "8"),
     )
 
 
@@ -227,7 +255,7 @@ def test_a_room_that_is_no_longer_large_gets_all_users(
     roster: Roster, changes: PresenceChanges
 ) -> None:
     changes.leave("u2")
-    message = changes.take_message(roster)
+    message = taken(changes, roster)
     assert message is not None
-    assert message.users == ["1", "3", "4"]
+    assert message.users == users_of("1", "3", "4")
     assert message.more_left is msgspec.UNSET

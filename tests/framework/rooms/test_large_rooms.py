@@ -167,6 +167,11 @@ def payloads(client: PortableClient, message_type: str) -> list[Any]:
     return [each["payload"] for each in messages if each["type"] == message_type]
 
 
+def names_in(users: list[Any]) -> set[str]:
+    """Return the names in payloads of join and leave messages."""
+    return {user["user"] for user in users}
+
+
 def known_after(client: PortableClient) -> tuple[set[str], int]:
     """Return the names and the number that a client of the protocol knows at the end."""
     [state] = payloads(client, "serverRoomState")
@@ -181,8 +186,8 @@ def known_after(client: PortableClient) -> tuple[set[str], int]:
             names.discard(payload["user"])
             count = len(names)
         elif message["type"] == "serverPresenceChanged":
-            names = (names - set(payload["left"])) | set(payload["joined"])
-            names = set(payload.get("users", names))
+            names = (names - names_in(payload["left"])) | names_in(payload["joined"])
+            names = names_in(payload["users"]) if "users" in payload else names
             count = payload["count"]
     return names, count
 

@@ -88,7 +88,7 @@ async def test_users_of_a_large_room_join_and_leave_together(server: str, app: A
                     count = len(users)
                 else:
                     count = message["payload"]["count"]
-                    users = message["payload"].get("users", [])
+                    users = [user["user"] for user in message["payload"].get("users", [])]
         assert users == ["user0", "user1"]
         await clients[1].close()
         assert json.loads(await first.recv()) == "-user1"

@@ -28,14 +28,16 @@ RUN = """
 async ([list, address, roomAddress]) => {
   const realtime = await import("/static/realtime.js");
   const all = (await import("/static/realtime_scenarios.js"))[list];
-  const signIn = async (name) => {
-    const response = await fetch("/session", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ name }),
-    });
+  const post = async (path, body, headers = {}) => {
+    headers["Content-Type"] = "application/json";
+    const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
     if (response.status !== 201) throw new Error(await response.text());
-    return {};
+    return response.json();
+  };
+  const signIn = async (name) => {
+    const { token } = await post("/session", { name });
+    const headers = { Authorization: `Bearer ${token}` };
+    return { ticket: async () => (await post("/session/ticket", {}, headers)).ticket };
   };
   const context = { realtime, url: address, service: { url: roomAddress, signIn } };
   const failures = [];

@@ -314,14 +314,14 @@ function events({ listeners }, expected) {
 }
 
 /**
- * Create a scenario that runs in a simulation, synchronously.
+ * Create a scenario that runs in a simulation. It may wait for promises that are settled already, and for nothing else.
  *
  * @param {string} name
- * @param {(simulation: Simulation, connect: (options?: object) => any, context: Context) => void} scenario
+ * @param {(simulation: Simulation, connect: (options?: object) => any, context: Context) => void | Promise<void>} scenario
  * @returns {Scenario}
  */
 function simulated(name, scenario) {
-  const run = (/** @type {Context} */ context) => {
+  const run = async (/** @type {Context} */ context) => {
     const simulation = new Simulation();
     // NOTE: a browser's document cannot be replaced as a whole, and Node has none.
     const page = globalThis.document ?? {};
@@ -354,12 +354,25 @@ function simulated(name, scenario) {
       }),
     ];
     try {
-      scenario(simulation, (options) => context.realtime.connect("ws://server.test/room", options), context);
+      await scenario(simulation, (options) => context.realtime.connect("ws://server.test/room", options), context);
     } finally {
       for (const restore of undo) restore();
     }
   };
   return { name, run };
+}
+
+/** Let the callbacks of settled promises run. */
+async function settle() {
+  for (let step = 0; step < 20; step += 1) await null;
+}
+
+/** Promises that the scenario settles, in the order in which they are requested. */
+function controlled() {
+  /** @type {{ resolve: (value: string | null) => void, reject: (error: unknown) => void }[]} */
+  const calls = [];
+  const call = () => new Promise((resolve, reject) => calls.push({ resolve, reject }));
+  return { calls, call };
 }
 
 /** @param {Simulation} simulation @param {any} client */
@@ -878,6 +891,201 @@ export const scenarios = [
     equal(client.state, "connecting", "it does nothing while it is not open");
   }),
 
+  // --- Tickets and the session's expiry ----------------------------------------------------------------
+
+  simulated("each handshake has a ticket of its own, beside the positions", async (simulation, connect) => {
+    let number = 0;
+    const client = connect({ ticket: async () => `ticket ${(number += 1)}` });
+    equal([client.state, simulation.sockets.length], ["connecting", 0], "before the ticket");
+    client.send("kept");
+    await settle();
+    equal(simulation.urls, ["ws://server.test/room?ticket=ticket+1"]);
+    simulation.socket?.open();
+    equal(simulation.socket?.sent, ['{"type":"kept","payload":{}}']);
+    simulation.announce("e:4");
+    simulation.socket?.end(1006);
+    client.retryNow();
+    await settle();
+    const query = new URL(simulation.urls.at(-1) ?? "").searchParams;
+    equal([query.get("ticket"), query.get("since"), query.get("connection")], ["ticket 2", "e:4", "c"]);
+    client.reconnect();
+    equal([client.state, number], ["connecting", 2], "it does nothing while it is not open");
+    simulation.socket?.open();
+    client.reconnect();
+    await settle();
+    equal([number, simulation.sockets.length], [3, 3]);
+    client.close();
+    expectReleased(simulation, client);
+  }),
+
+  simulated("a rejected ticket is a failed attempt, and is retried with the delays of one", async (simulation, connect) => {
+    const { calls, call } = controlled();
+    const client = connect({ ticket: call, baseDelayMs: 100 });
+    client.send("kept");
+    for (const waitMs of [50, 100, 200]) {
+      calls.at(-1)?.reject(new TypeError("no network"));
+      await settle();
+      equal(client.status, { state: "waiting", nextTryAtMs: Date.now() + waitMs, code: 1006, reason: "" });
+      simulation.pass(waitMs);
+    }
+    calls.at(-1)?.resolve("t");
+    await settle();
+    simulation.socket?.open();
+    equal([calls.length, simulation.sockets.length, simulation.socket?.sent.length], [4, 1, 1]);
+    simulation.socket?.end(1013);
+    equal([client.state, client.status.code], ["waiting", 1013]);
+    client.close();
+    expectReleased(simulation, client);
+  }),
+
+  simulated("without a session there is no ticket, and the client closes with 4401", async (simulation, connect) => {
+    const terminal = Object.assign(new Error("signed out"), { terminal: true });
+    for (const ticket of [async () => null, () => Promise.reject(terminal)]) {
+      const client = connect({ ticket });
+      const seen = statuses(client);
+      client.send("never");
+      await settle();
+      equal(seen, [{ state: "closed", nextTryAtMs: null, code: 4401, reason: "" }]);
+      expectReleased(simulation, client);
+    }
+    equal(simulation.sockets.length, 0);
+  }),
+
+  simulated("a ticket counts toward the timeout of its attempt, and a late one is ignored", async (simulation, connect) => {
+    const { calls, call } = controlled();
+    const client = connect({ ticket: call, connectTimeoutMs: 700, baseDelayMs: 100 });
+    simulation.pass(700);
+    equal([client.state, client.status.code, simulation.waitMs], ["waiting", 1006, 50]);
+    calls[0]?.resolve("late");
+    await settle();
+    equal([client.state, simulation.sockets.length], ["waiting", 0]);
+    simulation.pass(50);
+    simulation.pass(400);
+    calls[1]?.resolve("in time");
+    await settle();
+    equal([simulation.sockets.length, simulation.waitMs], [1, 300], "the rest is for the handshake");
+    simulation.pass(300);
+    equal(client.state, "waiting");
+
+    simulation.pass(100);
+    client.close();
+    calls[2]?.resolve("after close()");
+    await settle();
+    equal([calls.length, simulation.sockets.length], [3, 1]);
+    expectReleased(simulation, client);
+  }),
+
+  simulated("a session is refreshed over the open connection", async (simulation, connect) => {
+    let number = 0;
+    const client = connect({ refresh: async () => `token ${(number += 1)}` });
+    const received = [collect(client, "serverSessionExpiring"), collect(client, "serverSessionRefreshed")];
+    const seen = statuses(client);
+    simulation.socket?.open();
+    for (const token of ["token 1", "token 2"]) {
+      simulation.socket?.receive({ type: "serverSessionExpiring", payload: { expiresInSeconds: 30 } });
+      await settle();
+      equal(JSON.parse(simulation.socket?.sent.at(-1) ?? ""), { type: "clientRefreshSession", payload: { token } });
+      simulation.socket?.receive({ type: "serverSessionRefreshed", payload: { expiresInSeconds: 300 } });
+      equal(simulation.waitMs, null, "timers left");
+    }
+    equal(received.map(({ length }) => length), [2, 2], "listeners receive both messages");
+    equal([simulation.sockets.length, seen.map(({ state }) => state)], [1, ["open"]]);
+    client.close();
+    expectReleased(simulation, client);
+  }),
+
+  simulated("a failed refresh is repeated with growing delays until the session expires", async (simulation, connect) => {
+    const { calls, call } = controlled();
+    const client = connect({ refresh: call, baseDelayMs: 2_000 });
+    simulation.socket?.open();
+    simulation.socket?.receive({ type: "serverSessionExpiring", payload: { expiresInSeconds: 30 } });
+    for (const waitMs of [1_000, 2_000, 4_000, 8_000]) {
+      calls.at(-1)?.reject(new TypeError("no network"));
+      await settle();
+      equal([simulation.waitMs, client.state], [waitMs, "open"]);
+      simulation.pass(waitMs);
+    }
+    equal(calls.length, 5);
+    calls.at(-1)?.reject(new TypeError("no network"));
+    await settle();
+    equal([simulation.waitMs, client.state], [null, "open"], "the next one would be too late");
+    simulation.socket?.end(4401, "your session has expired");
+    equal([client.state, client.status.code], ["closed", 4401]);
+    expectReleased(simulation, client);
+  }),
+
+  simulated("a refresh without an answer is repeated, and its late result is not sent", async (simulation, connect) => {
+    const { calls, call } = controlled();
+    connect({ refresh: call, connectTimeoutMs: 700, baseDelayMs: 100 });
+    simulation.socket?.open();
+    simulation.socket?.receive({ type: "serverSessionExpiring", payload: { expiresInSeconds: 30 } });
+    simulation.pass(700);
+    equal(simulation.waitMs, 50);
+    calls[0]?.resolve("late");
+    await settle();
+    simulation.pass(50);
+    calls[1]?.resolve("in time");
+    await settle();
+    equal(simulation.socket?.sent, ['{"type":"clientRefreshSession","payload":{"token":"in time"}}']);
+    simulation.pass(300);
+    equal([calls.length, simulation.waitMs], [2, 400], "the rest is for the server's reply");
+    simulation.pass(400 + 100);
+    equal(calls.length, 3, "no reply");
+  }),
+
+  simulated("a server that cannot check the session is asked again; nobody else receives that error", async (simulation, connect) => {
+    let number = 0;
+    const client = connect({ refresh: async () => `token ${(number += 1)}`, baseDelayMs: 100 });
+    const errors = collect(client, "serverError");
+    simulation.socket?.open();
+    const unavailable = { type: "serverError", payload: { code: "unavailable", error: "Try again." } };
+    simulation.socket?.receive(unavailable);
+    equal(errors.length, 1, "without a refresh it is the application's");
+    simulation.socket?.receive({ type: "serverSessionExpiring", payload: { expiresInSeconds: 30 } });
+    await settle();
+    simulation.socket?.receive({ type: "serverError", payload: { code: "other", error: "Another." } });
+    simulation.socket?.receive(unavailable);
+    equal([errors.length, simulation.waitMs], [2, 50]);
+    simulation.pass(50);
+    await settle();
+    equal(simulation.socket?.sent.length, 2);
+    simulation.socket?.receive({ type: "serverSessionRefreshed", payload: { expiresInSeconds: null } });
+    simulation.socket?.receive(unavailable);
+    equal([errors.length, simulation.waitMs], [3, null]);
+  }),
+
+  simulated("a session that has ended is not refreshed, and neither is one without `refresh`", async (simulation, connect) => {
+    const terminal = Object.assign(new Error("signed out"), { terminal: true });
+    for (const refresh of [async () => null, () => Promise.reject(terminal), undefined]) {
+      const client = connect({ refresh });
+      simulation.socket?.open();
+      simulation.socket?.receive({ type: "serverSessionExpiring", payload: { expiresInSeconds: 30 } });
+      await settle();
+      equal([simulation.socket?.sent, simulation.waitMs, client.state], [[], null, "open"]);
+      client.close();
+    }
+    equal([simulation.timers.size, simulation.listeners.size], [0, 0], "timers and listeners left");
+  }),
+
+  simulated("a refresh ends with its connection", async (simulation, connect) => {
+    const { calls, call } = controlled();
+    const client = connect({ refresh: call, baseDelayMs: 100 });
+    simulation.socket?.open();
+    simulation.socket?.receive({ type: "serverSessionExpiring", payload: { expiresInSeconds: 30 } });
+    simulation.socket?.end(1012);
+    equal(simulation.waitMs, 50, "the only timer is that of the next attempt");
+    client.retryNow();
+    simulation.socket?.open();
+    calls[0]?.resolve("for the earlier connection");
+    await settle();
+    equal([simulation.socket?.sent, simulation.waitMs, calls.length], [[], null, 1]);
+    simulation.socket?.receive({ type: "serverSessionExpiring", payload: { expiresInSeconds: 30 } });
+    client.close();
+    calls[1]?.resolve("after close()");
+    await settle();
+    expectReleased(simulation, client);
+  }),
+
   // --- Queue ---------------------------------------------------------------------------------------
 
   simulated("the queue is bounded and is sent in order before new messages", (simulation, connect) => {
@@ -1153,6 +1361,29 @@ export const scenarios = [
   },
 
   {
+    name: "a refresh keeps the connection and its messages, and a new connection has a new ticket",
+    async run(context) {
+      let number = 0;
+      const ticket = async () => `ticket${(number += 1)}`;
+      await withClient(context, "echo", { ...QUICK, ticket, refresh: ticket }, async (client, name) => {
+        const sendRaw = (/** @type {object} */ message) => client.send("raw", { text: JSON.stringify(message) });
+        const echoes = gather(client, "echo", 3);
+        client.send("before");
+        sendRaw({ type: "serverSessionExpiring", payload: { expiresInSeconds: 60 } });
+        await next(client, "serverSessionExpiring");
+        client.send("after");
+        const types = (await echoes).map(({ type, payload }) => payload.token ?? type);
+        equal(types.sort(), ["after", "before", "ticket2"]);
+        client.send("abort");
+        await reachState(client, "waiting");
+        await reachState(client, "open");
+        const { queries } = await report(context, name, 1);
+        equal(queries, ["steps=echo&ticket=ticket1", "steps=echo&ticket=ticket3"]);
+      });
+    },
+  },
+
+  {
     name: "a protocol error of the server leads to a retry",
     run: (context) =>
       withClient(context, "garbage,echo", QUICK, async (client, name) => {
@@ -1288,10 +1519,12 @@ export const serviceScenarios = [
       const client = realtime.connect(service.url, await service.signIn("Alice"));
       try {
         const welcome = next(client, "serverSystemMessage");
-        equal(await next(client, "serverRoomState"), { users: ["Alice"], you: "Alice", count: 1 });
+        const { users, you, count } = await next(client, "serverRoomState");
+        equal([you.user, typeof you.userId, users, count], ["Alice", "string", [you], 1]);
         check((await welcome).text.startsWith("Welcome Alice"), "no welcome");
         client.send("clientSendMessage", { text: "Hello" });
-        equal(await next(client, "serverNewMessage"), { user: "Alice", text: "Hello" });
+        const { user, userId, text } = await next(client, "serverNewMessage");
+        equal([user, userId, text], ["Alice", you.userId, "Hello"]);
         client.send("clientSendMessage", { text: "" });
         const { code, field } = await next(client, "serverError");
         equal([code, field], ["invalidPayload", "text"]);

@@ -30,6 +30,7 @@ from .routing import CONNECTION_KEY, ResourceFactory, WebSocketRoute, check_reso
 from .server.admission import Admission, Refusal, refuse_handshake
 from .server.forwarded import TrustedProxies
 from .server.missing_bounds import turn_off_proxy_headers, warn_of_missing_bounds
+from .server.root_path import check_root_path, redirect_to_root, strip_root_path
 from .server.unavailable import answer_unavailable
 from .startup import UNSTARTED, LifespanMiddleware
 
@@ -54,6 +55,7 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     ws_lifespan: ClassVar[LifespanMiddleware]
     ws_allowed_origins: ClassVar[Collection[str]]
     ws_trusted_proxies: ClassVar[TrustedProxies | None]
+    ws_root_path: ClassVar[str]
     ws_admission: ClassVar[Admission]
     ws_authenticate: ClassVar[Authenticate | None]
 
@@ -73,6 +75,12 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
                 turn_off_proxy_headers(receive)
             else:
                 is_trusted = self.ws_trusted_proxies.apply(scope)
+        if kind != "lifespan":
+            # NOTE: the proxy's headers change the server's scope, so that its log has them; this one is a copy.
+            scope = strip_root_path(scope, self.ws_root_path)
+        if kind == "http" and not scope["path"]:
+            await redirect_to_root(scope, send)
+            return
         if kind != "websocket":
             await super().__call__(scope, receive, send)
             return
@@ -139,8 +147,14 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             kwargs: The keyword arguments of the call.
 
         Raises:
-            RegistrationError: The resource, its handlers or its ``on_connect`` cannot work.
+            RegistrationError: The resource, its handlers or its ``on_connect`` cannot work, or the template begins
+                with the path prefix of the application.
         """
+        if self.ws_root_path and f"{uri_template}/".startswith(f"{self.ws_root_path}/"):
+            raise RegistrationError(
+                f"{uri_template!r} begins with the path prefix {self.ws_root_path!r}: whether a proxy has removed"
+                " the prefix could not be recognised, so choose another one"
+            )
         config = route_config
         if not config.allowed_origins:
             config = replace(config, allowed_origins=self.ws_allowed_origins)
@@ -181,6 +195,7 @@ def install(
     backend: Backend | None = None,
     server_limits: ServerLimits = DEFAULT_SERVER_LIMITS,
     trusted_proxies: Collection[str] | None = None,
+    root_path: str = "",
     authenticate: Authenticate | None = None,
 ) -> App:
     """Add ``ws_connection_manager``, ``add_websocket_route`` and ``lifespan`` to an application.
@@ -199,6 +214,8 @@ def install(
         trusted_proxies: The proxies whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` give the client and
             the scheme, see :class:`~falcon_pachinko.server.forwarded.TrustedProxies`, under every server; ``()`` for
             none. By default the server decides; with a value, uvicorn's own handling is switched off.
+        root_path: The path prefix of all URLs, such as ``/chat``, whether or not a proxy removes it; by default
+            the one in the scope, such as that of an application in which this one is mounted.
         authenticate: ``async def authenticate(token: str) -> object | None`` returns the identity of a token,
             ``None`` for one that is not valid, and may raise ProviderUnavailable. With it a client refreshes
             its session in its connection, by ``clientRefreshSession``.
@@ -206,7 +223,7 @@ def install(
     Raises:
         RegistrationError: The application is not an ASGI application of Falcon or is installed already, an
             origin is not valid, or ``authenticate`` is not a coroutine function.
-        ConfigurationError: A trusted proxy is not valid.
+        ConfigurationError: A trusted proxy or the path prefix is not valid.
     """
     if not isinstance(app, falcon.asgi.App):
         raise RegistrationError(f"install() needs a falcon.asgi.App, not {app!r}")
@@ -223,6 +240,7 @@ def install(
         "ws_lifespan": lifespan,
         "ws_allowed_origins": frozenset(allowed_origins),
         "ws_trusted_proxies": proxies,
+        "ws_root_path": check_root_path(root_path),
         "ws_admission": Admission(server_limits),
         "ws_authenticate": authenticate,
     }

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -30,7 +30,7 @@ class PresenceBatch:
 
     Attributes:
         above: The number of users above which the room is batched. Each list in the message has at most
-            this number of names.
+            this number of users.
         seconds: The time from the first change to the message.
 
     Raises:
@@ -49,26 +49,31 @@ class PresenceBatch:
             raise RegistrationError(f"seconds is {self.seconds!r}: it must be a number above zero")
 
 
+# What a batch has of a user: the payload of the user's join or leave message.
+UserPayload = Annotated[Any, msgspec.Meta(extra_json_schema={"type": "object"})]
+
+
 class ServerPresenceChanged(Message, frozen=True):
     """Users have joined or left a large room: the net difference since the last message of this type.
 
-    A client that keeps a list of names replaces it with `users` where that is present; otherwise it removes
-    the names in `left` and adds those in `joined`, some of which it may know already. `count` is the number
-    of users in either case.
+    Each user is the payload of the user's join message, in `left` that of the leave message. A client that
+    keeps a list of users replaces it with `users` where that is present; otherwise it removes those in `left`
+    and adds those in `joined`, some of which it may know already. `count` is the number of users in either
+    case.
     """
 
     joined: Annotated[
-        list[str],
+        list[UserPayload],
         msgspec.Meta(
             description="Users that have joined, in this order; not all of them if `moreJoined` is present.",
-            examples=[["Carol", "Dave"]],
+            examples=[[{"user": "Carol"}, {"user": "Dave"}]],
         ),
     ]
     left: Annotated[
-        list[str],
+        list[UserPayload],
         msgspec.Meta(
             description="Users that have left; not all of them if `moreLeft` is present.",
-            examples=[["Alice"]],
+            examples=[[{"user": "Alice"}]],
         ),
     ]
     count: Annotated[
@@ -83,11 +88,11 @@ class ServerPresenceChanged(Message, frozen=True):
         msgspec.Meta(description="The number of further users that have left.", examples=[7]),
     ] = msgspec.UNSET
     users: Annotated[
-        list[str] | msgspec.UnsetType,
+        list[UserPayload] | msgspec.UnsetType,
         msgspec.Meta(
             description="The first users in the room, in the order in which they joined: all of them unless"
             " `count` is higher. Present where `left` is not complete, and where the room is no longer large.",
-            examples=[["Bob", "Carol", "Dave"]],
+            examples=[[{"user": "Bob"}, {"user": "Carol"}]],
         ),
     ] = msgspec.UNSET
 

@@ -18,7 +18,7 @@ from .history import Position
 from .lifecycle import Lifecycle
 from .resource import WebSocketResource
 from .rooms.manager import WebSocketConnectionManager
-from .route_config import RouteConfig
+from .route_config import RouteConfig, is_origin
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,12 @@ class WebSocketRoute:
         if connection.closed:
             return  # a middleware has refused it
         if not origin_is_allowed(req, self.config.allowed_origins):
-            logger.info("%.200r: refused the origin %.200r", req.path, req.get_header("Origin"))
+            logger.info(
+                "%.200r: refused the origin %.200r at %.200r",
+                req.path,
+                req.get_header("Origin"),
+                own_origin(req),
+            )
             await connection.close()
             return
         resource = self.factory(*self.args, **self.kwargs)
@@ -212,11 +217,24 @@ def origin_is_allowed(req: falcon.asgi.Request, allowed_origins: Collection[str]
     """Return whether a page of the request's origin may connect.
 
     SECURITY: browsers open WebSockets to any host and send its cookies (RFC 6455 section 10.2), so by
-    default only a page of the same host and port may connect (the scheme depends on the proxy). Programs
-    other than browsers send no Origin and no other user's cookies.
+    default only a page of the same scheme, host and port may connect. Programs other than browsers send no
+    Origin and no other user's cookies.
     """
     origin = req.get_header("Origin")
     if origin is None or origin in allowed_origins or "*" in allowed_origins:
         return True
-    host = (req.get_header("Host") or "").lower()
-    return bool(host) and origin.partition("://")[2].lower() == host
+    own = own_origin(req)
+    return bool(own) and without_default_port(origin.lower()) == own
+
+
+def own_origin(req: falcon.asgi.Request) -> str:
+    """Return the origin of a request's own URL, as its pages send it; empty without a valid header ``Host``."""
+    scheme = "https" if req.scheme in ("https", "wss") else "http"
+    origin = without_default_port(f"{scheme}://{req.get_header('Host') or ''}".lower())
+    return origin if is_origin(origin) else ""
+
+
+def without_default_port(origin: str) -> str:
+    """Return an origin without the default port of its scheme."""
+    default_port = ":443" if origin.startswith("https:") else ":80"
+    return origin.removesuffix(default_port)

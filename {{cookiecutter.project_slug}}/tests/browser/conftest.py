@@ -6,7 +6,7 @@ keeps an event loop running, which excludes asyncio tests. Without a browser the
 
 - ``serve``, ``room``: from ``tests/conftest.py``. ``server``: a service in a separate process; its
   grace period is ``GRACE_SECONDS``, shorter than that of services which ``serve`` starts.
-- ``new_user("Alice", room)``: a signed-in and connected user in a separate window, as a Playwright
+- ``new_user("Alice", room)``: a user in a separate window who has signed in by name and is connected, as a Playwright
   ``Page``. ``at=`` selects another server than the shared one, or a relay to one (``relay.py``); other options
   are passed to Playwright's ``new_context``, such as ``color_scheme="dark"``.
 - ``new_window(at=..., **options)``: a window (a ``BrowserContext``) without a sign-in; its pages accept
@@ -45,8 +45,12 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from ..conftest import Server, running
-from .pages import WAIT_SECONDS, enter
+from {{ cookiecutter.package_name }} import tokens
+from {{ cookiecutter.package_name }}.cookies import SESSION_COOKIE
+from {{ cookiecutter.package_name }}.users import User
+
+from ..conftest import PACKAGE, SECRET, Server, running
+from .pages import WAIT_SECONDS, open_room, sign_in
 
 if TYPE_CHECKING:
     from .relay import Relay
@@ -73,6 +77,7 @@ GRACE_SECONDS = 0.5
 
 NewWindow = Callable[..., BrowserContext]
 NewUser = Callable[..., Page]
+SignIn = Callable[..., None]
 AxeViolations = Callable[[Page], list[str]]
 
 
@@ -99,8 +104,7 @@ class PageErrors:
 
     def __init__(self) -> None:
         self.recorded: list[str] = []
-        # Without a sign-in the page gets a 401, which Chromium logs.
-        self.allowed = [re.compile(r"status of 401 \(Unauthorized\) at \S+/session$")]
+        self.allowed: list[re.Pattern[str]] = []
 
     def allow(self, pattern: str) -> None:
         """Allow errors that match the regular expression."""
@@ -226,17 +230,44 @@ def new_window(
 
 @pytest.fixture
 def new_user(new_window: NewWindow, room: str) -> NewUser:
-    """Open a window of a user who is signed in and connected to a room, by default the test's."""
+    """Open a window of a user who signs in and is connected to a room, by default the test's."""
 
     def new_user(name: str, room_name: str = room, **options: Any) -> Page:
-        window = new_window(**options)
-        answer = window.request.post("/session", data={"name": name})
-        assert answer.status == 201, answer.text()
-        page = window.new_page()
-        enter(page, room_name)
+        page = new_window(**options).new_page()
+        open_room(page, room_name)
+        sign_in(page, name)
         return page
 
     return new_user
+
+
+@pytest.fixture
+def add_session(server: Server) -> SignIn:
+    """Add the cookie of a signed-in user to a window, as a sign-in at an identity provider does.
+
+    All tabs of the window share it, and it replaces that of an earlier user.
+    """
+
+    def add_session(
+        window: BrowserContext,
+        user_id: str,
+        name: str,
+        *,
+        at: Server | Relay | None = None,
+        seconds: int = 3600,
+    ) -> None:
+        made = tokens.Tokens(
+            [SECRET],
+            issuer=PACKAGE,
+            environment="test",
+            lifetime_seconds=seconds,
+            session_seconds=3600,
+        )
+        token, _ = made.start(User(id=user_id, name=name))
+        url = (at or server).url
+        window.add_cookies([{"name": SESSION_COOKIE, "value": token, "url": url, "httpOnly": True}])
+
+    return add_session
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,12 @@ from playwright.sync_api import Locator, Page, ViewportSize, expect
 # The timeout of every wait in the browser, far above the usual time even on a busy machine.
 WAIT_SECONDS = 20.0
 
+# What Chromium logs when a page has lost its connection and connects again.
+LOST_CONNECTION = (
+    r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: "
+    r"|Failed to load resource: net::ERR_\w+ at \S+/session/ticket$"
+)
+
 # Options of ``new_context``.
 NARROW = ViewportSize(width=360, height=740)
 LOOKS: dict[str, dict[str, Any]] = {
@@ -36,6 +42,21 @@ def enter(page: Page, room: str) -> None:
     """Load the page of a signed-in user and wait until it has entered the room."""
     open_room(page, room)
     expect_connected(page)
+
+
+def sign_in(page: Page, name: str) -> None:
+    """Sign in with the form, and wait until the page has entered the room."""
+    page.get_by_role("textbox", name="Your name").fill(name)
+    page.get_by_role("button", name="Enter").click()
+    expect_connected(page)
+
+
+def second_tab(page: Page) -> Page:
+    """Open the page in a second tab, which inherits the sign-in of the first one, and enter its room."""
+    with page.expect_popup() as opened:
+        page.evaluate("() => void open(location.href)")
+    expect_connected(opened.value)
+    return opened.value
 
 
 def composer(page: Page) -> Locator:
@@ -72,6 +93,14 @@ def notes(page: Page) -> Locator:
 def people(page: Page) -> Locator:
     """Return the entries of the list of people."""
     return page.locator("#people").get_by_role("listitem", include_hidden=True)
+
+
+def own_id(page: Page) -> str:
+    """Return the id of the page's user, who is connected."""
+    own = people(page).filter(has_text="(you)").locator("bdi")
+    user_id = own.get_attribute("data-user-id")
+    assert user_id
+    return user_id
 
 
 def expect_messages(page: Page, *expected: str) -> None:

@@ -12,7 +12,6 @@ from .pages import (
     LOOKS,
     NARROW,
     composer,
-    enter,
     expect_connected,
     expect_messages,
     messages,
@@ -20,6 +19,7 @@ from .pages import (
     open_room,
     people,
     send_message,
+    sign_in,
 )
 
 if TYPE_CHECKING:
@@ -87,6 +87,12 @@ def test_the_sign_in_form_has_no_axe_violations(
     open_room(page, room)
     expect(page.get_by_role("textbox", name="Your name")).to_be_focused()
     assert axe_violations(page) == []
+    answer = {"user": None, "expiresAt": None, "signIn": "provider"}
+    page.route("**/session", lambda route: route.fulfill(json=answer), times=1)
+    page.reload()
+    expect(page.get_by_role("button", name="Sign in")).to_be_focused()
+    assert axe_violations(page) == []
+    page.reload()
     page.get_by_role("textbox", name="Your name").press("Enter")
     expect(page.locator("#name-error")).not_to_be_empty()
     assert axe_violations(page) == []
@@ -107,6 +113,11 @@ def test_a_conversation_has_no_axe_violations(
     expect(alice.locator("#composer-error")).not_to_be_empty()
     expect_messages(alice, "Hello Alice!", "How are you?", "Hello Bob!")
     assert axe_violations(alice) == []
+    alice.locator("#account-menu summary").click()
+    expect(alice.get_by_role("button", name="Sign out everywhere")).to_be_in_viewport(ratio=1)
+    assert axe_violations(alice) == []
+    alice.keyboard.press("Escape")
+    expect(alice.get_by_role("button", name="Sign out everywhere")).to_be_hidden()
     toggle = alice.get_by_role("button", name="Rooms, people")
     if toggle.is_visible():
         toggle.click()
@@ -206,7 +217,15 @@ def test_a_narrow_screen_does_not_scroll_horizontally(new_user: NewUser, room: s
     composer(bob).press_sequentially("W")
     expect(alice.locator("#typing")).to_contain_text("is typing…")
     assert fits(alice)
-    for part in ("#room-title", "#message", "#send", "#side-toggle", "#sign-out", "#conversation"):
+    for part in (
+        "#room-title",
+        "#message",
+        "#send",
+        "#side-toggle",
+        "#sign-out",
+        "#account-menu",
+        "#conversation",
+    ):
         box = alice.locator(part).bounding_box()
         assert box, part
         assert box["x"] >= 0, part
@@ -291,9 +310,9 @@ def test_the_layout_is_stable_during_a_conversation(
 ) -> None:
     window = new_window(**LOOKS[look])
     window.add_init_script(COUNT_LAYOUT_SHIFTS)
-    assert window.request.post("/session", data={"name": "Alice"}).ok
     alice = window.new_page()
-    enter(alice, room)
+    open_room(alice, room)
+    sign_in(alice, "Alice")
     bob = new_user("Bob")
     expect(notes(alice).last).to_have_text("Bob joined")
     for number in range(12):

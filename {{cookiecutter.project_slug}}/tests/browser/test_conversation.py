@@ -7,7 +7,7 @@ import os
 import re
 import signal
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -17,7 +17,6 @@ from websockets.sync.client import connect
 from .pages import (
     WAIT_SECONDS,
     composer,
-    enter,
     expect_connected,
     expect_messages,
     messages,
@@ -25,7 +24,9 @@ from .pages import (
     open_room,
     own_messages,
     people,
+    second_tab,
     send_message,
+    sign_in,
     stop_clock,
     texts,
 )
@@ -51,9 +52,7 @@ def test_a_new_user_signs_in_and_enters_the_room(new_window: NewWindow, room: st
     expect(page.locator("#chat")).to_be_hidden()
     name = page.get_by_role("textbox", name="Your name")
     expect(name).to_be_focused()
-    name.fill("  Alice ")
-    page.get_by_role("button", name="Enter").click()
-    expect_connected(page)
+    sign_in(page, "  Alice ")
     expect(page.get_by_role("heading", name=room)).to_be_visible()
     expect(page.locator("#own-name")).to_have_text("Alice")
     expect(page.locator("#connection-text")).to_have_text("Connected")
@@ -98,12 +97,10 @@ def test_after_a_sign_out_another_user_can_sign_in(new_user: NewUser, room: str)
     alice, bob = new_user("Alice"), new_user("Bob")
     send_message(bob, "between us")
     expect_messages(bob, "between us")
-    bob.get_by_role("button", name="Sign out").click()
+    bob.get_by_role("button", name="Sign out", exact=True).click()
     expect(bob.get_by_role("textbox", name="Your name")).to_be_focused()
     expect(notes(alice).last).to_have_text("Bob left")
-    bob.get_by_role("textbox", name="Your name").fill("Carol")
-    bob.get_by_role("button", name="Enter").click()
-    expect_connected(bob)
+    sign_in(bob, "Carol")
     expect(notes(alice).last).to_have_text("Carol joined")
     expect_messages(bob)
 
@@ -266,10 +263,11 @@ def test_typing_expires_when_a_client_sends_nothing_more(
 def test_a_user_with_two_tabs_joins_once_and_leaves_once(new_user: NewUser, room: str) -> None:
     alice, bob = new_user("Alice"), new_user("Bob")
     expect(notes(alice).last).to_have_text("Bob joined")
-    tab = bob.context.new_page()
     sockets: list[WebSocket] = []
+    tab = second_tab(bob)
     tab.on("websocket", lambda socket: sockets.append(socket))
-    enter(tab, room)
+    tab.reload()
+    expect_connected(tab)
     for page in (alice, bob, tab):
         expect(people(page).locator("bdi")).to_have_text(["Alice", "Bob"])
         expect(page.locator("#people-count")).to_have_text("2")
@@ -380,9 +378,16 @@ def test_a_large_room_has_a_number_and_one_line_for_all_changes(
 ) -> None:
     page = new_window().new_page()
     sockets: list[WebSocketRoute] = []
+    states: list[dict[str, Any]] = []
 
     def pass_on(ws: WebSocketRoute) -> None:
-        ws.connect_to_server()
+        def receive(text: str | bytes) -> None:
+            message = json.loads(text)
+            if message["type"] == "serverRoomState":
+                states.append(message)
+            ws.send(text)
+
+        ws.connect_to_server().on_message(receive)
         sockets.append(ws)
 
     def announce(**payload: object) -> None:
@@ -390,25 +395,28 @@ def test_a_large_room_has_a_number_and_one_line_for_all_changes(
 
     page.route_web_socket(re.compile(r"^ws"), pass_on)
     open_room(page, room)
-    page.get_by_role("textbox", name="Your name").fill("Alice")
-    page.get_by_role("button", name="Enter").click()
-    expect_connected(page)
+    sign_in(page, "Alice")
     expect(page.locator("#people-count")).to_have_text("1")
 
-    names = [f"user {number}" for number in range(1, 251)]
-    announce(joined=["Alice", *names[:199]], left=[], moreJoined=51, count=251)
+    def person(name: str) -> dict[str, str]:
+        return {"user": name, "userId": f"id of {name}"}
+
+    alice = person("Alice") | {"userId": states[-1]["payload"]["you"]["userId"]}
+    users = [person(f"user {number}") for number in range(1, 251)]
+    announce(joined=[alice, *users[:199]], left=[], moreJoined=51, count=251)
     expect(page.locator("#people-count")).to_have_text("251")
     expect(people(page)).to_have_count(201)
     expect(people(page).last).to_have_text("and 51 more")
     expect(people(page).filter(has_text="(you)")).to_have_count(1)
     expect(notes(page).last).to_have_text("250 joined")
-    announce(joined=["Bob"], left=["user 1", "user 2"], count=250)
+    announce(joined=[person("Bob")], left=users[:2], count=250)
     expect(notes(page).last).to_have_text("251 joined, 2 left")
     expect(people(page).last).to_have_text("and 51 more")
     send_message(page, "Hello all!")
     expect_messages(page, "Hello all!")
 
-    announce(joined=[], left=names[2:202], moreLeft=47, count=3, users=["Alice", "Bob", "Carol"])
+    remaining = [alice, person("Bob"), person("Carol")]
+    announce(joined=[], left=users[2:202], moreLeft=47, count=3, users=remaining)
     expect(people(page)).to_have_text([re.compile("Alice"), re.compile("Bob"), re.compile("Carol")])
     expect(page.locator("#people-count")).to_have_text("3")
     expect(notes(page).last).to_have_text("247 left")

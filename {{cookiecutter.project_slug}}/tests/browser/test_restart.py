@@ -20,6 +20,7 @@ from {{ cookiecutter.package_name }} import app, messages
 
 from ..valkey import running_valkey
 from .pages import (
+    LOST_CONNECTION,
     WAIT_SECONDS,
     composer,
     expect_connected,
@@ -77,7 +78,7 @@ def test_messages_written_during_a_restart_are_sent_afterwards(
     port: int,
     with_signal: signal.Signals,
 ) -> None:
-    page_errors.allow(r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: ")
+    page_errors.allow(LOST_CONNECTION)
     server = serve(APP_PORT=str(port))
     alice, bob = new_user("Alice", at=server), new_user("Bob", at=server)
     send_message(alice, "before")
@@ -129,7 +130,7 @@ def test_messages_published_during_a_restart_are_shown_once(
     port: int,
     room: str,
 ) -> None:
-    page_errors.allow(r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: ")
+    page_errors.allow(LOST_CONNECTION)
     with running_valkey() as valkey:
         variables = {
             "APP_PORT": str(port),
@@ -141,7 +142,10 @@ def test_messages_published_during_a_restart_are_shown_once(
         expect_messages(bob, "before")
         note_count = notes(alice).count()
         stop_service(server, signal.SIGKILL)
-        missed = [messages.ServerNewMessage(user="Zoe", text=text) for text in ("one", "two")]
+        missed = [
+            messages.ServerNewMessage(user="Zoe", user_id="Zoe", text=text)
+            for text in ("one", "two")
+        ]
         publish_from_outside(valkey.url, room, *missed)
         for page in (alice, bob):
             expect_waiting(page)
@@ -158,7 +162,7 @@ def test_messages_published_during_a_restart_are_shown_once(
 def test_a_user_can_retry_at_once(
     new_user: NewUser, serve: Callable[..., Server], page_errors: PageErrors, port: int
 ) -> None:
-    page_errors.allow(r"WebSocket connection to 'ws://127.0.0.1:\d+/\S+' failed: ")
+    page_errors.allow(LOST_CONNECTION)
     server = serve(APP_PORT=str(port))
     alice = new_user("Alice", at=server)
     # Full jitter makes each delay random; the stopped clock prevents a second attempt.

@@ -10,13 +10,14 @@ from playwright.sync_api import Page, expect
 
 from .pages import (
     composer,
-    enter,
     expect_connected,
     expect_messages,
     messages,
     notes,
+    open_room,
     people,
     send_message,
+    sign_in,
 )
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def test_markup_in_a_refused_sign_in_stays_text(
     page_errors.allow(r"status of 422 \(Unprocessable Entity\) at \S+/session$")
     page = new_window().new_page()
     page.goto(f"/#{MARKUP}")
-    expect(page.locator("#sign-in-room")).to_have_text(MARKUP)
+    expect(page.locator("#sign-in-hint bdi")).to_have_text(MARKUP)
     field = page.get_by_role("textbox", name="Your name")
     field.fill(MARKUP + MARKUP)
     field.press("Enter")
@@ -169,9 +170,9 @@ def test_the_page_loads_only_from_its_own_origin(new_window: NewWindow, room: st
     window = new_window()
     requested: list[str] = []
     window.on("request", lambda request: requested.append(request.url))
-    assert window.request.post("/session", data={"name": "Alice"}).ok
     page = window.new_page()
-    enter(page, room)
+    open_room(page, room)
+    sign_in(page, "Alice")
     own = page.evaluate("() => location.origin")
     assert requested
     assert [url for url in requested if not url.startswith(f"{own}/")] == []

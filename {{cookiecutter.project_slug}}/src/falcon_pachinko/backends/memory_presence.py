@@ -68,6 +68,8 @@ class MemoryPresence:
         entry.connections.add(presence.connection)
         entry.set_record(presence.connection, presence.record)
         entry.leave_message = presence.leave_message or entry.leave_message
+        if presence.batch is not None and presence.join_message is not None:
+            entry.join_data = presence.join_message.data
         if found.changes is not None:
             found.changes.leaving.pop(presence.key, None)
         if is_first and not self._is_reentry(room, presence):

@@ -10,6 +10,7 @@ from operator import attrgetter
 
 import msgspec
 
+from ..messages import ENCODER
 from ..presence import NO_RECORDS, MemberPage, PresenceBatch, ServerPresenceChanged
 from ..publication import Publication
 from .presence import in_order
@@ -26,17 +27,27 @@ class PresenceEntry:
         number: The place in the order of joining; higher than any earlier one of the room.
         connections: The ids of the user's connections.
         records: The encoded records of those that have one.
+        join_data: The encoded join message, of which a batch sends the payload; empty if there is none.
         leave_message: Published when the user has left.
         expiry: The end of the grace period.
     """
 
-    __slots__ = ("connections", "expiry", "leave_message", "number", "records", "user")
+    __slots__ = (
+        "connections",
+        "expiry",
+        "join_data",
+        "leave_message",
+        "number",
+        "records",
+        "user",
+    )
 
     def __init__(self, user: str | None, number: int) -> None:
         self.user = user
         self.number = number
         self.connections: set[str] = set()
         self.records: dict[str, bytes] = {}
+        self.join_data = b""
         self.leave_message: Publication | None = None
         self.expiry: asyncio.TimerHandle | None = None
 
@@ -47,11 +58,43 @@ class PresenceEntry:
         elif self.records:
             self.records.pop(connection, None)
 
+    @property
+    def join_payload(self) -> msgspec.Raw:
+        """The payload of the join message."""
+        return payload_of(self.join_data, self.user)
+
+    @property
+    def leave_payload(self) -> msgspec.Raw:
+        """The payload of the leave message."""
+        message = self.leave_message
+        return payload_of(b"" if message is None else message.data, self.user)
+
     def cancel_expiry(self) -> None:
         """End the grace period: the user has reconnected."""
         if self.expiry is not None:
             self.expiry.cancel()
             self.expiry = None
+
+
+class Envelope(msgspec.Struct):
+    """A message with its payload as JSON."""
+
+    payload: msgspec.Raw
+
+
+DECODE_ENVELOPE = msgspec.json.Decoder(Envelope).decode
+
+
+def payload_of(data: bytes, user: str | None) -> msgspec.Raw:
+    """Return the payload of an encoded message; ``{"user": ...}`` if the message has no object as its payload."""
+    try:
+        payload = DECODE_ENVELOPE(data).payload
+    except msgspec.DecodeError:
+        payload = msgspec.Raw()
+    # NOTE: an object begins with its brace; a message that is sent as it is may have blanks before it.
+    if bytes(payload).startswith(b"{"):
+        return payload
+    return msgspec.Raw(ENCODER.encode({"user": user}))
 
 
 number_of = attrgetter("number")
@@ -116,6 +159,10 @@ class Roster:
         page_records = in_order(records, records) if records else NO_RECORDS
         return MemberPage([user for _, user in found], self.count, cursor, page_records)
 
+    def first(self, limit: int) -> list[PresenceEntry]:
+        """Return the entries of the first users, at most ``limit`` of them."""
+        return [entry for entry, _ in islice(self._after(0), limit)]
+
     def _find(self, number: int) -> tuple[int, int]:
         """Return the index of the block in which a number belongs, and the place after it there."""
         index = max(0, bisect_right(self.blocks, number, key=first_number_of) - 1)
@@ -179,19 +226,20 @@ class PresenceChanges:
 
     def take_message(self, roster: Roster) -> ServerPresenceChanged | None:
         """Remove the leaving users from the roster; return the message, if anything has changed."""
-        for key in self.leaving:
-            roster.remove(key)
+        joined = [roster.entries[key] for key in self.joined if key not in self.leaving]
+        left = [roster.remove(key) for key in self.leaving]
         if not (self.joined or self.leaving or self.was_counted):
             return None
-        names = self.batch.above
-        joined = [key[1:] for key in self.joined if key not in self.leaving]
-        left = [key[1:] for key in self.leaving]
-        needs_list = len(left) > names or roster.count <= names
+        limit = self.batch.above
+        needs_list = len(left) > limit or roster.count <= limit
+        users = (
+            [entry.join_payload for entry in roster.first(limit)] if needs_list else msgspec.UNSET
+        )
         return ServerPresenceChanged(
-            joined=joined[:names],
-            left=left[:names],
+            joined=[entry.join_payload for entry in joined[:limit]],
+            left=[entry.leave_payload for entry in left[:limit]],
             count=roster.count,
-            more_joined=max(0, len(joined) - names) or msgspec.UNSET,
-            more_left=max(0, len(left) - names) or msgspec.UNSET,
-            users=list(roster.page(limit=names)) if needs_list else msgspec.UNSET,
+            more_joined=max(0, len(joined) - limit) or msgspec.UNSET,
+            more_left=max(0, len(left) - limit) or msgspec.UNSET,
+            users=users,
         )

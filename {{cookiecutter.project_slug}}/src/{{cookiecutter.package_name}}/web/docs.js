@@ -4,7 +4,7 @@
  * SECURITY: the document's text reaches the page as text nodes only, never as markup.
  */
 
-import { button, byId, element, paragraph, prose } from "./page.js";
+import { button, byId, element, paragraph, prose, urlOf } from "./page.js";
 import { Schemas } from "./schema.js";
 
 /**
@@ -50,7 +50,7 @@ async function start() {
   page.retry.hidden = true;
   page.notice.textContent = "Loading the messages…";
   try {
-    const response = await fetch("/asyncapi.json");
+    const response = await fetch(urlOf("asyncapi.json"));
     if (!response.ok) throw new Error(`the service answered ${response.status}`);
     contract = await response.json();
   } catch (error) {

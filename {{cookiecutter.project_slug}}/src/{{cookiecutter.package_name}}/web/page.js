@@ -52,3 +52,13 @@ export function prose(text) {
 export function paragraph(text) {
   return element("p", "", ...prose(text));
 }
+
+/**
+ * Return the URL of a path of the service. Both pages are at its root, which a proxy may have put below a
+ * path of its own.
+ *
+ * @param {string} path
+ */
+export function urlOf(path) {
+  return new URL(`./${path.replace(/^\/+/, "")}`, document.baseURI);
+}

@@ -10,6 +10,10 @@
  * nothing arrives within 3 s. It also reconnects if a repeated position shows that messages are missing.
  * Without an announcement it does none of this.
  *
+ * A session that ends is refreshed over the open connection: when the server announces the end
+ * (`serverSessionExpiring`), the client calls `refresh` and sends its result as `clientRefreshSession`. The
+ * socket stays, and no message is lost.
+ *
  *     import { connect } from "./realtime.js";
  *
  *     const client = connect("/ws/chat/general");
@@ -45,6 +49,12 @@
  * @property {number} [probeTimeoutMs] With a heartbeat: the time for an answer after a wake-up. Default 3,000.
  * @property {number} [maxQueuedMessages] The size of the queue while not open; `send` refuses more. Default 100.
  * @property {number} [maxBufferedBytes] While open, `send` refuses while the socket buffers more bytes. Default 1 MiB.
+ * @property {() => Promise<string | null>} [ticket] Returns a one-time ticket for a handshake, which the URL's query passes on as `ticket`.
+ *   Called before each attempt, within `connectTimeoutMs`. A rejection is a failed attempt, which is retried; `null`, or a
+ *   rejection with `{ terminal: true }`, closes the client with 4401. Default: no ticket.
+ * @property {() => Promise<string | null>} [refresh] Returns a new token or ticket of the same user, when the session is about to expire.
+ *   A rejection, and a server that cannot check the result, are retried with the delays of a connection until the
+ *   session expires; `null`, or a rejection with `{ terminal: true }`, is not. Default: the session is not refreshed.
  * @property {new (url: string) => WebSocket} [WebSocketClass] Default: the global `WebSocket`.
  */
 
@@ -68,9 +78,11 @@ const HEARTBEAT_MARGIN_MS = 5_000;
 const LATE_MS = 2_000;
 // https://html.spec.whatwg.org/multipage/timers-and-user-prompts.html: a longer timeout fires at once.
 const MAX_TIMER_MS = 2 ** 31 - 1;
+const REFRESH = "clientRefreshSession";
 const PROBE = JSON.stringify({ type: "clientPing", payload: {} });
 
 const ABNORMAL_CLOSURE = 1006;
+const SIGNED_OUT = 4401;
 const SOCKET_OPEN = 1;
 
 /** Return whether a close code rules out a retry. @param {number} code */
@@ -132,6 +144,8 @@ export class RealtimeClient {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
   #failures = 0;
+  /** The number of attempts and of their ends: the result of an earlier attempt's ticket is ignored. */
+  #attempt = 0;
   /** @type {number | null} */
   #openedAtMs = null;
   /** The longest time without a message; 0 while the server has announced no heartbeat. */
@@ -139,6 +153,10 @@ export class RealtimeClient {
   #receivedAt = instant();
   /** Whether `clientPing` has been sent and nothing has arrived since. Messages are queued meanwhile. */
   #isProbing = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #refreshTimer;
+  /** The refresh in progress, whose `retry` repeats it after a delay; null once it has succeeded or ended. @type {{ retry: () => void, isSent: boolean } | null} */
+  #refreshing = null;
 
   /** @param {string | URL} url @param {RealtimeOptions} [options] */
   constructor(url, options = {}) {
@@ -146,10 +164,10 @@ export class RealtimeClient {
     this.#url.protocol = this.#url.protocol.replace("http", "ws");
     const { baseDelayMs = 500, maxDelayMs = 30_000, stableAfterMs = 5_000, connectTimeoutMs = 10_000 } = options;
     const { heartbeatTimeoutMs, probeTimeoutMs = 3_000 } = options;
-    const { maxQueuedMessages = 100, maxBufferedBytes = 1_048_576 } = options;
+    const { maxQueuedMessages = 100, maxBufferedBytes = 1_048_576, ticket, refresh } = options;
     this.#options = {
       ...{ baseDelayMs, maxDelayMs, stableAfterMs, connectTimeoutMs },
-      ...{ heartbeatTimeoutMs, probeTimeoutMs, maxQueuedMessages, maxBufferedBytes },
+      ...{ heartbeatTimeoutMs, probeTimeoutMs, maxQueuedMessages, maxBufferedBytes, ticket, refresh },
     };
     this.#WebSocketClass = options.WebSocketClass ?? globalThis.WebSocket;
     if (!this.#WebSocketClass) throw new TypeError("No global WebSocket: pass one as WebSocketClass.");
@@ -283,21 +301,42 @@ export class RealtimeClient {
 
   #open() {
     clearTimeout(this.#timer);
+    this.#stopRefresh();
     this.#silenceMs = 0;
     this.#isProbing = false;
+    this.#attempt += 1;
+    const { ticket, connectTimeoutMs } = this.#options;
+    if (!ticket) this.#handshake(null);
+    this.#timer = setTimeout(() => this.#lose(this.#socket, ABNORMAL_CLOSURE, ""), connectTimeoutMs);
+    this.#setStatus({ state: "connecting", nextTryAtMs: null, code: null, reason: "" });
+    if (ticket) this.#fetchTicket(ticket, this.#attempt);
+  }
+
+  /** @param {() => Promise<string | null>} fetchTicket @param {number} attempt */
+  async #fetchTicket(fetchTicket, attempt) {
+    let [ticket, code] = [/** @type {string | null} */ (null), SIGNED_OUT];
+    try {
+      if (attempt === this.#attempt) ticket = await fetchTicket();
+      if (attempt === this.#attempt && ticket !== null) return this.#handshake(ticket);
+    } catch (error) {
+      if (!isTerminalError(error)) code = ABNORMAL_CLOSURE;
+    }
+    if (attempt === this.#attempt) this.#lose(null, code, "");
+  }
+
+  /** @param {string | null} ticket */
+  #handshake(ticket) {
     const url = new URL(this.#url);
     for (const [epoch, offset] of this.#positions) url.searchParams.append("since", `${epoch}:${offset}`);
     for (const id of this.#connectionIds) url.searchParams.append("connection", id);
+    if (ticket !== null) url.searchParams.set("ticket", ticket);
     const socket = new this.#WebSocketClass(url.href);
     this.#socket = socket;
-    const giveUp = () => this.#lose(socket, ABNORMAL_CLOSURE, "");
-    this.#timer = setTimeout(giveUp, this.#options.connectTimeoutMs);
     socket.addEventListener("open", () => this.#opened(socket));
     socket.addEventListener("message", (event) => this.#receive(socket, event.data));
     socket.addEventListener("close", (event) => this.#lose(socket, event.code, event.reason));
     // NOTE: some releases of Node's WebSocket report a failed attempt with "error" and never with "close".
-    socket.addEventListener("error", () => this.#openedAtMs === null && giveUp());
-    this.#setStatus({ state: "connecting", nextTryAtMs: null, code: null, reason: "" });
+    socket.addEventListener("error", () => this.#openedAtMs === null && this.#lose(socket, ABNORMAL_CLOSURE, ""));
   }
 
   /** @param {WebSocket} socket */
@@ -337,6 +376,7 @@ export class RealtimeClient {
     const payload = message.payload ?? {};
     if (message.type === "serverPosition") this.#expectHeartbeats(socket, payload.heartbeatSeconds);
     if (!this.#advance(socket, message.id, message.type, payload)) return;
+    if (this.#receiveSession(socket, message.type, payload)) return;
     callEach(this.#listeners.get(message.type), payload);
     if (message.type === "serverPosition" && typeof payload.recovered === "boolean") {
       callEach(this.#recoveryListeners, { recovered: payload.recovered });
@@ -376,6 +416,65 @@ export class RealtimeClient {
       this.#positions.delete(oldest);
     }
     return true;
+  }
+
+  /**
+   * Handle the messages about the session's expiry.
+   *
+   * @param {WebSocket} socket
+   * @param {string} type
+   * @param {any} payload
+   * @returns {boolean} Whether the message is for this client only: the server could not check what `refresh` has returned.
+   */
+  #receiveSession(socket, type, payload) {
+    if (type === "serverSessionExpiring" && typeof payload.expiresInSeconds === "number") {
+      this.#refresh(socket, performance.now() + payload.expiresInSeconds * 1_000, 0);
+    } else if (type === "serverSessionRefreshed") {
+      this.#stopRefresh();
+    } else if (type === "serverError" && payload.code === "unavailable" && this.#refreshing?.isSent) {
+      this.#refreshing.retry();
+      return true;
+    }
+    return false;
+  }
+
+  /**
+   * Refresh the session, and repeat it after a failure until the session expires.
+   *
+   * @param {WebSocket} socket
+   * @param {number} expiresAtMs As in `performance.now()`.
+   * @param {number} failures The number of failed calls before this one.
+   */
+  async #refresh(socket, expiresAtMs, failures) {
+    const { refresh, connectTimeoutMs, baseDelayMs, maxDelayMs } = this.#options;
+    if (!refresh) return;
+    this.#stopRefresh();
+    const call = { isSent: false, retry: () => {} };
+    call.retry = () => {
+      if (call !== this.#refreshing) return;
+      this.#stopRefresh();
+      const delayMs = retryDelayMs(failures, baseDelayMs, maxDelayMs);
+      if (performance.now() + delayMs >= expiresAtMs) return;
+      this.#refreshTimer = setTimeout(() => this.#refresh(socket, expiresAtMs, failures + 1), delayMs);
+    };
+    this.#refreshing = call;
+    // Until the server has confirmed it: neither a call nor a reply may take longer.
+    this.#refreshTimer = setTimeout(call.retry, connectTimeoutMs);
+    try {
+      const token = await refresh();
+      if (call !== this.#refreshing) return; // Too late, or the connection has been replaced.
+      if (token === null) return this.#stopRefresh();
+      call.isSent = true;
+      if (socket.readyState === SOCKET_OPEN) socket.send(JSON.stringify({ type: REFRESH, payload: { token } }));
+    } catch (error) {
+      if (!isTerminalError(error)) call.retry();
+      else if (call === this.#refreshing) this.#stopRefresh();
+    }
+  }
+
+  #stopRefresh() {
+    clearTimeout(this.#refreshTimer);
+    this.#refreshing = null;
   }
 
   /** Handle a sign that the connection may have died unnoticed, or that timers may have been late. */
@@ -431,7 +530,7 @@ export class RealtimeClient {
     socket.send(PROBE);
   }
 
-  /** @param {WebSocket} socket @param {number} code @param {string} reason */
+  /** @param {WebSocket | null} socket Null before the handshake. @param {number} code @param {string} reason */
   #lose(socket, code, reason) {
     if (socket !== this.#socket) return;
     const { baseDelayMs, maxDelayMs, stableAfterMs } = this.#options;
@@ -440,6 +539,8 @@ export class RealtimeClient {
       this.#end(code, reason);
     } else {
       clearTimeout(this.#timer);
+      this.#stopRefresh();
+      this.#attempt += 1;
       this.#socket = this.#openedAtMs = null;
       this.#isProbing = false;
       const delayMs = retryDelayMs(this.#failures, baseDelayMs, maxDelayMs);
@@ -447,12 +548,14 @@ export class RealtimeClient {
       this.#timer = setTimeout(this.retryNow, delayMs);
       this.#setStatus({ state: "waiting", nextTryAtMs: Date.now() + delayMs, code, reason });
     }
-    socket.close();
+    socket?.close();
   }
 
   /** @param {number} code @param {string} reason */
   #end(code, reason) {
     clearTimeout(this.#timer);
+    this.#stopRefresh();
+    this.#attempt += 1;
     this.#socket = this.#openedAtMs = null;
     this.#isProbing = false;
     this.#queue.length = 0;
@@ -481,6 +584,11 @@ function instant() {
 /** @param {ReturnType<typeof instant>} past */
 function sinceMs({ steadyMs, clockMs }) {
   return Math.max(performance.now() - steadyMs, Date.now() - clockMs);
+}
+
+/** Return whether an error of `ticket` or `refresh` rules out a retry. @param {any} error */
+function isTerminalError(error) {
+  return error?.terminal === true;
 }
 
 /** @template T @param {Set<(value: T) => void> | undefined} listeners @param {T} value */

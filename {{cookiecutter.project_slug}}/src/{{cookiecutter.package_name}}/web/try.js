@@ -1,6 +1,7 @@
 /** The "Try it" panels of /docs: send messages over a live connection. Loaded outside production only. */
 
-import { button, element } from "./page.js";
+import { Account } from "./account.js";
+import { button, element, urlOf } from "./page.js";
 import { connect } from "./realtime.js";
 
 /** @typedef {import("./docs.js").Channel} Channel */
@@ -10,15 +11,24 @@ const MAX_LOG_ENTRIES = 100;
 
 /** The user's sign-in, shared by all channels. */
 export class Session {
+  #account = new Account();
   #name = input("Your name", "");
   #error = element("p", "field-error");
-  isSignedIn = false;
   panel = element("section", "session");
 
   constructor() {
     this.#error.setAttribute("role", "alert");
     this.panel.setAttribute("aria-label", "Sign-in");
     this.#show();
+  }
+
+  get isSignedIn() {
+    return this.#account.user !== null;
+  }
+
+  /** The options for connections of this user. */
+  get connectionOptions() {
+    return this.#account.connectionOptions;
   }
 
   /** Ask the user to sign in first. */
@@ -28,11 +38,16 @@ export class Session {
   }
 
   async #show() {
-    const response = await fetch("/session").catch(() => null);
-    this.isSignedIn = response?.ok ?? false;
-    if (response?.ok) {
-      const { name } = await response.json();
-      this.panel.replaceChildren(element("p", "", "You are signed in as ", element("bdi", "", name), "."));
+    await this.#account.load();
+    const { user, signInWay } = this.#account;
+    if (user) {
+      this.panel.replaceChildren(element("p", "", "You are signed in as ", element("bdi", "", user.name), "."));
+      return;
+    }
+    if (signInWay !== "name") {
+      const link = element("a", "", "Sign in");
+      link.href = urlOf("./").href;
+      this.panel.replaceChildren(element("p", "", link, " to try messages."), this.#error);
       return;
     }
     const submit = element("button", "quiet", "Sign in");
@@ -45,18 +60,9 @@ export class Session {
   }
 
   async #signIn() {
-    const response = await fetch("/session", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ name: this.#name.control.value }),
-    }).catch(() => null);
-    if (response?.ok) {
-      this.#error.textContent = "";
-      await this.#show();
-      return;
-    }
-    const answer = await response?.json().catch(() => null);
-    this.#error.textContent = answer?.description ?? "The service is not responding. Please try again in a moment.";
+    const problem = await this.#account.signIn(this.#name.control.value);
+    this.#error.textContent = problem;
+    if (problem === "") await this.#show();
   }
 }
 
@@ -149,7 +155,7 @@ export class TryPanel {
       encodeURIComponent(this.#parameters.get(name)?.value ?? ""),
     );
     /** @type {import("./realtime.js").RealtimeClient<any, any>} */
-    const client = connect(path);
+    const client = connect(urlOf(path), this.#session.connectionOptions);
     this.#client = client;
     client.onStatus((status) => client === this.#client && this.#showStatus(status));
     for (const { name, isJson } of this.#channel.sent) {

@@ -1,6 +1,7 @@
 /** The form in which the user writes a message. */
 
 import { byId } from "../page.js";
+import { Drafts } from "./drafts.js";
 import { onSubmit } from "./elements.js";
 
 /**
@@ -15,6 +16,9 @@ const COUNTER_FROM_CHARACTERS = 1_800;
 
 export class Composer {
   #events;
+  #drafts = new Drafts();
+  /** The user and the room of the text in the field; null without a user. @type {{ userId: string, room: string } | null} */
+  #owner = null;
   #field = byId("message", HTMLTextAreaElement);
   #error = byId("composer-error", HTMLElement);
   #counter = byId("counter", HTMLElement);
@@ -28,6 +32,7 @@ export class Composer {
       events.onEdit(this.#field.value);
     });
     this.#field.addEventListener("blur", events.onStop);
+    addEventListener("pagehide", () => this.#keepDraft());
     this.#field.addEventListener("keydown", (event) => {
       // While an input method composes, Enter chooses a character.
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
@@ -40,6 +45,23 @@ export class Composer {
     });
   }
 
+  /** Show the user's draft for a room. @param {string} userId @param {string} room */
+  open(userId, room) {
+    if (this.#owner?.userId === userId && this.#owner.room === room) return;
+    this.#keepDraft();
+    this.#owner = { userId, room };
+    this.#field.value = this.#drafts.get(userId, room);
+    this.#update();
+  }
+
+  /** Forget the drafts of a user who has signed out. @param {string} userId */
+  signOut(userId) {
+    this.#drafts.forget(userId);
+    this.#owner = null;
+    this.#field.value = "";
+    this.#update();
+  }
+
   /** Focus the field, except on touch screens, where a keyboard would cover the room. */
   focus() {
     if (matchMedia("(hover: hover)").matches) this.#field.focus();
@@ -48,6 +70,10 @@ export class Composer {
   /** @param {string} problem */
   showError(problem) {
     this.#error.textContent = problem;
+  }
+
+  #keepDraft() {
+    if (this.#owner) this.#drafts.set(this.#owner.userId, this.#owner.room, this.#field.value);
   }
 
   #submit() {

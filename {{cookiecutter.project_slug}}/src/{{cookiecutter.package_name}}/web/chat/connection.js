@@ -1,6 +1,6 @@
 /** The connection to the current room: its client, its status line, and recovery after a loss. */
 
-import { byId } from "../page.js";
+import { byId, urlOf } from "../page.js";
 import { connect } from "../realtime.js";
 
 /** @typedef {import("../realtime.js").RealtimeClient} RealtimeClient */
@@ -10,32 +10,41 @@ import { connect } from "../realtime.js";
  * @typedef {object} ConnectionEvents
  * @property {(hasGap: boolean) => void} onOpen `hasGap`: it is a reconnection to a room without history.
  * @property {(isLost: boolean) => void} onInterrupted It is not open; `isLost`: it waits or has ended.
- * @property {(code: number | null, reason: string) => void} onEnd It has ended and is not retried.
+ * @property {(wasOpen: boolean, code: number | null, reason: string) => void} onEnd It has ended and is not retried.
  * @property {() => void} onMissing Messages are lost: the server no longer has them.
  * @property {() => void} onTryNow The user does not want to wait.
  */
+
+const BANNED = /^You are banned until (\d\S+Z)\.$/;
+// https://html.spec.whatwg.org/multipage/timers-and-user-prompts.html: a longer timeout fires at once.
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 const RESYNC_WITHIN_MS = 5_000; // At random: all pages of a room learn of a loss at once.
 
 export class Connection {
   #events;
+  #session;
   /** @type {RealtimeClient | null} */
   #client = null;
   /** Whether the conversation on the page has had a connection. */
   #wasOpen = false;
+  /** Whether the current client has been connected. */
+  #hasOpened = false;
   /** Whether this is a reconnection whose outcome of recovery has not arrived. */
   #isRecovering = false;
   /** Whether the room keeps messages for reconnecting clients. */
   #hasHistory = false;
   #countdownTimer = 0;
   #resyncTimer = 0;
+  #banTimer = 0;
   #line = byId("connection", HTMLElement);
   #text = byId("connection-text", HTMLElement);
   #countdown = byId("countdown", HTMLElement);
   #tryNow = byId("try-now", HTMLButtonElement);
 
-  /** @param {ConnectionEvents} events */
-  constructor(events) {
+  /** @param {import("./session.js").Session} session @param {ConnectionEvents} events */
+  constructor(session, events) {
+    this.#session = session;
     this.#events = events;
     this.#tryNow.addEventListener("click", events.onTryNow);
   }
@@ -57,10 +66,13 @@ export class Connection {
    */
   open(room, isContinued) {
     const path = (document.body.dataset.websocketPath ?? "").replace(/\/$/, "");
+    const url = urlOf(`${path}/${encodeURIComponent(room)}`);
+    // SECURITY: another tab may have signed in as another user, whose cookie would send this user's queued messages.
+    url.searchParams.set("user", this.#session.user?.id ?? "");
     this.#wasOpen &&= isContinued;
-    this.#isRecovering = this.#hasHistory = false;
+    this.#hasOpened = this.#isRecovering = this.#hasHistory = false;
     /** @type {RealtimeClient} */
-    const client = connect(`${path}/${encodeURIComponent(room)}`);
+    const client = connect(url, this.#session.connectionOptions);
     this.#client = client;
     client.onStatus((status) => client === this.#client && this.#showStatus(status));
     client.on("serverPosition", ({ connection }) => (this.#hasHistory ||= connection !== undefined));
@@ -76,6 +88,7 @@ export class Connection {
     client?.close();
     clearInterval(this.#countdownTimer);
     clearTimeout(this.#resyncTimer);
+    clearTimeout(this.#banTimer);
   }
 
   /** @param {ConnectionStatus} status */
@@ -84,17 +97,27 @@ export class Connection {
     this.#text.textContent = statusText(state, code);
     this.#tryNow.hidden = state === "connecting" || state === "open";
     this.#tryNow.textContent = state === "closed" ? "Connect again" : "Try now";
+    clearTimeout(this.#banTimer);
+    if (state === "closed") this.#waitForBan(reason);
     this.#showCountdown(nextTryAtMs);
     if (state === "open") {
       const isReconnection = this.#wasOpen;
-      this.#wasOpen = true;
+      this.#wasOpen = this.#hasOpened = true;
       this.#isRecovering = isReconnection && this.#hasHistory;
       this.#events.onOpen(isReconnection && !this.#hasHistory);
       return;
     }
     clearTimeout(this.#resyncTimer);
     this.#events.onInterrupted(state !== "connecting");
-    if (state === "closed") this.#events.onEnd(code, reason);
+    if (state === "closed") this.#events.onEnd(this.#hasOpened, code, reason);
+  }
+
+  /** Offer another attempt only when a ban has ended. @param {string} reason */
+  #waitForBan(reason) {
+    const leftMs = Date.parse(BANNED.exec(reason)?.[1] ?? "") - Date.now();
+    if (!(leftMs > 0)) return;
+    this.#tryNow.hidden = true;
+    this.#banTimer = setTimeout(() => (this.#tryNow.hidden = false), Math.min(leftMs, MAX_TIMER_MS));
   }
 
   /** @param {number | null} nextTryAtMs */
@@ -127,6 +150,7 @@ function statusText(state, code) {
   if (state === "open") return "Connected";
   if (state === "closed") return "Disconnected";
   if (code === 1012) return "The server is restarting.";
+  if (code === 1013) return "The server is temporarily unavailable.";
   if (code === 4008) return "Connection too slow.";
   if (code === 4029) return "Too many messages at once.";
   if (code === 4429) return "You are connected too often: close other tabs or devices.";

@@ -1,7 +1,9 @@
 /** The messages of the room: those received, those of this user that are pending, and the page's own notes. */
 
 import { button, byId, element } from "../page.js";
-import { avatar, nameNode, plainName, shortNameNode, timeNode } from "./elements.js";
+import { avatar, plainName, roomLabel, shortNameNode, timeNode } from "./elements.js";
+
+/** @typedef {import("./names.js").Person} Person */
 
 /**
  * A message of this user that the server has not sent back yet. `queued`: it waits for a connection;
@@ -33,10 +35,13 @@ const PENDING_TEXTS = {
 
 export class Conversation {
   #session;
+  #names;
   #events;
-  /** The user and the room of the messages. */
-  #user = /** @type {string | null} */ (null);
+  /** The id of the user and the room of the messages. */
+  #userId = "";
   #room = "";
+  /** The number of unsent messages of a user who has signed out. */
+  #dropped = 0;
   /** Whether the page's title shows the room. */
   #isTitled = false;
   #isAtBottom = true;
@@ -51,9 +56,14 @@ export class Conversation {
   /** The line about users who have joined and left a large room. */
   #presence = { joined: 0, left: 0, text: element("p", "text"), entry: element("li", "system") };
 
-  /** @param {import("./session.js").Session} session @param {ConversationEvents} events */
-  constructor(session, events) {
+  /**
+   * @param {import("./session.js").Session} session
+   * @param {import("./names.js").Names} names
+   * @param {ConversationEvents} events
+   */
+  constructor(session, names, events) {
     this.#session = session;
+    this.#names = names;
     this.#events = events;
     this.#newer.addEventListener("click", () => {
       this.#scrollToBottom();
@@ -74,33 +84,45 @@ export class Conversation {
    * @returns {boolean} Whether the page already showed it.
    */
   open(room) {
+    const userId = this.#session.user?.id ?? "";
+    if (this.#room !== "" && userId !== this.#userId) this.signOut();
     const lastRoom = this.#room;
-    const lostMessages = this.#pending.filter(({ state }) => state !== "sent").length;
-    const isContinued = room === lastRoom && this.#session.name === this.#user;
-    if (!isContinued) this.clear();
-    this.#user = this.#session.name;
+    const lostMessages = this.#unsentMessages;
+    const isContinued = room === lastRoom;
+    if (!isContinued) this.#clear();
+    this.#userId = userId;
     this.#room = room;
-    if (lostMessages > 0 && lastRoom !== room) {
+    if (lostMessages > 0 && !isContinued) {
       const count = lostMessages === 1 ? "A message" : `${lostMessages} messages`;
-      this.addNote("system", count, " to '", shortNameNode(lastRoom), "' could not be sent.");
+      this.addNote("system", count, " to '", shortNameNode(roomLabel(lastRoom)), "' could not be sent.");
     }
+    if (this.#dropped > 0) {
+      const count = this.#dropped === 1 ? "1 message was" : `${this.#dropped} messages were`;
+      this.addNote("system", `${count} not sent: you signed out.`);
+    }
+    this.#dropped = 0;
     this.#showTitle();
     return isContinued;
   }
 
-  /** Forget the conversation. */
-  clear() {
+  /** Forget the conversation of a user who has signed out; the next one reports the messages that were not sent. */
+  signOut() {
+    this.#dropped += this.#unsentMessages;
+    this.#clear();
+  }
+
+  get #unsentMessages() {
+    return this.#pending.filter(({ state }) => state !== "sent").length;
+  }
+
+  #clear() {
     this.#room = "";
+    this.#names.clear();
     this.#list.replaceChildren();
     this.#pendingList.replaceChildren();
     this.#pendingList.hidden = true;
     this.#pending = [];
     this.#scrollToBottom();
-  }
-
-  /** The user has another name; the messages stay. @param {string} user */
-  rename(user) {
-    this.#user = user;
   }
 
   hideTitle() {
@@ -113,13 +135,13 @@ export class Conversation {
     if (this.#isTitled) this.#showTitle();
   }
 
-  /** @param {string} user @param {string} text */
-  addMessage(user, text) {
-    const isOwn = user === this.#session.name;
-    if (isOwn || this.#session.name === null) {
+  /** @param {Person} person @param {string} text */
+  addMessage(person, text) {
+    const isOwn = person.userId === this.#userId;
+    if (isOwn) {
       this.#drop(this.#pending.find((message) => message.state !== "queued" && message.text.trim() === text.trim()));
     }
-    this.#addEntry(messageEntry(user, text, isOwn));
+    this.#addEntry(messageEntry(person, text, isOwn ? "You" : this.#names.node(person), isOwn));
   }
 
   /** @param {"system" | "announcement"} kind @param {...(Node | string)} content */
@@ -155,7 +177,8 @@ export class Conversation {
 
   /** @param {string} text @param {PendingMessage["state"]} state */
   addPending(text, state) {
-    const entry = messageEntry(this.#session.name ?? "", text, true);
+    const person = { user: this.#session.user?.name ?? "", userId: this.#userId };
+    const entry = messageEntry(person, text, "You", true);
     /** @type {PendingMessage} */
     const message = { text, state, entry };
     this.#pending.push(message);
@@ -202,7 +225,8 @@ export class Conversation {
   /** @param {HTMLLIElement} entry */
   #addEntry(entry) {
     const last = this.#list.lastElementChild;
-    if (last instanceof HTMLElement && entry.dataset.user !== undefined && last.dataset.user === entry.dataset.user) {
+    const { userId } = entry.dataset;
+    if (last instanceof HTMLElement && userId !== undefined && last.dataset.userId === userId) {
       entry.classList.toggle("continued", Date.now() - Number(last.dataset.atMs) < GROUP_WITHIN_MS);
     }
     this.#list.append(entry);
@@ -219,7 +243,7 @@ export class Conversation {
   #showTitle() {
     this.#isTitled = true;
     const count = this.#unreadMessages > 0 ? `(${this.#unreadMessages}) ` : "";
-    document.title = `${count}${plainName(this.#room)} · ${this.#projectName}`;
+    document.title = `${count}${plainName(roomLabel(this.#room))} · ${this.#projectName}`;
   }
 
   #scrollToBottom() {
@@ -229,14 +253,14 @@ export class Conversation {
   }
 }
 
-/** @param {string} user @param {string} text @param {boolean} isOwn */
-function messageEntry(user, text, isOwn) {
-  const author = element("p", "author", isOwn ? "You" : nameNode(user));
+/** @param {Person} person @param {string} text @param {Node | string} name @param {boolean} isOwn */
+function messageEntry({ user, userId }, text, name, isOwn) {
+  const author = element("p", "author", name);
   const content = element("p", "text", text);
   content.dir = "auto";
   const bubble = element("div", "bubble", author, content, element("span", "meta", timeNode()));
   const entry = element("li", isOwn ? "message own" : "message", avatar(user), bubble);
-  entry.dataset.user = user;
+  entry.dataset.userId = userId;
   entry.dataset.atMs = String(Date.now());
   return entry;
 }

@@ -12,7 +12,11 @@ const MAX_SHORT_CHARACTERS = 40;
 // Hebrew, Arabic and the other scripts that are written from right to left, and Arabic digits.
 const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
 
+const INVITATION = /^(private-[^~]*)~.*$/s;
+const TIMESTAMP = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/g;
+
 const timeFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const longTimeFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "long", timeStyle: "short" });
 const fullTimeFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
 
 /**
@@ -36,10 +40,20 @@ export function shortName(name) {
   return `${characters.slice(0, MAX_SHORT_CHARACTERS - 1).join("")}…`;
 }
 
+/** The name of a room to show: without the code of an invitation, which is a part of the link. @param {string} room */
+export function roomLabel(room) {
+  return room.replace(INVITATION, "$1");
+}
+
 /** A name for plain text, such as the page's title: shortened, and isolated if necessary. @param {string} name */
 export function plainName(name) {
   const short = shortName(name);
   return RIGHT_TO_LEFT.test(short) ? `\u2068${short}\u2069` : short;
+}
+
+/** Return a text of the server in which points in time, such as `2026-11-26T23:00:00Z`, are local ones. @param {string} text */
+export function withLocalTimes(text) {
+  return text.replace(TIMESTAMP, (found) => longTimeFormat.format(new Date(found)));
 }
 
 export function timeNode() {

@@ -3,15 +3,19 @@
 import { Composer } from "./composer.js";
 import { Connection } from "./connection.js";
 import { Conversation } from "./conversation.js";
-import { shortNameNode } from "./elements.js";
+import { withLocalTimes } from "./elements.js";
+import { Names } from "./names.js";
 import { People } from "./people.js";
 import { Rooms } from "./rooms.js";
 import { Session } from "./session.js";
 import { SidePanel } from "./side.js";
 import { TypingIndicator, TypingNotifier } from "./typing.js";
 
+/** @typedef {import("./names.js").Person} Person */
 /** @typedef {import("../realtime.js").RealtimeClient} RealtimeClient */
 /** @typedef {import("../realtime.js").ServerMessages} ServerMessages */
+
+const SIGNED_OUT = 4401;
 
 const session = new Session({
   onEnter: enterSelectedRoom,
@@ -19,9 +23,10 @@ const session = new Session({
     rooms.showSelected();
     conversation.hideTitle();
   },
-  onSignOut() {
+  onLeave(user) {
     leaveRoom();
-    conversation.clear();
+    conversation.signOut();
+    composer.signOut(user.id);
     composer.showError("");
   },
   onSignOutFailed: (problem) => composer.showError(problem),
@@ -29,12 +34,13 @@ const session = new Session({
 const rooms = new Rooms(new SidePanel(), (name) => {
   if (name !== rooms.current || connection.client === null) enterRoom(name);
 });
-const people = new People(session);
-const conversation = new Conversation(session, {
+const names = new Names();
+const people = new People(session, names);
+const conversation = new Conversation(session, names, {
   onSendAgain: sendMessage,
   onDiscarded: () => composer.focus(),
 });
-const connection = new Connection({
+const connection = new Connection(session, {
   onOpen(hasGap) {
     conversation.movePending("queued", "sent");
     if (hasGap) conversation.addNote("system", "Reconnected. Messages sent in the meantime are not shown here.");
@@ -52,7 +58,7 @@ const connection = new Connection({
     composer.focus();
   },
 });
-const typingIndicator = new TypingIndicator(session);
+const typingIndicator = new TypingIndicator(session, names);
 const typingNotifier = new TypingNotifier(connection);
 const composer = new Composer({
   onSend: sendMessage,
@@ -72,6 +78,7 @@ function enterRoom(name) {
   leaveRoom();
   rooms.setCurrent(name);
   const isContinued = conversation.open(name);
+  composer.open(session.user?.id ?? "", name);
   if (!isContinued) composer.showError("");
   receiveMessages(connection.open(name, isContinued));
 }
@@ -97,43 +104,41 @@ function receiveMessages(client) {
   });
   client.on("serverSystemAnnouncement", ({ text }) => conversation.addNote("announcement", text));
   client.on("serverRoomState", receiveRoomState);
-  client.on("serverNewMessage", ({ user, text }) => {
-    typingIndicator.set(user, false);
-    conversation.addMessage(user, text);
+  client.on("serverNewMessage", (message) => {
+    typingIndicator.set(message, false);
+    conversation.addMessage(message, message.text);
   });
-  client.on("serverUserJoined", ({ user }) => receivePresence(user, true));
-  client.on("serverUserLeft", ({ user }) => receivePresence(user, false));
-  client.on("serverPresenceChanged", receivePresenceChange);
-  client.on("serverUserTyping", ({ user, isTyping }) => typingIndicator.set(user, isTyping));
+  client.on("serverUserJoined", (person) => receivePresence(person, true));
+  client.on("serverUserLeft", (person) => receivePresence(person, false));
+  client.on("serverPresenceChanged", (change) => receivePresenceChange(/** @type {any} */ (change)));
+  client.on("serverUserTyping", (typing) => typingIndicator.set(typing, typing.isTyping));
   client.on("serverError", ({ error }) => {
-    composer.showError(error);
+    composer.showError(withLocalTimes(error));
     conversation.refuseOldest();
   });
 }
 
 /** @param {ServerMessages["serverRoomState"]} state */
 function receiveRoomState(state) {
-  if (state.you !== session.name) {
-    session.rename(state.you);
-    conversation.rename(state.you);
-  }
+  if (state.you.user !== session.user?.name) session.rename(state.you.user);
   people.replace(state);
   rooms.remember();
 }
 
-/** @param {string} user @param {boolean} isPresent */
-function receivePresence(user, isPresent) {
-  if (!people.set(user, isPresent)) return;
-  if (!isPresent) typingIndicator.set(user, false);
-  if (user !== session.name) conversation.addNote("system", shortNameNode(user), isPresent ? " joined" : " left");
+/** @param {Person} person @param {boolean} isPresent */
+function receivePresence(person, isPresent) {
+  if (!people.set(person, isPresent)) return;
+  if (!isPresent) typingIndicator.set(person, false);
+  if (person.userId === session.user?.id) return;
+  conversation.addNote("system", names.shortNode(person), isPresent ? " joined" : " left");
 }
 
-/** @param {ServerMessages["serverPresenceChanged"]} change */
+/** @param {import("./roster.js").PresenceChange} change */
 function receivePresenceChange(change) {
   people.change(change);
-  for (const user of change.left) typingIndicator.set(user, false);
+  for (const person of change.left) typingIndicator.set(person, false);
   const { joined, left, moreJoined = 0, moreLeft = 0 } = change;
-  const others = joined.filter((user) => user !== session.name);
+  const others = joined.filter(({ userId }) => userId !== session.user?.id);
   conversation.addPresence(others.length + moreJoined, left.length + moreLeft);
 }
 
@@ -150,22 +155,24 @@ function sendMessage(text) {
   return true;
 }
 
-/** @param {number | null} code @param {string} reason */
-function receiveEnd(code, reason) {
+/** @param {boolean} wasOpen @param {number | null} code @param {string} reason */
+async function receiveEnd(wasOpen, code, reason) {
+  const { client } = connection;
   conversation.movePending("queued", "refused");
-  if (code === 4401 && !session.isExternal) {
-    connection.close();
-    session.expire();
-    return;
+  if (code !== SIGNED_OUT) conversation.addNote("system", endText(code, reason));
+  else if (!(await session.recheck())) {
+    if (client === connection.client) connection.close();
+  } else if (client === connection.client) {
+    // The session has been renewed meanwhile, in another tab. A handshake that is refused all the same is not repeated.
+    if (wasOpen) enterRoom(rooms.current);
+    else conversation.addNote("system", endText(code, reason));
   }
-  conversation.addNote("system", endText(code, reason));
 }
 
 /** @param {number | null} code @param {string} reason */
 function endText(code, reason) {
-  if (code === 4401) {
-    return "You are not signed in, or your session has ended. Sign in with your identity provider, then reload this page.";
-  }
+  if (code === SIGNED_OUT) return "The server does not accept your session.";
+  if (code === 4403 && reason.startsWith("You are banned")) return withLocalTimes(reason);
   if (code === 4400) return `This room cannot be entered: ${reason || "its name is not allowed"}.`;
   if (code === 4403) return `You may not enter this room${reason ? `: ${reason}` : ""}.`;
   return `The server closed the connection (${code}${reason ? `, ${reason}` : ""}).`;

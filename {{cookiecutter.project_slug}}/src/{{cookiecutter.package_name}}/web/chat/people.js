@@ -1,22 +1,25 @@
 /** The list of users who are in the room, and their number. */
 
 import { byId, element } from "../page.js";
-import { avatar, nameNode } from "./elements.js";
+import { avatar } from "./elements.js";
 import { Roster } from "./roster.js";
 
+/** @typedef {import("./names.js").Person} Person */
 /** @typedef {import("../realtime.js").ServerMessages} ServerMessages */
 
 const numberFormat = new Intl.NumberFormat();
 
 export class People {
   #session;
+  #names;
   #roster = new Roster();
   #list = byId("people", HTMLElement);
   #count = byId("people-count", HTMLElement);
 
-  /** @param {import("./session.js").Session} session */
-  constructor(session) {
+  /** @param {import("./session.js").Session} session @param {import("./names.js").Names} names */
+  constructor(session, names) {
     this.#session = session;
+    this.#names = names;
   }
 
   /** @param {ServerMessages["serverRoomState"]} state */
@@ -31,33 +34,34 @@ export class People {
   }
 
   /**
-   * @param {string} name
+   * @param {Person} person
    * @param {boolean} isPresent
    * @returns {boolean} Whether that was a change.
    */
-  set(name, isPresent) {
-    const isChange = this.#roster.set(name, isPresent);
+  set(person, isPresent) {
+    const isChange = this.#roster.set(person, isPresent);
     if (isChange) this.#show();
     return isChange;
   }
 
-  /** @param {ServerMessages["serverPresenceChanged"]} change */
+  /** @param {import("./roster.js").PresenceChange} change */
   change(change) {
     this.#roster.change(change);
     this.#show();
   }
 
   #show() {
-    const { names, count } = this.#roster;
+    const { users, count } = this.#roster;
+    this.#names.add(users);
     this.#count.textContent = count > 0 ? numberFormat.format(count) : "";
-    const items = names
-      .sort((a, b) => a.localeCompare(b))
-      .map((name) => {
-        const item = element("li", "", avatar(name), nameNode(name));
-        if (name === this.#session.name) item.append(" ", element("span", "hint", "(you)"));
+    const items = users
+      .sort((a, b) => a.user.localeCompare(b.user) || (a.userId < b.userId ? -1 : 1))
+      .map((person) => {
+        const item = element("li", "", avatar(person.user), this.#names.node(person));
+        if (person.userId === this.#session.user?.id) item.append(" ", element("span", "hint", "(you)"));
         return item;
       });
-    const others = count - names.length;
+    const others = count - users.length;
     if (others > 0) items.push(element("li", "hint", `and ${numberFormat.format(others)} more`));
     this.#list.replaceChildren(...items);
   }

@@ -1,7 +1,7 @@
 /** The current room, the rooms entered recently, and the URL's hash, which names a room. */
 
 import { byId, element } from "../page.js";
-import { nameNode, onSubmit, shortName, showProblem } from "./elements.js";
+import { nameNode, onSubmit, roomLabel, shortName, showProblem } from "./elements.js";
 
 const DEFAULT_ROOM = "general";
 const MAX_NAME_BYTES = 200;
@@ -14,7 +14,6 @@ export class Rooms {
   #side;
   #onSelect;
   #current = "";
-  #signInRoom = byId("sign-in-room", HTMLElement);
   #field = byId("room-name", HTMLInputElement);
   #fieldError = byId("room-error", HTMLElement);
   #list = byId("rooms", HTMLElement);
@@ -38,7 +37,8 @@ export class Rooms {
 
   /** Show in the sign-in form which room follows. */
   showSelected() {
-    this.#signInRoom.textContent = shortName(roomFromHash() || DEFAULT_ROOM);
+    const name = shortName(roomLabel(roomFromHash() || DEFAULT_ROOM));
+    for (const place of document.querySelectorAll(".sign-in-room")) place.textContent = name;
   }
 
   /** Select the room in the hash; where there is no valid one, select another room and correct the hash. */
@@ -55,7 +55,7 @@ export class Rooms {
   /** @param {string} name */
   setCurrent(name) {
     this.#current = name;
-    this.#title.replaceChildren(nameNode(name));
+    this.#title.replaceChildren(nameNode(roomLabel(name)));
     this.#showList();
     this.#side.show(false);
   }
@@ -63,7 +63,7 @@ export class Rooms {
   /** Add the current room to the recent ones. */
   remember() {
     try {
-      const names = [this.#current, ...recentRooms().filter((name) => name !== this.#current)];
+      const names = withoutOldInvitations([this.#current, ...recentRooms()]);
       localStorage.setItem(RECENT_ROOMS_KEY, JSON.stringify(names.slice(0, MAX_RECENT_ROOMS)));
     } catch {
       // Storage is forbidden or full: the list of rooms is a convenience.
@@ -82,10 +82,10 @@ export class Rooms {
   }
 
   #showList() {
-    const names = [...new Set([this.#current, ...recentRooms()])].sort((a, b) => a.localeCompare(b));
+    const names = withoutOldInvitations([this.#current, ...recentRooms()]).sort((a, b) => a.localeCompare(b));
     this.#list.replaceChildren(
       ...names.map((name) => {
-        const link = element("a", "", nameNode(name));
+        const link = element("a", "", nameNode(roomLabel(name)));
         link.href = hashOf(name);
         if (name === this.#current) link.setAttribute("aria-current", "page");
         return element("li", "", link);
@@ -119,6 +119,12 @@ function problemOfName(name) {
   if (name === "." || name === ".." || name.includes("/")) return "A room's name cannot be dots or contain a slash.";
   if (new TextEncoder().encode(name).length > MAX_NAME_BYTES) return "This name is too long for a room.";
   return "";
+}
+
+/** Return each room once, with its latest invitation. @param {string[]} names Most recent first. */
+function withoutOldInvitations(names) {
+  const labels = names.map(roomLabel);
+  return names.filter((_, index) => labels.indexOf(labels[index] ?? "") === index);
 }
 
 /** @returns {string[]} Most recent first. */

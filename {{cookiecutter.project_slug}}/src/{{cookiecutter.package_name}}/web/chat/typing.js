@@ -1,7 +1,8 @@
 /** Typing indicators: of the other users, and of this one for the others. */
 
 import { byId } from "../page.js";
-import { shortNameNode } from "./elements.js";
+
+/** @typedef {import("./names.js").Person} Person */
 
 const REPEAT_MS = 3_000;
 const IDLE_MS = 4_000;
@@ -10,32 +11,35 @@ const EXPIRY_MS = 6_000; // Two repeats: one late or lost message does not make 
 /** Shows which other users are typing. */
 export class TypingIndicator {
   #session;
-  /** @type {Map<string, number>} The timer that ends each user's indication. */
-  #timers = new Map();
+  #names;
+  /** Each typing user by id, with the timer that ends the indication. @type {Map<string, { person: Person, timer: number }>} */
+  #typing = new Map();
   #line = byId("typing", HTMLElement);
 
-  /** @param {import("./session.js").Session} session */
-  constructor(session) {
+  /** @param {import("./session.js").Session} session @param {import("./names.js").Names} names */
+  constructor(session, names) {
     this.#session = session;
+    this.#names = names;
   }
 
-  /** @param {string} user @param {boolean} isTyping */
-  set(user, isTyping) {
-    if (user === this.#session.name) return;
-    clearTimeout(this.#timers.get(user));
-    this.#timers.delete(user);
-    if (isTyping) this.#timers.set(user, setTimeout(() => this.set(user, false), EXPIRY_MS));
+  /** @param {Person} person @param {boolean} isTyping */
+  set(person, isTyping) {
+    const { userId } = person;
+    if (userId === this.#session.user?.id) return;
+    clearTimeout(this.#typing.get(userId)?.timer);
+    this.#typing.delete(userId);
+    if (isTyping) this.#typing.set(userId, { person, timer: setTimeout(() => this.set(person, false), EXPIRY_MS) });
     this.#show();
   }
 
   clear() {
-    for (const timer of this.#timers.values()) clearTimeout(timer);
-    this.#timers.clear();
+    for (const { timer } of this.#typing.values()) clearTimeout(timer);
+    this.#typing.clear();
     this.#show();
   }
 
   #show() {
-    const [first, second, third, ...others] = [...this.#timers.keys()].map(shortNameNode);
+    const [first, second, third, ...others] = [...this.#typing.values()].map(({ person }) => this.#names.shortNode(person));
     /** @type {(Node | string)[]} */
     let sentence = [];
     if (others.length > 0) sentence = [first, ", ", second, ` and ${others.length + 1} others are typing…`];
