@@ -195,8 +195,8 @@ async def test_a_batch_has_the_payloads_of_the_join_and_leave_messages(
         return Presence(user, user, Publication(join), Publication(leave), BATCH)
 
     for user in ("d", "e"):
-        await large.backend.enter("room", named(user))
-    await large.backend.leave("room", named("d"), grace=False)
+        await large.backend.enter_nowait("room", named(user))
+    await large.backend.leave_nowait("room", named("d"), grace=False)
     await large.leave("a", "b")
     await large.backend.members("room")
     await wait_until(lambda: large.backend.rooms_by_name["room"].changes is None)
