@@ -5,6 +5,8 @@ import asyncio
 import pytest
 import redis
 
+from falcon_pachinko.backends.redis.cluster import ClusterClient
+
 from ...support.backends import (
     HISTORY,
     WAIT_SECONDS,
@@ -69,3 +71,21 @@ async def test_a_room_whose_server_is_unreachable_during_a_recovery_is_subscribe
             for room in rooms:
                 await b.backend.publish_nowait(room, text("received"))
             await wait_until(lambda: all(a.got_last(room, "received") for room in rooms))
+
+
+@pytest.mark.parametrize(
+    ("is_refreshed", "expected"), [(True, redis.ConnectionError), (False, RuntimeError)]
+)
+async def test_a_call_during_a_refresh_of_the_topology_fails_as_in_an_outage(
+    monkeypatch: pytest.MonkeyPatch, is_refreshed: bool, expected: type[Exception]
+) -> None:
+    client = ClusterClient("redis://127.0.0.1:1", "prefix", 1.0)
+
+    async def execute(*_: object) -> None:
+        if is_refreshed:
+            client.cluster = client.make_cluster()
+        raise RuntimeError("the handler is closed")  # as uvloop's transports do
+
+    monkeypatch.setattr(client.cluster, "execute_command", execute)
+    with pytest.raises(expected, match="the handler is closed"):
+        await client.run_script("{room}", b"", 0)

@@ -221,3 +221,13 @@ async def test_commands_are_decoded_as_they_were_encoded() -> None:
         assert decoded.room == command.room
         assert decoded.publication.header == command.publication.header
         assert decoded.publication.data == command.publication.data
+
+
+async def test_commands_are_confirmed_soon_after_a_loss_and_a_jump_of_the_clock_back(
+    redis_server: RedisServer, a: RecordingNode
+) -> None:
+    lost = f"{a.redis.client.prefix}:{{%nodes}}:w"
+    # After a loss of the list of nodes it lasts for a lease, and after the jump for an hour more.
+    redis_server.command("SET", lost, "", "PX", 3_600_000)
+    await a.redis.renewals.renew()
+    assert redis_server.command("PTTL", lost) <= a.redis.terms.lease

@@ -17,10 +17,11 @@ from ..connection.rate_limit import MessageRates
 from ..errors import BackendUnavailable, RegistrationError
 from ..history import History, Position
 from ..limits import DEFAULT_SERVER_LIMITS, ServerLimits
-from ..publication import DEFAULT_HEADER, Header, Publication
+from ..publication import DEFAULT_HEADER, Publication
 from ..support.tasks import TaskSet
 from .commands import CloseCommands
 from .enforcement import Enforcement
+from .exclusions import Exclusions
 from .fanout import FanOut
 from .heartbeat import Heartbeats
 from .membership import Membership
@@ -54,6 +55,7 @@ class ConnectionRegistry:
         self.connections: dict[str, Connection] = {}
         self.pending: dict[str, Connection] = {}
         self.users = UserIndex(limits.connections_per_user, backend)
+        self.exclusions = Exclusions(self.connections, self.pending, self.users)
         self.rates = MessageRates(limits.users_per_address)
         self.synced: Membership[Connection, Presence] = Membership()
         self.unsynced: Membership[Connection, Presence] = Membership()
@@ -74,6 +76,7 @@ class ConnectionRegistry:
     def add_pending(self, connection: Connection) -> None:
         """Add a connection whose ``on_connect`` is about to run."""
         self.pending[connection.id] = connection
+        self.exclusions.add(connection)
         self.budget.start()
 
     async def add(self, connection: Connection) -> None:
@@ -100,6 +103,7 @@ class ConnectionRegistry:
         visible = self.connections.pop(connection.id, None) is not None
         self.resyncs.late.pop(connection, None)
         self.users.remove(connection)
+        self.exclusions.remove(connection)
         for room in self.rooms_of(connection):
             presence = self._take_out(connection, room)
             if visible:
@@ -185,7 +189,7 @@ class ConnectionRegistry:
             fanout.sent_at = self.heartbeats.now
             fanout.send(publication)
         else:
-            fanout.send(publication, self._excluded_by(header))
+            fanout.send(publication, self.exclusions.of(header))
             self.heartbeats.on_partial_delivery(room, publication.position)
 
     def deliver_direct(self, publication: Publication) -> None:
@@ -199,7 +203,7 @@ class ConnectionRegistry:
             named = self.users.connections_of(header.user)
         else:
             named = tuple(self.connections.values())
-        FanOut(named).send(publication, self._excluded_by(header))
+        FanOut(named).send(publication, self.exclusions.of(header))
 
     def on_history_lost(self, room: str) -> None:
         """Send the room's position and ``recovered: false`` to its members: messages are missing before it."""
@@ -288,12 +292,3 @@ class ConnectionRegistry:
         """Drop a client's positions after its first joins: they do not apply to rooms of later joins."""
         if connection.id in self.connections and not self.unsynced.rooms_of(connection):
             connection._since = ()
-
-    def _excluded_by(self, header: Header) -> list[Connection]:
-        """Return the connections of this process that a header excludes."""
-        ids, known = header.exclude_connections, (self.connections, self.pending)
-        excluded = [by_id[each] for each in ids for by_id in known if each in by_id]
-        for user in header.exclude_users:
-            excluded += self.users.connections_of(user)
-            excluded += [c for c in self.pending.values() if c.user == user]
-        return excluded

@@ -74,10 +74,16 @@ class ClusterClient(RedisClient):
         keys = [f"{self.prefix}:{tag}:{key}" for key in ("m", "s", "p", "n", "o", "k")]
         prefixes = (self.prefix, self.channel_prefix)
         arguments: tuple[Any, ...] = (len(keys), *keys, *prefixes, "1", packed, deadline_ms, 0)
+        cluster = self.cluster
         try:
-            results: list[Any] = await self.cluster.execute_command("EVALSHA", SHA, *arguments)
+            results: list[Any] = await cluster.execute_command("EVALSHA", SHA, *arguments)
         except NoScriptError:
-            results = await self.cluster.execute_command("EVAL", LUA, *arguments)
+            results = await cluster.execute_command("EVAL", LUA, *arguments)
+        except RuntimeError as error:
+            # NOTE: uvloop raises it for a connection that was closed while it was opened: see refresh_topology().
+            if cluster is self.cluster:
+                raise
+            raise RedisConnectionError(str(error)) from None
         return results
 
     async def drop_connection(self) -> None:

@@ -36,6 +36,8 @@ function operations.beat(base, node, lease, was_listed, is_listed)
   if was_listed and redis.call('EXISTS', list) == 0 or is_listed and not redis.call('ZSCORE', list, listed(node)) then
     redis.call('SET', nodes .. 'w', '', 'PX', text(lease))
   end
+  -- A time that is further away is from before a jump of the clock back.
+  if redis.call('PTTL', nodes .. 'w') > lease then redis.call('PEXPIRE', nodes .. 'w', text(lease)) end
   local found, other = live_nodes()
   if other and not redis.call('ZSCORE', list, listed(node)) then return {0, 0, other, found, ''} end
   redis.call('ZADD', list, text(now + lease), listed(node))
