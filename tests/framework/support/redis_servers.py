@@ -166,11 +166,12 @@ class RedisServer:
         except subprocess.TimeoutExpired:
             self.kill()
 
-    def restart(self) -> None:
-        """Kill the process and start it without data on the same port."""
+    def restart(self, *, from_snapshot: bool = False) -> None:
+        """Kill the process and start it on the same port: with the last snapshot, or without data."""
         self.kill()
-        # A replica has saved the snapshot that its primary sent.
-        Path(self.folder.name, "dump.rdb").unlink(missing_ok=True)
+        if not from_snapshot:
+            # A replica has saved the snapshot that its primary sent.
+            Path(self.folder.name, "dump.rdb").unlink(missing_ok=True)
         self.process = self.start()
 
     def stop(self) -> None:

@@ -74,7 +74,7 @@ async def test_after_a_restart_from_old_data_a_publish_begins_a_new_epoch(
     await execute(redis_server, sync_room(), *[publish()] * 3)
     save(redis_server)
     lost = await publish_once(redis_server)
-    redis_server.restart()
+    redis_server.restart(from_snapshot=True)
     assert redis_server.command("HGET", META, "o") == "3"
     first = await publish_once(redis_server)
     second = await publish_once(redis_server)
@@ -89,7 +89,7 @@ async def test_after_a_restart_from_old_data_a_node_reads_a_new_epoch(
     await execute(redis_server, sync_room())
     known = await publish_once(redis_server)
     save(redis_server)
-    redis_server.restart()
+    redis_server.restart(from_snapshot=True)
     # NOTE: nothing was lost, but neither Redis nor the node can know it.
     ((epoch, offset, *_),) = await execute(redis_server, sync_room(known=known))
     assert epoch.decode() != known.epoch
@@ -102,7 +102,7 @@ async def test_tokens_and_bounds_survive_a_restart_from_old_data(redis_server: R
     kept = redis_server.command("HMGET", META, *names)
     assert None not in kept
     save(redis_server)
-    redis_server.restart()
+    redis_server.restart(from_snapshot=True)
     with pytest.raises(LeaseLost):
         await execute(redis_server, publish(lease=Lease("worker", 6, 0.0)))
     await execute(redis_server, publish(lease=Lease("worker", 7, 0.0)))
@@ -156,7 +156,7 @@ async def test_without_the_right_to_info_a_room_keeps_its_epoch(redis_server: Re
     before = await publish_once(redis_server)
     assert redis_server.command("HGET", META, "u") == ""
     save(redis_server)
-    redis_server.restart()
+    redis_server.restart(from_snapshot=True)
     redis_server.command("ACL", "SETUSER", "default", "-info")
     assert await publish_once(redis_server) == Position(before.epoch, 2)
     # NOTE: a caller with the right records the server, and finds out about the next one.
@@ -179,7 +179,7 @@ async def test_a_call_of_each_kind_doubts_the_presence_after_a_restart_from_old_
         operations.expire_nodes("{room}", TERMS, in_doubt=False),
     )
     for call in calls:
-        redis_server.restart()
+        redis_server.restart(from_snapshot=True)
         before = redis_server.command("HMGET", "script:{room}:p", "u", "w", "z")
         await execute(redis_server, call)
         after = redis_server.command("HMGET", "script:{room}:p", "u", "w", "z")
@@ -202,8 +202,8 @@ async def test_a_renewal_returns_the_rest_of_a_recovery_and_not_that_of_a_suspic
         seconds, microseconds = redis_server.command("TIME")
         ends_ms = seconds * 1000 + microseconds // 1000 + SUSPICION_MS
         redis_server.command("HSET", "script:{room}:p", "w", f"{ends_ms}{fraction}")
-        ((_, _, recovery),) = await execute(redis_server, renew)
-        return bool(0 < recovery <= SUSPICION_MS)
+        (renewed,) = await execute(redis_server, renew)
+        return bool(0 < renewed.recovery <= SUSPICION_MS)
 
     await wait_for_result(lambda: rest(""), True)
     assert not await rest(".5")
@@ -217,7 +217,7 @@ async def test_p1_and_p7_nodes_notice_a_restart_from_old_data_without_new_announ
     await join(b, "c2", "bob")
     save(redis_server)
     await join(b, "c3", "carol")
-    redis_server.restart()
+    redis_server.restart(from_snapshot=True)
     async with AsyncPublisher(redis_server.url, prefix=nodes.prefix, answer_seconds=5.0) as other:
         for _ in range(3):
             await other.broadcast_to_room("room", {"type": "message"})

@@ -70,10 +70,10 @@ class RoomLeases:
         if state is not None and renewed.version is not None:
             is_outdated = state.version not in (None, renewed.version)
             state.version = renewed.version
-            if is_outdated and not renewed.recovery:
-                self.on_recovered(room)
-            elif is_outdated or renewed.recovery > SUSPICION_MS:
+            if renewed.recovery:
                 self.begin_recovery(room, renewed.recovery)
+            elif is_outdated:
+                self.on_recovered(room)
         if renewed.renewal is Renewal.LIST:
             self.start_listing(room)
         elif renewed.renewal is Renewal.EXPIRE:
