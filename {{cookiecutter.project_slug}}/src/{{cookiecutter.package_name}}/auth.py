@@ -1,83 +1,129 @@
-"""Authentication: signed tokens, and the middleware that reads them."""
+"""Authentication: who sends a request, from a bearer token, a one-time ticket or the session cookie."""
 
 from __future__ import annotations
 
-import logging
-import time
-from dataclasses import dataclass
+from typing import Protocol
 
 import falcon.asgi
-import jwt
 
-from falcon_pachinko.names import check_user_name
+from falcon_pachinko import BackendUnavailable, ProviderUnavailable, WebSocketConnectionManager
 
-logger = logging.getLogger(__name__)
+from .cookies import SessionCookie
+from .tokens import MAX_TOKEN_CHARACTERS, Session, Tokens
+from .users import User
 
-COOKIE_NAME = "session"
-ALGORITHM = "HS256"
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """A signed-in user, identified by a unique name."""
-
-    name: str
+# How a request has proved its session.
+BEARER, COOKIE, TICKET = "bearer", "cookie", "ticket"
 
 
-def issue_token(user: User, secret: str, lifetime_seconds: int) -> str:
-    """Return a signed token for a user (JWT, RFC 7519)."""
-    now = int(time.time())
-    claims = {"sub": user.name, "iat": now, "exp": now + lifetime_seconds}
-    return jwt.encode(claims, secret, algorithm=ALGORITHM)
+class Provider(Protocol):
+    """An identity provider, whose tokens are accepted as well."""
+
+    async def read(self, token: str) -> Session | None:
+        """Return the session of a token of the provider; ``None`` for any other text.
+
+        Raises:
+            ProviderUnavailable: The token cannot be checked for now.
+        """
 
 
-async def authenticate(token: str, secret: str) -> User | None:
-    """Return the user of a token; ``None`` if the token is invalid or expired, or its user's name is invalid.
+class Authenticator:
+    """Finds the session of a token or a ticket.
 
-    This is the place to add an identity provider: verify its tokens here, for instance with
-    ``jwt.PyJWKClient(...)``, ``algorithms=["RS256"]`` and the expected audience and issuer, and
-    create the ``User`` from their claims (README.md shows how). The rest of the program only reads
-    ``req.context.user``.
+    Args:
+        tokens: The session tokens of this service.
+        provider: The identity provider; ``None`` for none.
+
+    Attributes:
+        manager: Knows the tickets and the revoked sessions; set before the first request.
     """
-    try:
-        claims = jwt.decode(
-            token, secret, algorithms=[ALGORITHM], options={"require": ["sub", "exp"]}
-        )
-    except jwt.InvalidTokenError:
-        return None
-    try:
-        return User(name=check_user_name(claims["sub"]))
-    except ValueError as error:
-        logger.warning("a valid token is refused: %s", error)
-        return None
+
+    manager: WebSocketConnectionManager
+
+    def __init__(self, tokens: Tokens, provider: Provider | None = None) -> None:
+        self.tokens = tokens
+        self.provider = provider
+
+    async def authenticate(self, token: str) -> User | None:
+        """Return the user of a token or a ticket; ``None`` if it is not valid, has expired or is revoked.
+
+        Raises:
+            ProviderUnavailable: It cannot be checked for now.
+        """
+        session = await self.session_of(token)
+        return None if session is None else session.user
+
+    async def session_of(self, token: str) -> Session | None:
+        """Return the session of a token or a ticket, like :meth:`authenticate`.
+
+        Raises:
+            ProviderUnavailable: It cannot be checked for now.
+        """
+        if len(token) > MAX_TOKEN_CHARACTERS:
+            return None
+        if "." not in token:
+            return self._unless_revoked(await self._redeem(token))
+        session = self.tokens.read(token)
+        if session is None and self.provider is not None:
+            session = await self.provider.read(token)
+        return self._unless_revoked(session)
+
+    async def _redeem(self, ticket: str) -> Session | None:
+        try:
+            sealed = await self.manager.redeem_ticket(ticket)
+        except BackendUnavailable as error:
+            raise ProviderUnavailable("Tickets are temporarily unavailable.") from error
+        return None if sealed is None else self.tokens.unseal(sealed)
+
+    def _unless_revoked(self, session: Session | None) -> Session | None:
+        if session is None:
+            return None
+        user = session.user
+        is_revoked = self.manager.is_revoked(user.session_id, user.id, session.issued_at)
+        return None if is_revoked else session
 
 
 class AuthMiddleware:
-    """Set ``req.context.user`` of HTTP requests and WebSocket handshakes to a ``User`` or ``None``.
+    """Set the user of HTTP requests and WebSocket handshakes.
 
-    The token is read from ``Authorization: Bearer ...`` (programs) or from the cookie ``session``
-    (browsers, which cannot set a header on a WebSocket).
+    ``req.context.user`` is the ``User`` or ``None``, ``req.context.session`` the session, and
+    ``req.context.proof`` how the request has proved it. A bearer token takes precedence over a ticket in the
+    query of a handshake (``?ticket=...``), and this over the cookie.
     """
 
-    def __init__(self, secret: str) -> None:
-        self.secret = secret
+    def __init__(self, authenticator: Authenticator, cookie: SessionCookie) -> None:
+        self.authenticator = authenticator
+        self.cookie = cookie
 
     async def process_request(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response | None
     ) -> None:
-        """Authenticate an HTTP request before it is routed."""
-        token = token_of(req)
-        req.context.user = None if token is None else await authenticate(token, self.secret)
+        """Authenticate an HTTP request before it is routed.
+
+        Raises:
+            ProviderUnavailable: The token cannot be checked for now: the answer is 503, or 1013 to a WebSocket.
+        """
+        session, proof = None, COOKIE
+        if token := bearer_token(req):
+            session, proof = await self.authenticator.session_of(token), BEARER
+        elif resp is None and (ticket := req.get_param("ticket")):
+            if "." not in ticket:  # SECURITY: a URL is in logs, so it carries no token
+                session, proof = await self.authenticator.session_of(ticket), TICKET
+        else:
+            for token in self.cookie.values(req):
+                session = await self.authenticator.session_of(token)
+                if session is not None:
+                    break
+        req.context.session = session
+        req.context.user = None if session is None else session.user
+        req.context.proof = None if session is None else proof
 
     async def process_request_ws(self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket) -> None:
         """Authenticate a WebSocket handshake before it is routed."""
         await self.process_request(req, None)
 
 
-def token_of(req: falcon.asgi.Request) -> str | None:
-    """Return the token of a request; the header takes precedence over the cookie."""
+def bearer_token(req: falcon.asgi.Request) -> str | None:
+    """Return the token in the header ``Authorization: Bearer ...``."""
     scheme, _, token = (req.get_header("Authorization") or "").partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
-        return token.strip()
-    cookies = req.get_cookie_values(COOKIE_NAME)
-    return cookies[0] if cookies else None
+    return token.strip() or None if scheme.lower() == "bearer" else None

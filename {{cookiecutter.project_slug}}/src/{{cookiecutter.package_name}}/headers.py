@@ -59,8 +59,14 @@ SECURITY_HEADERS = {
 }
 
 
+# Responses to requests for these and for paths below them are never stored: they depend on the session.
+SESSION_PATHS = ("session", "login", "logout")
+
+
 class SecurityHeadersMiddleware:
-    """Add the security headers, and ``Cache-Control: no-cache`` where a resource sets none.
+    """Add the security headers, and ``Cache-Control`` where a resource sets none.
+
+    It is ``no-store`` for the session and ``no-cache`` otherwise.
 
     Args:
         production: Whether browsers must use HTTPS from now on, once they have done so (HSTS).
@@ -81,4 +87,5 @@ class SecurityHeadersMiddleware:
         if self.production and req.scheme == "https":
             resp.set_header("Strict-Transport-Security", STRICT_TRANSPORT_SECURITY)
         if resp.get_header("Cache-Control") is None:
-            resp.set_header("Cache-Control", "no-cache")
+            is_session = req.path.split("/", 2)[1] in SESSION_PATHS
+            resp.set_header("Cache-Control", "no-store" if is_session else "no-cache")

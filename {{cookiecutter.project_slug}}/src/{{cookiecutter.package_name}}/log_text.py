@@ -14,15 +14,27 @@ UNSAFE = re.compile(
 )
 # SECURITY: credentials that a client or an error can bring into a record. Each pattern takes linear time.
 # PERF: nearly all lines have none of these, and a match of each pattern below has one.
-SUSPICIOUS = ("://", "eyj", "bearer", "token", "password", "secret", "key")
+SUSPICIOUS = (
+    "://",
+    "eyj",
+    "bearer",
+    "token",
+    "ticket",
+    "password",
+    "secret",
+    "key",
+    "private-",
+)
 BACKEND_URL = re.compile(r"\b((?:rediss?|unix)(?:\+\w+)?://)(\S*)")
 CREDENTIALS = (
     (re.compile(r"(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]*"), "[redacted]"),
     (re.compile(r"(?i)\b(bearer +)[\w~+/.=-]+"), r"\1[redacted]"),
     (
-        re.compile(r"(?i)(\b(?:\w+_)?(?:token|password|secret|api_?key)=)[^&\s\"']+"),
+        re.compile(r"(?i)(\b(?:\w+_)?(?:token|ticket|password|secret|api_?key)=)[^&\s\"']+"),
         r"\1[redacted]",
     ),
+    # An invitation to a private room.
+    (re.compile(r"(~[0-9]{1,12}\.)[\w-]{22}"), r"\1[redacted]"),
 )
 # At the level "debug" websockets logs all headers of a handshake.
 HEADERS = re.compile(

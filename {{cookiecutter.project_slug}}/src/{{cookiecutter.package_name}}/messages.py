@@ -27,7 +27,17 @@ RoomName = Annotated[
 # The most users in a list. A room with more of them is large: its joins and leaves are sent in batches.
 MAX_USERS = 200
 
-UserName = Annotated[str, msgspec.Meta(description="The user's name.", examples=["Alice"])]
+UserName = Annotated[
+    str,
+    msgspec.Meta(
+        description="The user's name, for display. Several users may have the same one.",
+        examples=["Alice"],
+    ),
+]
+UserId = Annotated[
+    str,
+    msgspec.Meta(description="The user's id, by which users differ.", examples=["auth0|5f7c8ec7"]),
+]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000, examples=["Hello everyone!"])]
 
 
@@ -47,18 +57,24 @@ class ServerSystemMessage(Message, frozen=True):
     text: Annotated[str, msgspec.Meta(examples=["Welcome Bob to room 'general'!"])]
 
 
+class RoomUser(msgspec.Struct, frozen=True, rename="camel"):
+    """A user in a room."""
+
+    user: UserName
+    user_id: UserId
+
+
 class ServerRoomState(Message, frozen=True):
     """The users in the room, sent to each joining client."""
 
     users: Annotated[
-        list[str],
+        list[RoomUser],
         msgspec.Meta(
             max_length=MAX_USERS,
             description="Each user once, in the order in which they joined; the joining user is last.",
-            examples=[["Alice", "Bob"]],
         ),
     ]
-    you: Annotated[str, msgspec.Meta(description="The joining user's name.", examples=["Bob"])]
+    you: Annotated[RoomUser, msgspec.Meta(description="The joining user.")]
     count: Annotated[
         int,
         msgspec.Meta(
@@ -80,18 +96,21 @@ class ServerUserJoined(Message, frozen=True):
     """A user has joined: the user's first connection to the room is open."""
 
     user: UserName
+    user_id: UserId
 
 
 class ServerUserLeft(Message, frozen=True):
     """A user has left: the user's last connection to the room has ended."""
 
     user: UserName
+    user_id: UserId
 
 
 class ServerNewMessage(Message, frozen=True):
     """A user has sent a message to the room."""
 
     user: UserName
+    user_id: UserId
     text: Text
 
 
@@ -99,6 +118,7 @@ class ServerUserTyping(Message, frozen=True):
     """A user has started or stopped typing."""
 
     user: UserName
+    user_id: UserId
     is_typing: bool
 
 

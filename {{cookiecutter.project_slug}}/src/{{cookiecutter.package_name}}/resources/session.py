@@ -1,71 +1,234 @@
-"""``/session``: sign-in by name, for development and tests only; production has no such route."""
+"""``/session``: who is signed in, the refresh of a session, tickets, sign-out, and sign-in by name."""
 
 from __future__ import annotations
+
+import time
+from typing import Any
 
 import falcon
 import falcon.asgi
 
-from falcon_pachinko.names import MAX_USER_NAME_BYTES, fault_of_name
+from falcon_pachinko import BackendUnavailable, WebSocketConnectionManager
 
-from ..auth import COOKIE_NAME, User, issue_token
+from ..auth import BEARER, COOKIE
+from ..cookies import SessionCookie
+from ..tokens import Session, Tokens
+from ..users import User, check, fault_of_user_name
 
 MAX_NAME_CHARACTERS = 40
+TICKET_SECONDS = 60
+RETRY_AFTER_SECONDS = 5
 
 
 class SessionResource:
-    """Sign users in and out. In production this is the task of an identity provider."""
+    """The session of a request, and its end.
 
-    def __init__(self, secret: str, lifetime_seconds: int) -> None:
-        self.secret = secret
-        self.lifetime_seconds = lifetime_seconds
+    Args:
+        tokens: The session tokens.
+        cookie: The session cookie.
+        manager: Revokes sessions.
+        sign_in: How a user signs in: ``name``, ``provider`` or ``none``.
+    """
 
-    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Sign in: ``{"name": "Alice"}`` gives 201, a token, and the same token as a cookie."""
-        # SECURITY: a form on a foreign page can send any of its media types without a CORS preflight,
-        #   but not JSON.
-        if (req.content_type or "").partition(";")[0].strip().lower() != falcon.MEDIA_JSON:
-            raise falcon.HTTPUnsupportedMediaType(description="Send application/json.")
-        try:
-            media = await req.get_media()
-        except RecursionError:
-            raise falcon.HTTPBadRequest(
-                title="Invalid JSON", description="The body is nested too deeply."
-            ) from None
-        user = User(name=read_name(media))
-        token = issue_token(user, self.secret, self.lifetime_seconds)
-        resp.set_cookie(
-            COOKIE_NAME,
-            token,
-            max_age=self.lifetime_seconds,
-            path="/",
-            secure=req.scheme == "https",
-            http_only=True,
-            same_site="Lax",
-        )
-        resp.status = falcon.HTTP_201
-        resp.media = {"name": user.name, "token": token}
+    def __init__(
+        self,
+        tokens: Tokens,
+        cookie: SessionCookie,
+        manager: WebSocketConnectionManager,
+        sign_in: str,
+    ) -> None:
+        self.tokens = tokens
+        self.cookie = cookie
+        self.manager = manager
+        self.sign_in = sign_in
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Return the signed-in user; 401 if the request has none."""
+        """Return the signed-in user, ``null`` for nobody, and how a user signs in."""
         user: User | None = req.context.user
-        if user is None:
-            raise falcon.HTTPUnauthorized(
-                title="Not signed in", description='POST {"name": "..."} to /session first.'
-            )
-        resp.media = {"name": user.name}
+        resp.media = {
+            "user": None if user is None else shown(user),
+            "expiresAt": None if user is None else user.expires_at,
+            "signIn": self.sign_in,
+        }
 
     async def on_delete(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Sign out: 204, and the cookie is deleted."""
-        resp.unset_cookie(COOKIE_NAME, path="/", same_site="Lax")
-        resp.status = falcon.HTTP_204
+        """Sign out: end the session, or with ``?everywhere=true`` all sessions of the user, and the cookie.
+
+        The connections of these sessions are closed in all processes, and their tokens are no longer valid. The
+        answer is 503 if that is not certain: the request can be repeated.
+        """
+        session: Session | None = req.context.session
+        if session is not None:
+            user = session.user
+            # NOTE: no token of the session is valid for longer, refreshed ones included.
+            remaining = (user.expires_at or 0.0) - time.time()
+            seconds = max(self.tokens.lifetime_seconds, remaining)
+            try:
+                if req.get_param_as_bool("everywhere", default=False):
+                    await self.manager.revoke_sessions(user.id, seconds=seconds)
+                elif user.session_id is not None:
+                    await self.manager.revoke_session(user.session_id, seconds=seconds)
+            except BackendUnavailable as error:
+                raise unavailable("You are not signed out yet") from error
+        self.cookie.delete(req, resp)
+        resp.media = {"logoutUrl": None}
+
+
+class NamedSessionResource(SessionResource):
+    """Sign-in by name besides, for development and tests only."""
+
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """Sign in: ``{"name": "Alice"}`` gives 201 and a token.
+
+        There is no cookie, so that each tab of a browser can be another user.
+        """
+        name = read_name(await read_json(req))
+        token, session = self.tokens.start(User(id=name, name=name))
+        resp.status = falcon.HTTP_201
+        resp.media = {
+            "user": shown(session.user),
+            "token": token,
+            "expiresAt": session.user.expires_at,
+        }
+
+
+class RefreshResource:
+    """Longer sessions.
+
+    Args:
+        tokens: The session tokens.
+        cookie: The session cookie.
+        manager: Issues tickets.
+    """
+
+    def __init__(
+        self, tokens: Tokens, cookie: SessionCookie, manager: WebSocketConnectionManager
+    ) -> None:
+        self.tokens = tokens
+        self.cookie = cookie
+        self.manager = manager
+
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """Give the session a new token, and a ticket with which an open WebSocket follows it.
+
+        The token is set as the cookie again, or is in the body for a request with a bearer token.
+        """
+        require_json(req)
+        refreshed = self.tokens.refresh(signed_in(req))
+        if refreshed is None:
+            raise not_signed_in()
+        token, session = refreshed
+        media: dict[str, Any] = {"expiresAt": session.user.expires_at}
+        media["ticket"] = await issue_ticket(self.manager, self.tokens, session)
+        if req.context.proof == COOKIE:
+            seconds = max(1, int((session.user.expires_at or 0.0) - time.time()))
+            self.cookie.set(req, resp, token, seconds)
+        elif req.context.proof == BEARER:
+            media["token"] = token
+        resp.media = media
+
+
+class TicketResource:
+    """One-time tickets for WebSocket handshakes, for clients without a cookie that cannot set a header.
+
+    Args:
+        tokens: The session tokens.
+        manager: Issues tickets.
+    """
+
+    def __init__(self, tokens: Tokens, manager: WebSocketConnectionManager) -> None:
+        self.tokens = tokens
+        self.manager = manager
+
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """Issue a ticket for this session: 201."""
+        require_json(req)
+        ticket = await issue_ticket(self.manager, self.tokens, signed_in(req))
+        resp.status = falcon.HTTP_201
+        resp.media = {"ticket": ticket, "expiresInSeconds": TICKET_SECONDS}
+
+
+async def issue_ticket(
+    manager: WebSocketConnectionManager, tokens: Tokens, session: Session
+) -> str:
+    """Return a ticket for a session.
+
+    Raises:
+        falcon.HTTPServiceUnavailable: Redis is unavailable.
+    """
+    try:
+        return await manager.issue_ticket(tokens.seal(session), seconds=TICKET_SECONDS)
+    except BackendUnavailable as error:
+        raise unavailable("No ticket") from error
+
+
+def shown(user: User) -> dict[str, Any]:
+    """Return what a client sees of its own user."""
+    return {"id": user.id, "name": user.name, "roles": sorted(user.roles)}
+
+
+def signed_in(req: falcon.asgi.Request) -> Session:
+    """Return the session of a request.
+
+    Raises:
+        falcon.HTTPUnauthorized: It has none.
+    """
+    session: Session | None = req.context.session
+    if session is None:
+        raise not_signed_in()
+    return session
+
+
+def not_signed_in() -> falcon.HTTPUnauthorized:
+    """Return the error of a request without a session."""
+    return falcon.HTTPUnauthorized(
+        title="Not signed in", description="The session has ended: sign in again."
+    )
+
+
+def unavailable(title: str) -> falcon.HTTPServiceUnavailable:
+    """Return the error of a request that needs Redis."""
+    return falcon.HTTPServiceUnavailable(
+        title=title,
+        description="The service is temporarily unavailable: try again.",
+        retry_after=RETRY_AFTER_SECONDS,
+    )
+
+
+def require_json(req: falcon.asgi.Request) -> None:
+    """Refuse a request with another type of content.
+
+    SECURITY: a form on a foreign page can send any of its media types without a CORS preflight, but not JSON.
+
+    Raises:
+        falcon.HTTPUnsupportedMediaType: The type is another one.
+    """
+    if (req.content_type or "").partition(";")[0].strip().lower() != falcon.MEDIA_JSON:
+        raise falcon.HTTPUnsupportedMediaType(description="Send application/json.")
+
+
+async def read_json(req: falcon.asgi.Request) -> object:
+    """Return the body of a request.
+
+    Raises:
+        falcon.HTTPUnsupportedMediaType: It is not JSON according to its type.
+        falcon.HTTPBadRequest: It is not valid.
+    """
+    require_json(req)
+    try:
+        return await req.get_media()
+    except RecursionError:
+        raise falcon.HTTPBadRequest(
+            title="Invalid JSON", description="The body is nested too deeply."
+        ) from None
 
 
 def read_name(media: object) -> str:
-    """Return the name in a sign-in request, without surrounding white space.
+    """Return the name in a sign-in request, normalized and without surrounding white space.
 
     Raises:
         falcon.HTTPUnprocessableEntity: The name is not 1 to 40 characters, or not a valid name
-            (:func:`falcon_pachinko.names.check_user_name`).
+            (:class:`..users.User`).
     """
     name = media.get("name") if isinstance(media, dict) else None
     if not isinstance(name, str):
@@ -78,6 +241,6 @@ def read_name(media: object) -> str:
             title="Bad name",
             description=f"The name has {len(name)} characters: it takes 1 to {MAX_NAME_CHARACTERS}.",
         )
-    if fault := fault_of_name(name, MAX_USER_NAME_BYTES):
+    if fault := fault_of_user_name(name):
         raise falcon.HTTPUnprocessableEntity(title="Bad name", description=f"The name {fault}.")
-    return name
+    return check(name)

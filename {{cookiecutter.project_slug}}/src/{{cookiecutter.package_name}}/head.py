@@ -1,0 +1,18 @@
+"""``HEAD`` for every resource that has ``GET`` (RFC 9110 section 9.1 requires both)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from falcon.routing import CompiledRouter
+
+
+class HeadRouter(CompiledRouter):
+    """A router that answers ``HEAD`` with the responder of ``GET``; Falcon sends no body."""
+
+    def map_http_methods(self, resource: object, **kwargs: Any) -> Any:
+        """Return the responders of a resource by method."""
+        methods = super().map_http_methods(resource, **kwargs)
+        if "GET" in methods:
+            methods.setdefault("HEAD", methods["GET"])
+        return methods
