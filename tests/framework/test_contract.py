@@ -18,7 +18,12 @@ from falcon_pachinko import (
     install,
 )
 from falcon_pachinko.contract import Contract
-from falcon_pachinko.messages import ServerPong, ServerPosition
+from falcon_pachinko.messages import (
+    ServerPong,
+    ServerPosition,
+    ServerSessionExpiring,
+    ServerSessionRefreshed,
+)
 
 
 class Said(Message, frozen=True):
@@ -37,16 +42,38 @@ def resource_with(**attributes: Any) -> type[WebSocketResource]:
     return type("Room", (WebSocketResource,), attributes)
 
 
+FRAMEWORK_MESSAGES = {
+    "serverSessionExpiring": ServerSessionExpiring,
+    "serverError": ServerError,
+    "serverPong": ServerPong,
+}
+FRAMEWORK_CODES = [1009, 1011, 1012, 1013, 4008, 4029, 4400, 4401, 4403, 4429]
+
+
 def contract_of(resource_class: type[WebSocketResource]) -> Contract:
     return Contract.of(resource_class, RouteConfig().for_class(resource_class))
 
 
+async def authenticate(token: str) -> None: ...
+
+
+def test_a_route_that_refreshes_sessions_has_their_messages() -> None:
+    config = RouteConfig(authenticate=authenticate)
+    contract = Contract.of(resource_with(), config)
+    assert contract.sends == {
+        "serverSessionRefreshed": ServerSessionRefreshed,
+        **FRAMEWORK_MESSAGES,
+    }
+    assert list(contract.handlers.by_type) == ["clientRefreshSession"]
+    assert list(contract_of(resource_with()).handlers.by_type) == []
+
+
 def test_every_contract_includes_framework_messages_and_codes() -> None:
     contract = contract_of(resource_with(limits=Limits(max_message_bytes=5)))
-    assert contract.sends == {"serverError": ServerError, "serverPong": ServerPong}
+    assert contract.sends == FRAMEWORK_MESSAGES
     assert not contract.sends_binary
     assert contract.closes[1009] == "a message is larger than 5 bytes"
-    assert contract.closes.keys() == {1009, 1011, 1012, 4008, 4029, 4400, 4429}
+    assert contract.closes.keys() == {*FRAMEWORK_CODES}
 
 
 def test_a_route_with_batches_or_a_history_sends_the_messages_of_the_framework() -> None:
@@ -56,6 +83,7 @@ def test_a_route_with_batches_or_a_history_sends_the_messages_of_the_framework()
         "said",
         "serverPresenceChanged",
         "serverPosition",
+        "serverSessionExpiring",
         "serverError",
         "serverPong",
     ]
@@ -66,9 +94,9 @@ def test_resource_adds_messages_and_codes() -> None:
     contract = contract_of(
         resource_with(sends=(Said, bytes, Said), closes={4001: "over", 1012: "later"})
     )
-    assert contract.sends == {"said": Said, "serverError": ServerError, "serverPong": ServerPong}
+    assert contract.sends == {"said": Said, **FRAMEWORK_MESSAGES}
     assert contract.sends_binary
-    assert list(contract.closes) == [1009, 1011, 1012, 4001, 4008, 4029, 4400, 4429]
+    assert list(contract.closes) == sorted([*FRAMEWORK_CODES, 4001])
     assert contract.closes[1012] == "later"
 
 

@@ -83,4 +83,4 @@ async def test_crashes_in_handler_and_on_disconnect_do_not_affect_others(
     errors = [
         str(r.exc_info[1]) for r in caplog.records if r.exc_info and r.levelno >= logging.ERROR
     ]
-    assert errors == ["in the disconnect", "in the handler"]
+    assert errors == ["in the handler", "in the disconnect"]

@@ -21,6 +21,7 @@ from falcon_pachinko import (
     install,
 )
 from falcon_pachinko.schema.asyncapi import describe
+from falcon_pachinko.schema.typescript import message_types
 
 from .asyncapi_rules import as_json, problems_of
 
@@ -149,7 +150,8 @@ def test_a_route_is_a_channel_with_parameters_and_close_codes() -> None:
     }
     assert channel["servers"] == [{"$ref": "#/servers/development"}]
     codes = channel["x-close-codes"]
-    assert list(codes) == ["1009", "1011", "1012", "4008", "4029", "4400", "4404", "4429"]
+    framework = ["1009", "1011", "1012", "1013", "4008", "4029", "4400", "4401", "4403", "4429"]
+    assert list(codes) == sorted([*framework, "4404"])
     assert codes["4404"] == "there is no such room"
     assert codes["1009"] == "a message is larger than 1,000 bytes"
 
@@ -162,7 +164,13 @@ def test_each_direction_has_an_operation() -> None:
     }
     assert named == {
         ("receiveRoom", "receive"): ["order_it_now", "any", "leaf", "clientBinary", "clientPing"],
-        ("sendRoom", "send"): ["notified", "serverError", "serverPong", "serverBinary"],
+        ("sendRoom", "send"): [
+            "notified",
+            "serverSessionExpiring",
+            "serverError",
+            "serverPong",
+            "serverBinary",
+        ],
     }
 
 
@@ -249,6 +257,7 @@ def test_channels_share_equal_messages_only() -> None:
         "clientBinary",
         "clientPing",
         "notified",
+        "serverSessionExpiring",
         "serverError",
         "serverPong",
         "serverBinary",
@@ -257,6 +266,7 @@ def test_channels_share_equal_messages_only() -> None:
     assert list(document["channels"]["hall"]["messages"]) == [
         "hall.leaf",
         "clientPing",
+        "serverSessionExpiring",
         "serverError",
         "serverPong",
     ]
@@ -302,8 +312,32 @@ def test_a_resource_without_messages_has_those_of_the_framework() -> None:
 
     document = document_of(("/", Quiet), schemes={})
     assert list(document["operations"]) == ["receiveQuiet", "sendQuiet"]
-    assert list(document["components"]["messages"]) == ["clientPing", "serverError", "serverPong"]
+    assert list(document["components"]["messages"]) == [
+        "clientPing",
+        "serverSessionExpiring",
+        "serverError",
+        "serverPong",
+    ]
     assert "security" not in document["servers"]["development"]
+
+
+def test_a_route_that_refreshes_sessions_describes_the_token() -> None:
+    class Quiet(WebSocketResource):
+        pass
+
+    async def authenticate(token: str) -> object: ...
+
+    app = install(falcon.asgi.App(), authenticate=authenticate)
+    app.add_websocket_route("/", Quiet)
+    document = describe(app, info=INFO, servers={}, security_schemes={})
+    messages = document["components"]["messages"]
+    assert {"clientRefreshSession", "serverSessionRefreshed"} <= messages.keys()
+    payload = messages["clientRefreshSession"]["payload"]["properties"]["payload"]
+    (reference,) = payload.values()
+    schema = document["components"]["schemas"][reference.rpartition("/")[2]]
+    assert schema["required"] == ["token"]
+    assert schema["properties"]["token"]["maxLength"] == 8192
+    assert "clientRefreshSession: " in message_types(document)
 
 
 def make_room(*args: Any) -> Room:

@@ -11,20 +11,27 @@ from typing import Any, ClassVar, TypeVar
 import falcon.asgi
 
 from .backends.base import Backend
-from .close_codes import TOO_MANY_MESSAGES
+from .close_codes import INTERNAL_ERROR, TOO_MANY_MESSAGES
 from .connection.connection import Connection
 from .connection.extension import PUSH_EXTENSION, PushExtension
 from .connection.inbox import Receive
 from .connection.outbox import Send
-from .errors import RegistrationError
+from .errors import BackendUnavailable, ProviderUnavailable, RegistrationError
 from .limits import DEFAULT_SERVER_LIMITS, ServerLimits
 from .rooms.manager import WebSocketConnectionManager
-from .route_config import DEFAULT_ROUTE_CONFIG, RouteConfig, check_origins
+from .route_config import (
+    DEFAULT_ROUTE_CONFIG,
+    Authenticate,
+    RouteConfig,
+    check_authenticate,
+    check_origins,
+)
 from .routing import CONNECTION_KEY, ResourceFactory, WebSocketRoute, check_resource
 from .server.admission import Admission, Refusal, refuse_handshake
 from .server.forwarded import TrustedProxies
 from .server.missing_bounds import turn_off_proxy_headers, warn_of_missing_bounds
 from .server.root_path import check_root_path, redirect_to_root, strip_root_path
+from .server.unavailable import answer_unavailable
 from .startup import UNSTARTED, LifespanMiddleware
 
 LifespanFunction = TypeVar("LifespanFunction", bound=Callable[..., Any])
@@ -50,6 +57,7 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     ws_trusted_proxies: ClassVar[TrustedProxies | None]
     ws_root_path: ClassVar[str]
     ws_admission: ClassVar[Admission]
+    ws_authenticate: ClassVar[Authenticate | None]
 
     @property
     def ws_started(self) -> bool:
@@ -94,7 +102,11 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
                     {**scope, CONNECTION_KEY: connection}, receive, connection._forward
                 )
             finally:
-                await connection.aclose()
+                try:
+                    if connection._before_close is not None:  # an error handler has not closed it
+                        await connection._before_close(INTERNAL_ERROR)
+                finally:
+                    await connection.aclose()
                 flood = 0.0 if push is None else push.flood
                 if connection.close_code == TOO_MANY_MESSAGES:
                     flood = 1.0
@@ -146,6 +158,9 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         config = route_config
         if not config.allowed_origins:
             config = replace(config, allowed_origins=self.ws_allowed_origins)
+        if config.authenticate is None:
+            # NOTE: read from the class, or a function would become a method of the application.
+            config = replace(config, authenticate=type(self).ws_authenticate)
         config = check_resource(uri_template, resource, args, kwargs, config)
         route = WebSocketRoute(
             uri_template, resource, args, kwargs, self.ws_connection_manager, config
@@ -181,6 +196,7 @@ def install(
     server_limits: ServerLimits = DEFAULT_SERVER_LIMITS,
     trusted_proxies: Collection[str] | None = None,
     root_path: str = "",
+    authenticate: Authenticate | None = None,
 ) -> App:
     """Add ``ws_connection_manager``, ``add_websocket_route`` and ``lifespan`` to an application.
 
@@ -200,10 +216,13 @@ def install(
             none. By default the server decides; with a value, uvicorn's own handling is switched off.
         root_path: The path prefix of all URLs, such as ``/chat``, whether or not a proxy removes it; by default
             the one in the scope, such as that of an application in which this one is mounted.
+        authenticate: ``async def authenticate(token: str) -> object | None`` returns the identity of a token,
+            ``None`` for one that is not valid, and may raise ProviderUnavailable. With it a client refreshes
+            its session in its connection, by ``clientRefreshSession``.
 
     Raises:
-        RegistrationError: The application is not an ASGI application of Falcon or is installed already, or
-            an origin is not valid.
+        RegistrationError: The application is not an ASGI application of Falcon or is installed already, an
+            origin is not valid, or ``authenticate`` is not a coroutine function.
         ConfigurationError: A trusted proxy or the path prefix is not valid.
     """
     if not isinstance(app, falcon.asgi.App):
@@ -211,30 +230,33 @@ def install(
     if hasattr(app, "ws_connection_manager"):
         raise RegistrationError("install() has been called for this application already")
     check_origins(allowed_origins)
+    check_authenticate(authenticate)
     proxies = None if trusted_proxies is None else TrustedProxies(trusted_proxies)
     manager = WebSocketConnectionManager(backend, server_limits)
     lifespan = LifespanMiddleware(manager)
-    own_class = type(app)
-    # NOTE: the application's class comes first, or Python refuses the layout.
-    bases = (App,) if own_class in (falcon.asgi.App, App) else (own_class, App)
-    installed_class = type(
-        own_class.__name__,
-        bases,
-        {
-            "__slots__": (),
-            "__module__": own_class.__module__,
-            "ws_connection_manager": manager,
-            "ws_routes": [],
-            "ws_lifespan": lifespan,
-            "ws_allowed_origins": frozenset(allowed_origins),
-            "ws_trusted_proxies": proxies,
-            "ws_root_path": check_root_path(root_path),
-            "ws_admission": Admission(server_limits),
-        },
-    )
-    app.__class__ = installed_class
+    attributes = {
+        "ws_connection_manager": manager,
+        "ws_routes": [],
+        "ws_lifespan": lifespan,
+        "ws_allowed_origins": frozenset(allowed_origins),
+        "ws_trusted_proxies": proxies,
+        "ws_root_path": check_root_path(root_path),
+        "ws_admission": Admission(server_limits),
+        "ws_authenticate": authenticate,
+    }
+    app.__class__ = make_class(type(app), attributes)
     assert isinstance(app, App)
     lifespan.app = app
     app.ws_options.max_receive_queue = 0
     app.add_middleware(lifespan)
+    for error in (ProviderUnavailable, BackendUnavailable):
+        app.add_error_handler(error, answer_unavailable)
     return app
+
+
+def make_class(own_class: type, attributes: Mapping[str, Any]) -> type[Any]:
+    """Return the class of one application: a subclass of its own class and of :class:`App`."""
+    # NOTE: the application's class comes first, or Python refuses the layout.
+    bases = (App,) if own_class in (falcon.asgi.App, App) else (own_class, App)
+    names = {"__slots__": (), "__module__": own_class.__module__}
+    return type(own_class.__name__, bases, {**names, **attributes})

@@ -7,19 +7,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from .close_codes import (
+    ACCESS_DENIED,
     BAD_ROOM_NAME,
     INTERNAL_ERROR,
     MESSAGE_TOO_BIG,
     SERVICE_RESTART,
+    SESSION_ENDED,
     SLOW_READER,
     TOO_MANY_CONNECTIONS,
     TOO_MANY_MESSAGES,
+    TRY_AGAIN_LATER,
     check_close_code,
 )
 from .errors import RegistrationError
 from .handlers import HandlerTable
 from .limits import Limits
-from .messages import SERVER_MESSAGES, Message, ServerError, ServerPong, ServerPosition
+from .messages import (
+    SERVER_MESSAGES,
+    Message,
+    ServerError,
+    ServerPong,
+    ServerPosition,
+    ServerSessionExpiring,
+    ServerSessionRefreshed,
+)
 from .presence import ServerPresenceChanged
 from .route_config import RouteConfig
 
@@ -54,15 +65,19 @@ class Contract:
         """
         name, declared = owner.__qualname__, owner.sends
         has_positions = config.history is not None
+        refreshes = config.authenticate is not None
         if isinstance(declared, (tuple, list)):
             if config.presence_batch is not None:
                 declared = (*declared, ServerPresenceChanged)
             has_positions = has_positions or ServerPosition in declared
             if has_positions or config.heartbeat_interval is not None:
                 declared = (*declared, ServerPosition)
+            if refreshes:
+                declared = (*declared, ServerSessionRefreshed)
         sends, sends_binary = sent_messages(name, declared)
         closes = close_meanings(name, owner.closes, config.limits)
-        return cls(name, HandlerTable.of(owner), sends, sends_binary, closes, has_positions)
+        handlers = HandlerTable.of(owner, refreshes=refreshes)
+        return cls(name, handlers, sends, sends_binary, closes, has_positions)
 
 
 def sent_messages(name: str, declared: Any) -> tuple[dict[str, type[Message]], bool]:
@@ -70,7 +85,7 @@ def sent_messages(name: str, declared: Any) -> tuple[dict[str, type[Message]], b
     if not isinstance(declared, (tuple, list)):
         raise RegistrationError(f"{name}.sends is {declared!r}: write sends = (FirstMessage, ...)")
     found: dict[str, type[Message]] = {}
-    for each in dict.fromkeys((*declared, ServerError, ServerPong)):
+    for each in dict.fromkeys((*declared, ServerSessionExpiring, ServerError, ServerPong)):
         if each is bytes:
             continue
         if not isinstance(each, type) or not issubclass(each, Message) or each is Message:
@@ -102,9 +117,12 @@ def close_meanings(name: str, declared: Any, limits: Limits) -> dict[int, str]:
         MESSAGE_TOO_BIG: f"a message is larger than {limits.max_message_bytes:,} bytes",
         INTERNAL_ERROR: "internal server error",
         SERVICE_RESTART: "the server is restarting or shutting down",
+        TRY_AGAIN_LATER: "sign-in is temporarily unavailable",
         SLOW_READER: "the client reads too slowly",
         TOO_MANY_MESSAGES: "the client keeps sending too many messages after an error reply",
         BAD_ROOM_NAME: "the room name is invalid",
+        SESSION_ENDED: "the session has ended: sign in again",
+        ACCESS_DENIED: "the user may not do this",
         TOO_MANY_CONNECTIONS: "the user has too many connections",
     }
     try:

@@ -7,6 +7,8 @@ PachinkoError
 ├── OutboxFull                            on_connect has sent more than the outbox holds
 ├── ScaffoldError                         a new resource that cannot be written
 ├── MessageError                          a handler's error reply; the connection stays open
+│   ├── Forbidden                         the user may not do this; closes with 4403 in on_connect
+│   ├── ProviderUnavailable               an identity provider does not respond; try again later
 │   └── BackendUnavailable                Redis does not respond, or refuses; the message may be lost
 │       └── OperationRefused              Redis refuses one operation; within the framework only
 ├── LeaseLost                             another worker has taken over this worker's lease
@@ -67,6 +69,40 @@ class MessageError(PachinkoError):
         super().__init__(text)
         self.text = text
         self.code = code
+
+
+class Forbidden(MessageError):
+    """The user may not do this.
+
+    Raised out of a handler, it is sent as ``serverError`` with the code ``forbidden``; out of ``on_connect`` it
+    closes the connection with 4403 and the text as reason.
+
+    Args:
+        text: A sentence for the user, sent unchanged.
+        code: An identifier for programs.
+    """
+
+    def __init__(self, text: str = "You may not do this.", *, code: str = "forbidden") -> None:
+        super().__init__(text, code=code)
+
+
+class ProviderUnavailable(MessageError):
+    """An identity provider does not respond: whether a user is signed in is unknown for now.
+
+    Raised by a middleware, it answers a request with HTTP 503, and a WebSocket with close code 1013, after
+    which clients try again. Raised by ``authenticate``, it is sent as ``serverError`` with the code
+    ``unavailable``; the connection goes on until its session ends.
+
+    Args:
+        reason: The cause, for the log.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("You cannot be signed in right now: try again.", code="unavailable")
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class BackendUnavailable(MessageError):

@@ -13,19 +13,32 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 
 import msgspec
 
+from .authorization import authorized, check_action
 from .connection.type_rate import TypeRate, limited
 from .errors import InvalidPayload, RegistrationError
-from .messages import RESERVED_CLIENT_TYPES, ClientPing, ServerPong
+from .messages import (
+    CLIENT_REFRESH_SESSION,
+    RESERVED_CLIENT_TYPES,
+    ClientPing,
+    RefreshSession,
+    ServerPong,
+)
 from .names import display_text
+from .sessions import refresh_session
 from .types import WebSocketLike
 
 Function = TypeVar("Function", bound=Callable[..., Awaitable[None]])
 Handler = Callable[..., Awaitable[None]]
-Mark = tuple[str, "TypeRate | None"]
+# A message type, its rate, its action.
+Mark = tuple[str, "TypeRate | None", "str | None"]
 
 
 def handles_message(
-    message_type: str, *, per_second: float | None = None, burst: int | None = None
+    message_type: str,
+    *,
+    per_second: float | None = None,
+    burst: int | None = None,
+    action: str | None = None,
 ) -> Callable[[Function], Function]:
     """Mark a method of a resource as the handler of one message type.
 
@@ -40,10 +53,13 @@ def handles_message(
             message above the rate is answered with ``serverError``, code ``tooManyMessages``, and not
             handled.
         burst: The number of such messages handled at once; by default those of one second, at least 1.
+        action: What the handler does, such as ``send``. Before it, ``authorize(user, action, room)`` of the
+            resource is called for each room of the connection, or once with ``None`` without a room; a refusal
+            is answered with ``serverError``, code ``forbidden``. By default nothing is called.
 
     Raises:
-        RegistrationError: The type is not a text, empty, or reserved by the framework; or a rate is not above
-            zero.
+        RegistrationError: The type is not a text, empty, or reserved by the framework; a rate is not above zero;
+            or an action is not a text, or empty.
     """
     if not isinstance(message_type, str) or not message_type:
         raise RegistrationError(
@@ -54,10 +70,12 @@ def handles_message(
             f"handles_message({message_type!r}): the framework handles this type, choose another one"
         )
     rate = TypeRate.of(per_second, burst)
+    if action is not None:
+        check_action(action)
 
     def mark(function: Function) -> Function:
         marks = getattr(function, "__message_types__", ())
-        function.__message_types__ = (*marks, (message_type, rate))  # type: ignore[attr-defined]
+        function.__message_types__ = (*marks, (message_type, rate, action))  # type: ignore[attr-defined]
         return function
 
     return mark
@@ -78,6 +96,10 @@ class HandlerTable:
 
     An overridden method keeps the mark of the base class.
 
+    Args:
+        owner: The resource class.
+        refreshes: Whether the framework handles ``clientRefreshSession``.
+
     Attributes:
         decoder: Decodes a text to one of the envelopes; raises for a text that matches none.
         envelopes: The handler by the envelope's class, including the framework's own.
@@ -91,11 +113,12 @@ class HandlerTable:
             that cannot be decoded, or two handlers have the same message type.
     """
 
-    def __init__(self, owner: type) -> None:
+    def __init__(self, owner: type, *, refreshes: bool = False) -> None:
         self.binary: Handler | None = None
         self.by_type: dict[str, Handler] = {}
         self.rates: dict[str, TypeRate] = {}
         self.payload_types: dict[str, Any] = {}
+        actions: dict[str, str] = {}
         for handler, marks, binary in marked_methods(owner):
             parameter = payload_parameter(handler)
             if binary:
@@ -104,7 +127,7 @@ class HandlerTable:
                         f"{owner.__qualname__} has two binary handlers: keep one @handles_binary"
                     )
                 self.binary = handler
-            for message_type, rate in marks:
+            for message_type, rate, action in marks:
                 if message_type in self.by_type:
                     raise RegistrationError(
                         f"{handler.__qualname__} and {self.by_type[message_type].__qualname__} both handle"
@@ -114,9 +137,16 @@ class HandlerTable:
                 self.payload_types[message_type] = parameter
                 if rate is not None:
                     self.rates[message_type] = rate
+                if action is not None:
+                    actions[message_type] = action
+        if refreshes:
+            self.by_type[CLIENT_REFRESH_SESSION] = refresh_session
+            self.payload_types[CLIENT_REFRESH_SESSION] = RefreshSession
         self.envelopes: dict[type[msgspec.Struct], Handler] = {ClientPing: answer_ping}
         for message_type, handler in self.by_type.items():
             envelope = envelope_struct(message_type, self.payload_types[message_type])
+            if message_type in actions:
+                handler = authorized(handler, actions[message_type])
             rate = self.rates.get(message_type)
             self.envelopes[envelope] = limited(handler, message_type, rate) if rate else handler
         try:
@@ -127,17 +157,18 @@ class HandlerTable:
             ) from error
 
     @classmethod
-    def of(cls, owner: type) -> HandlerTable:
+    def of(cls, owner: type, *, refreshes: bool = False) -> HandlerTable:
         """Return the table of a resource class, compiled at the first call.
 
         Raises:
             RegistrationError: As for the constructor.
         """
-        table = vars(owner).get("_handler_table")
-        if not isinstance(table, cls):
-            table = cls(owner)
-            owner._handler_table = table  # type: ignore[attr-defined]
-        return table
+        tables: dict[bool, HandlerTable] | None = vars(owner).get("_handler_tables")
+        if tables is None:
+            tables = owner._handler_tables = {}  # type: ignore[attr-defined]
+        if refreshes not in tables:
+            tables[refreshes] = cls(owner, refreshes=refreshes)
+        return tables[refreshes]
 
     def check_payload(self, text: str, error: Exception) -> None:
         """Raise InvalidPayload for a text that :attr:`decoder` has refused, if its type has a handler.

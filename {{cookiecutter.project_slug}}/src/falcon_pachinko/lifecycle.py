@@ -12,20 +12,22 @@ from falcon import WebSocketDisconnected
 
 from .close_codes import (
     ABNORMAL_CLOSURE,
+    ACCESS_DENIED,
     FORBIDDEN,
     INTERNAL_ERROR,
     MESSAGE_TOO_BIG,
     SERVICE_RESTART,
+    SESSION_ENDED,
     TOO_MANY_CONNECTIONS,
     TOO_MANY_MESSAGES,
-    close_code_of,
     is_disconnect,
 )
 from .connection.connection import Connection
 from .connection.handler_task import HandlerTask
+from .connection.identity import EXPIRED
 from .connection.rate_limit import MessageRate, address_of
 from .connection.shield import run_shielded
-from .errors import BackendUnavailable, InvalidPayload, MessageError, Reject
+from .errors import BackendUnavailable, Forbidden, InvalidPayload, MessageError, Reject
 from .handlers import HandlerTable
 from .messages import ServerError, size_bytes_of
 from .resource import WebSocketResource, send_error
@@ -78,8 +80,8 @@ class Lifecycle(HandlerTask):
                 await ws.close(refusal.code, refusal.reason)
         except Exception as error:
             if not (ws.closed and is_disconnect(error)):
-                # NOTE: Falcon's error handlers close with this code after on_disconnect.
-                ws.close_code = ws.close_code or close_code_of(error)
+                # NOTE: Falcon's error handlers close, and on_disconnect gets their code.
+                ws._before_close = self.disconnect if self.accepted else None
                 if isinstance(error, WebSocketDisconnected):
                     raise RuntimeError(
                         "a message was sent to another, closed connection"
@@ -90,28 +92,45 @@ class Lifecycle(HandlerTask):
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            ws.close_code = ws.close_code or INTERNAL_ERROR
+            ws._before_close = self.disconnect if self.accepted else None
             raise RuntimeError("a CancelledError was raised without a cancellation") from error
         except GeneratorExit:
             self.accepted = False  # the event loop has ended: nothing can be awaited
             raise
         finally:
-            try:
-                if self.accepted:
-                    await self._disconnect()
-            finally:
-                self.registry.remove(ws)
+            if ws._before_close is None:
+                await self.disconnect()
+
+    async def disconnect(self, code: int | None = None) -> None:
+        """Run ``on_disconnect`` if the connection was accepted, then leave its rooms; called once.
+
+        Args:
+            code: The code with which the connection is about to be closed, if it is not closed already.
+        """
+        ws = self.connection
+        ws._before_close = None
+        ws.close_code = ws.close_code or code
+        try:
+            if self.accepted:
+                await self._run_on_disconnect()
+        finally:
+            self.registry.remove(ws)
 
     async def _connect(self, req: falcon.asgi.Request, params: dict[str, Any]) -> bool:
         """Run ``on_connect`` as a transaction; return whether the connection is open."""
         ws = self.connection
-        accepted = await self._run_on_connect(req, params) and not ws.closed
+        try:
+            accepted = await self._run_on_connect(req, params) and not ws.closed
+        except Forbidden as refusal:
+            raise Reject(ACCESS_DENIED, refusal.text) from refusal
         has_place = accepted and await self.registry.users.wait_reserved(ws)
         if not accepted or ws.closed:
             await ws.close(FORBIDDEN if ws._is_accepted else None)
             return False
         if not has_place:
             raise Reject(TOO_MANY_CONNECTIONS, "too many connections")
+        if ws._expiry is not None and ws._expiry.has_passed:
+            raise Reject(SESSION_ENDED, EXPIRED)
         transaction = await ws._open()
         if transaction is None:
             return False
@@ -162,7 +181,8 @@ class Lifecycle(HandlerTask):
             if not await self._connect(req, params):
                 return
             ws, resource, limits = self.connection, self.resource, self.connection.limits
-            table = HandlerTable.of(type(resource))
+            refreshes = ws._config.authenticate is not None
+            table = HandlerTable.of(type(resource), refreshes=refreshes)
             ws._inbox.start()
             next_message, now = ws._inbox.next, asyncio.get_running_loop().time
             decode, handlers = table.decoder.decode, table.envelopes
@@ -249,13 +269,13 @@ class Lifecycle(HandlerTask):
         while self.connection.close_code is None and await inbox.next() is not None:
             pass
 
-    async def _disconnect(self) -> None:
+    async def _run_on_disconnect(self) -> None:
         """Run ``on_disconnect`` to its end despite a cancellation of this task."""
         ws, seconds = self.connection, self.connection.limits.on_disconnect_seconds
         code = ws.close_code or (ABNORMAL_CLOSURE if ws.closed else SERVICE_RESTART)
         name = f"{self.name}.on_disconnect"
         try:
-            await run_shielded(self._run_on_disconnect(code), seconds, name)
+            await run_shielded(self._on_disconnect(code), seconds, name, self.context)
         except TimeoutError:
             logger.error("%s took more than %s s and was cancelled", name, seconds)
         except BackendUnavailable as error:
@@ -263,7 +283,7 @@ class Lifecycle(HandlerTask):
         except Exception:
             logger.exception("%s failed", name)
 
-    async def _run_on_disconnect(self, code: int) -> None:
+    async def _on_disconnect(self, code: int) -> None:
         """Run ``on_disconnect``; SystemExit out of a task would stop the event loop."""
         try:
             await self.resource.on_disconnect(self.connection, code)

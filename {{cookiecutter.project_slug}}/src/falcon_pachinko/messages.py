@@ -11,6 +11,9 @@ import msgspec
 
 ENCODER = msgspec.json.Encoder()
 
+# SECURITY: a token is passed to the code of the application.
+MAX_TOKEN_CHARACTERS = 8 * 1024
+
 
 def message_type_of(class_name: str) -> str:
     """Return the type of a message class: ``serverNewMessage`` for ``ServerNewMessage``."""
@@ -94,6 +97,40 @@ class ServerPong(Message, frozen=True):
     """The reply to a ping of the client."""
 
 
+class ServerSessionExpiring(Message, frozen=True):
+    """The session of this client ends soon, and its connection with it: refresh it in time."""
+
+    expires_in_seconds: Annotated[
+        int, msgspec.Meta(ge=0, description="The time that is left.", examples=[30])
+    ]
+
+
+class ServerSessionRefreshed(Message, frozen=True):
+    """The reply to `clientRefreshSession`: the connection goes on."""
+
+    expires_in_seconds: Annotated[
+        int | None,
+        msgspec.Meta(
+            description="The time until the new end; `null` for a session without an end.",
+            examples=[3600],
+        ),
+    ]
+
+
+class RefreshSession(msgspec.Struct, frozen=True):
+    """The payload of `clientRefreshSession`."""
+
+    token: Annotated[
+        str,
+        msgspec.Meta(
+            min_length=1,
+            max_length=MAX_TOKEN_CHARACTERS,
+            description="A new token of the user who has opened the connection.",
+            examples=["eyJhbGciOi"],
+        ),
+    ]
+
+
 class ClientPing(msgspec.Struct, frozen=True, tag_field="type", tag="clientPing"):
     """Ask for a reply at once, to check the connection. Counts as a message of the client.
 
@@ -104,11 +141,14 @@ class ClientPing(msgspec.Struct, frozen=True, tag_field="type", tag="clientPing"
 
 
 # Types of messages that an application can neither handle nor send as its own.
-RESERVED_CLIENT_TYPES = frozenset({"clientPing"})
+CLIENT_REFRESH_SESSION = "clientRefreshSession"
+RESERVED_CLIENT_TYPES = frozenset({"clientPing", CLIENT_REFRESH_SESSION})
 SERVER_MESSAGES = {
     "serverError": ServerError,
     "serverPosition": ServerPosition,
     "serverPong": ServerPong,
+    "serverSessionExpiring": ServerSessionExpiring,
+    "serverSessionRefreshed": ServerSessionRefreshed,
 }
 
 

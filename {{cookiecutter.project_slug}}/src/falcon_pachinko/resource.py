@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 import falcon.asgi
 import msgspec
 
+from .authorization import JOIN, require
 from .connection.connection import Connection
 from .errors import InvalidPayload, MessageError
 from .history import MAX_POSITION_CHARACTERS, History
 from .limits import DEFAULT_LIMITS, Limits
 from .messages import Message, ServerError
+from .names import check_room_name
 from .presence import MemberPage
 from .publication import Publication
 from .rooms.manager import WebSocketConnectionManager
@@ -25,7 +27,7 @@ ID_BYTES = MAX_POSITION_CHARACTERS + 8
 class WebSocketResource:
     """The behaviour of one route's connections. Each connection has a resource object of its own.
 
-    Override ``on_connect``, ``on_disconnect``, ``on_unhandled`` and ``on_invalid`` as needed, and mark
+    Override ``on_connect``, ``on_disconnect``, ``authorize``, ``on_unhandled`` and ``on_invalid`` as needed, and mark
     handlers with ``@handles_message``. One message is handled at a time.
 
     Attributes:
@@ -99,6 +101,20 @@ class WebSocketResource:
         field = error.field or msgspec.UNSET
         await send_error(ws, ServerError(code="invalidPayload", error=text, field=field))
 
+    async def authorize(self, user: Any, action: str, room: str | None) -> bool:
+        """Decide whether a user may act in a room; the base class allows everything, at no cost.
+
+        Called by :meth:`join_room` with ``join``, again for each room when the session is refreshed, and before
+        each handler with an ``action``. A refusal is a :class:`~falcon_pachinko.errors.Forbidden`; raise one
+        for a text of your own.
+
+        Args:
+            user: The connection's ``identity``; at a refresh the new one.
+            action: ``join``, ``send``, ``moderate``, or a name of your own.
+            room: The room; ``None`` for a message of a connection without a room.
+        """
+        return True
+
     async def join_room(
         self,
         room: str,
@@ -107,7 +123,13 @@ class WebSocketResource:
         leave_message: object = None,
         meta: object = None,
     ) -> bool:
-        """Join a room; see :meth:`.WebSocketConnectionManager.join_room`."""
+        """Join a room that :meth:`authorize` permits; see :meth:`.WebSocketConnectionManager.join_room`.
+
+        Raises:
+            Forbidden: The user may not join the room.
+        """
+        if type(self).authorize is not WebSocketResource.authorize:
+            await require(self, JOIN, check_room_name(room), self.connection.identity)
         return await self.manager.join_room(
             self.connection,
             room,

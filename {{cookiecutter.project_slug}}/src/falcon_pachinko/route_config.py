@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,9 @@ from .errors import RegistrationError
 from .history import History
 from .limits import DEFAULT_LIMITS, Limits
 from .presence import PresenceBatch
+
+# Returns the identity of a token; None for a token that is not valid.
+Authenticate = Callable[[str], Awaitable[object]]
 
 # RFC 6454 section 6.2: an origin as browsers serialise it.
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([^\sA-Z/?#@:*\[\]]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
@@ -31,6 +35,8 @@ class RouteConfig:
             ``https://example.com``; ``*`` allows all. By default those given to ``install``.
         presence_batch: How large rooms announce users that join through this route, and leave; by default
             each by its own message.
+        authenticate: Refreshes sessions: gets the token of ``clientRefreshSession``. By default that given to
+            ``install``; without one, that message is an unknown one.
 
     Raises:
         RegistrationError: A value has the wrong type, or an origin is not valid.
@@ -40,6 +46,7 @@ class RouteConfig:
     history: History | None = None
     allowed_origins: Collection[str] = ()
     presence_batch: PresenceBatch | None = None
+    authenticate: Authenticate | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.limits, Limits):
@@ -51,6 +58,7 @@ class RouteConfig:
                 f"presence_batch is {self.presence_batch!r}: write presence_batch=PresenceBatch(...)"
             )
         check_origins(self.allowed_origins)
+        check_authenticate(self.authenticate)
 
     @property
     def heartbeat_interval(self) -> float | None:
@@ -87,6 +95,21 @@ def check_origins(allowed_origins: Collection[str]) -> None:
                 f"allowed_origins has {origin!r}: give a list of origins such as"
                 " 'https://chat.example.com', in lower case and without a default port, or '*'"
             )
+
+
+def check_authenticate(authenticate: object) -> None:
+    """Check the function that refreshes sessions.
+
+    Raises:
+        RegistrationError: It is not a coroutine function.
+    """
+    call = getattr(authenticate, "__call__", None)  # noqa: B004 - an object with such a method will do
+    if authenticate is not None and not (
+        inspect.iscoroutinefunction(authenticate) or inspect.iscoroutinefunction(call)
+    ):
+        raise RegistrationError(
+            f"authenticate is {authenticate!r}: pass a coroutine function, 'async def authenticate(token)'"
+        )
 
 
 DEFAULT_ROUTE_CONFIG = RouteConfig()

@@ -132,6 +132,7 @@ class WebSocketRoute:
         config = self.config.for_class(type(resource))
         connection._configure(config)
         connection._websocket = ws
+        connection._identify(getattr(req.context, "user", None))
         if config.history is not None:
             connection._since = positions_in(req)
             connection._previous_id = req.get_param("connection", default="")
@@ -182,7 +183,7 @@ def check_class(template: str, factory: type, config: RouteConfig) -> RouteConfi
         config = config.for_class(factory)
     except RegistrationError as error:
         raise RegistrationError(f"{name}.{error}") from None
-    for method in ("on_connect", "on_disconnect", "on_unhandled", "on_invalid"):
+    for method in ("on_connect", "on_disconnect", "authorize", "on_unhandled", "on_invalid"):
         if not inspect.iscoroutinefunction(getattr(factory, method)):
             raise RegistrationError(
                 f"{name}.{method} must be a coroutine function: write 'async def'"

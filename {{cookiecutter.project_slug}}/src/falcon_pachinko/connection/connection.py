@@ -24,7 +24,9 @@ from ..history import Position
 from ..limits import Limits
 from ..publication import Publication
 from ..route_config import DEFAULT_ROUTE_CONFIG, RouteConfig
+from .events import publication_of
 from .extension import PushExtension
+from .identity import Identity
 from .inbox import ASGIInbox, Event, Inbox, Receive
 from .outbox import ASGIOutbox, Outbox, Send
 from .state import CLOSED, CLOSING, CONNECTING, OPEN, State
@@ -33,7 +35,7 @@ from .transaction import AcceptTransaction
 logger = logging.getLogger(__name__)
 
 
-class Connection:
+class Connection(Identity):
     """One WebSocket client, from the handshake to the end: the ``ws`` of handlers.
 
     Its messages leave in the order in which they were sent. While the server does not accept more, they are
@@ -41,7 +43,6 @@ class Connection:
 
     Attributes:
         id: A unique identifier.
-        user: The user, for presence; set it in ``on_connect`` before joining rooms.
         state: The state.
         close_code: The code of our close, otherwise the server's; ``None`` before.
         opened_at: The time of the handshake, on the process's monotonic clock.
@@ -55,6 +56,7 @@ class Connection:
 
     __slots__ = (
         "_accept_options",
+        "_before_close",
         "_config",
         "_inbox",
         "_on_resync",
@@ -67,17 +69,17 @@ class Connection:
         "id",
         "opened_at",
         "state",
-        "user",
     )
 
     def __init__(
         self, receive: Receive, send: Send, push: PushExtension | None = None, node_id: str = ""
     ) -> None:
+        super().__init__()
         self.id = node_id + secrets.token_hex(16)
-        self.user: str | None = None
         self.state = CONNECTING
         self.close_code: int | None = None
         self.opened_at = time.monotonic()
+        self._before_close: Callable[[int], Awaitable[None]] | None = None
         self._on_resync: Callable[[Connection, str], Awaitable[None]] | None = None
         self._config = DEFAULT_ROUTE_CONFIG
         self._previous_id = ""
@@ -109,7 +111,6 @@ class Connection:
         return self._config.limits
 
     # PERF: these three return the coroutine of _send() instead of awaiting it in another one.
-
     def send_media(self, media: object) -> Coroutine[Any, Any, None]:
         """Send a :class:`~falcon_pachinko.messages.Message` or any object that JSON can represent.
 
@@ -159,18 +160,15 @@ class Connection:
         Raises:
             ValueError: An endpoint may not send the code.
         """
-        code = check_close_code(NORMAL_CLOSURE if code is None else code)
-        await self._close_with(close_event(code, reason or ""))
+        code = NORMAL_CLOSURE if code is None else code
+        await self._close_with(close_event(check_close_code(code), reason or ""))
 
     def abort(self, code: int, reason: str) -> None:
         """Close the connection at once and drop pending messages, for a client that does not read."""
         if self.closed:
             return
         logger.info("%r is closed with %d: %s", self, code, reason)
-        self._set_state(CLOSING, code)
-        self._outbox.discard()
-        self._outbox.write(Publication.of_event(close_event(code, reason)))
-        self._interrupt()
+        self._start_closing(close_event(code, reason), discard=True)
 
     async def aclose(self) -> None:
         """Release the server after pending messages have been sent, within ``close_seconds``. Idempotent."""
@@ -238,27 +236,25 @@ class Connection:
 
     async def _forward(self, event: Event) -> None:
         """Send an event of Falcon, which gets this as ``send``; a second close has no effect."""
-        kind = event["type"]
-        if kind == "websocket.close":
+        if event["type"] == "websocket.close":
+            if self._before_close is not None:
+                await self._before_close(event["code"])
             await self._close_with(event)
             return
         if self.closed:
             raise WebSocketDisconnected(self.close_code)
-        if kind != "websocket.send":
-            publication = Publication.of_event(event)
-        elif (text := event.get("text")) is not None:
-            publication = Publication.of_text(text)
-        else:
-            publication = Publication.of_bytes(event["bytes"])
-        self._outbox.write(publication)
+        self._outbox.write(publication_of(event))
         await self._outbox.wait_drained()
 
     def _set_state(self, state: State, close_code: int | None) -> None:
         """Enter a later state; from CLOSING on, nothing is sent except a close event."""
+        self._stop_expiry()
         self.state = state
         self.close_code = close_code
         self._transaction = None
-        if state is not OPEN:
+        if state is OPEN:
+            self._start_expiry()
+        else:
             self._outbox.close()
 
     async def _accept_handshake(self) -> None:
@@ -268,20 +264,24 @@ class Connection:
             await self._websocket.accept(*self._accept_options)
 
     async def _close_with(self, event: Event) -> None:
-        """Send a close event after pending messages, once."""
-        if self.closed:
-            return
+        """Send a close event after pending messages, once, and wait for them."""
+        if not self.closed:
+            self._start_closing(event)
+            await self._outbox.wait_drained(self.limits.close_seconds)
+
+    def _start_closing(self, event: Event, *, discard: bool = False) -> None:
+        """Send a close event after pending messages, or instead of them; never waits."""
         self._set_state(CLOSING, event["code"])
+        if discard:
+            self._outbox.discard()
         self._outbox.write(Publication.of_event(event))
         self._interrupt()
-        await self._outbox.wait_drained(self.limits.close_seconds)
 
     def _interrupt(self) -> None:
         """Wake the reading task; a handler that waits for the client is released after ``close_seconds``."""
         self._inbox.interrupt()
         if self._outbox.waiting:
-            loop = asyncio.get_running_loop()
-            loop.call_later(self.limits.close_seconds, self._outbox.abort)
+            asyncio.get_running_loop().call_later(self.limits.close_seconds, self._outbox.abort)
 
     def _on_send_failure(self, error: Exception) -> None:
         """End a connection whose client has not received a message."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import math
 from collections.abc import Coroutine
@@ -36,6 +37,7 @@ class HandlerTask:
         seconds: The time of a method; ``math.inf`` for no bound.
         cancelled_at: When the running method was cancelled for its time; ``None`` if it was not.
         abandoned: Whether the task has been abandoned.
+        context: The context of all methods of the resource.
 
     Args:
         connection: The connection.
@@ -48,6 +50,7 @@ class HandlerTask:
         "cancelled_at",
         "closed_at",
         "connection",
+        "context",
         "ended",
         "name",
         "seconds",
@@ -62,6 +65,7 @@ class HandlerTask:
         self.cancelled_at: float | None = None
         self.closed_at: float | None = None
         self.abandoned = False
+        self.context = contextvars.copy_context()
         self.ended: asyncio.Future[None]
         self.task: asyncio.Task[None]
 
@@ -72,7 +76,7 @@ class HandlerTask:
         """
         loop = asyncio.get_running_loop()
         self.ended = loop.create_future()
-        self.task = loop.create_task(coroutine)
+        self.task = loop.create_task(coroutine, context=self.context)
         SWEEPS.of(loop).add(self)
         return self.ended
 

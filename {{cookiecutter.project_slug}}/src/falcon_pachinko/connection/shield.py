@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Coroutine
 from typing import Any
@@ -13,20 +14,26 @@ logger = logging.getLogger(__name__)
 timed_out_tasks: set[asyncio.Task[None]] = set()
 
 
-async def run_shielded(coroutine: Coroutine[Any, Any, None], seconds: float, name: str) -> None:
+async def run_shielded(
+    coroutine: Coroutine[Any, Any, None],
+    seconds: float,
+    name: str,
+    context: contextvars.Context | None = None,
+) -> None:
     """Run a coroutine in its own task; re-raise a cancellation of the caller after its end.
 
     Args:
         coroutine: The coroutine.
         seconds: The timeout.
         name: The subject of log lines.
+        context: The context of the task; by default a copy of the caller's.
 
     Raises:
         TimeoutError: The coroutine took longer. It has been cancelled and is not awaited.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    task = loop.create_task(coroutine)
+    task = loop.create_task(coroutine, context=context)
     cancelled: asyncio.CancelledError | None = None
     while not task.done() and (left := deadline - loop.time()) > 0:
         try:

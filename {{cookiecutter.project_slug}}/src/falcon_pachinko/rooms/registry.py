@@ -85,7 +85,7 @@ class ConnectionRegistry:
         # NOTE: all presence entries are sent before the first response is awaited.
         entered = [
             self.backend.enter(room, presence)
-            for room, presence in self._rooms_of(connection).items()
+            for room, presence in self.rooms_of(connection).items()
         ]
         self.resyncs.on_accepted(connection)
         for each in entered:
@@ -97,7 +97,7 @@ class ConnectionRegistry:
         visible = self.connections.pop(connection.id, None) is not None
         self.resyncs.late.pop(connection, None)
         self.users.remove(connection)
-        for room in self._rooms_of(connection):
+        for room in self.rooms_of(connection):
             presence = self._take_out(connection, room)
             if visible:
                 self.backend.leave(room, presence, grace=True)
@@ -262,9 +262,10 @@ class ConnectionRegistry:
 
     def presence_of(self, connection: Connection, room: str) -> Presence | None:
         """Return the presence of a connection in a room; ``None`` if it is not a member."""
-        return self._rooms_of(connection).get(room)
+        return self.rooms_of(connection).get(room)
 
-    def _rooms_of(self, connection: Connection) -> dict[str, Presence]:
+    def rooms_of(self, connection: Connection) -> dict[str, Presence]:
+        """Return the rooms of a connection with its presences."""
         return self.synced.rooms_of(connection) | self.unsynced.rooms_of(connection)
 
     def _put_in(

@@ -1,0 +1,97 @@
+"""The user of a connection, and the session with which the user has signed in."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ..close_codes import SESSION_ENDED, close_event
+from ..messages import ServerSessionExpiring
+from ..publication import Publication
+from .expiry import WHEELS, Expiry
+from .inbox import Event
+from .state import OPEN, State
+
+EXPIRED = "your session has expired"
+
+
+class Identity:
+    """The part of a connection that knows its user.
+
+    Attributes:
+        identity: What authentication has found, ``req.context.user``: any object; ``None`` for nobody.
+        user: The key of the user, for presence; the ``id`` of :attr:`identity`, if that is a text.
+            Otherwise set it in ``on_connect`` before joining rooms.
+        session_id: The ``session_id`` of such an identity; ``None`` for none.
+    """
+
+    __slots__ = ("_expiry", "identity", "session_id", "user")
+
+    state: State
+
+    def __init__(self) -> None:
+        self.identity: Any = None
+        self.user: str | None = None
+        self.session_id: str | None = None
+        self._expiry: Expiry | None = None
+
+    @property
+    def expires_at(self) -> float | None:
+        """The end of the session in Unix seconds; ``None`` for a connection without an end.
+
+        The client is sent ``serverSessionExpiring`` a tenth of the remaining lifetime ahead, at least 30 s; at
+        the end the connection is closed with 4401, at most a second late. Times follow the wall clock.
+
+        Raises:
+            TypeError: The new value is not a number.
+            ValueError: The new value is not finite.
+        """
+        return None if self._expiry is None else self._expiry.at
+
+    @expires_at.setter
+    def expires_at(self, at: float | None) -> None:
+        self._set_expiry(None if at is None else Expiry(at, self))
+
+    def _identify(self, identity: Any, *, refreshed: bool = False) -> None:
+        """Take over an identity: only one whose ``id`` is a text sets the user, and at first the session."""
+        user = user_id_of(identity)
+        if user is not None or refreshed:
+            at = getattr(identity, "expires_at", None)
+            self._set_expiry(None if at is None else Expiry(at, self, refreshed=refreshed))
+            self.session_id = getattr(identity, "session_id", None)
+        if user is not None and not refreshed:
+            self.user = user
+        self.identity = identity
+
+    def _set_expiry(self, expiry: Expiry | None) -> None:
+        self._stop_expiry()
+        self._expiry = expiry
+        if self.state is OPEN:
+            self._start_expiry()
+
+    def _start_expiry(self) -> None:
+        """End the connection with its session, from now on."""
+        if self._expiry is not None:
+            WHEELS.of(asyncio.get_running_loop()).add(self._expiry)
+
+    def _stop_expiry(self) -> None:
+        if self._expiry is not None and self.state is OPEN:
+            WHEELS.of(asyncio.get_running_loop()).discard(self._expiry)
+
+    def _on_expiring(self, seconds: int) -> None:
+        self._deliver(Publication(ServerSessionExpiring(expires_in_seconds=seconds)))
+
+    def _on_expired(self) -> None:
+        self._start_closing(close_event(SESSION_ENDED, EXPIRED))
+
+    def _deliver(self, publication: Publication) -> None:
+        raise NotImplementedError
+
+    def _start_closing(self, event: Event) -> None:
+        raise NotImplementedError
+
+
+def user_id_of(identity: Any) -> str | None:
+    """Return the ``id`` of an identity, if it is a text."""
+    user = getattr(identity, "id", None)
+    return user if isinstance(user, str) else None
