@@ -6,7 +6,7 @@ from typing import Protocol
 
 import falcon.asgi
 
-from falcon_pachinko import BackendUnavailable, ProviderUnavailable, WebSocketConnectionManager
+from falcon_pachinko import WebSocketConnectionManager
 
 from .cookies import SessionCookie
 from .tokens import MAX_TOKEN_CHARACTERS, Session, Tokens
@@ -48,17 +48,14 @@ class Authenticator:
         """Return the user of a token or a ticket; ``None`` if it is not valid, has expired or is revoked.
 
         Raises:
-            ProviderUnavailable: It cannot be checked for now.
+            ProviderUnavailable: The provider cannot check it for now.
+            BackendUnavailable: Redis cannot, which has the tickets.
         """
         session = await self.session_of(token)
         return None if session is None else session.user
 
     async def session_of(self, token: str) -> Session | None:
-        """Return the session of a token or a ticket, like :meth:`authenticate`.
-
-        Raises:
-            ProviderUnavailable: It cannot be checked for now.
-        """
+        """Return the session of a token or a ticket, like :meth:`authenticate`."""
         if len(token) > MAX_TOKEN_CHARACTERS:
             return None
         if "." not in token:
@@ -69,10 +66,7 @@ class Authenticator:
         return self._unless_revoked(session)
 
     async def _redeem(self, ticket: str) -> Session | None:
-        try:
-            sealed = await self.manager.redeem_ticket(ticket)
-        except BackendUnavailable as error:
-            raise ProviderUnavailable("Tickets are temporarily unavailable.") from error
+        sealed = await self.manager.redeem_ticket(ticket)
         return None if sealed is None else self.tokens.unseal(sealed)
 
     def _unless_revoked(self, session: Session | None) -> Session | None:
@@ -101,7 +95,8 @@ class AuthMiddleware:
         """Authenticate an HTTP request before it is routed.
 
         Raises:
-            ProviderUnavailable: The token cannot be checked for now: the answer is 503, or 1013 to a WebSocket.
+            ProviderUnavailable, BackendUnavailable: The token cannot be checked for now. The answer is 503, or
+                close code 1013 to a WebSocket.
         """
         session, proof = None, COOKIE
         if token := bearer_token(req):

@@ -8,7 +8,7 @@ from typing import Any
 import falcon
 import falcon.asgi
 
-from falcon_pachinko import BackendUnavailable, WebSocketConnectionManager
+from falcon_pachinko import WebSocketConnectionManager
 
 from ..auth import BEARER, COOKIE
 from ..cookies import SessionCookie
@@ -17,7 +17,6 @@ from ..users import User, check, fault_of_user_name
 
 MAX_NAME_CHARACTERS = 40
 TICKET_SECONDS = 60
-RETRY_AFTER_SECONDS = 5
 
 
 class SessionResource:
@@ -55,7 +54,8 @@ class SessionResource:
         """Sign out: end the session, or with ``?everywhere=true`` all sessions of the user, and the cookie.
 
         The connections of these sessions are closed in all processes, and their tokens are no longer valid. The
-        answer is 503 if that is not certain: the request can be repeated.
+        answer is 503 if that is not certain (BackendUnavailable); the cookie stays, so that the request can be
+        repeated.
         """
         session: Session | None = req.context.session
         if session is not None:
@@ -63,13 +63,10 @@ class SessionResource:
             # NOTE: no token of the session is valid for longer, refreshed ones included.
             remaining = (user.expires_at or 0.0) - time.time()
             seconds = max(self.tokens.lifetime_seconds, remaining)
-            try:
-                if req.get_param_as_bool("everywhere", default=False):
-                    await self.manager.revoke_sessions(user.id, seconds=seconds)
-                elif user.session_id is not None:
-                    await self.manager.revoke_session(user.session_id, seconds=seconds)
-            except BackendUnavailable as error:
-                raise unavailable("You are not signed out yet") from error
+            if req.get_param_as_bool("everywhere", default=False):
+                await self.manager.revoke_sessions(user.id, seconds=seconds)
+            elif user.session_id is not None:
+                await self.manager.revoke_session(user.session_id, seconds=seconds)
         self.cookie.delete(req, resp)
         resp.media = {"logoutUrl": None}
 
@@ -154,12 +151,9 @@ async def issue_ticket(
     """Return a ticket for a session.
 
     Raises:
-        falcon.HTTPServiceUnavailable: Redis is unavailable.
+        BackendUnavailable: Redis is unavailable: the answer is 503.
     """
-    try:
-        return await manager.issue_ticket(tokens.seal(session), seconds=TICKET_SECONDS)
-    except BackendUnavailable as error:
-        raise unavailable("No ticket") from error
+    return await manager.issue_ticket(tokens.seal(session), seconds=TICKET_SECONDS)
 
 
 def shown(user: User) -> dict[str, Any]:
@@ -183,15 +177,6 @@ def not_signed_in() -> falcon.HTTPUnauthorized:
     """Return the error of a request without a session."""
     return falcon.HTTPUnauthorized(
         title="Not signed in", description="The session has ended: sign in again."
-    )
-
-
-def unavailable(title: str) -> falcon.HTTPServiceUnavailable:
-    """Return the error of a request that needs Redis."""
-    return falcon.HTTPServiceUnavailable(
-        title=title,
-        description="The service is temporarily unavailable: try again.",
-        retry_after=RETRY_AFTER_SECONDS,
     )
 
 

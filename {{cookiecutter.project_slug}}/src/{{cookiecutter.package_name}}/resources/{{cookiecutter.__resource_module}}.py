@@ -8,7 +8,8 @@ import msgspec
 from falcon_pachinko import Reject, WebSocketLike, WebSocketResource, handles_message
 from falcon_pachinko.names import check_room_name, display_name
 
-from ..auth import User
+from .. import users
+from ..invitations import Invitations, split_invitation
 from ..messages import (
     CLOSE_CODES,
     MAX_USERS,
@@ -16,6 +17,7 @@ from ..messages import (
     SERVER_MESSAGES,
     NoPayload,
     RoomName,
+    RoomUser,
     SendMessage,
     ServerNewMessage,
     ServerRoomState,
@@ -24,53 +26,82 @@ from ..messages import (
     ServerUserLeft,
     ServerUserTyping,
 )
+from ..names import Names
 
 # The prefix of this resource's room names; several resources share one manager.
 ROOM_PREFIX = {{ cookiecutter.__room_prefix_literal }}
 
 
+class Named(msgspec.Struct, frozen=True):
+    """The presence record of a connection: the name that its user has there."""
+
+    name: str
+
+
 class {{ cookiecutter.__resource_class }}(WebSocketResource):
-    """A connection of one user to one room."""
+    """A connection of one user to one room.
+
+    Args:
+        invitations: Checks the links to private rooms.
+        names: Remembers the names of users.
+    """
 
     sends = SERVER_MESSAGES
     closes = CLOSE_CODES
 
-    user: User
+    user: users.User
     room: str
+    invitation: str
     typing: bool = False
+
+    def __init__(self, invitations: Invitations, names: Names) -> None:
+        self.invitations = invitations
+        self.names = names
 
     async def on_connect(
         self, req: falcon.asgi.Request, ws: WebSocketLike, room_name: RoomName
     ) -> bool:
         """Let a signed-in user join the room, and send its first users and their number."""
-        user: User | None = req.context.user
+        user: users.User | None = req.context.user
         if user is None:
             raise Reject(NOT_SIGNED_IN, "sign in first")
-        check_room_name(room_name)
+        name, self.invitation = split_invitation(check_room_name(room_name))
+        check_room_name(name)
         self.user = user
-        self.room = ROOM_PREFIX + room_name
-        self.connection.user = user.name
+        self.room = ROOM_PREFIX + name
+        self.names.add(user.id, user.name)
         is_new = await self.join_room(
             self.room,
-            join_message=ServerUserJoined(user=user.name),
-            leave_message=ServerUserLeft(user=user.name),
+            join_message=ServerUserJoined(user=user.name, user_id=user.id),
+            leave_message=ServerUserLeft(user=user.name, user_id=user.id),
+            meta=Named(name=user.name),
         )
         # SECURITY: the text reads as the service's own, so neither name may reorder or continue it.
-        welcome = f"Welcome {display_name(user.name)} to room '{display_name(room_name)}'!"
+        welcome = f"Welcome {display_name(user.name)} to room '{display_name(name)}'!"
         await ws.send_media(ServerSystemMessage(text=welcome))
         await self.send_room_state(ws, is_new=is_new)
         return True
 
+    async def authorize(self, user: users.User, action: str, room: str | None) -> bool:
+        """Ask the policy in ``users.py``; called before a join and a text, and when a session is refreshed."""
+        name = None if room is None else room.removeprefix(ROOM_PREFIX)
+        is_invited = name is not None and self.invitations.admits(name, self.invitation)
+        return await users.authorize(user, action, name, is_invited=is_invited)
+
     async def send_room_state(self, ws: WebSocketLike, *, is_new: bool) -> None:
         """Send the first users of the room and their number; ``is_new`` if the list may lack this user."""
-        name = self.user.name
+        user = self.user
         page = await self.room_members(self.room, limit=MAX_USERS)
-        others = [user for user in page if user != name][: MAX_USERS - 1]
-        count = page.total + (is_new and name not in page)
+        others = [user_id for user_id in page if user_id != user.id][: MAX_USERS - 1]
+        for user_id, records in page.decode(Named).items():
+            if records:
+                self.names.add(user_id, records[-1].name)
+        count = page.total + (is_new and user.id not in page)
+        you = RoomUser(user=user.name, user_id=user.id)
         await ws.send_media(
             ServerRoomState(
-                users=[*others, name],
-                you=name,
+                users=[*(RoomUser(self.names.of(each), each) for each in others), you],
+                you=you,
                 count=count,
                 truncated=count > len(others) + 1 or msgspec.UNSET,
             )
@@ -80,11 +111,12 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
         """Send the users again: after an outage of Redis some joins and leaves may be missing."""
         await self.send_room_state(ws, is_new=False)
 
-    @handles_message("clientSendMessage")
+    @handles_message("clientSendMessage", action="send")
     async def send_message(self, ws: WebSocketLike, payload: SendMessage) -> None:
         """Send a text to all clients in the room, including the sender."""
         await self.broadcast_to_room(
-            self.room, ServerNewMessage(user=self.user.name, text=payload.text)
+            self.room,
+            ServerNewMessage(user=self.user.name, user_id=self.user.id, text=payload.text),
         )
 
     @handles_message("clientStartTyping")
@@ -102,7 +134,7 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
         self.typing = is_typing
         await self.broadcast_to_room(
             self.room,
-            ServerUserTyping(user=self.user.name, is_typing=is_typing),
+            ServerUserTyping(user=self.user.name, user_id=self.user.id, is_typing=is_typing),
             exclude_self=True,
             ephemeral=True,
         )
