@@ -11,6 +11,7 @@ from typing import Any
 from falcon_pachinko.backends import backend_from_url
 from falcon_pachinko.backends.base import Timing
 from falcon_pachinko.backends.presence import Presence
+from falcon_pachinko.backends.restriction_entry import RestrictionEntry
 from falcon_pachinko.history import History
 from falcon_pachinko.publication import Publication
 
@@ -104,6 +105,9 @@ class ModelNode:
 
     def execute(self, command: Publication, room: str | None, age_seconds: float) -> None:
         """Do nothing: the model has no commands."""
+
+    def on_restriction(self, entry: RestrictionEntry, age_seconds: float) -> None:
+        """Do nothing: the model has no restrictions."""
 
     def on_members_outdated(self, room: str) -> None:
         """Let the clients of a room read a new list."""

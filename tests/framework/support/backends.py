@@ -19,6 +19,7 @@ from falcon_pachinko.backends import backend_from_url
 from falcon_pachinko.backends.base import Backend, Timing
 from falcon_pachinko.backends.presence import Presence
 from falcon_pachinko.backends.redis.backend import RedisBackend
+from falcon_pachinko.backends.restriction_entry import RestrictionEntry
 from falcon_pachinko.history import History, Position
 from falcon_pachinko.publication import Header, Publication
 
@@ -44,6 +45,7 @@ class RecordingNode:
     resyncs: list[tuple[str, Position | None]] = field(default_factory=list)
     outdated: list[str] = field(default_factory=list)
     commands: list[tuple[Publication, str | None, float]] = field(default_factory=list)
+    restrictions: list[tuple[RestrictionEntry, float]] = field(default_factory=list)
 
     @property
     def redis(self) -> RedisBackend:
@@ -62,6 +64,9 @@ class RecordingNode:
 
     def execute(self, command: Publication, room: str | None, age_seconds: float) -> None:
         self.commands.append((command, room, age_seconds))
+
+    def on_restriction(self, entry: RestrictionEntry, age_seconds: float) -> None:
+        self.restrictions.append((entry, age_seconds))
 
     def on_members_outdated(self, room: str) -> None:
         self.outdated.append(room)

@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 Handler = Callable[..., Awaitable[None]]
 
 JOIN = "join"
+SEND = "send"
 REFUSED_JOIN = "You may not join this room."
 REFUSED = "You may not do this."
 
@@ -34,11 +35,14 @@ async def require(resource: Any, action: str, room: str | None, identity: Any) -
 
 
 def authorized(handler: Handler, action: str) -> Handler:
-    """Return a handler that asks first, for each room of the connection."""
+    """Return a handler that asks first, for each room of the connection; a muted user does not send."""
 
     @functools.wraps(handler)
     async def call(resource: Any, ws: Connection, payload: Any) -> None:
-        rooms = resource.manager._registry.rooms_of(ws)
+        registry = resource.manager._registry
+        rooms = registry.rooms_of(ws)
+        if action == SEND:
+            registry.enforcement.check_send(ws, rooms)
         for room in rooms or (None,):
             await require(resource, action, room, ws.identity)
         await handler(resource, ws, payload)

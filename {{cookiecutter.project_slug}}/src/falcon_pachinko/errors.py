@@ -11,6 +11,7 @@ PachinkoError
 │   ├── ProviderUnavailable               an identity provider does not respond; try again later
 │   └── BackendUnavailable                Redis does not respond, or refuses; the message may be lost
 │       └── OperationRefused              Redis refuses one operation; within the framework only
+├── TooManyRestrictions                   no place for another ban, mute or revoked session
 ├── LeaseLost                             another worker has taken over this worker's lease
 └── Reject                                a refusal with a close code that the client can see
     └── InvalidRoomName     (ValueError)  not a valid room name; closes with 4400
@@ -128,6 +129,21 @@ class OperationRefused(BackendUnavailable):
 
     The framework distinguishes it; applications catch :class:`BackendUnavailable`.
     """
+
+
+class TooManyRestrictions(PachinkoError):
+    """There is no place for another ban, mute or revoked session; nothing has changed.
+
+    Attributes:
+        count: The number of those that exist, removed ones included, which are kept until their former end.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__(
+            f"there are {count} bans, mutes and revoked sessions, and there is no place for another: they go when"
+            " their time is over, so give shorter times, or disable accounts where users sign in"
+        )
+        self.count = count
 
 
 class LeaseLost(PachinkoError):

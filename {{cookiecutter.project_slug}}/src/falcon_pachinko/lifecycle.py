@@ -119,6 +119,7 @@ class Lifecycle(HandlerTask):
     async def _connect(self, req: falcon.asgi.Request, params: dict[str, Any]) -> bool:
         """Run ``on_connect`` as a transaction; return whether the connection is open."""
         ws = self.connection
+        self.registry.enforcement.check_connection(ws)
         try:
             accepted = await self._run_on_connect(req, params) and not ws.closed
         except Forbidden as refusal:
@@ -131,6 +132,7 @@ class Lifecycle(HandlerTask):
             raise Reject(TOO_MANY_CONNECTIONS, "too many connections")
         if ws._expiry is not None and ws._expiry.has_passed:
             raise Reject(SESSION_ENDED, EXPIRED)
+        self.registry.enforcement.check_connection(ws)  # on_connect may have set the user
         transaction = await ws._open()
         if transaction is None:
             return False

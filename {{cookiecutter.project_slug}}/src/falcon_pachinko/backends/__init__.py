@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..errors import ConfigurationError
 from .base import Backend, Timing
 
@@ -12,6 +14,7 @@ def backend_from_url(
     prefix: str = "pachinko",
     timing: Timing | None = None,
     history_bytes: int | None = None,
+    state_file: Path | None = None,
 ) -> Backend:
     """Create the backend for a URL.
 
@@ -22,15 +25,17 @@ def backend_from_url(
         timing: Timeouts and intervals.
         history_bytes: The maximum size of all histories, in this process or in Redis; ``None`` for the
             backend's default, 64 MiB in this process or 128 MiB in Redis.
+        state_file: Without a URL, a JSON file in which bans, mutes and revoked sessions survive a restart; its
+            folder exists. With a URL they are in Redis and in the other processes, and there is no file.
 
     Raises:
         ConfigurationError: The URL or the size cannot be used, or the extra ``redis`` is not installed.
     """
-    options = {} if history_bytes is None else {"history_bytes": history_bytes}
+    options: dict[str, int] = {} if history_bytes is None else {"history_bytes": history_bytes}
     if not url:
         from .memory import MemoryBackend
 
-        return MemoryBackend(timing, **options)
+        return MemoryBackend(timing, state_file=state_file, **options)
     try:
         from .redis.backend import RedisBackend
     except ModuleNotFoundError as error:

@@ -22,9 +22,10 @@ evicted, expired or of a wrong type, a clock that has jumped, a node or a server
   delivered on this node, with the records of all updates up to it. After an outage or a loss,
   :meth:`Node.on_members_outdated` is called.
 - **P5, heals from nothing.** At most one renewal period (a third of the expiry) after a fault the state is as if
-  it had never happened, except for history, whose loss is reported.
+  it had never happened, except for history, whose loss is reported, and tickets. Restrictions survive.
 - **P6, commands reach their target.** :meth:`Broker.command` returns when every live node has executed it, or
-  raises; a node that was cut off executes it when it has recovered.
+  raises; a node that was cut off executes it when it has recovered. So does
+  :meth:`.restrictions.Restrictions.restrict`.
 - **P7, re-entry is silent.** Users that were present and still are, are never announced again.
 
 While Redis is unavailable, connections stay open, joins succeed and are completed later, publishing raises,
@@ -47,6 +48,9 @@ from .lease import CURRENT_LEASE as CURRENT_LEASE
 from .lease import Lease as Lease
 from .lease import check_lease as check_lease
 from .presence import Presence
+from .restriction_entry import RestrictionEntry
+from .restrictions import Restrictions
+from .tickets import Tickets
 from .timing import ANSWER_SECONDS as ANSWER_SECONDS
 from .timing import Timing as Timing
 from .user_counts import UserCounts
@@ -78,6 +82,9 @@ class Node(Protocol):
 
     def execute(self, command: Publication, room: str | None, age_seconds: float, /) -> None:
         """Close the connections of a user, those in a room, or all, that were there when the command was sent."""
+
+    def on_restriction(self, entry: RestrictionEntry, age_seconds: float, /) -> None:
+        """Close the connections that a changed restriction concerns; of revoked sessions, those that are older."""
 
     def on_history_lost(self, room: str, /) -> None:
         """Notify the local members that messages are missing before the next one."""
@@ -245,8 +252,8 @@ class Leases(ABC):
         """
 
 
-class Backend(Broker, PresenceStore, Leases, UserCounts):
-    """A backend: a broker, presence, leases and counts of users; see the module's docstring for the guarantees.
+class Backend(Broker, PresenceStore, Leases, UserCounts, Restrictions, Tickets):
+    """A backend of all contracts; see the module's docstring for the guarantees.
 
     Attributes:
         node_id: The name of this process in the cluster; the ids of its connections begin with it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from pathlib import Path
 
 from ..history import History, Position, last_known
 from ..presence import MemberPage
@@ -12,12 +13,14 @@ from .base import CURRENT_LEASE, Backend, Node, Timing, check_lease
 from .buffer import DEFAULT_MEMORY_BYTES, HistoryBudget, HistoryBuffer, check_bytes
 from .memory_leases import MemoryLeases
 from .memory_presence import MemoryPresence
+from .memory_restrictions import MemoryRestrictions
 from .memory_room import DONE, ONE_NODE, MemoryRoom
 from .presence import Presence
 from .sweep import ExpirySweep
+from .tickets import MemoryTickets
 
 
-class MemoryBackend(MemoryLeases, Backend):
+class MemoryBackend(MemoryLeases, MemoryRestrictions, MemoryTickets, Backend):
     """The backend of a single process.
 
     Attributes:
@@ -28,6 +31,8 @@ class MemoryBackend(MemoryLeases, Backend):
         timing: Only ``grace_seconds`` and ``expiry_seconds`` have an effect.
         history_bytes: The maximum memory of all histories; 64 MiB by default. Above it the oldest messages
             of the largest history are dropped.
+        state_file: A JSON file for bans, mutes and revoked sessions, which survive a restart with it; read at the
+            start, and replaced at each change.
 
     Raises:
         ConfigurationError: ``history_bytes`` is not above zero.
@@ -36,10 +41,16 @@ class MemoryBackend(MemoryLeases, Backend):
     node_id = ""
 
     def __init__(
-        self, timing: Timing | None = None, *, history_bytes: int = DEFAULT_MEMORY_BYTES
+        self,
+        timing: Timing | None = None,
+        *,
+        history_bytes: int = DEFAULT_MEMORY_BYTES,
+        state_file: Path | None = None,
     ) -> None:
         self.timing = timing or Timing()
-        super().__init__(self.timing.renewal_seconds)
+        MemoryLeases.__init__(self, self.timing.renewal_seconds)
+        MemoryRestrictions.__init__(self, state_file)
+        MemoryTickets.__init__(self)
         self.node: Node
         self.rooms_by_name: dict[str, MemoryRoom] = {}
         self.budget = HistoryBudget(check_bytes(history_bytes), self.on_history_emptied)
@@ -59,7 +70,12 @@ class MemoryBackend(MemoryLeases, Backend):
         return True
 
     async def start(self) -> None:
-        """Begin the time in which users return after a restart."""
+        """Read the state file, and begin the time in which users return after a restart.
+
+        Raises:
+            ConfigurationError: The state file is not valid.
+        """
+        await self.read_restrictions()
         self.presence.start(self.node.on_members_outdated)
 
     async def stop(self) -> None:

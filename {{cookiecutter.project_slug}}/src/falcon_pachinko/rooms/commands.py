@@ -44,19 +44,25 @@ class CloseCommands:
         """Close the connections that a command concerns after the messages that are pending for them."""
         sent_at = time.monotonic() - age_seconds
         code, reason = command.header.close_code, command.data.decode()
-        found = self._in_room(room) if room is not None else self._of_user(command.header.user)
-        for connection, since in found.items():
-            if since <= sent_at:
-                self.tasks.create_task(connection.close(code, reason))
+        found = self.in_room(room) if room is not None else self.of_user(command.header.user)
+        older = [connection for connection, since in found.items() if since <= sent_at]
+        self.close(older, code, reason)
 
-    def _in_room(self, room: str) -> dict[Connection, float]:
+    def close(self, connections: Iterable[Connection], code: int, reason: str) -> None:
+        """Close connections after the messages that are pending for them."""
+        for connection in connections:
+            self.tasks.create_task(connection.close(code, reason))
+
+    def in_room(self, room: str) -> dict[Connection, float]:
+        """Return the connections in a room or about to join it, with the time since."""
         found = dict(self.joining.get(room, {}))
         for membership in self.memberships:
             for connection in membership.members(room):
                 found[connection] = membership.record(connection, room).joined_at
         return found
 
-    def _of_user(self, user: str | None) -> dict[Connection, float]:
+    def of_user(self, user: str | None) -> dict[Connection, float]:
+        """Return the connections of a user, or all, with the time since."""
         known = (*self.connections.values(), *self.pending.values())
         return {each: each.opened_at for each in known if user is None or each.user == user}
 

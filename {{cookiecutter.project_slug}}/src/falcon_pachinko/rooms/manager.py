@@ -13,9 +13,10 @@ from ..names import check_room_name, check_user_name
 from ..presence import MemberPage, encode_record
 from ..publication import ChangeKind, MemberChange, Publication
 from .registry import ConnectionRegistry
+from .session_control import SessionControl
 
 
-class WebSocketConnectionManager:
+class WebSocketConnectionManager(SessionControl):
     """Sends to rooms, users, single connections or all of them; ``app.ws_connection_manager``.
 
     A message is encoded once. Sending to many connections never waits for a client and never raises
@@ -182,6 +183,7 @@ class WebSocketConnectionManager:
             Whether the user was not visible in the room before; ``False`` if the connection is in the room.
 
         Raises:
+            Forbidden: The user is banned from the room.
             InvalidRoomName: The name is not valid.
             MessageError: The record is larger, encoded, than 1 KiB.
             RegistrationError: Another route of this process has declared another history for the room.
@@ -192,6 +194,7 @@ class WebSocketConnectionManager:
         check_room_name(room)
         if connection.user is not None:
             check_user_name(connection.user)
+        self._registry.enforcement.check_join(connection, room)
         joining = leaving = None
         if join_message is not None:
             joining = Publication.to_room(join_message, (connection.id,))

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..backends import missing_extra
 from ..backends.base import ANSWER_SECONDS
+from ..backends.restriction_entry import Restriction
 from ..errors import ConfigurationError
 from ..publication import Publication
+from .moderation import DEFAULT_SECONDS, Moderation
 
 if TYPE_CHECKING:
     from ..backends.redis.backend import RedisPublisher
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class AsyncPublisher:
+class AsyncPublisher(Moderation):
     """Publishes to the clients of all servers that share a Redis or Valkey; for ``async with``.
 
     It receives nothing, and no server depends on it. Its messages have a position in the order and the
@@ -109,6 +111,14 @@ class AsyncPublisher:
         """Close all connections in a room; otherwise like :meth:`disconnect_user`."""
         await self.opened().command(Publication.close(code, reason), room)
 
+    async def restrictions(self) -> list[Restriction]:
+        """Return the bans and mutes in force, as Redis has them, sorted by user.
+
+        Raises:
+            BackendUnavailable: Redis is unavailable.
+        """
+        return await self.opened().list_restrictions()
+
     async def get_rooms_by_prefix(self, prefix: str) -> list[str]:
         """Return the sorted names of the non-empty rooms that start with a prefix.
 
@@ -116,6 +126,9 @@ class AsyncPublisher:
             BackendUnavailable: Redis is unavailable.
         """
         return await self.opened().rooms(prefix)
+
+    def _restriction_store(self) -> RedisPublisher:
+        return self.opened()
 
     def opened(self) -> RedisPublisher:
         """Return the publisher of the backend.
@@ -213,6 +226,30 @@ class Publisher:
     def close_room(self, room: str, code: int = 1000, reason: str = "") -> None:
         """See :meth:`AsyncPublisher.close_room`."""
         self.run(self.publisher.close_room(room, code, reason))
+
+    def ban(
+        self, user_id: str, room: str | None = None, *, seconds: float = DEFAULT_SECONDS
+    ) -> None:
+        """See :meth:`.moderation.Moderation.ban`."""
+        self.run(self.publisher.ban(user_id, room, seconds=seconds))
+
+    def unban(self, user_id: str, room: str | None = None) -> None:
+        """See :meth:`.moderation.Moderation.unban`."""
+        self.run(self.publisher.unban(user_id, room))
+
+    def mute(
+        self, user_id: str, room: str | None = None, *, seconds: float = DEFAULT_SECONDS
+    ) -> None:
+        """See :meth:`.moderation.Moderation.mute`."""
+        self.run(self.publisher.mute(user_id, room, seconds=seconds))
+
+    def unmute(self, user_id: str, room: str | None = None) -> None:
+        """See :meth:`.moderation.Moderation.unmute`."""
+        self.run(self.publisher.unmute(user_id, room))
+
+    def restrictions(self) -> list[Restriction]:
+        """See :meth:`AsyncPublisher.restrictions`."""
+        return self.run(self.publisher.restrictions())
 
     def get_rooms_by_prefix(self, prefix: str) -> list[str]:
         """See :meth:`AsyncPublisher.get_rooms_by_prefix`."""

@@ -20,6 +20,7 @@ from ..limits import DEFAULT_SERVER_LIMITS, ServerLimits
 from ..publication import DEFAULT_HEADER, Header, Publication
 from ..support.tasks import TaskSet
 from .commands import CloseCommands
+from .enforcement import Enforcement
 from .fanout import FanOut
 from .heartbeat import Heartbeats
 from .membership import Membership
@@ -62,6 +63,8 @@ class ConnectionRegistry:
         self.tasks = TaskSet()
         memberships = (self.synced, self.unsynced)
         self.commands = CloseCommands(self.connections, self.pending, memberships, self.tasks)
+        self.enforcement = Enforcement(backend.restrictions, self.commands)
+        self.execute, self.on_restriction = self.commands.execute, self.enforcement.apply
         self.resyncs = Resyncs(self.synced.members, self.tasks)
         self.emptied: asyncio.Event | None = None
         self.budget = BufferBudget(limits.buffer_bytes, self.pending, self.connections)
@@ -197,10 +200,6 @@ class ConnectionRegistry:
         else:
             named = tuple(self.connections.values())
         FanOut(named).send(publication, self._excluded_by(header))
-
-    def execute(self, command: Publication, room: str | None, age_seconds: float) -> None:
-        """Close the connections that a command concerns."""
-        self.commands.execute(command, room, age_seconds)
 
     def on_history_lost(self, room: str) -> None:
         """Send the room's position and ``recovered: false`` to its members: messages are missing before it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Sequence
 
 from ...history import History, Position
@@ -13,6 +14,8 @@ from ...support.tasks import ignore
 from ..base import CURRENT_LEASE, Backend, Lease, Timing, check_lease
 from ..buffer import check_bytes
 from ..presence import Presence
+from ..restriction_entry import RestrictionChange
+from ..tickets import new_ticket
 from . import operations
 from .commands import Command, send_command
 from .node import RedisNode
@@ -97,6 +100,26 @@ class RedisBackend(RedisNode, Backend):
         command = Command(publication, room)
         seconds = self.timing.answer_seconds
         await send_command(self.pipeline.call, command, seconds, self.node_id)
+
+    # Restrictions and tickets.
+
+    async def restrict(self, change: RestrictionChange) -> None:
+        """Change a restriction on all nodes."""
+        check_lease(CURRENT_LEASE.get())
+        self.pipeline.check_available()
+        await self.shared_restrictions.restrict(change)
+
+    async def issue_ticket(self, value: str, seconds: float) -> str:
+        """Return a new ticket."""
+        self.pipeline.check_available()
+        ticket = new_ticket(value, seconds)
+        await self.pipeline.call(operations.issue_ticket(ticket, value, math.ceil(seconds * 1000)))
+        return ticket
+
+    async def redeem_ticket(self, ticket: str) -> str | None:
+        """Return the value of a ticket, once."""
+        self.pipeline.check_available()
+        return await self.pipeline.call(operations.redeem_ticket(ticket))
 
     # Rooms and presence.
 

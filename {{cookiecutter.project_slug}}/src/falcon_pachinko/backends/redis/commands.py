@@ -62,9 +62,27 @@ async def send_command(
     Raises:
         BackendUnavailable: A node has not confirmed it; it executes the command when it has recovered.
     """
+    identifier, waiting = await call(operations.command(command.encode(), node))
+    await wait_confirmed(call, identifier, waiting, seconds, node)
+
+
+async def wait_confirmed(
+    call: Caller, identifier: str, waiting: list[str], seconds: float, node: str | None
+) -> None:
+    """Wait until all live nodes have confirmed a message.
+
+    Args:
+        call: Executes an operation.
+        identifier: The id of the message.
+        waiting: The nodes that have not confirmed it.
+        seconds: The time that they have.
+        node: The node that has sent it; ``None`` for a publisher.
+
+    Raises:
+        BackendUnavailable: A node has not confirmed it.
+    """
     loop = asyncio.get_running_loop()
     deadline, pause_seconds = loop.time() + seconds, POLL_SECONDS
-    identifier, waiting = await call(operations.command(command.encode(), node))
     count = len(waiting)
     while waiting:
         if loop.time() >= deadline:

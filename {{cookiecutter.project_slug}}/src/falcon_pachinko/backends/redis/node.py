@@ -11,6 +11,7 @@ from ...errors import BackendUnavailable, ConfigurationError
 from ...publication import Publication
 from ...support.tasks import TaskSet
 from ..base import Node, Timing
+from ..restriction_table import RestrictionTable
 from . import operations
 from .availability import Availability, State
 from .client import RedisClient
@@ -23,6 +24,7 @@ from .presence import PresenceTable
 from .pubsub import PubSub
 from .recovery import Recovery
 from .renewal import Renewals
+from .restrictions import RedisRestrictions
 from .room_index import RoomIndex
 from .room_presence import RoomPresence
 from .script import NODES, hash_tag
@@ -49,6 +51,7 @@ class RedisNode:
     def __init__(self, client: RedisClient, timing: Timing) -> None:
         self.client = client
         self.timing = timing
+        self.restrictions = RestrictionTable()
         self.build()
 
     def build(self) -> None:
@@ -74,6 +77,9 @@ class RedisNode:
         self.subscriptions = Subscriptions(self.pipeline, self.pubsub, self.terms)
         self.commands = Commands(self.pipeline, self.node_id)
         self.user_counts = UserCountTable(self.pipeline, self.terms)
+        self.shared_restrictions = RedisRestrictions(
+            self.pipeline, self.node_id, timing.answer_seconds, self.restrictions
+        )
         self.renewals = Renewals(
             self.pipeline,
             self.terms,
@@ -81,6 +87,7 @@ class RedisNode:
             self.subscriptions,
             self.presence,
             self.commands,
+            self.shared_restrictions,
             self.user_counts,
         )
         self.presence.in_doubt = self.user_counts.in_doubt = lambda: self.renewals.in_doubt
@@ -123,6 +130,7 @@ class RedisNode:
             self.build()
         self.leases.holder = self.node_id
         self.subscriptions.node = self.commands.node = self.node
+        self.shared_restrictions.node = self.node
         self.presence.on_recovered = self.node.on_members_outdated
         self.available = asyncio.Event()
         self.availability.connect()
@@ -198,8 +206,10 @@ class RedisNode:
         tag = self.client.tag(channel.decode())
         if tag.startswith(NODES):
             if data.startswith(b"!"):
-                head, _, command = data.partition(b"\n")
-                self.commands.on_message(head.decode(), command)
+                head, _, rest = data.partition(b"\n")
+                is_restriction = head.startswith(b"!restrict:")
+                receiver = self.shared_restrictions if is_restriction else self.commands
+                receiver.on_message(head.decode(), rest)
             else:
                 self.node.deliver_direct(Publication.decode(data))
         else:

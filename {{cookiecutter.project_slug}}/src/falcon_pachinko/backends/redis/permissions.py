@@ -30,6 +30,7 @@ ON_A_MISSING_KEY: dict[str, Command] = {
     "HKEYS": (),
     "HLEN": (),
     "HMGET": ("field",),
+    "HSCAN": ("0",),
     "PEXPIRE": (KEY_MS,),
     "PTTL": (),
     "SCARD": (),

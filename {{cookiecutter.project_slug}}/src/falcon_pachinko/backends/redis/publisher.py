@@ -8,12 +8,15 @@ from ...errors import BackendUnavailable, failure_reason
 from ...history import Position
 from ...publication import Publication
 from ...support.tasks import ignore
+from ..restriction_entry import Restriction, RestrictionChange
+from ..restriction_table import RestrictionTable, listed
 from . import operations
 from .availability import Availability
 from .client import CONNECTION_ERRORS
 from .commands import Command, send_command
 from .operations import Operation
 from .pipeline import Pipeline, T
+from .restrictions import read_all, send_restriction
 from .room_index import rooms_with_prefix
 from .script import NODES, hash_tag
 from .url import make_client
@@ -79,6 +82,16 @@ class RedisPublisher:
     async def command(self, publication: Publication, room: str | None = None) -> None:
         """Close connections on all nodes; see :meth:`~falcon_pachinko.backends.base.Backend.command`."""
         await send_command(self.call, Command(publication, room), self.client.answer_seconds)
+
+    async def restrict(self, change: RestrictionChange) -> None:
+        """Change a restriction on all nodes; see :meth:`~falcon_pachinko.backends.restrictions.Restrictions.restrict`."""
+        await send_restriction(self.call, change, RestrictionTable(), self.client.answer_seconds)
+
+    async def list_restrictions(self) -> list[Restriction]:
+        """Return the bans and mutes that Redis has and that are in force, sorted by user."""
+        table = RestrictionTable()
+        stored = await read_all(self.call)
+        return listed(entry for entry in stored.values() if table.is_in_force(entry))
 
     async def rooms(self, prefix: str) -> list[str]:
         """Return the sorted names of the non-empty rooms that start with a prefix."""

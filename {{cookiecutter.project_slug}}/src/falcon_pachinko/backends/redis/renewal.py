@@ -12,6 +12,7 @@ from .commands import Commands
 from .operations import Renewed, Terms
 from .pipeline import Pipeline, wait_all
 from .presence import PresenceTable
+from .restrictions import RedisRestrictions
 from .room_index import RoomIndex, chunks
 from .script import PROTOCOL, ROOM_TTL_MS, hash_tag
 from .subscriptions import Subscriptions
@@ -38,6 +39,7 @@ class Renewals:
         subscriptions: The rooms to which the node has subscribed.
         presence: The connections of the node.
         commands: The commands that the node knows.
+        restrictions: The restrictions that the node knows.
         user_counts: The connections of each user of the node.
     """
 
@@ -49,6 +51,7 @@ class Renewals:
         subscriptions: Subscriptions,
         presence: PresenceTable,
         commands: Commands,
+        restrictions: RedisRestrictions,
         user_counts: UserCountTable,
     ) -> None:
         self.pipeline = pipeline
@@ -57,6 +60,7 @@ class Renewals:
         self.subscriptions = subscriptions
         self.presence = presence
         self.commands = commands
+        self.restrictions = restrictions
         self.user_counts = user_counts
         self.doubt_until = self.extended_at = 0.0
         self.has_started = False
@@ -102,6 +106,7 @@ class Renewals:
         self.commands.forget_old()
         if beat.commands != len(self.commands.known):
             await self.commands.sync()
+        await self.restrictions.renew(beat.restrictions)
         now = asyncio.get_running_loop().time()
         extend = now - self.extended_at > EXTEND_SECONDS
         self.extended_at = now if extend else self.extended_at

@@ -37,16 +37,26 @@ node has members. ``<prefix>:{%nodes}:c`` is a hash of the commands to all nodes
 the rooms by the bytes of their streams and by the time at which these expire, and ``<prefix>:{%nodes}:hb`` is the
 sum of the bytes.
 
+``<prefix>:{%nodes}:b`` is a hash of the restrictions of users and sessions. A field is the kind, the user or session and
+the room, with line feeds in between; its value ``<version> <end> <kept until> <issued until>``, see
+:class:`~falcon_pachinko.backends.restriction_entry.RestrictionEntry`; these times are Unix milliseconds on the clocks of
+the nodes, except for the version. The field ``digest`` is the sum of the hashes of all others. The key lives until the
+last of them is not kept any more.
+
 The connections of a user have a slot of their own: ``<prefix>:{%user:<user>}:c`` is a hash of ``<number of connections>
 <time of writing>`` for each node. It expires ``USER_LEASES`` leases after the last writing.
 
-All times are the server's, in milliseconds: the clocks of the nodes need not agree.
+So has a ticket: ``<prefix>:{%ticket:<SHA-256 of the ticket>}:t`` is ``<time of issue> <end>``, a line feed and the
+value, until it is redeemed or its time is over.
+
+All other times are the server's, in milliseconds: the clocks of the nodes need not agree.
 
 A message on the channel of a room begins with a line: ``<epoch>:<offset>:<1 if clients get the position>``, followed
 by ``:+<key>``, ``:-<key>`` or ``:*<key>`` if a user has joined or left with it, or has another record, and for ``+``
 and ``*`` by the user's records, each as a tab, the connection, a tab and the JSON; ``-`` for a message without a
 position; ``!lost`` if presence was lost, ``!changed`` if users were removed or entered without announcements, and
-``!stop:<milliseconds>`` if a node stops, all without a message. On the channel of all nodes a command begins with ``!command:<id>``.
+``!stop:<milliseconds>`` if a node stops, all without a message. On the channel of all nodes a command begins with
+``!command:<id>``, and the field and the value of a restriction with ``!restrict:<id>``, each on a line.
 
 An operation takes at most ten arguments, whose keys share one hash tag. A Lua file may use the local
 functions of earlier ones; ``leases.lua`` is the last.
@@ -59,11 +69,14 @@ from pathlib import Path
 
 import msgspec
 
+from ..restriction_entry import MAX_RESTRICTIONS
+
 ENCODE = msgspec.msgpack.Encoder().encode
 
 # NOTE: not the tag or its beginning of any room, because hash_tag escapes %.
 NODES = "{%nodes}"
 USERS = "{%user:"
+TICKETS = "{%ticket:"
 
 # The minimum that a room's stream keeps, with or without a history, so that a node can resume after an outage.
 MIN_STREAM_MESSAGES = 256
@@ -108,6 +121,9 @@ CONFIRMATION_MS = 60_000
 # The count of a user's connections on a node is a lease of so many leases of a room; it is renewed after a third of it.
 USER_LEASES = 10
 
+# The number of restrictions that one operation reads or writes (measured: 200 take 1.4 ms to write, 0.2 ms to read).
+RESTRICTIONS_PER_SLICE = 200
+
 # For how long new users wait in a room that was created though other nodes have subscribed to it: usually because these
 # open it at the same time.
 SUSPICION_MS = 500
@@ -134,6 +150,11 @@ def hash_tag(room: str) -> str:
 def user_tag(user: str) -> str:
     """Return the hash tag of a user, which no room and not the nodes have."""
     return USERS + escape(user) + "}"
+
+
+def ticket_tag(ticket: str) -> str:
+    """Return the hash tag of a ticket; Redis does not have the ticket itself."""
+    return TICKETS + hashlib.sha256(ticket.encode(errors="replace")).hexdigest() + "}"
 
 
 def escape(name: str) -> str:
@@ -168,6 +189,8 @@ CONSTANTS = {
     "MAX_COMMANDS": MAX_COMMANDS,
     "CONFIRMATION_MS": CONFIRMATION_MS,
     "USER_LEASES": USER_LEASES,
+    "MAX_RESTRICTIONS": MAX_RESTRICTIONS,
+    "RESTRICTIONS_PER_SLICE": RESTRICTIONS_PER_SLICE,
 }
 FILES = (
     "start",
@@ -179,7 +202,9 @@ FILES = (
     "room_leases",
     "nodes",
     "commands",
+    "restrictions",
     "users",
+    "tickets",
     "leases",
 )
 LUA = f"local {', '.join(CONSTANTS)} = {', '.join(map(str, CONSTANTS.values()))}\n" + "\n".join(

@@ -13,9 +13,15 @@ local function live_nodes()
   return found, other
 end
 
+-- Describes all restrictions: the sum of their hashes, and their number with the digest; see restrictions.lua.
+local function restrictions_digest()
+  local key = nodes .. 'b'
+  return (redis.call('HGET', key, 'digest') or '0') .. ' ' .. redis.call('HLEN', key)
+end
+
 -- Renews a node's place in the list, and removes the nodes whose time is over. Returns the number of rooms in the
--- node's own list, the number of commands, another version of the protocol that live nodes use, or an empty text, and the
--- live nodes before.
+-- node's own list, the number of commands, another version of the protocol that live nodes use, or an empty text, the
+-- live nodes before, and the digest of the restrictions.
 -- If a node that was in the list finds it empty, it was lost: live nodes may be missing until they have renewed.
 function operations.beat(base, node, lease, was_listed)
   local list = nodes .. 'n'
@@ -28,12 +34,12 @@ function operations.beat(base, node, lease, was_listed)
   end
   if was_listed and redis.call('EXISTS', list) == 0 then redis.call('SET', nodes .. 'w', '', 'PX', text(lease)) end
   local found, other = live_nodes()
-  if other and not redis.call('ZSCORE', list, listed(node)) then return {0, 0, other, found} end
+  if other and not redis.call('ZSCORE', list, listed(node)) then return {0, 0, other, found, ''} end
   redis.call('ZADD', list, text(now + lease), listed(node))
   redis.call('PEXPIRE', list, ROOM_TTL_MS)
   redis.call('PEXPIRE', nodes .. 'r:' .. node, ROOM_TTL_MS)
   local commands = redis.call('HLEN', nodes .. 'c') - redis.call('HEXISTS', nodes .. 'c', 'dropped')
-  return {redis.call('SCARD', nodes .. 'r:' .. node), commands, other or '', found}
+  return {redis.call('SCARD', nodes .. 'r:' .. node), commands, other or '', found, restrictions_digest()}
 end
 
 -- Removes a node that stops.

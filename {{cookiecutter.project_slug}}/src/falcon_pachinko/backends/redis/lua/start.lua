@@ -57,7 +57,7 @@ end
 local function repair(base, op)
   local types = {m = 'hash', s = 'stream', p = 'hash', n = 'zset', o = 'zset', k = 'zset'}
   if string.sub(base, 1, #nodes - 1) == string.sub(nodes, 1, -2) then
-    types = {n = 'zset', v = 'string', c = 'hash', f = 'hash', h = 'zset', hx = 'zset', hb = 'string'}
+    types = {n = 'zset', v = 'string', b = 'hash', c = 'hash', f = 'hash', h = 'zset', hx = 'zset', hb = 'string'}
     for _, name in ipairs(op) do
       if type(name) == 'string' then
         types['r:' .. name], types['k:' .. name], types['l:' .. name] = 'set', 'set', 'string'

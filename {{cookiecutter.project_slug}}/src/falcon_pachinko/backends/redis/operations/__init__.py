@@ -108,6 +108,33 @@ from .replies import (
 from .replies import (
     Tick as Tick,
 )
+from .restrictions import (
+    Restricted as Restricted,
+)
+from .restrictions import (
+    RestrictionPage as RestrictionPage,
+)
+from .restrictions import (
+    drop_restrictions as drop_restrictions,
+)
+from .restrictions import (
+    issue_ticket as issue_ticket,
+)
+from .restrictions import (
+    merge_restrictions as merge_restrictions,
+)
+from .restrictions import (
+    read_restrictions as read_restrictions,
+)
+from .restrictions import (
+    redeem_ticket as redeem_ticket,
+)
+from .restrictions import (
+    restrict as restrict,
+)
+from .restrictions import (
+    restrictions_digest as restrictions_digest,
+)
 from .rooms import (
     announce as announce,
 )

@@ -38,8 +38,9 @@ def beat(terms: Terms, *, was_listed: bool = False) -> Operation[Beat]:
     """Renew the node's place in the list of nodes; ``was_listed`` if it had one."""
 
     def decode(reply: Any) -> Beat:
-        rooms, commands, protocol, nodes = reply
-        return Beat(rooms, commands, protocol.decode(), decode_names(nodes))
+        rooms, commands, protocol, nodes, restrictions = reply
+        names = (decode_text(protocol), decode_names(nodes), decode_text(restrictions))
+        return Beat(rooms, commands, *names)
 
     return Operation(("beat", NODES, terms.node, terms.lease, was_listed), decode)
 

@@ -156,12 +156,14 @@ class Beat(NamedTuple):
         commands: The number of commands that are kept.
         other_protocol: Another version of the protocol that live nodes use; empty if there is none.
         nodes: The live nodes before the renewal.
+        restrictions: The digest of the restrictions; empty beside another version.
     """
 
     rooms: int
     commands: int
     other_protocol: str
     nodes: list[str]
+    restrictions: str
 
 
 class Tick(NamedTuple):

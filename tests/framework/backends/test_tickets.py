@@ -1,0 +1,91 @@
+"""The contract of tickets, verified for memory and for Redis or Valkey, also as a cluster, with two nodes."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from falcon_pachinko.backends.tickets import MAX_TICKET_VALUE_BYTES, MemoryTickets
+
+from ..support.backends import Nodes, RecordingNode, running_nodes, running_redis_cluster
+from ..support.redis_servers import PROGRAMS, find_program, running_redis
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture(scope="module", params=["memory", *PROGRAMS, "cluster"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a backend; empty for memory."""
+    if request.param == "memory":
+        yield ""
+    elif request.param == "cluster":
+        with running_redis_cluster() as url:
+            yield url
+    elif find_program(request.param) is None:
+        pytest.skip(f"{request.param} is not installed")
+    else:
+        with running_redis(request.param) as server:
+            yield server.url
+
+
+@pytest.fixture
+async def nodes(url: str) -> AsyncIterator[Nodes]:
+    async with running_nodes(url) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+async def a(nodes: Nodes) -> RecordingNode:
+    return await nodes.start()
+
+
+@pytest.fixture
+async def b(a: RecordingNode, nodes: Nodes) -> RecordingNode:
+    """Another node; with the memory backend the same one."""
+    return await nodes.start()
+
+
+async def test_a_ticket_is_redeemed_once_by_any_node(a: RecordingNode, b: RecordingNode) -> None:
+    ticket = await a.backend.issue_ticket("alice\n{é}", 60.0)
+    assert re.fullmatch(r"[\w-]{32}", ticket)
+    assert await b.backend.redeem_ticket(ticket) == "alice\n{é}"
+    assert await a.backend.redeem_ticket(ticket) is None
+    assert await b.backend.redeem_ticket(ticket) is None
+
+
+async def test_of_concurrent_attempts_one_succeeds(a: RecordingNode, b: RecordingNode) -> None:
+    ticket = await a.backend.issue_ticket("", 60.0)
+    attempts = [(a, b)[number % 2].backend.redeem_ticket(ticket) for number in range(20)]
+    assert sorted(await asyncio.gather(*attempts), key=str) == [""] + [None] * 19
+
+
+async def test_a_ticket_expires(a: RecordingNode, b: RecordingNode) -> None:
+    tickets = [await a.backend.issue_ticket("alice", seconds) for seconds in (0.1, 60.0)]
+    await asyncio.sleep(0.2)
+    assert [await b.backend.redeem_ticket(ticket) for ticket in tickets] == [None, "alice"]
+
+
+@pytest.mark.parametrize("ticket", ["", "unknown", "a" * 10_000, "}\n", "\ud800", "ü"])
+async def test_any_other_text_is_no_ticket(a: RecordingNode, ticket: str) -> None:
+    assert await a.backend.redeem_ticket(ticket) is None
+
+
+async def test_the_value_and_the_time_are_bounded(a: RecordingNode) -> None:
+    value = "é" * (MAX_TICKET_VALUE_BYTES // 2)
+    assert await a.backend.redeem_ticket(await a.backend.issue_ticket(value, 86_400)) == value
+    with pytest.raises(ValueError, match="4097 bytes, and at most 4096"):
+        await a.backend.issue_ticket(value + "x", 1.0)
+    for seconds in (0, -1, float("nan"), float("inf"), 86_401):
+        with pytest.raises(ValueError, match="seconds is"):
+            await a.backend.issue_ticket("", seconds)
+
+
+async def test_in_memory_the_oldest_tickets_are_dropped_above_the_bound() -> None:
+    tickets = MemoryTickets(max_tickets=2)
+    issued = [await tickets.issue_ticket(str(number), 60.0) for number in range(3)]
+    assert [await tickets.redeem_ticket(ticket) for ticket in issued] == [None, "1", "2"]
+    await tickets.issue_ticket("old", 0.001)
+    await asyncio.sleep(0.01)
+    await tickets.issue_ticket("new", 60.0)
+    assert len(tickets.unused) == 1

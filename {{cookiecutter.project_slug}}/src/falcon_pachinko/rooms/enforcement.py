@@ -1,0 +1,106 @@
+"""The effect of restrictions on connections: new ones are refused, existing ones closed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from ..backends.restriction_entry import BAN, SESSION, SESSIONS, RestrictionEntry
+from ..backends.restriction_table import RestrictionTable
+from ..close_codes import ACCESS_DENIED, SESSION_ENDED
+from ..connection.connection import Connection
+from ..errors import Forbidden, Reject
+from .commands import CloseCommands
+
+SIGNED_OUT = "signed out"
+
+
+class Enforcement:
+    """Applies restrictions to the connections of this process.
+
+    Args:
+        restrictions: All restrictions.
+        commands: Finds and closes connections, those included that are not accepted yet.
+    """
+
+    def __init__(self, restrictions: RestrictionTable, commands: CloseCommands) -> None:
+        self.restrictions = restrictions
+        self.commands = commands
+
+    def apply(self, entry: RestrictionEntry, age_seconds: float) -> None:
+        """Close the connections that a changed entry concerns; of revoked sessions, those that are older."""
+        if not self.restrictions.is_in_force(entry):
+            return
+        kind, subject, room = entry.parts
+        if kind == BAN:
+            reason = banned_text(entry.until / 1000)
+            found = self.commands.in_room(room) if room else self.commands.of_user(subject)
+            banned = [connection for connection in found if connection.user == subject]
+            self.commands.close(banned, ACCESS_DENIED, reason)
+        elif kind == SESSION:
+            found = self.commands.of_user(None)
+            revoked = [connection for connection in found if connection.session_id == subject]
+            self.commands.close(revoked, SESSION_ENDED, SIGNED_OUT)
+        elif kind == SESSIONS:
+            since = time.monotonic() - age_seconds
+            opened = self.commands.of_user(subject)
+            revoked = [connection for connection, at in opened.items() if at <= since]
+            self.commands.close(revoked, SESSION_ENDED, SIGNED_OUT)
+
+    # PERF: without any restriction, each of these checks is one test of an empty dict.
+
+    def check_connection(self, connection: Connection) -> None:
+        """Refuse a user who is banned everywhere, and a revoked session.
+
+        Raises:
+            Reject: With 4403 or 4401.
+        """
+        known = self.restrictions
+        if not known:
+            return
+        if until := known.banned_until(connection.user):
+            raise Reject(ACCESS_DENIED, banned_text(until))
+        if known.is_session_revoked(connection.session_id):
+            raise Reject(SESSION_ENDED, SIGNED_OUT)
+        # NOTE: a session may have been revoked after its token was checked, and before the connection was known here.
+        opened_at = time.time() - (time.monotonic() - connection.opened_at)
+        if known.are_sessions_revoked(connection.user, opened_at):
+            raise Reject(SESSION_ENDED, SIGNED_OUT)
+
+    def check_join(self, connection: Connection, room: str) -> None:
+        """Refuse a user who is banned from a room, or everywhere.
+
+        Raises:
+            Forbidden: With the code ``banned``.
+        """
+        known = self.restrictions
+        if known and (
+            until := max(known.banned_until(connection.user, each) for each in ("", room))
+        ):
+            raise Forbidden(banned_text(until), code="banned")
+
+    def check_send(self, connection: Connection, rooms: Iterable[str]) -> None:
+        """Refuse a user who is muted in one of some rooms, or everywhere.
+
+        Raises:
+            Forbidden: With the code ``muted``.
+        """
+        if self.restrictions and (until := self.restrictions.muted_until(connection.user, rooms)):
+            raise Forbidden(muted_text(until), code="muted")
+
+
+def banned_text(until: float) -> str:
+    """Return the sentence for a banned user."""
+    return f"You are banned until {iso_time(until)}."
+
+
+def muted_text(until: float) -> str:
+    """Return the sentence for a muted user."""
+    return f"You are muted until {iso_time(until)}."
+
+
+def iso_time(until: float) -> str:
+    """Return a time in UTC, such as ``2026-11-26T23:00:00Z``: not before the given one."""
+    return datetime.fromtimestamp(math.ceil(until), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
