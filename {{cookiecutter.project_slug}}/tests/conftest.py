@@ -33,8 +33,9 @@ from falcon_pachinko.names import display_name
 from falcon_pachinko.testing import Running
 from falcon_pachinko.testing.contract import Declaration
 
-from {{ cookiecutter.package_name }} import app, auth, settings
+from {{ cookiecutter.package_name }} import app, settings, tokens
 from {{ cookiecutter.package_name }}.__main__ import WEBSOCKET_OPTIONS
+from {{ cookiecutter.package_name }}.users import User
 
 if TYPE_CHECKING:
     from falcon_pachinko.testing.fixtures import OpenClient, RunApp
@@ -52,6 +53,7 @@ SECRET = "a-secret-that-only-these-tests-have-0123456789"
 HEARTBEAT_SECONDS = 20
 
 MakeSettings = Callable[..., settings.Settings]
+HeadersOf = Callable[..., dict[str, str]]
 Join = Callable[..., Awaitable[testing.Client]]
 
 
@@ -152,11 +154,12 @@ class Server:
         *,
         cookies: Mapping[str, str] | None = None,
         origin: str | None = None,
+        query: str = "",
     ) -> AsyncIterator[Client]:
-        """Connect to a room; nothing has been received yet."""
+        """Connect to a room, with a token or a query such as ``?ticket=...``; nothing has been received yet."""
         path = f"{self.websocket_path}/{quote(room, safe='')}"
         async with testing.connect(
-            self.url.replace("http:", "ws:", 1) + path,
+            self.url.replace("http:", "ws:", 1) + path + query,
             declaration=declaration_at()(path),
             headers={} if token is None else {"Authorization": f"Bearer {token}"},
             cookies=cookies,
@@ -175,12 +178,26 @@ class Server:
             state = await client.receive()
             assert state["type"] == "serverRoomState"
             assert state["payload"].keys() == {"users", "you", "count"}
-            assert state["payload"]["you"] == name
-            client.users = state["payload"]["users"]
+            assert state["payload"]["you"] == {"user": name, "userId": name}
+            client.users = [user["user"] for user in state["payload"]["users"]]
             position = await client.receive()
             assert position["type"] == "serverPosition"
             client.connection = position["payload"]["connection"]
             yield client
+
+
+def token_of(
+    name: str, *roles: str, environment: str = "test", seconds: float = 60, secret: str = SECRET
+) -> str:
+    """Return a session token of a user with this name as the id, too."""
+    made = tokens.Tokens(
+        [secret],
+        issuer=PACKAGE,
+        environment=environment,
+        lifetime_seconds=seconds,
+        session_seconds=3600,
+    )
+    return made.start(User(id=name, name=name, roles=frozenset(roles)))[0]
 
 
 @functools.cache
@@ -241,12 +258,24 @@ def secret() -> str:
     return SECRET
 
 
+@pytest.fixture(scope="session")
+def headers_of() -> HeadersOf:
+    """Return the headers of a signed-in user, who may have roles."""
+
+    def headers_of(name: str, *roles: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {token_of(name, *roles)}"}
+
+    return headers_of
+
+
 @pytest.fixture
 def make_settings() -> MakeSettings:
     """Create settings for tests from some values; no file is read."""
 
     def make_settings(**given: Any) -> settings.Settings:
-        values = {"_env_file": None, "environment": "test", "secret": SECRET} | given
+        # NOTE: Falcon's test client names a host of its own.
+        values = {"_env_file": None, "environment": "test", "secret": SECRET, "state_folder": ""}
+        values |= {"allowed_hosts": ["falconframework.org", "127.0.0.1", "localhost"]} | given
         return settings.Settings(**values)
 
     return make_settings
@@ -278,13 +307,14 @@ async def chat(run_app: RunApp, make_settings: MakeSettings) -> Running:
 
 
 @pytest.fixture
-def join(chat: Running, open_client: OpenClient, websocket_path: str, room: str) -> Join:
+def join(
+    chat: Running, open_client: OpenClient, headers_of: HeadersOf, websocket_path: str, room: str
+) -> Join:
     """Connect a user to the room inside the test process, and receive the first messages."""
 
     async def join(name: str, **options: Any) -> testing.Client:
-        token = auth.issue_token(auth.User(name), SECRET, 60)
-        cookies = {auth.COOKIE_NAME: token}
-        client = await open_client(chat, f"{websocket_path}/{room}", cookies=cookies, **options)
+        path, headers = f"{websocket_path}/{room}", headers_of(name)
+        client = await open_client(chat, path, headers=headers, **options)
         await client.receive_until(ServerPosition)
         return client
 

@@ -41,12 +41,12 @@ FILES = {
     "pyproject.toml": "[tool.ruff]\nline-length = 100\n",
     "src/falcon_pachinko/app.py": "",
     "src/tiny/app.py": APP,
-    "src/tiny/auth.py": "COOKIE_NAME = 'session'\nclass User: ...\ndef issue_token(): ...\n",
-    "src/tiny/messages.py": "Text = UserName = str\nBAD_ROOM_NAME, NOT_SIGNED_IN = 1, 2\nCLOSE_CODES = {}\n",
+    "src/tiny/users.py": "class User: ...\n",
+    "src/tiny/messages.py": "Text = UserId = UserName = str\nBAD_ROOM_NAME, NOT_SIGNED_IN = 1, 2\nCLOSE_CODES = {}\n",
     "src/tiny/resources/__init__.py": "",
     "src/tiny/resources/chat.py": "ROOM_PREFIX = 'chat_'\nclass ChatResource: ...\n",
     "src/tiny/resources/page.py": "class PageResource: ...\nclass TellTales: ...\n",
-    "tests/conftest.py": "def chat(): ...\ndef secret(): ...\n",
+    "tests/conftest.py": "def chat(): ...\ndef headers_of(): ...\n",
     "tests/integration/test_http.py": "",
 }
 # Stands in for the module that writes the contract of a real project.
@@ -279,7 +279,7 @@ BROKEN: dict[str, tuple[str, str, str, str]] = {
     "no imports": ("src/tiny/app.py", "from .", "from x.", "adds no WebSocket route"),
     "not Python": ("src/tiny/app.py", "def create_app(", "def create_app", "fix it first"),
     "no close code": ("src/tiny/messages.py", "BAD_ROOM_NAME", "BAD", "has no BAD_ROOM_NAME"),
-    "no user": ("src/tiny/auth.py", "User", "Person", "has no User"),
+    "no user": ("src/tiny/users.py", "User", "Person", "has no User"),
     "no fixture": ("tests/conftest.py", "chat", "talk", "tests/conftest.py has no chat"),
     "not TOML": ("pyproject.toml", "[tool", "tool", "pyproject.toml cannot be read"),
 }

@@ -1,4 +1,4 @@
-"""Command line: serve the application with uvicorn, send an announcement to its rooms, check a deployment."""
+"""Command line: serve the application with uvicorn, and the tasks of operators and moderators."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from .app import ROOM_PREFIX, create_app
 from .doctor import print_diagnosis
 from .logs import set_up_logging
 from .messages import ServerSystemAnnouncement
+from .moderation import add_commands, run_command
 from .settings import Settings, load_settings
 
 PACKAGE = create_app.__module__.partition(".")[0]
@@ -102,14 +103,17 @@ def main(arguments: list[str] | None = None) -> None:
     )
     announcing.add_argument("text", help="the announcement")
     commands.add_parser("doctor", help="check the settings and Redis; exit with 1 if a check fails")
+    add_commands(commands)
     given = parser.parse_args(arguments)
     if given.command == "doctor":
         sys.exit(print_diagnosis())
     settings = load_settings()
     if given.command == "announce":
         announce(settings, given.text)
-    else:
+    elif given.command in (None, "serve"):
         serve(settings)
+    else:
+        run_command(settings, given)
 
 
 if __name__ == "__main__":

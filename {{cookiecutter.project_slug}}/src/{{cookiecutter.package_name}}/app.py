@@ -8,7 +8,7 @@
     "contract": ["ContractResource"],
     "health": ["HealthResource", "ReadyResource"],
     "page": ["PageResource"],
-    "session": ["SessionResource"],
+    "session": ["NamedSessionResource", "RefreshResource", "SessionResource", "TicketResource"],
     cookiecutter.__resource_module: ["ROOM_PREFIX", cookiecutter.__resource_class],
 } -%}
 """The composition root: :func:`create_app` creates every object and connects them."""
@@ -23,15 +23,22 @@ import falcon.asgi
 from falcon_pachinko import App, PresenceBatch, RouteConfig, install
 from falcon_pachinko.workers import WorkerController
 
-from .auth import AuthMiddleware
+from .auth import Authenticator, AuthMiddleware
+from .checks import make_state_folder
 from .contract import describe
+from .cookies import SessionCookie
+from .head import HeadRouter
 from .headers import SecurityHeadersMiddleware
+from .hosts import HostsMiddleware
+from .invitations import Invitations
 from .messages import MAX_USERS
+from .names import Names
 from .processes import check_processes
 {%- for module in resources | sort %}
 {{ import_line(module, resources[module]) }}
 {%- endfor %}
 from .settings import Settings
+from .tokens import Tokens
 from .workers import announce
 
 __all__ = ["ROOM_PREFIX", "create_app"]
@@ -41,20 +48,28 @@ WEB_FOLDER = Path(__file__).parent / "web"
 
 def create_app(settings: Settings) -> App:
     """Create the application for these settings."""
-    secret = settings.secret.get_secret_value()
+    tokens = Tokens.of(settings)
+    cookie = SessionCookie(always_secure=settings.production)
+    authenticator = Authenticator(tokens)
     app = install(
         falcon.asgi.App(
+            router=HeadRouter(),
             middleware=[
                 SecurityHeadersMiddleware(production=settings.production),
-                AuthMiddleware(secret),
-            ]
+                HostsMiddleware(
+                    settings.hosts, settings.origins, development=not settings.production
+                ),
+                AuthMiddleware(authenticator, cookie),
+            ],
         ),
-        allowed_origins=settings.allowed_origins,
+        allowed_origins=settings.origins,
+        authenticate=authenticator.authenticate,
         backend=settings.make_backend(),
+        root_path=settings.root_path,
         server_limits=settings.server_limits,
         trusted_proxies=settings.trusted_proxies,
     )
-    manager = app.ws_connection_manager
+    manager = authenticator.manager = app.ws_connection_manager
 
     app.resp_options.xml_error_serialization = False  # errors are always JSON
 
@@ -63,12 +78,16 @@ def create_app(settings: Settings) -> App:
     app.add_route("/health", HealthResource())
     app.add_route("/ready", ReadyResource(app))
     app.add_static_route("/static", WEB_FOLDER)
-    if not settings.production:
-        app.add_route("/session", SessionResource(secret, settings.token_lifetime_seconds))
+    session_type = NamedSessionResource if settings.sign_in == "name" else SessionResource
+    app.add_route("/session", session_type(tokens, cookie, manager, settings.sign_in))
+    app.add_route("/session/refresh", RefreshResource(tokens, cookie, manager))
+    app.add_route("/session/ticket", TicketResource(tokens, manager))
 
     app.add_websocket_route(
         "{{ cookiecutter.websocket_path }}/{room_name}",
         {{ cookiecutter.__resource_class }},
+        Invitations(settings.secrets, tokens.audience),
+        Names(),
         route_config=RouteConfig(
             history=settings.history, presence_batch=PresenceBatch(above=MAX_USERS)
         ),
@@ -82,6 +101,7 @@ def create_app(settings: Settings) -> App:
     async def run_workers(_: App) -> AsyncIterator[None]:
         if manager.backend.single:
             check_processes()
+        make_state_folder(settings.state_file)
         await workers.start(
             announce,
             once_per_cluster=True,

@@ -8,7 +8,7 @@ from typing import Any
 from falcon_pachinko import App
 from falcon_pachinko.schema import asyncapi
 
-from .auth import COOKIE_NAME
+from .cookies import cookie_name
 from .settings import Settings
 
 # Increase it when clients must change.
@@ -20,19 +20,19 @@ INFO = {
     "description": {{ cookiecutter.__description_literal }},
     "license": {"name": "{{ cookiecutter.__license_expression }}"},
 }
-SECURITY_SCHEMES = {
+SECURITY_SCHEMES: dict[str, dict[str, str]] = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
         "description": "For programs.",
     },
-    "cookie": {
+    "ticket": {
         "type": "httpApiKey",
-        "in": "cookie",
-        "name": COOKIE_NAME,
-        "description": "For browsers, which cannot set a header on a WebSocket. It contains the same"
-        " token.",
+        "in": "query",
+        "name": "ticket",
+        "description": "For clients that cannot set a header and have no cookie: a one-time ticket of"
+        " `POST /session/ticket`, valid for 60 s.",
     },
 }
 
@@ -43,8 +43,19 @@ def describe(app: App, settings: Settings) -> dict[str, Any]:
         app,
         info=INFO,
         servers={settings.environment: server_object(settings)},
-        security_schemes=SECURITY_SCHEMES,
+        security_schemes=SECURITY_SCHEMES | {"cookie": cookie_scheme(settings)},
     )
+
+
+def cookie_scheme(settings: Settings) -> dict[str, str]:
+    """Return the session cookie, as an AsyncAPI Security Scheme Object."""
+    secure = settings.production or settings.public_origin.startswith("https:")
+    return {
+        "type": "httpApiKey",
+        "in": "cookie",
+        "name": cookie_name(secure=secure, root_path=settings.root_path),
+        "description": "For browsers, which cannot set a header on a WebSocket. It contains a token, too.",
+    }
 
 
 def server_object(settings: Settings) -> dict[str, Any]:
@@ -52,7 +63,10 @@ def server_object(settings: Settings) -> dict[str, Any]:
     scheme, _, host = settings.public_origin.partition("://")
     if not host:
         scheme, host = "http", f"{url_host(settings.host)}:{settings.port}"
-    return {"host": host, "protocol": scheme.replace("http", "ws")}
+    server = {"host": host, "protocol": scheme.replace("http", "ws")}
+    if settings.root_path:
+        server["pathname"] = settings.root_path
+    return server
 
 
 def url_host(host: str) -> str:

@@ -51,12 +51,12 @@ class SessionCookie:
         )
 
     def delete(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Let the browser delete the cookie.
-
-        NOTE: a browser ignores the deletion of a cookie with a prefix that lacks ``Secure``, as in Falcon's
-        ``unset_cookie``.
-        """
-        self.set(req, resp, "", 0)
+        """Let the browser delete the cookie."""
+        # NOTE: Falcon's unset_cookie has no Secure, without which a browser ignores a cookie with a prefix, and its
+        #   set_cookie drops a lifetime of 0 seconds.
+        attributes = f"HttpOnly; Max-Age=0; Path={req.root_path or '/'}; SameSite=Lax"
+        secure = "; Secure" if self.is_secure(req) else ""
+        resp.append_header("Set-Cookie", f"{self.name(req)}=; {attributes}{secure}")
 
 
 def cookie_name(*, secure: bool, root_path: str) -> str:

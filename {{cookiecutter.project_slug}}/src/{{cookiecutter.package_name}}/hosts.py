@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 ALL_HOSTS = "*"
 # RFC 3986 section 3.2.2, without percent-encoding; a port may follow.
 HOST_NAME = r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\]"
-HOST = re.compile(rf"({HOST_NAME})(?::[0-9]{{1,5}})?")
+HOST = re.compile(f"({HOST_NAME})" + r"(?::[0-9]{1,5})?")
 # Supervisors and load balancers request these by the address of a node.
 UNCHECKED_PATHS = frozenset({"/health", "/ready", "/metrics"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

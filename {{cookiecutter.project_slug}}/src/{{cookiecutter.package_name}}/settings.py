@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-import jwt
 from pydantic import (
     AliasChoices,
     Field,
@@ -18,18 +19,18 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from falcon_pachinko import ConfigurationError, History, ServerLimits
 from falcon_pachinko.backends import backend_from_url, check_backend_url
 from falcon_pachinko.backends.base import Backend, Timing
-from falcon_pachinko.route_config import is_origin
 from falcon_pachinko.server.forwarded import TrustedProxies
+from falcon_pachinko.server.root_path import check_root_path
+
+from .checks import NEW_SECRET, check_host, check_origin, check_secret
+from .hosts import is_loopback
 
 PACKAGE = __name__.partition(".")[0]
 ENV_PREFIX = "APP_"
-DEVELOPMENT_SECRET = "for-development-only-this-secret-is-known-to-everybody"
 # SECURITY: an error text shows the value of any other setting.
-CONFIDENTIAL = frozenset({"APP_SECRET", "APP_BACKEND_URL"})
+CONFIDENTIAL = frozenset({"APP_SECRET", "APP_SECRET_PREVIOUS", "APP_BACKEND_URL"})
 
-# RFC 7518 section 3.2: a key for HS256 has at least the 256 bits of its hash.
-MIN_SECRET_BYTES = 32
-NEW_SECRET = """python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"""
+STATE_FILE = "restrictions.json"
 
 
 class Settings(BaseSettings):
@@ -46,15 +47,21 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    environment: Literal["development", "test", "production"] = "development"
+    environment: Literal["development", "test", "production"] = "production"
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)  # 0: any free port
-    secret: SecretStr = SecretStr(DEVELOPMENT_SECRET)
+    secret: SecretStr = SecretStr("")
+    secret_previous: SecretStr = SecretStr("")
+    allow_insecure: bool = False
     log_level: Literal["critical", "error", "warning", "info", "debug", "trace"] = "info"
     public_origin: str = ""
+    root_path: str = ""
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ("127.0.0.1", "::1", "unix:")
     token_lifetime_seconds: int = Field(default=8 * 3600, gt=0)
+    session_lifetime_seconds: int = Field(default=30 * 24 * 3600, gt=0)
+    state_folder: str = "var"
     announcement_interval_seconds: float = Field(default=3600.0, gt=0)
     announcement_text: str = Field(
         default="System maintenance is scheduled for 2 AM UTC.", min_length=1
@@ -81,8 +88,29 @@ class Settings(BaseSettings):
 
     @property
     def production(self) -> bool:
-        """Whether the service is public: no sign-in by name, and a secret of its own is required."""
+        """Whether the service is public: no sign-in by name, and the session cookie is for HTTPS only."""
         return self.environment == "production"
+
+    @property
+    def sign_in(self) -> Literal["name", "provider", "none"]:
+        """How users sign in."""
+        return "none" if self.production else "name"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The secrets of tokens that are valid; the first one signs new tokens."""
+        secrets = (self.secret.get_secret_value(), self.secret_previous.get_secret_value())
+        return tuple(secret for secret in secrets if secret) or ("",)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The host names of the service: by default that of its public address."""
+        return self.allowed_hosts or tuple(filter(None, [urlsplit(self.public_origin).hostname]))
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The origins whose pages may use the service, besides those of a request's own host."""
+        return tuple(filter(None, [*self.allowed_origins, self.public_origin]))
 
     @property
     def history(self) -> History | None:
@@ -123,9 +151,16 @@ class Settings(BaseSettings):
             prefix=self.backend_prefix,
             timing=self.timing,
             history_bytes=self.history_redis_bytes if url else self.history_memory_bytes,
+            state_file=self.state_file,
         )
 
-    @field_validator("allowed_origins", "trusted_proxies", mode="before")
+    @property
+    def state_file(self) -> Path | None:
+        """The file with bans, mutes and revoked sessions; ``None`` with Redis, which has them."""
+        is_needed = self.state_folder and not self.backend_url.get_secret_value()
+        return Path(self.state_folder, STATE_FILE) if is_needed else None
+
+    @field_validator("allowed_hosts", "allowed_origins", "trusted_proxies", mode="before")
     @classmethod
     def split_at_commas(cls, value: object) -> object:
         """Split a comma-separated text, such as ``https://a.example, https://b.example``."""
@@ -138,6 +173,18 @@ class Settings(BaseSettings):
     def check_public_origin(cls, origin: str) -> str:
         """Accept an HTTP origin, and remove a default port."""
         return check_origin(origin, "http") if origin else origin
+
+    @field_validator("root_path")
+    @classmethod
+    def check_prefix(cls, root_path: str) -> str:
+        """Accept a path such as ``/chat``, and remove a slash at its end."""
+        return check_root_path(root_path)
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        """Accept host names and addresses without a port, or ``*`` for all."""
+        return tuple(check_host(host) for host in hosts)
 
     @field_validator("allowed_origins")
     @classmethod
@@ -181,38 +228,25 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def check_secret(self) -> Settings:
         """Refuse a secret that can be guessed: with it, a token for any user can be forged."""
-        secret = self.secret.get_secret_value()
-        if len(secret.encode("utf-8", "replace")) < MIN_SECRET_BYTES:
+        if not self.secret.get_secret_value():
             raise ValueError(
-                f"APP_SECRET must have {MIN_SECRET_BYTES} bytes or more: generate one with {NEW_SECRET}"
+                f"APP_SECRET is not set: generate one with {NEW_SECRET}; `make run` does so for development"
             )
-        try:
-            jwt.encode({}, secret, algorithm="HS256")
-        except (UnicodeEncodeError, jwt.InvalidKeyError) as error:
-            raise ValueError(
-                "APP_SECRET must be UTF-8 text and not a PEM or SSH key: generate one with"
-                f" {NEW_SECRET}"
-            ) from error
-        if self.production and secret == DEVELOPMENT_SECRET:
-            raise ValueError(
-                "APP_SECRET is not set, or it is the default for development: generate one with"
-                f" {NEW_SECRET}"
-            )
+        check_secret("APP_SECRET", self.secret.get_secret_value())
+        if previous := self.secret_previous.get_secret_value():
+            check_secret("APP_SECRET_PREVIOUS", previous)
         return self
 
-
-def check_origin(origin: str, scheme: str = "") -> str:
-    """Return an origin in lower case and without a default port, as browsers send it.
-
-    Raises:
-        ValueError: The text is not an origin, or its scheme begins differently.
-    """
-    origin = origin.lower()
-    default_port = {"https": ":443", "http": ":80"}.get(origin.partition(":")[0], "")
-    origin = origin.removesuffix(default_port)
-    if not is_origin(origin) or not origin.startswith(scheme):
-        raise ValueError(f"{origin!r} is not an origin: write it like https://chat.example.com")
-    return origin
+    @model_validator(mode="after")
+    def check_exposure(self) -> Settings:
+        """Refuse to let other machines use the sign-in by name."""
+        if not (self.production or self.allow_insecure or is_loopback(self.host)):
+            raise ValueError(
+                f"APP_HOST is {self.host!r} with APP_ENVIRONMENT={self.environment}: anybody in the network could"
+                " sign in under any name; set APP_ENVIRONMENT=production, or APP_ALLOW_INSECURE=1 if only this"
+                " machine reaches that address"
+            )
+        return self
 
 
 def load_settings() -> Settings:

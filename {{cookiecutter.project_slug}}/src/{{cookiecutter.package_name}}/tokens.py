@@ -11,6 +11,7 @@ from typing import Any
 
 import jwt
 
+from .settings import PACKAGE, Settings
 from .users import User
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,17 @@ class Tokens:
         self.audience = f"{issuer}:{environment}"
         self.lifetime_seconds = lifetime_seconds
         self.session_seconds = session_seconds
+
+    @classmethod
+    def of(cls, settings: Settings) -> Tokens:
+        """Return the tokens of a service with these settings."""
+        return cls(
+            settings.secrets,
+            issuer=PACKAGE,
+            environment=settings.environment,
+            lifetime_seconds=settings.token_lifetime_seconds,
+            session_seconds=settings.session_lifetime_seconds,
+        )
 
     def start(self, user: User) -> tuple[str, Session]:
         """Begin a session for a user; return its token."""

@@ -1,143 +1,167 @@
-"""Tokens, and how a request carries one."""
+"""How a request proves its session."""
 
 from __future__ import annotations
 
-import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 import falcon.asgi
 import falcon.testing
-import jwt
 import pytest
 
-from {{ cookiecutter.package_name }} import auth
+from falcon_pachinko import ProviderUnavailable
 
-ALICE = auth.User("Alice")
-OTHER_SECRET = "another-secret-of-thirty-two-bytes-or-more"
+from {{ cookiecutter.package_name }} import app, auth
+from {{ cookiecutter.package_name }}.cookies import SESSION_COOKIE, SessionCookie
+from {{ cookiecutter.package_name }}.tokens import Session, Tokens
+from {{ cookiecutter.package_name }}.users import User
 
-
-def request(**headers: str) -> falcon.asgi.Request:
-    return falcon.testing.create_asgi_req(headers=headers)
-
-
-def signed(secret: str, **claims: Any) -> str:
-    """Return a valid token, except for the given claims; ``None`` omits a claim."""
-    now = int(time.time())
-    all_claims = {"sub": "Alice", "iat": now, "exp": now + 60} | claims
-    kept = {name: value for name, value in all_claims.items() if value is not None}
-    return jwt.encode(kept, secret, algorithm="HS256")
+if TYPE_CHECKING:
+    from ..conftest import MakeSettings
 
 
-async def test_a_token_identifies_its_user(secret: str) -> None:
-    user = auth.User("Zoë 房间 😀 <b>")
-    assert await auth.authenticate(auth.issue_token(user, secret, 60), secret) == user
+@pytest.fixture
+def authenticator(make_settings: MakeSettings) -> auth.Authenticator:
+    made = auth.Authenticator(Tokens.of(make_settings()))
+    made.manager = app.create_app(make_settings()).ws_connection_manager
+    return made
 
 
-def test_a_token_has_its_lifetime_in_its_claims(secret: str) -> None:
-    before = int(time.time())
-    token = auth.issue_token(ALICE, secret, 60)
-    claims = jwt.decode(token, secret, algorithms=["HS256"])
-    assert claims.keys() == {"sub", "iat", "exp"}
-    assert before <= claims["iat"] <= time.time()
-    assert claims["exp"] == claims["iat"] + 60
+@pytest.fixture
+def middleware(authenticator: auth.Authenticator) -> auth.AuthMiddleware:
+    return auth.AuthMiddleware(authenticator, SessionCookie(always_secure=False))
 
 
-async def test_an_expired_token_is_refused(secret: str) -> None:
-    assert await auth.authenticate(auth.issue_token(ALICE, secret, -1), secret) is None
+@pytest.fixture
+def token(authenticator: auth.Authenticator) -> str:
+    return authenticator.tokens.start(User("u1", "Alice"))[0]
 
 
-async def test_a_token_signed_with_another_secret_is_refused(secret: str) -> None:
-    assert await auth.authenticate(auth.issue_token(ALICE, OTHER_SECRET, 60), secret) is None
+def request(query: str = "", **headers: str) -> falcon.asgi.Request:
+    return falcon.testing.create_asgi_req(headers=headers, query_string=query)
 
 
-async def test_an_unsigned_token_is_refused(secret: str) -> None:
-    claims = {"sub": "Alice", "exp": int(time.time()) + 60}
-    assert await auth.authenticate(jwt.encode(claims, "", algorithm="none"), secret) is None
+async def user_of(
+    middleware: auth.AuthMiddleware, req: falcon.asgi.Request, *, handshake: bool = False
+) -> str | None:
+    if handshake:
+        await middleware.process_request_ws(req, None)  # type: ignore[arg-type]
+    else:
+        await middleware.process_request(req, falcon.asgi.Response())
+    user: User | None = req.context.user
+    assert (user is None) == (req.context.session is None) == (req.context.proof is None)
+    return None if user is None else user.id
 
 
-async def test_a_token_of_another_algorithm_is_refused(secret: str) -> None:
-    key = secret * 2
-    claims = {"sub": "Alice", "exp": int(time.time()) + 60}
-    assert await auth.authenticate(jwt.encode(claims, key, algorithm="HS512"), key) is None
-
-
-@pytest.mark.parametrize(
-    "name", ["", "..", " Alice", "Ali\nce", "Ali\u202ece", "e\u0301", "x" * 256]
-)
-async def test_a_valid_token_with_an_invalid_name_is_refused_and_logged(
-    secret: str, name: str, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR  "])
+async def test_the_scheme_is_case_insensitive(
+    middleware: auth.AuthMiddleware, token: str, scheme: str
 ) -> None:
-    assert await auth.authenticate(signed(secret, sub=name), secret) is None
-    [warning] = caplog.messages
-    assert warning.startswith("a valid token is refused: the user ")
-    assert warning.isprintable()
-
-
-async def test_a_token_with_altered_claims_is_refused(secret: str) -> None:
-    head, _, signature = auth.issue_token(ALICE, secret, 60).split(".")
-    claims = auth.issue_token(auth.User("Mallory"), OTHER_SECRET, 60).split(".")[1]
-    assert await auth.authenticate(f"{head}.{claims}.{signature}", secret) is None
-
-
-@pytest.mark.parametrize(
-    "claims",
-    [{"sub": None}, {"exp": None}, {"sub": 7}, {"exp": "soon"}, {"nbf": 4102444800}],
-    ids=str,
-)
-async def test_a_token_with_missing_or_invalid_claims_is_refused(
-    secret: str, claims: dict[str, Any]
-) -> None:
-    assert await auth.authenticate(signed(secret), secret) == ALICE
-    assert await auth.authenticate(signed(secret, **claims), secret) is None
-
-
-@pytest.mark.parametrize("token", ["", "x", "a.b.c", "....", "é.é.é", "eyJhbGciOiJIUzI1NiJ9.e30."])
-async def test_text_that_is_not_a_token_is_refused(secret: str, token: str) -> None:
-    assert await auth.authenticate(token, secret) is None
-
-
-@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
-def test_the_scheme_is_case_insensitive(scheme: str) -> None:
-    assert auth.token_of(request(Authorization=f"{scheme} abc")) == "abc"
-
-
-def test_white_space_around_a_token_is_ignored() -> None:
-    assert auth.token_of(request(Authorization="Bearer   abc ")) == "abc"
-
-
-def test_a_token_is_read_from_the_cookie() -> None:
-    assert auth.token_of(request(Cookie="other=1; session=abc")) == "abc"
-
-
-def test_the_header_takes_precedence_over_the_cookie() -> None:
-    assert auth.token_of(request(Authorization="Bearer abc", Cookie="session=def")) == "abc"
+    req = request(Authorization=f"{scheme} {token} ")
+    assert await user_of(middleware, req) == "u1"
+    assert req.context.proof == auth.BEARER
 
 
 @pytest.mark.parametrize("header", ["Basic dXNlcjpwYXNz", "Bearer", "Bearer ", "Bearerabc", ""])
-def test_a_header_without_a_bearer_token_does_not_hide_the_cookie(header: str) -> None:
-    assert auth.token_of(request(Authorization=header, Cookie="session=def")) == "def"
-    assert auth.token_of(request(Authorization=header)) is None
+async def test_a_header_without_a_bearer_token_does_not_hide_the_cookie(
+    middleware: auth.AuthMiddleware, token: str, header: str
+) -> None:
+    req = request(Authorization=header, Cookie=f"{SESSION_COOKIE}={token}")
+    assert await user_of(middleware, req) == "u1"
+    assert req.context.proof == auth.COOKIE
+    assert await user_of(middleware, request(Authorization=header)) is None
 
 
-def test_a_request_without_header_and_cookie_has_no_token() -> None:
-    assert auth.token_of(request()) is None
+async def test_the_cookie_does_not_replace_an_invalid_header(
+    middleware: auth.AuthMiddleware, token: str
+) -> None:
+    req = request(Authorization="Bearer abc", Cookie=f"{SESSION_COOKIE}={token}")
+    assert await user_of(middleware, req) is None
 
 
-async def test_the_middleware_sets_the_user_of_a_request(secret: str) -> None:
-    token = auth.issue_token(ALICE, secret, 60)
-    req = request(Authorization=f"Bearer {token}")
-    await auth.AuthMiddleware(secret).process_request(req, None)
-    assert req.context.user == ALICE
+async def test_a_stale_cookie_does_not_hide_a_valid_one(
+    middleware: auth.AuthMiddleware, token: str
+) -> None:
+    for stale in ("garbage", token[:-4] + "AAAA"):
+        req = request(Cookie=f"{SESSION_COOKIE}={stale}; {SESSION_COOKIE}={token}")
+        assert await user_of(middleware, req) == "u1"
 
 
-async def test_the_cookie_does_not_replace_an_invalid_header(secret: str) -> None:
-    token = auth.issue_token(ALICE, secret, 60)
-    req = request(Authorization="Bearer abc", Cookie=f"session={token}")
-    await auth.AuthMiddleware(secret).process_request(req, None)
-    assert req.context.user is None
+async def test_the_cookie_of_another_service_on_the_host_does_not_count(
+    middleware: auth.AuthMiddleware, token: str
+) -> None:
+    req = request(Cookie=f"session={token}; other-{SESSION_COOKIE}={token}")
+    assert await user_of(middleware, req) is None
 
 
-async def test_a_request_without_a_token_has_no_user(secret: str) -> None:
-    req = request()
-    await auth.AuthMiddleware(secret).process_request(req, None)
-    assert req.context.user is None
+async def test_a_ticket_opens_one_handshake(
+    middleware: auth.AuthMiddleware, authenticator: auth.Authenticator, token: str
+) -> None:
+    session = authenticator.tokens.read(token)
+    assert session is not None
+    sealed = authenticator.tokens.seal(session)
+    ticket = await authenticator.manager.issue_ticket(sealed, seconds=60)
+    assert await user_of(middleware, request(f"ticket={ticket}")) is None, "only for WebSockets"
+    req = request(f"ticket={ticket}")
+    assert await user_of(middleware, req, handshake=True) == "u1"
+    assert req.context.proof == auth.TICKET
+    assert req.context.session == session
+    assert await user_of(middleware, request(f"ticket={ticket}"), handshake=True) is None
+
+
+async def test_an_invalid_ticket_is_not_replaced_by_the_cookie(
+    middleware: auth.AuthMiddleware, token: str
+) -> None:
+    req = request("ticket=used", Cookie=f"{SESSION_COOKIE}={token}")
+    assert await user_of(middleware, req, handshake=True) is None
+
+
+async def test_a_token_is_not_a_ticket(middleware: auth.AuthMiddleware, token: str) -> None:
+    assert await user_of(middleware, request(f"ticket={token}"), handshake=True) is None
+
+
+async def test_a_ticket_of_another_use_is_refused(
+    authenticator: auth.Authenticator, token: str
+) -> None:
+    for value in ("u1", token):
+        ticket = await authenticator.manager.issue_ticket(value, seconds=60)
+        assert await authenticator.authenticate(ticket) is None
+
+
+async def test_a_revoked_session_opens_nothing(
+    authenticator: auth.Authenticator, token: str
+) -> None:
+    user = await authenticator.authenticate(token)
+    assert user is not None
+    assert user.session_id is not None
+    session = authenticator.tokens.read(token)
+    assert session is not None
+    ticket = await authenticator.manager.issue_ticket(
+        authenticator.tokens.seal(session), seconds=60
+    )
+    other, _ = authenticator.tokens.start(User("u1", "Alice"))
+    await authenticator.manager.revoke_session(user.session_id, seconds=60)
+    assert await authenticator.authenticate(token) is None
+    assert await authenticator.authenticate(ticket) is None
+    assert await authenticator.authenticate(other) is not None
+    await authenticator.manager.revoke_sessions("u1", seconds=60)
+    assert await authenticator.authenticate(other) is None
+
+
+async def test_the_token_of_a_provider_is_accepted_as_well(
+    authenticator: auth.Authenticator, middleware: auth.AuthMiddleware
+) -> None:
+    class Stub:
+        async def read(self, token: str) -> Session | None:
+            if token == "a.b.outage":
+                raise ProviderUnavailable("no route to host")
+            return Session(User("p1", "Pat"), 0.0, 0.0) if token == "a.b.c" else None
+
+    authenticator.provider = Stub()
+    assert await user_of(middleware, request(Authorization="Bearer a.b.c")) == "p1"
+    assert await user_of(middleware, request(Authorization="Bearer a.b.d")) is None
+    with pytest.raises(ProviderUnavailable):
+        await user_of(middleware, request(Authorization="Bearer a.b.outage"))
+
+
+async def test_a_very_long_token_is_not_parsed(middleware: auth.AuthMiddleware) -> None:
+    assert await user_of(middleware, request(Authorization="Bearer " + "a." * 5_000)) is None

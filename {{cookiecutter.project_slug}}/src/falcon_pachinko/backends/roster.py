@@ -10,8 +10,8 @@ from operator import attrgetter
 
 import msgspec
 
-from ..presence import NO_RECORDS, MemberPage, PresenceBatch, ServerPresenceChanged
 from ..messages import ENCODER
+from ..presence import NO_RECORDS, MemberPage, PresenceBatch, ServerPresenceChanged
 from ..publication import Publication
 from .presence import in_order
 

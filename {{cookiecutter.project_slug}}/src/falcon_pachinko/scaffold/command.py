@@ -79,9 +79,9 @@ def plan(package: Path, name: str, path: str, prefix: str | None) -> dict[Path, 
         if file.exists() or file.is_symlink():
             raise ScaffoldError(f"{file.as_posix()} exists already: {advice}")
     needed = {
-        package / "auth.py": "COOKIE_NAME User issue_token",
-        package / "messages.py": "BAD_ROOM_NAME CLOSE_CODES NOT_SIGNED_IN Text UserName",
-        Path("tests/conftest.py"): "chat secret",
+        package / "users.py": "User",
+        package / "messages.py": "BAD_ROOM_NAME CLOSE_CODES NOT_SIGNED_IN Text UserId UserName",
+        Path("tests/conftest.py"): "chat headers_of",
     }
     for file, names in needed.items():
         if missing := sorted(set(names.split()) - parse(file)[2]):

@@ -1,0 +1,95 @@
+"""The commands of moderators: bans and mutes, invitations to private rooms, and tokens for programs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from falcon_pachinko import PachinkoError
+from falcon_pachinko.publisher import Publisher
+
+from .app import ROOM_PREFIX
+from .contract import server_object
+from .invitations import Invitations
+from .settings import Settings
+from .tokens import Tokens
+from .users import User
+
+INVITATION_DAYS = 7.0
+RESTRICTING = {
+    "ban": "close the connections of a user, and refuse new ones",
+    "mute": "refuse the texts of a user",
+}
+LIFTING = {"unban": "end a ban", "unmute": "end a mute"}
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands to the subparsers of a parser."""
+    for name, text in (RESTRICTING | LIFTING).items():
+        parser = commands.add_parser(name, help=f"{text}, over Redis at APP_BACKEND_URL")
+        parser.add_argument("user", help="the id of the user")
+        parser.add_argument("--room", help="in this room only")
+        if name in RESTRICTING:
+            parser.add_argument(
+                "--seconds", type=float, default=3600.0, help="the duration (default: an hour)"
+            )
+    commands.add_parser("restrictions", help="list bans and mutes, over Redis at APP_BACKEND_URL")
+    parser = commands.add_parser("invite", help="print a link to a private room")
+    parser.add_argument("room", help="the room; its name begins with private-")
+    parser.add_argument("--days", type=float, default=INVITATION_DAYS, help="how long it is valid")
+    parser = commands.add_parser("token", help="print a session token for a program")
+    parser.add_argument("user", help="the id of the user, which is the name as well")
+    parser.add_argument("--role", action="append", default=[], help="a role; may be repeated")
+
+
+def run_command(settings: Settings, given: argparse.Namespace) -> None:
+    """Run one of the commands.
+
+    Raises:
+        SystemExit: An argument is not valid, or Redis is unavailable or not configured.
+    """
+    try:
+        if given.command == "invite":
+            print(invitation_link(settings, given.room, given.days))
+        elif given.command == "token":
+            user = User(id=given.user, name=given.user, roles=frozenset(given.role))
+            print(Tokens.of(settings).start(user)[0])
+        else:
+            restrict(settings, given)
+    except (PachinkoError, ValueError) as error:
+        sys.exit(f"{given.command}: {error}")
+
+
+def restrict(settings: Settings, given: argparse.Namespace) -> None:
+    """List or change the restrictions in all processes."""
+    url = settings.backend_url.get_secret_value()
+    with Publisher(url, prefix=settings.backend_prefix) as publisher:
+        if given.command == "restrictions":
+            for each in publisher.restrictions():
+                until = datetime.fromtimestamp(each.until, UTC).isoformat(timespec="seconds")
+                where = "all rooms" if each.room is None else each.room.removeprefix(ROOM_PREFIX)
+                print(f"{each.kind}  {each.user}  {where}  until {until}")
+            return
+        room = None if given.room is None else ROOM_PREFIX + given.room
+        change = getattr(publisher, given.command)
+        if given.command in RESTRICTING:
+            change(given.user, room, seconds=given.seconds)
+        else:
+            change(given.user, room)
+    print("done")
+
+
+def invitation_link(settings: Settings, room: str, days: float) -> str:
+    """Return a link to a private room.
+
+    Raises:
+        ValueError: The room is not a private one.
+    """
+    invitations = Invitations(settings.secrets, Tokens.of(settings).audience)
+    name = invitations.invite(room, days * 86_400)
+    server = server_object(settings)
+    scheme = server["protocol"].replace("ws", "http")
+    return f"{scheme}://{server['host']}{settings.root_path}/#{quote(name, safe='~')}"
