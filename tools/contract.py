@@ -29,6 +29,7 @@ TEMPLATE_TEXTS = {
     "title: AnsweredName": 'title: "{{ cookiecutter.__project_name_escaped }}"',
     "description: AnsweredDescription": 'description: "{{ cookiecutter.__description_escaped }}"',
     "name: ISC": 'name: "{{ cookiecutter.__license_expression }}"',
+    "name: __Host-contract-session": 'name: "__Host-{{ cookiecutter.project_slug }}-session"',
     "address: /answered/path/{room_name}": 'address: "{{ cookiecutter.websocket_path }}/{room_name}"',
     "/answered/path": "{{ cookiecutter.websocket_path }}",
     "title: AnsweredResource": 'title: "{{ cookiecutter.resource_name }}"',

@@ -64,7 +64,12 @@ class Client(testing.Client):
     connection: str = ""
 
     async def expect(self, message_type: str, **payload: object) -> None:
-        """Assert the type and the payload of the next message, ignoring its position and heartbeats."""
+        """Assert the type and the payload of the next message, ignoring its position and heartbeats.
+
+        A user is given by name, which is the id as well.
+        """
+        if "user" in payload:
+            payload["userId"] = payload["user"]
         heartbeat = {"heartbeatSeconds": HEARTBEAT_SECONDS}
         while (message := await self.receive())["payload"] == heartbeat:
             pass

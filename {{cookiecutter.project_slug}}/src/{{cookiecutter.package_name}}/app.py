@@ -27,7 +27,7 @@ from .auth import Authenticator, AuthMiddleware
 from .checks import make_state_folder
 from .contract import describe
 from .cookies import SessionCookie
-from .head import HeadRouter
+from .head import HeadMiddleware, HeadRouter
 from .headers import SecurityHeadersMiddleware
 from .hosts import HostsMiddleware
 from .invitations import Invitations
@@ -60,6 +60,7 @@ def create_app(settings: Settings) -> App:
                     settings.hosts, settings.origins, development=not settings.production
                 ),
                 AuthMiddleware(authenticator, cookie),
+                HeadMiddleware(),
             ],
         ),
         allowed_origins=settings.origins,

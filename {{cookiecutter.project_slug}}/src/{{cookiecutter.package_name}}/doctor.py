@@ -30,9 +30,23 @@ def check_deployment() -> list[Finding]:
     url = settings.backend_url.get_secret_value()
     return [
         Finding(Outcome.OK, "settings", f"valid, with APP_ENVIRONMENT={settings.environment}"),
+        check_hosts(settings),
         check_open_files(settings),
         *asyncio.run(diagnose(url, prefix=settings.backend_prefix)),
     ]
+
+
+def check_hosts(settings: Settings) -> Finding:
+    """Check that a public service answers to its own names only."""
+    if settings.hosts or not settings.production:
+        names = ", ".join(settings.hosts) or "this machine"
+        return Finding(Outcome.OK, "hosts", f"the service answers to {names}")
+    return Finding(
+        Outcome.WARNING,
+        "hosts",
+        "the service answers to any host name",
+        "set APP_PUBLIC_ORIGIN, such as https://chat.example.com",
+    )
 
 
 def check_open_files(settings: Settings) -> Finding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import falcon.asgi
 from falcon.routing import CompiledRouter
 
 
@@ -16,3 +17,20 @@ class HeadRouter(CompiledRouter):
         if "GET" in methods:
             methods.setdefault("HEAD", methods["GET"])
         return methods
+
+
+class HeadMiddleware:
+    """Close the file of a response to ``HEAD``, which Falcon leaves open."""
+
+    async def process_response(
+        self,
+        req: falcon.asgi.Request,
+        resp: falcon.asgi.Response,
+        resource: Any,
+        req_succeeded: bool,
+    ) -> None:
+        """Remove the stream; the header with its length stays."""
+        stream: Any = resp.stream
+        if req.method == "HEAD" and stream is not None:
+            resp.stream = None
+            await stream.close()

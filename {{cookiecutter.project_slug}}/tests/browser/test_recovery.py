@@ -189,13 +189,13 @@ def test_redundant_presence_events_are_ignored(
         publish_from_outside(
             valkey.url,
             room,
-            messages.ServerUserJoined(user="Zoe"),
-            messages.ServerUserJoined(user="Zoe"),
-            messages.ServerUserJoined(user="Alice"),
-            messages.ServerUserLeft(user="Yan"),
-            messages.ServerUserLeft(user="Zoe"),
-            messages.ServerUserLeft(user="Zoe"),
-            messages.ServerNewMessage(user="Zoe", text="the last one"),
+            messages.ServerUserJoined(user="Zoe", user_id="Zoe"),
+            messages.ServerUserJoined(user="Zoe", user_id="Zoe"),
+            messages.ServerUserJoined(user="Alice", user_id="Alice"),
+            messages.ServerUserLeft(user="Yan", user_id="Yan"),
+            messages.ServerUserLeft(user="Zoe", user_id="Zoe"),
+            messages.ServerUserLeft(user="Zoe", user_id="Zoe"),
+            messages.ServerNewMessage(user="Zoe", user_id="Zoe", text="the last one"),
         )
         expect_messages(alice, "the last one")
         expect_notes(alice, welcome("Alice", room), "Zoe joined", "Zoe left")

@@ -141,7 +141,10 @@ def test_messages_published_during_a_restart_are_shown_once(
         expect_messages(bob, "before")
         note_count = notes(alice).count()
         stop_service(server, signal.SIGKILL)
-        missed = [messages.ServerNewMessage(user="Zoe", text=text) for text in ("one", "two")]
+        missed = [
+            messages.ServerNewMessage(user="Zoe", user_id="Zoe", text=text)
+            for text in ("one", "two")
+        ]
         publish_from_outside(valkey.url, room, *missed)
         for page in (alice, bob):
             expect_waiting(page)

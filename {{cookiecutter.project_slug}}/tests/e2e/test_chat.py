@@ -11,9 +11,10 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 import {{ cookiecutter.package_name }}.resources.{{ cookiecutter.__resource_module }} as chat
-from {{ cookiecutter.package_name }} import auth, messages
+from {{ cookiecutter.package_name }} import messages, settings
+from {{ cookiecutter.package_name }}.cookies import SESSION_COOKIE
 
-from ..conftest import running
+from ..conftest import running, token_of
 
 if TYPE_CHECKING:
     from ..conftest import Client, Server
@@ -207,7 +208,7 @@ async def test_typing_stops_when_the_user_disconnects(
 
 @pytest.mark.parametrize(
     "token",
-    [None, "garbage", auth.issue_token(auth.User("Mallory"), "another-secret" * 4, 60)],
+    [None, "garbage", token_of("Mallory", secret="another-secret" * 4)],
     ids=["no token", "garbage", "forged"],
 )
 async def test_a_client_without_a_valid_token_is_closed_with_4401(
@@ -219,12 +220,11 @@ async def test_a_client_without_a_valid_token_is_closed_with_4401(
 
 
 async def test_a_client_with_an_expired_token_is_closed_with_4401(
-    server: Server, room: str, secret: str
+    server: Server, room: str
 ) -> None:
-    user = auth.User("Alice")
-    async with server.connect(room, auth.issue_token(user, secret, -1)) as late:
+    async with server.connect(room, token_of("Alice", seconds=-1)) as late:
         assert await late.wait_closed() == (4401, "sign in first")
-    async with server.connect(room, auth.issue_token(user, secret, 60)) as alice:
+    async with server.connect(room, token_of("Alice")) as alice:
         assert (await alice.receive())["type"] == "serverSystemMessage"
 
 
@@ -237,13 +237,9 @@ async def test_a_refused_client_is_not_announced(server: Server, room: str) -> N
 
 
 async def test_a_browser_connects_with_its_cookie(server: Server, room: str) -> None:
-    async with httpx.AsyncClient(trust_env=False) as browser:
-        await browser.post(f"{server.url}/session", json={"name": "Alice"})
-        cookies = {auth.COOKIE_NAME: browser.cookies[auth.COOKIE_NAME]}
-        async with server.connect(room, cookies=cookies, origin=server.url) as alice:
-            await alice.expect("serverSystemMessage", text=f"Welcome Alice to room '{room}'!")
-        await browser.delete(f"{server.url}/session")
-        assert not browser.cookies
+    cookies = {SESSION_COOKIE: token_of("Alice")}
+    async with server.connect(room, cookies=cookies, origin=server.url) as alice:
+        await alice.expect("serverSystemMessage", text=f"Welcome Alice to room '{room}'!")
 
 
 @pytest.mark.parametrize(
@@ -332,21 +328,22 @@ async def test_only_a_trusted_proxy_can_set_the_scheme(
 ) -> None:
     server = serve(APP_TRUSTED_PROXIES=proxies)
     async with httpx.AsyncClient(trust_env=False) as proxy:
-        response = await proxy.post(
-            f"{server.url}/session", json={"name": "Alice"}, headers={"X-Forwarded-Proto": "https"}
+        response = await proxy.delete(
+            f"{server.url}/session", headers={"X-Forwarded-Proto": "https"}
         )
     assert ("; Secure" in response.headers["Set-Cookie"]) is secure
 
 
 async def test_production_accepts_tokens_and_has_no_sign_in(
-    serve: Callable[..., Server], room: str, secret: str
+    serve: Callable[..., Server], room: str
 ) -> None:
     server = serve(APP_ENVIRONMENT="production")
     async with httpx.AsyncClient(trust_env=False) as stranger:
         response = await stranger.post(f"{server.url}/session", json={"name": "Alice"})
-    assert response.status_code == 404
-    token = auth.issue_token(auth.User("Alice"), secret, 60)
-    async with server.connect(room, token) as alice:
+    assert response.status_code == 405
+    async with server.connect(room, token_of("Alice")) as stranger_with_a_test_token:
+        assert (await stranger_with_a_test_token.wait_closed())[0] == 4401
+    async with server.connect(room, token_of("Alice", environment="production")) as alice:
         await alice.expect("serverSystemMessage", text=f"Welcome Alice to room '{room}'!")
 
 
@@ -450,7 +447,7 @@ async def test_every_room_gets_the_announcement(serve: Callable[..., Server], ro
 async def test_the_command_of_uvicorn_can_serve_the_application(
     serve: Callable[..., Server], room: str
 ) -> None:
-    application = f"{auth.__name__.partition('.')[0]}.asgi:app"
+    application = f"{settings.PACKAGE}.asgi:app"
     server = serve("-m", "uvicorn", application, "--port", "0", "--ws", "websockets-sansio")
     async with server.join("Alice", room) as alice:
         await alice.send("clientSendMessage", {"text": "hello"})

@@ -165,7 +165,12 @@ async def test_during_an_outage_of_redis_the_service_runs_and_is_not_ready(
         while position.connection is msgspec.UNSET:  # a heartbeat
             [*_, position] = await alice.receive_until(ServerPosition)
         assert (position.connection, position.recovered) == (alice.connection, False)
-        await alice.expect("serverRoomState", users=["Alice"], you="Alice", count=1)
+        await alice.expect(
+            "serverRoomState",
+            users=[{"user": "Alice", "userId": "Alice"}],
+            you={"user": "Alice", "userId": "Alice"},
+            count=1,
+        )
         await alice.send("clientSendMessage", {"text": "again"})
         [*_, message] = await alice.receive_until(ServerNewMessage)
         assert (message.user, message.text) == ("Alice", "again")

@@ -36,26 +36,28 @@ async def chat(run_app: RunApp, make_settings: MakeSettings) -> Running:
 
 async def test_other_clients_see_all_actions_of_a_user(join: Join) -> None:
     bob, alice = await join("Bob"), await join("Alice")
-    assert await bob.receive(ServerUserJoined) == ServerUserJoined(user="Alice")
+    assert await bob.receive(ServerUserJoined) == ServerUserJoined(user="Alice", user_id="Alice")
     await alice.send("clientStartTyping")
-    typing = ServerUserTyping(user="Alice", is_typing=True)
+    typing = ServerUserTyping(user="Alice", user_id="Alice", is_typing=True)
     assert await bob.receive(ServerUserTyping) == typing
     await alice.send("clientSendMessage", SendMessage(text="Hello!"))
     for client in (alice, bob):
         assert await client.receive(ServerNewMessage) == ServerNewMessage(
-            user="Alice", text="Hello!"
+            user="Alice", user_id="Alice", text="Hello!"
         )
     alice.vanish()
     *others, last = await bob.receive_until(ServerUserLeft)
-    assert last == ServerUserLeft(user="Alice")
-    assert [message["payload"] for message in others] == [{"user": "Alice", "isTyping": False}]
+    assert last == ServerUserLeft(user="Alice", user_id="Alice")
+    assert [message["payload"] for message in others] == [
+        {"user": "Alice", "userId": "Alice", "isTyping": False}
+    ]
 
 
 async def test_a_slow_reader_is_closed_and_other_clients_continue(join: Join) -> None:
     alice, bob = await join("Alice"), await join("Bob")
     await alice.receive(ServerUserJoined)
     bob.pause_reading()
-    left = {"type": "serverUserLeft", "payload": {"user": "Bob"}}
+    left = {"type": "serverUserLeft", "payload": {"user": "Bob", "userId": "Bob"}}
     for _ in range(150):
         await alice.send("clientSendMessage", SendMessage(text=LONG_TEXT))
         received = await alice.receive_until("serverNewMessage")

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import falcon.testing
 import pytest
 
-from {{ cookiecutter.package_name }} import app, auth, headers
+from {{ cookiecutter.package_name }} import app, headers, tokens
+from {{ cookiecutter.package_name }}.cookies import SESSION_COOKIE
 from {{ cookiecutter.package_name }}.resources import health
+from {{ cookiecutter.package_name }}.tokens import Tokens
+from {{ cookiecutter.package_name }}.users import User
+
+from ..conftest import token_of
 
 if TYPE_CHECKING:
-    from ..conftest import MakeSettings
+    from ..conftest import HeadersOf, MakeSettings
 
 # The declarations of realtime.js are for editors and compilers only.
 WEB_FILES = sorted(
@@ -162,7 +167,8 @@ async def test_every_response_has_the_security_headers(
     assert {"camera=()", "microphone=()", "geolocation=()", "display-capture=()"} <= set(denied)
     assert all(re.fullmatch(r"[a-z-]+=\(\)", feature) for feature in denied)
     assert "strict-transport-security" not in response.headers
-    assert response.headers["cache-control"] == "no-cache"
+    expected = "no-store" if path == "/session" else "no-cache"
+    assert response.headers["cache-control"] == expected
 
 
 @pytest.mark.parametrize(
@@ -172,7 +178,6 @@ async def test_every_response_has_the_security_headers(
         ("PUT", "/session", 405),
         ("POST", "/session", 415),
         ("OPTIONS", "/health", 200),
-        ("HEAD", "/health", 405),
     ],
 )
 async def test_every_refusal_has_the_security_headers(
@@ -217,57 +222,241 @@ async def test_development_does_not_demand_https(client: falcon.testing.ASGICond
 # --- /session
 
 
-async def test_sign_in_returns_a_token_and_sets_it_as_a_cookie(
-    make_settings: MakeSettings, secret: str
-) -> None:
-    application = app.create_app(make_settings(token_lifetime_seconds=1234))
-    async with falcon.testing.ASGIConductor(application) as client:
+@pytest.mark.parametrize("path", ["/", "/docs", "/asyncapi.json", "/health", "/ready", "/session"])
+async def test_head_is_get_without_a_body(client: falcon.testing.ASGIConductor, path: str) -> None:
+    get = await client.simulate_get(path)
+    head = await client.simulate_head(path)
+    assert head.status_code == get.status_code
+    assert head.content == b""
+    assert head.headers == get.headers
+
+
+async def test_head_of_a_static_file_has_its_size(client: falcon.testing.ASGIConductor) -> None:
+    get = await client.simulate_get("/static/chat/main.js")
+    head = await client.simulate_head("/static/chat/main.js")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == str(len(get.content))
+
+
+async def test_sign_in_by_name_returns_a_token_and_no_cookie(make_settings: MakeSettings) -> None:
+    settings = make_settings(token_lifetime_seconds=1234)
+    async with falcon.testing.ASGIConductor(app.create_app(settings)) as client:
         response = await client.simulate_post("/session", json={"name": " Zoë 房间 "})
     assert response.status_code == 201
-    token = response.json["token"]
-    assert response.json == {"name": "Zoë 房间", "token": token}
-    assert await auth.authenticate(token, secret) == auth.User("Zoë 房间")
-    [cookie] = response.cookies.values()
-    assert (cookie.name, cookie.value, cookie.path) == ("session", token, "/")
-    assert (cookie.http_only, cookie.same_site, cookie.max_age) == (True, "Lax", 1234)
-    assert not cookie.secure
-
-
-async def test_the_cookie_is_secure_over_https(
-    client: falcon.testing.ASGIConductor,
-) -> None:
-    response = await client.simulate_post("/session", json={"name": "Alice"}, protocol="https")
-    assert response.cookies["session"].secure
+    token, end = response.json["token"], response.json["expiresAt"]
+    user = {"id": "Zoë 房间", "name": "Zoë 房间", "roles": []}
+    assert response.json == {"user": user, "token": token, "expiresAt": end}
+    assert end == pytest.approx(time.time() + 1234, abs=10)
+    session = Tokens.of(settings).read(token)
+    assert session is not None
+    assert (session.user.id, session.user.expires_at) == ("Zoë 房间", end)
+    assert not response.cookies
 
 
 async def test_a_session_returns_its_user(client: falcon.testing.ASGIConductor) -> None:
-    token = await sign_in(client)
-    by_cookie = await client.simulate_get("/session", cookies={"session": token})
+    token = token_of("Alice", "staff")
+    by_cookie = await client.simulate_get("/session", cookies={SESSION_COOKIE: token})
     by_header = await client.simulate_get("/session", headers={"Authorization": f"Bearer {token}"})
     for response in (by_cookie, by_header):
         assert response.status_code == 200
-        assert response.json == {"name": "Alice"}
+        assert response.json["user"] == {"id": "Alice", "name": "Alice", "roles": ["staff"]}
+        assert response.json["expiresAt"] > time.time()
+        assert response.json["signIn"] == "name"
+        assert token not in response.text
 
 
-async def test_a_request_without_a_valid_session_gets_401(
-    client: falcon.testing.ASGIConductor, secret: str
+async def test_a_request_without_a_valid_session_has_no_user(
+    client: falcon.testing.ASGIConductor,
 ) -> None:
-    expired = auth.issue_token(auth.User("Alice"), secret, -1)
-    for cookies in ({}, {"session": "garbage"}, {"session": expired}):
-        response = await client.simulate_get("/session", cookies=cookies)
+    for value in ("", "garbage", token_of("Alice", seconds=-1), token_of("A", secret="x" * 40)):
+        response = await client.simulate_get("/session", cookies={SESSION_COOKIE: value})
+        assert response.status_code == 200
+        assert response.json == {"user": None, "expiresAt": None, "signIn": "name"}
+
+
+async def test_the_cookie_is_refreshed_without_a_token_in_the_body(
+    client: falcon.testing.ASGIConductor, make_settings: MakeSettings
+) -> None:
+    token = token_of("Alice", seconds=60)
+    response = await client.simulate_post(
+        "/session/refresh", json={}, cookies={SESSION_COOKIE: token}
+    )
+    assert response.status_code == 200
+    assert response.json.keys() == {"ticket", "expiresAt"}
+    cookie = response.cookies[SESSION_COOKIE]
+    assert (cookie.http_only, cookie.same_site, cookie.path) == (True, "Lax", "/")
+    assert cookie.max_age == pytest.approx(8 * 3600, abs=10)
+    tokens = Tokens.of(make_settings())
+    old, new = tokens.read(token), tokens.read(cookie.value)
+    assert old is not None
+    assert new is not None
+    assert new.user.session_id == old.user.session_id
+    assert new.user.expires_at == response.json["expiresAt"]
+
+
+async def test_a_bearer_token_is_refreshed_in_the_body(
+    client: falcon.testing.ASGIConductor, headers_of: HeadersOf
+) -> None:
+    response = await client.simulate_post("/session/refresh", json={}, headers=headers_of("Alice"))
+    assert response.status_code == 200
+    assert response.json.keys() == {"ticket", "expiresAt", "token"}
+    assert not response.cookies
+    bearer = {"Authorization": f"Bearer {response.json['token']}"}
+    again = await client.simulate_get("/session", headers=bearer)
+    assert again.json["user"]["id"] == "Alice"
+
+
+@pytest.mark.parametrize("path", ["/session/refresh", "/session/ticket"])
+async def test_a_request_without_a_session_gets_401(
+    client: falcon.testing.ASGIConductor, path: str
+) -> None:
+    for value in ("garbage", token_of("Alice", seconds=-1)):
+        response = await client.simulate_post(path, json={}, cookies={SESSION_COOKIE: value})
         assert response.status_code == 401
         assert response.json["title"] == "Not signed in"
+        assert not response.cookies
 
 
-async def test_sign_out_deletes_the_cookie(client: falcon.testing.ASGIConductor) -> None:
-    token = await sign_in(client)
-    response = await client.simulate_delete("/session", cookies={"session": token})
-    assert response.status_code == 204
-    assert response.content == b""
-    cookie = response.cookies["session"]
-    assert (cookie.value, cookie.path) == ("", "/")
-    assert cookie.expires is not None
-    assert cookie.expires <= datetime.now(UTC)
+async def test_a_session_that_has_reached_its_end_is_not_refreshed(
+    make_settings: MakeSettings, headers_of: HeadersOf
+) -> None:
+    application = app.create_app(make_settings(session_lifetime_seconds=1))
+    old = tokens.Session(User("u1", "Alice", session_id="s1", expires_at=time.time() + 60), 0, 0)
+    made = Tokens.of(make_settings())
+    token = made._encode(old, made.audience)
+    async with falcon.testing.ASGIConductor(application) as client:
+        bearer = {"Authorization": f"Bearer {token}"}
+        assert (await client.simulate_get("/session", headers=bearer)).json["user"] is not None
+        response = await client.simulate_post("/session/refresh", json={}, headers=bearer)
+        assert response.status_code == 401
+
+
+async def test_a_ticket_is_issued_to_a_session(
+    client: falcon.testing.ASGIConductor, headers_of: HeadersOf
+) -> None:
+    response = await client.simulate_post("/session/ticket", json={}, headers=headers_of("Alice"))
+    assert response.status_code == 201
+    assert response.json.keys() == {"ticket", "expiresInSeconds"}
+    assert response.json["expiresInSeconds"] == 60
+    bearer = {"Authorization": f"Bearer {response.json['ticket']}"}
+    as_bearer = await client.simulate_get("/session", headers=bearer)
+    assert as_bearer.json["user"]["id"] == "Alice"
+    again = await client.simulate_get("/session", headers=bearer)
+    assert again.json["user"] is None
+
+
+@pytest.mark.parametrize("protocol", ["http", "https"])
+async def test_sign_out_deletes_the_cookie_and_ends_the_session(
+    client: falcon.testing.ASGIConductor, protocol: str
+) -> None:
+    token, other = token_of("Alice"), token_of("Alice")
+    name = SESSION_COOKIE if protocol == "http" else f"__Host-{SESSION_COOKIE}"
+    response = await client.simulate_delete("/session", cookies={name: token}, protocol=protocol)
+    assert response.status_code == 200
+    assert response.json == {"logoutUrl": None}
+    cookie = response.headers["set-cookie"]
+    assert cookie.startswith(f"{name}=;")
+    assert "Max-Age=0" in cookie
+    assert ("Secure" in cookie) == (protocol == "https")
+    for value, signed_in in ((token, False), (other, True)):
+        response = await client.simulate_get("/session", cookies={SESSION_COOKIE: value})
+        assert (response.json["user"] is not None) is signed_in
+
+
+async def test_sign_out_everywhere_ends_all_sessions_of_the_user_until_now(
+    client: falcon.testing.ASGIConductor, headers_of: HeadersOf
+) -> None:
+    sent = [headers_of("Alice"), headers_of("Alice"), headers_of("Bob")]
+    response = await client.simulate_delete(
+        "/session", params={"everywhere": "true"}, headers=sent[0]
+    )
+    assert response.status_code == 200
+    users = [(await client.simulate_get("/session", headers=each)).json["user"] for each in sent]
+    assert [user and user["id"] for user in users] == [None, None, "Bob"]
+    later = await client.simulate_get("/session", headers=headers_of("Alice"))
+    assert later.json["user"]["id"] == "Alice"
+
+
+async def test_sign_out_works_for_nobody(client: falcon.testing.ASGIConductor) -> None:
+    for cookies in ({}, {SESSION_COOKIE: "garbage"}):
+        response = await client.simulate_delete("/session", cookies=cookies)
+        assert response.status_code == 200
+        assert response.headers["set-cookie"].startswith(f"{SESSION_COOKIE}=;")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/session"),
+        ("DELETE", "/session"),
+        ("POST", "/session/refresh"),
+        ("POST", "/session/ticket"),
+    ],
+)
+async def test_a_page_of_another_origin_changes_nothing(
+    client: falcon.testing.ASGIConductor, method: str, path: str
+) -> None:
+    token = token_of("Alice")
+    for origin in ("https://evil.example", "null", "https://falconframework.org:444"):
+        response = await client.simulate_request(
+            method,
+            path,
+            json={"name": "Mallory"},
+            cookies={SESSION_COOKIE: token},
+            headers={"Origin": origin},
+        )
+        assert response.status_code == 403
+        assert not response.cookies
+    session = await client.simulate_get("/session", cookies={SESSION_COOKIE: token})
+    assert session.json["user"]["id"] == "Alice"
+
+
+@pytest.mark.parametrize("path", ["/session", "/session/refresh", "/session/ticket"])
+@pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data", ""])
+async def test_a_form_of_another_page_changes_nothing(
+    client: falcon.testing.ASGIConductor, path: str, content_type: str
+) -> None:
+    response = await client.simulate_post(
+        path,
+        body=b'{"name": "Mallory"}',
+        headers={"Content-Type": content_type},
+        cookies={SESSION_COOKIE: token_of("Alice")},
+    )
+    assert response.status_code == 415
+    assert not response.cookies
+
+
+async def test_no_response_of_a_session_is_stored(
+    client: falcon.testing.ASGIConductor, headers_of: HeadersOf
+) -> None:
+    for given in ({}, headers_of("Alice")):
+        for method, path, media in (
+            ("GET", "/session", None),
+            ("HEAD", "/session", None),
+            ("PUT", "/session", None),
+            ("POST", "/session", {"name": "Alice"}),
+            ("POST", "/session", {}),
+            ("POST", "/session", None),
+            ("POST", "/session/refresh", {}),
+            ("POST", "/session/ticket", {}),
+            ("GET", "/session/nowhere", None),
+            ("GET", "/login", None),
+            ("DELETE", "/session", None),
+        ):
+            response = await client.simulate_request(method, path, json=media, headers=given)
+            assert response.headers["cache-control"] == "no-store", (method, path)
+
+
+async def test_the_host_of_a_request_must_be_known(make_settings: MakeSettings) -> None:
+    for hosts, status in ((["falconframework.org"], 200), (["chat.example.com"], 400)):
+        settings = make_settings(environment="production", allowed_hosts=hosts)
+        async with falcon.testing.ASGIConductor(app.create_app(settings)) as client:
+            sent = {"X-Forwarded-Host": "chat.example.com", "Forwarded": "host=chat.example.com"}
+            for path in ("/", "/session", "/static/chat/main.js"):
+                response = await client.simulate_get(path, headers=sent)
+                assert response.status_code == status, (hosts, path)
+            for path in ("/health", "/ready"):
+                assert (await client.simulate_get(path, headers=sent)).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -307,16 +496,19 @@ async def test_a_body_that_is_not_json_is_refused(
     assert not response.cookies
 
 
-@pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
 async def test_production_has_no_sign_in_by_name(
-    production: falcon.testing.ASGIConductor, method: str, secret: str
+    production: falcon.testing.ASGIConductor,
 ) -> None:
-    token = auth.issue_token(auth.User("Alice"), secret, 60)
-    response = await production.simulate_request(
-        method, "/session", json={"name": "Alice"}, cookies={"session": token}
-    )
-    assert response.status_code == 404
+    name = f"__Host-{SESSION_COOKIE}"
+    cookies = {name: token_of("Alice")}
+    response = await production.simulate_post("/session", json={"name": "Alice"}, cookies=cookies)
+    assert response.status_code == 405
     assert not response.cookies
+    session = await production.simulate_get("/session", cookies=cookies)
+    assert session.json == {"user": None, "expiresAt": None, "signIn": "none"}
+    cookies = {name: token_of("Alice", environment="production")}
+    session = await production.simulate_get("/session", cookies=cookies)
+    assert session.json["user"]["id"] == "Alice"
 
 
 # --- errors
@@ -347,7 +539,7 @@ async def test_no_response_contains_the_secret(
     token = await sign_in(client)
     answers = [
         await client.simulate_post("/session", json={"name": "Alice"}),
-        await client.simulate_get("/session", cookies={"session": token}),
+        await client.simulate_get("/session", cookies={SESSION_COOKIE: token}),
         await client.simulate_delete("/session"),
         *[await client.simulate_get(path) for path in ("/", "/health", "/session", "/nowhere")],
         *[await client.simulate_get(f"/static/{name}") for name in WEB_FILES],

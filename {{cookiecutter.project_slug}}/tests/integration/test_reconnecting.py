@@ -11,7 +11,7 @@ from falcon_pachinko.messages import ServerPosition
 from falcon_pachinko.testing import Client, Running
 from falcon_pachinko.testing.fixtures import OpenClient, RunApp
 
-from {{ cookiecutter.package_name }} import app, auth
+from {{ cookiecutter.package_name }} import app
 from {{ cookiecutter.package_name }}.__main__ import WEBSOCKET_OPTIONS
 from {{ cookiecutter.package_name }}.messages import (
     SendMessage,
@@ -21,21 +21,20 @@ from {{ cookiecutter.package_name }}.messages import (
 )
 
 if TYPE_CHECKING:
-    from ..conftest import Join, MakeSettings
+    from ..conftest import HeadersOf, Join, MakeSettings
 
 Reconnect = Callable[..., Awaitable[Client]]
 
 
 @pytest.fixture
 def reconnect(
-    chat: Running, open_client: OpenClient, websocket_path: str, room: str, secret: str
+    chat: Running, open_client: OpenClient, websocket_path: str, room: str, headers_of: HeadersOf
 ) -> Reconnect:
     """Connect a user to the room with a query; nothing has been received yet."""
 
     async def reconnect(name: str, query: str = "") -> Client:
-        token = auth.issue_token(auth.User(name), secret, lifetime_seconds=60)
-        cookies = {auth.COOKIE_NAME: token}
-        return await open_client(chat, f"{websocket_path}/{room}{query}", cookies=cookies)
+        path = f"{websocket_path}/{room}{query}"
+        return await open_client(chat, path, headers=headers_of(name))
 
     return reconnect
 
@@ -49,7 +48,7 @@ async def test_a_second_tab_and_a_quick_reload_send_no_join_or_leave_message(joi
     reloaded = await join("Alice")
     await reloaded.send("clientSendMessage", SendMessage(text="I am here"))
     assert await bob.receive_until(ServerNewMessage) == [
-        ServerNewMessage(user="Alice", text="I am here")
+        ServerNewMessage(user="Alice", user_id="Alice", text="I am here")
     ]
 
 
@@ -65,7 +64,7 @@ async def test_a_reconnecting_client_gets_missed_messages(join: Join, reconnect:
     reconnected = await reconnect("Bob", f"?since={last['id']}")
     missed = await reconnected.receive_until(ServerPosition)
     texts = [each["payload"] for each in missed[:-1] if each["type"] == "serverNewMessage"]
-    assert texts == [{"user": "Alice", "text": "one"}, {"user": "Alice", "text": "two"}]
+    assert [each["text"] for each in texts] == ["one", "two"]
     assert missed[-1].recovered is True
 
 

@@ -17,7 +17,7 @@ from {{ cookiecutter.package_name }}.__main__ import main
 from ..valkey import running_valkey
 
 CHECKS = [
-    *("settings", "open files"),
+    *("settings", "hosts", "open files"),
     *("Redis", "version", "rights", "memory", "clock", "latency", "nodes", "keys"),
 ]
 
@@ -26,10 +26,15 @@ Diagnose = Callable[[], tuple[int, list[str]]]
 
 @pytest.fixture
 def diagnose(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    secret: str,
 ) -> Diagnose:
     """Run the command without a .env file; return its status and its lines."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("APP_SECRET", secret)
+    monkeypatch.setenv("APP_PUBLIC_ORIGIN", "https://chat.example.com")
     # NOTE: the limit of this process would be raised, and is another one on each machine.
     monkeypatch.setattr(doctor, "raise_open_files", lambda: 65_536)
     # NOTE: other programs may keep the machine busy.
@@ -48,7 +53,8 @@ def test_one_process_needs_no_redis(diagnose: Diagnose) -> None:
     assert diagnose() == (
         0,
         [
-            "ok       settings: valid, with APP_ENVIRONMENT=development",
+            "ok       settings: valid, with APP_ENVIRONMENT=production",
+            "ok       hosts: the service answers to chat.example.com",
             "ok       open files: 65536 are allowed, 10200 are needed",
             "ok       Redis: one process needs none",
         ],
@@ -67,6 +73,18 @@ def test_invalid_settings_are_a_failure_without_a_secret(
     assert "too-short-a-secret" not in line
 
 
+def test_a_public_service_without_a_name_is_a_warning(
+    diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("APP_PUBLIC_ORIGIN")
+    status, lines = diagnose()
+    assert status == 0
+    assert lines[1] == (
+        "warning  hosts: the service answers to any host name; next: set APP_PUBLIC_ORIGIN, such as"
+        " https://chat.example.com"
+    )
+
+
 @pytest.mark.parametrize(
     ("files", "line"),
     [
@@ -83,7 +101,7 @@ def test_too_few_open_files_are_a_warning(
 ) -> None:
     monkeypatch.setattr(doctor, "raise_open_files", lambda: files)
     status, lines = diagnose()
-    assert (status, lines[1]) == (0, line)
+    assert (status, lines[2]) == (0, line)
 
 
 def test_an_unreachable_redis_is_a_failure_without_its_password(

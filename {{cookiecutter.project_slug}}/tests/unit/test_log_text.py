@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from {{ cookiecutter.package_name }} import auth, log_text
+from {{ cookiecutter.package_name }} import log_text
+
+from ..conftest import token_of
 
 UNSAFE = [
     *(chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))),
@@ -50,8 +52,22 @@ def test_a_credential_is_redacted_in_any_record(text: str) -> None:
     assert "[redacted]" in redacted
 
 
-def test_a_session_token_is_redacted(secret: str) -> None:
-    token = auth.issue_token(auth.User("Alice"), secret, 60)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GET /ws/chat/private-team~1795651200.hunter2hunter2hunter2h HTTP/1.1",
+        "connected to 'chat_private-a b~1795651200.hunter2hunter2hunter2h'",
+        "GET /ws/chat/x?since=1&ticket=hunter2&x=1",
+    ],
+)
+def test_an_invitation_and_a_ticket_are_redacted(text: str) -> None:
+    redacted = log_text.redact(text, headers=False)
+    assert "hunter2" not in redacted
+    assert "[redacted]" in redacted
+
+
+def test_a_session_token_is_redacted() -> None:
+    token = token_of("Alice")
     assert log_text.redact(f"session={token}; a=b", headers=False) == "session=[redacted]; a=b"
 
 

@@ -12,33 +12,41 @@ from falcon_pachinko.publication import Publication
 
 from {{ cookiecutter.package_name }} import messages
 
+ALICE, BOB = messages.RoomUser("Alice", "u1"), messages.RoomUser("Bob", "u2")
+SHOWN_ALICE, SHOWN_BOB = {"user": "Alice", "userId": "u1"}, {"user": "Bob", "userId": "u2"}
 WIRE_FORMS = [
     (
         messages.ServerSystemMessage(text="Welcome"),
         {"type": "serverSystemMessage", "payload": {"text": "Welcome"}},
     ),
     (
-        messages.ServerRoomState(users=["Alice", "Bob"], you="Bob", count=2),
+        messages.ServerRoomState(users=[ALICE, BOB], you=BOB, count=2),
         {
             "type": "serverRoomState",
-            "payload": {"users": ["Alice", "Bob"], "you": "Bob", "count": 2},
+            "payload": {"users": [SHOWN_ALICE, SHOWN_BOB], "you": SHOWN_BOB, "count": 2},
         },
     ),
     (
-        messages.ServerUserJoined(user="Alice"),
-        {"type": "serverUserJoined", "payload": {"user": "Alice"}},
+        messages.ServerUserJoined(user="Alice", user_id="u1"),
+        {"type": "serverUserJoined", "payload": {"user": "Alice", "userId": "u1"}},
     ),
     (
-        messages.ServerUserLeft(user="Alice"),
-        {"type": "serverUserLeft", "payload": {"user": "Alice"}},
+        messages.ServerUserLeft(user="Alice", user_id="u1"),
+        {"type": "serverUserLeft", "payload": {"user": "Alice", "userId": "u1"}},
     ),
     (
-        messages.ServerNewMessage(user="Alice", text='<b>"hé"</b> 😀'),
-        {"type": "serverNewMessage", "payload": {"user": "Alice", "text": '<b>"hé"</b> 😀'}},
+        messages.ServerNewMessage(user="Alice", user_id="u1", text='<b>"hé"</b> 😀'),
+        {
+            "type": "serverNewMessage",
+            "payload": {"user": "Alice", "userId": "u1", "text": '<b>"hé"</b> 😀'},
+        },
     ),
     (
-        messages.ServerUserTyping(user="Alice", is_typing=True),
-        {"type": "serverUserTyping", "payload": {"user": "Alice", "isTyping": True}},
+        messages.ServerUserTyping(user="Alice", user_id="u1", is_typing=True),
+        {
+            "type": "serverUserTyping",
+            "payload": {"user": "Alice", "userId": "u1", "isTyping": True},
+        },
     ),
     (
         messages.ServerSystemAnnouncement(text="Soon"),

@@ -14,16 +14,17 @@ from falcon_pachinko.backends.base import Timing
 from falcon_pachinko.backends.memory import MemoryBackend
 from falcon_pachinko.backends.redis.backend import RedisBackend
 
-from {{ cookiecutter.package_name }} import settings
+from {{ cookiecutter.package_name }} import checks, settings
 
 if TYPE_CHECKING:
     from ..conftest import MakeSettings
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory of the service, without a .env file."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: str) -> Path:
+    """The working directory of the service, without a .env file; the environment has the secret."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("APP_SECRET", secret)
     return tmp_path
 
 
@@ -38,18 +39,24 @@ def refusal() -> str:
     return ended.value.code
 
 
-def test_every_setting_has_a_default_for_development() -> None:
+def test_every_setting_has_a_default_except_the_secret(secret: str) -> None:
     loaded = settings.load_settings()
     assert loaded.model_dump() == {
-        "environment": "development",
+        "environment": "production",
         "host": "127.0.0.1",
         "port": 8000,
-        "secret": SecretStr(settings.DEVELOPMENT_SECRET),
+        "secret": SecretStr(secret),
+        "secret_previous": SecretStr(""),
+        "allow_insecure": False,
         "log_level": "info",
         "public_origin": "",
+        "root_path": "",
+        "allowed_hosts": (),
         "allowed_origins": (),
         "trusted_proxies": ("127.0.0.1", "::1", "unix:"),
         "token_lifetime_seconds": 28800,
+        "session_lifetime_seconds": 2_592_000,
+        "state_folder": "var",
         "announcement_interval_seconds": 3600.0,
         "announcement_text": "System maintenance is scheduled for 2 AM UTC.",
         "graceful_shutdown_seconds": 20,
@@ -70,7 +77,7 @@ def test_every_setting_has_a_default_for_development() -> None:
         "presence_grace_seconds": 5.0,
         "presence_expiry_seconds": 30.0,
     }
-    assert not loaded.production
+    assert loaded.production
 
 
 def test_the_environment_takes_precedence_over_the_file(
@@ -83,11 +90,10 @@ def test_the_environment_takes_precedence_over_the_file(
 
 
 def test_an_empty_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("APP_SECRET", "")
+    monkeypatch.setenv("APP_HOST", "")
     monkeypatch.setenv("APP_PORT", "")
     loaded = settings.load_settings()
-    assert loaded.secret.get_secret_value() == settings.DEVELOPMENT_SECRET
-    assert loaded.port == 8000
+    assert (loaded.host, loaded.port) == ("127.0.0.1", 8000)
 
 
 def test_other_variables_are_ignored(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +182,7 @@ def test_all_invalid_values_are_reported_at_once(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_short_secret_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    short = "x" * (settings.MIN_SECRET_BYTES - 1)
+    short = "x" * (checks.MIN_SECRET_BYTES - 1)
     monkeypatch.setenv("APP_SECRET", short)
     text = refusal()
     assert "APP_SECRET" in text
@@ -199,26 +205,91 @@ def test_the_length_of_a_secret_is_counted_in_bytes(make_settings: MakeSettings)
     assert make_settings(secret=euros).secret.get_secret_value() == euros
 
 
-@pytest.mark.parametrize("value", [None, "", settings.DEVELOPMENT_SECRET, "too-short"])
-def test_production_refuses_a_known_or_short_secret(
-    monkeypatch: pytest.MonkeyPatch, value: str | None
+@pytest.mark.parametrize("environment", ["development", "test", "production"])
+@pytest.mark.parametrize("value", [None, "", "too-short"])
+def test_every_environment_needs_a_secret(
+    monkeypatch: pytest.MonkeyPatch, environment: str, value: str | None
 ) -> None:
-    monkeypatch.setenv("APP_ENVIRONMENT", "production")
+    monkeypatch.setenv("APP_ENVIRONMENT", environment)
+    monkeypatch.delenv("APP_SECRET")
     if value is not None:
         monkeypatch.setenv("APP_SECRET", value)
     text = refusal()
-    assert "APP_SECRET" in text
+    assert "APP_SECRET " in text
+    assert "token_urlsafe" in text
     assert not value or value not in text
 
 
-def test_production_accepts_a_secret_of_its_own(
+def test_a_previous_secret_is_checked_and_accepted(
     monkeypatch: pytest.MonkeyPatch, secret: str
 ) -> None:
-    monkeypatch.setenv("APP_ENVIRONMENT", "production")
-    monkeypatch.setenv("APP_SECRET", secret)
+    monkeypatch.setenv("APP_SECRET_PREVIOUS", "hunter2")
+    text = refusal()
+    assert "APP_SECRET_PREVIOUS must have 32 bytes" in text
+    assert "hunter2" not in text
+    monkeypatch.setenv("APP_SECRET_PREVIOUS", "x" * 32)
+    assert settings.load_settings().secrets == (secret, "x" * 32)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "chat.example.com"])
+def test_settings_for_development_are_refused_on_an_address_of_the_network(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setenv("APP_HOST", host)
+    assert settings.load_settings().production
+    monkeypatch.setenv("APP_ENVIRONMENT", "development")
+    assert "APP_ALLOW_INSECURE=1" in refusal()
+    monkeypatch.setenv("APP_ALLOW_INSECURE", "1")
+    assert settings.load_settings().host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.1.2.3"])
+def test_settings_for_development_are_accepted_on_the_loopback(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setenv("APP_ENVIRONMENT", "development")
+    monkeypatch.setenv("APP_HOST", host)
+    assert settings.load_settings().sign_in == "name"
+
+
+def test_the_public_origin_gives_the_host_and_an_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.load_settings().hosts == ()
+    monkeypatch.setenv("APP_PUBLIC_ORIGIN", "https://Chat.example.com:8443")
+    monkeypatch.setenv("APP_ALLOWED_ORIGINS", "https://admin.example")
     loaded = settings.load_settings()
-    assert loaded.production
-    assert loaded.secret.get_secret_value() == secret
+    assert loaded.hosts == ("chat.example.com",)
+    assert loaded.origins == ("https://admin.example", "https://chat.example.com:8443")
+    monkeypatch.setenv("APP_ALLOWED_HOSTS", "A.example, b.example")
+    assert settings.load_settings().hosts == ("a.example", "b.example")
+
+
+@pytest.mark.parametrize("host", ["a.example:80", "https://a.example", "a b", "*.example", "a/b"])
+def test_an_invalid_host_is_refused(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("APP_ALLOWED_HOSTS", f"b.example, {host}")
+    text = refusal()
+    assert "APP_ALLOWED_HOSTS: " in text
+    assert host in text
+
+
+@pytest.mark.parametrize(("given", "root_path"), [("/chat/", "/chat"), ("/a/b", "/a/b"), ("/", "")])
+def test_a_path_prefix_has_no_slash_at_its_end(
+    monkeypatch: pytest.MonkeyPatch, given: str, root_path: str
+) -> None:
+    monkeypatch.setenv("APP_ROOT_PATH", given)
+    assert settings.load_settings().root_path == root_path
+
+
+@pytest.mark.parametrize("given", ["chat", "//evil.example", "/a b", "/../b"])
+def test_an_invalid_path_prefix_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("APP_ROOT_PATH", given)
+    assert "APP_ROOT_PATH: " in refusal()
+
+
+def test_the_state_file_is_only_for_one_process(make_settings: MakeSettings) -> None:
+    assert make_settings(state_folder="var").state_file == Path("var/restrictions.json")
+    assert make_settings(state_folder="").state_file is None
+    shared = make_settings(state_folder="var", backend_url="redis://127.0.0.1:1")
+    assert shared.state_file is None
 
 
 def test_the_secret_is_masked_in_printed_settings(make_settings: MakeSettings, secret: str) -> None:
@@ -340,6 +411,7 @@ def test_the_example_file_sets_every_setting_to_its_default(
     names = {f"{settings.ENV_PREFIX}{name}".upper() for name in settings.Settings.model_fields}
     lines = example.read_text(encoding="utf-8").splitlines()
     assert {line.partition("=")[0] for line in lines if line.startswith("APP_")} == names
+    # NOTE: a value that is empty there is the default, except that of the secret.
     Path(".env").write_bytes(example.read_bytes())
-    assert not names & os.environ.keys()
+    assert names & os.environ.keys() == {"APP_SECRET"}
     assert settings.load_settings() == default

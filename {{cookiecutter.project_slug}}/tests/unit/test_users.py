@@ -21,11 +21,22 @@ def test_a_name_may_be_any_displayable_text(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", " ", "\u2800", "\u3164", "Ali\x00ce", "Ali\u202ece", "Ali\u200dce", "\u200d", "\ud800", "x" * 256],
+    [
+        "",
+        " ",
+        "\u2800",
+        "\u3164",
+        "Ali\x00ce",
+        "Ali\u202ece",
+        "Ali\u200dce",
+        "\u200d",
+        "\ud800",
+        "x" * 256,
+    ],
 )
 def test_an_invalid_id_or_name_or_role_is_refused(name: str) -> None:
     for values in ((name, "Alice"), ("u1", name), ("u1", "Alice", frozenset({name}))):
-        with pytest.raises(ValueError, match="^the user "):
+        with pytest.raises(ValueError, match=r"^the user "):
             User(*values)  # type: ignore[arg-type]
 
 

@@ -149,6 +149,20 @@ export class RealtimeClient<Incoming extends object = ServerMessages, Outgoing e
 /** Payload of `clientStartTyping` and `clientStopTyping`: empty. */
 export type NoPayload = Record<string, never>;
 
+/** The payload of `clientRefreshSession`. */
+export interface RefreshSession {
+  /** A new token of the user who has opened the connection. */
+  token: string;
+}
+
+/** A user in a room. */
+export interface RoomUser {
+  /** The user's name, for display. Several users may have the same one. */
+  user: string;
+  /** The user's id, by which users differ. */
+  userId: string;
+}
+
 /** Payload of `clientSendMessage`: a text for the room. */
 export interface SendMessage {
   text: string;
@@ -164,8 +178,10 @@ export interface ServerError {
 }
 
 export interface ServerNewMessage {
-  /** The user's name. */
+  /** The user's name, for display. Several users may have the same one. */
   user: string;
+  /** The user's id, by which users differ. */
+  userId: string;
   text: string;
 }
 
@@ -182,9 +198,9 @@ export interface ServerPosition {
 
 export interface ServerPresenceChanged {
   /** Users that have joined, in this order; not all of them if `moreJoined` is present. */
-  joined: Array<string>;
+  joined: Array<Record<string, unknown>>;
   /** Users that have left; not all of them if `moreLeft` is present. */
-  left: Array<string>;
+  left: Array<Record<string, unknown>>;
   /** The number of users in the room now. */
   count: number;
   /** The number of further users that have joined. */
@@ -192,18 +208,28 @@ export interface ServerPresenceChanged {
   /** The number of further users that have left. */
   moreLeft?: number;
   /** The first users in the room, in the order in which they joined: all of them unless `count` is higher. Present where `left` is not complete, and where the room is no longer large. */
-  users?: Array<string>;
+  users?: Array<Record<string, unknown>>;
 }
 
 export interface ServerRoomState {
   /** Each user once, in the order in which they joined; the joining user is last. */
-  users: Array<string>;
-  /** The joining user's name. */
-  you: string;
+  users: Array<RoomUser>;
+  /** The joining user. */
+  you: RoomUser;
   /** The number of users in the room, including the joining user. */
   count: number;
   /** `true` if there are more users than `users` lists; absent otherwise. `serverPresenceChanged` may then announce joins and leaves. */
   truncated?: boolean;
+}
+
+export interface ServerSessionExpiring {
+  /** The time that is left. */
+  expiresInSeconds: number;
+}
+
+export interface ServerSessionRefreshed {
+  /** The time until the new end; `null` for a session without an end. */
+  expiresInSeconds: number | null;
 }
 
 export interface ServerSystemAnnouncement {
@@ -215,18 +241,24 @@ export interface ServerSystemMessage {
 }
 
 export interface ServerUserJoined {
-  /** The user's name. */
+  /** The user's name, for display. Several users may have the same one. */
   user: string;
+  /** The user's id, by which users differ. */
+  userId: string;
 }
 
 export interface ServerUserLeft {
-  /** The user's name. */
+  /** The user's name, for display. Several users may have the same one. */
   user: string;
+  /** The user's id, by which users differ. */
+  userId: string;
 }
 
 export interface ServerUserTyping {
-  /** The user's name. */
+  /** The user's name, for display. Several users may have the same one. */
   user: string;
+  /** The user's id, by which users differ. */
+  userId: string;
   isTyping: boolean;
 }
 
@@ -238,6 +270,8 @@ export interface {{ cookiecutter.resource_name }}ClientMessages {
   clientStartTyping: NoPayload;
   /** Notify the other clients that the user has stopped typing. */
   clientStopTyping: NoPayload;
+  /** Continue the connection with a new token of its user; the connection stays open. */
+  clientRefreshSession: RefreshSession;
   /** Ask for a reply at once, to check the connection. Counts as a message of the client. */
   clientPing: Record<string, unknown>;
 }
@@ -264,6 +298,10 @@ export interface {{ cookiecutter.resource_name }}ServerMessages {
   serverPresenceChanged: ServerPresenceChanged;
   /** The position of a room with history, sent after a join and wherever messages may be missing, and repeated to idle clients. */
   serverPosition: ServerPosition;
+  /** The reply to `clientRefreshSession`: the connection goes on. */
+  serverSessionRefreshed: ServerSessionRefreshed;
+  /** The session of this client ends soon, and its connection with it: refresh it in time. */
+  serverSessionExpiring: ServerSessionExpiring;
   /** The reply to a message of this client that could not be handled; the connection stays open. */
   serverError: ServerError;
   /** The reply to a ping of the client. */
