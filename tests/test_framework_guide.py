@@ -33,6 +33,7 @@ PAGES = (
     "index",
     "limits",
     "many-processes",
+    "moderation",
     "presence",
     "rooms",
     "servers",
@@ -253,6 +254,33 @@ def test_rooms_broadcast_to_the_others(load: Load) -> None:
                 assert (await client.receive(module.ServerHeadline)).text == "By HTTP"
 
     in_process(module.app, talk)
+
+
+def test_moderation_bans_and_mutes_from_a_room(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_FILE", str(tmp_path / "state.json"))
+    monkeypatch.delenv("BACKEND_URL", raising=False)
+    module = load("moderation")
+
+    async def talk(server: Running) -> None:
+        bob = server.connect("/rooms/a?user=bob")
+        async with server.connect("/rooms/a?user=admin") as admin, bob as client:
+            await client.send("clientBan", {"user": "admin"})
+            assert (await client.receive())["payload"]["code"] == "forbidden"
+            await admin.send("clientMute", {"user": "bob"})
+            await admin.send("clientSay", {"text": "hello"})
+            assert (await client.receive())["type"] == "serverSaid"
+            await client.send("clientSay", {"text": "hello"})
+            assert (await client.receive())["payload"]["code"] == "muted"
+            await admin.send("clientBan", {"user": "bob"})
+            code, reason = await client.wait_closed()
+            assert (code, reason.split(" until ")[0]) == (4403, "You are banned")
+            async with server.connect("/rooms/a?user=bob") as again:
+                assert (await again.wait_closed())[0] == 4403
+
+    in_process(module.app, talk)
+    assert "bob" in (tmp_path / "state.json").read_text("utf-8")
 
 
 def test_history_is_recovered_as_the_page_describes(load: Load, page: Any) -> None:

@@ -45,6 +45,7 @@ from falcon_pachinko import (
 from falcon_pachinko.backends import backend_from_url
 from falcon_pachinko.backends.base import Backend, Timing
 from falcon_pachinko.backends.presence import Presence
+from falcon_pachinko.backends.restriction_entry import RestrictionEntry
 from falcon_pachinko.publication import Publication
 from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol
 
@@ -150,6 +151,9 @@ class CountingNode:
 
     def execute(self, command: Publication, room: str | None, age_seconds: float) -> None:
         """Ignore a command."""
+
+    def on_restriction(self, entry: RestrictionEntry, age_seconds: float) -> None:
+        """Ignore a restriction."""
 
     async def wait_until(self, count: int) -> None:
         """Wait until a number of messages have been delivered."""

@@ -115,6 +115,8 @@ def test_plain_modules_wait_for_nothing() -> None:
         "backends.buffer",
         "backends.presence",
         "backends.redis.stream",
+        "backends.restriction_entry",
+        "backends.restriction_table",
         "backends.roster",
         "connection.rate_limit",
         "connection.transaction",

@@ -24,6 +24,7 @@ from .schedule import (
     Replicate,
     RestartRedis,
     Restore,
+    Restrict,
     Schedule,
     Start,
     Step,
@@ -57,7 +58,33 @@ EXPIRED = Pause(2.0)
 # A program publishes all the time.
 STREAM: list[Step] = [each for _ in range(20) for each in (PublishExternally(), Pause(0.02))]
 
+BANS: list[Step] = [Restrict("ann", 0), Restrict("bob", 1), Restrict("bob", 0, is_banned=False)]
+
 KNOWN_FAULTS = {
+    "bans survive FLUSHALL and the death of the node that called": Schedule(
+        [*BANS, FlushAll(), LONG, Kill(0), FlushAll(), Start(0)]
+    ),
+    "bans survive a restart of Redis without data": Schedule([*BANS, RestartRedis(), *MESSAGES]),
+    "bans survive a failover to a replica that lacks them": Schedule(
+        [Replicate(), *BANS, FailOver(), *MESSAGES]
+    ),
+    "a node that was cut off gets bans": Schedule([Cut(1), *BANS, LONG, *BANS, Restore(1)]),
+    "a node that was cut off does not undo an unban": Schedule(
+        [*BANS, Cut(1), LONG, Restrict("ann", 0, is_banned=False), FlushAll(), Restore(1)]
+    ),
+    "an unban after a loss of all data": Schedule(
+        [*BANS, FlushAll(), Restrict("ann", 1, is_banned=False)]
+    ),
+    "bans while the clock jumps": Schedule(
+        [
+            Restrict("ann", 0),
+            ClockJump(7200.0),
+            *BANS,
+            ClockJump(-7200.0),
+            Restrict("ann", 1, is_banned=False),
+            ClockJump(400.0),
+        ]
+    ),
     "none": Schedule(
         [
             *JOINS,

@@ -107,7 +107,7 @@ class ModelNode:
         """Do nothing: the model has no commands."""
 
     def on_restriction(self, entry: RestrictionEntry, age_seconds: float) -> None:
-        """Do nothing: the model has no restrictions."""
+        """Do nothing: the bans are read from the backend."""
 
     def on_members_outdated(self, room: str) -> None:
         """Let the clients of a room read a new list."""

@@ -14,6 +14,7 @@ from .model_faults import RedisFaults
 from .model_node import ModelNode, cut, now
 from .model_presence import presence_violations
 from .model_report import timeline
+from .model_restrictions import ModelRestrictions
 from .schedule import (
     ROOMS,
     Cut,
@@ -30,6 +31,7 @@ from .schedule import (
     ReadMembers,
     RedisFault,
     Reload,
+    Restrict,
     Schedule,
     Start,
     Step,
@@ -56,6 +58,7 @@ class ModelRun:
         self.schedule = schedule
         self.cluster = ModelCluster(server)
         self.record = self.cluster.record
+        self.restrictions = ModelRestrictions(self.record)
         self.redis = RedisFaults(server, clock, self.cluster.prefix)
         self.steps: list[tuple[float, Step]] = []
         self.violations: list[str] = []
@@ -109,6 +112,9 @@ class ModelRun:
                 await cluster.publish(node, room)
             case PublishDirect():
                 await cluster.publish(node, "")
+            case Restrict(user, _, is_banned):
+                call = self.restrictions.restrict(node, user, is_banned=is_banned)
+                await wait_briefly(node.spawn(call))
             case ReadMembers(_, room):
                 await wait_briefly(node.spawn(node.read_members(room)))
             case _:
@@ -213,7 +219,7 @@ class ModelRun:
         truth: dict[str, set[str]] = {room: set() for room in ROOMS}
         for client in self.cluster.clients:
             truth[client.stay.room].add(client.stay.user)
-        found = list(silent_losses(self.record))
+        found = [*silent_losses(self.record), *self.restrictions.violations(self.cluster.live)]
         for node in self.cluster.live:
             try:
                 async with asyncio.timeout(2 * TIMING.answer_seconds):

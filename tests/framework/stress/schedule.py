@@ -109,6 +109,15 @@ class ReadMembers(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class Restrict(Step):
+    """A node bans a user, or ends the ban."""
+
+    user: str
+    node: int
+    is_banned: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Pause(Step):
     """Nothing happens for a time."""
 
@@ -250,10 +259,10 @@ def client_steps(nodes: int) -> list[st.SearchStrategy[Step]]:
     user, room = st.sampled_from(USERS), st.sampled_from(ROOMS)
     node = st.integers(0, nodes - 1)
     return [
-        st.builds(Join, user, node, room),
+        *[st.builds(step, user, node, room) for step in (Join, Reload)],
         st.builds(Join, user, node),
         st.builds(Leave, user, room, st.booleans()),
-        st.builds(Reload, user, node, room),
+        st.builds(Restrict, user, node, st.booleans()),
         st.builds(Publish, node, room),
         st.builds(PublishExternally, room),
         st.builds(PublishDirect, node),
@@ -269,12 +278,9 @@ def fault_steps(nodes: int, *, can_jump: bool) -> list[st.SearchStrategy[Step]]:
     jumps = [st.builds(ClockJump, st.sampled_from(JUMPS_SECONDS))] if can_jump else []
     return [
         st.builds(Cut, node, st.booleans()),
-        st.builds(Restore, node),
-        st.builds(Kill, node),
-        st.builds(Start, node),
+        *[st.builds(step, node) for step in (Restore, Kill, Start)],
+        *[st.builds(step, room) for step in (DeleteRoom, WrongType)],
         st.builds(DeleteKey, st.integers(0, 20)),
-        st.builds(DeleteRoom, room),
-        st.builds(WrongType, room),
         st.sampled_from([make() for make in plain]),
         *jumps,
     ]

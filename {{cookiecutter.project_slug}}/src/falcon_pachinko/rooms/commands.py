@@ -63,8 +63,13 @@ class CloseCommands:
 
     def of_user(self, user: str | None) -> dict[Connection, float]:
         """Return the connections of a user, or all, with the time since."""
-        known = (*self.connections.values(), *self.pending.values())
+        known = self.known
         return {each: each.opened_at for each in known if user is None or each.user == user}
+
+    @property
+    def known(self) -> tuple[Connection, ...]:
+        """All connections."""
+        return (*self.connections.values(), *self.pending.values())
 
     def begin_join(self, connection: Connection, room: str) -> None:
         """Record that a connection is about to join a room."""

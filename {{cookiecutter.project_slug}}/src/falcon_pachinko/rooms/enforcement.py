@@ -40,8 +40,9 @@ class Enforcement:
             banned = [connection for connection in found if connection.user == subject]
             self.commands.close(banned, ACCESS_DENIED, reason)
         elif kind == SESSION:
-            found = self.commands.of_user(None)
-            revoked = [connection for connection in found if connection.session_id == subject]
+            # PERF: an index by session would cost memory for each connection, and this is rare.
+            known = self.commands.known
+            revoked = [connection for connection in known if connection.session_id == subject]
             self.commands.close(revoked, SESSION_ENDED, SIGNED_OUT)
         elif kind == SESSIONS:
             since = time.monotonic() - age_seconds

@@ -13,7 +13,9 @@ TERMS = Terms(node="node", lease=900, period=300, grace=200, recovery=200)
 def test_the_lists_of_nodes_and_rooms_are_decoded() -> None:
     assert operations.live_nodes().decode([b"a", b"b"]) == ["a", "b"]
     assert operations.rooms_of("node", "0").decode([b"7", [b"caf\xc3\xa9"]]) == ("7", ["café"])
-    assert operations.beat(TERMS).decode([3, 2, b"2", [b"n"]]) == Beat(3, 2, "2", ["n"])
+    assert operations.beat(TERMS).decode([3, 2, b"2", [b"n"], b"7 2"]) == Beat(
+        3, 2, "2", ["n"], "7 2"
+    )
     count = operations.count_user("{%user:alice}", TERMS, 2, 3, 20, [])
     assert count.decode([2, [b"n"]]) == Counted(2, ["n"])
 

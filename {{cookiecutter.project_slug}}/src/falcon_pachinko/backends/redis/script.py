@@ -121,7 +121,8 @@ CONFIRMATION_MS = 60_000
 # The count of a user's connections on a node is a lease of so many leases of a room; it is renewed after a third of it.
 USER_LEASES = 10
 
-# The number of restrictions that one operation reads or writes (measured: 200 take 1.4 ms to write, 0.2 ms to read).
+# The number of restrictions that one operation reads or writes (measured: 200 take 1.2 ms to write, 1.5 ms to remove,
+# 0.3 ms to read).
 RESTRICTIONS_PER_SLICE = 200
 
 # For how long new users wait in a room that was created though other nodes have subscribed to it: usually because these

@@ -1,0 +1,82 @@
+"""The effect of restrictions on connections that are not accepted yet, or that only seem to be newer."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from falcon_pachinko.backends.restriction_entry import RestrictionEntry
+from falcon_pachinko.rooms.enforcement import banned_text, iso_time, muted_text
+from falcon_pachinko.testing import Refused
+
+from ..support.moderated_rooms import ModeratedRooms, Rooms, running_rooms
+
+
+@pytest.fixture
+async def rooms() -> AsyncIterator[ModeratedRooms]:
+    async with running_rooms(None) as rooms:
+        yield rooms
+
+
+@pytest.mark.parametrize("room", [None, "lobby"])
+async def test_a_ban_refuses_a_connection_whose_on_connect_still_runs(
+    rooms: ModeratedRooms, room: str | None
+) -> None:
+    Rooms.may_accept.clear()
+    connecting = asyncio.ensure_future(rooms.connect(0, "/lobby?user=bob"))
+    await Rooms.joined.wait()
+    await rooms.manager().ban("bob", room, seconds=60)
+    Rooms.may_accept.set()
+    with pytest.raises(Refused):
+        await connecting
+    assert len(rooms.manager()) == 0
+
+
+async def test_a_revocation_refuses_a_connection_whose_on_connect_still_runs(
+    rooms: ModeratedRooms,
+) -> None:
+    Rooms.may_accept.clear()
+    connecting = asyncio.ensure_future(rooms.connect(0, "/lobby?user=bob&session=s1"))
+    await Rooms.joined.wait()
+    await rooms.manager().revoke_session("s1", seconds=60)
+    Rooms.may_accept.set()
+    with pytest.raises(Refused):
+        await connecting
+
+
+async def test_sessions_that_were_revoked_after_the_handshake_began_are_refused(
+    rooms: ModeratedRooms,
+) -> None:
+    """As if the token had been checked before, and the connection became known here afterwards."""
+    now = int(time.time() * 1000)
+    ahead = RestrictionEntry("sessions\nbob\n", now, now + 60_000, now + 60_000, now + 30_000)
+    rooms.manager().backend.restrictions.put(ahead)
+    assert await rooms.refusal(0, "/lobby?user=bob&session=s1") == (4401, "signed out")
+
+
+async def test_revoked_sessions_spare_connections_that_are_younger(rooms: ModeratedRooms) -> None:
+    bob = await rooms.connect(0, "/lobby?user=bob&session=s1")
+    now = int(time.time() * 1000)
+    entry = RestrictionEntry("sessions\nbob\n", now, now + 60_000, now + 60_000, now - 60_000)
+    enforcement = rooms.manager()._registry.enforcement
+    enforcement.apply(entry, 60.0)
+    await bob.send("read", {})
+    assert await bob.receive() == {"type": "read"}
+    enforcement.apply(entry, 0.0)
+    assert await bob.wait_closed() == (4401, "signed out")
+
+
+async def test_an_entry_that_has_ended_or_is_a_mute_closes_nothing(rooms: ModeratedRooms) -> None:
+    bob = await rooms.connect(0, "/lobby?user=bob&session=s1")
+    now = int(time.time() * 1000)
+    for field, until in (("ban\nbob\n", 0), ("ban\nbob\n", now - 1), ("mute\nbob\n", now + 60_000)):
+        rooms.manager()._registry.on_restriction(RestrictionEntry(field, 1, until, until, 0), 0.0)
+    await bob.send("read", {})
+    assert await bob.receive() == {"type": "read"}
+
+
+def test_the_texts_give_the_end_in_utc_rounded_up() -> None:
+    assert iso_time(1_795_734_000.0) == "2026-11-26T23:00:00Z"
+    assert banned_text(1_795_733_999.001) == "You are banned until 2026-11-26T23:00:00Z."
+    assert muted_text(1_795_733_999.001) == "You are muted until 2026-11-26T23:00:00Z."
