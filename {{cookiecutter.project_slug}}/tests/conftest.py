@@ -279,8 +279,8 @@ def make_settings() -> MakeSettings:
 
     def make_settings(**given: Any) -> settings.Settings:
         # NOTE: Falcon's test client names a host of its own.
-        values = {"_env_file": None, "environment": "test", "secret": SECRET, "state_folder": ""}
-        values |= {"allowed_hosts": ["falconframework.org", "127.0.0.1", "localhost"]} | given
+        values: dict[str, Any] = {"_env_file": None, "environment": "test", "secret": SECRET}
+        values |= {"state_folder": "", "allowed_hosts": ["falconframework.org", "127.0.0.1", "localhost"]} | given
         return settings.Settings(**values)
 
     return make_settings

@@ -13,7 +13,7 @@ class HeadRouter(CompiledRouter):
 
     def map_http_methods(self, resource: object, **kwargs: Any) -> Any:
         """Return the responders of a resource by method."""
-        methods = super().map_http_methods(resource, **kwargs)
+        methods: dict[str, Any] = dict(super().map_http_methods(resource, **kwargs))
         if "GET" in methods:
             methods.setdefault("HEAD", methods["GET"])
         return methods

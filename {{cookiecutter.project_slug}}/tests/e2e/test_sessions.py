@@ -44,8 +44,9 @@ class Site:
         headers = {} if by_cookie else {"Authorization": f"Bearer {token}"}
         url = f"{self.nodes[0].url}{path}"
         async with httpx.AsyncClient(trust_env=False, cookies=cookies, timeout=20) as client:
-            media = {} if method == "POST" else None
-            return await client.request(method, url, json=media, headers=headers)
+            if method == "POST":
+                return await client.post(url, json={}, headers=headers)
+            return await client.request(method, url, headers=headers)
 
     @asynccontextmanager
     async def connect(self, proof: str, token: str, room: str) -> AsyncIterator[Client]:
