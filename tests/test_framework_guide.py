@@ -37,6 +37,7 @@ PAGES = (
     "presence",
     "rooms",
     "servers",
+    "sessions",
     "testing",
     "workers",
 )
@@ -228,6 +229,33 @@ def test_connections_answer_as_the_table_shows(load: Load, page: Any) -> None:
             assert await stranger.wait_closed() == (4401, "a name is required")
 
     in_process(load("connections").app, talk)
+
+
+def test_sessions_end_and_continue_as_the_table_shows(load: Load, page: Any) -> None:
+    rows = re.findall(
+        r"^\| (.*`/rooms/\S+`.*|the same .*) \| (.+) \|$", page("sessions"), re.MULTILINE
+    )
+    assert len(rows) == 7
+    note, refresh = (json.loads(re.findall(r"`(\{.*\})`", row)[0]) for row, _ in (rows[0], rows[3]))
+
+    async def talk(server: Running) -> None:
+        async with server.connect("/rooms/staff?token=alice:3600") as alice:
+            await alice.send(note)
+            assert (await alice.receive())["payload"] == {"user": "Alice", "text": "Hi"}
+        async with server.connect("/rooms/staff?token=bob:3600") as bob:
+            assert (await bob.wait_closed())[0] == 4403
+        async with server.connect("/rooms/lobby?token=bob:20") as bob:
+            assert (await bob.receive())["type"] == "serverSessionExpiring"
+            await bob.send("clientRefreshSession", {"token": "outage"})
+            assert (await bob.receive())["payload"]["code"] == "unavailable"
+            await bob.send(refresh)
+            assert (await bob.receive())["type"] == "serverSessionRefreshed"
+            await bob.send("clientRefreshSession", {"token": "alice:3600"})
+            assert (await bob.wait_closed())[0] == 4401
+        async with server.connect("/rooms/lobby?token=outage") as bob:
+            assert (await bob.wait_closed())[0] == 1013
+
+    in_process(load("sessions").app, talk)
 
 
 def test_rooms_broadcast_to_the_others(load: Load) -> None:
