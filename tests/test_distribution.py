@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.client import connect
 
+from .support.processes import DEVELOPMENT
+
 BOUND_SECONDS = 240
 WAIT_SECONDS = 30.0
 
@@ -72,7 +74,7 @@ def serve(command: list[str], path: str, folder: Path, environment: dict[str, st
     process = subprocess.Popen(
         command,
         cwd=folder,
-        env=environment | {"APP_PORT": "0", "PYTHONUNBUFFERED": "1"},
+        env=environment | {"APP_PORT": "0", "PYTHONUNBUFFERED": "1", **DEVELOPMENT},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

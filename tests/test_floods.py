@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from .support.http_requests import request
-from .support.processes import running, wait_until
+from .support.processes import DEVELOPMENT, running, wait_until
 
 FLOOD_SECONDS = 2.0
 # Of one core, user and system together.
@@ -90,7 +90,7 @@ class Service:
 @contextlib.contextmanager
 def serving(project: Path, python: Path, environment: dict[str, str]) -> Iterator[Service]:
     """Run the service of a project."""
-    variables = environment | {"PYTHONPATH": str(project / "src"), "APP_PORT": "0"}
+    variables = environment | {"PYTHONPATH": str(project / "src"), "APP_PORT": "0", **DEVELOPMENT}
     with running([str(python), "-u", "-m", "chat_service"], project, variables) as process:
         log = project / f"{python.name}.log"
         address = wait_until(

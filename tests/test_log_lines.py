@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .support.processes import listens, packages_of, running, wait_until
+from .support.processes import DEVELOPMENT, listens, packages_of, running, wait_until
 
 SERVERS = {
     "hypercorn": ("hypercorn", "--access-logfile", "-", "--bind", "127.0.0.1:{port}"),
@@ -34,11 +34,11 @@ def test_a_client_can_forge_no_line(
     port, log = free_port(), tmp_path / f"{Path(sys.executable).name}.log"
     command = [each.format(port=port) for each in SERVERS[server]]
     paths = os.pathsep.join((str(baked() / "src"), packages_of(project_python)))
-    variables = environment | {"PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"}
+    variables = environment | {"PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", **DEVELOPMENT}
 
     def request(path: str, headers: str = "") -> None:
         with socket.create_connection(("127.0.0.1", port), 20) as client:
-            client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode())
             assert client.recv(1_000)
 
     module = [sys.executable, "-m", *command, "chat_service.asgi:app"]

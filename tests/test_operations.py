@@ -15,7 +15,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from .support.processes import WAIT_SECONDS, required_program, running, wait_until
+from .support.processes import DEVELOPMENT, WAIT_SECONDS, required_program, running, wait_until
 from .support.reverse_proxy import (
     HOST,
     Certificate,
@@ -56,7 +56,8 @@ def service(
 ) -> Iterator[tuple[Path, subprocess.Popen[bytes], int]]:
     """A project, the running process of its service, and the port."""
     project = baked()
-    own = environment | {"PYTHONPATH": str(project / "src"), "APP_PORT": "0"}
+    own = environment | {"PYTHONPATH": str(project / "src"), "APP_PORT": "0", **DEVELOPMENT}
+    own["APP_ALLOWED_HOSTS"] = HOST
     with running([str(project_python), "-u", "-c", SERVICE_PROGRAM], tmp_path, own) as process:
         log = tmp_path / f"{project_python.name}.log"
         address = wait_until(
@@ -139,7 +140,7 @@ async def converse(port: int, certificate: Certificate, service: subprocess.Pope
             port=port,
             ssl=certificate.context(),
             origin=origin,  # type: ignore[arg-type]  # it is a NewType of str
-            additional_headers={"Cookie": f"session={token}"},
+            additional_headers={"Cookie": f"__Host-chat-service-session={token}"},
             ping_interval=None,
             proxy=None,
         )
@@ -181,6 +182,10 @@ def sign_in(port: int, certificate: Certificate, name: str) -> str:
     connection.request("POST", "/session", json.dumps({"name": name}), headers)
     response = connection.getresponse()
     token: str = json.load(response)["token"]
+    connection.request(
+        "DELETE", "/session", headers={"Cookie": "__Host-chat-service-session=another"}
+    )
+    response = connection.getresponse()
     assert "; Secure" in (response.getheader("Set-Cookie") or "")
     connection.close()
     return token

@@ -18,7 +18,7 @@ from .support.cluster import ChatClient, Node
 from .support.documents import code_block
 from .support.http_requests import request
 from .support.load_balancer import running_nginx
-from .support.processes import WAIT_SECONDS, listens, running, wait_until
+from .support.processes import DEVELOPMENT, WAIT_SECONDS, listens, running, wait_until
 
 BOUND_SECONDS = 300
 SERVICE_RESTART = 1012
@@ -31,7 +31,7 @@ FIND_VALKEY = (
 )
 # A killed node is detected when its lease expires.
 CLUSTER_SETTINGS = {
-    "APP_ENVIRONMENT": "test",
+    **DEVELOPMENT,
     "APP_PRESENCE_GRACE_SECONDS": "2",
     "APP_PRESENCE_HEARTBEAT_SECONDS": "1",
     "APP_PRESENCE_EXPIRY_SECONDS": "4",

@@ -18,7 +18,7 @@ from .framework.support.server_commands import (
     serving,
     serving_by,
 )
-from .support.processes import packages_of
+from .support.processes import DEVELOPMENT, packages_of
 
 FORWARDED = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
 PROGRAM = "from chat_service.asgi import app\n"
@@ -32,14 +32,15 @@ REFUSED_STATUSES = {"granian": {1}, "gunicorn": {1, 3}, "hypercorn": {0}, "uvico
 def variables(baked: Callable[..., Path], project_python: Path, tmp_path: Path) -> dict[str, str]:
     """The environment of a server with a default project and its dependencies."""
     paths = (str(baked() / "src"), str(tmp_path), packages_of(project_python))
-    return {"PYTHONPATH": os.pathsep.join(paths)}
+    return {"PYTHONPATH": os.pathsep.join(paths), **DEVELOPMENT}
 
 
 def sign_in(server: ServerProcess) -> str:
-    """Sign in through the proxy, and return the cookie of the session."""
-    cookie: str = server.response(
-        "POST", "/session", FORWARDED | {"Content-Type": "application/json"}, '{"name": "Alice"}'
-    ).headers["set-cookie"]
+    """Sign in through the proxy, and return the cookie of the refreshed session."""
+    headers = FORWARDED | {"Content-Type": "application/json"}
+    body = server.response("POST", "/session", headers, '{"name": "Alice"}').content
+    headers |= {"Cookie": f"__Host-chat-service-session={json.loads(body)['token']}"}
+    cookie: str = server.response("POST", "/session/refresh", headers, "{}").headers["set-cookie"]
     return cookie
 
 

@@ -74,7 +74,7 @@ def build(given: argparse.Namespace) -> None:
     final = False
     for name, rest in instructions(given.context / "Dockerfile"):
         match name:
-            case "ARG" | "EXPOSE" | "USER":
+            case "ARG" | "EXPOSE" | "USER" | "VOLUME":
                 pass
             case "FROM":
                 label = rest.partition(" AS ")[2]

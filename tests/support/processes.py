@@ -13,6 +13,11 @@ from pathlib import Path
 import pytest
 
 WAIT_SECONDS = 30.0
+# A service in a folder without .env is one of production.
+DEVELOPMENT = {
+    "APP_ENVIRONMENT": "development",
+    "APP_SECRET": "a-secret-of-the-tests-of-the-template-0123456789",
+}
 
 
 def required_program(program: str) -> str:

@@ -280,8 +280,8 @@ def make_settings() -> MakeSettings:
     def make_settings(**given: Any) -> settings.Settings:
         # NOTE: Falcon's test client names a host of its own.
         values: dict[str, Any] = {"_env_file": None, "environment": "test", "secret": SECRET}
-        values |= {"state_folder": "", "allowed_hosts": ["falconframework.org", "127.0.0.1", "localhost"]} | given
-        return settings.Settings(**values)
+        values["allowed_hosts"] = ["falconframework.org", "127.0.0.1", "localhost"]
+        return settings.Settings(**values | {"state_folder": ""} | given)
 
     return make_settings
 
