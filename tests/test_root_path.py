@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from .support.documents import code_block
-from .support.http_requests import request
+from .support.http_requests import Response, request
 from .support.processes import (
     DEVELOPMENT,
     WAIT_SECONDS,
@@ -91,19 +91,24 @@ def service(
         yield port
 
 
+def header(response: Response, name: str) -> str:
+    """Return a header of a response, whose name a proxy may write in another case."""
+    return {each.lower(): value for each, value in response.headers.items()}[name]
+
+
 def check_service(port: int) -> None:
     """Check the pages, a file, the cookie, the contract, a redirect and a conversation below /chat."""
     for path in ("/chat/", "/chat/docs", "/chat/health", "/chat/static/chat/main.js"):
         assert request(port, "GET", path).status == 200, path
     redirect = request(port, "GET", "/chat")
     assert redirect.status in (301, 307)
-    location = redirect.headers["location"]
+    location = header(redirect, "location")
     assert location in ("/chat/", f"http://127.0.0.1:{port}/chat/", "http://127.0.0.1/chat/")
     response = request(port, "POST", "/chat/session", {"name": "Alice"})
     assert response.status == 201
     token = json.loads(response.body)["token"]
     deleted = request(port, "DELETE", "/chat/session")
-    assert "; Path=/chat;" in deleted.headers["set-cookie"]
+    assert "; Path=/chat;" in header(deleted, "set-cookie")
     contract = json.loads(request(port, "GET", "/chat/asyncapi.json").body)
     assert contract["channels"]
 
