@@ -11,7 +11,10 @@ import pytest
 from falcon_pachinko import ProviderUnavailable
 
 from {{ cookiecutter.package_name }} import app, auth
-from {{ cookiecutter.package_name }}.cookies import SESSION_COOKIE, SessionCookie
+from {{ cookiecutter.package_name }}.cookies import (
+    SESSION_COOKIE,
+    SessionCookie,
+)
 from {{ cookiecutter.package_name }}.tokens import Session, Tokens
 from {{ cookiecutter.package_name }}.users import User
 

@@ -7,7 +7,11 @@ import falcon.asgi
 import falcon.testing
 import pytest
 
-from {{ cookiecutter.package_name }}.hosts import HostsMiddleware, host_name, is_loopback
+from {{ cookiecutter.package_name }}.hosts import (
+    HostsMiddleware,
+    host_name,
+    is_loopback,
+)
 
 
 def request(host: str, origin: str | None = None, **options: str) -> falcon.asgi.Request:
