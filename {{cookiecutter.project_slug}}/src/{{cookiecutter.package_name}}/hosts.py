@@ -43,10 +43,21 @@ class HostsMiddleware:
         self.allowed_origins = allowed_origins
         self.development = development
 
-    async def process_request(
-        self, req: falcon.asgi.Request, resp: falcon.asgi.Response | None
-    ) -> None:
-        """Check an HTTP request before it is routed.
+    async def process_request(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """Check an HTTP request before it is routed; a refusal is HTTP 400 or 403."""
+        self.check(req, is_writing=req.method not in SAFE_METHODS)
+
+    async def process_request_ws(self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket) -> None:
+        """Check a WebSocket handshake before it is routed; a refusal is HTTP 403."""
+        try:
+            # NOTE: the route compares the origin with that of the request.
+            self.check(req, is_writing=False)
+        except falcon.HTTPError:
+            # NOTE: Falcon would log the error once more.
+            await ws.close()
+
+    def check(self, req: falcon.asgi.Request, *, is_writing: bool) -> None:
+        """Check the host and the origin of a request.
 
         Raises:
             falcon.HTTPBadRequest: The host is unknown.
@@ -67,17 +78,11 @@ class HostsMiddleware:
             or ALL_HOSTS in self.allowed_origins
             or self.knows(origin.partition("://")[2])
         )
-        # NOTE: the route checks the origin of a handshake.
-        is_writing = resp is not None and req.method not in SAFE_METHODS
         if is_foreign or (is_writing and not origin_is_allowed(req, self.allowed_origins)):
             logger.info("%.200r: refused the origin %.200r", req.path, origin)
             raise falcon.HTTPForbidden(
                 title="Foreign origin", description="Pages of this origin may not use this service."
             )
-
-    async def process_request_ws(self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket) -> None:
-        """Check a WebSocket handshake before it is routed; a refusal is HTTP 403."""
-        await self.process_request(req, None)
 
     def knows(self, host: str) -> bool:
         """Return whether a host, which may have a port, is one of the service's."""

@@ -20,6 +20,8 @@ ALGORITHM = "HS256"
 # The clocks of two machines may differ by so much. An expired token is expired.
 LEEWAY_SECONDS = 30
 REQUIRED_CLAIMS = ["iss", "aud", "sub", "name", "sid", "jti", "iat", "exp", "auth_time"]
+# SECURITY: PyJWT lets the error of a deeply nested JSON text through.
+NOT_A_TOKEN = (jwt.InvalidTokenError, RecursionError, UnicodeError)
 # SECURITY: longer texts are not parsed. A cookie has at most 4 KiB, a token of a provider is longer.
 MAX_TOKEN_CHARACTERS = 8_192
 
@@ -139,8 +141,7 @@ class Tokens:
                 return session_of(claims)
             except jwt.InvalidSignatureError:
                 continue
-            # SECURITY: PyJWT lets the error of a deeply nested JSON text through.
-            except (jwt.InvalidTokenError, RecursionError, UnicodeError):
+            except NOT_A_TOKEN:
                 return None
             except (TypeError, ValueError, OverflowError) as error:
                 logger.warning("a valid token is refused: %s", error)

@@ -11,7 +11,10 @@ import pytest
 from falcon_pachinko import ProviderUnavailable
 
 from {{ cookiecutter.package_name }} import app, auth
-from {{ cookiecutter.package_name }}.cookies import SESSION_COOKIE, SessionCookie
+from {{ cookiecutter.package_name }}.cookies import (
+    SESSION_COOKIE,
+    SessionCookie,
+)
 from {{ cookiecutter.package_name }}.tokens import Session, Tokens
 from {{ cookiecutter.package_name }}.users import User
 
@@ -113,15 +116,6 @@ async def test_an_invalid_ticket_is_not_replaced_by_the_cookie(
 ) -> None:
     req = request("ticket=used", Cookie=f"{SESSION_COOKIE}={token}")
     assert await user_of(middleware, req, handshake=True) is None
-
-
-@pytest.mark.parametrize(("named", "found"), [("u1", "u1"), ("u2", None), ("", None)])
-async def test_a_handshake_that_names_its_user_has_no_other_one(
-    middleware: auth.AuthMiddleware, token: str, named: str, found: str | None
-) -> None:
-    req = request(f"user={named}", Cookie=f"{SESSION_COOKIE}={token}")
-    assert await user_of(middleware, req, handshake=True) == found
-    assert await user_of(middleware, req) == "u1", "only for WebSockets"
 
 
 async def test_a_token_is_not_a_ticket(middleware: auth.AuthMiddleware, token: str) -> None:

@@ -6,7 +6,11 @@ import falcon.asgi
 import falcon.testing
 import pytest
 
-from {{ cookiecutter.package_name }}.cookies import MAX_COOKIES, SESSION_COOKIE, SessionCookie
+from {{ cookiecutter.package_name }}.cookies import (
+    MAX_COOKIES,
+    SESSION_COOKIE,
+    SessionCookie,
+)
 
 
 def request(scheme: str = "http", root_path: str = "", cookie: str = "") -> falcon.asgi.Request:

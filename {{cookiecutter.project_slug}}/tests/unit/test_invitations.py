@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from {{ cookiecutter.package_name }}.invitations import Invitations, split_invitation
+from {{ cookiecutter.package_name }}.invitations import (
+    Invitations,
+    split_invitation,
+)
 
 OTHER_SECRET = "another-secret-of-thirty-two-bytes-or-more"
 ROOM = "private-Zoë's team"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from ..backends.base import Backend
@@ -57,7 +58,9 @@ class SessionControl(Moderation):
         """
         now = time.time()
         until = end_of(seconds, now)
-        change = RestrictionChange(SESSIONS, check_user_name(user_id), "", until, int(now * 1000))
+        # NOTE: rounded up, so that a session of the same millisecond is revoked, too.
+        issued_until = math.ceil(now * 1000)
+        change = RestrictionChange(SESSIONS, check_user_name(user_id), "", until, issued_until)
         await self.backend.restrict(change)
 
     def is_revoked(self, session_id: str | None, user_id: str | None, issued_at: float) -> bool:
