@@ -104,6 +104,7 @@ class TestProvider:
             "/keys": Document(lambda: KeySet(self.keys).as_dict(private=False)),
             "/authorize": Authorize(self),
             "/token": Token(self),
+            "/logout": Logout(),
             "/userinfo": Document(lambda: self.user),
         }.items():
             app.add_route("/realm" + path, resource)
@@ -193,6 +194,14 @@ class Authorize:
             self.provider.codes[code] = given
             response["code"] = code
         raise falcon.HTTPSeeOther(f"{given['redirect_uri']}?{urlencode(response)}")
+
+
+class Logout:
+    """The page of the sign-out, which leads back at once."""
+
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        assert req.get_param("client_id") == CLIENT_ID
+        raise falcon.HTTPSeeOther(req.get_param("post_logout_redirect_uri", required=True))
 
 
 class Token:

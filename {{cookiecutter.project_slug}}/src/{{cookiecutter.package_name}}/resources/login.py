@@ -38,13 +38,19 @@ PAGE = """<!doctype html>
     <meta name="viewport" content="width=device-width, initial-scale=1">
     <meta name="color-scheme" content="light dark">
     <title>{title}</title>
+    <link rel="icon" href="{root}/static/favicon.svg" type="image/svg+xml">
     <link rel="stylesheet" href="{root}/static/style.css">
+    <link rel="stylesheet" href="{root}/static/chat/account.css">
   </head>
   <body>
     <main>
-      <h1>{title}</h1>
-      <p role="alert">{text}</p>
-      <p><a href="{again}">Sign in again</a> or <a href="{root}/">go to the start page</a>.</p>
+      <section class="sign-in">
+        <div class="card">
+          <h2>{title}</h2>
+          <p role="alert">{text}</p>
+          <p><a href="{again}">Sign in again</a> or <a href="{root}/">go to the start page</a>.</p>
+        </div>
+      </section>
     </main>
   </body>
 </html>
