@@ -46,7 +46,7 @@ PAGE = """<!doctype html>
     <main>
       <section class="sign-in">
         <div class="card">
-          <h2>{title}</h2>
+          <h1>{title}</h1>
           <p role="alert">{text}</p>
           <p><a href="{again}">Sign in again</a> or <a href="{root}/">go to the start page</a>.</p>
         </div>
