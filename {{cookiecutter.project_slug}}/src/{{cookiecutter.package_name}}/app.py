@@ -7,6 +7,7 @@
 {%- set resources = {
     "contract": ["ContractResource"],
     "health": ["HealthResource", "ReadyResource"],
+    "login": ["CallbackResource", "LoginResource", "LogoutResource"],
     "page": ["PageResource"],
     "session": ["NamedSessionResource", "RefreshResource", "SessionResource", "TicketResource"],
     cookiecutter.__resource_module: ["ROOM_PREFIX", cookiecutter.__resource_class],
@@ -33,6 +34,8 @@ from .hosts import HostsMiddleware
 from .invitations import Invitations
 from .messages import MAX_USERS
 from .names import Names
+from .oidc import open_provider
+from .oidc.attempts import AttemptCookies
 from .processes import check_processes
 {%- for module in resources | sort %}
 {{ import_line(module, resources[module]) }}
@@ -50,7 +53,8 @@ def create_app(settings: Settings) -> App:
     """Create the application for these settings."""
     tokens = Tokens.of(settings)
     cookie = SessionCookie(always_secure=settings.production)
-    authenticator = Authenticator(tokens)
+    provider = open_provider(settings)
+    authenticator = Authenticator(tokens, provider)
     app = install(
         falcon.asgi.App(
             router=HeadRouter(),
@@ -80,9 +84,16 @@ def create_app(settings: Settings) -> App:
     app.add_route("/ready", ReadyResource(app))
     app.add_static_route("/static", WEB_FOLDER)
     session_type = NamedSessionResource if settings.sign_in == "name" else SessionResource
-    app.add_route("/session", session_type(tokens, cookie, manager, settings.sign_in))
+    session = session_type(tokens, cookie, manager, settings.sign_in, provider)
+    app.add_route("/session", session)
     app.add_route("/session/refresh", RefreshResource(tokens, cookie, manager))
     app.add_route("/session/ticket", TicketResource(tokens, manager))
+
+    if provider is not None:
+        attempts = AttemptCookies(cookie, settings.secrets, tokens.audience)
+        app.add_route("/login", LoginResource(provider, attempts))
+        app.add_route("/login/callback", CallbackResource(provider, attempts, tokens, cookie))
+        app.add_route("/logout", LogoutResource(session))
 
     app.add_websocket_route(
         "{{ cookiecutter.websocket_path }}/{room_name}",
@@ -115,5 +126,7 @@ def create_app(settings: Settings) -> App:
             yield
         finally:
             await workers.stop()
+            if provider is not None:
+                await provider.aclose()
 
     return app

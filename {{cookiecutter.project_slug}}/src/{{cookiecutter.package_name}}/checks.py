@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import jwt
 
 from falcon_pachinko import ConfigurationError
 from falcon_pachinko.route_config import is_origin
 
-from .hosts import ALL_HOSTS, host_name
+from .hosts import ALL_HOSTS, host_name, is_loopback
+from .oidc import check_extra
 
 # RFC 7518 section 3.2: a key for HS256 has at least the 256 bits of its hash.
 MIN_SECRET_BYTES = 32
@@ -59,6 +61,39 @@ def check_origin(origin: str, scheme: str = "") -> str:
     if not is_origin(origin) or not origin.startswith(scheme):
         raise ValueError(f"{origin!r} is not an origin: write it like https://chat.example.com")
     return origin
+
+
+def check_issuer(issuer: str, *, allows_http: bool) -> None:
+    """Check the name of an identity provider, which is the address of its metadata, and the extra ``oidc``.
+
+    Args:
+        issuer: The name.
+        allows_http: Whether a provider on this machine may be without HTTPS, as in development.
+
+    Raises:
+        ValueError: It is not an https URL, or the extra is not installed.
+    """
+    parts = urlsplit(issuer)
+    is_local = allows_http and parts.scheme == "http" and is_loopback(parts.hostname or "")
+    is_secure = parts.scheme == "https" or is_local
+    if not parts.hostname or not is_secure or parts.query or parts.fragment:
+        raise ValueError(
+            f"APP_OIDC_ISSUER is {issuer!r}: give the https URL of the provider without"
+            " /.well-known/openid-configuration; http only for this machine, in development"
+        )
+    check_extra()
+
+
+def check_client(client_id: str, scopes: str) -> None:
+    """Check how this service is registered at the identity provider.
+
+    Raises:
+        ValueError: Its id is missing, or no ID token is asked for.
+    """
+    if not client_id:
+        raise ValueError("APP_OIDC_CLIENT_ID is not set: register this service at the provider")
+    if "openid" not in scopes.split():
+        raise ValueError(f"APP_OIDC_SCOPES is {scopes!r}: it must contain 'openid'")
 
 
 def make_state_folder(path: Path | None) -> None:

@@ -17,14 +17,16 @@ class SessionCookie:
     Args:
         always_secure: Whether it is only for HTTPS whatever the scheme of a request is, as in production;
             otherwise it is so over HTTPS.
+        base_name: The name of the cookie without a prefix.
     """
 
-    def __init__(self, *, always_secure: bool) -> None:
+    def __init__(self, *, always_secure: bool, base_name: str = SESSION_COOKIE) -> None:
         self.always_secure = always_secure
+        self.base_name = base_name
 
     def name(self, req: falcon.asgi.Request) -> str:
         """Return the name of the cookie: ``__Host-...`` where it is secure, ``__Secure-...`` below a path prefix."""
-        return cookie_name(secure=self.is_secure(req), root_path=req.root_path)
+        return cookie_name(self.base_name, secure=self.is_secure(req), root_path=req.root_path)
 
     def is_secure(self, req: falcon.asgi.Request) -> bool:
         """Return whether the cookie is for HTTPS only."""
@@ -59,8 +61,8 @@ class SessionCookie:
         resp.append_header("Set-Cookie", f"{self.name(req)}=; {attributes}{secure}")
 
 
-def cookie_name(*, secure: bool, root_path: str) -> str:
-    """Return the name of the session cookie (RFC 6265bis section 4.1.3 for its prefixes)."""
+def cookie_name(base_name: str = SESSION_COOKIE, *, secure: bool, root_path: str) -> str:
+    """Return the name of a cookie with its prefix (RFC 6265bis section 4.1.3 for its prefixes)."""
     if not secure:
-        return SESSION_COOKIE
-    return (SECURE_PREFIX if root_path else HOST_PREFIX) + SESSION_COOKIE
+        return base_name
+    return (SECURE_PREFIX if root_path else HOST_PREFIX) + base_name

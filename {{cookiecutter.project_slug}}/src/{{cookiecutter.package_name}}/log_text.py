@@ -24,6 +24,7 @@ SUSPICIOUS = (
     "secret",
     "key",
     "private-",
+    "/login/callback?",
 )
 BACKEND_URL = re.compile(r"\b((?:rediss?|unix)(?:\+\w+)?://)(\S*)")
 CREDENTIALS = (
@@ -33,6 +34,8 @@ CREDENTIALS = (
         re.compile(r"(?i)(\b(?:\w+_)?(?:token|ticket|password|secret|api_?key)=)[^&\s\"']+"),
         r"\1[redacted]",
     ),
+    # The authorization code of a sign-in.
+    (re.compile(r"(?i)(/login/callback\?)[^\s\"']+"), r"\1[redacted]"),
     # An invitation to a private room.
     (re.compile(r"(~[0-9]{1,12}\.)[\w-]{22}"), r"\1[redacted]"),
 )

@@ -23,13 +23,15 @@ from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.server.forwarded import TrustedProxies
 from falcon_pachinko.server.root_path import check_root_path
 
-from .checks import NEW_SECRET, check_host, check_origin, check_secret
+from .checks import NEW_SECRET, check_client, check_host, check_issuer, check_origin, check_secret
 from .hosts import is_loopback
 
 PACKAGE = __name__.partition(".")[0]
 ENV_PREFIX = "APP_"
 # SECURITY: an error text shows the value of any other setting.
-CONFIDENTIAL = frozenset({"APP_SECRET", "APP_SECRET_PREVIOUS", "APP_BACKEND_URL"})
+CONFIDENTIAL = frozenset(
+    {"APP_SECRET", "APP_SECRET_PREVIOUS", "APP_BACKEND_URL", "APP_OIDC_CLIENT_SECRET"}
+)
 
 STATE_FILE = "restrictions.json"
 
@@ -53,6 +55,14 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)  # 0: any free port
     secret: SecretStr = SecretStr("")
     secret_previous: SecretStr = SecretStr("")
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret: SecretStr = SecretStr("")
+    oidc_scopes: str = "openid profile"
+    oidc_audience: str = ""
+    oidc_id_claim: str = "sub"
+    oidc_name_claim: str = "name"
+    oidc_roles_claim: str = "roles"
     allow_insecure: bool = False
     log_level: Literal["critical", "error", "warning", "info", "debug", "trace"] = "info"
     public_origin: str = ""
@@ -95,6 +105,8 @@ class Settings(BaseSettings):
     @property
     def sign_in(self) -> Literal["name", "provider", "none"]:
         """How users sign in."""
+        if self.oidc_issuer:
+            return "provider"
         return "none" if self.production else "name"
 
     @property
@@ -206,6 +218,14 @@ class Settings(BaseSettings):
         """Refuse a URL that no backend accepts; connects to nothing."""
         check_backend_url(url.get_secret_value())
         return url
+
+    @model_validator(mode="after")
+    def check_provider(self) -> Settings:
+        """Refuse an identity provider that cannot work."""
+        if self.oidc_issuer:
+            check_issuer(self.oidc_issuer, allows_http=not self.production)
+            check_client(self.oidc_client_id, self.oidc_scopes)
+        return self
 
     @model_validator(mode="after")
     def check_timing(self) -> Settings:

@@ -33,7 +33,7 @@ class Session:
     Attributes:
         user: The user, with the session's id and the token's end.
         issued_at: The time of the token in Unix seconds.
-        signed_in_at: The time of the sign-in in Unix seconds.
+        signed_in_at: The time of the sign-in in Unix seconds; 0 for a session that this service cannot refresh.
     """
 
     user: User

@@ -58,9 +58,10 @@ def test_a_credential_is_redacted_in_any_record(text: str) -> None:
         "GET /ws/chat/private-team~1795651200.hunter2hunter2hunter2h HTTP/1.1",
         "connected to 'chat_private-a b~1795651200.hunter2hunter2hunter2h'",
         "GET /ws/chat/x?since=1&ticket=hunter2&x=1",
+        '127.0.0.1:1 - "GET /chat/login/callback?code=hunter2&state=hunter2 HTTP/1.1" 303',
     ],
 )
-def test_an_invitation_and_a_ticket_are_redacted(text: str) -> None:
+def test_an_invitation_a_ticket_and_an_authorization_code_are_redacted(text: str) -> None:
     redacted = log_text.redact(text, headers=False)
     assert "hunter2" not in redacted
     assert "[redacted]" in redacted

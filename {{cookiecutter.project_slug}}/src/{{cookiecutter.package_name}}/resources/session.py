@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import falcon
 import falcon.asgi
@@ -14,6 +14,9 @@ from ..auth import BEARER, COOKIE
 from ..cookies import SessionCookie
 from ..tokens import Session, Tokens
 from ..users import User, check, fault_of_user_name
+
+if TYPE_CHECKING:
+    from ..oidc.provider import OpenIdProvider
 
 MAX_NAME_CHARACTERS = 40
 TICKET_SECONDS = 60
@@ -27,6 +30,7 @@ class SessionResource:
         cookie: The session cookie.
         manager: Revokes sessions.
         sign_in: How a user signs in: ``name``, ``provider`` or ``none``.
+        provider: Has sessions of its own; ``None`` for no provider.
     """
 
     def __init__(
@@ -35,11 +39,13 @@ class SessionResource:
         cookie: SessionCookie,
         manager: WebSocketConnectionManager,
         sign_in: str,
+        provider: OpenIdProvider | None = None,
     ) -> None:
         self.tokens = tokens
         self.cookie = cookie
         self.manager = manager
         self.sign_in = sign_in
+        self.provider = provider
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Return the signed-in user, ``null`` for nobody, and how a user signs in."""
@@ -68,7 +74,10 @@ class SessionResource:
             elif user.session_id is not None:
                 await self.manager.revoke_session(user.session_id, seconds=seconds)
         self.cookie.delete(req, resp)
-        resp.media = {"logoutUrl": None}
+        url = None
+        if self.provider is not None and req.context.proof == COOKIE:
+            url = await self.provider.logout_url(self.provider.base_url(req) + "/")
+        resp.media = {"logoutUrl": url}
 
 
 class NamedSessionResource(SessionResource):
