@@ -98,7 +98,7 @@ def people(page: Page) -> Locator:
 def own_id(page: Page) -> str:
     """Return the id of the page's user, who is connected."""
     own = people(page).filter(has_text="(you)").locator("bdi")
-    user_id = own.get_attribute("data-user-id")
+    user_id: str | None = own.get_attribute("data-user-id")
     assert user_id
     return user_id
 

@@ -10,9 +10,9 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from falcon_pachinko import History
-from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.backends.memory import MemoryBackend
 from falcon_pachinko.backends.redis.backend import RedisBackend
+from falcon_pachinko.backends.timing import Timing
 
 from {{ cookiecutter.package_name }} import checks, settings
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .timing import ANSWER_SECONDS
 from .finding import Finding, Outcome
+from .timing import ANSWER_SECONDS
 
 __all__ = ["Finding", "Outcome", "diagnose"]
 
