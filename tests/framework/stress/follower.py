@@ -111,7 +111,7 @@ class Follower:
         last_node = self.nodes.get(event.epoch, self.node)
         is_kept = is_kept and not record.was_unavailable(last_node, segment.ended_at)
         missed_bytes = record.published_bytes(self.page.rooms, segment.ended_at - 1.0, event.at)
-        is_kept = is_kept and missed_bytes < record.history_bytes * 0.8
+        is_kept = is_kept and missed_bytes < record.recovery_bytes * 0.8
         was_excused = joining and record.was_unavailable(self.node, event.at)
         since = min(segment.ended_at, event.at - record.heal_seconds)
         if len(self.page.rooms) == 1:

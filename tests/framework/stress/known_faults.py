@@ -181,6 +181,9 @@ KNOWN_FAULTS = {
     "a node returns after flushall while another has no link": Schedule(
         [*JOINS, Cut(1), FlushAll(), LONG, Cut(0), Restore(1), Pause(0.5), Restore(0), LONG]
     ),
+    "a node returns after its expiry and a loss with a user that has left": Schedule(
+        [*JOINS, Leave("bob", grace=True), Cut(1), LONG, DeleteRoom(), Restore(1), LONG]
+    ),
     "redis restarts empty": Schedule([*JOINS, RestartRedis(), *MESSAGES, SHORT, *MESSAGES]),
     "a program publishes while redis restarts empty": Schedule(
         [*JOINS, *STREAM, RestartRedis(), *STREAM, *MESSAGES]

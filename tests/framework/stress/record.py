@@ -154,7 +154,7 @@ class Record:
         checkpoints: The times at which everything that was published before must have arrived.
         history_messages: The number of messages that a room keeps.
         history_seconds: The time for which it keeps them.
-        history_bytes: The maximum size of them.
+        recovery_bytes: The maximum size of what a reconnecting client gets: half of its outbox.
         grace_seconds: The grace period of presence.
         expiry_seconds: The time after which a node expires.
     """
@@ -166,7 +166,7 @@ class Record:
     checkpoints: list[float] = field(default_factory=list)
     history_messages: int = 100
     history_seconds: float = 10.0
-    history_bytes: int = 1024 * 1024
+    recovery_bytes: int = 512 * 1024
     grace_seconds: float = 0.5
     expiry_seconds: float = 2.0
 

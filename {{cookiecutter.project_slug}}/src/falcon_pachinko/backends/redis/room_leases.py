@@ -154,7 +154,10 @@ class RoomLeases:
                 presence.announced, presence.place = False, None
             calls.append(self._enter_again(room, state, presence))
         if claimed.is_lost:
-            calls += [self._end_again(room, state, ending) for ending in state.ending.values()]
+            # NOTE: a user that should have left longer ago has left with this node's lease.
+            since = asyncio.get_running_loop().time() - self.terms.lease / 1000
+            ending = [each for each in state.ending.values() if each.until > since]
+            calls += [self._end_again(room, state, each) for each in ending]
         await asyncio.gather(*calls)
         if has_left:
             await self.pipeline.call(operations.end_list(tag, self.terms))
