@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -118,9 +119,10 @@ def expected_files(root: Path, answers: dict[str, str], module: str) -> set[str]
 
 
 def is_copied(name: str) -> bool:
+    """Whether Cookiecutter copies a file as it is: in its patterns an asterisk matches a slash, too."""
     path = PurePosixPath(name)
     return any(
-        each.match(pattern)
+        fnmatch(str(each), pattern)
         for each in (path, *path.parents)
         for pattern in VARIABLES["_copy_without_render"]
     )

@@ -199,11 +199,7 @@ class Publication:
 
     @classmethod
     def direct(
-        cls,
-        message: object,
-        *,
-        user: str | None = None,
-        connection: str | None = None,
+        cls, message: object, *, user: str | None = None, connection: str | None = None
     ) -> Publication:
         """Make a message for one user or one connection.
 

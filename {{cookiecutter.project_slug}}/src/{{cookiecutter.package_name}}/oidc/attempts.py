@@ -17,6 +17,8 @@ LIFETIME_SECONDS = 600
 # A browser sends all of them, so older ones are deleted.
 MAX_ATTEMPTS = 5
 STATE = re.compile(r"[\w-]{22}", re.ASCII)
+# SECURITY: PyJWT lets the error of a deeply nested JSON text through.
+NOT_AN_ATTEMPT = (jwt.InvalidTokenError, RecursionError, UnicodeError, TypeError)
 
 
 class SignInRefused(Exception):
@@ -116,6 +118,6 @@ class AttemptCookies:
                     options={"require": ["exp", "iat", *Attempt.__dataclass_fields__]},
                 )
                 return claims
-            except (jwt.InvalidTokenError, RecursionError, UnicodeError, TypeError):
+            except NOT_AN_ATTEMPT:
                 continue
         return None

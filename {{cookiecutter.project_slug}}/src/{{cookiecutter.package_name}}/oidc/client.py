@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 REQUEST_SECONDS = 5.0
 MAX_RESPONSE_BYTES = 512 * 1024
+# A text that is nested too deeply is a RecursionError.
+NOT_JSON = (ValueError, RecursionError)
 
 
 class ProviderClient(AsyncOAuth2Client):  # type: ignore[misc]
@@ -68,7 +70,7 @@ class ProviderClient(AsyncOAuth2Client):  # type: ignore[misc]
         response = await self.request("GET", url, withhold_token=True, **options)
         try:
             content = response.json() if response.status_code == 200 else None
-        except (ValueError, RecursionError):
+        except NOT_JSON:
             content = None
         if not isinstance(content, dict):
             raise self.failure(url, f"HTTP {response.status_code} without a JSON object")
