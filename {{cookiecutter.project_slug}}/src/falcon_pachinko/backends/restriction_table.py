@@ -92,12 +92,10 @@ class RestrictionTable:
         """Return whether a session is revoked by its id."""
         return self._until(f"{SESSION}\n{session}\n") > 0
 
-    def are_sessions_revoked(self, user: str | None, issued_at: float) -> bool:
-        """Return whether those sessions of a user are revoked that were issued at a time, in Unix seconds."""
+    def are_sessions_revoked(self, user: str | None, signed_in_at: float) -> bool:
+        """Return whether those sessions of a user are revoked that began at a time, in Unix seconds."""
         entry = self.entries.get(f"{SESSIONS}\n{user}\n")
-        if entry is None or not self.is_in_force(entry):
-            return False
-        return issued_at * 1000 <= entry.issued_until
+        return entry is not None and self.is_in_force(entry) and entry.revokes(signed_in_at)
 
     def list(self) -> list[Restriction]:
         """Return the bans and mutes in force, sorted by user."""

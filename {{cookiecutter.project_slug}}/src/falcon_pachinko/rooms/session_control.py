@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from ..backends.base import Backend
@@ -47,9 +48,10 @@ class SessionControl(Moderation):
         await self.backend.restrict(RestrictionChange(SESSION, session_id, "", until))
 
     async def revoke_sessions(self, user_id: str, *, seconds: float) -> None:
-        """Revoke all sessions of a user that have been issued until now; otherwise like :meth:`revoke_session`.
+        """Revoke all sessions of a user that have begun until now; otherwise like :meth:`revoke_session`.
 
-        The user's connections are closed with 4401. Sessions that are issued later are not affected.
+        The user's connections are closed with 4401, those excepted whose ``connection.signed_in_at`` is later. A
+        session that begins with a later sign-in is not affected. A new token of an old session is.
 
         Args:
             user_id: The user, as in ``connection.user``.
@@ -57,21 +59,25 @@ class SessionControl(Moderation):
         """
         now = time.time()
         until = end_of(seconds, now)
-        change = RestrictionChange(SESSIONS, check_user_name(user_id), "", until, int(now * 1000))
+        change = RestrictionChange(
+            SESSIONS, check_user_name(user_id), "", until, math.ceil(now * 1000)
+        )
         await self.backend.restrict(change)
 
-    def is_revoked(self, session_id: str | None, user_id: str | None, issued_at: float) -> bool:
+    def is_revoked(self, session_id: str | None, user_id: str | None, signed_in_at: float) -> bool:
         """Return whether a session is revoked, as this process knows: two lookups.
 
         Args:
             session_id: The session; ``None`` if it has no id.
             user_id: Its user.
-            issued_at: When it was issued, in Unix seconds; a fraction distinguishes a sign-in right after
-                :meth:`revoke_sessions` from those before.
+            signed_in_at: When its user has signed in, in Unix seconds, whatever token has been issued since: a
+                refresh does not change it. A fraction distinguishes a sign-in right after :meth:`revoke_sessions`
+                from those before.
         """
         known = self.backend.restrictions
         return bool(known) and (
-            known.is_session_revoked(session_id) or known.are_sessions_revoked(user_id, issued_at)
+            known.is_session_revoked(session_id)
+            or known.are_sessions_revoked(user_id, signed_in_at)
         )
 
     async def issue_ticket(self, value: str, *, seconds: float = 60.0) -> str:
