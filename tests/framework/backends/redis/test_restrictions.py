@@ -13,11 +13,12 @@ from falcon_pachinko.backends.redis import operations
 from falcon_pachinko.backends.redis.publisher import RedisPublisher
 from falcon_pachinko.backends.restriction_entry import (
     BAN,
+    CLOCK_MARGIN_MS,
     SESSIONS,
     RestrictionChange,
     RestrictionEntry,
 )
-from falcon_pachinko.backends.restriction_table import CLOCK_MARGIN_MS, RestrictionTable
+from falcon_pachinko.backends.restriction_table import RestrictionTable
 from falcon_pachinko.errors import TooManyRestrictions
 
 from ...support.backends import (

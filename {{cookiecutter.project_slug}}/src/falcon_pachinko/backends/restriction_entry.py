@@ -19,6 +19,10 @@ MAX_RESTRICTION_SECONDS = 100 * 365.25 * 86_400
 # How long the removal of an unknown entry is kept.
 UNKNOWN_REMOVAL_MS = 86_400_000
 
+# Entries are kept for this time after their end, so that processes whose clocks differ a little do not exchange them;
+# and a revocation is in force for this time after the end of the last token.
+CLOCK_MARGIN_MS = 60_000
+
 
 class Restriction(NamedTuple):
     """A ban or a mute that is in force.

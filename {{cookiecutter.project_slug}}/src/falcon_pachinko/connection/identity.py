@@ -69,7 +69,7 @@ class Identity(ABC):
             self.signed_in_at = sign_in_time_of(identity)
             at = getattr(identity, "expires_at", None)
             self._set_expiry(None if at is None else Expiry(at, self, refreshed=refreshed))
-            self.session_id = getattr(identity, "session_id", None)
+            self.session_id = session_id_of(identity)
         if user is not None and not refreshed:
             self.user = user
         self.identity = identity
@@ -108,6 +108,12 @@ def user_id_of(identity: Any) -> str | None:
     """Return the ``id`` of an identity, if it is a text."""
     user = getattr(identity, "id", None)
     return user if isinstance(user, str) else None
+
+
+def session_id_of(identity: Any) -> str | None:
+    """Return the ``session_id`` of an identity; ``None`` for none."""
+    session_id: str | None = getattr(identity, "session_id", None)
+    return session_id
 
 
 def sign_in_time_of(identity: Any) -> float | None:

@@ -66,15 +66,24 @@ class Enforcement:
         Raises:
             Reject: With 4403 or 4401.
         """
+        self.check_identity(connection, connection.session_id, connection.signed_in_at)
+
+    def check_identity(
+        self, connection: Connection, session_id: str | None, signed_in_at: float | None
+    ) -> None:
+        """Refuse a connection's user with a session, perhaps one that is about to replace its own.
+
+        Raises:
+            Reject: As for :meth:`check_connection`.
+        """
         known = self.restrictions
         if not known:
             return
         if until := known.banned_until(connection.user):
             raise Reject(ACCESS_DENIED, banned_text(until))
-        if known.is_session_revoked(connection.session_id):
+        if known.is_session_revoked(session_id):
             raise Reject(SESSION_ENDED, SIGNED_OUT)
         # NOTE: a session may have been revoked after its token was checked, and before the connection was known here.
-        signed_in_at = connection.signed_in_at
         if signed_in_at is None:
             signed_in_at = time.time() - (time.monotonic() - connection.opened_at)
         if known.are_sessions_revoked(connection.user, signed_in_at):

@@ -7,6 +7,7 @@ import time
 
 from ..backends.base import Backend
 from ..backends.restriction_entry import (
+    CLOCK_MARGIN_MS,
     SESSION,
     SESSIONS,
     Restriction,
@@ -35,7 +36,8 @@ class SessionControl(Moderation):
         Args:
             session_id: The session, as in ``connection.session_id``: a text like a user's name
                 (:func:`..names.check_user_name`).
-            seconds: The time until the session's last token expires. A repeated call never shortens it.
+            seconds: The time until the session's last token expires. The revocation ends a minute later, so that it
+                outlives the token on a process whose clock is behind. A repeated call never shortens it.
 
         Raises:
             BackendUnavailable: As for :meth:`.moderation.Moderation.ban`.
@@ -44,7 +46,7 @@ class SessionControl(Moderation):
         """
         if fault := fault_of_name(session_id, MAX_USER_NAME_BYTES):
             raise ValueError(f"the session id {fault}")
-        until = end_of(seconds, time.time())
+        until = end_of(seconds, time.time()) + CLOCK_MARGIN_MS
         await self.backend.restrict(RestrictionChange(SESSION, session_id, "", until))
 
     async def revoke_sessions(self, user_id: str, *, seconds: float) -> None:
@@ -58,7 +60,7 @@ class SessionControl(Moderation):
             seconds: The lifetime of the longest session.
         """
         now = time.time()
-        until = end_of(seconds, now)
+        until = end_of(seconds, now) + CLOCK_MARGIN_MS
         change = RestrictionChange(
             SESSIONS, check_user_name(user_id), "", until, math.ceil(now * 1000)
         )
