@@ -153,7 +153,7 @@ class CountingNode:
     def execute(self, command: Publication, room: str | None, age_seconds: float) -> None:
         """Ignore a command."""
 
-    def on_restriction(self, entry: RestrictionEntry, age_seconds: float) -> None:
+    def on_restriction(self, entry: RestrictionEntry) -> None:
         """Ignore a restriction."""
 
     async def wait_until(self, count: int) -> None:

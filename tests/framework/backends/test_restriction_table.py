@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from falcon_pachinko.backends.restriction_entry import (
     BAN,
+    CLOCK_MARGIN_MS,
     MUTE,
     SESSION,
     SESSIONS,
@@ -15,7 +16,7 @@ from falcon_pachinko.backends.restriction_entry import (
     RestrictionChange,
     RestrictionEntry,
 )
-from falcon_pachinko.backends.restriction_table import CLOCK_MARGIN_MS, RestrictionTable, listed
+from falcon_pachinko.backends.restriction_table import RestrictionTable, listed
 
 
 def put(table: RestrictionTable, kind: str, subject: str, room: str = "", seconds: int = 60) -> int:
@@ -77,6 +78,20 @@ def test_sessions_are_revoked_by_id_or_by_user_and_time() -> None:
     assert table.are_sessions_revoked("bob", time.time() - 1)
     assert not table.are_sessions_revoked("bob", time.time() + 1)
     assert not table.are_sessions_revoked("eve", 0)
+
+
+def test_nobody_is_not_the_user_named_none() -> None:
+    table = RestrictionTable()
+    for kind in (BAN, MUTE, SESSION, SESSIONS):
+        put(table, kind, "None")
+    assert table.banned_until("None")
+    assert not table.banned_until(None)
+    assert table.muted_until("None")
+    assert not table.muted_until(None)
+    assert table.is_session_revoked("None")
+    assert not table.is_session_revoked(None)
+    assert table.are_sessions_revoked("None", 0.0)
+    assert not table.are_sessions_revoked(None, 0.0)
 
 
 def test_an_entry_ends_by_the_clock_and_is_purged_later() -> None:

@@ -8,7 +8,15 @@ import pytest
 
 from falcon_pachinko.backends.tickets import MAX_TICKET_VALUE_BYTES, MemoryTickets
 
-from ..support.backends import Nodes, RecordingNode, running_nodes, running_redis_cluster
+from ..support.backends import (
+    TIMING,
+    Nodes,
+    RecordingNode,
+    running_nodes,
+    running_redis_cluster,
+    wait_available,
+    wait_until,
+)
 from ..support.redis_servers import PROGRAMS, find_program, running_redis
 
 pytestmark = pytest.mark.redis
@@ -64,6 +72,37 @@ async def test_a_ticket_expires(a: RecordingNode, b: RecordingNode) -> None:
     tickets = [await a.backend.issue_ticket("alice", seconds) for seconds in (0.1, 60.0)]
     await asyncio.sleep(0.2)
     assert [await b.backend.redeem_ticket(ticket) for ticket in tickets] == [None, "alice"]
+
+
+async def test_a_server_with_old_data_does_not_take_a_ticket_again() -> None:
+    with running_redis() as server:
+        async with running_nodes(server.url) as nodes:
+            a = await nodes.start()
+            ticket = await a.backend.issue_ticket("alice", 60.0)
+            [key] = server.keys("*{%ticket:*")
+            old = server.command("GET", key)
+            assert await a.backend.redeem_ticket(ticket) == "alice"
+            server.command("SET", key, old)
+            assert await a.backend.redeem_ticket(ticket) == "alice"  # the copy is one
+            server.kill()
+            await wait_until(lambda: a.backend.outage != "")
+            server.restart()
+            server.command("SET", key, old)
+            await wait_available(a)
+            assert await a.backend.redeem_ticket(ticket) is None
+
+
+async def test_a_text_of_another_shape_is_refused_without_redis() -> None:
+    with running_redis() as server:
+        async with running_nodes(server.url) as nodes:
+            a = await nodes.start()
+            server.pause()
+            try:
+                async with asyncio.timeout(TIMING.answer_seconds / 2):
+                    for text in ("a" * 31, "a" * 33, "a" * 31 + ".", "a" * 32 + "\n", "ü" * 32):
+                        assert await a.backend.redeem_ticket(text) is None
+            finally:
+                server.resume()
 
 
 @pytest.mark.parametrize("ticket", ["", "unknown", "a" * 10_000, "}\n", "\ud800", "ü"])

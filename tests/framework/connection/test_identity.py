@@ -1,12 +1,15 @@
 """The identity of a connection, and its end with its session, on real servers."""
 
+import math
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import falcon.asgi
 import pytest
 
 from falcon_pachinko import Connection, Limits, WebSocketLike
+from falcon_pachinko.connection.identity import sign_in_time_of
 
 from ..support.servers import SERVERS
 from ..support.signed_in import Hall, NamedUser, User, signed_in, user
@@ -38,6 +41,15 @@ async def test_identity_without_a_textual_id_sets_nothing_else(identity: Any) ->
         connection = world.connection
         assert connection.identity is identity
         assert (connection.user, connection.session_id, connection.expires_at) == (None, None, None)
+
+
+def test_time_of_the_sign_in_is_a_number_or_unknown() -> None:
+    assert sign_in_time_of(SimpleNamespace(signed_in_at=5)) == 5
+    assert sign_in_time_of(SimpleNamespace(signed_in_at=None)) is None
+    assert sign_in_time_of(None) is None
+    for wrong in ("5", True, math.nan, math.inf):
+        with pytest.raises(TypeError, match="signed_in_at is"):
+            sign_in_time_of(SimpleNamespace(signed_in_at=wrong))
 
 
 @pytest.mark.parametrize("server", SERVERS)

@@ -55,23 +55,39 @@ async def test_sessions_that_were_revoked_after_the_handshake_began_are_refused(
     assert await rooms.refusal(0, "/lobby?user=bob&session=s1") == (4401, "signed out")
 
 
-async def test_revoked_sessions_spare_connections_that_are_younger(rooms: ModeratedRooms) -> None:
-    bob = await rooms.connect(0, "/lobby?user=bob&session=s1")
+async def test_a_late_revocation_closes_all_but_those_who_have_signed_in_later(
+    rooms: ModeratedRooms,
+) -> None:
+    """All three connections were opened after the revocation, of which this process had not learnt."""
     now = int(time.time() * 1000)
+    old = await rooms.connect(0, f"/lobby?user=bob&session=s1&at={now / 1000 - 61}")
+    new = await rooms.connect(0, f"/lobby?user=bob&session=s2&at={now / 1000 - 59}")
+    unknown = await rooms.connect(0, "/lobby?user=bob&session=s3")
     entry = RestrictionEntry("sessions\nbob\n", now, now + 60_000, now + 60_000, now - 60_000)
-    enforcement = rooms.manager()._registry.enforcement
-    enforcement.apply(entry, 60.0)
-    await bob.send("read", {})
-    assert await bob.receive() == {"type": "read"}
-    enforcement.apply(entry, 0.0)
-    assert await bob.wait_closed() == (4401, "signed out")
+    rooms.manager()._registry.on_restriction(entry)
+    assert await old.wait_closed() == (4401, "signed out")
+    assert await unknown.wait_closed() == (4401, "signed out")
+    await new.send("read", {})
+    assert await new.receive() == {"type": "read"}
+
+
+async def test_a_session_that_began_before_its_revocation_is_refused_whenever_it_connects(
+    rooms: ModeratedRooms,
+) -> None:
+    before = time.time()
+    await rooms.manager().revoke_sessions("bob", seconds=60)
+    refusal = await rooms.refusal(0, f"/lobby?user=bob&session=s1&at={before}")
+    assert refusal == (4401, "signed out")
+    again = await rooms.connect(0, f"/lobby?user=bob&session=s2&at={time.time() + 0.001}")
+    await again.send("read", {})
+    assert await again.receive() == {"type": "read"}
 
 
 async def test_an_entry_that_has_ended_or_is_a_mute_closes_nothing(rooms: ModeratedRooms) -> None:
     bob = await rooms.connect(0, "/lobby?user=bob&session=s1")
     now = int(time.time() * 1000)
     for field, until in (("ban\nbob\n", 0), ("ban\nbob\n", now - 1), ("mute\nbob\n", now + 60_000)):
-        rooms.manager()._registry.on_restriction(RestrictionEntry(field, 1, until, until, 0), 0.0)
+        rooms.manager()._registry.on_restriction(RestrictionEntry(field, 1, until, until, 0))
     await bob.send("read", {})
     assert await bob.receive() == {"type": "read"}
 

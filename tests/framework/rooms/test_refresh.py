@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 import pytest
@@ -81,6 +82,46 @@ async def test_token_that_does_not_continue_the_session_closes_with_4401(
         await alice.send(REFRESH, {"token": "next"})
         assert await alice.wait_closed() == (4401, reason)
         await world.wait_until(lambda: world.events == [("left", 4401)])
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+@pytest.mark.parametrize(
+    ("restrict", "code"),
+    [
+        (lambda manager: manager.ban("u1", seconds=60), 4403),
+        (lambda manager: manager.revoke_session("two", seconds=60), 4401),
+        (lambda manager: manager.revoke_sessions("u1", seconds=60), 4401),
+    ],
+    ids=["ban", "session", "all sessions"],
+)
+async def test_refresh_to_a_banned_user_or_a_revoked_session_closes(
+    when: str, restrict: Any, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Applied without notice, so that the refresh alone closes the connection: as if it had come in between."""
+    applied = False
+
+    async def apply() -> None:
+        nonlocal applied
+        manager = world.app.ws_connection_manager
+        with monkeypatch.context() as patch:
+            patch.setattr(manager.backend.node, "on_restriction", lambda entry: None)
+            await restrict(manager)
+        applied = True
+
+    class Asking(Hall):
+        async def authorize(self, user: Any, action: str, room: str | None) -> bool:
+            if user.session_id == "two" and not applied:
+                await apply()
+            return True
+
+    new = User("u1", session_id="two", signed_in_at=time.time())
+    async with signed_in(Asking, t=user(), next=new) as world:
+        alice = await world.connect("/hall?token=t&room=lobby")
+        if when == "before":
+            await apply()
+        await alice.send(REFRESH, {"token": "next"})
+        assert (await alice.wait_closed())[0] == code
+        assert applied
 
 
 async def test_anonymous_connection_is_not_signed_in_by_a_refresh() -> None:

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from falcon_pachinko.backends.restriction_table import RestrictionTable
+
 from ..support.moderated_rooms import ModeratedRooms, running_rooms
 from ..support.redis_servers import RedisServer, running_redis
 
@@ -62,6 +64,19 @@ async def test_all_sessions_of_a_user_are_revoked_and_a_later_one_is_not(
     assert await again.receive() == {"type": "read"}
     await alice.send("read", {})
     assert await alice.receive() == {"type": "read"}
+
+
+async def test_a_revocation_outlives_the_last_token_by_a_minute_for_clocks_that_are_behind(
+    rooms: ModeratedRooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager, began_at = rooms.manager(0), time.time()
+    await manager.revoke_session("s1", seconds=60)
+    await manager.revoke_sessions("bob", seconds=60)
+    for seconds, expected in ((119, True), (125, False)):
+        later = round((began_at + seconds) * 1000)
+        monkeypatch.setattr(RestrictionTable, "now", later)
+        assert manager.is_revoked("s1", "eve", began_at) is expected
+        assert manager.is_revoked("s2", "bob", began_at) is expected
 
 
 async def test_a_wrong_argument_changes_nothing(rooms: ModeratedRooms) -> None:

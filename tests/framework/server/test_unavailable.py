@@ -1,13 +1,17 @@
 """Requests and connections while an identity provider does not respond."""
 
 import logging
+import time
 from typing import Any
 
 import falcon.asgi
+import falcon.testing
 import httpx
 import pytest
 
 from falcon_pachinko import BackendUnavailable, ProviderUnavailable, RegistrationError, install
+from falcon_pachinko.server.unavailable import UnavailableHandler
+from falcon_pachinko.testing import connect
 
 from ..support.servers import SERVERS
 from ..support.signed_in import Hall, signed_in, user
@@ -25,6 +29,32 @@ async def test_middleware_that_cannot_tell_closes_a_websocket_with_1013(
         assert world.events == []
     warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert "'/hall': temporarily unavailable: timeout" in warnings
+
+
+async def test_client_that_offers_subprotocols_gets_the_first_one_and_the_close_code() -> None:
+    async with signed_in(t=ProviderUnavailable("timeout")) as world:
+        url = world.endpoint.ws_url("/hall?token=t")
+        async with connect(url, subprotocols=["one", "two"]) as alice:
+            assert alice.subprotocol == "one"
+            assert await alice.wait_closed() == (1013, TEXT)
+
+
+async def test_an_outage_logs_one_line_in_ten_seconds_with_the_number_of_requests(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    handler = UnavailableHandler()
+    request = falcon.testing.create_asgi_req(path="/page")
+    for count in (3, 2, 1):
+        for _ in range(count):
+            with pytest.raises(falcon.HTTPServiceUnavailable):
+                await handler.answer(request, None, ProviderUnavailable("timeout"), {})
+        assert 9 < handler.next_warning_at - time.monotonic() <= 10
+        handler.next_warning_at = time.monotonic()
+    assert [record.getMessage() for record in caplog.records] == [
+        "'/page': temporarily unavailable: timeout",
+        "'/page': temporarily unavailable: timeout (2 more since the last warning)",
+        "'/page': temporarily unavailable: timeout (1 more since the last warning)",
+    ]
 
 
 async def test_middleware_that_has_accepted_already_closes_with_1013() -> None:

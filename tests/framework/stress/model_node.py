@@ -108,7 +108,7 @@ class ModelNode:
     def execute(self, command: Publication, room: str | None, age_seconds: float) -> None:
         """Do nothing: the model has no commands."""
 
-    def on_restriction(self, entry: RestrictionEntry, age_seconds: float) -> None:
+    def on_restriction(self, entry: RestrictionEntry) -> None:
         """Do nothing: the bans are read from the backend."""
 
     def on_members_outdated(self, room: str) -> None:

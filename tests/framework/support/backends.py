@@ -46,7 +46,7 @@ class RecordingNode:
     resyncs: list[tuple[str, Position | None]] = field(default_factory=list)
     outdated: list[str] = field(default_factory=list)
     commands: list[tuple[Publication, str | None, float]] = field(default_factory=list)
-    restrictions: list[tuple[RestrictionEntry, float]] = field(default_factory=list)
+    restrictions: list[RestrictionEntry] = field(default_factory=list)
 
     @property
     def redis(self) -> RedisBackend:
@@ -66,8 +66,8 @@ class RecordingNode:
     def execute(self, command: Publication, room: str | None, age_seconds: float) -> None:
         self.commands.append((command, room, age_seconds))
 
-    def on_restriction(self, entry: RestrictionEntry, age_seconds: float) -> None:
-        self.restrictions.append((entry, age_seconds))
+    def on_restriction(self, entry: RestrictionEntry) -> None:
+        self.restrictions.append(entry)
 
     def on_members_outdated(self, room: str) -> None:
         self.outdated.append(room)

@@ -31,6 +31,7 @@ class Person:
 
     id: str
     session_id: str | None
+    signed_in_at: float | None = None
 
 
 class Authentication:
@@ -39,7 +40,8 @@ class Authentication:
     async def process_request_ws(self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket) -> None:
         user = req.get_param("user")
         if user is not None:
-            req.context.user = Person(user, req.get_param("session"))
+            at = req.get_param_as_float("at")
+            req.context.user = Person(user, req.get_param("session"), at)
 
 
 class Rooms(WebSocketResource):

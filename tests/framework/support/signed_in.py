@@ -29,6 +29,7 @@ class User:
     roles: frozenset[str] = frozenset()
     session_id: str | None = None
     expires_at: float | None = None
+    signed_in_at: float | None = None
 
 
 @dataclass(frozen=True)

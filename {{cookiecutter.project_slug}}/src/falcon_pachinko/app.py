@@ -31,7 +31,7 @@ from .server.admission import Admission, Refusal, refuse_handshake
 from .server.forwarded import TrustedProxies
 from .server.missing_bounds import turn_off_proxy_headers, warn_of_missing_bounds
 from .server.root_path import check_root_path, redirect_to_root, strip_root_path
-from .server.unavailable import answer_unavailable
+from .server.unavailable import UnavailableHandler
 from .startup import UNSTARTED, LifespanMiddleware
 
 LifespanFunction = TypeVar("LifespanFunction", bound=Callable[..., Any])
@@ -249,8 +249,9 @@ def install(
     lifespan.app = app
     app.ws_options.max_receive_queue = 0
     app.add_middleware(lifespan)
+    unavailable = UnavailableHandler()
     for error in (ProviderUnavailable, BackendUnavailable):
-        app.add_error_handler(error, answer_unavailable)
+        app.add_error_handler(error, unavailable.answer)
     return app
 
 

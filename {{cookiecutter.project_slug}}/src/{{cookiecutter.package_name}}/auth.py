@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import falcon.asgi
@@ -72,9 +73,11 @@ class Authenticator:
     def _unless_revoked(self, session: Session | None) -> Session | None:
         if session is None:
             return None
-        user = session.user
-        is_revoked = self.manager.is_revoked(user.session_id, user.id, session.issued_at)
-        return None if is_revoked else session
+        # NOTE: a refresh does not change it. A provider's token may not tell it.
+        signed_in_at = session.signed_in_at or session.issued_at
+        user = replace(session.user, signed_in_at=signed_in_at)
+        is_revoked = self.manager.is_revoked(user.session_id, user.id, signed_in_at)
+        return None if is_revoked else replace(session, user=user)
 
 
 class AuthMiddleware:

@@ -117,9 +117,9 @@ class Tokens:
             "roles": sorted(user.roles),
             "sid": user.session_id,
             "jti": uuid.uuid4().hex,
-            # NOTE: with its fraction, because "sign out everywhere" revokes what was issued before it.
             "iat": session.issued_at,
             "exp": user.expires_at,
+            # NOTE: with its fraction, because "sign out everywhere" revokes the sessions that began before it.
             "auth_time": session.signed_in_at,
         }
         return jwt.encode(claims, self.secrets[0], algorithm=ALGORITHM)

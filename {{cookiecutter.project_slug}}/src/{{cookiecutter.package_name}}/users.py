@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from falcon_pachinko.names import MAX_USER_NAME_BYTES, check_user_name, fault_of_name
 
@@ -29,6 +29,7 @@ class User:
         roles: The names of the user's roles, for :func:`authorize`; at most 800 bytes.
         session_id: The session with which the user has signed in; ``None`` outside a session.
         expires_at: The end of the user's token in Unix seconds; ``None`` for no end.
+        signed_in_at: The time of the sign-in in Unix seconds; ``None`` if it is not known.
 
     Id, name and roles are normalized (Unicode normalization form C).
 
@@ -42,6 +43,7 @@ class User:
     roles: frozenset[str] = frozenset()
     session_id: str | None = None
     expires_at: float | None = None
+    signed_in_at: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "id", check(self.id))

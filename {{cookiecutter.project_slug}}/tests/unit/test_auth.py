@@ -150,6 +150,21 @@ async def test_a_revoked_session_opens_nothing(
     assert await authenticator.authenticate(other) is None
 
 
+async def test_sign_out_everywhere_covers_a_token_that_is_refreshed_while_it_is_under_way(
+    authenticator: auth.Authenticator, token: str
+) -> None:
+    session = authenticator.tokens.read(token)
+    assert session is not None
+    await authenticator.manager.revoke_sessions(session.user.id, seconds=60)
+    refreshed = authenticator.tokens.refresh(session)
+    assert refreshed is not None
+    assert await authenticator.authenticate(refreshed[0]) is None
+    again, new = authenticator.tokens.start(User(session.user.id, "Alice"))
+    user = await authenticator.authenticate(again)
+    assert user is not None
+    assert user.signed_in_at == new.signed_in_at
+
+
 async def test_the_token_of_a_provider_is_accepted_as_well(
     authenticator: auth.Authenticator, middleware: auth.AuthMiddleware
 ) -> None:

@@ -13,11 +13,12 @@ from falcon_pachinko.backends.redis import operations
 from falcon_pachinko.backends.redis.publisher import RedisPublisher
 from falcon_pachinko.backends.restriction_entry import (
     BAN,
+    CLOCK_MARGIN_MS,
     SESSIONS,
     RestrictionChange,
     RestrictionEntry,
 )
-from falcon_pachinko.backends.restriction_table import CLOCK_MARGIN_MS, RestrictionTable
+from falcon_pachinko.backends.restriction_table import RestrictionTable
 from falcon_pachinko.errors import TooManyRestrictions
 
 from ...support.backends import (
@@ -185,7 +186,7 @@ async def test_p6_a_ban_that_a_live_node_has_not_applied_raises_and_the_node_cat
     assert not far.node.backend.restrictions  # nothing is applied during an outage
     await far.restore()
     assert far.node.backend.restrictions.banned_until("bob")
-    assert [entry.field for entry, _ in far.node.restrictions] == ["ban\nbob\n"]
+    assert [entry.field for entry in far.node.restrictions] == ["ban\nbob\n"]
 
 
 async def test_p6_a_node_that_was_cut_off_does_not_undo_an_unban(
@@ -205,7 +206,7 @@ async def test_p6_a_node_that_was_cut_off_does_not_undo_an_unban(
     assert agrees(redis_server, slow_nodes, near)
 
 
-async def test_p6_a_node_that_was_cut_off_learns_how_long_ago_sessions_were_revoked(
+async def test_p6_a_node_that_was_cut_off_learns_which_sessions_were_revoked(
     slow_nodes: Nodes, far: CutOff
 ) -> None:
     near = await slow_nodes.start()
@@ -215,9 +216,8 @@ async def test_p6_a_node_that_was_cut_off_learns_how_long_ago_sessions_were_revo
     with pytest.raises(BackendUnavailable):
         await near.backend.restrict(change)
     await far.restore()
-    [(entry, age_seconds)] = far.node.restrictions
+    [entry] = far.node.restrictions
     assert entry.issued_until == issued_until
-    assert 10 <= age_seconds < 60
 
 
 @pytest.mark.skipif(find_faketime() is None, reason="libfaketime is not installed")

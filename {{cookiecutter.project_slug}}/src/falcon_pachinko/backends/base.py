@@ -80,8 +80,8 @@ class Node(Protocol):
     def execute(self, command: Publication, room: str | None, age_seconds: float, /) -> None:
         """Close the connections of a user, those in a room, or all, that were there when the command was sent."""
 
-    def on_restriction(self, entry: RestrictionEntry, age_seconds: float, /) -> None:
-        """Close the connections that a changed restriction concerns; of revoked sessions, those that are older."""
+    def on_restriction(self, entry: RestrictionEntry, /) -> None:
+        """Close the connections that a changed restriction concerns."""
 
     def on_history_lost(self, room: str, /) -> None:
         """Notify the local members that messages are missing before the next one."""

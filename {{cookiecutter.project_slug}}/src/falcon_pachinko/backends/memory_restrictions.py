@@ -51,7 +51,7 @@ class MemoryRestrictions(Restrictions):
             raise TooManyRestrictions(count)
         entry = table.change(change)
         table.put(entry)
-        self.node.on_restriction(entry, 0.0)
+        self.node.on_restriction(entry)
         if self.state_file is None:
             return
         self.changes += 1

@@ -19,6 +19,10 @@ MAX_RESTRICTION_SECONDS = 100 * 365.25 * 86_400
 # How long the removal of an unknown entry is kept.
 UNKNOWN_REMOVAL_MS = 86_400_000
 
+# Entries are kept for this time after their end, so that processes whose clocks differ a little do not exchange them;
+# and a revocation is in force for this time after the end of the last token.
+CLOCK_MARGIN_MS = 60_000
+
 
 class Restriction(NamedTuple):
     """A ban or a mute that is in force.
@@ -44,8 +48,8 @@ class RestrictionChange(NamedTuple):
         subject: The user or, for :data:`SESSION`, the session.
         room: The room; empty for all.
         until: The end, in Unix milliseconds; 0 removes the entry.
-        issued_until: For :data:`SESSIONS`, the sessions that were issued until this time are revoked, in Unix
-            milliseconds; otherwise 0.
+        issued_until: For :data:`SESSIONS`, the sessions whose user has signed in until this time are revoked, in
+            Unix milliseconds; otherwise 0.
     """
 
     kind: str
@@ -130,6 +134,10 @@ class RestrictionEntry(NamedTuple):
         """A number of 40 bits, so that the sum of all fits into Redis's 64."""
         data = f"{self.field}\n{self.value}".encode()
         return int(hashlib.sha1(data, usedforsecurity=False).hexdigest()[:10], 16)
+
+    def revokes(self, signed_in_at: float) -> bool:
+        """Return whether an entry of :data:`SESSIONS` concerns a session that began then, in Unix seconds."""
+        return signed_in_at * 1000 <= self.issued_until
 
     def replaces(self, other: RestrictionEntry | None) -> bool:
         """Return whether this is the later entry; of two with one version, all processes choose the same."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from .restriction_entry import (
     BAN,
+    CLOCK_MARGIN_MS,
     MUTE,
     SESSION,
     SESSIONS,
@@ -15,9 +16,6 @@ from .restriction_entry import (
     RestrictionChange,
     RestrictionEntry,
 )
-
-# Entries are kept for this time after their end, so that processes whose clocks differ a little do not exchange them.
-CLOCK_MARGIN_MS = 60_000
 
 
 class RestrictionTable:
@@ -73,14 +71,16 @@ class RestrictionTable:
         """Return whether an entry has an effect now."""
         return entry.until > self.now
 
-    # Checks: each returns the end in Unix seconds, or 0.
+    # Checks: each returns the end in Unix seconds, or 0. Nobody has no restriction, nor has a missing session.
 
     def banned_until(self, user: str | None, room: str = "") -> float:
         """Return when a user's ban from a room ends, or from all rooms for the empty name."""
-        return self._until(f"{BAN}\n{user}\n{room}")
+        return 0.0 if user is None else self._until(f"{BAN}\n{user}\n{room}")
 
     def muted_until(self, user: str | None, rooms: Iterable[str] = ()) -> float:
         """Return when the last mute of a user ends: everywhere, or in one of some rooms."""
+        if user is None:
+            return 0.0
         ends = [self._until(f"{MUTE}\n{user}\n{room}") for room in ("", *rooms)]
         return max(ends)
 
@@ -90,14 +90,14 @@ class RestrictionTable:
 
     def is_session_revoked(self, session: str | None) -> bool:
         """Return whether a session is revoked by its id."""
-        return self._until(f"{SESSION}\n{session}\n") > 0
+        return session is not None and self._until(f"{SESSION}\n{session}\n") > 0
 
-    def are_sessions_revoked(self, user: str | None, issued_at: float) -> bool:
-        """Return whether those sessions of a user are revoked that were issued at a time, in Unix seconds."""
-        entry = self.entries.get(f"{SESSIONS}\n{user}\n")
-        if entry is None or not self.is_in_force(entry):
+    def are_sessions_revoked(self, user: str | None, signed_in_at: float) -> bool:
+        """Return whether those sessions of a user are revoked that began at a time, in Unix seconds."""
+        if user is None:
             return False
-        return issued_at * 1000 <= entry.issued_until
+        entry = self.entries.get(f"{SESSIONS}\n{user}\n")
+        return entry is not None and self.is_in_force(entry) and entry.revokes(signed_in_at)
 
     def list(self) -> list[Restriction]:
         """Return the bans and mutes in force, sorted by user."""

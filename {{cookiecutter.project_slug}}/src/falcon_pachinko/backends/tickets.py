@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import secrets
 from abc import ABC, abstractmethod
 
@@ -13,6 +14,9 @@ TICKET_BYTES = 24
 
 # Above this number of unused tickets in memory the oldest ones are dropped.
 MAX_MEMORY_TICKETS = 100_000
+
+
+TICKET = re.compile(r"[A-Za-z0-9_-]{32}")
 
 
 class Tickets(ABC):
@@ -37,6 +41,8 @@ class Tickets(ABC):
     async def redeem_ticket(self, ticket: str) -> str | None:
         """Return the value of a ticket, exactly once among all processes; ``None`` for any other text.
 
+        A text without the shape of a ticket costs no call to Redis, and is none during an outage either.
+
         Raises:
             BackendUnavailable: Redis is unavailable; the ticket may have been used up.
         """
@@ -60,6 +66,11 @@ def new_ticket(value: str, seconds: float) -> str:
             f"seconds is {seconds!r}: it must be above zero, and at most {MAX_TICKET_SECONDS:.0f}"
         )
     return secrets.token_urlsafe(TICKET_BYTES)
+
+
+def is_ticket(text: str) -> bool:
+    """Return whether a text has the shape of a ticket."""
+    return TICKET.fullmatch(text) is not None
 
 
 class MemoryTickets(Tickets):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -24,9 +25,11 @@ class Identity(ABC):
         user: The key of the user, for presence; the ``id`` of :attr:`identity`, if that is a text.
             Otherwise set it in ``on_connect`` before joining rooms.
         session_id: The ``session_id`` of such an identity; ``None`` for none.
+        signed_in_at: Its ``signed_in_at``: when the user has signed in, in Unix seconds, which a refresh does not
+            change; ``None`` if it is not known.
     """
 
-    __slots__ = ("_expiry", "identity", "session_id", "user")
+    __slots__ = ("_expiry", "identity", "session_id", "signed_in_at", "user")
 
     state: State
 
@@ -34,6 +37,7 @@ class Identity(ABC):
         self.identity: Any = None
         self.user: str | None = None
         self.session_id: str | None = None
+        self.signed_in_at: float | None = None
         self._expiry: Expiry | None = None
 
     @property
@@ -54,12 +58,18 @@ class Identity(ABC):
         self._set_expiry(None if at is None else Expiry(at, self))
 
     def _identify(self, identity: Any, *, refreshed: bool = False) -> None:
-        """Take over an identity: only one whose ``id`` is a text sets the user, and at first the session."""
+        """Take over an identity: only one whose ``id`` is a text sets the user, and at first the session.
+
+        Raises:
+            TypeError: ``expires_at`` is not a number, or ``signed_in_at`` not a finite one.
+            ValueError: ``expires_at`` is not finite.
+        """
         user = user_id_of(identity)
         if user is not None or refreshed:
+            self.signed_in_at = sign_in_time_of(identity)
             at = getattr(identity, "expires_at", None)
             self._set_expiry(None if at is None else Expiry(at, self, refreshed=refreshed))
-            self.session_id = getattr(identity, "session_id", None)
+            self.session_id = session_id_of(identity)
         if user is not None and not refreshed:
             self.user = user
         self.identity = identity
@@ -98,3 +108,23 @@ def user_id_of(identity: Any) -> str | None:
     """Return the ``id`` of an identity, if it is a text."""
     user = getattr(identity, "id", None)
     return user if isinstance(user, str) else None
+
+
+def session_id_of(identity: Any) -> str | None:
+    """Return the ``session_id`` of an identity; ``None`` for none."""
+    session_id: str | None = getattr(identity, "session_id", None)
+    return session_id
+
+
+def sign_in_time_of(identity: Any) -> float | None:
+    """Return the ``signed_in_at`` of an identity; ``None`` for none.
+
+    Raises:
+        TypeError: It is not a finite number.
+    """
+    at: Any = getattr(identity, "signed_in_at", None)
+    if at is None:
+        return None
+    if isinstance(at, bool) or not isinstance(at, (int, float)) or not math.isfinite(at):
+        raise TypeError(f"signed_in_at is {at!r}: give Unix seconds, or None if it is not known")
+    return at

@@ -29,8 +29,13 @@ class Enforcement:
         self.restrictions = restrictions
         self.commands = commands
 
-    def apply(self, entry: RestrictionEntry, age_seconds: float) -> None:
-        """Close the connections that a changed entry concerns; of revoked sessions, those that are older."""
+    def apply(self, entry: RestrictionEntry) -> None:
+        """Close the connections that a changed entry concerns.
+
+        Of a user whose sessions are revoked, those that have signed in later are spared. A connection whose sign-in
+        time is not known is closed, however late this process learns of the revocation: it may have been opened with
+        an old token meanwhile.
+        """
         if not self.restrictions.is_in_force(entry):
             return
         kind, subject, room = entry.parts
@@ -45,9 +50,12 @@ class Enforcement:
             revoked = [connection for connection in known if connection.session_id == subject]
             self.commands.close(revoked, SESSION_ENDED, SIGNED_OUT)
         elif kind == SESSIONS:
-            since = time.monotonic() - age_seconds
-            opened = self.commands.of_user(subject)
-            revoked = [connection for connection, at in opened.items() if at <= since]
+            found = self.commands.of_user(subject)
+            revoked = [
+                connection
+                for connection in found
+                if connection.signed_in_at is None or entry.revokes(connection.signed_in_at)
+            ]
             self.commands.close(revoked, SESSION_ENDED, SIGNED_OUT)
 
     # PERF: without any restriction, each of these checks is one test of an empty dict.
@@ -58,16 +66,27 @@ class Enforcement:
         Raises:
             Reject: With 4403 or 4401.
         """
+        self.check_identity(connection, connection.session_id, connection.signed_in_at)
+
+    def check_identity(
+        self, connection: Connection, session_id: str | None, signed_in_at: float | None
+    ) -> None:
+        """Refuse a connection's user with a session, perhaps one that is about to replace its own.
+
+        Raises:
+            Reject: As for :meth:`check_connection`.
+        """
         known = self.restrictions
         if not known:
             return
         if until := known.banned_until(connection.user):
             raise Reject(ACCESS_DENIED, banned_text(until))
-        if known.is_session_revoked(connection.session_id):
+        if known.is_session_revoked(session_id):
             raise Reject(SESSION_ENDED, SIGNED_OUT)
         # NOTE: a session may have been revoked after its token was checked, and before the connection was known here.
-        opened_at = time.time() - (time.monotonic() - connection.opened_at)
-        if known.are_sessions_revoked(connection.user, opened_at):
+        if signed_in_at is None:
+            signed_in_at = time.time() - (time.monotonic() - connection.opened_at)
+        if known.are_sessions_revoked(connection.user, signed_in_at):
             raise Reject(SESSION_ENDED, SIGNED_OUT)
 
     def check_join(self, connection: Connection, room: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..close_codes import ACCESS_DENIED, SESSION_ENDED
 from ..connection.connection import Connection
-from ..connection.identity import EXPIRED
+from ..connection.identity import EXPIRED, session_id_of, sign_in_time_of
 from ..errors import Forbidden, ProviderUnavailable, Reject
 from ..messages import RefreshSession, ServerSessionRefreshed
 from .authorization import JOIN, require
@@ -28,6 +28,8 @@ async def refresh_session(resource: Any, ws: Connection, payload: RefreshSession
         raise Reject(SESSION_ENDED, "the token is not valid")
     if not is_same_user(identity, ws.identity):
         raise Reject(SESSION_ENDED, "the token is of another user")
+    check = resource.manager._registry.enforcement.check_identity
+    check(ws, session_id_of(identity), sign_in_time_of(identity))
     # NOTE: before the session is replaced, so that a failure leaves the connection as it was.
     for room in resource.manager._registry.rooms_of(ws):
         try:
@@ -36,6 +38,8 @@ async def refresh_session(resource: Any, ws: Connection, payload: RefreshSession
             raise Reject(ACCESS_DENIED, refusal.text) from refusal
     if ws.closed:
         return
+    # NOTE: the session may have been revoked meanwhile, when the connection did not have it yet.
+    check(ws, session_id_of(identity), sign_in_time_of(identity))
     ws._identify(identity, refreshed=True)
     seconds = None
     if ws._expiry is not None:

@@ -7,6 +7,7 @@ import time
 
 from ..backends.base import Backend
 from ..backends.restriction_entry import (
+    CLOCK_MARGIN_MS,
     SESSION,
     SESSIONS,
     Restriction,
@@ -35,7 +36,8 @@ class SessionControl(Moderation):
         Args:
             session_id: The session, as in ``connection.session_id``: a text like a user's name
                 (:func:`..names.check_user_name`).
-            seconds: The time until the session's last token expires. A repeated call never shortens it.
+            seconds: The time until the session's last token expires. The revocation ends a minute later, so that it
+                outlives the token on a process whose clock is behind. A repeated call never shortens it.
 
         Raises:
             BackendUnavailable: As for :meth:`.moderation.Moderation.ban`.
@@ -44,37 +46,40 @@ class SessionControl(Moderation):
         """
         if fault := fault_of_name(session_id, MAX_USER_NAME_BYTES):
             raise ValueError(f"the session id {fault}")
-        until = end_of(seconds, time.time())
+        until = end_of(seconds, time.time()) + CLOCK_MARGIN_MS
         await self.backend.restrict(RestrictionChange(SESSION, session_id, "", until))
 
     async def revoke_sessions(self, user_id: str, *, seconds: float) -> None:
-        """Revoke all sessions of a user that have been issued until now; otherwise like :meth:`revoke_session`.
+        """Revoke all sessions of a user that have begun until now; otherwise like :meth:`revoke_session`.
 
-        The user's connections are closed with 4401. Sessions that are issued later are not affected.
+        The user's connections are closed with 4401, those excepted whose ``connection.signed_in_at`` is later. A
+        session that begins with a later sign-in is not affected. A new token of an old session is.
 
         Args:
             user_id: The user, as in ``connection.user``.
             seconds: The lifetime of the longest session.
         """
         now = time.time()
-        until = end_of(seconds, now)
+        until = end_of(seconds, now) + CLOCK_MARGIN_MS
         # NOTE: rounded up, so that a session of the same millisecond is revoked, too.
         issued_until = math.ceil(now * 1000)
         change = RestrictionChange(SESSIONS, check_user_name(user_id), "", until, issued_until)
         await self.backend.restrict(change)
 
-    def is_revoked(self, session_id: str | None, user_id: str | None, issued_at: float) -> bool:
+    def is_revoked(self, session_id: str | None, user_id: str | None, signed_in_at: float) -> bool:
         """Return whether a session is revoked, as this process knows: two lookups.
 
         Args:
             session_id: The session; ``None`` if it has no id.
             user_id: Its user.
-            issued_at: When it was issued, in Unix seconds; a fraction distinguishes a sign-in right after
-                :meth:`revoke_sessions` from those before.
+            signed_in_at: When its user has signed in, in Unix seconds, whatever token has been issued since: a
+                refresh does not change it. A fraction distinguishes a sign-in right after :meth:`revoke_sessions`
+                from those before.
         """
         known = self.backend.restrictions
         return bool(known) and (
-            known.is_session_revoked(session_id) or known.are_sessions_revoked(user_id, issued_at)
+            known.is_session_revoked(session_id)
+            or known.are_sessions_revoked(user_id, signed_in_at)
         )
 
     async def issue_ticket(self, value: str, *, seconds: float = 60.0) -> str:

@@ -16,7 +16,7 @@ from ..buffer import check_bytes
 from ..lease import CURRENT_LEASE, Lease, check_lease
 from ..presence import Presence
 from ..restriction_entry import RestrictionChange
-from ..tickets import new_ticket
+from ..tickets import is_ticket, new_ticket
 from ..timing import Timing
 from . import operations
 from .commands import Command, send_command
@@ -119,6 +119,8 @@ class RedisBackend(RedisNode, Backend):
 
     async def redeem_ticket(self, ticket: str) -> str | None:
         """Return the value of a ticket, once."""
+        if not is_ticket(ticket):
+            return None
         self.pipeline.check_available()
         return await self.pipeline.call(operations.redeem_ticket(ticket))
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Sequence
 
 from ...errors import TooManyRestrictions
 from ...support.tasks import ignore
 from ..base import Node
-from ..restriction_entry import SESSIONS, RestrictionChange, RestrictionEntry
+from ..restriction_entry import RestrictionChange, RestrictionEntry
 from ..restriction_table import RestrictionTable
 from . import operations
 from .commands import wait_confirmed
@@ -112,7 +111,7 @@ class RedisRestrictions:
         field, _, value = data.decode().rpartition("\n")
         entry = RestrictionEntry.decode(field, value)
         if self.table.put(entry):
-            self.node.on_restriction(entry, 0.0)
+            self.node.on_restriction(entry)
         # NOTE: also during the recovery from an outage, when the node has its channels already.
         self.pipeline.submit(operations.confirm(self.name, head.partition(":")[2]), None, ignore)
 
@@ -148,7 +147,7 @@ class RedisRestrictions:
             stored.update((entry.field, entry) for entry in entries)
             for entry in entries:
                 if not table.is_over(entry) and table.put(entry):
-                    self.node.on_restriction(entry, self._age_of(entry))
+                    self.node.on_restriction(entry)
         await drop_old(call, stored, table)
         missing = [
             entry for entry in table.entries.values() if entry.replaces(stored.get(entry.field))
@@ -156,9 +155,3 @@ class RedisRestrictions:
         for part in slices(missing):
             ttl = max(entry.kept_until for entry in part) - table.now + ROOM_TTL_MS
             await call(operations.merge_restrictions(part, ttl))
-
-    def _age_of(self, entry: RestrictionEntry) -> float:
-        """Return how long ago sessions were revoked: connections that are younger have others."""
-        if entry.parts[0] != SESSIONS:
-            return 0.0
-        return max(0.0, time.time() - entry.issued_until / 1000)

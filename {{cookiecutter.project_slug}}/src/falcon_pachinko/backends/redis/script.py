@@ -49,8 +49,9 @@ last of them is not kept any more.
 The connections of a user have a slot of their own: ``<prefix>:{%user:<user>}:c`` is a hash of ``<number of connections>
 <time of writing>`` for each node. It expires ``USER_LEASES`` leases after the last writing.
 
-So has a ticket: ``<prefix>:{%ticket:<SHA-256 of the ticket>}:t`` is ``<time of issue> <end>``, a line feed and the
-value, until it is redeemed or its time is over.
+So has a ticket: ``<prefix>:{%ticket:<SHA-256 of the ticket>}:t`` is ``<time of issue> <end>
+<replication id of the server>``, a line feed and the value, until it is redeemed or its time is over; under another
+server, which may have old data, it is void.
 
 All other times are the server's, in milliseconds: the clocks of the nodes need not agree.
 
