@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from falcon_pachinko import PachinkoError
+from falcon_pachinko.names import check_room_name
 from falcon_pachinko.publisher import Publisher
 
 from .app import ROOM_PREFIX
@@ -66,6 +67,13 @@ def run_command(settings: Settings, given: argparse.Namespace) -> None:
 def restrict(settings: Settings, given: argparse.Namespace) -> None:
     """List or change the restrictions in all processes."""
     url = settings.backend_url.get_secret_value()
+    if not url:
+        raise ValueError(
+            "set APP_BACKEND_URL to the Redis of the service: without one, only the service's own code can do this"
+        )
+    room = getattr(given, "room", None)
+    if room is not None:
+        room = ROOM_PREFIX + check_room_name(room)
     with Publisher(url, prefix=settings.backend_prefix) as publisher:
         if given.command == "restrictions":
             for each in publisher.restrictions():
@@ -73,7 +81,6 @@ def restrict(settings: Settings, given: argparse.Namespace) -> None:
                 where = "all rooms" if each.room is None else each.room.removeprefix(ROOM_PREFIX)
                 print(f"{each.kind}  {each.user}  {where}  until {until}")
             return
-        room = None if given.room is None else ROOM_PREFIX + given.room
         change = getattr(publisher, given.command)
         if given.command in RESTRICTING:
             change(given.user, room, seconds=given.seconds)

@@ -206,6 +206,8 @@ async def test_the_doctor_command_counts_the_nodes_and_fails_without_redis(
         (["announce", "x"], {}, "announced to no room: a publisher needs the backend's URL"),
         (["announce", "x"], {"APP_BACKEND_URL": "redis://127.0.0.1:1"}, "127.0.0.1:1"),
         (["announce"], {}, "text"),
+        (["ban", "x"], {}, "ban: set APP_BACKEND_URL"),
+        (["mute", "x", "--room", " y"], {"APP_BACKEND_URL": "redis://127.0.0.1:1"}, "the room name"),
         (["sing"], {}, "invalid choice: 'sing'"),
         ([], {"APP_BACKEND_URL": "http://secret@x"}, "APP_BACKEND_URL"),
         ([], {"APP_BACKEND_URL": "redis://:secret#word@x"}, "APP_BACKEND_URL"),

@@ -38,5 +38,5 @@ def check_extra() -> None:
     if missing:
         raise ConfigurationError(
             f"sign-in with OpenID Connect needs {', '.join(missing)}: install the extra 'oidc', as in"
-            " pip install '.[oidc]'"
+            " pip install -e '.[oidc]'"
         )
