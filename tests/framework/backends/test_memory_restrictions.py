@@ -1,13 +1,20 @@
 """The restrictions of a single process: the state file."""
 
 import asyncio
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
 from falcon_pachinko import BackendUnavailable
 from falcon_pachinko.backends import backend_from_url, memory_restrictions
-from falcon_pachinko.backends.restriction_entry import BAN, RestrictionChange
+from falcon_pachinko.backends.restriction_entry import (
+    BAN,
+    SESSION,
+    RestrictionChange,
+    RestrictionEntry,
+)
+from falcon_pachinko.backends.state_file import StateFile
 from falcon_pachinko.errors import ConfigurationError, TooManyRestrictions
 
 from ..support.backends import RecordingNode
@@ -52,6 +59,49 @@ async def test_concurrent_changes_are_all_in_the_file(tmp_path: Path) -> None:
     changes = [ban(node, f"user {number}") for number in range(20)]
     await asyncio.gather(*[node.backend.restrict(change) for change in changes])
     assert len((await started(path)).backend.restrictions.entries) == 20
+
+
+async def test_changes_during_a_writing_share_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, counts = tmp_path / "state.json", []
+    node, write = await started(path), StateFile.write
+
+    def counted(file: StateFile, number: int, entries: Collection[RestrictionEntry]) -> None:
+        counts.append(len(entries))
+        write(file, number, entries)
+
+    monkeypatch.setattr(StateFile, "write", counted)
+    changes = [ban(node, f"user {number}") for number in range(50)]
+    await asyncio.gather(*[node.backend.restrict(change) for change in changes])
+    assert len(counts) <= 2
+    assert counts[-1] == 50
+    assert len((await started(path)).backend.restrictions.entries) == 50
+
+
+async def test_a_failed_writing_is_reported_to_all_who_wait_for_it_and_later_ones_try_again(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "late folder"
+    node = await started(folder / "state.json")
+    calls = [node.backend.restrict(ban(node, f"user {number}")) for number in range(5)]
+    for result in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(result, BackendUnavailable)
+    folder.mkdir()
+    await node.backend.restrict(ban(node, "eve"))
+    assert len((await started(folder / "state.json")).backend.restrictions.entries) == 6
+
+
+async def test_sessions_leave_a_reserve_for_bans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_restrictions, "MAX_WITH_REVOCATIONS", 1)
+    node = await started(None)
+    until = node.backend.restrictions.now + 60_000
+    await node.backend.restrict(RestrictionChange(SESSION, "s1", "", until))
+    with pytest.raises(TooManyRestrictions):
+        await node.backend.restrict(RestrictionChange(SESSION, "s2", "", until))
+    await node.backend.restrict(RestrictionChange(SESSION, "s1", "", until + 1))
+    await node.backend.restrict(ban(node))
+    assert node.backend.restrictions.banned_until("bob")
 
 
 async def test_a_corrupt_file_ends_the_start(tmp_path: Path) -> None:

@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from falcon_pachinko import BackendUnavailable
 from falcon_pachinko.backends.restriction_entry import RestrictionEntry
 from falcon_pachinko.rooms.enforcement import banned_text, iso_time, muted_text
 from falcon_pachinko.testing import Refused
 
+from ..support.backends import wait_until
 from ..support.moderated_rooms import ModeratedRooms, Rooms, running_rooms
+from ..support.redis_servers import running_redis
 
 
 @pytest.fixture
@@ -81,6 +84,32 @@ async def test_a_session_that_began_before_its_revocation_is_refused_whenever_it
     again = await rooms.connect(0, f"/lobby?user=bob&session=s2&at={time.time() + 0.001}")
     await again.send("read", {})
     assert await again.receive() == {"type": "read"}
+
+
+async def test_a_node_that_starts_during_an_outage_refuses_users_until_it_knows_who_is_banned() -> (
+    None
+):
+    with running_redis() as server:
+        async with running_rooms(server) as rooms:
+            await rooms.manager(0).ban("bob", seconds=60)
+            server.pause()
+            try:
+                await rooms.start()
+                assert (await rooms.refusal(2, "/none?user=bob"))[0] == 1013
+                assert (await rooms.refusal(2, "/none?user=eve"))[0] == 1013
+                anonymous = await rooms.connect(2, "/none")
+                await anonymous.send("read", {})
+                assert await anonymous.receive() == {"type": "read"}
+                with pytest.raises(BackendUnavailable, match="not been read"):
+                    rooms.manager(2).is_revoked("s1", "eve", time.time())
+                assert not rooms.manager(0).is_revoked("s1", "eve", time.time())
+            finally:
+                server.resume()
+            await wait_until(lambda: rooms.manager(2).backend.restrictions.is_known)
+            assert (await rooms.refusal(2, "/none?user=bob"))[0] == 4403
+            eve = await rooms.connect(2, "/none?user=eve")
+            await eve.send("read", {})
+            assert await eve.receive() == {"type": "read"}
 
 
 async def test_an_entry_that_has_ended_or_is_a_mute_closes_nothing(rooms: ModeratedRooms) -> None:

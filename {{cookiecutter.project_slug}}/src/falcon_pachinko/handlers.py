@@ -82,7 +82,10 @@ def handles_message(
 
 
 def handles_binary(function: Function) -> Function:
-    """Mark ``async def name(self, ws, data: bytes)`` as the handler of a resource's binary messages."""
+    """Mark ``async def name(self, ws, data: bytes)`` as the handler of a resource's binary messages.
+
+    It has no ``action``: call ``self.authorize`` in it where the user may not send.
+    """
     function.__handles_binary__ = True  # type: ignore[attr-defined]
     return function
 

@@ -11,6 +11,9 @@ from urllib.parse import urljoin
 import falcon.testing
 import pytest
 
+from falcon_pachinko.backends.memory_restrictions import MemoryRestrictions
+from falcon_pachinko.errors import TooManyRestrictions
+
 from {{ cookiecutter.package_name }} import app, headers, tokens
 from {{ cookiecutter.package_name }}.cookies import SESSION_COOKIE
 from {{ cookiecutter.package_name }}.resources import health
@@ -384,6 +387,25 @@ async def test_sign_out_everywhere_ends_all_sessions_of_the_user_until_now(
     assert [user and user["id"] for user in users] == [None, None, "Bob"]
     later = await client.simulate_get("/session", headers=headers_of("Alice"))
     assert later.json["user"]["id"] == "Alice"
+
+
+async def test_sign_out_without_a_place_for_it_is_503_and_keeps_the_cookie(
+    client: falcon.testing.ASGIConductor,
+    headers_of: HeadersOf,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def restrict(self: object, change: object) -> None:
+        raise TooManyRestrictions(80_000)
+
+    monkeypatch.setattr(MemoryRestrictions, "restrict", restrict)
+    for params in ({}, {"everywhere": "true"}):
+        response = await client.simulate_delete(
+            "/session", params=params, headers=headers_of("Alice")
+        )
+        assert response.status_code == 503
+        assert response.headers["retry-after"] == "60"
+        assert response.json["title"] == "Not signed out"
+        assert "set-cookie" not in response.headers
 
 
 async def test_sign_out_works_for_nobody(client: falcon.testing.ASGIConductor) -> None:

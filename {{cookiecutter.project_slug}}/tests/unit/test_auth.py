@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import falcon.asgi
@@ -159,10 +160,12 @@ async def test_sign_out_everywhere_covers_a_token_that_is_refreshed_while_it_is_
     refreshed = authenticator.tokens.refresh(session)
     assert refreshed is not None
     assert await authenticator.authenticate(refreshed[0]) is None
-    again, new = authenticator.tokens.start(User(session.user.id, "Alice"))
-    user = await authenticator.authenticate(again)
+    later = time.time() + 0.001
+    new = authenticator.tokens.seal(Session(session.user, later, later))
+    ticket = await authenticator.manager.issue_ticket(new, seconds=60)
+    user = await authenticator.authenticate(ticket)
     assert user is not None
-    assert user.signed_in_at == new.signed_in_at
+    assert user.signed_in_at == later
 
 
 async def test_the_token_of_a_provider_is_accepted_as_well(

@@ -14,6 +14,7 @@ from falcon_pachinko.backends.redis.publisher import RedisPublisher
 from falcon_pachinko.backends.restriction_entry import (
     BAN,
     CLOCK_MARGIN_MS,
+    SESSION,
     SESSIONS,
     RestrictionChange,
     RestrictionEntry,
@@ -306,6 +307,45 @@ async def test_the_number_is_bounded_and_entries_without_effect_make_room(
     await ban(a, "eve")
     assert a.backend.restrictions.banned_until("eve")
     assert redis_server.command("HEXISTS", key, "ban\n1\n") == 0
+
+
+async def test_above_four_fifths_of_the_bound_bans_have_a_place_and_sessions_have_none(
+    redis_server: RedisServer, nodes: Nodes, a: RecordingNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, number, step = f"{nodes.prefix}:{{%nodes}}:b", 80_000, 10_000
+    value = f"1 {until(a)} {until(a)} 0"
+    for start in range(0, number, step):
+        fields = range(start, start + step)
+        redis_server.command("HSET", key, *(p for n in fields for p in (f"session\n{n}\n", value)))
+    redis_server.command("HSET", key, "digest", "1")
+    revocation = RestrictionChange(SESSIONS, "bob", "", until(a), 1)
+    reply = operations.restrict(revocation, None, 0, None)
+    assert (await a.redis.pipeline.call(reply)).excess == number
+    known = RestrictionChange(SESSION, "1", "", until(a))
+    assert (await a.redis.pipeline.call(operations.restrict(known, None, 0, None))).identifier
+    ban = operations.restrict(RestrictionChange(BAN, "eve", "", until(a)), None, 0, None)
+    assert (await a.redis.pipeline.call(ban)).identifier
+
+
+@pytest.mark.parametrize("damage", ["digest", "field"])
+async def test_a_digest_that_is_not_that_of_the_entries_heals(
+    redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode, damage: str
+) -> None:
+    await ban(a)
+    await ban(b, "eve")
+    key = f"{nodes.prefix}:{{%nodes}}:b"
+    if damage == "digest":
+        redis_server.command("HINCRBY", key, "digest", 5)
+    else:
+        redis_server.command("HSET", key, "ban\nbob", "1")
+
+    async def is_healed() -> bool:
+        digest = await a.redis.pipeline.call(operations.restrictions_digest())
+        nodes_agree = all(n.redis.shared_restrictions.digest == digest for n in (a, b))
+        return nodes_agree and agrees(redis_server, nodes, a)
+
+    await wait_for_result(is_healed, True)  # by the renewals of both nodes
+    assert len(stored(redis_server, nodes)) == 2
 
 
 async def test_a_value_that_is_not_valid_is_replaced(

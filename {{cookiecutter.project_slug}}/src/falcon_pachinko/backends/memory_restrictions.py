@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import BackendUnavailable, TooManyRestrictions
 from .base import Node
 from .lease import CURRENT_LEASE, check_lease
-from .restriction_entry import MAX_RESTRICTIONS, RestrictionChange
+from .restriction_entry import MAX_RESTRICTIONS, MAX_WITH_REVOCATIONS, RestrictionChange
 from .restriction_table import RestrictionTable
 from .restrictions import Restrictions
 from .state_file import StateFile
@@ -29,7 +29,10 @@ class MemoryRestrictions(Restrictions):
     def __init__(self, state_file: Path | None) -> None:
         self.restrictions = RestrictionTable()
         self.state_file = None if state_file is None else StateFile(state_file)
-        self.changes = 0
+        # Changes are numbered: how many there were, and how many of them the last attempt to write was for.
+        self.changes = self.attempted = 0
+        self.failure: OSError | None = None
+        self.writing = asyncio.Lock()
 
     async def read_restrictions(self) -> None:
         """Read the file.
@@ -37,6 +40,7 @@ class MemoryRestrictions(Restrictions):
         Raises:
             ConfigurationError: It cannot be read, or is not valid.
         """
+        self.writing = asyncio.Lock()  # of this event loop
         if self.state_file is not None:
             for entry in await asyncio.to_thread(self.state_file.read):
                 self.restrictions.put(entry)
@@ -47,7 +51,10 @@ class MemoryRestrictions(Restrictions):
         table = self.restrictions
         table.purge()
         count = len(table.entries)
-        if count >= MAX_RESTRICTIONS and change.field not in table.entries:
+        if (
+            count >= (MAX_WITH_REVOCATIONS if change.extends else MAX_RESTRICTIONS)
+            and change.field not in table.entries
+        ):
             raise TooManyRestrictions(count)
         entry = table.change(change)
         table.put(entry)
@@ -55,10 +62,25 @@ class MemoryRestrictions(Restrictions):
         if self.state_file is None:
             return
         self.changes += 1
-        entries = tuple(table.entries.values())
-        try:
-            await asyncio.to_thread(self.state_file.write, self.changes, entries)
-        except OSError as error:
-            reason = f"{change.kind}: applied, but not stored in {self.state_file.path}: {error}"
+        await self._write(self.state_file, self.changes)
+        if self.failure is not None:
+            reason = (
+                f"{change.kind}: applied, but not stored in {self.state_file.path}: {self.failure}"
+            )
             logger.error("%s", reason)
-            raise BackendUnavailable(reason) from None
+            raise BackendUnavailable(reason)
+
+    async def _write(self, file: StateFile, change: int) -> None:
+        """Return once the file has a change with this number, or an attempt to write it has failed.
+
+        PERF: the whole file is written. Changes that are made meanwhile share the next writing.
+        """
+        async with self.writing:
+            if self.attempted < change:
+                number, entries = self.changes, tuple(self.restrictions.entries.values())
+                failure = None
+                try:
+                    await asyncio.to_thread(file.write, number, entries)
+                except OSError as error:
+                    failure = error
+                self.attempted, self.failure = number, failure

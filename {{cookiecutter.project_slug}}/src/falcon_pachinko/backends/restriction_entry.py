@@ -13,6 +13,8 @@ KINDS = frozenset({BAN, MUTE, SESSION, SESSIONS})
 # The maximum number of entries of a cluster; each takes 0.3 KiB in each process, 120 bytes in Redis
 # (measured).
 MAX_RESTRICTIONS = 100_000
+# The number of entries above which no session is revoked: any user can sign out again and again, and bans keep a reserve.
+MAX_WITH_REVOCATIONS = 80_000
 # 100 years: the end is a date with four digits, and the milliseconds are exact as a float of Lua.
 MAX_RESTRICTION_SECONDS = 100 * 365.25 * 86_400
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterable
 
+from ..errors import BackendUnavailable
 from .restriction_entry import (
     BAN,
     CLOCK_MARGIN_MS,
@@ -24,11 +25,13 @@ class RestrictionTable:
     Attributes:
         entries: The entries by name, those included that have ended or were removed and are still kept.
         digest: The sum of the hashes of all entries.
+        is_known: Whether this process has ever learnt the restrictions of the others.
     """
 
     def __init__(self) -> None:
         self.entries: dict[str, RestrictionEntry] = {}
         self.digest = 0
+        self.is_known = True
         self.purge_at: float = math.inf
 
     def __bool__(self) -> bool:
@@ -38,6 +41,15 @@ class RestrictionTable:
     def now(self) -> int:
         """The clock, in Unix milliseconds."""
         return time.time_ns() // 1_000_000
+
+    def check_known(self) -> None:
+        """Refuse a check that concerns a user before the restrictions have been read for the first time.
+
+        Raises:
+            BackendUnavailable: They are not known.
+        """
+        if not self.is_known:
+            raise BackendUnavailable("the restrictions have not been read since the start")
 
     def put(self, entry: RestrictionEntry) -> bool:
         """Store an entry unless it is older than the known one; return whether it was stored."""

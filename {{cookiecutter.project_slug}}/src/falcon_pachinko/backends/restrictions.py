@@ -33,5 +33,6 @@ class Restrictions(ABC):
         Raises:
             BackendUnavailable: A process may not have applied it, or a single process has not stored it.
             LeaseLost: The caller is a worker that another process has replaced.
-            TooManyRestrictions: There are :data:`MAX_RESTRICTIONS`; nothing has changed.
+            TooManyRestrictions: There are :data:`MAX_RESTRICTIONS`, or for sessions
+                :data:`MAX_WITH_REVOCATIONS`; nothing has changed.
         """

@@ -49,7 +49,10 @@ class CloseCommands:
         self.close(older, code, reason)
 
     def close(self, connections: Iterable[Connection], code: int, reason: str) -> None:
-        """Close connections after the messages that are pending for them."""
+        """Close connections after the messages that are pending for them.
+
+        A connection that is not accepted yet is refused with HTTP 403, without the code and the reason.
+        """
         for connection in connections:
             self.tasks.create_task(connection.close(code, reason))
 

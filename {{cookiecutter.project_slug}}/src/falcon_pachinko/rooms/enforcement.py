@@ -65,6 +65,7 @@ class Enforcement:
 
         Raises:
             Reject: With 4403 or 4401.
+            BackendUnavailable: See :meth:`check_identity`.
         """
         self.check_identity(connection, connection.session_id, connection.signed_in_at)
 
@@ -75,8 +76,11 @@ class Enforcement:
 
         Raises:
             Reject: As for :meth:`check_connection`.
+            BackendUnavailable: The connection has a user, and the restrictions are not known yet.
         """
         known = self.restrictions
+        if connection.user is not None:
+            known.check_known()
         if not known:
             return
         if until := known.banned_until(connection.user):

@@ -38,9 +38,10 @@ class Moderation:
     ) -> None:
         """Ban a user from a room or, without one, from all connections.
 
-        The user's connections in that room, or all of them, are closed with 4403 and the end of the ban as reason,
-        those included whose ``on_connect`` still runs. Until the end, a new connection or join is refused in the same
-        way. A later ban replaces an earlier one of the same user and room.
+        The user's connections in that room, or all of them, are closed with 4403 and the end of the ban as reason.
+        A handshake whose ``on_connect`` still runs is refused (HTTP 403), and its client learns the end when it tries
+        again: until then, a new connection or join is closed with 4403. A later ban replaces an earlier one of the
+        same user and room.
 
         Args:
             user_id: The user, as in ``connection.user``.

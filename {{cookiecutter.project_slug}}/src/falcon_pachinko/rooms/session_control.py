@@ -41,7 +41,7 @@ class SessionControl(Moderation):
 
         Raises:
             BackendUnavailable: As for :meth:`.moderation.Moderation.ban`.
-            TooManyRestrictions: There are 100,000 restrictions.
+            TooManyRestrictions: There are 80,000 restrictions; the remaining places are for bans and mutes.
             ValueError: The session or ``seconds`` is not valid.
         """
         if fault := fault_of_name(session_id, MAX_USER_NAME_BYTES):
@@ -75,8 +75,12 @@ class SessionControl(Moderation):
             signed_in_at: When its user has signed in, in Unix seconds, whatever token has been issued since: a
                 refresh does not change it. A fraction distinguishes a sign-in right after :meth:`revoke_sessions`
                 from those before.
+
+        Raises:
+            BackendUnavailable: This process has started while Redis is unavailable, and knows no restriction yet.
         """
         known = self.backend.restrictions
+        known.check_known()
         return bool(known) and (
             known.is_session_revoked(session_id)
             or known.are_sessions_revoked(user_id, signed_in_at)

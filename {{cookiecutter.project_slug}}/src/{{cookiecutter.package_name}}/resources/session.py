@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import falcon
 import falcon.asgi
 
 from falcon_pachinko import WebSocketConnectionManager
+from falcon_pachinko.errors import TooManyRestrictions
 
 from ..auth import BEARER, COOKIE
 from ..cookies import SessionCookie
@@ -18,8 +20,11 @@ from ..users import User, check, fault_of_user_name
 if TYPE_CHECKING:
     from ..oidc.provider import OpenIdProvider
 
+logger = logging.getLogger(__name__)
+
 MAX_NAME_CHARACTERS = 40
 TICKET_SECONDS = 60
+RETRY_AFTER_SECONDS = 60
 
 
 class SessionResource:
@@ -60,8 +65,8 @@ class SessionResource:
         """Sign out: end the session, or with ``?everywhere=true`` all sessions of the user, and the cookie.
 
         The connections of these sessions are closed in all processes, and their tokens are no longer valid. The
-        answer is 503 if that is not certain (BackendUnavailable); the cookie stays, so that the request can be
-        repeated.
+        answer is 503 if that is not certain (BackendUnavailable), or there is no place for it (TooManyRestrictions);
+        the cookie stays, so that the request can be repeated.
         """
         session: Session | None = req.context.session
         if session is not None:
@@ -69,10 +74,18 @@ class SessionResource:
             # NOTE: no token of the session is valid for longer, refreshed ones included.
             remaining = (user.expires_at or 0.0) - time.time()
             seconds = max(self.tokens.lifetime_seconds, remaining)
-            if req.get_param_as_bool("everywhere", default=False):
-                await self.manager.revoke_sessions(user.id, seconds=seconds)
-            elif user.session_id is not None:
-                await self.manager.revoke_session(user.session_id, seconds=seconds)
+            try:
+                if req.get_param_as_bool("everywhere", default=False):
+                    await self.manager.revoke_sessions(user.id, seconds=seconds)
+                elif user.session_id is not None:
+                    await self.manager.revoke_session(user.session_id, seconds=seconds)
+            except TooManyRestrictions as error:
+                logger.error("a session was not ended: %s", error)
+                raise falcon.HTTPServiceUnavailable(
+                    title="Not signed out",
+                    description="Too many sessions have been ended: try again later.",
+                    retry_after=RETRY_AFTER_SECONDS,
+                ) from error
         self.cookie.delete(req, resp)
         url = None
         if self.provider is not None and req.context.proof == COOKIE:

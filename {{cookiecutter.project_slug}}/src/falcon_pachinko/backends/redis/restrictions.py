@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 
 from ...errors import TooManyRestrictions
@@ -15,6 +16,8 @@ from .operations import Caller
 from .operations.restrictions import slices
 from .pipeline import Pipeline
 from .script import ROOM_TTL_MS
+
+logger = logging.getLogger(__name__)
 
 
 async def send_restriction(
@@ -66,11 +69,12 @@ async def read_all(call: Caller) -> dict[str, RestrictionEntry]:
 
 async def drop_old(
     call: Caller, stored: dict[str, RestrictionEntry], table: RestrictionTable
-) -> None:
-    """Remove entries from Redis that have no effect any more."""
+) -> bool:
+    """Remove entries from Redis that have no effect any more; return whether there were any."""
     old = [entry for entry in stored.values() if table.is_over(entry)]
     for part in slices(old):
         await call(operations.drop_restrictions(part))
+    return bool(old)
 
 
 class RedisRestrictions:
@@ -100,6 +104,9 @@ class RedisRestrictions:
         self.name = name
         self.seconds = seconds
         self.table = table
+        # NOTE: a node that is built again after its end has those of its earlier run.
+        table.is_known = bool(table)
+        self.unexplained = 0
 
     async def restrict(self, change: RestrictionChange) -> None:
         """Change an entry on all nodes."""
@@ -128,11 +135,16 @@ class RedisRestrictions:
         for part in slices(self.table.purge()):
             await call(operations.drop_restrictions(part))
             digest = ""
-        if digest == self.digest:
-            return
         # NOTE: a change may be on its way to this node.
-        if await call(operations.restrictions_digest()) != self.digest:
-            await self._sync()
+        if (
+            digest == self.digest
+            or await call(operations.restrictions_digest()) == self.digest
+            or await self._sync()
+        ):
+            self.unexplained = 0
+        else:
+            await self._repair()
+        self.table.is_known = True
 
     @property
     def digest(self) -> str:
@@ -140,18 +152,41 @@ class RedisRestrictions:
         count = len(self.table.entries)
         return f"{self.table.digest} {count + 1 if count else 0}"
 
-    async def _sync(self) -> None:
+    async def _repair(self) -> None:
+        """Replace what Redis has, if it has the same entries twice in a row, but another digest of them.
+
+        The digest, or a field that is no entry, is damaged then. A change may have been made during the first
+        comparison.
+        """
+        self.unexplained += 1
+        if self.unexplained > 1:
+            logger.warning(
+                "Redis: the digest of the restrictions is not theirs: they are stored again"
+            )
+            await self.pipeline.call(operations.delete_restrictions())
+            await self._store(list(self.table.entries.values()))
+
+    async def _sync(self) -> bool:
+        """Exchange the later entries; return whether there were any."""
         call, table = self.pipeline.call, self.table
+        changed = False
         stored: dict[str, RestrictionEntry] = {}
         async for entries in read_pages(call):
             stored.update((entry.field, entry) for entry in entries)
             for entry in entries:
                 if not table.is_over(entry) and table.put(entry):
+                    changed = True
                     self.node.on_restriction(entry)
-        await drop_old(call, stored, table)
+        changed = await drop_old(call, stored, table) or changed
         missing = [
             entry for entry in table.entries.values() if entry.replaces(stored.get(entry.field))
         ]
-        for part in slices(missing):
+        await self._store(missing)
+        return changed or bool(missing)
+
+    async def _store(self, entries: Sequence[RestrictionEntry]) -> None:
+        """Store entries in Redis that are later than those there."""
+        call, table = self.pipeline.call, self.table
+        for part in slices(entries):
             ttl = max(entry.kept_until for entry in part) - table.now + ROOM_TTL_MS
             await call(operations.merge_restrictions(part, ttl))

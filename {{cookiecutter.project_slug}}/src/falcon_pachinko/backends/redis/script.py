@@ -73,7 +73,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..restriction_entry import MAX_RESTRICTIONS
+from ..restriction_entry import MAX_RESTRICTIONS, MAX_WITH_REVOCATIONS
 
 ENCODE = msgspec.msgpack.Encoder().encode
 
@@ -199,6 +199,7 @@ CONSTANTS = {
     "USER_LEASES": USER_LEASES,
     "NO_DIGEST": f"'{NO_DIGEST}'",
     "MAX_RESTRICTIONS": MAX_RESTRICTIONS,
+    "MAX_WITH_REVOCATIONS": MAX_WITH_REVOCATIONS,
     "RESTRICTIONS_PER_SLICE": RESTRICTIONS_PER_SLICE,
 }
 FILES = (

@@ -48,7 +48,8 @@ function operations.restrict(base, node, field, ends, issued, extends, known, cl
   local key = restrictions_key()
   local stored = redis.call('HGET', key, field)
   local last = replaces(field, known, stored) and known or stored
-  if not last and redis.call('HLEN', key) > MAX_RESTRICTIONS then
+  local most = extends and MAX_WITH_REVOCATIONS or MAX_RESTRICTIONS
+  if not last and redis.call('HLEN', key) > most then
     return {'', {}, redis.call('HLEN', key) - 1}
   end
   local version, kept = now, ends > 0 and ends or clock + removal
@@ -81,6 +82,12 @@ function operations.drop_restrictions(base, entries)
     end
   end
   if redis.call('HLEN', key) <= 1 then redis.call('DEL', key) end
+  return 1
+end
+
+-- Removes all entries and a damaged digest; the node stores its entries again.
+function operations.delete_restrictions(base)
+  redis.call('DEL', restrictions_key())
   return 1
 end
 

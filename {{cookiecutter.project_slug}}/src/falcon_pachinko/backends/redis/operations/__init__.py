@@ -115,6 +115,9 @@ from .restrictions import (
     RestrictionPage as RestrictionPage,
 )
 from .restrictions import (
+    delete_restrictions as delete_restrictions,
+)
+from .restrictions import (
     drop_restrictions as drop_restrictions,
 )
 from .restrictions import (

@@ -71,6 +71,11 @@ def drop_restrictions(entries: Sequence[RestrictionEntry]) -> Operation[None]:
     return Operation(("drop_restrictions", NODES, flat(entries)), decode_nothing, cost=cost)
 
 
+def delete_restrictions() -> Operation[None]:
+    """Remove all entries and the digest, to store them again."""
+    return Operation(("delete_restrictions", NODES), decode_nothing, cost=READING_COST)
+
+
 def read_restrictions(cursor: str) -> Operation[RestrictionPage]:
     """Read a part of the entries: about :data:`..script.RESTRICTIONS_PER_SLICE`, some of them perhaps twice."""
 
