@@ -207,7 +207,7 @@ async def test_the_doctor_command_counts_the_nodes_and_fails_without_redis(
         (["announce", "x"], {"APP_BACKEND_URL": "redis://127.0.0.1:1"}, "127.0.0.1:1"),
         (["announce"], {}, "text"),
         (["ban", "x"], {}, "ban: set APP_BACKEND_URL"),
-        (["mute", "x", "--room", " y"], {"APP_BACKEND_URL": "redis://127.0.0.1:1"}, "the room name"),
+        (["mute", "x", "--room", " y"], {"APP_BACKEND_URL": "redis://[::1]:1"}, "the room name"),
         (["sing"], {}, "invalid choice: 'sing'"),
         ([], {"APP_BACKEND_URL": "http://secret@x"}, "APP_BACKEND_URL"),
         ([], {"APP_BACKEND_URL": "redis://:secret#word@x"}, "APP_BACKEND_URL"),

@@ -1,6 +1,7 @@
 """P5, restrictions survive every loss of data while one node lives; P6, a change reaches a node that was cut off."""
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
@@ -126,7 +127,9 @@ async def test_p5_a_loss_during_a_change_leaves_the_later_version(
 ) -> None:
     await ban(a)
     redis_server.command("FLUSHALL")
-    await unban(b)  # Redis does not know the ban
+    # Redis does not know the ban. The list of nodes is lost as well, so that others may not have confirmed.
+    with contextlib.suppress(BackendUnavailable):
+        await unban(b)
     for node in (a, b):
         await node.redis.renewals.renew()
         assert not node.backend.restrictions.banned_until("bob")
