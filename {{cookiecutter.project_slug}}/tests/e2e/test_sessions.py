@@ -269,44 +269,44 @@ def command(tmp_path: Path, site: Site) -> Callable[..., str]:
     return command
 
 
-@pytest.fixture
-def cluster(site: Site) -> Site:
-    """Two nodes: the commands of moderators need Redis."""
-    if site.valkey is None:
-        pytest.skip("commands of another process need Redis")
-    return site
+# The commands of moderators need Redis.
+with_two_nodes = pytest.mark.parametrize(
+    "site", [pytest.param("two nodes", marks=pytest.mark.redis)], indirect=True
+)
 
 
+@with_two_nodes
 @pytest.mark.parametrize("proof", PROOFS)
 async def test_a_ban_closes_connections_and_refuses_new_ones(
-    cluster: Site, proof: str, user: str, room: str, command: Callable[..., str]
+    site: Site, proof: str, user: str, room: str, command: Callable[..., str]
 ) -> None:
     reason = r"You are banned until \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\."
     token = token_of(user)
-    async with cluster.join(proof, token, room) as client:
+    async with site.join(proof, token, room) as client:
         await asyncio.to_thread(command, "ban", user, "--seconds", "600")
         code, text = await client.wait_closed()
         assert code == 4403
         assert re.fullmatch(reason, text)
-    async with cluster.connect(proof, token, room) as client:
+    async with site.connect(proof, token, room) as client:
         code, text = await client.wait_closed()
         assert code == 4403
         assert re.fullmatch(reason, text)
     listed = await asyncio.to_thread(command, "restrictions")
     assert re.search(rf"ban +{user} +all rooms +until ", listed)
     await asyncio.to_thread(command, "unban", user)
-    async with cluster.join(proof, token, room):
+    async with site.join(proof, token, room):
         pass
     assert user not in await asyncio.to_thread(command, "restrictions")
 
 
+@with_two_nodes
 async def test_a_ban_may_be_of_one_room(
-    cluster: Site, user: str, room: str, command: Callable[..., str]
+    site: Site, user: str, room: str, command: Callable[..., str]
 ) -> None:
     token = token_of(user)
     async with (
-        cluster.join("bearer", token, room) as here,
-        cluster.join("bearer", token, f"{room}-2") as there,
+        site.join("bearer", token, room) as here,
+        site.join("bearer", token, f"{room}-2") as there,
     ):
         await asyncio.to_thread(command, "ban", user, "--room", room)
         assert (await here.wait_closed())[0] == 4403
@@ -314,11 +314,12 @@ async def test_a_ban_may_be_of_one_room(
         await there.receive_until("serverNewMessage")
 
 
+@with_two_nodes
 @pytest.mark.parametrize("proof", PROOFS)
 async def test_a_muted_user_is_refused_and_stays(
-    cluster: Site, proof: str, user: str, room: str, command: Callable[..., str]
+    site: Site, proof: str, user: str, room: str, command: Callable[..., str]
 ) -> None:
-    async with cluster.join(proof, token_of(user), room) as client:
+    async with site.join(proof, token_of(user), room) as client:
         await asyncio.to_thread(command, "mute", user, "--room", room)
         await client.send("clientSendMessage", {"text": "may I?"})
         refused = (await client.receive_until("serverError"))[-1]
