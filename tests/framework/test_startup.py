@@ -220,7 +220,7 @@ def recipe(heading: str) -> str:
 
 
 def test_the_recipe_for_a_mount_in_starlette(tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text(CHAT)
+    (tmp_path / "app.py").write_text(CHAT.replace('"/chat/room"', '"/room"'))
     (tmp_path / "host.py").write_text(recipe("An application in another one"))
     port = free_port()
     command = ["-m", "uvicorn", "--port", str(port), "host:host"]
