@@ -14,31 +14,14 @@ from ..support.backends import (
     TIMING,
     RecordingNode,
     announced,
-    running_redis_cluster,
     text,
     wait_for_result,
     wait_until,
 )
-from ..support.redis_servers import PROGRAMS, find_program, running_redis
 
 pytestmark = pytest.mark.redis
 
 SECONDS = 0.3
-
-
-@pytest.fixture(scope="module", params=["memory", *PROGRAMS, "cluster"])
-def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of a backend; empty for memory."""
-    if request.param == "memory":
-        yield ""
-    elif request.param == "cluster":
-        with running_redis_cluster() as url:
-            yield url
-    elif find_program(request.param) is None:
-        pytest.skip(f"{request.param} is not installed")
-    else:
-        with running_redis(request.param) as server:
-            yield server.url
 
 
 async def acquired(node: RecordingNode, name: str = "work") -> Lease:

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -10,48 +9,14 @@ from falcon_pachinko.backends.tickets import MAX_TICKET_VALUE_BYTES, MemoryTicke
 
 from ..support.backends import (
     TIMING,
-    Nodes,
     RecordingNode,
     running_nodes,
-    running_redis_cluster,
     wait_available,
     wait_until,
 )
-from ..support.redis_servers import PROGRAMS, find_program, running_redis
+from ..support.redis_servers import running_redis
 
 pytestmark = pytest.mark.redis
-
-
-@pytest.fixture(scope="module", params=["memory", *PROGRAMS, "cluster"])
-def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of a backend; empty for memory."""
-    if request.param == "memory":
-        yield ""
-    elif request.param == "cluster":
-        with running_redis_cluster() as url:
-            yield url
-    elif find_program(request.param) is None:
-        pytest.skip(f"{request.param} is not installed")
-    else:
-        with running_redis(request.param) as server:
-            yield server.url
-
-
-@pytest.fixture
-async def nodes(url: str) -> AsyncIterator[Nodes]:
-    async with running_nodes(url) as nodes:
-        yield nodes
-
-
-@pytest.fixture
-async def a(nodes: Nodes) -> RecordingNode:
-    return await nodes.start()
-
-
-@pytest.fixture
-async def b(a: RecordingNode, nodes: Nodes) -> RecordingNode:
-    """Another node; with the memory backend the same one."""
-    return await nodes.start()
 
 
 async def test_a_ticket_is_redeemed_once_by_any_node(a: RecordingNode, b: RecordingNode) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -19,20 +19,6 @@ pytestmark = pytest.mark.redis
 
 BANNED = re.compile(r"You are banned until 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ\.")
 MUTED = re.compile(r"You are muted until 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ\.")
-
-
-@pytest.fixture(scope="module")
-def redis_server() -> Iterator[RedisServer]:
-    with running_redis() as server:
-        yield server
-
-
-@pytest.fixture(params=["memory", "redis"])
-async def rooms(
-    request: pytest.FixtureRequest, redis_server: RedisServer
-) -> AsyncIterator[ModeratedRooms]:
-    async with running_rooms(redis_server if request.param == "redis" else None) as rooms:
-        yield rooms
 
 
 @pytest.fixture

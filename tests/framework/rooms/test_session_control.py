@@ -2,30 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from falcon_pachinko.backends.restriction_table import RestrictionTable
 
-from ..support.moderated_rooms import ModeratedRooms, running_rooms
-from ..support.redis_servers import RedisServer, running_redis
+from ..support.moderated_rooms import ModeratedRooms
 
 pytestmark = pytest.mark.redis
-
-
-@pytest.fixture(scope="module")
-def redis_server() -> Iterator[RedisServer]:
-    with running_redis() as server:
-        yield server
-
-
-@pytest.fixture(params=["memory", "redis"])
-async def rooms(
-    request: pytest.FixtureRequest, redis_server: RedisServer
-) -> AsyncIterator[ModeratedRooms]:
-    async with running_rooms(redis_server if request.param == "redis" else None) as rooms:
-        yield rooms
 
 
 async def test_a_revoked_session_loses_its_connections_and_opens_no_other(

@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from falcon_pachinko.backends.timing import Timing
+
 from ...support.backends import Nodes, running_nodes
+from ...support.cut_off import CutOff, running_cut_off
 from ...support.redis_servers import VALKEY, RedisServer, find_program, running_redis
 
 
@@ -24,3 +27,17 @@ def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
 async def nodes(redis_server: RedisServer) -> AsyncIterator[Nodes]:
     async with running_nodes(redis_server.url, server=redis_server) as nodes:
         yield nodes
+
+
+@pytest.fixture
+async def slow_nodes(redis_server: RedisServer, slow: Timing) -> AsyncIterator[Nodes]:
+    """Nodes with the durations that a module gives."""
+    async with running_nodes(redis_server.url, slow, redis_server) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+async def far(redis_server: RedisServer, slow_nodes: Nodes, slow: Timing) -> AsyncIterator[CutOff]:
+    """A node of the same cluster that can be cut off."""
+    async with running_cut_off(redis_server.port, slow_nodes.prefix, slow) as far:
+        yield far

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from falcon_pachinko import BackendUnavailable
-from falcon_pachinko.backends import backend_from_url
 from falcon_pachinko.backends.redis import operations, script
 from falcon_pachinko.backends.redis.commands import Command
 from falcon_pachinko.backends.redis.publisher import RedisPublisher
+from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.close_codes import SERVICE_RESTART
 from falcon_pachinko.publication import Publication
 
@@ -19,10 +19,9 @@ from ...support.backends import (
     WAIT_SECONDS,
     Nodes,
     RecordingNode,
-    wait_available,
     wait_until,
 )
-from ...support.faulty_proxy import FaultyProxy
+from ...support.cut_off import CutOff
 from ...support.redis_servers import RedisServer
 
 pytestmark = pytest.mark.redis
@@ -31,32 +30,9 @@ pytestmark = pytest.mark.redis
 SLOW = dataclasses.replace(TIMING, expiry_seconds=30.0, answer_seconds=1.0)
 
 
-@dataclasses.dataclass
-class CutOff:
-    """A node with a link of its own to Redis."""
-
-    node: RecordingNode
-    link: FaultyProxy
-
-    async def cut(self) -> None:
-        """Hold back all data, until the node notices."""
-        self.link.to_server.clear()
-        self.link.to_node.clear()
-        await wait_until(lambda: self.node.backend.outage != "")
-
-    async def restore(self) -> None:
-        """Forward data again, on new connections."""
-        self.link.reset_connections()
-        self.link.release()
-        await wait_available(self.node)
-
-
 @pytest.fixture
-async def slow_nodes(redis_server: RedisServer) -> AsyncIterator[Nodes]:
-    nodes = Nodes(redis_server.url, SLOW, redis_server)
-    yield nodes
-    for node in list(nodes.running):
-        await nodes.stop(node)
+def slow() -> Timing:
+    return SLOW
 
 
 @pytest.fixture
@@ -64,19 +40,6 @@ async def near(slow_nodes: Nodes) -> RecordingNode:
     node = await slow_nodes.start()
     await wait_until(node.redis.available.is_set)
     return node
-
-
-@pytest.fixture
-async def far(redis_server: RedisServer, slow_nodes: Nodes) -> AsyncIterator[CutOff]:
-    link = FaultyProxy(redis_server.port)
-    async with link.listening():
-        url = f"redis://127.0.0.1:{link.port}/0"
-        node = RecordingNode(backend_from_url(url, prefix=slow_nodes.prefix, timing=SLOW))
-        node.backend.node = node
-        await node.backend.start()
-        await wait_until(node.redis.available.is_set)
-        yield CutOff(node, link)
-        await node.backend.stop()
 
 
 @pytest.fixture

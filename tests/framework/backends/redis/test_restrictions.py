@@ -3,13 +3,12 @@
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
 
 from falcon_pachinko import BackendUnavailable
-from falcon_pachinko.backends import backend_from_url
 from falcon_pachinko.backends.redis import operations
 from falcon_pachinko.backends.redis.publisher import RedisPublisher
 from falcon_pachinko.backends.restriction_entry import (
@@ -21,6 +20,7 @@ from falcon_pachinko.backends.restriction_entry import (
     RestrictionEntry,
 )
 from falcon_pachinko.backends.restriction_table import RestrictionTable
+from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.errors import TooManyRestrictions
 
 from ...support.backends import (
@@ -32,7 +32,7 @@ from ...support.backends import (
     wait_for_result,
     wait_until,
 )
-from ...support.faulty_proxy import FaultyProxy
+from ...support.cut_off import CutOff
 from ...support.redis_servers import RedisServer, running_redis
 from ...support.server_clock import ServerClock, find_faketime
 from .faults import each_server, lose
@@ -136,44 +136,9 @@ async def test_p5_a_loss_during_a_change_leaves_the_later_version(
     assert agrees(redis_server, nodes, a)
 
 
-@dataclasses.dataclass
-class CutOff:
-    """A node with a link of its own to Redis."""
-
-    node: RecordingNode
-    link: FaultyProxy
-
-    async def cut(self) -> None:
-        """Hold back all data, until the node notices."""
-        self.link.to_server.clear()
-        self.link.to_node.clear()
-        await wait_until(lambda: self.node.backend.outage != "")
-
-    async def restore(self) -> None:
-        """Forward data again, on new connections."""
-        self.link.reset_connections()
-        self.link.release()
-        await wait_available(self.node)
-
-
 @pytest.fixture
-async def slow_nodes(redis_server: RedisServer) -> AsyncIterator[Nodes]:
-    nodes = Nodes(redis_server.url, SLOW, redis_server)
-    yield nodes
-    for node in list(nodes.running):
-        await nodes.stop(node)
-
-
-@pytest.fixture
-async def far(redis_server: RedisServer, slow_nodes: Nodes) -> AsyncIterator[CutOff]:
-    link = FaultyProxy(redis_server.port)
-    async with link.listening():
-        url = f"redis://127.0.0.1:{link.port}/0"
-        node = RecordingNode(backend_from_url(url, prefix=slow_nodes.prefix, timing=SLOW))
-        node.backend.node = node
-        await node.backend.start()
-        yield CutOff(node, link)
-        await node.backend.stop()
+def slow() -> Timing:
+    return SLOW
 
 
 async def test_p6_a_ban_that_a_live_node_has_not_applied_raises_and_the_node_catches_up(
