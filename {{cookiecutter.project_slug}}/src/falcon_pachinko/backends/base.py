@@ -9,9 +9,10 @@ evicted, expired or of a wrong type, a clock that has jumped, a node or a server
 
 - **P1, no silent loss.** A numbered publication whose publish returned was delivered to every live node that
   had subscribed at that time, or :meth:`Node.on_history_lost` is called; and it is called only where something
-  was lost, or where another server has taken the place of the one with the room: then nobody can know it. A publish raises :class:`~falcon_pachinko.errors.BackendUnavailable` if the publication may not
-  have arrived; Redis does not execute it after ``answer_seconds``. :meth:`Broker.recover` returns
-  everything after a position, in order and without a gap, or ``None``; never a part.
+  was lost, or where another server has taken the place of the one with the room: then nobody can know it. A
+  publish raises :class:`~falcon_pachinko.errors.BackendUnavailable` if the publication may not have arrived;
+  Redis does not execute it after ``answer_seconds``. :meth:`Broker.recover` returns everything after a position,
+  in order and without a gap, or ``None``; never a part.
 - **P2, presence is a lease.** A user is listed only while the node that holds the connection is known to be
   live. The members of a room and their records are stored by connection id, not counted, so that repeating a
   call changes nothing. A record is never replaced by an earlier one of its connection. The first connection of a

@@ -46,8 +46,8 @@ async def read_ownership(client: RedisClient) -> tuple[set[str], Callable[[str],
 
     A room's keys, which begin with its hash tag, belong to the nodes that have members in it. Of the keys of
     the nodes, ``r:<node>`` belongs to that node, and the others to all nodes together, like the counts of users and
-    the tickets. The
-    layout of the keys is described in :mod:`.script`; this function is the only one here that knows it.
+    the tickets. The layout of the keys is described in :mod:`.script`; this function is the only one here that
+    knows it.
 
     Raises:
         redis.exceptions.RedisError: Redis is unavailable, or refuses the script; also OSError, TimeoutError.

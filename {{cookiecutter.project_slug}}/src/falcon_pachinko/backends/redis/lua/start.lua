@@ -23,8 +23,9 @@ end
 
 -- The server's replication id: each start and each promotion of a replica has another one, and so has a primary without
 -- replicas once one is attached, or has been missing for an hour (changeReplicationId in syncCommand and replicationCron,
--- replication.c of Redis 7): a false alarm once. Empty without the right to INFO, or where a service hides it. Only the server that executes the call can tell it: a connection may outlive a
--- change of roles. PERF: 5 µs per call (measured), of 40 for one that publishes one message.
+-- replication.c of Redis 7): a false alarm once. Empty without the right to INFO, or where a service hides it. Only the
+-- server that executes the call can tell it: a connection may outlive a change of roles. PERF: 5 µs per call (measured),
+-- of 40 for one that publishes one message.
 local id_of_server
 local function server_id()
   if not id_of_server then
