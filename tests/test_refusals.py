@@ -1,5 +1,6 @@
 """Invalid answers are rejected in one sentence, and no files are left."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -93,6 +94,7 @@ INVALID = {
         "Import",
         "WebSocket",
         "Health",
+        "Login",
         "Page",
         "Session",
         "Con",
@@ -163,6 +165,14 @@ def test_all_invalid_answers_are_reported_together(
 ) -> None:
     bake(package_name="Class", websocket_path="chat", license="MIT")
     assert re.findall(r"'(\w+)' cannot", capfd.readouterr().err) == ["Class", "chat"]
+
+
+def test_names_of_all_other_resources_are_rejected(root: Path) -> None:
+    package = root / "{{cookiecutter.project_slug}}/src/{{cookiecutter.package_name}}"
+    modules = {path.stem for path in (package / "resources").glob("[a-z]*.py")}
+    hook = (root / "hooks" / "pre_gen_project.py").read_text("utf-8")
+    [block] = re.findall(r"RESOURCE_MODULES = frozenset\((.*?)\)", hook)
+    assert modules == ast.literal_eval(block)
 
 
 @pytest.mark.timeout(300)

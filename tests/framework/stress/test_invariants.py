@@ -334,7 +334,6 @@ def test_a_view_has_the_list_and_the_changes_after_it() -> None:
     view = PageView("Alice")
     events: list[Event] = [
         listed(3, "Bob", "Carol"),
-        edge("left", 2, "Bob"),  # contained in the list
         Positioned(3.0, EPOCH, 3),
         edge("joined", 4, "Dora"),
         edge("left", 5),
@@ -347,7 +346,9 @@ def test_a_view_has_the_list_and_the_changes_after_it() -> None:
     assert wrong_views([("Alice/1", view)], {ROOM: {"Alice", "Bob", "Dora"}}) == []
     (found,) = wrong_views([("Alice/1", view)], {ROOM: {"Alice", "Carol", "Dora"}})
     assert "missing ['Carol'], ghosts ['Bob']" in found.sentence
-    view.update(edge("joined", 7, "Dora"))
+    view.update(edge("left", 7, "Zoe"))
+    assert view.wrong == "received left of Zoe, who is not in its view"
+    view.update(edge("joined", 8, "Dora"))
     assert view.wrong == "received joined of Dora, who is already in its view"
 
 

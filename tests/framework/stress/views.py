@@ -15,14 +15,10 @@ class RoomView:
 
     Attributes:
         users: The members.
-        epoch: The epoch of the list's position.
-        offset: The offset of the list's position: earlier joins and leaves are contained in it.
         is_partial: Whether the list was of one node only, so that a new one has to follow.
     """
 
     users: set[str]
-    epoch: str
-    offset: int
     is_partial: bool
 
 
@@ -47,8 +43,7 @@ class PageView:
         self.wrong = ""
         if isinstance(event, Listed):
             users = {*event.users, self.user}
-            view = RoomView(users, event.epoch, event.offset, event.is_partial)
-            self.rooms[event.room] = view
+            self.rooms[event.room] = RoomView(users, event.is_partial)
         elif isinstance(event, Positioned):
             self.known[event.epoch] = event.offset
         elif isinstance(event, Received) and event.epoch:
@@ -63,8 +58,6 @@ class PageView:
         user, view = event.payload["user"], self.rooms.get(event.payload["room"])
         if user == self.user or view is None:
             return
-        if event.epoch == view.epoch and event.offset <= view.offset:
-            return  # missed messages follow the list of a new connection
         is_present = event.type == "joined"
         if (user in view.users) == is_present and not view.is_partial:
             state = "is already" if is_present else "is not"
