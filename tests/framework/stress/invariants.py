@@ -15,12 +15,13 @@ from .deliveries import (
     wrong_exclusions,
 )
 from .edges import edges_of_staying_users, too_many_edges
-from .events import Closed, Page, Received, excerpt
+from .events import Closed, Opened, Page, Received, excerpt
 from .follower import Follower
 from .record import MARGIN_SECONDS, Command, Record, Segment, Violation
 from .views import contradictions
 
 EXPECTED_CODES = {1000, 1001, 1005, 1006, 1012}
+REFUSED_CODE = 1013
 
 
 def check(record: Record) -> list[Violation]:
@@ -54,7 +55,7 @@ def wrong_ends(record: Record) -> list[Violation]:
     found = []
     for page in record.pages:
         for index, event in enumerate(page.events):
-            if isinstance(event, Closed) and not is_expected(record, page, event):
+            if isinstance(event, Closed) and not is_expected(record, page, index, event):
                 sentence = f"a connection of {page.name} was closed with {event.code}"
                 found.append(Violation("I0", sentence, excerpt(page, index)))
             error = (
@@ -68,8 +69,15 @@ def wrong_ends(record: Record) -> list[Violation]:
     return found
 
 
-def is_expected(record: Record, page: Page, event: Closed) -> bool:
-    """Return whether a connection may have ended with a code: that of a command needs one."""
+def is_expected(record: Record, page: Page, index: int, event: Closed) -> bool:
+    """Return whether a connection may have ended with a code.
+
+    The code of a command needs one. A node refuses a handshake while it knows no restrictions, because it has
+    started while Redis was unavailable.
+    """
+    if event.code == REFUSED_CODE:
+        last = page.events[index - 1] if index else None
+        return isinstance(last, Opened) and record.was_unavailable(last.node, event.at)
     if event.code not in (DISCONNECTED_CODE, ROOM_CLOSED_CODE):
         return event.code in EXPECTED_CODES
     return any(

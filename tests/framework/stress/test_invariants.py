@@ -233,6 +233,7 @@ def test_messages_that_exceed_the_bytes_of_a_history_need_not_be_recovered() -> 
             "I1 Alice/1 received a message of another service",
         ),
         ([page("Alice", Closed(1.0, 1011))], "I0 a connection of Alice/1 was closed with 1011"),
+        ([page("Alice", Closed(1.0, 1013))], "I0 a connection of Alice/1 was closed with 1013"),
         (
             [page("Alice", Received(1.0, "serverError", {"code": "invalidPayload"}))],
             "I0 Alice/1 received the error {'code': 'invalidPayload'}",
@@ -261,6 +262,7 @@ def test_messages_that_exceed_the_bytes_of_a_history_need_not_be_recovered() -> 
         "has not gone",
         "another service",
         "crash",
+        "refusal without a fault",
         "unexpected error",
     ],
 )
@@ -334,6 +336,7 @@ def test_a_view_has_the_list_and_the_changes_after_it() -> None:
     view = PageView("Alice")
     events: list[Event] = [
         listed(3, "Bob", "Carol"),
+        edge("left", 2, "Bob"),  # contained in the list
         Positioned(3.0, EPOCH, 3),
         edge("joined", 4, "Dora"),
         edge("left", 5),

@@ -15,10 +15,14 @@ class RoomView:
 
     Attributes:
         users: The members.
+        epoch: The epoch of the list's position.
+        offset: The offset of the list's position: earlier joins and leaves are contained in it.
         is_partial: Whether the list was of one node only, so that a new one has to follow.
     """
 
     users: set[str]
+    epoch: str
+    offset: int
     is_partial: bool
 
 
@@ -43,7 +47,8 @@ class PageView:
         self.wrong = ""
         if isinstance(event, Listed):
             users = {*event.users, self.user}
-            self.rooms[event.room] = RoomView(users, event.is_partial)
+            view = RoomView(users, event.epoch, event.offset, event.is_partial)
+            self.rooms[event.room] = view
         elif isinstance(event, Positioned):
             self.known[event.epoch] = event.offset
         elif isinstance(event, Received) and event.epoch:
@@ -58,6 +63,8 @@ class PageView:
         user, view = event.payload["user"], self.rooms.get(event.payload["room"])
         if user == self.user or view is None:
             return
+        if event.epoch == view.epoch and event.offset <= view.offset:
+            return  # the list is newer than the position of the connection
         is_present = event.type == "joined"
         if (user in view.users) == is_present and not view.is_partial:
             state = "is already" if is_present else "is not"

@@ -74,18 +74,23 @@ async def test_a_room_whose_server_is_unreachable_during_a_recovery_is_subscribe
 
 
 @pytest.mark.parametrize(
-    ("is_refreshed", "expected"), [(True, redis.ConnectionError), (False, RuntimeError)]
+    "error",
+    [
+        RuntimeError("the handler is closed"),  # as uvloop's transports do
+        AttributeError(
+            "'NoneType' object has no attribute 'writelines'"
+        ),  # as redis-py's connections do
+    ],
+    ids=repr,
 )
-async def test_a_call_during_a_refresh_of_the_topology_fails_as_in_an_outage(
-    monkeypatch: pytest.MonkeyPatch, is_refreshed: bool, expected: type[Exception]
+async def test_a_call_on_a_closed_connection_fails_as_in_an_outage(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     client = ClusterClient("redis://127.0.0.1:1", "prefix", 1.0)
 
     async def execute(*_: object) -> None:
-        if is_refreshed:
-            client.cluster = client.make_cluster()
-        raise RuntimeError("the handler is closed")  # as uvloop's transports do
+        raise error
 
     monkeypatch.setattr(client.cluster, "execute_command", execute)
-    with pytest.raises(expected, match="the handler is closed"):
+    with pytest.raises(redis.ConnectionError, match=f"closed: {error}"):
         await client.run_script("{room}", b"", 0)

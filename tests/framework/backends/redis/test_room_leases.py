@@ -5,12 +5,14 @@ still are present are not announced again.
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from falcon_pachinko.backends.presence import Presence
 from falcon_pachinko.backends.redis import operations
+from falcon_pachinko.backends.redis.client import Request
 from falcon_pachinko.backends.redis.operations import Operation
 from falcon_pachinko.errors import OperationRefused
 
@@ -96,6 +98,56 @@ async def test_p3_an_expired_node_is_refused_until_it_has_sent_its_list(
     joined_and_left = ["alice joined", "bob joined", "alice left", "alice joined", "from a"]
     assert a.texts("room") == b.texts("room") == joined_and_left
     assert await a.backend.members("room") == await b.backend.members("room") == ["bob", "alice"]
+
+
+def begin_recovery(server: RedisServer, nodes: Nodes) -> None:
+    """Let the announcements in the room wait, as after a loss of its presence."""
+    seconds, _ = server.command("TIME")
+    ends = int(seconds) * 1000 + 2000
+    server.command("HSET", f"{nodes.prefix}:{{room}}:p", "w", str(ends))
+
+
+async def test_p7_a_join_without_a_reply_during_a_recovery_is_announced_after_it(
+    redis_server: RedisServer,
+    nodes: Nodes,
+    a: RecordingNode,
+    b: RecordingNode,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await subscribe(a, b)
+    await join(a, "c1", "alice")
+    begin_recovery(redis_server, nodes)
+    client = a.redis.pipeline.client
+    execute = client.execute
+
+    async def execute_without_reply(requests: Sequence[Request]) -> list[Any]:
+        results = await execute(requests)
+        if any(request[0] == "enter" for request in requests):
+            monkeypatch.undo()
+            await client.drop_connection()
+            raise ConnectionError("the reply is lost")
+        return results
+
+    monkeypatch.setattr(client, "execute", execute_without_reply)
+    await join(a, "c2", "bob")
+    await wait_until(lambda: a.got_last("room", "bob joined") and b.got_last("room", "bob joined"))
+    assert a.texts("room") == b.texts("room") == ["alice joined", "bob joined"]
+    assert await b.backend.members("room") == ["alice", "bob"]
+
+
+async def test_p7_a_user_whose_announcement_a_restart_lost_is_listed_in_silence(
+    redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode
+) -> None:
+    await subscribe(a, b)
+    await join(a, "c1", "alice")
+    begin_recovery(redis_server, nodes)
+    await join(a, "c2", "bob")
+    redis_server.command("SAVE")
+    await wait_until(lambda: b.got_last("room", "bob joined"))
+    redis_server.restart()
+    await wait_for_result(lambda: b.backend.members("room"), ["alice", "bob"])
+    await marked(a, b)
+    assert a.texts("room") == b.texts("room") == ["alice joined", "bob joined", "marker"]
 
 
 @each_server

@@ -76,14 +76,14 @@ class ClusterClient(RedisClient):
         arguments: tuple[Any, ...] = (len(keys), *keys, *prefixes, "1", packed, deadline_ms, 0)
         cluster = self.cluster
         try:
-            results: list[Any] = await cluster.execute_command("EVALSHA", SHA, *arguments)
-        except NoScriptError:
-            results = await cluster.execute_command("EVAL", LUA, *arguments)
-        except RuntimeError as error:
-            # NOTE: uvloop raises it for a connection that was closed while it was opened: see refresh_topology().
-            if cluster is self.cluster:
-                raise
-            raise RedisConnectionError(str(error)) from None
+            try:
+                results: list[Any] = await cluster.execute_command("EVALSHA", SHA, *arguments)
+            except NoScriptError:
+                results = await cluster.execute_command("EVAL", LUA, *arguments)
+        except (RuntimeError, AttributeError) as error:
+            # NOTE: redis-py writes to a connection that was closed while it was opened, by the server or by
+            #   refresh_topology(): uvloop's transport raises RuntimeError, and a missing writer AttributeError.
+            raise RedisConnectionError(f"the connection was closed: {error}") from error
         return results
 
     async def drop_connection(self) -> None:

@@ -45,6 +45,7 @@ class PresenceTable(RoomLeases):
     ) -> asyncio.Future[bool]:
         def on_failure(error: BackendUnavailable) -> bool:
             state.entering.discard(presence.connection)
+            state.waiting.add(presence.key)
             return state.is_only(presence)
 
         def on_reply(entered: Entered) -> bool:

@@ -76,7 +76,9 @@ class RoomLeases:
                 self.on_recovered(room)
         if renewed.renewal is Renewal.LIST:
             self.start_listing(room)
-        elif renewed.renewal is Renewal.EXPIRE:
+            return
+        self.announce_waiting(room)
+        if renewed.renewal is Renewal.EXPIRE:
             self.tasks.create_task(self.expire_others(room))
 
     def on_changed(self, room: str, version: str) -> None:
@@ -99,6 +101,7 @@ class RoomLeases:
     async def _end_recovery(self, room: str, _: str) -> None:
         if self.recovering.get(room, 0.0) <= asyncio.get_running_loop().time():
             self.recovering.pop(room, None)
+            self.announce_waiting(room)
             self.on_recovered(room)
 
     def start_listing(self, room: str) -> None:
@@ -163,7 +166,7 @@ class RoomLeases:
             await self.pipeline.call(operations.end_list(tag, self.terms))
 
     async def _compare(self, tag: str, state: RoomPresence) -> set[str]:
-        """Compare the list with Redis, slice by slice; return the ids of the connections that are missing."""
+        """Compare the list with Redis, slice by slice; return the ids of the connections to enter again."""
         missing: set[str] = set()
         waiting: set[str] = set()
         for part in list(state.slices()):
@@ -174,15 +177,27 @@ class RoomLeases:
                 if not compared.more:
                     break
         for presence in state.connections.values():
-            # NOTE: Redis has stored it and announced the user, though the reply was lost.
-            if presence.connection not in missing and presence.key not in waiting and presence.sent:
+            if presence.connection in missing or not presence.sent:
+                continue
+            if presence.key not in waiting:
+                # NOTE: Redis has stored it and announced the user, though the reply was lost.
                 presence.announced = True
+            elif presence.announced:
+                # NOTE: Redis has lost that the user was announced; entered again, it is listed in silence.
+                missing.add(presence.connection)
+            else:
+                state.waiting.add(presence.key)
         return missing
 
     async def _enter_again(self, room: str, state: RoomPresence, presence: Presence) -> None:
         enter = operations.enter(hash_tag(room), self.terms, presence, claims=False)
         presence.sent, presence.sent_version = True, presence.version
-        self.on_entered(room, state, presence, await self.pipeline.call(enter))
+        try:
+            entered = await self.pipeline.call(enter)
+        except BackendUnavailable:
+            state.waiting.add(presence.key)
+            raise
+        self.on_entered(room, state, presence, entered)
 
     async def _end_again(self, room: str, state: RoomPresence, ending: Ending) -> None:
         """Store a user in the grace period again."""
@@ -218,21 +233,30 @@ class RoomLeases:
         else:
             state.generation = entered.generation
         if entered.waits:
+            state.waiting.add(presence.key)
             self._schedule(entered.recovery / 1000, self._announce, room, presence.key)
         return entered.joined is Joined.FIRST
 
+    def announce_waiting(self, room: str) -> None:
+        """Announce the users of a room whose announcement may wait, now that the recovery may be over."""
+        state = self.rooms.get(room)
+        for key in () if state is None else state.waiting:
+            self.tasks.create_task(self._announce(room, key))
+
     async def _announce(self, room: str, key: str) -> None:
-        """Announce a user that has joined during the recovery of a room."""
+        """Announce a user that has joined during the recovery of a room; later if it lasts longer, or on a failure."""
+        state = self.rooms.get(room)
+        if state is None or key not in state.waiting:
+            return
         try:
             waits = await self.pipeline.call(operations.announce(hash_tag(room), key))
         except BackendUnavailable:
-            waits = True
-        state = self.rooms.get(room)
-        here = [] if state is None else [p for p in state.connections.values() if p.key == key]
-        if waits and here:
-            self._schedule(self.terms.recovery / 1000, self._announce, room, key)
-        for presence in here:
-            presence.announced = not waits
+            return  # the next renewal repeats it
+        if not waits:
+            state.waiting.discard(key)
+        for presence in state.connections.values():
+            if presence.key == key:
+                presence.announced = not waits
 
     def _schedule(
         self, seconds: float, action: Callable[[str, str], Awaitable[None]], room: str, key: str

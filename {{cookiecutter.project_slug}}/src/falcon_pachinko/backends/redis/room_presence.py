@@ -45,6 +45,7 @@ class RoomPresence:
         leaving: Those that have left, until Redis has confirmed it.
         ending: The users in their grace period that this node ends, by key.
         expiring: Those of them whose removal has been submitted.
+        waiting: The keys of users whose announcement may wait in Redis for the end of a recovery.
         generation: The generation of the presence in Redis that has these entries; empty before the first reply.
         claimed: Whether the node has asked for the lease.
         version: The version of the list that the clients have read; ``None`` before the first reply.
@@ -61,6 +62,7 @@ class RoomPresence:
         "is_listing",
         "leaving",
         "version",
+        "waiting",
     )
 
     def __init__(self) -> None:
@@ -69,6 +71,7 @@ class RoomPresence:
         self.leaving: dict[str, Leaving] = {}
         self.ending: dict[str, Ending] = {}
         self.expiring: set[str] = set()
+        self.waiting: set[str] = set()
         self.generation = ""
         self.claimed = False
         self.is_listing = False
