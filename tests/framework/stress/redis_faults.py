@@ -68,6 +68,7 @@ async def freeze(cluster: Cluster, fault: Fault) -> None:
                 await asyncio.sleep(fault.seconds)
             finally:
                 server.resume()
+            await asyncio.to_thread(cluster.deployment.wait_ready)
 
 
 async def run_slow_command(cluster: Cluster, fault: Fault) -> None:
@@ -76,6 +77,7 @@ async def run_slow_command(cluster: Cluster, fault: Fault) -> None:
         server = await find_server(cluster, fault)
         with cluster.recording("slow command"):
             await asyncio.to_thread(server.command, "DEBUG", "SLEEP", str(fault.seconds))
+            await asyncio.to_thread(cluster.deployment.wait_ready)
 
 
 async def restart(cluster: Cluster, fault: Fault) -> None:
@@ -86,6 +88,7 @@ async def restart(cluster: Cluster, fault: Fault) -> None:
             await asyncio.to_thread(server.kill)
             await asyncio.sleep(fault.seconds)
             await asyncio.to_thread(server.restart)
+            await asyncio.to_thread(cluster.deployment.wait_ready)
 
 
 async def fail_over(cluster: Cluster, fault: Fault) -> None:

@@ -1,12 +1,14 @@
 """The numbering and the presence of rooms after a failover to a replica that lags, or a restart from old data."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 
 from falcon_pachinko.backends.lease import Lease
 from falcon_pachinko.backends.redis import operations
+from falcon_pachinko.backends.redis.client import Request
 from falcon_pachinko.backends.redis.operations import Operation
 from falcon_pachinko.backends.redis.script import SUSPICION_MS
 from falcon_pachinko.errors import LeaseLost
@@ -230,3 +232,41 @@ async def test_p1_and_p7_nodes_notice_a_restart_from_old_data_without_new_announ
     for node in (a, b):
         joined = [each for each in node.texts("room") if "joined" in each or "left" in each]
         assert joined == ["alice joined", "bob joined", "carol joined"]
+
+
+@pytest.mark.parametrize("grace", [False, True], ids=["at once", "after the grace period"])
+@pytest.mark.parametrize("from_snapshot", [True, False], ids=["old data", "no data"])
+async def test_p2_a_leave_whose_reply_is_lost_with_the_data_is_published_once(
+    redis_server: RedisServer,
+    a: RecordingNode,
+    b: RecordingNode,
+    monkeypatch: pytest.MonkeyPatch,
+    from_snapshot: bool,
+    grace: bool,
+) -> None:
+    await subscribe(a, b)
+    alice = await join(a, "c1", "alice")
+    await join(a, "c2", "bob")
+    await join(b, "c3", "carol")
+    save(redis_server)
+    execute_batch = a.redis.client.execute
+
+    async def execute_and_lose(requests: Sequence[Request]) -> list[Any]:
+        results = await execute_batch(requests)
+        if any(request[0] == "leave" for request in requests):
+            monkeypatch.undo()
+            if not grace:
+                await wait_until(lambda: b.got_last("room", "alice left"))
+            redis_server.restart(from_snapshot=from_snapshot)
+            raise ConnectionError("the reply is lost")
+        return results
+
+    monkeypatch.setattr(a.redis.client, "execute", execute_and_lose)
+    a.backend.leave_nowait("room", alice, grace=grace)
+    await wait_until(lambda: not a.redis.pipeline.outage and bool(b.outdated or b.history_losses))
+    await wait_available(a, b)
+    for node in (a, b):
+        await wait_for_result(partial(node.backend.members, "room"), ["bob", "carol"])
+    await marked(a, b)
+    expected = 0 if grace else 1
+    assert a.texts("room").count("alice left") == b.texts("room").count("alice left") == expected

@@ -101,7 +101,7 @@ class PresenceTable(RoomLeases):
     def _send_leave_nowait(
         self, room: str, state: RoomPresence, leaving: Leaving, seconds: float | None = None
     ) -> asyncio.Future[bool]:
-        presence, grace = leaving
+        presence, grace, is_repeated = leaving
         state.leaving[presence.connection] = leaving
         if seconds is None:
             seconds = self.terms.grace / 1000 if grace and presence.has_messages else 0.0
@@ -126,11 +126,18 @@ class PresenceTable(RoomLeases):
             if isinstance(error, OperationRefused):
                 state.leaving.pop(presence.connection, None)
                 self._discard_if_empty(room, state)
+            else:
+                state.leaving[presence.connection] = leaving._replace(is_uncertain=True)
             return not grace and state.is_only(presence)
 
         ms = round(seconds * 1000)
         operation = operations.leave(
-            hash_tag(room), self.terms, presence, grace=ms, is_last=is_last
+            hash_tag(room),
+            self.terms,
+            presence,
+            grace=ms,
+            is_last=is_last,
+            is_repeated=is_repeated,
         )
         return self.pipeline.submit(operation, on_reply, on_failure)
 

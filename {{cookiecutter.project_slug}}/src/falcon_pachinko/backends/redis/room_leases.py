@@ -151,7 +151,9 @@ class RoomLeases:
             presence = state.find(connection)
             if presence is None or connection in state.entering:
                 continue
-            if connection in state.leaving and not claimed.is_lost:
+            leaving = state.leaving.get(connection)
+            if leaving is not None and (leaving.is_uncertain or not claimed.is_lost):
+                # NOTE: it may have left before the loss; all lists are read again after one.
                 continue
             if has_left:
                 presence.announced, presence.place = False, None

@@ -10,10 +10,17 @@ from .script import ENTRIES_PER_SLICE
 
 
 class Leaving(NamedTuple):
-    """A connection that has left; Redis has not confirmed it yet."""
+    """A connection that has left; Redis has not confirmed it yet.
+
+    Attributes:
+        presence: The connection.
+        grace: Whether the user stays for the grace period.
+        is_uncertain: Whether Redis may have removed it already: a reply is lost.
+    """
 
     presence: Presence
     grace: bool
+    is_uncertain: bool = False
 
 
 class Ending(NamedTuple):

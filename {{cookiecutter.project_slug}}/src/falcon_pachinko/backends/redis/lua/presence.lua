@@ -25,11 +25,27 @@ local function index_of(node, key) return node .. '\0' .. key end
 -- Returns the bounds of the entries of a node in the index.
 local function range_of(node) return '[' .. index_of(node, ''), '(' .. node .. '\1' end
 
--- Removes an entry. The user has left, unless nobody has learnt that it is here.
+-- Informs the nodes of a change without an announcement: their clients read the list again. A node that does not receive
+-- the message sees another version with its next renewal.
+local function send_changed(base)
+  local version = ''
+  if redis.call('HEXISTS', base .. ':p', 'g') == 1 then
+    version = new_name(base)
+    redis.call('HSET', base .. ':p', 'v', version)
+  end
+  send(base, '!changed:' .. version .. '\n')
+end
+
+-- Removes an entry. The user has left, unless nobody has learnt that it is here, or nodes have learnt that it has left.
 local function remove_entry(base, key, entry, is_silent)
   redis.call('HDEL', base .. ':p', key)
   redis.call('ZREM', base .. ':o', key)
-  if entry.l and not entry.j and not is_silent then publish(base, entry.l, false, nil, nil, nil, '-' .. key) end
+  if is_silent or not entry.l or entry.j then return end
+  if entry.q then
+    send_changed(base)
+  else
+    publish(base, entry.l, false, nil, nil, nil, '-' .. key)
+  end
 end
 
 -- Whether the room's presence was lost a short time ago, so that entries may be missing.
@@ -47,17 +63,6 @@ local function current_generation(base, generation)
   if redis.call('DEL', base .. ':p', base .. ':n', base .. ':o', base .. ':k') > 0 then
     send(base, '!lost\n')
   end
-end
-
--- Informs the nodes of a change without an announcement: their clients read the list again. A node that does not receive
--- the message sees another version with its next renewal.
-local function send_changed(base)
-  local version = ''
-  if redis.call('HEXISTS', base .. ':p', 'g') == 1 then
-    version = new_name(base)
-    redis.call('HSET', base .. ':p', 'v', version)
-  end
-  send(base, '!changed:' .. version .. '\n')
 end
 
 -- Lets the announcement of users wait until all nodes could send their lists, and asks for these.
@@ -151,7 +156,7 @@ function operations.enter(base, node, lease, recovery, key, connection, hash, me
   end
   local is_new = entry.c[connection] ~= node
   entry.c[connection] = node
-  entry.g, entry.n = nil, nil
+  entry.g, entry.n, entry.q = nil, nil, nil
   if leaving then entry.l = leaving end
   local added = set_record(base, entry, connection, record)
   if is_new then added = hash + version_of(entry, connection) end
@@ -212,8 +217,15 @@ local function is_abandoned(entry, node)
   return entry and not next(entry.c) and (not entry.g or entry.n == node)
 end
 
+-- Whether changes of the presence were lost a short time ago.
+local function has_lost_changes(base)
+  local found = redis.call('HMGET', base .. ':p', 'z', 'u')
+  return tonumber(found[1] or 0) > now or is_of_another_server(found[2])
+end
+
 -- Removes a connection. Returns 'left' if the user has left, 'grace' if the grace period has begun, otherwise 'stays'.
-function operations.leave(base, node, key, connection, hash, grace, is_last)
+-- What is repeated after a loss of changes may have been published before: the nodes are asked to read the list then.
+function operations.leave(base, node, key, connection, hash, grace, is_last, is_repeated)
   if not has_lease(base, node) then return 'fenced' end
   local entry = get_entry(base, key)
   local status = 'stays'
@@ -223,6 +235,7 @@ function operations.leave(base, node, key, connection, hash, grace, is_last)
       remove_connection(entry, connection)
     end
     if not next(entry.c) then
+      entry.q = is_repeated and has_lost_changes(base) or nil
       status = grace > 0 and 'grace' or 'left'
       if status == 'grace' then
         entry.g, entry.n = text(now + grace), node

@@ -202,10 +202,25 @@ def announce(tag: str, key: str) -> Operation[bool]:
 
 
 def leave(
-    tag: str, terms: Terms, presence: Presence, *, grace: int, is_last: bool
+    tag: str,
+    terms: Terms,
+    presence: Presence,
+    *,
+    grace: int,
+    is_last: bool,
+    is_repeated: bool = False,
 ) -> Operation[Departure]:
-    """Remove a connection; with ``is_last``, the node has no other connection in the room."""
-    details = (presence.key, presence.connection, presence.hash, grace, is_last)
+    """Remove a connection.
+
+    Args:
+        tag: The hash tag of the room.
+        terms: The node.
+        presence: The connection.
+        grace: The milliseconds of the grace period; 0 for none.
+        is_last: Whether the node has no other connection in the room.
+        is_repeated: Whether an earlier attempt may have removed it. After a loss of changes nobody is informed then.
+    """
+    details = (presence.key, presence.connection, presence.hash, grace, is_last, is_repeated)
     request = ("leave", tag, terms.node, *details)
     return Operation(request, Departure, needs_lease=True, may_wait=grace > 0)
 
