@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import falcon
@@ -149,8 +150,14 @@ def test_an_invalid_prefix_is_refused(given: str) -> None:
         install(falcon.asgi.App(), root_path=given)
 
 
-def test_a_route_below_the_prefix_is_refused() -> None:
+def test_a_route_below_the_prefix_is_refused(tmp_path: Path) -> None:
     app = install(falcon.asgi.App(), root_path="/ws")
     with pytest.raises(RegistrationError, match="begins with the path prefix"):
         app.add_websocket_route("/ws/{name}", Echo)
+    with pytest.raises(RegistrationError, match="'/ws' begins with the path prefix '/ws'"):
+        app.add_route("/ws", Where())
+    with pytest.raises(RegistrationError, match="'/ws/files' begins with the path prefix '/ws'"):
+        app.add_static_route("/ws/files", tmp_path)
+    app.add_static_route("/files", tmp_path)
+    app.add_route("/wss", Where())
     app.add_websocket_route("/wss/{name}", Echo)

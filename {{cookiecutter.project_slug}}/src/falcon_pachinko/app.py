@@ -30,7 +30,12 @@ from .routing import CONNECTION_KEY, ResourceFactory, WebSocketRoute, check_reso
 from .server.admission import Admission, Refusal, refuse_handshake
 from .server.forwarded import TrustedProxies
 from .server.missing_bounds import turn_off_proxy_headers, warn_of_missing_bounds
-from .server.root_path import check_root_path, redirect_to_root, strip_root_path
+from .server.root_path import (
+    check_root_path,
+    check_route_path,
+    redirect_to_root,
+    strip_root_path,
+)
 from .server.unavailable import UnavailableHandler
 from .startup import UNSTARTED, LifespanMiddleware
 
@@ -127,6 +132,24 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         lifespan.checked = True
         return True
 
+    def add_route(self, uri_template: str, resource: object, **kwargs: Any) -> None:
+        """Add a route, as in Falcon.
+
+        Raises:
+            RegistrationError: The template begins with the path prefix of the application.
+        """
+        check_route_path(uri_template, self.ws_root_path)
+        super().add_route(uri_template, resource, **kwargs)
+
+    def add_static_route(self, prefix: str, *args: Any, **kwargs: Any) -> None:
+        """Serve the files of a folder, as in Falcon.
+
+        Raises:
+            RegistrationError: The route begins with the path prefix of the application.
+        """
+        check_route_path(prefix, self.ws_root_path)
+        super().add_static_route(prefix, *args, **kwargs)
+
     def add_websocket_route(
         self,
         uri_template: str,
@@ -150,11 +173,6 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             RegistrationError: The resource, its handlers or its ``on_connect`` cannot work, or the template begins
                 with the path prefix of the application.
         """
-        if self.ws_root_path and f"{uri_template}/".startswith(f"{self.ws_root_path}/"):
-            raise RegistrationError(
-                f"{uri_template!r} begins with the path prefix {self.ws_root_path!r}: whether a proxy has removed"
-                " the prefix could not be recognised, so choose another one"
-            )
         config = route_config
         if not config.allowed_origins:
             config = replace(config, allowed_origins=self.ws_allowed_origins)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from typing import Any
 
 import uvicorn
 
-from falcon_pachinko import App, PachinkoError
+from falcon_pachinko import App, PachinkoError, RegistrationError
 from falcon_pachinko.publisher import Publisher
 from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol
 from falcon_pachinko.uvicorn.gc_tuning import freeze_startup_objects
 from falcon_pachinko.uvicorn.start_check import check_options
 
 from .app import ROOM_PREFIX, create_app
-from .doctor import print_diagnosis
+from .doctor import print_diagnosis, unknown_settings
 from .logs import set_up_logging
 from .messages import ServerSystemAnnouncement
 from .moderation import add_commands, run_command
 from .settings import Settings, load_settings
+
+logger = logging.getLogger(__name__)
 
 PACKAGE = create_app.__module__.partition(".")[0]
 
@@ -39,13 +42,24 @@ WEBSOCKET_OPTIONS: dict[str, Any] = {
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or Ctrl+C, then shut down in order."""
+    """Serve until SIGTERM or Ctrl+C, then shut down in order.
+
+    Raises:
+        SystemExit: APP_ROOT_PATH is the path of a route.
+    """
     set_up_process(settings)
+    for name, nearest in unknown_settings():
+        if nearest:
+            logger.warning("%s is not a setting, and is ignored: is %s meant?", name, nearest)
     check_options(WEBSOCKET_OPTIONS, MAX_MESSAGE_BYTES)
     several = settings.workers > 1
-    uvicorn.run(
+    try:
         # NOTE: with several processes, each creates an application of its own.
-        f"{PACKAGE}.__main__:make_app" if several else create_app(settings),
+        app = f"{PACKAGE}.__main__:make_app" if several else create_app(settings)
+    except RegistrationError as error:
+        sys.exit(f"the routes and APP_ROOT_PATH do not fit together: {error}")
+    uvicorn.run(
+        app,
         factory=several,
         host=settings.host,
         port=settings.port,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
+from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import jwt
+from dotenv import dotenv_values
 
 from falcon_pachinko import ConfigurationError
 from falcon_pachinko.route_config import is_origin
@@ -110,3 +114,21 @@ def make_state_folder(path: Path | None) -> None:
         raise ConfigurationError(
             f"APP_STATE_FOLDER cannot be created ({error}): name a folder that this process can write to"
         ) from None
+
+
+def unknown_variables(known: Collection[str], prefix: str, file: str) -> list[tuple[str, str]]:
+    """Return the variables in the environment and in a file that begin like a setting and are none.
+
+    Each comes with the setting whose name is most similar; with an empty text if none is.
+
+    Args:
+        known: The names of the settings.
+        prefix: The begin of their names.
+        file: The name of a file with variables, which may be missing.
+    """
+    given = {name.upper() for name in (*os.environ, *dotenv_values(file, encoding="utf-8"))}
+    return [
+        (name, next(iter(get_close_matches(name, known, n=1)), ""))
+        for name in sorted(given.difference(known))
+        if name.startswith(prefix)
+    ]

@@ -1,14 +1,17 @@
-"""The checks of a deployment, for operators: the settings, the open files, and Redis."""
+"""The checks of a deployment, for operators: the settings, the sign-in, the open files, and Redis."""
 
 from __future__ import annotations
 
 import asyncio
 
+from falcon_pachinko import ConfigurationError, PachinkoError
 from falcon_pachinko.backends.doctor import Finding, Outcome, diagnose
 from falcon_pachinko.server.admission import RESERVED_FILES, raise_open_files
 
+from .checks import unknown_variables
 from .log_text import escape, redact
-from .settings import Settings, load_settings
+from .oidc import open_provider
+from .settings import ENV_FILE, ENV_PREFIX, Settings, load_settings
 
 
 def print_diagnosis() -> int:
@@ -30,10 +33,72 @@ def check_deployment() -> list[Finding]:
     url = settings.backend_url.get_secret_value()
     return [
         Finding(Outcome.OK, "settings", f"valid, with APP_ENVIRONMENT={settings.environment}"),
+        *check_names(),
         check_hosts(settings),
+        check_sign_in(settings),
+        *check_provider(settings),
         check_open_files(settings),
         *asyncio.run(diagnose(url, prefix=settings.backend_prefix)),
     ]
+
+
+def unknown_settings() -> list[tuple[str, str]]:
+    """Return what looks like a setting and is none, see :func:`.checks.unknown_variables`."""
+    known = {f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields}
+    return unknown_variables(known, ENV_PREFIX, ENV_FILE)
+
+
+def check_names() -> list[Finding]:
+    """Report variables that look like settings and are none."""
+    return [
+        Finding(
+            Outcome.WARNING,
+            "settings",
+            f"{name} is not a setting, and is ignored",
+            f"is {nearest} meant?" if nearest else "see .env.example for all settings",
+        )
+        for name, nearest in unknown_settings()
+    ]
+
+
+def check_sign_in(settings: Settings) -> Finding:
+    """Check that users can sign in."""
+    if settings.sign_in == "none":
+        return Finding(
+            Outcome.WARNING,
+            "sign-in",
+            "no user can sign in; programs with a token of this service can",
+            "set APP_OIDC_ISSUER and APP_OIDC_CLIENT_ID, see docs/identity.md",
+        )
+    how = f"at {settings.oidc_issuer}" if settings.oidc_issuer else "by name, without a proof"
+    return Finding(Outcome.OK, "sign-in", f"users sign in {how}")
+
+
+def check_provider(settings: Settings) -> list[Finding]:
+    """Check that the identity provider responds, and publishes what the service needs."""
+    if not settings.oidc_issuer:
+        return []
+    next_step = "check APP_OIDC_ISSUER and the network; see docs/identity.md"
+    try:
+        asyncio.run(read_provider(settings))
+    except (PachinkoError, ConfigurationError) as error:
+        return [Finding(Outcome.FAILURE, "provider", str(error), next_step)]
+    return [Finding(Outcome.OK, "provider", "its metadata and its keys are valid")]
+
+
+async def read_provider(settings: Settings) -> None:
+    """Read the metadata and the keys of the identity provider.
+
+    Raises:
+        ProviderUnavailable: It does not respond, or its response is not valid.
+        ConfigurationError: The extra ``oidc`` is not installed.
+    """
+    provider = open_provider(settings)
+    assert provider is not None
+    try:
+        await provider.check()
+    finally:
+        await provider.aclose()
 
 
 def check_hosts(settings: Settings) -> Finding:

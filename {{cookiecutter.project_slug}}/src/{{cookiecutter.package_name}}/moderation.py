@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
 from falcon_pachinko import PachinkoError
 from falcon_pachinko.names import check_room_name
 from falcon_pachinko.publisher import Publisher
+from falcon_pachinko.rooms.enforcement import iso_time
 
 from .app import ROOM_PREFIX
 from .contract import server_object
@@ -44,6 +44,9 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser("token", help="print a session token for a program")
     parser.add_argument("user", help="the id of the user, which is the name as well")
     parser.add_argument("--role", action="append", default=[], help="a role; may be repeated")
+    parser.add_argument(
+        "--seconds", type=int, help="how long it is valid (default: APP_TOKEN_LIFETIME_SECONDS)"
+    )
 
 
 def run_command(settings: Settings, given: argparse.Namespace) -> None:
@@ -56,8 +59,9 @@ def run_command(settings: Settings, given: argparse.Namespace) -> None:
         if given.command == "invite":
             print(invitation_link(settings, given.room, given.days))
         elif given.command == "token":
-            user = User(id=given.user, name=given.user, roles=frozenset(given.role))
-            print(Tokens.of(settings).start(user)[0])
+            token, until = program_token(settings, given)
+            print(token)
+            print(f"valid until {iso_time(until)}", file=sys.stderr)
         else:
             restrict(settings, given)
     except (PachinkoError, ValueError) as error:
@@ -77,16 +81,42 @@ def restrict(settings: Settings, given: argparse.Namespace) -> None:
     with Publisher(url, prefix=settings.backend_prefix) as publisher:
         if given.command == "restrictions":
             for each in publisher.restrictions():
-                until = datetime.fromtimestamp(each.until, UTC).isoformat(timespec="seconds")
-                where = "all rooms" if each.room is None else each.room.removeprefix(ROOM_PREFIX)
-                print(f"{each.kind}  {each.user}  {where}  until {until}")
+                where = place_of(each.room)
+                print(f"{each.kind}  {each.user}  {where}  until {iso_time(each.until)}")
             return
         change = getattr(publisher, given.command)
         if given.command in RESTRICTING:
             change(given.user, room, seconds=given.seconds)
         else:
+            kind = given.command.removeprefix("un")
+            known = {(each.kind, each.user, each.room) for each in publisher.restrictions()}
+            if (kind, given.user, room) not in known:
+                raise ValueError(
+                    f"{given.user!r} has no {kind} in {place_of(room)}: list them with 'restrictions'"
+                )
             change(given.user, room)
     print("done")
+
+
+def place_of(room: str | None) -> str:
+    """Return where a restriction applies."""
+    return "all rooms" if room is None else room.removeprefix(ROOM_PREFIX)
+
+
+def program_token(settings: Settings, given: argparse.Namespace) -> tuple[str, float]:
+    """Return a session token for a program, and its end in Unix seconds.
+
+    Raises:
+        ValueError: The user or the duration is not valid.
+    """
+    if given.seconds is not None and given.seconds < 1:
+        raise ValueError(f"--seconds is {given.seconds}: give at least 1")
+    user = User(id=given.user, name=given.user, roles=frozenset(given.role))
+    tokens = Tokens.of(settings)
+    if given.seconds is not None:
+        tokens.lifetime_seconds = tokens.session_seconds = given.seconds
+    token, session = tokens.start(user)
+    return token, session.user.expires_at or 0.0
 
 
 def invitation_link(settings: Settings, room: str, days: float) -> str:

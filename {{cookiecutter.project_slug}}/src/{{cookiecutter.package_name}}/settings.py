@@ -28,6 +28,7 @@ from .hosts import is_loopback
 
 PACKAGE = __name__.partition(".")[0]
 ENV_PREFIX = "APP_"
+ENV_FILE = ".env"
 # SECURITY: an error text shows the value of any other setting.
 CONFIDENTIAL = frozenset(
     {"APP_SECRET", "APP_SECRET_PREVIOUS", "APP_BACKEND_URL", "APP_OIDC_CLIENT_SECRET"}
@@ -41,7 +42,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
-        env_file=".env",
+        env_file=ENV_FILE,
         env_file_encoding="utf-8",
         env_ignore_empty=True,
         extra="ignore",

@@ -292,11 +292,15 @@ async def test_a_ban_closes_connections_and_refuses_new_ones(
         assert code == 4403
         assert re.fullmatch(reason, text)
     listed = await asyncio.to_thread(command, "restrictions")
-    assert re.search(rf"ban +{user} +all rooms +until ", listed)
+    assert re.search(rf"ban +{user} +all rooms +until {text[-21:-1]}\n", listed)
     await asyncio.to_thread(command, "unban", user)
     async with site.join(proof, token, room):
         pass
     assert user not in await asyncio.to_thread(command, "restrictions")
+    with pytest.raises(subprocess.CalledProcessError) as ended:
+        await asyncio.to_thread(command, "unban", user)
+    reason = f"unban: '{user}' has no ban in all rooms: list them with 'restrictions'\n"
+    assert ended.value.stderr == reason
 
 
 @with_two_nodes

@@ -14,10 +14,11 @@ from falcon_pachinko.backends.redis import doctor as redis_doctor
 from {{ cookiecutter.package_name }} import doctor, settings
 from {{ cookiecutter.package_name }}.__main__ import main
 
+from ..provider import running_provider
 from ..valkey import running_valkey
 
 CHECKS = [
-    *("settings", "hosts", "open files"),
+    *("settings", "hosts", "sign-in", "open files"),
     *("Redis", "version", "rights", "memory", "clock", "latency", "nodes", "keys"),
 ]
 
@@ -34,7 +35,7 @@ def diagnose(
     """Run the command without a .env file; return its status and its lines."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("APP_SECRET", secret)
-    monkeypatch.setenv("APP_PUBLIC_ORIGIN", "https://chat.example.com")
+    monkeypatch.setenv("APP_ENVIRONMENT", "test")
     # NOTE: the limit of this process would be raised, and is another one on each machine.
     monkeypatch.setattr(doctor, "raise_open_files", lambda: 65_536)
     # NOTE: other programs may keep the machine busy.
@@ -53,8 +54,9 @@ def test_one_process_needs_no_redis(diagnose: Diagnose) -> None:
     assert diagnose() == (
         0,
         [
-            "ok       settings: valid, with APP_ENVIRONMENT=production",
-            "ok       hosts: the service answers to chat.example.com",
+            "ok       settings: valid, with APP_ENVIRONMENT=test",
+            "ok       hosts: the service answers to this machine",
+            "ok       sign-in: users sign in by name, without a proof",
             "ok       open files: 65536 are allowed, 10200 are needed",
             "ok       Redis: one process needs none",
         ],
@@ -76,13 +78,61 @@ def test_invalid_settings_are_a_failure_without_a_secret(
 def test_a_public_service_without_a_name_is_a_warning(
     diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("APP_PUBLIC_ORIGIN")
+    monkeypatch.setenv("APP_ENVIRONMENT", "production")
     status, lines = diagnose()
     assert status == 0
     assert lines[1] == (
         "warning  hosts: the service answers to any host name; next: set APP_PUBLIC_ORIGIN, such as"
         " https://chat.example.com"
     )
+    monkeypatch.setenv("APP_PUBLIC_ORIGIN", "https://chat.example.com")
+    assert diagnose()[1][1] == "ok       hosts: the service answers to chat.example.com"
+
+
+def test_a_public_service_without_a_sign_in_is_a_warning(
+    diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_ENVIRONMENT", "production")
+    status, lines = diagnose()
+    assert status == 0
+    assert lines[2] == (
+        "warning  sign-in: no user can sign in; programs with a token of this service can;"
+        " next: set APP_OIDC_ISSUER and APP_OIDC_CLIENT_ID, see docs/identity.md"
+    )
+
+
+def test_a_misspelt_setting_is_a_warning(
+    diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_PUBLIC_ORIGNI", "https://chat.example.com")
+    Path(".env").write_text("APP_BANANA=1\nOTHER=1\n", encoding="utf-8")
+    status, lines = diagnose()
+    assert status == 0
+    assert lines[1:3] == [
+        "warning  settings: APP_BANANA is not a setting, and is ignored; next: see .env.example for"
+        " all settings",
+        "warning  settings: APP_PUBLIC_ORIGNI is not a setting, and is ignored; next: is"
+        " APP_PUBLIC_ORIGIN meant?",
+    ]
+
+
+def test_the_identity_provider_is_checked(
+    diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_provider() as provider:
+        for name, value in provider.variables().items():
+            monkeypatch.setenv(name, value)
+        status, lines = diagnose()
+        assert status == 0
+        assert lines[2:4] == [
+            f"ok       sign-in: users sign in at {provider.issuer}",
+            "ok       provider: its metadata and its keys are valid",
+        ]
+        provider.fault = "text"
+        status, lines = diagnose()
+        assert status == 1
+        assert lines[3].startswith(f"failure  provider: {provider.issuer}: HTTP 200 without")
+        assert "next: check APP_OIDC_ISSUER" in lines[3]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +151,7 @@ def test_too_few_open_files_are_a_warning(
 ) -> None:
     monkeypatch.setattr(doctor, "raise_open_files", lambda: files)
     status, lines = diagnose()
-    assert (status, lines[2]) == (0, line)
+    assert (status, lines[3]) == (0, line)
 
 
 def test_an_unreachable_redis_is_a_failure_without_its_password(

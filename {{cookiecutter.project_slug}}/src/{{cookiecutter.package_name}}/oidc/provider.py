@@ -87,6 +87,14 @@ class OpenIdProvider:
             client, names, audience=settings.oidc_audience, public_origin=settings.public_origin
         )
 
+    async def check(self) -> None:
+        """Read the metadata and the keys.
+
+        Raises:
+            ProviderUnavailable: The provider does not respond, or its response is not valid.
+        """
+        await self._fetch_keys()
+
     async def aclose(self) -> None:
         """End all requests and connections."""
         await self.tasks.aclose()

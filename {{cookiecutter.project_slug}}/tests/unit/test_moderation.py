@@ -1,0 +1,65 @@
+"""The commands of moderators and operators that print something."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from {{ cookiecutter.package_name }} import settings, tokens
+from {{ cookiecutter.package_name }}.__main__ import main
+
+
+@pytest.fixture(autouse=True)
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+    """The settings of a service for tests."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("APP_SECRET", secret)
+    monkeypatch.setenv("APP_ENVIRONMENT", "test")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seconds"), [((), 8 * 3600), (("--seconds", "90"), 90)], ids=repr
+)
+def test_a_token_is_printed_alone_and_its_end_beside_it(
+    arguments: tuple[str, ...], seconds: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["token", "robot", "--role", "staff", *arguments])
+    output, errors = capsys.readouterr()
+    session = tokens.Tokens.of(settings.load_settings()).read(output.strip())
+    assert session is not None
+    assert (session.user.id, session.user.roles) == ("robot", frozenset({"staff"}))
+    found = re.fullmatch(r"valid until (\S+)\n", errors)
+    assert found is not None
+    end = datetime.fromisoformat(found[1]).timestamp()
+    assert end == session.user.expires_at
+    assert abs(end - time.time() - seconds) < 60
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("token", "robot", "--seconds", "0"), "token: --seconds is 0: give at least 1"),
+        (("token", " "), "token: "),
+        (("ban", "mallory"), "ban: set APP_BACKEND_URL to the Redis of the service"),
+    ],
+    ids=repr,
+)
+def test_a_command_that_cannot_work_ends_with_a_sentence(
+    arguments: tuple[str, ...], sentence: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments])
+    assert str(ended.value.code).startswith(sentence)
+
+
+def test_a_path_prefix_that_is_a_route_ends_the_program_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("APP_ROOT_PATH", "/session")
+    monkeypatch.setenv("APP_PORT", "0")
+    with pytest.raises(SystemExit, match=r"APP_ROOT_PATH .*'/session' begins with the path prefix"):
+        main(["serve"])
