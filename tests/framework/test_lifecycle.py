@@ -355,6 +355,19 @@ async def test_reject_accepts_and_closes_with_its_code_and_reason(world: World) 
     assert world.record == []
 
 
+async def test_reject_selects_a_subprotocol_of_the_offer(world: World) -> None:
+    async def reject(self: Lobby, req: falcon.asgi.Request, ws: WebSocketLike) -> bool:
+        raise Reject(4403, "not here")
+
+    world.steps["bob"] = reject
+    bob = await world.join("bob", subprotocols=["chat.v1", "chat.v2"])
+    assert bob.socket.subprotocol == "chat.v1"
+    with pytest.raises(ConnectionClosed) as closed:
+        await bob.receive()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4403
+
+
 # granian 2.8 drops the headers of an accept.
 @on(SERVERS.keys() - {"granian"})
 async def test_on_connect_sets_subprotocol_and_headers(world: World) -> None:

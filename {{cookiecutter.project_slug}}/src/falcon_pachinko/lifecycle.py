@@ -74,8 +74,12 @@ class Lifecycle(HandlerTask):
                 refused = not self.accepted and ws._is_accepted
                 await ws.close(FORBIDDEN if refused else INTERNAL_ERROR)
         except Reject as refusal:
-            # NOTE: a browser does not see why a handshake was refused, so it is accepted first.
+            # NOTE: a browser does not see why a handshake was refused, so it is accepted first; and it fails where
+            #   none of the subprotocols is selected that it has offered.
             if not ws.closed:
+                selected, headers = ws._accept_options
+                offered = req.scope.get("subprotocols") or (None,)
+                ws._accept_options = (selected or offered[0], headers)
                 await ws._accept_handshake()
                 await ws.close(refusal.code, refusal.reason)
         except Exception as error:
