@@ -19,7 +19,6 @@ from websockets.exceptions import InvalidStatus
 from falcon_pachinko import (
     App,
     ConfigurationError,
-    RegistrationError,
     WebSocketLike,
     WebSocketResource,
     install,
@@ -152,11 +151,11 @@ def test_an_invalid_prefix_is_refused(given: str) -> None:
 
 def test_a_route_below_the_prefix_is_refused(tmp_path: Path) -> None:
     app = install(falcon.asgi.App(), root_path="/ws")
-    with pytest.raises(RegistrationError, match="begins with the path prefix"):
+    with pytest.raises(ConfigurationError, match="begins with the path prefix"):
         app.add_websocket_route("/ws/{name}", Echo)
-    with pytest.raises(RegistrationError, match="'/ws' begins with the path prefix '/ws'"):
+    with pytest.raises(ConfigurationError, match="'/ws' begins with the path prefix '/ws'"):
         app.add_route("/ws", Where())
-    with pytest.raises(RegistrationError, match="'/ws/files' begins with the path prefix '/ws'"):
+    with pytest.raises(ConfigurationError, match="'/ws/files' begins with the path prefix '/ws'"):
         app.add_static_route("/ws/files", tmp_path)
     app.add_static_route("/files", tmp_path)
     app.add_route("/wss", Where())

@@ -60,7 +60,7 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     ws_lifespan: ClassVar[LifespanMiddleware]
     ws_allowed_origins: ClassVar[Collection[str]]
     ws_trusted_proxies: ClassVar[TrustedProxies | None]
-    ws_root_path: ClassVar[str]
+    ws_root_path: ClassVar[str] = ""
     ws_admission: ClassVar[Admission]
     ws_authenticate: ClassVar[Authenticate | None]
 
@@ -136,7 +136,7 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         """Add a route, as in Falcon.
 
         Raises:
-            RegistrationError: The template begins with the path prefix of the application.
+            ConfigurationError: The template begins with the path prefix of the application.
         """
         check_route_path(uri_template, self.ws_root_path)
         super().add_route(uri_template, resource, **kwargs)
@@ -145,7 +145,7 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         """Serve the files of a folder, as in Falcon.
 
         Raises:
-            RegistrationError: The route begins with the path prefix of the application.
+            ConfigurationError: The route begins with the path prefix of the application.
         """
         check_route_path(prefix, self.ws_root_path)
         super().add_static_route(prefix, *args, **kwargs)
@@ -170,8 +170,8 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             kwargs: The keyword arguments of the call.
 
         Raises:
-            RegistrationError: The resource, its handlers or its ``on_connect`` cannot work, or the template begins
-                with the path prefix of the application.
+            RegistrationError: The resource, its handlers or its ``on_connect`` cannot work.
+            ConfigurationError: The template begins with the path prefix of the application.
         """
         config = route_config
         if not config.allowed_origins:

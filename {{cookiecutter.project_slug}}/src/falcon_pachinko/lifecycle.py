@@ -78,8 +78,8 @@ class Lifecycle(HandlerTask):
             #   none of the subprotocols is selected that it has offered.
             if not ws.closed:
                 selected, headers = ws._accept_options
-                offered = req.scope.get("subprotocols") or (None,)
-                ws._accept_options = (selected or offered[0], headers)
+                offered = next(iter(req.scope.get("subprotocols") or ()), None)
+                ws._accept_options = (selected or offered, headers)
                 await ws._accept_handshake()
                 await ws.close(refusal.code, refusal.reason)
         except Exception as error:

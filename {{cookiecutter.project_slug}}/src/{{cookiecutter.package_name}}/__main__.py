@@ -9,7 +9,7 @@ from typing import Any
 
 import uvicorn
 
-from falcon_pachinko import App, PachinkoError, RegistrationError
+from falcon_pachinko import App, ConfigurationError, PachinkoError
 from falcon_pachinko.publisher import Publisher
 from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol
 from falcon_pachinko.uvicorn.gc_tuning import freeze_startup_objects
@@ -45,7 +45,7 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl+C, then shut down in order.
 
     Raises:
-        SystemExit: APP_ROOT_PATH is the path of a route.
+        SystemExit: A setting does not fit to the application, such as an APP_ROOT_PATH that is a route.
     """
     set_up_process(settings)
     for name, nearest in unknown_settings():
@@ -56,8 +56,8 @@ def serve(settings: Settings) -> None:
     try:
         # NOTE: with several processes, each creates an application of its own.
         app = f"{PACKAGE}.__main__:make_app" if several else create_app(settings)
-    except RegistrationError as error:
-        sys.exit(f"the routes and APP_ROOT_PATH do not fit together: {error}")
+    except ConfigurationError as error:
+        sys.exit(f"Invalid settings:\n  {error}")
     uvicorn.run(
         app,
         factory=several,
@@ -116,7 +116,9 @@ def main(arguments: list[str] | None = None) -> None:
         "announce", help="send a text to all rooms, over Redis at APP_BACKEND_URL"
     )
     announcing.add_argument("text", help="the announcement")
-    commands.add_parser("doctor", help="check the settings and Redis; exit with 1 if a check fails")
+    commands.add_parser(
+        "doctor", help="check the settings, the sign-in and Redis; exit with 1 if a check fails"
+    )
     add_commands(commands)
     given = parser.parse_args(arguments)
     if given.command == "doctor":

@@ -19,6 +19,8 @@ from .oidc import check_extra
 
 # RFC 7518 section 3.2: a key for HS256 has at least the 256 bits of its hash.
 MIN_SECRET_BYTES = 32
+# Of two names, from 0 to 1 (difflib): a name with a misspelt or missing letter has more.
+MIN_SIMILARITY = 0.75
 NEW_SECRET = """python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"""
 
 
@@ -123,12 +125,18 @@ def unknown_variables(known: Collection[str], prefix: str, file: str) -> list[tu
 
     Args:
         known: The names of the settings.
-        prefix: The begin of their names.
+        prefix: The beginning of their names.
         file: The name of a file with variables, which may be missing.
     """
     given = {name.upper() for name in (*os.environ, *dotenv_values(file, encoding="utf-8"))}
+    unknown = [name for name in sorted(given.difference(known)) if name.startswith(prefix)]
+    # NOTE: without the prefix, which makes any two names similar.
+    rests = {name.removeprefix(prefix): name for name in known}
+    found = [
+        get_close_matches(name.removeprefix(prefix), rests, n=1, cutoff=MIN_SIMILARITY)
+        for name in unknown
+    ]
     return [
-        (name, next(iter(get_close_matches(name, known, n=1)), ""))
-        for name in sorted(given.difference(known))
-        if name.startswith(prefix)
+        (name, rests[nearest[0]] if nearest else "")
+        for name, nearest in zip(unknown, found, strict=True)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from falcon_pachinko import ConfigurationError, PachinkoError
+from falcon_pachinko import ProviderUnavailable
 from falcon_pachinko.backends.doctor import Finding, Outcome, diagnose
 from falcon_pachinko.server.admission import RESERVED_FILES, raise_open_files
 
@@ -81,7 +81,7 @@ def check_provider(settings: Settings) -> list[Finding]:
     next_step = "check APP_OIDC_ISSUER and the network; see docs/identity.md"
     try:
         asyncio.run(read_provider(settings))
-    except (PachinkoError, ConfigurationError) as error:
+    except ProviderUnavailable as error:
         return [Finding(Outcome.FAILURE, "provider", str(error), next_step)]
     return [Finding(Outcome.OK, "provider", "its metadata and its keys are valid")]
 
@@ -91,7 +91,6 @@ async def read_provider(settings: Settings) -> None:
 
     Raises:
         ProviderUnavailable: It does not respond, or its response is not valid.
-        ConfigurationError: The extra ``oidc`` is not installed.
     """
     provider = open_provider(settings)
     assert provider is not None

@@ -45,7 +45,9 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("user", help="the id of the user, which is the name as well")
     parser.add_argument("--role", action="append", default=[], help="a role; may be repeated")
     parser.add_argument(
-        "--seconds", type=int, help="how long it is valid (default: APP_TOKEN_LIFETIME_SECONDS)"
+        "--seconds",
+        type=int,
+        help="how long it is valid unless it is refreshed: APP_TOKEN_LIFETIME_SECONDS by default, and at most",
     )
 
 
@@ -109,12 +111,15 @@ def program_token(settings: Settings, given: argparse.Namespace) -> tuple[str, f
     Raises:
         ValueError: The user or the duration is not valid.
     """
-    if given.seconds is not None and given.seconds < 1:
-        raise ValueError(f"--seconds is {given.seconds}: give at least 1")
+    # SECURITY: "sign out everywhere" revokes for the lifetime of a token, and must outlast this one.
+    longest = settings.token_lifetime_seconds
+    seconds = longest if given.seconds is None else given.seconds
+    if not 1 <= seconds <= longest:
+        raise ValueError(
+            f"--seconds is {seconds}: give 1 to {longest} (APP_TOKEN_LIFETIME_SECONDS)"
+        )
     user = User(id=given.user, name=given.user, roles=frozenset(given.role))
-    tokens = Tokens.of(settings)
-    if given.seconds is not None:
-        tokens.lifetime_seconds = tokens.session_seconds = given.seconds
+    tokens = Tokens.of(settings.model_copy(update={"token_lifetime_seconds": seconds}))
     token, session = tokens.start(user)
     return token, session.user.expires_at or 0.0
 

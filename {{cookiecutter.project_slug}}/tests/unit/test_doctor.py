@@ -105,14 +105,14 @@ def test_a_misspelt_setting_is_a_warning(
     diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("APP_PUBLIC_ORIGNI", "https://chat.example.com")
-    Path(".env").write_text("APP_BANANA=1\nOTHER=1\n", encoding="utf-8")
+    Path(".env").write_text("APP_VERSION=1\nOTHER=1\n", encoding="utf-8")
     status, lines = diagnose()
     assert status == 0
     assert lines[1:3] == [
-        "warning  settings: APP_BANANA is not a setting, and is ignored; next: see .env.example for"
-        " all settings",
         "warning  settings: APP_PUBLIC_ORIGNI is not a setting, and is ignored; next: is"
         " APP_PUBLIC_ORIGIN meant?",
+        "warning  settings: APP_VERSION is not a setting, and is ignored; next: see .env.example for"
+        " all settings",
     ]
 
 

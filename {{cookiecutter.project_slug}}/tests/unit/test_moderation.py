@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 from {{ cookiecutter.package_name }} import settings, tokens
 from {{ cookiecutter.package_name }}.__main__ import main
+
+from ..conftest import WAIT_SECONDS, Server
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +45,11 @@ def test_a_token_is_printed_alone_and_its_end_beside_it(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("token", "robot", "--seconds", "0"), "token: --seconds is 0: give at least 1"),
+        (
+            ("token", "robot", "--seconds", "0"),
+            "token: --seconds is 0: give 1 to 28800 (APP_TOKEN_LIFETIME_SECONDS)",
+        ),
+        (("token", "robot", "--seconds", "28801"), "token: --seconds is 28801: give 1 to 28800"),
         (("token", " "), "token: "),
         (("ban", "mallory"), "ban: set APP_BACKEND_URL to the Redis of the service"),
     ],
@@ -57,9 +64,10 @@ def test_a_command_that_cannot_work_ends_with_a_sentence(
 
 
 def test_a_path_prefix_that_is_a_route_ends_the_program_with_a_sentence(
-    monkeypatch: pytest.MonkeyPatch,
+    start: Callable[..., Server],
 ) -> None:
-    monkeypatch.setenv("APP_ROOT_PATH", "/session")
-    monkeypatch.setenv("APP_PORT", "0")
-    with pytest.raises(SystemExit, match=r"APP_ROOT_PATH .*'/session' begins with the path prefix"):
-        main(["serve"])
+    server = start(APP_ROOT_PATH="/session")
+    assert server.process.wait(WAIT_SECONDS) == 1
+    server.reader.join(WAIT_SECONDS)
+    reason = "Invalid settings:\n  '/session' begins with the path prefix '/session': "
+    assert reason in server.output()

@@ -234,7 +234,7 @@ async def test_p1_and_p7_nodes_notice_a_restart_from_old_data_without_new_announ
         assert joined == ["alice joined", "bob joined", "carol joined"]
 
 
-@pytest.mark.parametrize("grace", [False, True], ids=["at once", "after the grace period"])
+@pytest.mark.parametrize("lost", ["leave", "leave with grace", "expire"])
 @pytest.mark.parametrize("from_snapshot", [True, False], ids=["old data", "no data"])
 async def test_p2_a_leave_whose_reply_is_lost_with_the_data_is_published_once(
     redis_server: RedisServer,
@@ -242,7 +242,7 @@ async def test_p2_a_leave_whose_reply_is_lost_with_the_data_is_published_once(
     b: RecordingNode,
     monkeypatch: pytest.MonkeyPatch,
     from_snapshot: bool,
-    grace: bool,
+    lost: str,
 ) -> None:
     await subscribe(a, b)
     alice = await join(a, "c1", "alice")
@@ -250,10 +250,11 @@ async def test_p2_a_leave_whose_reply_is_lost_with_the_data_is_published_once(
     await join(b, "c3", "carol")
     save(redis_server)
     execute_batch = a.redis.client.execute
+    operation, _, grace = lost.partition(" with ")
 
     async def execute_and_lose(requests: Sequence[Request]) -> list[Any]:
         results = await execute_batch(requests)
-        if any(request[0] == "leave" for request in requests):
+        if any(request[0] == operation for request in requests):
             monkeypatch.undo()
             if not grace:
                 await wait_until(lambda: b.got_last("room", "alice left"))
@@ -262,11 +263,10 @@ async def test_p2_a_leave_whose_reply_is_lost_with_the_data_is_published_once(
         return results
 
     monkeypatch.setattr(a.redis.client, "execute", execute_and_lose)
-    a.backend.leave_nowait("room", alice, grace=grace)
+    a.backend.leave_nowait("room", alice, grace=lost != "leave")
     await wait_until(lambda: not a.redis.pipeline.outage and bool(b.outdated or b.history_losses))
     await wait_available(a, b)
     for node in (a, b):
         await wait_for_result(partial(node.backend.members, "room"), ["bob", "carol"])
     await marked(a, b)
-    expected = 0 if grace else 1
-    assert a.texts("room").count("alice left") == b.texts("room").count("alice left") == expected
+    assert a.texts("room").count("alice left") == b.texts("room").count("alice left") == 1

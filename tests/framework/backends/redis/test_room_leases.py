@@ -135,6 +135,21 @@ async def test_p7_a_join_without_a_reply_during_a_recovery_is_announced_after_it
     assert await b.backend.members("room") == ["alice", "bob"]
 
 
+async def test_a_user_who_returns_while_an_announcement_is_on_its_way_is_announced(
+    redis_server: RedisServer, nodes: Nodes, a: RecordingNode
+) -> None:
+    await subscribe(a)
+    await join(a, "c1", "alice")
+    begin_recovery(redis_server, nodes)
+    bob = await join(a, "c2", "bob")
+    await a.backend.leave_nowait("room", bob, grace=False)
+    # NOTE: both are in one call, and nothing is known of the user when the first one is executed.
+    a.redis.presence.announce_waiting("room")
+    a.backend.enter_nowait("room", announced("c3", "bob"))
+    await wait_until(lambda: a.got_last("room", "bob joined"))
+    assert await a.backend.members("room") == ["alice", "bob"]
+
+
 async def test_p7_a_user_whose_announcement_a_restart_lost_is_listed_in_silence(
     redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..connection.outbox import Send
-from ..errors import ConfigurationError, RegistrationError
+from ..errors import ConfigurationError
 
 # Unreserved characters of RFC 3986 only: a proxy, a cookie and a URL have them in the same form.
 ROOT_PATH = re.compile(r"(?:/[\w.~-]+)+", re.ASCII)
@@ -34,10 +34,10 @@ def check_route_path(path: str, root_path: str) -> None:
     """Check that the path of a route does not begin with the path prefix, which may be empty.
 
     Raises:
-        RegistrationError: It does: whether a proxy has removed the prefix could not be recognised.
+        ConfigurationError: It does: whether a proxy has removed the prefix could not be recognised.
     """
     if root_path and f"{path}/".startswith(f"{root_path}/"):
-        raise RegistrationError(
+        raise ConfigurationError(
             f"{path!r} begins with the path prefix {root_path!r}: whether a proxy has removed the prefix could not be"
             " recognised, so choose another one"
         )

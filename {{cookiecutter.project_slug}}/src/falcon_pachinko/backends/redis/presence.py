@@ -105,6 +105,7 @@ class PresenceTable(RoomLeases):
         state.leaving[presence.connection] = leaving
         if seconds is None:
             seconds = self.terms.grace / 1000 if grace and presence.has_messages else 0.0
+        ms = round(seconds * 1000)
         # NOTE: earlier leaves that are not confirmed take effect before this one.
         is_last = state.is_ending
         if is_last:
@@ -126,11 +127,10 @@ class PresenceTable(RoomLeases):
             if isinstance(error, OperationRefused):
                 state.leaving.pop(presence.connection, None)
                 self._discard_if_empty(room, state)
-            else:
+            elif not ms:
                 state.leaving[presence.connection] = leaving._replace(is_uncertain=True)
             return not grace and state.is_only(presence)
 
-        ms = round(seconds * 1000)
         operation = operations.leave(
             hash_tag(room),
             self.terms,
@@ -170,9 +170,14 @@ class PresenceTable(RoomLeases):
             self._discard_if_empty(room, state)
 
         def on_failure(error: BackendUnavailable) -> None:
-            on_reply(not isinstance(error, OperationRefused))
+            is_refused = isinstance(error, OperationRefused)
+            if not is_refused and state.ending.get(key) is ending:
+                state.ending[key] = ending._replace(is_uncertain=True)
+            on_reply(not is_refused)
 
-        operation = operations.expire(hash_tag(room), self.terms, key, is_last=is_last)
+        operation = operations.expire(
+            hash_tag(room), self.terms, key, is_last=is_last, is_repeated=ending.is_uncertain
+        )
         await self.pipeline.submit(operation, on_reply, on_failure)
 
     def _discard_if_empty(self, room: str, state: RoomPresence) -> None:

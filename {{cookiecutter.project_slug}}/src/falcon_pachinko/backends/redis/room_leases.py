@@ -10,7 +10,7 @@ from ...errors import BackendUnavailable
 from ...support.tasks import TaskSet, ignore
 from ..presence import Presence
 from . import operations
-from .operations import Entered, Joined, Renewal, Renewed, Terms
+from .operations import Announced, Entered, Joined, Renewal, Renewed, Terms
 from .pipeline import Pipeline
 from .room_index import RoomIndex
 from .room_presence import Ending, RoomPresence
@@ -77,7 +77,8 @@ class RoomLeases:
         if renewed.renewal is Renewal.LIST:
             self.start_listing(room)
             return
-        self.announce_waiting(room)
+        if not renewed.recovery:
+            self.announce_waiting(room)
         if renewed.renewal is Renewal.EXPIRE:
             self.tasks.create_task(self.expire_others(room))
 
@@ -161,7 +162,11 @@ class RoomLeases:
         if claimed.is_lost:
             # NOTE: a user that should have left longer ago has left with this node's lease.
             since = asyncio.get_running_loop().time() - self.terms.lease / 1000
-            ending = [each for each in state.ending.values() if each.until > since]
+            ending = [
+                each
+                for each in state.ending.values()
+                if each.until > since and not each.is_uncertain
+            ]
             calls += [self._end_again(room, state, each) for each in ending]
         await asyncio.gather(*calls)
         if has_left:
@@ -236,29 +241,40 @@ class RoomLeases:
             state.generation = entered.generation
         if entered.waits:
             state.waiting.add(presence.key)
-            self._schedule(entered.recovery / 1000, self._announce, room, presence.key)
+            if entered.recovery <= SUSPICION_MS:  # a longer one ends with on_recovered()
+                self._schedule(entered.recovery / 1000, self._announce, room, presence.key)
         return entered.joined is Joined.FIRST
 
     def announce_waiting(self, room: str) -> None:
         """Announce the users of a room whose announcement may wait, now that the recovery may be over."""
         state = self.rooms.get(room)
-        for key in () if state is None else state.waiting:
-            self.tasks.create_task(self._announce(room, key))
+        for key in () if state is None else tuple(state.waiting):
+            self._announce_nowait(room, key)
 
     async def _announce(self, room: str, key: str) -> None:
-        """Announce a user that has joined during the recovery of a room; later if it lasts longer, or on a failure."""
+        self._announce_nowait(room, key)
+
+    def _announce_nowait(self, room: str, key: str) -> None:
+        """Announce a user that has joined during the recovery of a room; the next renewal repeats what fails."""
         state = self.rooms.get(room)
         if state is None or key not in state.waiting:
             return
-        try:
-            waits = await self.pipeline.call(operations.announce(hash_tag(room), key))
-        except BackendUnavailable:
-            return  # the next renewal repeats it
-        if not waits:
-            state.waiting.discard(key)
-        for presence in state.connections.values():
-            if presence.key == key:
-                presence.announced = not waits
+        state.waiting.remove(key)
+
+        # NOTE: the reply is processed at once, before that of a later enter of the same user.
+        def on_reply(announced: Announced) -> None:
+            if announced is Announced.LATER:
+                state.waiting.add(key)
+            if announced is Announced.UNKNOWN:
+                return  # its enter, or the list of this node, is on its way
+            for presence in state.connections.values():
+                if presence.key == key:
+                    presence.announced = announced is Announced.DONE
+
+        def on_failure(error: BackendUnavailable) -> None:
+            state.waiting.add(key)
+
+        self.pipeline.submit(operations.announce(hash_tag(room), key), on_reply, on_failure)
 
     def _schedule(
         self, seconds: float, action: Callable[[str, str], Awaitable[None]], room: str, key: str

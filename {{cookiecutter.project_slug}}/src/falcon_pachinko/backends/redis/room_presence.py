@@ -15,7 +15,7 @@ class Leaving(NamedTuple):
     Attributes:
         presence: The connection.
         grace: Whether the user stays for the grace period.
-        is_uncertain: Whether Redis may have removed it already: a reply is lost.
+        is_uncertain: Whether the user may have left already: the reply is lost.
     """
 
     presence: Presence
@@ -29,10 +29,12 @@ class Ending(NamedTuple):
     Attributes:
         presence: That connection.
         until: The end of the period on the event loop's clock.
+        is_uncertain: Whether Redis may have removed the user already: a reply is lost.
     """
 
     presence: Presence
     until: float
+    is_uncertain: bool = False
 
 
 class Slice(NamedTuple):

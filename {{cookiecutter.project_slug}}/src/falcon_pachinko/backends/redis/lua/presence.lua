@@ -186,17 +186,19 @@ function operations.update(base, node, key, connection, record, message)
   return publish(base, message, false, nil, nil, nil, entry and change_of('*', key, entry))
 end
 
--- Announces a user whose announcement has waited. Returns 1 while it has to wait longer.
+-- Announces a user whose announcement has waited. Returns 'done', 'later' while it has to wait longer, or 'unknown'
+-- without an entry.
 function operations.announce(base, key)
   local entry = get_entry(base, key)
-  if not entry or not entry.j then return 0 end
-  if in_recovery(base) then return 1 end
+  if not entry then return 'unknown' end
+  if not entry.j then return 'done' end
+  if in_recovery(base) then return 'later' end
   local joining = entry.j
   entry.j = nil
   set_entry(base, key, entry)
   add_user(base, key, entry)
   publish(base, joining, false, nil, nil, nil, change_of('+', key, entry))
-  return 0
+  return 'done'
 end
 
 -- Removes what a node has of an entry that has no connection of the node any more, and the node's lease with the last.
@@ -224,7 +226,7 @@ local function has_lost_changes(base)
 end
 
 -- Removes a connection. Returns 'left' if the user has left, 'grace' if the grace period has begun, otherwise 'stays'.
--- What is repeated after a loss of changes may have been published before: the nodes are asked to read the list then.
+-- If it may have left before, and changes were lost since, then the nodes are asked to read the list.
 function operations.leave(base, node, key, connection, hash, grace, is_last, is_repeated)
   if not has_lease(base, node) then return 'fenced' end
   local entry = get_entry(base, key)
@@ -255,7 +257,7 @@ end
 
 -- Removes an entry whose grace period is over. Returns 1 if the period is still running: one that ends later than one
 -- that begins now is from before a jump of the clock, and is over.
-function operations.expire(base, node, key, grace, is_last)
+function operations.expire(base, node, key, grace, is_last, is_repeated)
   if not has_lease(base, node) then return 'fenced' end
   local entry = get_entry(base, key)
   if entry and entry.n == node then
@@ -264,6 +266,7 @@ function operations.expire(base, node, key, grace, is_last)
     entry.g, entry.n = nil, nil
   end
   if is_abandoned(entry, node) then
+    entry.q = is_repeated and has_lost_changes(base) or nil
     remove_entry(base, key, entry)
     entry = nil
   end

@@ -61,6 +61,9 @@ from .replies import (
     FENCED as FENCED,
 )
 from .replies import (
+    Announced as Announced,
+)
+from .replies import (
     Beat as Beat,
 )
 from .replies import (

@@ -77,6 +77,14 @@ class Joined(enum.Enum):
     ANOTHER = b"another"
 
 
+class Announced(enum.Enum):
+    """The effect of :func:`announce`: announced, also before; to be repeated; or no entry of the user."""
+
+    DONE = b"done"
+    LATER = b"later"
+    UNKNOWN = b"unknown"
+
+
 class Departure(enum.Enum):
     """The effect of :func:`leave`."""
 

@@ -13,6 +13,7 @@ from ...lease import Lease
 from ...presence import Presence
 from ..script import raw
 from .replies import (
+    Announced,
     Claimed,
     Compared,
     Departure,
@@ -196,9 +197,9 @@ def update(
     return Operation(("update", tag, terms.node, *details), decode, needs_lease=True)
 
 
-def announce(tag: str, key: str) -> Operation[bool]:
-    """Announce a user after the room's recovery; returns whether it has to wait longer."""
-    return Operation(("announce", tag, key), bool, may_wait=True)
+def announce(tag: str, key: str) -> Operation[Announced]:
+    """Announce a user after the room's recovery."""
+    return Operation(("announce", tag, key), Announced, may_wait=True)
 
 
 def leave(
@@ -218,16 +219,19 @@ def leave(
         presence: The connection.
         grace: The milliseconds of the grace period; 0 for none.
         is_last: Whether the node has no other connection in the room.
-        is_repeated: Whether an earlier attempt may have removed it. After a loss of changes nobody is informed then.
+        is_repeated: Whether the user may have left with an earlier attempt. After a loss of changes nobody is
+            informed then.
     """
     details = (presence.key, presence.connection, presence.hash, grace, is_last, is_repeated)
     request = ("leave", tag, terms.node, *details)
     return Operation(request, Departure, needs_lease=True, may_wait=grace > 0)
 
 
-def expire(tag: str, terms: Terms, key: str, *, is_last: bool) -> Operation[bool]:
-    """Remove a user whose grace period is over; returns whether it still runs."""
-    request = ("expire", tag, terms.node, key, terms.grace, is_last)
+def expire(
+    tag: str, terms: Terms, key: str, *, is_last: bool, is_repeated: bool = False
+) -> Operation[bool]:
+    """Remove a user whose grace period is over; returns whether it still runs. Otherwise like :func:`leave`."""
+    request = ("expire", tag, terms.node, key, terms.grace, is_last, is_repeated)
     return Operation(request, bool, needs_lease=True, may_wait=True)
 
 
