@@ -64,11 +64,6 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return report
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Return the number of test processes for ``-n auto``: a test waits for two thirds of its time."""
-    return (os.cpu_count() or 1) * 3 // 2
-
-
 def fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
     """Turn a skip into a failure if CI_REQUIRES_ALL=1: a missing program must not go unnoticed there."""
     if not report.skipped or hasattr(report, "wasxfail") or os.environ.get(REQUIRES_ALL) != "1":
