@@ -19,11 +19,12 @@ are in one slot of a cluster:
 - ``<prefix>:{<room>}:p``, a hash: one presence entry per user (field ``u<user>``) or per connection without a user
   (``c<connection>``), with the node of each connection (``c``), the place in the order of joining (``s``, the time in
   microseconds), the leave message (``l``), during the grace period its end (``g``) and the node that ends it (``n``),
-  whether the leave message may have been published (``q``), the join message while it waits (``j``), and the record of
-  each connection that has had one with its version (``m``: ``[version, JSON]``, without JSON after it was removed);
+  the join message while it waits (``j``), and the record of each connection that has had one with its version
+  (``m``: ``[version, JSON]``, without JSON after it was removed);
   ``d<node>`` the sum of the hashes of a node's connections and of the versions of their records; ``r`` if a record
-  was stored; ``g`` the generation; ``w`` the time until which entries may be missing after a loss; ``v`` the version of the list, another one after each change
-  without an announcement; ``z`` the time until which expired nodes are removed without announcements, after a loss of
+  was stored; ``g`` the generation; ``w`` the time until which entries may be missing after a loss; ``v`` the version
+  of the list, another one after each change without an announcement;
+  ``z`` the time until which expired nodes are removed without announcements, after a loss of
   the last changes; ``l<node>`` while a node whose users have left sends its list; ``u`` the replication id of the
   server: under another one, which may have lost some changes, all nodes send their lists;
 - ``<prefix>:{<room>}:o``, a sorted set of the users by their places, and the empty name;

@@ -36,12 +36,19 @@ local function send_changed(base)
   send(base, '!changed:' .. version .. '\n')
 end
 
--- Removes an entry. The user has left, unless nobody has learnt that it is here, or nodes have learnt that it has left.
-local function remove_entry(base, key, entry, is_silent)
+-- Whether changes of the presence were lost a short time ago.
+local function has_lost_changes(base)
+  local found = redis.call('HMGET', base .. ':p', 'z', 'u')
+  return tonumber(found[1] or 0) > now or is_of_another_server(found[2])
+end
+
+-- Removes an entry. The user has left, unless nobody has learnt that it is here. If the removal is repeated, and changes
+-- were lost since, then nodes may have learnt that it has left: they are asked to read the list.
+local function remove_entry(base, key, entry, is_silent, is_repeated)
   redis.call('HDEL', base .. ':p', key)
   redis.call('ZREM', base .. ':o', key)
   if is_silent or not entry.l or entry.j then return end
-  if entry.q then
+  if is_repeated and has_lost_changes(base) then
     send_changed(base)
   else
     publish(base, entry.l, false, nil, nil, nil, '-' .. key)
@@ -156,7 +163,7 @@ function operations.enter(base, node, lease, recovery, key, connection, hash, me
   end
   local is_new = entry.c[connection] ~= node
   entry.c[connection] = node
-  entry.g, entry.n, entry.q = nil, nil, nil
+  entry.g, entry.n = nil, nil
   if leaving then entry.l = leaving end
   local added = set_record(base, entry, connection, record)
   if is_new then added = hash + version_of(entry, connection) end
@@ -219,14 +226,7 @@ local function is_abandoned(entry, node)
   return entry and not next(entry.c) and (not entry.g or entry.n == node)
 end
 
--- Whether changes of the presence were lost a short time ago.
-local function has_lost_changes(base)
-  local found = redis.call('HMGET', base .. ':p', 'z', 'u')
-  return tonumber(found[1] or 0) > now or is_of_another_server(found[2])
-end
-
 -- Removes a connection. Returns 'left' if the user has left, 'grace' if the grace period has begun, otherwise 'stays'.
--- If it may have left before, and changes were lost since, then the nodes are asked to read the list.
 function operations.leave(base, node, key, connection, hash, grace, is_last, is_repeated)
   if not has_lease(base, node) then return 'fenced' end
   local entry = get_entry(base, key)
@@ -237,7 +237,6 @@ function operations.leave(base, node, key, connection, hash, grace, is_last, is_
       remove_connection(entry, connection)
     end
     if not next(entry.c) then
-      entry.q = is_repeated and has_lost_changes(base) or nil
       status = grace > 0 and 'grace' or 'left'
       if status == 'grace' then
         entry.g, entry.n = text(now + grace), node
@@ -245,7 +244,7 @@ function operations.leave(base, node, key, connection, hash, grace, is_last, is_
       end
     end
     if status == 'left' then
-      remove_entry(base, key, entry)
+      remove_entry(base, key, entry, false, is_repeated)
       entry = nil
     else
       set_entry(base, key, entry)
@@ -266,8 +265,7 @@ function operations.expire(base, node, key, grace, is_last, is_repeated)
     entry.g, entry.n = nil, nil
   end
   if is_abandoned(entry, node) then
-    entry.q = is_repeated and has_lost_changes(base) or nil
-    remove_entry(base, key, entry)
+    remove_entry(base, key, entry, false, is_repeated)
     entry = nil
   end
   forget(base, node, key, entry, is_last)
