@@ -73,11 +73,11 @@ def test_sessions_are_revoked_by_id_or_by_user_and_time() -> None:
     table = RestrictionTable()
     put(table, SESSION, "s1")
     put(table, SESSIONS, "bob")
-    assert table.is_session_revoked("s1")
-    assert not table.is_session_revoked("s2")
-    assert table.are_sessions_revoked("bob", time.time() - 1)
-    assert not table.are_sessions_revoked("bob", time.time() + 1)
-    assert not table.are_sessions_revoked("eve", 0)
+    assert table.is_revoked("s1", None, 0.0)
+    assert not table.is_revoked("s2", None, 0.0)
+    assert table.is_revoked(None, "bob", time.time() - 1)
+    assert not table.is_revoked(None, "bob", time.time() + 1)
+    assert not table.is_revoked(None, "eve", 0.0)
 
 
 def test_nobody_is_not_the_user_named_none() -> None:
@@ -88,10 +88,9 @@ def test_nobody_is_not_the_user_named_none() -> None:
     assert not table.banned_until(None)
     assert table.muted_until("None")
     assert not table.muted_until(None)
-    assert table.is_session_revoked("None")
-    assert not table.is_session_revoked(None)
-    assert table.are_sessions_revoked("None", 0.0)
-    assert not table.are_sessions_revoked(None, 0.0)
+    assert table.is_revoked("None", None, 0.0)
+    assert not table.is_revoked(None, None, 0.0)
+    assert table.is_revoked(None, "None", 0.0)
 
 
 def test_an_entry_ends_by_the_clock_and_is_purged_later() -> None:

@@ -1,6 +1,6 @@
 """The numbering and the presence of rooms after a failover to a replica that lags, or a restart from old data."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -8,7 +8,6 @@ import pytest
 
 from falcon_pachinko.backends.lease import Lease
 from falcon_pachinko.backends.redis import operations
-from falcon_pachinko.backends.redis.client import Request
 from falcon_pachinko.backends.redis.operations import Operation
 from falcon_pachinko.backends.redis.script import SUSPICION_MS
 from falcon_pachinko.errors import LeaseLost
@@ -24,6 +23,7 @@ from ...support.backends import (
     wait_until,
 )
 from ...support.redis_servers import PROGRAMS, RedisServer, find_program, running_redis
+from .faults import lose_reply
 from .room import join, marked, subscribe
 from .test_script import TERMS, execute, publish, sync_room
 
@@ -249,20 +249,14 @@ async def test_p2_a_leave_whose_reply_is_lost_with_the_data_is_published_once(
     await join(a, "c2", "bob")
     await join(b, "c3", "carol")
     save(redis_server)
-    execute_batch = a.redis.client.execute
     operation, _, grace = lost.partition(" with ")
 
-    async def execute_and_lose(requests: Sequence[Request]) -> list[Any]:
-        results = await execute_batch(requests)
-        if any(request[0] == operation for request in requests):
-            monkeypatch.undo()
-            if not grace:
-                await wait_until(lambda: b.got_last("room", "alice left"))
-            redis_server.restart(from_snapshot=from_snapshot)
-            raise ConnectionError("the reply is lost")
-        return results
+    async def restart() -> None:
+        if not grace:
+            await wait_until(lambda: b.got_last("room", "alice left"))
+        redis_server.restart(from_snapshot=from_snapshot)
 
-    monkeypatch.setattr(a.redis.client, "execute", execute_and_lose)
+    lose_reply(a.redis.client, monkeypatch, operation, restart)
     a.backend.leave_nowait("room", alice, grace=lost != "leave")
     await wait_until(lambda: not a.redis.pipeline.outage and bool(b.outdated or b.history_losses))
     await wait_available(a, b)

@@ -22,7 +22,7 @@ from ...support.backends import (
     wait_until,
 )
 from ...support.redis_servers import RedisServer
-from .faults import each_server, lose
+from .faults import each_server, lose, lose_reply
 from .room import MACHINE_SECONDS, join, marked, subscribe
 
 pytestmark = pytest.mark.redis
@@ -38,17 +38,12 @@ async def test_a_leave_without_a_reply_takes_effect_once(
     for node in (a, b):
         await node.backend.subscribe("room", HISTORY)
     await a.backend.enter_nowait("room", announced("c1", "alice"))
-    backend = a.redis
-    execute = backend.client.execute
 
-    async def lose_the_reply(operations: Sequence[Request]) -> list[object]:
-        await execute(operations)
-        monkeypatch.undo()
+    async def lose_nodes() -> None:
         lose(redis_server, nodes, "{%nodes}:*")
-        raise ConnectionError("the reply is lost")
 
-    monkeypatch.setattr(backend.client, "execute", lose_the_reply)
-    await backend.leave_nowait("room", announced("c1", "alice"), grace=True)
+    lose_reply(a.redis.client, monkeypatch, "leave", lose_nodes)
+    await a.backend.leave_nowait("room", announced("c1", "alice"), grace=True)
     await wait_available(a)
     nobody: list[str] = []
     await wait_for_result(lambda: b.backend.members("room"), nobody)

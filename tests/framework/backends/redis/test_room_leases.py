@@ -5,14 +5,12 @@ still are present are not announced again.
 """
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from falcon_pachinko.backends.presence import Presence
 from falcon_pachinko.backends.redis import operations
-from falcon_pachinko.backends.redis.client import Request
 from falcon_pachinko.backends.redis.operations import Operation
 from falcon_pachinko.errors import OperationRefused
 
@@ -28,7 +26,7 @@ from ...support.backends import (
     wait_until,
 )
 from ...support.redis_servers import RedisServer
-from .faults import LOSSES, each_server, lose
+from .faults import LOSSES, each_server, lose, lose_reply
 from .room import MACHINE_SECONDS, join, marked, subscribe
 
 pytestmark = pytest.mark.redis
@@ -118,17 +116,7 @@ async def test_p7_a_join_without_a_reply_during_a_recovery_is_announced_after_it
     await join(a, "c1", "alice")
     begin_recovery(redis_server, nodes)
     client = a.redis.pipeline.client
-    execute = client.execute
-
-    async def execute_without_reply(requests: Sequence[Request]) -> list[Any]:
-        results = await execute(requests)
-        if any(request[0] == "enter" for request in requests):
-            monkeypatch.undo()
-            await client.drop_connection()
-            raise ConnectionError("the reply is lost")
-        return results
-
-    monkeypatch.setattr(client, "execute", execute_without_reply)
+    lose_reply(client, monkeypatch, "enter", client.drop_connection)
     await join(a, "c2", "bob")
     await wait_until(lambda: a.got_last("room", "bob joined") and b.got_last("room", "bob joined"))
     assert a.texts("room") == b.texts("room") == ["alice joined", "bob joined"]

@@ -100,12 +100,16 @@ class RestrictionTable:
         entry = self.entries.get(field)
         return entry.until / 1000 if entry is not None and self.is_in_force(entry) else 0.0
 
-    def is_session_revoked(self, session: str | None) -> bool:
-        """Return whether a session is revoked by its id."""
-        return session is not None and self._until(f"{SESSION}\n{session}\n") > 0
+    def is_revoked(self, session: str | None, user: str | None, signed_in_at: float) -> bool:
+        """Return whether a session is revoked: by its id, or with the sessions of its user.
 
-    def are_sessions_revoked(self, user: str | None, signed_in_at: float) -> bool:
-        """Return whether those sessions of a user are revoked that began at a time, in Unix seconds."""
+        Args:
+            session: The id of the session.
+            user: The id of its user.
+            signed_in_at: The time of the sign-in, in Unix seconds.
+        """
+        if session is not None and self._until(f"{SESSION}\n{session}\n") > 0:
+            return True
         if user is None:
             return False
         entry = self.entries.get(f"{SESSIONS}\n{user}\n")

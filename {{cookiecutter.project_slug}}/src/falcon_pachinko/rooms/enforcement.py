@@ -85,12 +85,10 @@ class Enforcement:
             return
         if until := known.banned_until(connection.user):
             raise Reject(ACCESS_DENIED, banned_text(until))
-        if known.is_session_revoked(session_id):
-            raise Reject(SESSION_ENDED, SIGNED_OUT)
         # NOTE: a session may have been revoked after its token was checked, and before the connection was known here.
         if signed_in_at is None:
             signed_in_at = time.time() - (time.monotonic() - connection.opened_at)
-        if known.are_sessions_revoked(connection.user, signed_in_at):
+        if known.is_revoked(session_id, connection.user, signed_in_at):
             raise Reject(SESSION_ENDED, SIGNED_OUT)
 
     def check_join(self, connection: Connection, room: str) -> None:

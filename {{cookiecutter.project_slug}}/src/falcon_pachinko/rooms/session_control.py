@@ -81,10 +81,7 @@ class SessionControl(Moderation):
         """
         known = self.backend.restrictions
         known.check_known()
-        return bool(known) and (
-            known.is_session_revoked(session_id)
-            or known.are_sessions_revoked(user_id, signed_in_at)
-        )
+        return bool(known) and known.is_revoked(session_id, user_id, signed_in_at)
 
     async def issue_ticket(self, value: str, *, seconds: float = 60.0) -> str:
         """Return a one-time ticket for a value: 32 characters that a URL may contain, unguessable.
