@@ -15,7 +15,7 @@ from falcon_pachinko.backends.lease import Lease
 from falcon_pachinko.backends.redis import operations
 from falcon_pachinko.backends.redis.client import RedisClient
 from falcon_pachinko.backends.redis.fetched import Fetched
-from falcon_pachinko.backends.redis.operations import Operation, Terms
+from falcon_pachinko.backends.redis.operations import Departure, Operation, Terms
 from falcon_pachinko.backends.redis.script import (
     ENTRY_OVERHEAD_BYTES,
     NODES,
@@ -164,7 +164,7 @@ async def test_the_stored_names_are_those_of_the_protocol(redis_server: RedisSer
         replication_id = client.info("replication")["master_replid"][:8]
         assert meta.pop("u") == replication_id
         assert client.hget("script:{room}:p", "u") == replication_id
-        assert meta.pop("l") <= str(now_ms)
+        assert meta.pop("l") <= meta.pop("g") <= str(now_ms)
         assert meta == {
             "o": "2",
             "n": "10",
@@ -190,6 +190,26 @@ async def test_the_stored_names_are_those_of_the_protocol(redis_server: RedisSer
 
 
 @pytest.mark.redis
+async def test_a_presence_that_has_ended_is_not_lost_after_the_clock_was_set_back(
+    redis_server: RedisServer,
+) -> None:
+    await execute(redis_server, sync_room())
+    with redis_server.connect() as client:
+        later_ms = str(client.time()[0] * 1000 + 3_600_000)
+        client.hset("script:{room}:m", mapping={"l": later_ms, "g": later_ms})
+    alice = announced("c1", "alice")
+    enter = operations.enter("{room}", TERMS, alice, claims=True)
+    leave = operations.leave("{room}", TERMS, alice, grace=0, is_last=True)
+    entered, left, again = await execute(redis_server, enter, leave, enter)
+    assert left is Departure.LEFT
+    assert entered.generation < again.generation
+    lost = f"{int(later_ms) + 3_600_000}-0"
+    for known, is_lost in ((entered.generation, False), (lost, True)):
+        claim = operations.claim("{room}", TERMS, in_doubt=False, known=known)
+        (claimed,) = await execute(redis_server, claim)
+        assert claimed.is_lost == is_lost
+
+
 async def test_the_presence_of_a_room_is_stored_with_its_lease(redis_server: RedisServer) -> None:
     alice = announced("c1", "alice")
     enter = operations.enter("{room}", TERMS, alice, claims=True)

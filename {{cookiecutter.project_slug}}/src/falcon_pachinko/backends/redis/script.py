@@ -9,8 +9,9 @@ are in one slot of a cluster:
   milliseconds and bytes of the history, ``f:<name>`` the fencing token of each worker that has published here;
   ``b`` the bytes published in the epoch, ``c`` those of them before the oldest message when the stream was last
   measured, ``q`` the number of bytes at which it is measured again, ``x`` the time at which its life is extended
-  again; ``p`` while it has members; ``l`` the time of its creation or of the last loss of its presence; ``y`` the time
-  until which new users wait, because the room may have been lost, with a fraction; ``u`` the replication id of the server that has
+  again; ``p`` while it has members; ``g`` the number of the latest generation of its presence, and ``l`` that at its
+  creation or at the last loss of its presence: times that do not go back with the clock; ``y`` the time until which new
+  users wait, because the room may have been lost, with a fraction; ``u`` the replication id of the server that has
   numbered it: under another one, which may have lost some numbers, a new epoch begins;
 - ``<prefix>:{<room>}:s``, a stream: the id is ``<offset>-1``, ``t`` the time, ``d`` the publication, ``b`` the
   bytes published up to and with it;

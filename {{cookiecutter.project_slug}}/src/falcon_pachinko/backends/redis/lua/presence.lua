@@ -101,20 +101,21 @@ local function check_server(base, lease, recovery, stored)
 end
 
 -- Creates the presence of a room; the caller adds a lease. If the room has members, theirs was lost. A generation begins
--- with the time of its creation.
+-- with its number.
 local function create_presence(base, recovery)
   local meta = base .. ':m'
   local suspicious = redis.call('HGET', meta, 'y')
-  local generation = string.format('%013.0f-', now) .. new_name(base)
+  local number = next_number(meta)
+  local generation = string.format('%013.0f-', number) .. new_name(base)
   redis.call('HSET', base .. ':p', 'g', generation, 'w', suspicious or 0, 'u', server_id())
   redis.call('ZADD', base .. ':o', 0, '')
   redis.call('ZADD', base .. ':k', 0, '')
   for _, suffix in ipairs({':p', ':o', ':k'}) do redis.call('PEXPIRE', base .. suffix, ROOM_TTL_MS) end
   if redis.call('HGET', meta, 'p') then
-    redis.call('HSET', meta, 'l', text(now))
+    redis.call('HSET', meta, 'l', text(number), 'g', text(number))
     begin_recovery(base, recovery)
   elseif redis.call('EXISTS', meta) == 1 then
-    redis.call('HSET', meta, 'p', 1)
+    redis.call('HSET', meta, 'p', 1, 'g', text(number))
   end
 end
 

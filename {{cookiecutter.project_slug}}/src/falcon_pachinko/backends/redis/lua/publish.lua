@@ -4,11 +4,17 @@
 local function suspicion() return text(now + SUSPICION_MS - 1) .. '.5' end
 local function is_suspicion(ends) return ends % 1 > 0 end
 
+-- The number of a generation of a room's presence that begins, or of a loss: a time that does not go back with the clock.
+local function next_number(meta)
+  return math.max(now, (redis.call('HGET', meta, 'g') or 0) + 1)
+end
+
 -- Begins a room's numbering and history: those of a new room, or of one whose last changes were or may have been lost.
 -- Tokens and bounds are kept. Returns the epoch.
 local function create_room(base, subscribers)
   local epoch, meta = new_name(base), base .. ':m'
-  write('HSET', meta, 'e', epoch, 'o', 0, 'b', 0, 'c', 0, 'q', 0, 'x', 0, 'l', text(now), 'u', server_id())
+  local number = text(next_number(meta))
+  write('HSET', meta, 'e', epoch, 'o', 0, 'b', 0, 'c', 0, 'q', 0, 'x', 0, 'l', number, 'g', number, 'u', server_id())
   use_history().drop(base)
   local others = subscribers_of(base) - subscribers
   -- Without a node the room lives a little longer than its stream.

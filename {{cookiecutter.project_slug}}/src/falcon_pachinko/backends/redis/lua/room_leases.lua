@@ -6,9 +6,10 @@ local removed = 0
 -- Whether a generation that a node knows was lost, and did not end with its last member.
 local function was_lost(base, known, generation)
   if known == '' or known == generation then return false end
-  local lost_at, created_at = redis.call('HGET', base .. ':m', 'l'), tonumber(string.match(known, '^%d+'))
-  -- A time in the future is from before a jump of the clock, and cannot be compared.
-  return not lost_at or created_at < tonumber(lost_at) or created_at > now
+  local numbers = redis.call('HMGET', base .. ':m', 'l', 'g')
+  local loss, latest, number = tonumber(numbers[1]), tonumber(numbers[2]), tonumber(string.match(known, '^%d+'))
+  -- A number above the latest one is from before the loss of the room.
+  return not loss or number < loss or number > (latest or now)
 end
 
 -- Removes what a node has of an entry, given by its member of the index. Returns whether the entry is removed with it.
