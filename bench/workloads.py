@@ -12,6 +12,22 @@ REFERENCE = "bare"
 Kind = Literal["cpu", "memory", "latency", "paced", "stall", "trial"]
 
 
+# Servers that participate in workloads that name none.
+GENERAL = (
+    "push",
+    "bare",
+    "portable",
+    "floor",
+    "ws",
+    "starlette",
+    "litestar",
+    "socketio-node",
+    "socketio",
+    "chanx",
+    "channels",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """A workload.
@@ -20,7 +36,7 @@ class Workload:
         name: The name on the command line.
         title: The title in tables.
         kind: The kind of measurement.
-        servers: The participating servers; empty for all but those of ``NAMED_ONLY``.
+        servers: The participating servers.
         reference: The server that ratios refer to.
         path: The path of all connections; empty for the server's rooms.
         text_bytes: The size of a message.
@@ -33,7 +49,7 @@ class Workload:
     name: str
     title: str
     kind: Kind = "cpu"
-    servers: tuple[str, ...] = ()
+    servers: tuple[str, ...] = GENERAL
     reference: str = REFERENCE
     path: str = ""
     text_bytes: int = 110
@@ -47,21 +63,9 @@ class Workload:
 
     def participants(self, servers: Iterable[str]) -> list[str]:
         """Return the servers that participate."""
-        return [s for s in servers if (s in self.servers if self.servers else s not in NAMED_ONLY)]
+        return [server for server in servers if server in self.servers]
 
 
-# Servers that participate only in workloads that name them.
-NAMED_ONLY = (
-    "portable-beside",
-    "bare-beside",
-    "push-one-node",
-    "push-two-nodes",
-    "socketio-two-nodes",
-    "channels-two-nodes",
-    "joined",
-    "awaited",
-    "recovery",
-)
 OURS = ("push", "bare", "portable")
 
 WORKLOADS = (
