@@ -31,16 +31,12 @@ class Measured(NamedTuple):
     """A node: receiving a message from Redis, without its deliveries."""
     join_us: float
     """A node: the visit of a client, with handshake, room and presence."""
-    join_member_us: float
-    """In addition for each user in the room, because the client gets a list of all."""
     redis_publish_us: float
     """Redis: numbering, storing and publishing a message."""
     redis_copy_us: float
     """Redis: each node that a message goes to."""
     redis_join_us: float
     """Redis: the visit of a client."""
-    redis_join_member_us: float
-    """In addition for each user in the room."""
     connection_kib: float
     """A node: an idle connection."""
     redis_room_bytes: float
@@ -118,21 +114,26 @@ class Plan(NamedTuple):
 MEASURED = Measured(
     delivery_us=10,
     receive_us=30,
-    publish_us=15,
-    arrival_us=7.3,
-    join_us=1_916,
-    join_member_us=1.5,
-    redis_publish_us=20,
-    redis_copy_us=1.1,
-    redis_join_us=840,
-    redis_join_member_us=2.9,
+    publish_us=24,
+    arrival_us=14,
+    join_us=1_453,
+    redis_publish_us=26,
+    redis_copy_us=1.6,
+    redis_join_us=526,
     connection_kib=22,
-    redis_room_bytes=424,
-    redis_member_bytes=182,
-    redis_message_bytes=218,
+    redis_room_bytes=408,
+    redis_member_bytes=259,
+    redis_message_bytes=226,
 )
 # The upper bound: each message waits for the previous one.
-ALONE = MEASURED._replace(publish_us=88, arrival_us=40, redis_publish_us=98, redis_copy_us=6.9)
+ALONE = MEASURED._replace(
+    publish_us=117,
+    arrival_us=55,
+    join_us=2_461,
+    redis_publish_us=138,
+    redis_copy_us=5.2,
+    redis_join_us=1_111,
+)
 ASSUMED = Assumed()
 LOADS = (
     Load("10,000 clients in rooms of 100, one message per client and minute", 10_000, 100, 60),
@@ -166,8 +167,6 @@ def plan(load: Load, measured: Measured = MEASURED, assumed: Assumed = ASSUMED) 
     # Each visit is announced to the room twice.
     published = messages + 2 * joins
     deliveries = published * load.room_members
-    join_us = measured.join_us + load.room_members * measured.join_member_us
-    redis_join_us = measured.redis_join_us + load.room_members * measured.redis_join_member_us
     by_memory = load.connections * measured.connection_kib * KIB / (assumed.node_gib * GIB)
     nodes = 1
     while True:
@@ -176,7 +175,7 @@ def plan(load: Load, measured: Measured = MEASURED, assumed: Assumed = ASSUMED) 
             "deliveries": deliveries * measured.delivery_us / SECOND_US,
             "messages": messages * (measured.receive_us + measured.publish_us) / SECOND_US,
             "copies": published * spread * measured.arrival_us / SECOND_US,
-            "visits": joins * join_us / SECOND_US,
+            "visits": joins * measured.join_us / SECOND_US,
         }
         by_cpu = sum(shares.values()) / assumed.busy
         required = math.ceil(max(by_memory, by_cpu))
@@ -184,7 +183,7 @@ def plan(load: Load, measured: Measured = MEASURED, assumed: Assumed = ASSUMED) 
             break
         nodes += 1
     redis_us = published * (measured.redis_publish_us + spread * measured.redis_copy_us)
-    redis_cores = (redis_us + joins * redis_join_us) / SECOND_US
+    redis_cores = (redis_us + joins * measured.redis_join_us) / SECOND_US
     rooms = load.connections / load.room_members
     redis_bytes = (
         rooms * (measured.redis_room_bytes + assumed.kept_messages * measured.redis_message_bytes)

@@ -61,11 +61,12 @@ MESSAGES = 2_000
 MEMORY_ROOMS, MEMORY_MEMBERS, MEMORY_MESSAGES = 1_000, 10, 20
 CHANNELS = 20_000
 VISITS = 200
+VISITORS = {"alone": 1, "together": 100}
 # The number of nodes of a room; 0 is one process with rooms in memory.
 ROOM_NODES = (0, 1, 2, 4)
 ROOM_MEMBERS, ROOM_MESSAGES = 100, 200
 MICROSECONDS = 1e6
-PRESENT = (1, 501)
+PRESENT = 100
 HISTORY = History(messages=100, seconds=300.0)
 # Short enough to end within the measurement.
 TIMING = Timing(grace_seconds=0.1)
@@ -384,44 +385,39 @@ async def measure_memory() -> dict[str, float]:
     }
 
 
-async def measure_visits() -> dict[str, float]:
-    """Measure the CPU time of a visit in a node and in Redis, also per user in the room."""
-    costs: dict[int, list[float]] = {}
-    for present in PRESENT:
-        with redis_server() as server, child("serve", server.url) as process:
-            url = f"ws://127.0.0.1:{int(process.read_line(WAIT_SECONDS))}/room/general?user="
-            pids = (process.pid, server.pid)
-            rounds = []
-            async with node(server.url) as (backend, _):
-                await backend.subscribe("general", HISTORY)
-                for number in range(present):
-                    name = f"user-{number}"
-                    await backend.enter_nowait(
-                        "general", Presence(f"{backend.node_id}-{name}", name)
-                    )
-                for number in range(ROUNDS + 1):
-                    before = [cpu_seconds(pid) for pid in pids]
-                    for visit in range(VISITS):
-                        async with (
-                            asyncio.timeout(WAIT_SECONDS),
-                            connect(f"{url}guest-{number}-{visit}", proxy=None) as client,
-                        ):
-                            await client.recv()
-                    took = zip(map(cpu_seconds, pids), before, strict=True)
-                    rounds.append([(after - earlier) / VISITS for after, earlier in took])
-            # The first round is the warm-up.
-            of_each = zip(*rounds[1:], strict=True)
-            costs[present] = [statistics.median(each) * MICROSECONDS for each in of_each]
-    few, many = PRESENT
-    slopes = [
-        (more - less) / (many - few) for less, more in zip(costs[few], costs[many], strict=True)
-    ]
-    return {
-        "join_us": costs[few][0],
-        "join_member_us": slopes[0],
-        "redis_join_us": costs[few][1],
-        "redis_join_member_us": slopes[1],
-    }
+async def measure_visits(at_once: int) -> dict[str, float]:
+    """Measure the CPU time of a visit to a room in a node and in Redis: the handshake, the join and the leave.
+
+    Args:
+        at_once: The number of clients that visit the room at the same time.
+    """
+    rounds = []
+    with redis_server() as server, child("serve", server.url) as process:
+        url = f"ws://127.0.0.1:{int(process.read_line(WAIT_SECONDS))}/room/general?user="
+        pids = (process.pid, server.pid)
+        async with node(server.url) as (backend, _):
+            await backend.subscribe("general", HISTORY)
+            for number in range(PRESENT):
+                name = f"user-{number}"
+                presence = Presence(f"{backend.node_id}-{name}", name)
+                await backend.enter_nowait("general", presence)
+            for number in range(ROUNDS + 1):
+                before = [cpu_seconds(pid) for pid in pids]
+                for first in range(0, VISITS, at_once):
+                    guests = range(first, first + at_once)
+                    await asyncio.gather(*(visit(f"{url}guest-{number}-{n}") for n in guests))
+                took = zip(map(cpu_seconds, pids), before, strict=True)
+                rounds.append([(after - earlier) / VISITS for after, earlier in took])
+    # The first round is the warm-up.
+    of_each = zip(*rounds[1:], strict=True)
+    node_us, redis_us = (statistics.median(each) * MICROSECONDS for each in of_each)
+    return {"join_us": node_us, "redis_join_us": redis_us}
+
+
+async def visit(url: str) -> None:
+    """Join a room and leave it."""
+    async with asyncio.timeout(WAIT_SECONDS), connect(url, proxy=None) as client:
+        await client.recv()
 
 
 def show(title: str, figures: dict[str, float]) -> None:
@@ -440,7 +436,8 @@ def main() -> None:
                 show(f"messages {mode}", measure_messages(*how))
             show("a message to a member of a room of 100", asyncio.run(measure_rooms()))
             show("memory of Redis", asyncio.run(measure_memory()))
-            show("a visit of a client", asyncio.run(measure_visits()))
+            for mode, at_once in VISITORS.items():
+                show(f"visits {mode}", asyncio.run(measure_visits(at_once)))
         case ["subscribe", url]:
             uvloop.run(subscribe(url))
         case ["publish", url]:
