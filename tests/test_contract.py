@@ -27,7 +27,7 @@ ERROR, WARNING = 0, 1
 
 # A program with correct calls of the client and, where marked, wrong ones.
 CONSUMER = """
-import { connect, type RealtimeClient, type ServerNewMessage } from "./realtime.js";
+import { connect, RequestError, type RealtimeClient, type ServerNewMessage } from "./realtime.js";
 
 const client: RealtimeClient = connect(new URL("wss://example.com/ws/chat/general"), { maxDelayMs: 1 });
 client.on("serverNewMessage", ({ user, text }: ServerNewMessage) => [user.length, text.length]);
@@ -42,6 +42,17 @@ client.send("clientSendMessage");
 client.send("clientSendMessage", { words: "Hello" });
 // @ts-expect-error: not a client message
 client.send("clientSing");
+const reply = await client.request("clientSendMessage", { text: "Hello" }, { timeoutMs: 1_000 });
+reply.type satisfies "serverAck";
+reply.payload satisfies object;
+const refreshed = await client.request("clientRefreshSession", { token: "t" });
+refreshed.payload.expiresInSeconds satisfies number | null;
+(await client.request("clientStartTyping")).type satisfies "serverAck";
+// @ts-expect-error: the payload has a required field
+client.request("clientSendMessage");
+// @ts-expect-error: another reply
+refreshed.type satisfies "serverAck";
+client.request("clientPing").catch((error: unknown) => error instanceof RequestError && [error.code, error.field]);
 // @ts-expect-error: not a server message
 client.on("serverSang", () => {});
 // @ts-expect-error: not a field of the payload

@@ -163,9 +163,12 @@ def test_each_direction_has_an_operation() -> None:
         for name, each in operations.items()
     }
     assert named == {
-        ("receiveRoom", "receive"): ["order_it_now", "any", "leaf", "clientBinary", "clientPing"],
+        ("receiveRoom", "receive"): ["order_it_now", "any", "leaf"],
+        ("receiveRoomClientBinary", "receive"): ["clientBinary"],
+        ("receiveRoomClientPing", "receive"): ["clientPing"],
         ("sendRoom", "send"): [
             "notified",
+            "serverAck",
             "serverSessionExpiring",
             "serverError",
             "serverPong",
@@ -257,6 +260,7 @@ def test_channels_share_equal_messages_only() -> None:
         "clientBinary",
         "clientPing",
         "notified",
+        "serverAck",
         "serverSessionExpiring",
         "serverError",
         "serverPong",
@@ -266,6 +270,7 @@ def test_channels_share_equal_messages_only() -> None:
     assert list(document["channels"]["hall"]["messages"]) == [
         "hall.leaf",
         "clientPing",
+        "serverAck",
         "serverSessionExpiring",
         "serverError",
         "serverPong",

@@ -57,7 +57,7 @@ class Board(WebSocketResource):
     sends = (Moved, bytes)
 
     @handles_message("move now")
-    async def move(self, ws: WebSocketLike, payload: Move) -> None:
+    async def move(self, ws: WebSocketLike, payload: Move) -> Moved | None:
         """Move."""
 
     @handles_message("rest")
@@ -124,11 +124,11 @@ def test_each_side_of_a_channel_has_its_messages() -> None:
             """\
         /** `/board` */
         export interface BoardClientMessages {
-          /** Move. */
-          "move now": Move;
           rest: Nothing;
           any: Record<string, unknown>;
           state: ConnectionState_;
+          /** Move. */
+          "move now": Move;
           /** Ask for a reply at once, to check the connection. Counts as a message of the client. */
           clientPing: Record<string, unknown>;
         }
@@ -143,7 +143,26 @@ def test_each_side_of_a_channel_has_its_messages() -> None:
         )
         in types
     )
-    assert types.endswith("export type ServerMessages = BoardServerMessages;\n")
+    assert "export type ServerMessages = BoardServerMessages;\n" in types
+
+
+def test_a_request_has_the_types_of_its_replies() -> None:
+    assert types_of(board=Board).endswith(
+        textwrap.dedent(
+            """\
+        /** The types of the replies in `/board`. */
+        export interface BoardReplies {
+          rest: "serverAck";
+          any: "serverAck";
+          state: "serverAck";
+          "move now": "moved" | "serverAck";
+          clientPing: "serverPong";
+        }
+
+        export type Replies = BoardReplies;
+        """
+        )
+    )
 
 
 def test_several_channels_are_joined() -> None:
@@ -155,5 +174,6 @@ def test_several_channels_are_joined() -> None:
 def test_a_document_without_channels_has_empty_records() -> None:
     assert types_of() == (
         "export type ClientMessages = Record<string, never>;\n\n"
-        "export type ServerMessages = Record<string, never>;\n"
+        "export type ServerMessages = Record<string, never>;\n\n"
+        "export type Replies = Record<string, never>;\n"
     )

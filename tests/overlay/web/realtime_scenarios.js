@@ -362,6 +362,14 @@ function simulated(name, scenario) {
   return { name, run };
 }
 
+/** Return the error of a promise that is rejected. @param {Promise<any>} promise @returns {Promise<any>} */
+function outcome(promise) {
+  return promise.then(
+    () => check(false, "it is fulfilled"),
+    (error) => error,
+  );
+}
+
 /** Let the callbacks of settled promises run. */
 async function settle() {
   for (let step = 0; step < 20; step += 1) await null;
@@ -1221,6 +1229,87 @@ export const scenarios = [
     equal(received, []);
     simulation.socket?.receive({ type: "a" });
     equal(received, ["new"]);
+  }),
+
+  // --- Requests ---------------------------------------------------------------------------------------
+
+  simulated("a request is settled by the message with its reference, which no listener receives", async (simulation, connect) => {
+    const client = connect();
+    const rolled = collect(client, "serverDiceRolled");
+    simulation.socket?.open();
+    const [first, second] = [client.request("clientRollDice", { sides: 6 }), client.request("clientWait")];
+    equal(
+      simulation.socket?.sent.map((text) => JSON.parse(text)),
+      [
+        { type: "clientRollDice", payload: { sides: 6 }, ref: "1" },
+        { type: "clientWait", payload: {}, ref: "2" },
+      ],
+    );
+    simulation.socket?.receive({ type: "serverAck", payload: {}, ref: "2" });
+    simulation.socket?.receive({ type: "serverDiceRolled", payload: { value: 4 }, ref: "1" });
+    simulation.socket?.receive({ type: "serverDiceRolled", payload: { value: 5 }, ref: "1" });
+    simulation.socket?.receive({ type: "serverDiceRolled", payload: { value: 6 } });
+    equal(await second, { type: "serverAck", payload: {} });
+    equal(await first, { type: "serverDiceRolled", payload: { value: 4 } });
+    equal([rolled, simulation.waitMs], [[{ value: 6 }], null]);
+  }),
+
+  simulated("a request fails with the server's error", async (simulation, connect, { realtime }) => {
+    const client = connect();
+    const errors = collect(client, "serverError");
+    simulation.socket?.open();
+    const failed = outcome(client.request("clientRollDice", { sides: 0 }));
+    const payload = { code: "invalidPayload", error: "Expected at least 1.", field: "sides" };
+    simulation.socket?.receive({ type: "serverError", payload, ref: "1" });
+    const error = await failed;
+    check(error instanceof realtime.RequestError, "it is a RequestError");
+    equal([error.code, error.message, error.field], ["invalidPayload", "Expected at least 1.", "sides"]);
+    equal(errors, [], "errors of listeners");
+  }),
+
+  simulated("a request without a reply fails at its timeout, or with its connection", async (simulation, connect) => {
+    const client = connect();
+    simulation.socket?.open();
+    const slow = outcome(client.request("clientWait", {}, { timeoutMs: 200 }));
+    simulation.pass(200);
+    equal((await slow).code, "timeout");
+    for (const lose of [() => simulation.socket?.end(1012), () => client.reconnect(), () => client.close()]) {
+      const lost = outcome(client.request("clientWait"));
+      lose();
+      equal((await lost).code, "disconnected");
+      client.retryNow();
+      simulation.socket?.open();
+    }
+  }),
+
+  simulated("a queued request survives a lost attempt, and has no effect if it fails in the queue", async (simulation, connect) => {
+    const client = connect();
+    const queued = client.request("clientRollDice", { sides: 6 });
+    simulation.socket?.end(1006);
+    const late = outcome(client.request("clientWait", {}, { timeoutMs: 1 }));
+    simulation.pass(1);
+    equal((await late).code, "notSent");
+    client.retryNow();
+    simulation.socket?.open();
+    equal(simulation.socket?.sent.length, 1, "messages sent");
+    simulation.socket?.receive({ type: "serverDiceRolled", payload: { value: 4 }, ref: "1" });
+    equal((await queued).payload, { value: 4 });
+    simulation.socket?.end(1006);
+    const dropped = outcome(client.request("clientWait"));
+    client.close();
+    equal([(await dropped).code, (await outcome(client.request("clientWait"))).code], ["notSent", "notSent"]);
+  }),
+
+  simulated("an error of a request is not one of the refresh", async (simulation, connect) => {
+    const client = connect({ refresh: async () => "token" });
+    simulation.socket?.open();
+    const failed = outcome(client.request("clientWait"));
+    simulation.socket?.receive({ type: "serverSessionExpiring", payload: { expiresInSeconds: 30 } });
+    await settle();
+    simulation.socket?.receive({ type: "serverError", payload: { code: "unavailable", error: "Later." }, ref: "1" });
+    equal((await failed).code, "unavailable");
+    simulation.socket?.receive({ type: "serverSessionRefreshed", payload: { expiresInSeconds: null } });
+    equal(simulation.waitMs, null);
   }),
 
   // --- Over real connections -----------------------------------------------------------------------

@@ -29,7 +29,6 @@ from .messages import (
     ServerPong,
     ServerPosition,
     ServerSessionExpiring,
-    ServerSessionRefreshed,
 )
 from .presence import ServerPresenceChanged
 from .route_config import RouteConfig
@@ -65,18 +64,17 @@ class Contract:
         """
         name, declared = owner.__qualname__, owner.sends
         has_positions = config.history is not None
-        refreshes = config.authenticate is not None
+        handlers = HandlerTable.of(owner, refreshes=config.authenticate is not None)
         if isinstance(declared, (tuple, list)):
             if config.presence_batch is not None:
                 declared = (*declared, ServerPresenceChanged)
             has_positions = has_positions or ServerPosition in declared
             if has_positions or config.heartbeat_interval is not None:
                 declared = (*declared, ServerPosition)
-            if refreshes:
-                declared = (*declared, ServerSessionRefreshed)
+            replies = [each for classes in handlers.reply_types.values() for each in classes]
+            declared = (*declared, *replies)
         sends, sends_binary = sent_messages(name, declared)
         closes = close_meanings(name, owner.closes, config.limits)
-        handlers = HandlerTable.of(owner, refreshes=refreshes)
         return cls(name, handlers, sends, sends_binary, closes, has_positions)
 
 

@@ -13,13 +13,17 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 
 import msgspec
 
+from .connection.replies import reply_types_of, request_of
 from .connection.type_rate import TypeRate, limited
 from .errors import InvalidPayload, RegistrationError
 from .messages import (
     CLIENT_REFRESH_SESSION,
     RESERVED_CLIENT_TYPES,
     ClientPing,
+    Message,
+    Ref,
     RefreshSession,
+    ServerAck,
     ServerPong,
 )
 from .names import display_text
@@ -27,8 +31,8 @@ from .rooms.authorization import authorized, check_action
 from .rooms.refresh import refresh_session
 from .types import WebSocketLike
 
-Function = TypeVar("Function", bound=Callable[..., Awaitable[None]])
-Handler = Callable[..., Awaitable[None]]
+Function = TypeVar("Function", bound=Callable[..., Awaitable[Message | None]])
+Handler = Callable[..., Awaitable[Message | None]]
 # A message type, its rate, its action.
 Mark = tuple[str, "TypeRate | None", "str | None"]
 
@@ -45,6 +49,10 @@ def handles_message(
     The method is ``async def name(self, ws, payload)``. The annotation of ``payload`` is its type: ``dict``
     (or none) accepts any object; a ``msgspec.Struct`` is decoded and validated in the same pass as the
     message. A missing payload counts as ``{}`` if no field is required.
+
+    It may return a :class:`~falcon_pachinko.messages.Message`, which its return annotation names: the reply, sent to this
+    client only, with the ``ref`` of the request. A request with a ``ref`` whose handler returns nothing is answered with
+    ``serverAck``, and a failed one with a ``serverError`` that has the ``ref``. Without a ``ref`` nothing is acknowledged.
 
     Args:
         message_type: The type.
@@ -110,6 +118,8 @@ class HandlerTable:
         by_type: The handlers by message type.
         rates: The rates of the message types that have one of their own.
         payload_types: The annotations of the payloads by message type.
+        reply_types: The classes of the replies of a handler by message type.
+        replies: The same by the envelope's class.
 
     Raises:
         RegistrationError: A handler is not a coroutine function, has a wrong signature or an annotation
@@ -121,10 +131,16 @@ class HandlerTable:
         self.by_type: dict[str, Handler] = {}
         self.rates: dict[str, TypeRate] = {}
         self.payload_types: dict[str, Any] = {}
+        self.reply_types: dict[str, tuple[type[Message], ...]] = {}
         actions: dict[str, str] = {}
         for handler, marks, binary in marked_methods(owner):
-            parameter = payload_parameter(handler)
+            parameter, reply_types = payload_parameter(handler), reply_types_of(handler)
             if binary:
+                if reply_types != (ServerAck,):
+                    raise RegistrationError(
+                        f"{handler.__qualname__} returns a message, but a binary message has no reply: send it"
+                        " with ws.send_media() and annotate None"
+                    )
                 if self.binary is not None:
                     raise RegistrationError(
                         f"{owner.__qualname__} has two binary handlers: keep one @handles_binary"
@@ -138,6 +154,7 @@ class HandlerTable:
                     )
                 self.by_type[message_type] = handler
                 self.payload_types[message_type] = parameter
+                self.reply_types[message_type] = reply_types
                 if rate is not None:
                     self.rates[message_type] = rate
                 if action is not None:
@@ -145,13 +162,18 @@ class HandlerTable:
         if refreshes:
             self.by_type[CLIENT_REFRESH_SESSION] = refresh_session
             self.payload_types[CLIENT_REFRESH_SESSION] = RefreshSession
+            self.reply_types[CLIENT_REFRESH_SESSION] = reply_types_of(refresh_session)
         self.envelopes: dict[type[msgspec.Struct], Handler] = {ClientPing: answer_ping}
+        self.replies: dict[type[msgspec.Struct], tuple[type[Message], ...]] = {
+            ClientPing: reply_types_of(answer_ping)
+        }
         for message_type, handler in self.by_type.items():
             envelope = envelope_struct(message_type, self.payload_types[message_type])
             if message_type in actions:
                 handler = authorized(handler, actions[message_type])
             rate = self.rates.get(message_type)
             self.envelopes[envelope] = limited(handler, message_type, rate) if rate else handler
+            self.replies[envelope] = self.reply_types[message_type]
         try:
             self.decoder = msgspec.json.Decoder(union_of(self.envelopes))
         except TypeError as error:
@@ -179,27 +201,10 @@ class HandlerTable:
         Raises:
             InvalidPayload: The type is known and the payload does not match.
         """
-        message_type = type_of(text)
+        message_type = request_of(text).type
         if message_type in self.by_type:
             reason, field = explain(error)
             raise InvalidPayload(message_type, field, reason) from None
-
-
-class Head(msgspec.Struct):
-    """The type of an envelope."""
-
-    type: str
-
-
-HEAD_DECODER = msgspec.json.Decoder(Head)
-
-
-def type_of(text: str) -> str:
-    """Return the type of a message; empty if it has none."""
-    try:
-        return HEAD_DECODER.decode(text).type
-    except (ValueError, RecursionError):
-        return ""
 
 
 def explain(error: Exception) -> tuple[str, str]:
@@ -259,7 +264,8 @@ def envelope_struct(message_type: str, payload_type: Any) -> type[msgspec.Struct
     payload: tuple[Any, ...] = ("payload", payload_type)
     if may_be_missing(payload_type):
         payload = (*payload, msgspec.field(default_factory=payload_type))
-    return msgspec.defstruct("Envelope", [payload], tag_field="type", tag=message_type, frozen=True)
+    fields = [payload, ("ref", Ref | msgspec.UnsetType, msgspec.UNSET)]
+    return msgspec.defstruct("Envelope", fields, tag_field="type", tag=message_type, frozen=True)
 
 
 def may_be_missing(payload_type: Any) -> bool:
@@ -276,6 +282,6 @@ def union_of(types: Iterable[type]) -> Any:
     return functools.reduce(operator.or_, types)
 
 
-def answer_ping(resource: object, ws: WebSocketLike, payload: object) -> Awaitable[None]:
+async def answer_ping(resource: object, ws: WebSocketLike, payload: object) -> ServerPong:
     """Reply to ``clientPing``."""
-    return ws.send_media(ServerPong())
+    return ServerPong()

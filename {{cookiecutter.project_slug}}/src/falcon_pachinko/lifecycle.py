@@ -9,28 +9,19 @@ from typing import Any
 
 import falcon.asgi
 from falcon import WebSocketDisconnected
+from msgspec import UNSET
 
-from .close_codes import (
-    ABNORMAL_CLOSURE,
-    ACCESS_DENIED,
-    FORBIDDEN,
-    INTERNAL_ERROR,
-    MESSAGE_TOO_BIG,
-    SERVICE_RESTART,
-    SESSION_ENDED,
-    TOO_MANY_CONNECTIONS,
-    TOO_MANY_MESSAGES,
-    is_disconnect,
-)
+from . import close_codes
 from .connection.connection import Connection
 from .connection.handler_task import HandlerTask
 from .connection.identity import EXPIRED
 from .connection.rate_limit import MessageRate, address_of
+from .connection.replies import send_error, send_reply
 from .connection.shield import run_shielded
 from .errors import BackendUnavailable, Forbidden, InvalidPayload, MessageError, Reject
 from .handlers import HandlerTable
-from .messages import ServerError, size_bytes_of
-from .resource import WebSocketResource, send_error
+from .messages import size_bytes_of
+from .resource import WebSocketResource
 from .rooms.registry import ConnectionRegistry
 
 logger = logging.getLogger(__name__)
@@ -72,7 +63,7 @@ class Lifecycle(HandlerTask):
                 self.result()
             elif not ws.closed:
                 refused = not self.accepted and ws._is_accepted
-                await ws.close(FORBIDDEN if refused else INTERNAL_ERROR)
+                await ws.close(close_codes.FORBIDDEN if refused else close_codes.INTERNAL_ERROR)
         except Reject as refusal:
             # NOTE: a browser does not see why a handshake was refused, so it is accepted first; and it fails where
             #   none of the subprotocols is selected that it has offered.
@@ -83,7 +74,7 @@ class Lifecycle(HandlerTask):
                 await ws._accept_handshake()
                 await ws.close(refusal.code, refusal.reason)
         except Exception as error:
-            if not (ws.closed and is_disconnect(error)):
+            if not (ws.closed and close_codes.is_disconnect(error)):
                 # NOTE: Falcon's error handlers close, and on_disconnect gets their code.
                 ws._before_close = self.disconnect if self.accepted else None
                 if isinstance(error, WebSocketDisconnected):
@@ -127,15 +118,15 @@ class Lifecycle(HandlerTask):
         try:
             accepted = await self._run_on_connect(req, params) and not ws.closed
         except Forbidden as refusal:
-            raise Reject(ACCESS_DENIED, refusal.text) from refusal
+            raise Reject(close_codes.ACCESS_DENIED, refusal.text) from refusal
         has_place = accepted and await self.registry.users.wait_reserved(ws)
         if not accepted or ws.closed:
-            await ws.close(FORBIDDEN if ws._is_accepted else None)
+            await ws.close(close_codes.FORBIDDEN if ws._is_accepted else None)
             return False
         if not has_place:
-            raise Reject(TOO_MANY_CONNECTIONS, "too many connections")
+            raise Reject(close_codes.TOO_MANY_CONNECTIONS, "too many connections")
         if ws._expiry is not None and ws._expiry.has_passed:
-            raise Reject(SESSION_ENDED, EXPIRED)
+            raise Reject(close_codes.SESSION_ENDED, EXPIRED)
         self.registry.enforcement.check_connection(ws)  # on_connect may have set the user
         transaction = await ws._open()
         if transaction is None:
@@ -156,7 +147,7 @@ class Lifecycle(HandlerTask):
                 else:
                     await self.registry.backend.update(room, presence, publication)
         except BackendUnavailable as error:
-            await send_error(ws, ServerError(code=error.code, error=error.text))
+            await send_error(ws, error.code, error.text)
         return True
 
     async def _run_on_connect(self, req: falcon.asgi.Request, params: dict[str, Any]) -> bool:
@@ -193,21 +184,24 @@ class Lifecycle(HandlerTask):
             table = HandlerTable.of(type(resource), refreshes=refreshes)
             ws._inbox.start()
             next_message, now = ws._inbox.next, asyncio.get_running_loop().time
-            decode, handlers = table.decoder.decode, table.envelopes
+            decode, handlers, replies = table.decoder.decode, table.envelopes, table.replies
             rate = rates.hold(limits, ws.user, address_of(req.scope), now())
             self.seconds = limits.handler_seconds or math.inf
             # PERF: a character has at most 4 bytes of UTF-8, so a short message need not be measured.
             short = limits.max_message_bytes // 4
-            while self.cancelled_at is None or await self._on_timeout():
+            message: str | bytes | None = None
+            while self.cancelled_at is None or await self._on_timeout(message):
                 self.busy_since = None
                 if (message := await next_message()) is None:
                     return
                 if len(message) > short and size_bytes_of(message) > limits.max_message_bytes:
-                    await ws.close(MESSAGE_TOO_BIG, f"at most {limits.max_message_bytes} bytes")
+                    await ws.close(
+                        close_codes.MESSAGE_TOO_BIG, f"at most {limits.max_message_bytes} bytes"
+                    )
                     return
                 at = now()
                 if rate is not None and not rate.take(at):
-                    await self._limit_rate(rate)
+                    await self._limit_rate(rate, message)
                     continue
                 self.busy_since = at
                 # PERF: a method for the following would be another coroutine per message.
@@ -218,7 +212,10 @@ class Lifecycle(HandlerTask):
                         except (ValueError, RecursionError) as error:
                             table.check_payload(message, error)
                         else:
-                            await handlers[type(envelope)](resource, ws, envelope.payload)
+                            kind = type(envelope)
+                            reply = await handlers[kind](resource, ws, envelope.payload)
+                            if reply is not None or envelope.ref is not UNSET:
+                                await send_reply(ws, self.name, reply, replies[kind], envelope.ref)
                             continue
                     elif table.binary is not None:
                         await table.binary(resource, ws, message)
@@ -242,7 +239,7 @@ class Lifecycle(HandlerTask):
             if isinstance(error, InvalidPayload):
                 await self.resource.on_invalid(ws, message, error)
             elif isinstance(error, MessageError):
-                await send_error(ws, ServerError(code=error.code, error=error.text))
+                await send_error(ws, error.code, error.text, message)
             else:
                 raise error
         except (asyncio.CancelledError, WebSocketDisconnected):
@@ -253,22 +250,22 @@ class Lifecycle(HandlerTask):
                 raise
             logger.exception("%s: a handler failed after its cancellation", self.name)
 
-    async def _on_timeout(self) -> bool:
+    async def _on_timeout(self, message: str | bytes | None) -> bool:
         """Reply to the message of a cancelled handler; return whether the connection goes on."""
         self.take_back()
         if self.connection.closed:
             return False
         text = "This took too long and was stopped."
-        await send_error(self.connection, ServerError(code="timeout", error=text))
+        await send_error(self.connection, "timeout", text, message)
         return True
 
-    async def _limit_rate(self, rate: MessageRate) -> None:
+    async def _limit_rate(self, rate: MessageRate, message: str | bytes) -> None:
         """Reply to a message above the rate; close the connection if the client does not slow down."""
         if rate.exhausted:
-            await self.connection.close(TOO_MANY_MESSAGES, "too many messages")
+            await self.connection.close(close_codes.TOO_MANY_MESSAGES, "too many messages")
         else:
             text = f"Too many messages: wait {rate.exceeded.empty_seconds:.1f} s."
-            await send_error(self.connection, ServerError(code="tooManyMessages", error=text))
+            await send_error(self.connection, "tooManyMessages", text, message)
 
     async def _wait_disconnect_event(self) -> None:
         """Read until the server's disconnect event, whose code comes after the client's last messages."""
@@ -280,7 +277,9 @@ class Lifecycle(HandlerTask):
     async def _run_on_disconnect(self) -> None:
         """Run ``on_disconnect`` to its end despite a cancellation of this task."""
         ws, seconds = self.connection, self.connection.limits.on_disconnect_seconds
-        code = ws.close_code or (ABNORMAL_CLOSURE if ws.closed else SERVICE_RESTART)
+        code = ws.close_code or (
+            close_codes.ABNORMAL_CLOSURE if ws.closed else close_codes.SERVICE_RESTART
+        )
         name = f"{self.name}.on_disconnect"
         try:
             await run_shielded(self._on_disconnect(code), seconds, name, self.context)

@@ -1,6 +1,7 @@
 """Messages: the base class of typed messages and the messages of the framework.
 
-The envelope in both directions is ``{"type": "...", "payload": {...}}``.
+The envelope in both directions is ``{"type": "...", "payload": {...}}``. A request adds ``ref``, a text of its client's
+choice, and its reply has the same one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ ENCODER = msgspec.json.Encoder()
 
 # SECURITY: a token is passed to the code of the application.
 MAX_TOKEN_CHARACTERS = 8 * 1024
+# SECURITY: it is sent back.
+MAX_REF_CHARACTERS = 64
+
+Ref = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_REF_CHARACTERS)]
 
 
 def message_type_of(class_name: str) -> str:
@@ -54,6 +59,10 @@ class ServerError(Message, frozen=True):
             examples=["text"],
         ),
     ] = msgspec.UNSET
+
+
+class ServerAck(Message, frozen=True):
+    """The reply to a message with a `ref` that was handled and has no other reply."""
 
 
 class ServerPosition(Message, frozen=True):
@@ -138,12 +147,14 @@ class ClientPing(msgspec.Struct, frozen=True, tag_field="type", tag="clientPing"
     """
 
     payload: Any = None
+    ref: Ref | msgspec.UnsetType = msgspec.UNSET
 
 
 # Types of messages that an application can neither handle nor send as its own.
 CLIENT_REFRESH_SESSION = "clientRefreshSession"
 RESERVED_CLIENT_TYPES = frozenset({"clientPing", CLIENT_REFRESH_SESSION})
 SERVER_MESSAGES = {
+    "serverAck": ServerAck,
     "serverError": ServerError,
     "serverPosition": ServerPosition,
     "serverPong": ServerPong,

@@ -9,10 +9,11 @@ import falcon.asgi
 import msgspec
 
 from .connection.connection import Connection
+from .connection.replies import send_error
 from .errors import InvalidPayload, MessageError
 from .history import MAX_POSITION_CHARACTERS, History
 from .limits import DEFAULT_LIMITS, Limits
-from .messages import Message, ServerError
+from .messages import Message
 from .names import check_room_name
 from .presence import MemberPage
 from .publication import Publication
@@ -88,9 +89,7 @@ class WebSocketResource:
 
     async def on_unhandled(self, ws: WebSocketLike, message: str | bytes) -> None:
         """Reply to a message that is not JSON, has an unknown type, or is binary without a handler."""
-        await send_error(
-            ws, ServerError(code="unknownMessage", error="Unrecognized message format or type.")
-        )
+        await send_error(ws, "unknownMessage", "Unrecognized message format or type.", message)
 
     async def on_invalid(
         self, ws: WebSocketLike, message: str | bytes, error: InvalidPayload
@@ -99,7 +98,7 @@ class WebSocketResource:
         where = f" in '{error.field}'" if error.field else ""
         text = f"{error.message_type} has an invalid payload{where}: {error.reason}."
         field = error.field or msgspec.UNSET
-        await send_error(ws, ServerError(code="invalidPayload", error=text, field=field))
+        await send_error(ws, "invalidPayload", text, message, field=field)
 
     async def authorize(self, user: Any, action: str, room: str | None) -> bool:
         """Decide whether a user may act in a room; the base class allows everything, at no cost.
@@ -196,9 +195,3 @@ class WebSocketResource:
             ws._transaction.defer(room, publication, ephemeral)
         else:
             await self.manager.backend.publish_nowait(room, publication, ephemeral=ephemeral)
-
-
-async def send_error(ws: WebSocketLike, error: ServerError) -> None:
-    """Send an error reply unless the connection is closed; further messages of the client are still handled."""
-    if not ws.closed:
-        await ws.send_media(error)

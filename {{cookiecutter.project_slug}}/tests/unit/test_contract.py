@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 HANDLERS = HandlerTable.of(chat.{{ cookiecutter.__resource_class }})
 CHAT_MODULES = sorted(contract_files.TYPES.parent.glob("chat/*.js"))
 # Messages that the framework adds: errors, positions in a room with history, changes of a large room, checks
-# of the connection, the refresh of a session.
+# of the connection, the refresh of a session, the reply to a request.
 ADDED = {
     *("serverError", "serverPosition", "serverPresenceChanged", "clientPing", "serverPong"),
     *("clientRefreshSession", "serverSessionExpiring", "serverSessionRefreshed"),
+    "serverAck",
 }
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import MessageError, RegistrationError
+from ..messages import Message
 from .connection import Connection
 
-Handler = Callable[..., Awaitable[None]]
+Handler = Callable[..., Awaitable[Message | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def limited(handler: Handler, message_type: str, rate: TypeRate) -> Handler:
     """Return a handler that raises MessageError for a message above a rate."""
     key = (handler, message_type)
 
-    def call(resource: Any, ws: Connection, payload: Any) -> Awaitable[None]:
+    def call(resource: Any, ws: Connection, payload: Any) -> Awaitable[Message | None]:
         now = asyncio.get_running_loop().time()
         buckets = resource.manager._registry.rates.of_type(key, rate.per_second, rate.burst)
         # NOTE: a tuple is not the name of a user.

@@ -9,10 +9,11 @@ from typing import Any
 
 from ..connection.connection import Connection
 from ..errors import Forbidden, RegistrationError
+from ..messages import Message
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[..., Awaitable[None]]
+Handler = Callable[..., Awaitable[Message | None]]
 
 JOIN = "join"
 SEND = "send"
@@ -38,14 +39,14 @@ def authorized(handler: Handler, action: str) -> Handler:
     """Return a handler that asks first, for each room of the connection; a muted user does not send."""
 
     @functools.wraps(handler)
-    async def call(resource: Any, ws: Connection, payload: Any) -> None:
+    async def call(resource: Any, ws: Connection, payload: Any) -> Message | None:
         registry = resource.manager._registry
         rooms = registry.rooms_of(ws)
         if action == SEND:
             registry.enforcement.check_send(ws, rooms)
         for room in rooms or (None,):
             await require(resource, action, room, ws.identity)
-        await handler(resource, ws, payload)
+        return await handler(resource, ws, payload)
 
     return call
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from falcon import WebSocketDisconnected
+
 from ..close_codes import ACCESS_DENIED, SESSION_ENDED
 from ..connection.connection import Connection
 from ..connection.identity import EXPIRED, session_id_of, sign_in_time_of
@@ -15,7 +17,9 @@ from .authorization import JOIN, require
 logger = logging.getLogger(__name__)
 
 
-async def refresh_session(resource: Any, ws: Connection, payload: RefreshSession) -> None:
+async def refresh_session(
+    resource: Any, ws: Connection, payload: RefreshSession
+) -> ServerSessionRefreshed:
     """Continue the connection with a new token of its user; the connection stays open."""
     authenticate = ws._config.authenticate
     assert authenticate is not None  # or the type would be unknown
@@ -37,7 +41,7 @@ async def refresh_session(resource: Any, ws: Connection, payload: RefreshSession
         except Forbidden as refusal:
             raise Reject(ACCESS_DENIED, refusal.text) from refusal
     if ws.closed:
-        return
+        raise WebSocketDisconnected(ws.close_code)
     # NOTE: the session may have been revoked meanwhile, when the connection did not have it yet.
     check(ws, session_id_of(identity), sign_in_time_of(identity))
     ws._identify(identity, refreshed=True)
@@ -46,7 +50,7 @@ async def refresh_session(resource: Any, ws: Connection, payload: RefreshSession
         if ws._expiry.has_passed:
             raise Reject(SESSION_ENDED, EXPIRED)
         seconds = ws._expiry.seconds_left
-    await ws.send_media(ServerSessionRefreshed(expires_in_seconds=seconds))
+    return ServerSessionRefreshed(expires_in_seconds=seconds)
 
 
 def is_same_user(one: Any, other: Any) -> bool:

@@ -5,26 +5,25 @@ Operations take the application's side: ``receive`` lists the messages of client
 
 from __future__ import annotations
 
-import functools
-import re
-from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any, get_type_hints
 
 import msgspec
 
 from ..app import App
-from ..contract import Contract, first_paragraph
+from ..contract import first_paragraph
 from ..errors import RegistrationError
-from ..handlers import may_be_missing
-from ..messages import ClientPing, Message
-from ..routing import TEMPLATE_FIELD, WebSocketRoute
+from ..messages import MAX_REF_CHARACTERS
+from ..routing import TEMPLATE_FIELD
+from .channel import INVALID_IN_KEY, Channel, ChannelMessage, build_channels, unique_name
 from .examples import example_of
 from .json_schema import schemas_of
+from .operations import operations_of, reference
 
 ENVELOPE = (
     'Messages in both directions are JSON text of the form `{"type": "...", "payload": {...}}`.'
-    " A payload that is not required may be omitted."
+    " A payload that is not required may be omitted. A message of a client with a `ref` is a request: its"
+    " reply or its error has the same `ref`."
 )
 POSITION = {
     "type": "string",
@@ -34,38 +33,14 @@ POSITION = {
     " it missed. Direct and ephemeral messages have no position.",
     "examples": ["74f1c09d2be85a36:42"],
 }
-INVALID_IN_KEY = re.compile(r"[^\w.-]", re.ASCII)
-
-
-@dataclass(slots=True)
-class ChannelMessage:
-    """A message type of one channel and direction.
-
-    Attributes:
-        name: The message type; for binary messages a name that is not sent.
-        payload_type: The Python type of the payload; ``bytes`` for a binary message.
-        required: Whether the payload is required.
-        summary: The purpose of the message.
-        has_position: Whether ``id`` may hold its position in the room.
-        schema: The JSON Schema of the payload, set by :func:`set_schemas`.
-    """
-
-    name: str
-    payload_type: Any
-    required: bool
-    summary: str
-    has_position: bool = False
-    schema: Any = None
-
-
-@dataclass(slots=True)
-class Channel:
-    """A route, with its messages by the operation's action."""
-
-    name: str
-    route: WebSocketRoute
-    contract: Contract
-    messages: dict[str, list[ChannelMessage]]
+REF = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_REF_CHARACTERS,
+    "description": "Chosen by the client for a request. Its reply, or the error, has the same one; without it,"
+    " nothing is acknowledged.",
+    "examples": ["7"],
+}
 
 
 def describe(
@@ -102,17 +77,15 @@ def describe(
     operations: dict[str, Any] = {}
     for channel in channels:
         described[channel.name] = describe_channel(channel, servers)
-        for action, listed in channel.messages.items():
-            keys = [add_message(messages, channel.name, each) for each in listed]
-            if keys:
-                known = {key: reference("components/messages", key) for key in keys}
-                described[channel.name]["messages"] |= known
-                place = f"channels/{channel.name}/messages"
-                operations[action + channel.name[:1].upper() + channel.name[1:]] = {
-                    "action": action,
-                    "channel": reference("channels", channel.name),
-                    "messages": [reference(place, key) for key in keys],
-                }
+        keys = {
+            action: {each.name: add_message(messages, channel.name, each) for each in listed}
+            for action, listed in channel.messages.items()
+        }
+        known = [key for by_name in keys.values() for key in by_name.values()]
+        described[channel.name]["messages"] = {
+            key: reference("components/messages", key) for key in known
+        }
+        operations |= operations_of(channel.name, channel.contract.handlers, **keys)
     security = [reference("components/securitySchemes", name) for name in security_schemes]
     return {
         "asyncapi": "3.0.0",
@@ -130,75 +103,6 @@ def describe(
             "securitySchemes": dict(security_schemes),
         },
     }
-
-
-def reference(place: str, key: str) -> dict[str, str]:
-    """Return a Reference Object."""
-    return {"$ref": f"#/{place}/{key}"}
-
-
-def unique_name(name: str, taken: Container[str]) -> str:
-    """Return the name, or the first free one of ``name2``, ``name3`` and so on."""
-    number, free = 1, name
-    while free in taken:
-        number += 1
-        free = f"{name}{number}"
-    return free
-
-
-def build_channels(routes: Iterable[WebSocketRoute]) -> Iterator[Channel]:
-    """Yield a channel with a unique name for each route."""
-    taken: set[str] = set()
-    for route in routes:
-        owner = route.resource_class
-        name = owner.__name__.removesuffix("Resource") or owner.__name__
-        name = unique_name(INVALID_IN_KEY.sub("_", name[:1].lower() + name[1:]), taken)
-        taken.add(name)
-        contract = route.contract
-        messages = {
-            "receive": list(received_messages(contract)),
-            "send": list(sent_messages(contract)),
-        }
-        yield Channel(name, route, contract, messages)
-
-
-def received_messages(contract: Contract) -> Iterator[ChannelMessage]:
-    """Yield the messages of clients, with the summary of the handler or else of the payload."""
-    for message_type, handler in contract.handlers.by_type.items():
-        payload_type = contract.handlers.payload_types[message_type]
-        is_struct = isinstance(payload_type, type) and issubclass(payload_type, msgspec.Struct)
-        summary = first_paragraph(handler) or (first_paragraph(payload_type) if is_struct else "")
-        summary = f"{summary} {contract.handlers.rates.get(message_type, '')}".strip()
-        yield ChannelMessage(message_type, payload_type, not may_be_missing(payload_type), summary)
-    if (binary := contract.handlers.binary) is not None:
-        yield ChannelMessage("clientBinary", bytes, True, first_paragraph(binary))
-    yield ChannelMessage("clientPing", dict[str, Any], False, first_paragraph(ClientPing))
-
-
-def sent_messages(contract: Contract) -> Iterator[ChannelMessage]:
-    """Yield the messages to clients."""
-    for message_type, message_class in contract.sends.items():
-        summary = first_paragraph(message_class)
-        payload_type = payload_struct(message_class)
-        yield ChannelMessage(message_type, payload_type, True, summary, contract.has_positions)
-    if contract.sends_binary:
-        yield ChannelMessage("serverBinary", bytes, True, "")
-
-
-@functools.cache
-def payload_struct(message_class: type[Message]) -> type[msgspec.Struct]:
-    """Return a struct of the payload of a message: its fields without the type."""
-    fields: list[tuple[str, Any, Any]] = []
-    for each in msgspec.structs.fields(message_class):
-        options: dict[str, Any] = {"name": each.encode_name}
-        if each.default is not msgspec.NODEFAULT:
-            options["default"] = each.default
-        if each.default_factory is not msgspec.NODEFAULT:
-            options["default_factory"] = each.default_factory
-        fields.append((each.name, each.type, msgspec.field(**options)))
-    # NOTE: the module distinguishes it from the message, which may be a field of another message.
-    module = f"{message_class.__module__}.payloads"
-    return msgspec.defstruct(message_class.__name__, fields, module=module, kw_only=True)
 
 
 def set_schemas(messages: Iterable[ChannelMessage]) -> dict[str, Any]:
@@ -255,6 +159,9 @@ def describe_message(message: ChannelMessage) -> dict[str, Any]:
     properties = {"type": {"const": message.name}, "payload": message.schema}
     if message.has_position:
         properties["id"] = POSITION
+    if message.has_ref:
+        properties["ref"] = REF
+        described["correlationId"] = {"location": "$message.payload#/ref"}
     return {
         **described,
         "contentType": "application/json",

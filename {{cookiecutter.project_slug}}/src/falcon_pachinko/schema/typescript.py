@@ -11,12 +11,13 @@ from .json_schema import REFERENCE
 
 IDENTIFIER = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
 SIDES = {"receive": "Client", "send": "Server"}
+ERROR = "serverError"
 
 # Names that realtime.d.ts declares, or uses from TypeScript.
 RESERVED = frozenset(
     """
-    Array ClientMessages ConnectionState ConnectionStatus PayloadArguments RealtimeClient
-    RealtimeOptions Record ServerMessages URL WebSocket
+    Array ClientMessages ConnectionState ConnectionStatus Error PayloadArguments Promise RealtimeClient
+    RealtimeOptions Record Replies Reply RequestArguments RequestError RequestOptions ServerMessages URL WebSocket
     """.split()  # noqa: SIM905 - a list would be a screenful
 )
 
@@ -25,7 +26,8 @@ def message_types(document: Mapping[str, Any]) -> str:
     """Return declarations of the payloads of all JSON messages, for each direction.
 
     A channel ``chatRoom`` gives ``ChatRoomClientMessages`` and ``ChatRoomServerMessages``, which
-    map message types to payloads. ``ClientMessages`` and ``ServerMessages`` join all channels.
+    map message types to payloads, and ``ChatRoomReplies``, which maps the types of requests to those of
+    their replies. ``ClientMessages``, ``ServerMessages`` and ``Replies`` join all channels.
 
     Args:
         document: The result of :func:`falcon_pachinko.schema.asyncapi.describe`.
@@ -45,7 +47,33 @@ def message_types(document: Mapping[str, Any]) -> str:
         parts.append(
             f"export type {side}Messages = {' & '.join(names) or 'Record<string, never>'};\n"
         )
+    names = []
+    for channel, described in document["channels"].items():
+        names.append(f"{channel[:1].upper()}{type_name(channel[1:])}Replies")
+        fields = "".join(reply_fields(document, channel))
+        parts.append(
+            f"/** The types of the replies in `{described['address']}`. */\n"
+            f"export interface {names[-1]} {{\n{fields}}}\n"
+        )
+    parts.append(f"export type Replies = {' & '.join(names) or 'Record<string, never>'};\n")
     return "\n".join(parts)
+
+
+def reply_fields(document: Mapping[str, Any], channel: str) -> Iterator[str]:
+    """Yield a member for each request of a channel: the types of the replies that it may have."""
+    messages = document["components"]["messages"]
+    for operation in document["operations"].values():
+        if operation["channel"]["$ref"] != f"#/channels/{channel}" or "reply" not in operation:
+            continue
+        replies = [messages[name_of(each)]["name"] for each in operation["reply"]["messages"]]
+        types = " | ".join(json.dumps(each) for each in replies if each != ERROR)
+        for reference in operation["messages"]:
+            yield f"  {key_of(messages[name_of(reference)]['name'])}: {types};\n"
+
+
+def name_of(reference: Mapping[str, str]) -> str:
+    """Return the key of a message in the components."""
+    return reference["$ref"].rpartition("/")[2]
 
 
 def message_fields(document: Mapping[str, Any], channel: str, action: str) -> Iterator[str]:
@@ -55,7 +83,7 @@ def message_fields(document: Mapping[str, Any], channel: str, action: str) -> It
         if operation["channel"]["$ref"] != f"#/channels/{channel}" or operation["action"] != action:
             continue
         for reference in operation["messages"]:
-            message = messages[reference["$ref"].rpartition("/")[2]]
+            message = messages[name_of(reference)]
             if "properties" in message["payload"]:
                 payload = message["payload"]["properties"]["payload"]
                 yield f"{comment({'description': message.get('summary', '')}, '  ')}"

@@ -52,9 +52,9 @@ class Declaration:
                 f" message's class to {name}.sends"
             )
         try:
-            # NOTE: messages of a room with history have a position.
-            positioned = {"id"} if self.contract.has_positions else set()
-            if message.keys() - positioned != {"type", "payload"}:
+            # NOTE: messages of a room with history have a position, and replies a reference.
+            others = {"id", "ref"} if self.contract.has_positions else {"ref"}
+            if message.keys() - others != {"type", "payload"}:
                 raise ValueError(f"it has {', '.join(message)} instead of type and payload")
             known = decode(ENCODER.encode(msgspec.convert(message["payload"], declared)))
             del known[declared.__struct_config__.tag_field]

@@ -4,6 +4,7 @@
  *     const client = connect("/ws/chat/general");
  *     client.on("serverNewMessage", ({ user, text }) => show(user, text));
  *     client.send("clientSendMessage", { text: "Hello" });
+ *     const reply = await client.request("clientSendMessage", { text: "Hello" });
  */
 
 /**
@@ -67,6 +68,34 @@ export interface RealtimeOptions {
 /** The arguments of `send` after the type: a payload without required fields is optional. */
 export type PayloadArguments<Payload> = {} extends Payload ? [payload?: Payload] : [payload: Payload];
 
+export interface RequestOptions {
+  /** The longest time until the reply, including the time in the queue. Default 10,000. */
+  timeoutMs?: number | undefined;
+}
+
+/** The arguments of `request` after the type. */
+export type RequestArguments<Payload> = {} extends Payload
+  ? [payload?: Payload, options?: RequestOptions]
+  : [payload: Payload, options?: RequestOptions];
+
+/** The reply to a request: a message that its handler returns, or `serverAck` once it was handled. */
+export type Reply<Type extends string, Incoming extends object, Answers extends object> = Type extends keyof Answers
+  ? { [Name in Answers[Type] & keyof Incoming]: { readonly type: Name; readonly payload: Incoming[Name] } }[Answers[Type] &
+      keyof Incoming]
+  : { readonly type: string; readonly payload: any };
+
+/** A request that has failed: `code` tells why, and `message` is a sentence for the user. */
+export class RequestError extends Error {
+  constructor(code: string, message: string, field?: string);
+  /**
+   * That of the server's error; or `timeout` or `disconnected`, after which the request may have taken effect; or
+   * `notSent`, after which it has not.
+   */
+  readonly code: string;
+  /** The path of the invalid value in the payload, if there is one. */
+  readonly field: string | undefined;
+}
+
 /** Return whether a close code rules out a retry. */
 export function isTerminalCode(code: number): boolean;
 
@@ -83,16 +112,21 @@ export function retryDelayMs(failures: number, baseDelayMs: number, maxDelayMs: 
  * @param url `ws:`, `wss:`, `http:` or `https:`; in a browser also a path on the page's own origin.
  * @throws {TypeError | DOMException} If the URL is invalid, or no `WebSocket` is available.
  */
-export function connect<Incoming extends object = ServerMessages, Outgoing extends object = ClientMessages>(
-  url: string | URL,
-  options?: RealtimeOptions,
-): RealtimeClient<Incoming, Outgoing>;
+export function connect<
+  Incoming extends object = ServerMessages,
+  Outgoing extends object = ClientMessages,
+  Answers extends object = Replies,
+>(url: string | URL, options?: RealtimeOptions): RealtimeClient<Incoming, Outgoing, Answers>;
 
 /**
  * A connection that reconnects when it is lost. `Incoming` and `Outgoing` map the message types from and
- * to the server to their payloads.
+ * to the server to their payloads, and `Answers` the types of requests to those of their replies.
  */
-export class RealtimeClient<Incoming extends object = ServerMessages, Outgoing extends object = ClientMessages> {
+export class RealtimeClient<
+  Incoming extends object = ServerMessages,
+  Outgoing extends object = ClientMessages,
+  Answers extends object = Replies,
+> {
   constructor(url: string | URL, options?: RealtimeOptions);
 
   get state(): ConnectionState;
@@ -133,12 +167,23 @@ export class RealtimeClient<Incoming extends object = ServerMessages, Outgoing e
    * before the `onStatus` listeners receive `open`. While the client waits for the answer to `clientPing`,
    * messages are queued as well, because the connection may be dead.
    *
-   * NOTE: the protocol has no acknowledgements. `true` means accepted, not delivered: a message written
-   * to a connection that is just being lost does not arrive.
+   * NOTE: `true` means accepted, not delivered: a message written to a connection that is just being lost
+   * does not arrive. `request` tells.
    *
    * @returns Whether the message was accepted: `false` when closed or when a queue limit is reached.
    */
   send<Type extends keyof Outgoing & string>(type: Type, ...payload: PayloadArguments<Outgoing[Type]>): boolean;
+
+  /**
+   * Send a message, or queue it, and wait for its reply: what its handler returns, or `serverAck` once it was handled.
+   * The reply is for the promise only: listeners do not receive it.
+   *
+   * @throws {RequestError} The server's error, or there was no reply.
+   */
+  request<Type extends keyof Outgoing & string>(
+    type: Type,
+    ...payload: RequestArguments<Outgoing[Type]>
+  ): Promise<Reply<Type, Incoming, Answers>>;
 
   /** Retry at once; no effect in any state but `waiting`. Usable without `this`. */
   readonly retryNow: () => void;
@@ -179,6 +224,8 @@ export interface RoomUser {
 export interface SendMessage {
   text: string;
 }
+
+export type ServerAck = Record<string, never>;
 
 export interface ServerError {
   /** An identifier for programs: `unknownMessage`, `invalidPayload`, `tooManyMessages`, `timeout`, or one of the application's own. */
@@ -310,6 +357,8 @@ export interface {{ cookiecutter.resource_name }}ServerMessages {
   serverPresenceChanged: ServerPresenceChanged;
   /** The position of a room with history, sent after a join and wherever messages may be missing, and repeated to idle clients. */
   serverPosition: ServerPosition;
+  /** The reply to a message with a `ref` that was handled and has no other reply. */
+  serverAck: ServerAck;
   /** The reply to `clientRefreshSession`: the connection goes on. */
   serverSessionRefreshed: ServerSessionRefreshed;
   /** The session of this client ends soon, and its connection with it: refresh it in time. */
@@ -321,3 +370,14 @@ export interface {{ cookiecutter.resource_name }}ServerMessages {
 }
 
 export type ServerMessages = {{ cookiecutter.resource_name }}ServerMessages;
+
+/** The types of the replies in `{{ cookiecutter.websocket_path }}/{room_name}`. */
+export interface {{ cookiecutter.resource_name }}Replies {
+  clientSendMessage: "serverAck";
+  clientStartTyping: "serverAck";
+  clientStopTyping: "serverAck";
+  clientRefreshSession: "serverSessionRefreshed";
+  clientPing: "serverPong";
+}
+
+export type Replies = {{ cookiecutter.resource_name }}Replies;

@@ -20,6 +20,7 @@
  *     client.on("serverNewMessage", ({ user, text }) => show(user, text));
  *     client.onStatus(({ state, nextTryAtMs }) => showState(state, nextTryAtMs));
  *     client.send("clientSendMessage", { text: "Hello" });
+ *     const { payload } = await client.request("clientRollDice", { sides: 6 });
  */
 
 /**
@@ -79,11 +80,27 @@ const LATE_MS = 2_000;
 // https://html.spec.whatwg.org/multipage/timers-and-user-prompts.html: a longer timeout fires at once.
 const MAX_TIMER_MS = 2 ** 31 - 1;
 const REFRESH = "clientRefreshSession";
+const DEFAULT_REQUEST_TIMEOUT_MS = 10_000;
 const PROBE = JSON.stringify({ type: "clientPing", payload: {} });
 
 const ABNORMAL_CLOSURE = 1006;
 const SIGNED_OUT = 4401;
 const SOCKET_OPEN = 1;
+
+/** A request that has failed: `error.code` tells why, and `message` is a sentence for the user. */
+export class RequestError extends Error {
+  /**
+   * @param {string} code That of the server's error; or `timeout`, `disconnected`, or `notSent` for a request that has no effect.
+   * @param {string} message
+   * @param {string} [field] The path of the invalid value in the payload.
+   */
+  constructor(code, message, field) {
+    super(message);
+    this.name = "RequestError";
+    this.code = code;
+    this.field = field;
+  }
+}
 
 /** Return whether a close code rules out a retry. @param {number} code */
 export function isTerminalCode(code) {
@@ -151,6 +168,9 @@ export class RealtimeClient {
   /** The longest time without a message; 0 while the server has announced no heartbeat. */
   #silenceMs = 0;
   #receivedAt = instant();
+  /** The requests without a reply, by their `ref`. @type {Map<string, { settle: (error: RequestError | null, reply?: any) => void, text: string }>} */
+  #requests = new Map();
+  #lastRef = 0;
   /** Whether `clientPing` has been sent and nothing has arrived since. Messages are queued meanwhile. */
   #isProbing = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -241,8 +261,8 @@ export class RealtimeClient {
    * before the `onStatus` listeners receive `open`. While the client waits for the answer to `clientPing`,
    * messages are queued as well, because the connection may be dead.
    *
-   * NOTE: the protocol has no acknowledgements. `true` means accepted, not delivered: a message written
-   * to a connection that is just being lost does not arrive.
+   * NOTE: `true` means accepted, not delivered: a message written to a connection that is just being lost
+   * does not arrive. `request` tells.
    *
    * @template {keyof Outgoing & string} Type
    * @param {Type} type
@@ -250,7 +270,39 @@ export class RealtimeClient {
    * @returns {boolean} Whether the message was accepted: `false` when closed or when a queue limit is reached.
    */
   send(type, payload) {
-    const text = JSON.stringify({ type, payload: payload ?? {} });
+    return this.#write(JSON.stringify({ type, payload: payload ?? {} }));
+  }
+
+  /**
+   * Send a message, or queue it, and wait for its reply: what its handler returns, or `serverAck` once it was handled.
+   * The reply is for the promise only: listeners do not receive it.
+   *
+   * @template {keyof Outgoing & string} Type
+   * @param {Type} type
+   * @param {Outgoing[Type]} [payload]
+   * @param {{ timeoutMs?: number }} [options] `timeoutMs` includes the time in the queue. Default 10,000.
+   * @returns {Promise<any>} The reply: `{ type, payload }`.
+   * @throws {RequestError} The server's error; or `timeout` or `disconnected`, after which the request may have taken
+   *   effect; or `notSent`, after which it has not.
+   */
+  request(type, payload, { timeoutMs = DEFAULT_REQUEST_TIMEOUT_MS } = {}) {
+    const ref = String((this.#lastRef += 1));
+    const text = JSON.stringify({ type, payload: payload ?? {}, ref });
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => settle(this.#unanswered(ref, "timeout")), Math.min(timeoutMs, MAX_TIMER_MS));
+      const settle = (/** @type {RequestError | null} */ error, /** @type {any} */ reply = undefined) => {
+        clearTimeout(timer);
+        this.#requests.delete(ref);
+        if (error) reject(error);
+        else resolve(reply);
+      };
+      this.#requests.set(ref, { settle, text });
+      if (!this.#write(text)) settle(new RequestError("notSent", "The message was not sent."));
+    });
+  }
+
+  /** @param {string} text @returns {boolean} Whether the text was sent or queued. */
+  #write(text) {
     // A closing socket would drop the message silently.
     if (this.state === "open" && this.#socket?.readyState === SOCKET_OPEN && !this.#isProbing) {
       if (this.#socket.bufferedAmount > this.#options.maxBufferedBytes) return false;
@@ -275,6 +327,7 @@ export class RealtimeClient {
     if (this.state !== "open" || !socket) return;
     this.#socket = this.#openedAtMs = null;
     socket.close();
+    this.#rejectSent(false);
     this.#open();
   }
 
@@ -376,6 +429,7 @@ export class RealtimeClient {
     const payload = message.payload ?? {};
     if (message.type === "serverPosition") this.#expectHeartbeats(socket, payload.heartbeatSeconds);
     if (!this.#advance(socket, message.id, message.type, payload)) return;
+    if (message.ref !== undefined) return this.#settle(message.ref, message.type, payload);
     if (this.#receiveSession(socket, message.type, payload)) return;
     callEach(this.#listeners.get(message.type), payload);
     if (message.type === "serverPosition" && typeof payload.recovered === "boolean") {
@@ -416,6 +470,29 @@ export class RealtimeClient {
       this.#positions.delete(oldest);
     }
     return true;
+  }
+
+  /** Settle the request to which a message replies; one that is too late has no effect. @param {any} ref @param {string} type @param {any} payload */
+  #settle(ref, type, payload) {
+    const request = this.#requests.get(ref);
+    if (!request) return;
+    const isError = type === "serverError";
+    request.settle(isError ? new RequestError(payload.code, payload.error, payload.field) : null, { type, payload });
+  }
+
+  /** Return the error of a request without a reply; one that is still queued is taken out. @param {string} ref @param {string} code */
+  #unanswered(ref, code) {
+    const index = this.#queue.indexOf(this.#requests.get(ref)?.text ?? "");
+    if (index < 0) return new RequestError(code, "There was no reply: the message may have arrived.");
+    this.#queue.splice(index, 1);
+    return new RequestError("notSent", "The message was not sent.");
+  }
+
+  /** Reject the requests that were sent over a connection that is lost; those in the queue will be sent. @param {boolean} isFinal */
+  #rejectSent(isFinal) {
+    for (const [ref, { settle, text }] of [...this.#requests]) {
+      if (isFinal || !this.#queue.includes(text)) settle(this.#unanswered(ref, "disconnected"));
+    }
   }
 
   /**
@@ -543,6 +620,7 @@ export class RealtimeClient {
       this.#attempt += 1;
       this.#socket = this.#openedAtMs = null;
       this.#isProbing = false;
+      this.#rejectSent(false);
       const delayMs = retryDelayMs(this.#failures, baseDelayMs, maxDelayMs);
       this.#failures += 1;
       this.#timer = setTimeout(this.retryNow, delayMs);
@@ -558,6 +636,7 @@ export class RealtimeClient {
     this.#attempt += 1;
     this.#socket = this.#openedAtMs = null;
     this.#isProbing = false;
+    this.#rejectSent(true);
     this.#queue.length = 0;
     for (const listeners of this.#listeners.values()) listeners.clear();
     globalThis.removeEventListener?.("online", this.#wake);

@@ -1,0 +1,78 @@
+"""The operations of a channel: requests by their replies."""
+
+from typing import Any
+
+from falcon_pachinko import (
+    Message,
+    WebSocketLike,
+    WebSocketResource,
+    handles_binary,
+    handles_message,
+)
+from falcon_pachinko.handlers import HandlerTable
+from falcon_pachinko.messages import ServerError, ServerPong
+from falcon_pachinko.schema.operations import all_replies, operations_of
+
+
+class ServerRolled(Message, frozen=True):
+    value: int
+
+
+class Dice(WebSocketResource):
+    @handles_message("roll")
+    async def roll(self, ws: WebSocketLike, payload: dict[str, Any]) -> ServerRolled:
+        return ServerRolled(value=4)
+
+
+class Table(Dice):
+    @handles_message("sit")
+    async def sit(self, ws: WebSocketLike, payload: dict[str, Any]) -> None: ...
+
+    @handles_message("stand")
+    async def stand(self, ws: WebSocketLike, payload: dict[str, Any]) -> None: ...
+
+    @handles_message("rollOrSit")
+    async def roll_or_sit(
+        self, ws: WebSocketLike, payload: dict[str, Any]
+    ) -> ServerRolled | None: ...
+
+    @handles_binary
+    async def upload(self, ws: WebSocketLike, data: bytes) -> None: ...
+
+
+def replies_by_operation(owner: type[WebSocketResource], receive: list[str]) -> dict[str, Any]:
+    """Return the requests and the replies of each operation."""
+    handlers = HandlerTable.of(owner)
+    sent = [str(each.__struct_config__.tag) for each in all_replies(handlers)]
+    operations = operations_of(
+        "table",
+        handlers,
+        receive={each: f"{each}.key" for each in receive},
+        send={each: each for each in sent},
+    )
+    return {
+        name: tuple(
+            [each["$ref"].rpartition("/")[2] for each in part.get("messages", ())]
+            for part in (operation, operation.get("reply", {}))
+        )
+        for name, operation in operations.items()
+        if operation["action"] == "receive"
+    }
+
+
+def test_requests_with_the_most_frequent_replies_share_an_operation() -> None:
+    requests = ["roll", "sit", "stand", "rollOrSit", "clientBinary", "clientPing"]
+    assert replies_by_operation(Table, requests) == {
+        "receiveTable": (["sit.key", "stand.key"], ["serverAck", "serverError"]),
+        "receiveTableRoll": (["roll.key"], ["serverRolled", "serverError"]),
+        "receiveTableRollOrSit": (
+            ["rollOrSit.key"],
+            ["serverRolled", "serverAck", "serverError"],
+        ),
+        "receiveTableClientBinary": (["clientBinary.key"], []),
+        "receiveTableClientPing": (["clientPing.key"], ["serverPong"]),
+    }
+
+
+def test_all_replies_are_those_of_the_handlers_the_error_and_the_pong() -> None:
+    assert all_replies(HandlerTable.of(Dice)) == {ServerRolled, ServerError, ServerPong}

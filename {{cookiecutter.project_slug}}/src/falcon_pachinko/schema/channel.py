@@ -1,0 +1,124 @@
+"""The channels of an AsyncAPI document: each route with its messages."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ..contract import Contract, first_paragraph
+from ..handlers import may_be_missing
+from ..messages import ClientPing, Message
+from ..routing import WebSocketRoute
+from .operations import all_replies
+
+INVALID_IN_KEY = re.compile(r"[^\w.-]", re.ASCII)
+
+
+@dataclass(slots=True)
+class ChannelMessage:
+    """A message type of one channel and direction.
+
+    Attributes:
+        name: The message type; for binary messages a name that is not sent.
+        payload_type: The Python type of the payload; ``bytes`` for a binary message.
+        required: Whether the payload is required.
+        summary: The purpose of the message.
+        has_position: Whether ``id`` may hold its position in the room.
+        has_ref: Whether ``ref`` may hold the reference of a request.
+        schema: The JSON Schema of the payload, set by :func:`set_schemas`.
+    """
+
+    name: str
+    payload_type: Any
+    required: bool
+    summary: str
+    has_position: bool = False
+    has_ref: bool = False
+    schema: Any = None
+
+
+@dataclass(slots=True)
+class Channel:
+    """A route, with its messages by the operation's action."""
+
+    name: str
+    route: WebSocketRoute
+    contract: Contract
+    messages: dict[str, list[ChannelMessage]]
+
+
+def unique_name(name: str, taken: Container[str]) -> str:
+    """Return the name, or the first free one of ``name2``, ``name3`` and so on."""
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}{number}"
+    return free
+
+
+def build_channels(routes: Iterable[WebSocketRoute]) -> Iterator[Channel]:
+    """Yield a channel with a unique name for each route."""
+    taken: set[str] = set()
+    for route in routes:
+        owner = route.resource_class
+        name = owner.__name__.removesuffix("Resource") or owner.__name__
+        name = unique_name(INVALID_IN_KEY.sub("_", name[:1].lower() + name[1:]), taken)
+        taken.add(name)
+        contract = route.contract
+        messages = {
+            "receive": list(received_messages(contract)),
+            "send": list(sent_messages(contract)),
+        }
+        yield Channel(name, route, contract, messages)
+
+
+def received_messages(contract: Contract) -> Iterator[ChannelMessage]:
+    """Yield the messages of clients, with the summary of the handler or else of the payload."""
+    for message_type, handler in contract.handlers.by_type.items():
+        payload_type = contract.handlers.payload_types[message_type]
+        is_struct = isinstance(payload_type, type) and issubclass(payload_type, msgspec.Struct)
+        summary = first_paragraph(handler) or (first_paragraph(payload_type) if is_struct else "")
+        summary = f"{summary} {contract.handlers.rates.get(message_type, '')}".strip()
+        is_required = not may_be_missing(payload_type)
+        yield ChannelMessage(message_type, payload_type, is_required, summary, has_ref=True)
+    if (binary := contract.handlers.binary) is not None:
+        yield ChannelMessage("clientBinary", bytes, True, first_paragraph(binary))
+    summary = first_paragraph(ClientPing)
+    yield ChannelMessage("clientPing", dict[str, Any], False, summary, has_ref=True)
+
+
+def sent_messages(contract: Contract) -> Iterator[ChannelMessage]:
+    """Yield the messages to clients."""
+    replies = all_replies(contract.handlers)
+    for message_type, message_class in contract.sends.items():
+        yield ChannelMessage(
+            message_type,
+            payload_struct(message_class),
+            True,
+            first_paragraph(message_class),
+            has_position=contract.has_positions,
+            has_ref=message_class in replies,
+        )
+    if contract.sends_binary:
+        yield ChannelMessage("serverBinary", bytes, True, "")
+
+
+@functools.cache
+def payload_struct(message_class: type[Message]) -> type[msgspec.Struct]:
+    """Return a struct of the payload of a message: its fields without the type."""
+    fields: list[tuple[str, Any, Any]] = []
+    for each in msgspec.structs.fields(message_class):
+        options: dict[str, Any] = {"name": each.encode_name}
+        if each.default is not msgspec.NODEFAULT:
+            options["default"] = each.default
+        if each.default_factory is not msgspec.NODEFAULT:
+            options["default_factory"] = each.default_factory
+        fields.append((each.name, each.type, msgspec.field(**options)))
+    # NOTE: the module distinguishes it from the message, which may be a field of another message.
+    module = f"{message_class.__module__}.payloads"
+    return msgspec.defstruct(message_class.__name__, fields, module=module, kw_only=True)
