@@ -1,6 +1,7 @@
 """Replies to requests: what handlers return, errors, and the ``ref`` that they share with the request."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, Optional
 
@@ -54,6 +55,8 @@ class Table(WebSocketResource):
     async def roll_or_toss(
         self, ws: WebSocketLike, payload: Roll
     ) -> ServerDiceRolled | ServerCoinTossed:
+        if payload.sides == 0:
+            return None  # type: ignore[return-value]
         return ServerCoinTossed() if payload.sides == 2 else ServerDiceRolled(value=payload.sides)
 
     @handles_message("nothing", per_second=0.001, burst=2)
@@ -62,6 +65,11 @@ class Table(WebSocketResource):
     @handles_message("hang")
     async def hang(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
         await asyncio.sleep(60)
+
+    @handles_message("stubborn")
+    async def stubborn(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
 
     @handles_message("unannotated")
     async def unannotated(self, ws, payload):  # type: ignore[no-untyped-def]
@@ -132,9 +140,23 @@ async def test_each_error_has_the_ref_of_its_request(client: Client) -> None:
 
 @pytest.mark.parametrize("ref", ["", "x" * (MAX_REF_CHARACTERS + 1), 7, None, {"a": []}])
 async def test_an_invalid_ref_is_an_error_without_one(client: Client, ref: Any) -> None:
-    answer = await ask(client, type="roll", payload={"sides": 6}, ref=ref)
-    assert answer.keys() == {"type", "payload"}
-    assert (answer["payload"]["code"], answer["payload"]["field"]) == ("invalidPayload", "ref")
+    for kind in ("roll", "clientPing"):
+        answer = await ask(client, type=kind, payload={"sides": 6}, ref=ref)
+        assert answer.keys() == {"type", "payload"}
+        assert (answer["payload"]["code"], answer["payload"]["field"]) == ("invalidPayload", "ref")
+
+
+async def test_a_handler_that_ignores_its_cancellation_gets_one_reply(client: Client) -> None:
+    answer = await ask(client, type="stubborn", ref="1")
+    assert answer["payload"]["code"] == "timeout"
+    assert (await ask(client, type="nothing", ref="2"))["ref"] == "2"
+
+
+async def test_a_handler_that_returns_nothing_against_its_annotation_is_an_error(
+    client: Client,
+) -> None:
+    answer = await ask(client, type="rollOrToss", payload={"sides": 0}, ref="1")
+    assert (answer["payload"]["code"], answer["ref"]) == ("internal", "1")
 
 
 async def test_a_result_that_the_annotation_does_not_name_is_logged(
@@ -195,5 +217,6 @@ def test_the_request_of_any_text_is_known_or_empty(message: str | bytes) -> None
 def test_the_request_of_a_message_has_its_type_and_ref() -> None:
     assert request_of('{"ref":"1","payload":7,"type":"a"}') == Request("a", "1")
     assert request_of('{"type":"a","ref":{}}') == Request("a")
+    assert request_of('{"type":[],"ref":"1"}') == Request("", "1")
     assert request_of('{"ref":"1"}') == Request("", "1")
     assert request_of("[" * 100_000) == request_of(b"{}") == Request()

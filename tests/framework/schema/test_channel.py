@@ -3,7 +3,6 @@
 from typing import Any
 
 import falcon.asgi
-import pytest
 
 from falcon_pachinko import (
     Message,
@@ -12,7 +11,7 @@ from falcon_pachinko import (
     handles_message,
     install,
 )
-from falcon_pachinko.schema.channel import build_channels, unique_name
+from falcon_pachinko.schema.channel import build_channels
 
 
 class ServerRolled(Message, frozen=True):
@@ -48,10 +47,3 @@ def test_a_channel_is_named_after_its_class_and_has_the_replies_among_its_messag
         "serverError": True,
         "serverPong": True,
     }
-
-
-@pytest.mark.parametrize(
-    ("taken", "name"), [((), "a"), (("a",), "a2"), (("a", "a2"), "a3"), (("a2",), "a")]
-)
-def test_a_name_that_is_taken_gets_a_number(taken: tuple[str, ...], name: str) -> None:
-    assert unique_name("a", taken) == name

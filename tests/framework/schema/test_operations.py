@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from falcon_pachinko import (
     Message,
     WebSocketLike,
@@ -11,7 +13,7 @@ from falcon_pachinko import (
 )
 from falcon_pachinko.handlers import HandlerTable
 from falcon_pachinko.messages import ServerError, ServerPong
-from falcon_pachinko.schema.operations import all_replies, operations_of
+from falcon_pachinko.schema.operations import all_replies, operations_of, unique_name
 
 
 class ServerRolled(Message, frozen=True):
@@ -47,7 +49,7 @@ def replies_by_operation(owner: type[WebSocketResource], receive: list[str]) -> 
     operations = operations_of(
         "table",
         handlers,
-        receive={each: f"{each}.key" for each in receive},
+        receive={each: f"table.{each}" for each in receive},
         send={each: each for each in sent},
     )
     return {
@@ -63,16 +65,33 @@ def replies_by_operation(owner: type[WebSocketResource], receive: list[str]) -> 
 def test_requests_with_the_most_frequent_replies_share_an_operation() -> None:
     requests = ["roll", "sit", "stand", "rollOrSit", "clientBinary", "clientPing"]
     assert replies_by_operation(Table, requests) == {
-        "receiveTable": (["sit.key", "stand.key"], ["serverAck", "serverError"]),
-        "receiveTableRoll": (["roll.key"], ["serverRolled", "serverError"]),
+        "receiveTable": (["table.sit", "table.stand"], ["serverAck", "serverError"]),
+        "receiveTableRoll": (["table.roll"], ["serverRolled", "serverError"]),
         "receiveTableRollOrSit": (
-            ["rollOrSit.key"],
+            ["table.rollOrSit"],
             ["serverRolled", "serverAck", "serverError"],
         ),
-        "receiveTableClientBinary": (["clientBinary.key"], []),
-        "receiveTableClientPing": (["clientPing.key"], ["serverPong"]),
+        "receiveTableClientBinary": (["table.clientBinary"], []),
+        "receiveTableClientPing": (["table.clientPing"], ["serverPong", "serverError"]),
     }
 
 
 def test_all_replies_are_those_of_the_handlers_the_error_and_the_pong() -> None:
     assert all_replies(HandlerTable.of(Dice)) == {ServerRolled, ServerError, ServerPong}
+
+
+def test_an_operation_gets_a_free_name() -> None:
+    handlers = HandlerTable.of(Dice)
+    keys = {"roll": "roll", "clientPing": "clientPing"}
+    sent = {each: each for each in ("serverRolled", "serverError", "serverPong")}
+    operations = operations_of(
+        "table", handlers, receive=keys, send=sent, taken=["receiveTable", "sendTable"]
+    )
+    assert list(operations) == ["receiveTable2", "receiveTableClientPing", "sendTable2"]
+
+
+@pytest.mark.parametrize(
+    ("taken", "name"), [((), "a"), (("a",), "a2"), (("a", "a2"), "a3"), (("a2",), "a")]
+)
+def test_a_name_that_is_taken_gets_a_number(taken: tuple[str, ...], name: str) -> None:
+    assert unique_name("a", taken) == name

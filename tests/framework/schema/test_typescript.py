@@ -159,7 +159,13 @@ def test_a_request_has_the_types_of_its_replies() -> None:
           clientPing: "serverPong";
         }
 
-        export type Replies = BoardReplies;
+        export interface Replies {
+          rest: "serverAck";
+          any: "serverAck";
+          state: "serverAck";
+          "move now": "moved" | "serverAck";
+          clientPing: "serverPong";
+        }
         """
         )
     )
@@ -171,9 +177,19 @@ def test_several_channels_are_joined() -> None:
     assert types.count("  clientPing: Record<string, unknown>;\n") == 2
 
 
+def test_a_request_of_two_channels_may_have_the_replies_of_both() -> None:
+    class Table(WebSocketResource):
+        @handles_message("rest")
+        async def rest(self, ws: WebSocketLike, payload: Nothing) -> Moved:
+            return Moved(by_whom="nobody")
+
+    types = types_of(board=Board, table=Table)
+    assert '  rest: "serverAck" | "moved";\n' in types[types.index("export interface Replies {") :]
+
+
 def test_a_document_without_channels_has_empty_records() -> None:
     assert types_of() == (
         "export type ClientMessages = Record<string, never>;\n\n"
         "export type ServerMessages = Record<string, never>;\n\n"
-        "export type Replies = Record<string, never>;\n"
+        "export interface Replies {\n}\n"
     )

@@ -17,6 +17,7 @@ from .connection.replies import reply_types_of, request_of
 from .connection.type_rate import TypeRate, limited
 from .errors import InvalidPayload, RegistrationError
 from .messages import (
+    CLIENT_PING,
     CLIENT_REFRESH_SESSION,
     RESERVED_CLIENT_TYPES,
     ClientPing,
@@ -202,7 +203,7 @@ class HandlerTable:
             InvalidPayload: The type is known and the payload does not match.
         """
         message_type = request_of(text).type
-        if message_type in self.by_type:
+        if message_type in self.by_type or message_type == CLIENT_PING:
             reason, field = explain(error)
             raise InvalidPayload(message_type, field, reason) from None
 

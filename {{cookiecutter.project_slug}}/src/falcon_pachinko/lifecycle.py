@@ -189,8 +189,8 @@ class Lifecycle(HandlerTask):
             self.seconds = limits.handler_seconds or math.inf
             # PERF: a character has at most 4 bytes of UTF-8, so a short message need not be measured.
             short = limits.max_message_bytes // 4
-            message: str | bytes | None = None
-            while self.cancelled_at is None or await self._on_timeout(message):
+            asked: str | bytes | None = None
+            while self.cancelled_at is None or await self._on_timeout(asked):
                 self.busy_since = None
                 if (message := await next_message()) is None:
                     return
@@ -203,7 +203,7 @@ class Lifecycle(HandlerTask):
                 if rate is not None and not rate.take(at):
                     await self._limit_rate(rate, message)
                     continue
-                self.busy_since = at
+                self.busy_since, asked = at, message
                 # PERF: a method for the following would be another coroutine per message.
                 try:
                     if isinstance(message, str):
@@ -214,7 +214,10 @@ class Lifecycle(HandlerTask):
                         else:
                             kind = type(envelope)
                             reply = await handlers[kind](resource, ws, envelope.payload)
-                            if reply is not None or envelope.ref is not UNSET:
+                            if self.cancelled_at is None and (
+                                reply is not None or envelope.ref is not UNSET
+                            ):
+                                asked = None  # a timeout while the reply waits is no second one
                                 await send_reply(ws, self.name, reply, replies[kind], envelope.ref)
                             continue
                     elif table.binary is not None:
@@ -255,8 +258,7 @@ class Lifecycle(HandlerTask):
         self.take_back()
         if self.connection.closed:
             return False
-        text = "This took too long and was stopped."
-        await send_error(self.connection, "timeout", text, message)
+        await send_error(self.connection, "timeout", "This took too long and was stopped.", message)
         return True
 
     async def _limit_rate(self, rate: MessageRate, message: str | bytes) -> None:

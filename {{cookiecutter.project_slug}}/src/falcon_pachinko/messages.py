@@ -41,7 +41,8 @@ class ServerError(Message, frozen=True):
         str,
         msgspec.Meta(
             description="An identifier for programs: `unknownMessage`, `invalidPayload`,"
-            " `tooManyMessages`, `timeout`, or one of the application's own.",
+            " `tooManyMessages`, `messageTooLarge`, `forbidden`, `unavailable`, `timeout`, `internal`, or one of the"
+            " application's own.",
             examples=["invalidPayload"],
         ),
     ]
@@ -143,7 +144,8 @@ class RefreshSession(msgspec.Struct, frozen=True):
 class ClientPing(msgspec.Struct, frozen=True, tag_field="type", tag="clientPing"):
     """Ask for a reply at once, to check the connection. Counts as a message of the client.
 
-    Handled by the framework: it reaches neither a handler nor ``on_unhandled``.
+    Handled by the framework: it reaches neither a handler nor ``on_unhandled``; an invalid ``ref`` reaches
+    ``on_invalid``.
     """
 
     payload: Any = None
@@ -151,8 +153,9 @@ class ClientPing(msgspec.Struct, frozen=True, tag_field="type", tag="clientPing"
 
 
 # Types of messages that an application can neither handle nor send as its own.
+CLIENT_PING = "clientPing"
 CLIENT_REFRESH_SESSION = "clientRefreshSession"
-RESERVED_CLIENT_TYPES = frozenset({"clientPing", CLIENT_REFRESH_SESSION})
+RESERVED_CLIENT_TYPES = frozenset({CLIENT_PING, CLIENT_REFRESH_SESSION})
 SERVER_MESSAGES = {
     "serverAck": ServerAck,
     "serverError": ServerError,

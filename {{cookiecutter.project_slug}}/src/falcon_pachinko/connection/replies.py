@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 class Request(msgspec.Struct):
     """The parts of an inbound message that its reply refers to, whether the rest is valid or not."""
 
-    type: str = ""
+    type: Any = ""
     ref: Any = msgspec.UNSET
 
 
@@ -35,6 +35,8 @@ def request_of(message: str | bytes) -> Request:
         request = REQUEST_DECODER.decode(message)
     except (ValueError, RecursionError):
         return Request()
+    if not isinstance(request.type, str):
+        request.type = ""
     if not isinstance(request.ref, str) or not 1 <= len(request.ref) <= MAX_REF_CHARACTERS:
         request.ref = msgspec.UNSET
     return request
@@ -79,7 +81,7 @@ async def send_reply(
     """
     if reply is None:
         reply = ServerAck()
-    elif not isinstance(reply, reply_types):
+    if type(reply) not in reply_types:
         logger.error(
             "%s: a handler returned %.200r, which its return annotation does not name", name, reply
         )

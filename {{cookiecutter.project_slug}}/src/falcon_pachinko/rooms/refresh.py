@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from falcon import WebSocketDisconnected
-
 from ..close_codes import ACCESS_DENIED, SESSION_ENDED
 from ..connection.connection import Connection
 from ..connection.identity import EXPIRED, session_id_of, sign_in_time_of
@@ -41,7 +39,7 @@ async def refresh_session(
         except Forbidden as refusal:
             raise Reject(ACCESS_DENIED, refusal.text) from refusal
     if ws.closed:
-        raise WebSocketDisconnected(ws.close_code)
+        return ServerSessionRefreshed(expires_in_seconds=None)  # nobody receives it
     # NOTE: the session may have been revoked meanwhile, when the connection did not have it yet.
     check(ws, session_id_of(identity), sign_in_time_of(identity))
     ws._identify(identity, refreshed=True)

@@ -15,10 +15,10 @@ from ..contract import first_paragraph
 from ..errors import RegistrationError
 from ..messages import MAX_REF_CHARACTERS
 from ..routing import TEMPLATE_FIELD
-from .channel import INVALID_IN_KEY, Channel, ChannelMessage, build_channels, unique_name
+from .channel import INVALID_IN_KEY, Channel, ChannelMessage, build_channels
 from .examples import example_of
 from .json_schema import schemas_of
-from .operations import operations_of, reference
+from .operations import operations_of, reference, unique_name
 
 ENVELOPE = (
     'Messages in both directions are JSON text of the form `{"type": "...", "payload": {...}}`.'
@@ -85,7 +85,9 @@ def describe(
         described[channel.name]["messages"] = {
             key: reference("components/messages", key) for key in known
         }
-        operations |= operations_of(channel.name, channel.contract.handlers, **keys)
+        operations |= operations_of(
+            channel.name, channel.contract.handlers, **keys, taken=operations
+        )
     security = [reference("components/securitySchemes", name) for name in security_schemes]
     return {
         "asyncapi": "3.0.0",

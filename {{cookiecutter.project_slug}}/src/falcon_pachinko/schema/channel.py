@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..contract import Contract, first_paragraph
 from ..handlers import may_be_missing
 from ..messages import ClientPing, Message
 from ..routing import WebSocketRoute
-from .operations import all_replies
+from .operations import all_replies, unique_name
 
 INVALID_IN_KEY = re.compile(r"[^\w.-]", re.ASCII)
 
@@ -52,15 +52,6 @@ class Channel:
     messages: dict[str, list[ChannelMessage]]
 
 
-def unique_name(name: str, taken: Container[str]) -> str:
-    """Return the name, or the first free one of ``name2``, ``name3`` and so on."""
-    number, free = 1, name
-    while free in taken:
-        number += 1
-        free = f"{name}{number}"
-    return free
-
-
 def build_channels(routes: Iterable[WebSocketRoute]) -> Iterator[Channel]:
     """Yield a channel with a unique name for each route."""
     taken: set[str] = set()
@@ -87,7 +78,12 @@ def received_messages(contract: Contract) -> Iterator[ChannelMessage]:
         is_required = not may_be_missing(payload_type)
         yield ChannelMessage(message_type, payload_type, is_required, summary, has_ref=True)
     if (binary := contract.handlers.binary) is not None:
-        yield ChannelMessage("clientBinary", bytes, True, first_paragraph(binary))
+        yield ChannelMessage(
+            unique_name("clientBinary", contract.handlers.by_type),
+            bytes,
+            True,
+            first_paragraph(binary),
+        )
     summary = first_paragraph(ClientPing)
     yield ChannelMessage("clientPing", dict[str, Any], False, summary, has_ref=True)
 
@@ -105,7 +101,7 @@ def sent_messages(contract: Contract) -> Iterator[ChannelMessage]:
             has_ref=message_class in replies,
         )
     if contract.sends_binary:
-        yield ChannelMessage("serverBinary", bytes, True, "")
+        yield ChannelMessage(unique_name("serverBinary", contract.sends), bytes, True, "")
 
 
 @functools.cache

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from ..handlers import HandlerTable
-from ..messages import Message, ServerError, ServerPong
+from ..messages import CLIENT_PING, Message, ServerError, ServerPong
 
-PING = "clientPing"
 Replies = tuple[type[Message], ...]
 
 
@@ -17,22 +16,36 @@ def reference(place: str, key: str) -> dict[str, str]:
     return {"$ref": f"#/{place}/{key}"}
 
 
+def unique_name(name: str, taken: Container[str]) -> str:
+    """Return the name, or the first free one of ``name2``, ``name3`` and so on."""
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}{number}"
+    return free
+
+
 def replies_of(handlers: HandlerTable, message_type: str) -> Replies:
     """Return the classes of the messages that may answer a request; none for a binary message."""
-    if message_type == PING:
-        return (ServerPong,)
+    if message_type == CLIENT_PING:
+        return (ServerPong, ServerError)
     found = handlers.reply_types.get(message_type)
-    return () if found is None else (*found, ServerError)
+    return tuple(dict.fromkeys((*found, ServerError))) if found else ()
 
 
 def all_replies(handlers: HandlerTable) -> set[type[Message]]:
     """Return the classes of all messages that may answer a request."""
-    types = (*handlers.reply_types, PING)
+    types = (*handlers.reply_types, CLIENT_PING)
     return {each for message_type in types for each in replies_of(handlers, message_type)}
 
 
 def operations_of(
-    name: str, handlers: HandlerTable, *, receive: Mapping[str, str], send: Mapping[str, str]
+    name: str,
+    handlers: HandlerTable,
+    *,
+    receive: Mapping[str, str],
+    send: Mapping[str, str],
+    taken: Iterable[str] = (),
 ) -> dict[str, dict[str, Any]]:
     """Return the Operation Objects of a channel by their names.
 
@@ -43,6 +56,7 @@ def operations_of(
         handlers: Its handlers.
         receive: The keys of the messages of clients by their types.
         send: The keys of the messages to clients by their types.
+        taken: The names of operations of other channels.
     """
     groups: dict[Replies, list[str]] = {}
     for message_type in receive:
@@ -52,7 +66,8 @@ def operations_of(
     operations: dict[str, dict[str, Any]] = {}
     for replies in sorted(groups, key=lambda each: each != shared):
         for types in [groups[replies]] if replies == shared else [[t] for t in groups[replies]]:
-            own = "" if replies == shared else types[0][:1].upper() + types[0][1:]
+            own = "" if replies == shared else receive[types[0]].rpartition(".")[2]
+            full = f"receive{suffix}{own[:1].upper()}{own[1:]}"
             operation = describe(name, "receive", (receive[each] for each in types))
             answers = [send[str(each.__struct_config__.tag)] for each in replies]
             if answers:
@@ -60,9 +75,9 @@ def operations_of(
                     "channel": reference("channels", name),
                     "messages": [reference(f"channels/{name}/messages", key) for key in answers],
                 }
-            operations[f"receive{suffix}{own}"] = operation
+            operations[unique_name(full, {*operations, *taken})] = operation
     if send:
-        operations[f"send{suffix}"] = describe(name, "send", send.values())
+        operations[unique_name(f"send{suffix}", {*taken})] = describe(name, "send", send.values())
     return operations
 
 

@@ -47,28 +47,38 @@ def message_types(document: Mapping[str, Any]) -> str:
         parts.append(
             f"export type {side}Messages = {' & '.join(names) or 'Record<string, never>'};\n"
         )
-    names = []
+    merged: dict[str, list[str]] = {}
     for channel, described in document["channels"].items():
-        names.append(f"{channel[:1].upper()}{type_name(channel[1:])}Replies")
-        fields = "".join(reply_fields(document, channel))
+        replies = reply_types(document, channel)
+        for request, types in replies.items():
+            merged[request] = list(dict.fromkeys((*merged.get(request, ()), *types)))
         parts.append(
             f"/** The types of the replies in `{described['address']}`. */\n"
-            f"export interface {names[-1]} {{\n{fields}}}\n"
+            f"export interface {channel[:1].upper()}{type_name(channel[1:])}Replies"
+            f" {{\n{''.join(reply_members(replies))}}}\n"
         )
-    parts.append(f"export type Replies = {' & '.join(names) or 'Record<string, never>'};\n")
+    members = "".join(reply_members(merged))
+    parts.append(f"export interface Replies {{\n{members}}}\n")
     return "\n".join(parts)
 
 
-def reply_fields(document: Mapping[str, Any], channel: str) -> Iterator[str]:
-    """Yield a member for each request of a channel: the types of the replies that it may have."""
+def reply_types(document: Mapping[str, Any], channel: str) -> dict[str, list[str]]:
+    """Return the types of the replies that each request of a channel may have, but for the error."""
     messages = document["components"]["messages"]
+    found = {}
     for operation in document["operations"].values():
         if operation["channel"]["$ref"] != f"#/channels/{channel}" or "reply" not in operation:
             continue
         replies = [messages[name_of(each)]["name"] for each in operation["reply"]["messages"]]
-        types = " | ".join(json.dumps(each) for each in replies if each != ERROR)
         for reference in operation["messages"]:
-            yield f"  {key_of(messages[name_of(reference)]['name'])}: {types};\n"
+            found[messages[name_of(reference)]["name"]] = [r for r in replies if r != ERROR]
+    return found
+
+
+def reply_members(replies: Mapping[str, list[str]]) -> Iterator[str]:
+    """Yield a member for each request with the types of its replies."""
+    for request, types in replies.items():
+        yield f"  {key_of(request)}: {' | '.join(json.dumps(each) for each in types) or 'never'};\n"
 
 
 def name_of(reference: Mapping[str, str]) -> str:

@@ -228,7 +228,7 @@ export interface SendMessage {
 export type ServerAck = Record<string, never>;
 
 export interface ServerError {
-  /** An identifier for programs: `unknownMessage`, `invalidPayload`, `tooManyMessages`, `timeout`, or one of the application's own. */
+  /** An identifier for programs: `unknownMessage`, `invalidPayload`, `tooManyMessages`, `messageTooLarge`, `forbidden`, `unavailable`, `timeout`, `internal`, or one of the application's own. */
   code: string;
   /** A sentence for the user. */
   error: string;
@@ -380,4 +380,10 @@ export interface {{ cookiecutter.resource_name }}Replies {
   clientPing: "serverPong";
 }
 
-export type Replies = {{ cookiecutter.resource_name }}Replies;
+export interface Replies {
+  clientSendMessage: "serverAck";
+  clientStartTyping: "serverAck";
+  clientStopTyping: "serverAck";
+  clientRefreshSession: "serverSessionRefreshed";
+  clientPing: "serverPong";
+}

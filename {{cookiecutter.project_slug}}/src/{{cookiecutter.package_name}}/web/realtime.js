@@ -287,8 +287,8 @@ export class RealtimeClient {
    */
   request(type, payload, { timeoutMs = DEFAULT_REQUEST_TIMEOUT_MS } = {}) {
     const ref = String((this.#lastRef += 1));
-    const text = JSON.stringify({ type, payload: payload ?? {}, ref });
     return new Promise((resolve, reject) => {
+      const text = JSON.stringify({ type, payload: payload ?? {}, ref }); // It may throw, which rejects.
       const timer = setTimeout(() => settle(this.#unanswered(ref, "timeout")), Math.min(timeoutMs, MAX_TIMER_MS));
       const settle = (/** @type {RequestError | null} */ error, /** @type {any} */ reply = undefined) => {
         clearTimeout(timer);
