@@ -39,7 +39,7 @@ def message_types(document: Mapping[str, Any]) -> str:
     for action, side in SIDES.items():
         names = []
         for channel, described in document["channels"].items():
-            names.append(f"{channel[:1].upper()}{type_name(channel[1:])}{side}Messages")
+            names.append(f"{interface_name(channel)}{side}Messages")
             fields = "".join(message_fields(document, channel, action))
             parts.append(
                 f"/** `{described['address']}` */\nexport interface {names[-1]} {{\n{fields}}}\n"
@@ -54,7 +54,7 @@ def message_types(document: Mapping[str, Any]) -> str:
             merged[request] = list(dict.fromkeys((*merged.get(request, ()), *types)))
         parts.append(
             f"/** The types of the replies in `{described['address']}`. */\n"
-            f"export interface {channel[:1].upper()}{type_name(channel[1:])}Replies"
+            f"export interface {interface_name(channel)}Replies"
             f" {{\n{''.join(reply_members(replies))}}}\n"
         )
     members = "".join(reply_members(merged))
@@ -66,8 +66,8 @@ def reply_types(document: Mapping[str, Any], channel: str) -> dict[str, list[str
     """Return the types of the replies that each request of a channel may have, but for the error."""
     messages = document["components"]["messages"]
     found = {}
-    for operation in document["operations"].values():
-        if operation["channel"]["$ref"] != f"#/channels/{channel}" or "reply" not in operation:
+    for operation in operations_of(document, channel):
+        if "reply" not in operation:
             continue
         replies = [messages[name_of(each)]["name"] for each in operation["reply"]["messages"]]
         for reference in operation["messages"]:
@@ -81,16 +81,23 @@ def reply_members(replies: Mapping[str, list[str]]) -> Iterator[str]:
         yield f"  {key_of(request)}: {' | '.join(json.dumps(each) for each in types) or 'never'};\n"
 
 
+def operations_of(document: Mapping[str, Any], channel: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the operations of a channel."""
+    for operation in document["operations"].values():
+        if name_of(operation["channel"]) == channel:
+            yield operation
+
+
 def name_of(reference: Mapping[str, str]) -> str:
-    """Return the key of a message in the components."""
+    """Return the key of what a Reference Object refers to."""
     return reference["$ref"].rpartition("/")[2]
 
 
 def message_fields(document: Mapping[str, Any], channel: str, action: str) -> Iterator[str]:
     """Yield a member for each JSON message of one direction of a channel."""
     messages = document["components"]["messages"]
-    for operation in document["operations"].values():
-        if operation["channel"]["$ref"] != f"#/channels/{channel}" or operation["action"] != action:
+    for operation in operations_of(document, channel):
+        if operation["action"] != action:
             continue
         for reference in operation["messages"]:
             message = messages[name_of(reference)]
@@ -164,6 +171,11 @@ def comment(schema: Mapping[str, Any], indent: str = "") -> str:
 def key_of(name: str) -> str:
     """Return a name as a property key, quoted unless it is an identifier."""
     return name if IDENTIFIER.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+
+
+def interface_name(channel: str) -> str:
+    """Return the start of the names of a channel's interfaces."""
+    return channel[:1].upper() + type_name(channel[1:])
 
 
 def type_name(name: str) -> str:
