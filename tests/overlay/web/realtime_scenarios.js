@@ -1139,6 +1139,18 @@ export const scenarios = [
     equal(simulation.socket?.sent, ['{"type":"a","payload":{}}']);
   }),
 
+  simulated("nothing is sent over a closing connection: no probe, and no queue at the end", (simulation, connect) => {
+    const client = connect(NEVER_AGAIN);
+    simulation.socket?.open();
+    simulation.announce("e:0");
+    if (simulation.socket) simulation.socket.readyState = 2;
+    simulation.dispatch("online");
+    client.send("a");
+    client.close();
+    equal([simulation.socket?.sent, client.state], [[], "closed"]);
+    expectReleased(simulation, client);
+  }),
+
   // --- Listeners -----------------------------------------------------------------------------------
 
   simulated("an exception in a listener does not affect other listeners", (simulation, connect) => {

@@ -403,6 +403,7 @@ export class RealtimeClient {
 
   /** @param {WebSocket} socket */
   #sendQueue(socket) {
+    if (socket.readyState !== SOCKET_OPEN) return;
     for (const text of this.#queue.splice(0)) socket.send(text);
   }
 
@@ -604,7 +605,7 @@ export class RealtimeClient {
       if (isFirst && sinceMs(sentAt) >= probeTimeoutMs + LATE_MS) this.#probe(socket, false);
       else this.#lose(socket, ABNORMAL_CLOSURE, "");
     }, probeTimeoutMs);
-    socket.send(PROBE);
+    if (socket.readyState === SOCKET_OPEN) socket.send(PROBE);
   }
 
   /** @param {WebSocket | null} socket Null before the handshake. @param {number} code @param {string} reason */
