@@ -166,6 +166,7 @@ def test_each_direction_has_an_operation() -> None:
         ("receiveRoom", "receive"): ["order_it_now", "any", "leaf"],
         ("receiveRoomClientBinary", "receive"): ["clientBinary"],
         ("receiveRoomClientPing", "receive"): ["clientPing"],
+        ("receiveRoomClientReply", "receive"): ["clientReply"],
         ("sendRoom", "send"): [
             "notified",
             "serverAck",
@@ -259,6 +260,7 @@ def test_channels_share_equal_messages_only() -> None:
         "leaf",
         "clientBinary",
         "clientPing",
+        "clientReply",
         "notified",
         "serverAck",
         "serverSessionExpiring",
@@ -270,6 +272,7 @@ def test_channels_share_equal_messages_only() -> None:
     assert list(document["channels"]["hall"]["messages"]) == [
         "hall.leaf",
         "clientPing",
+        "clientReply",
         "serverAck",
         "serverSessionExpiring",
         "serverError",
@@ -316,9 +319,14 @@ def test_a_resource_without_messages_has_those_of_the_framework() -> None:
         pass
 
     document = document_of(("/", Quiet), schemes={})
-    assert list(document["operations"]) == ["receiveQuiet", "sendQuiet"]
+    assert list(document["operations"]) == [
+        "receiveQuiet",
+        "receiveQuietClientReply",
+        "sendQuiet",
+    ]
     assert list(document["components"]["messages"]) == [
         "clientPing",
+        "clientReply",
         "serverSessionExpiring",
         "serverError",
         "serverPong",

@@ -39,6 +39,7 @@ def test_a_channel_is_named_after_its_class_and_has_the_replies_among_its_messag
     assert {each.name: each.has_ref for each in first.messages["receive"]} == {
         "roll": True,
         "clientPing": True,
+        "clientReply": True,
     }
     assert {each.name: each.has_ref for each in first.messages["send"]} == {
         "serverTold": False,

@@ -129,6 +129,8 @@ def test_each_side_of_a_channel_has_its_messages() -> None:
           state: ConnectionState_;
           /** Move. */
           "move now": Move;
+          /** Reply to a request of the server: a message to this client that has a `ref`, which the reply repeats. */
+          clientReply: ReplyPayload;
           /** Ask for a reply at once, to check the connection. Counts as a message of the client. */
           clientPing: Record<string, unknown>;
         }

@@ -1279,6 +1279,46 @@ export const scenarios = [
     equal(errors, [], "errors of listeners");
   }),
 
+  simulated("a request of the server is answered, over the connection that it came from", async (simulation, connect) => {
+    const client = connect();
+    const heard = collect(client, "serverAskName");
+    /** @type {(name: string) => void} */
+    let decide = () => {};
+    client.answer("serverAskName", (/** @type {any} */ { hint }) => hint + "!");
+    client.answer("serverAskLater", () => new Promise((resolve) => (decide = resolve)));
+    client.answer("serverAskNothing", () => {});
+    client.answer("serverAskRemoved", () => 1);
+    client.answer("serverAskRemoved", null);
+    client.answer("serverAskBadly", () => {
+      throw new TypeError("no".repeat(1_000));
+    });
+    simulation.socket?.open();
+    const names = ["Name", "Nothing", "Removed", "Badly", "Later", "Later"];
+    for (const [index, name] of names.entries()) {
+      simulation.socket?.receive({ type: `serverAsk${name}`, payload: { hint: "Ada" }, ref: `server:${index}` });
+    }
+    await settle();
+    const texts = simulation.socket?.sent ?? [];
+    const replies = texts.map((text) => JSON.parse(text));
+    equal(
+      replies.map(({ type, ref, payload }) => [type, ref, payload.result, payload.code]),
+      [
+        ["clientReply", "server:2", undefined, "unsupported"],
+        ["clientReply", "server:3", undefined, "failed"],
+        ["clientReply", "server:0", "Ada!", undefined],
+        ["clientReply", "server:1", null, undefined],
+      ],
+    );
+    equal(replies[1].payload.error.length, 1_000, "characters of the error");
+    equal(heard, [], "messages for listeners");
+    simulation.socket?.end(1012);
+    client.retryNow();
+    simulation.socket?.open();
+    decide("too late");
+    await settle();
+    equal(simulation.socket?.sent, [], "replies over another connection");
+  }),
+
   simulated("a request without a reply fails at its timeout, or with its connection", async (simulation, connect) => {
     const client = connect();
     simulation.socket?.open();

@@ -8,6 +8,7 @@ PachinkoError
 ├── ScaffoldError                         a new resource that cannot be written
 ├── MessageError                          a handler's error reply; the connection stays open
 │   ├── Forbidden                         the user may not do this; closes with 4403 in on_connect
+│   ├── RequestError                      a client has not answered a request of its handler
 │   ├── ProviderUnavailable               an identity provider does not respond; try again later
 │   └── BackendUnavailable                Redis does not respond, or refuses; the message may be lost
 │       └── OperationRefused              Redis refuses one operation; within the framework only
@@ -85,6 +86,15 @@ class Forbidden(MessageError):
 
     def __init__(self, text: str = "You may not do this.", *, code: str = "forbidden") -> None:
         super().__init__(text, code=code)
+
+
+class RequestError(MessageError):
+    """A request of a handler to its client has no result.
+
+    Attributes:
+        code: ``timeout``; ``invalidReply`` for a result of another type; otherwise the client's own, such as
+            ``unsupported`` from one that does not know the request.
+    """
 
 
 class ProviderUnavailable(MessageError):

@@ -19,8 +19,10 @@ from .errors import InvalidPayload, RegistrationError
 from .messages import (
     CLIENT_PING,
     CLIENT_REFRESH_SESSION,
+    CLIENT_REPLY,
     RESERVED_CLIENT_TYPES,
     ClientPing,
+    ClientReply,
     Message,
     Ref,
     RefreshSession,
@@ -164,7 +166,10 @@ class HandlerTable:
             self.by_type[CLIENT_REFRESH_SESSION] = refresh_session
             self.payload_types[CLIENT_REFRESH_SESSION] = RefreshSession
             self.reply_types[CLIENT_REFRESH_SESSION] = reply_types_of(refresh_session)
-        self.envelopes: dict[type[msgspec.Struct], Handler] = {ClientPing: answer_ping}
+        self.envelopes: dict[type[msgspec.Struct], Handler] = {
+            ClientPing: answer_ping,
+            ClientReply: ignore_reply,
+        }
         self.replies: dict[type[msgspec.Struct], tuple[type[Message], ...]] = {
             ClientPing: reply_types_of(answer_ping)
         }
@@ -203,7 +208,7 @@ class HandlerTable:
             InvalidPayload: The type is known and the payload does not match.
         """
         message_type = request_of(text).type
-        if message_type in self.by_type or message_type == CLIENT_PING:
+        if message_type in self.by_type or message_type in (CLIENT_PING, CLIENT_REPLY):
             reason, field = explain(error)
             raise InvalidPayload(message_type, field, reason) from None
 
@@ -286,3 +291,7 @@ def union_of(types: Iterable[type]) -> Any:
 async def answer_ping(resource: object, ws: WebSocketLike, payload: object) -> ServerPong:
     """Reply to ``clientPing``."""
     return ServerPong()
+
+
+async def ignore_reply(resource: object, ws: WebSocketLike, payload: object) -> None:
+    """Ignore a ``clientReply`` that has come too late; others are taken before the inbox."""

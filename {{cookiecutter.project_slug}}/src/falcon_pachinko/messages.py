@@ -6,7 +6,7 @@ choice, and its reply has the same one.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -155,7 +155,39 @@ class ClientPing(msgspec.Struct, frozen=True, tag_field="type", tag="clientPing"
 # Types of messages that an application can neither handle nor send as its own.
 CLIENT_PING = "clientPing"
 CLIENT_REFRESH_SESSION = "clientRefreshSession"
-RESERVED_CLIENT_TYPES = frozenset({CLIENT_PING, CLIENT_REFRESH_SESSION})
+CLIENT_REPLY = "clientReply"
+RESERVED_CLIENT_TYPES = frozenset({CLIENT_PING, CLIENT_REFRESH_SESSION, CLIENT_REPLY})
+
+
+class ReplyPayload(msgspec.Struct, frozen=True):
+    """The payload of `clientReply`: a result, or a code and a sentence if there is none."""
+
+    result: Annotated[
+        Any, msgspec.Meta(description="What the server has asked for.", examples=[True])
+    ] = None
+    code: Annotated[
+        str,
+        msgspec.Meta(
+            max_length=MAX_REF_CHARACTERS,
+            description="An identifier for programs if there is no result; empty otherwise.",
+        ),
+    ] = ""
+    error: Annotated[
+        str, msgspec.Meta(max_length=1_000, description="The reason, beside a code.")
+    ] = ""
+
+
+class ClientReply(msgspec.Struct, frozen=True, tag_field="type", tag=CLIENT_REPLY):
+    """Reply to a request of the server: a message to this client that has a `ref`, which the reply repeats.
+
+    One that is too late has no effect.
+    """
+
+    ref: ClassVar[msgspec.UnsetType] = msgspec.UNSET  # It is no request, so it gets no reply.
+    request: Ref = msgspec.field(name="ref")
+    payload: ReplyPayload = ReplyPayload()
+
+
 SERVER_MESSAGES = {
     "serverAck": ServerAck,
     "serverError": ServerError,

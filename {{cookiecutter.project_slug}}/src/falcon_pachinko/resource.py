@@ -10,6 +10,8 @@ import msgspec
 
 from .connection.connection import Connection
 from .connection.replies import send_error
+from .connection.requests import ClientRequests, result_of
+from .connection.state import CONNECTING
 from .errors import InvalidPayload, MessageError
 from .history import MAX_POSITION_CHARACTERS, History
 from .limits import DEFAULT_LIMITS, Limits
@@ -155,6 +157,41 @@ class WebSocketResource:
         if self.connection._transaction is not None:
             self.connection._transaction.prepare_list(room)
         return page
+
+    async def request(
+        self,
+        message_type: str,
+        payload: object,
+        timeout_seconds: float = 10.0,
+        *,
+        result_type: Any = Any,
+    ) -> Any:
+        """Ask this connection's client, and return the result of its reply (`clientReply`).
+
+        A handler may wait for it: the reply is taken when it is read, before the messages that wait for the handler.
+        It is not read while ``limits.inbox_messages`` others wait.
+
+        Args:
+            message_type: The type of the message; its client gets it with a ``ref``.
+            payload: An object that JSON can represent.
+            timeout_seconds: The longest wait, which is part of ``limits.handler_seconds`` in a handler.
+            result_type: A type that msgspec can decode, such as a struct; any object by default.
+
+        Raises:
+            RequestError: There is no reply in time, it is an error, or its result has another type. Raised out of a
+                handler, it is sent to the client as ``serverError``.
+            RuntimeError: ``on_connect`` has not accepted the connection yet.
+            TypeError: JSON cannot represent the payload.
+            ValueError: The time is not above zero, or not finite.
+            falcon.WebSocketDisconnected: The connection is closed, or has been meanwhile.
+        """
+        ws = self.connection
+        if ws.state is CONNECTING:
+            raise RuntimeError("a client cannot reply before on_connect has accepted it")
+        if ws._requests is None:
+            ws._requests = ClientRequests(ws._inbox)
+        reply = await ws._requests.ask(ws, message_type, payload, timeout_seconds)
+        return result_of(reply, message_type, result_type)
 
     async def leave_room(self, room: str) -> bool:
         """Leave a room; see :meth:`.WebSocketConnectionManager.leave_room`."""

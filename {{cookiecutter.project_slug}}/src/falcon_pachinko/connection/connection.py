@@ -12,13 +12,7 @@ from typing import Any
 import falcon.asgi
 from falcon import WebSocketDisconnected
 
-from ..close_codes import (
-    NO_STATUS_RECEIVED,
-    NORMAL_CLOSURE,
-    SLOW_READER,
-    check_close_code,
-    close_event,
-)
+from .. import close_codes
 from ..errors import OutboxFull
 from ..history import Position
 from ..limits import Limits
@@ -29,6 +23,7 @@ from .extension import PushExtension
 from .identity import Identity
 from .inbox import ASGIInbox, Event, Inbox, Receive
 from .outbox import ASGIOutbox, Outbox, Send
+from .requests import ClientRequests
 from .state import CLOSED, CLOSING, CONNECTING, OPEN, State
 from .transaction import AcceptTransaction
 
@@ -62,6 +57,7 @@ class Connection(Identity):
         "_on_resync",
         "_outbox",
         "_previous_ids",
+        "_requests",
         "_since",
         "_transaction",
         "_websocket",
@@ -87,6 +83,7 @@ class Connection(Identity):
         self._accept_options: tuple[str | None, tuple[tuple[str, str], ...]] = (None, ())
         self._websocket: falcon.asgi.WebSocket | None = None  # its accept() keeps Falcon in step
         self._transaction: AcceptTransaction | None = AcceptTransaction(self._config.limits)
+        self._requests: ClientRequests | None = None  # of its handlers to it
         self._inbox: Inbox
         self._outbox: Outbox
         if push is None:
@@ -160,15 +157,15 @@ class Connection(Identity):
         Raises:
             ValueError: An endpoint may not send the code.
         """
-        code = NORMAL_CLOSURE if code is None else code
-        await self._close_with(close_event(check_close_code(code), reason or ""))
+        code = close_codes.check_close_code(close_codes.NORMAL_CLOSURE if code is None else code)
+        await self._close_with(close_codes.close_event(code, reason or ""))
 
     def abort(self, code: int, reason: str) -> None:
         """Close the connection at once and drop pending messages, for a client that does not read."""
         if self.closed:
             return
         logger.info("%r is closed with %d: %s", self, code, reason)
-        self._start_closing(close_event(code, reason), discard=True)
+        self._start_closing(close_codes.close_event(code, reason), discard=True)
 
     async def aclose(self) -> None:
         """Release the server after pending messages have been sent, within ``close_seconds``. Idempotent."""
@@ -204,7 +201,7 @@ class Connection(Identity):
                 taken, seconds = self._outbox.backlog.taken, self.limits.stall_seconds
                 in_time = await self._outbox.wait_drained(seconds)
                 if not in_time and self._outbox.backlog.taken == taken:
-                    self.abort(SLOW_READER, f"read nothing for {seconds} s")
+                    self.abort(close_codes.SLOW_READER, f"read nothing for {seconds} s")
         elif self._transaction is not None:
             self._transaction.add_own(publication)
         else:
@@ -256,6 +253,8 @@ class Connection(Identity):
             self._start_expiry()
         else:
             self._outbox.close()
+            if self._requests is not None:
+                self._requests.fail(close_code)
 
     async def _accept_handshake(self) -> None:
         """Accept the handshake, unless a middleware has done so."""
@@ -286,7 +285,7 @@ class Connection(Identity):
     def _on_send_failure(self, error: Exception) -> None:
         """End a connection whose client has not received a message."""
         if isinstance(error, OutboxFull):
-            self.abort(SLOW_READER, "reads too slowly")
+            self.abort(close_codes.SLOW_READER, "reads too slowly")
         elif not self.closed:
             logger.info("%r is lost: %r", self, error)
             self._set_state(CLOSING, self.close_code)
@@ -296,5 +295,5 @@ class Connection(Identity):
 
     def _on_disconnect(self, event: Event) -> None:
         """Store the close code of a disconnect; the code of our own close takes precedence."""
-        code = self.close_code or event.get("code") or NO_STATUS_RECEIVED
+        code = self.close_code or event.get("code") or close_codes.NO_STATUS_RECEIVED
         self._set_state(CLOSING if self.state is not CLOSED else CLOSED, code)

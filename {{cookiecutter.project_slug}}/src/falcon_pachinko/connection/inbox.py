@@ -43,6 +43,10 @@ class Inbox(Protocol):
         """End a pause. Idempotent."""
         ...
 
+    def expect_reply(self, take: Callable[[Message], bool]) -> None:
+        """Read ahead of the running handler, and offer each message to ``take``: one that it takes is not handled."""
+        ...
+
     def start_watching(self) -> None:
         """Detect a disconnect while ``on_connect`` runs."""
         ...
@@ -94,6 +98,7 @@ class ASGIInbox:
         "reading",
         "receive",
         "supervisor",
+        "take",
     )
 
     def __init__(self, receive: Receive, on_disconnect: Callable[[Event], None]) -> None:
@@ -104,11 +109,18 @@ class ASGIInbox:
         self.reader: asyncio.Task[Any] | None = None
         self.ahead: asyncio.Task[None] | None = None
         self.supervisor: ReadAheadSupervisor | None = None
+        self.take: Callable[[Message], bool] | None = None
         self.reading = False
         self.busy = False
         self.interrupted = False
         self.paused = False
         self.ended = False
+
+    def expect_reply(self, take: Callable[[Message], bool]) -> None:
+        """Read ahead of the running handler at once, and offer each message to ``take``."""
+        self.take = take
+        if not (self.reading or self.interrupted or self.ended):
+            self._read_ahead_unless_full()
 
     def start_watching(self) -> None:
         """Detect a disconnect while ``on_connect`` runs: before the accept no other event can arrive."""
@@ -139,7 +151,10 @@ class ASGIInbox:
                 await self._wait_ahead(self.ahead)
             if self.queue:
                 return self.queue.pop(0)
-            return None if self.ended else self._unpack(await self.receive())
+            message = None
+            while message is None and not self.ended:
+                message = self._unpack(await self.receive())
+            return message
         except asyncio.CancelledError:
             # NOTE: interrupt() cancels the reader; that cancellation is taken back, any other propagates.
             if self.interrupted and self.reader is not None and self.reader.uncancel() == 0:
@@ -187,10 +202,11 @@ class ASGIInbox:
         self.paused = False
 
     def _unpack(self, event: Event) -> Message | None:
-        """Return the message of an event, or ``None`` for a disconnect."""
+        """Return the message of an event, or ``None`` for a disconnect and for a message that has been taken."""
         if event["type"] == "websocket.receive":
             text: str | None = event.get("text")
-            return event["bytes"] if text is None else text
+            message: Message = event["bytes"] if text is None else text
+            return None if self.take is not None and self.take(message) else message
         self.ended = True
         self.on_disconnect(event)
         return None
@@ -201,7 +217,11 @@ class ASGIInbox:
             return
         if not self.busy:
             self.busy = True
-        elif self.ahead is None or (self.ahead.done() and not self.full):
+        else:
+            self._read_ahead_unless_full()
+
+    def _read_ahead_unless_full(self) -> None:
+        if self.ahead is None or (self.ahead.done() and not self.full):
             self._start_reading_ahead()
 
     def interrupt(self) -> None:

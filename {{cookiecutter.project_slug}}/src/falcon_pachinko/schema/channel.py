@@ -12,7 +12,7 @@ import msgspec
 
 from ..contract import Contract, first_paragraph
 from ..handlers import may_be_missing
-from ..messages import ClientPing, Message
+from ..messages import CLIENT_PING, CLIENT_REPLY, ClientPing, ClientReply, Message, ReplyPayload
 from ..routing import WebSocketRoute
 from .operations import all_replies, unique_name
 
@@ -85,7 +85,10 @@ def received_messages(contract: Contract) -> Iterator[ChannelMessage]:
             first_paragraph(binary),
         )
     summary = first_paragraph(ClientPing)
-    yield ChannelMessage("clientPing", dict[str, Any], False, summary, has_ref=True)
+    yield ChannelMessage(CLIENT_PING, dict[str, Any], False, summary, has_ref=True)
+    yield ChannelMessage(
+        CLIENT_REPLY, ReplyPayload, False, first_paragraph(ClientReply), has_ref=True
+    )
 
 
 def sent_messages(contract: Contract) -> Iterator[ChannelMessage]:

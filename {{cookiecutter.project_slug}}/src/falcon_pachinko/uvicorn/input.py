@@ -12,10 +12,10 @@ from ..close_codes import INVALID_TEXT, MESSAGE_TOO_BIG, TOO_MANY_MESSAGES
 from ..connection.inbox import Event, Message, is_full, poll_disconnect, size_of
 from ..connection.rate_limit import address_of
 from ..limits import DEFAULT_LIMITS, Limits
+from ..support.tasks import ignore
 from .frame_rate import BUCKETS, FrameRate
 
-# The reasons for which nothing is read from a client: its messages wait for a handler, the process buffers too
-# much, the client does not read itself, the connection is ending.
+# Why nothing is read: messages wait for a handler, the process buffers too much, the client does not read, the end.
 INBOX_FULL, BUDGET_EXCEEDED, OUTBOX_FULL, ENDING = 1, 2, 4, 8
 
 # SECURITY: the parser handles all frames of its input, 12 µs each, before any of them can be counted.
@@ -173,18 +173,18 @@ class BoundedInput(WebSocketsSansIOProtocol):
 class PushInbox:
     """The messages of one client as they are parsed: the promises of :class:`..connection.inbox.Inbox`.
 
-    It replaces uvicorn's queue of events (``put_nowait``, ``get``, ``empty``), which pauses reading after
-    each message until the application receives it; this one pauses at the bound of the limits.
+    It replaces uvicorn's queue of events (``put_nowait``, ``get``, ``empty``), which holds one message.
     """
 
-    __slots__ = ("events", "interrupted", "limits", "on_disconnect", "protocol", "waiter")
+    __slots__ = ("events", "interrupted", "limits", "on_disconnect", "protocol", "take", "waiter")
 
     def __init__(self, protocol: BoundedInput) -> None:
         self.protocol = protocol
         self.events: list[Message | Event] = []
         self.limits = DEFAULT_LIMITS
-        self.on_disconnect: Callable[[Event], None] | None = None
+        self.on_disconnect: Callable[[Event], None] = ignore
         self.waiter: asyncio.Future[None] | None = None
+        self.take: Callable[[Message], bool] | None = None
         self.interrupted = False
 
     def attach(self, on_disconnect: Callable[[Event], None]) -> None:
@@ -195,9 +195,7 @@ class PushInbox:
 
     def _check_disconnect(self, event: Message | Event) -> None:
         """Report a disconnect before the reader reaches it."""
-        if isinstance(event, (str, bytes)) or self.on_disconnect is None:
-            return
-        if event["type"] == "websocket.disconnect":
+        if not isinstance(event, (str, bytes)) and event["type"] == "websocket.disconnect":
             self.on_disconnect(event)
 
     def put_nowait(self, event: Event) -> None:
@@ -226,6 +224,8 @@ class PushInbox:
 
     def feed(self, message: Message) -> None:
         """Append a message; pause reading at the bound of messages that wait for a busy handler."""
+        if self.take is not None and self.take(message):
+            return
         self.events.append(message)
         if (waiter := self.waiter) is not None:
             # PERF: as in _wake(), without the call.
@@ -259,6 +259,10 @@ class PushInbox:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
+    def expect_reply(self, take: Callable[[Message], bool]) -> None:
+        """Offer each message to ``take`` when it is parsed."""
+        self.take = take
+
     def start_watching(self) -> None:
         """Do nothing: uvicorn reports a disconnect at once."""
 
@@ -271,9 +275,7 @@ class PushInbox:
 
     async def next(self) -> Message | None:
         """Wait for the next message; return ``None`` at the end or after :meth:`interrupt`."""
-        while not self.events:
-            if self.interrupted:
-                return None
+        while not (self.events or self.interrupted):
             self.waiter = waiter = self.protocol.loop.create_future()
             await waiter
         if self.interrupted:
@@ -295,4 +297,4 @@ class PushInbox:
         """Stop reading: later messages are dropped."""
         self.interrupted = True
         self.events.clear()
-        self.on_disconnect = None
+        self.on_disconnect = ignore

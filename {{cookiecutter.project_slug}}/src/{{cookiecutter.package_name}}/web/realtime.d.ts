@@ -185,6 +185,17 @@ export class RealtimeClient<
     ...payload: RequestArguments<Outgoing[Type]>
   ): Promise<Reply<Type, Incoming, Answers>>;
 
+  /**
+   * Answer the server's requests of this type with what `answer` returns, or its promise: `self.request` in Python. An
+   * exception is logged to the console, and its message is sent. Without a function the server is told so at once.
+   *
+   * @param answer It replaces an earlier one; null removes it.
+   */
+  answer<Type extends keyof Incoming & string>(
+    type: Type,
+    answer: ((payload: Incoming[Type]) => unknown) | null,
+  ): void;
+
   /** Retry at once; no effect in any state but `waiting`. Usable without `this`. */
   readonly retryNow: () => void;
 
@@ -210,6 +221,16 @@ export type NoPayload = Record<string, never>;
 export interface RefreshSession {
   /** A new token of the user who has opened the connection. */
   token: string;
+}
+
+/** The payload of `clientReply`: a result, or a code and a sentence if there is none. */
+export interface ReplyPayload {
+  /** What the server has asked for. */
+  result?: unknown;
+  /** An identifier for programs if there is no result; empty otherwise. */
+  code?: string;
+  /** The reason, beside a code. */
+  error?: string;
 }
 
 /** A user in a room. */
@@ -333,6 +354,8 @@ export interface {{ cookiecutter.resource_name }}ClientMessages {
   clientRefreshSession: RefreshSession;
   /** Ask for a reply at once, to check the connection. Counts as a message of the client. */
   clientPing: Record<string, unknown>;
+  /** Reply to a request of the server: a message to this client that has a `ref`, which the reply repeats. */
+  clientReply: ReplyPayload;
 }
 
 export type ClientMessages = {{ cookiecutter.resource_name }}ClientMessages;

@@ -81,6 +81,11 @@ const LATE_MS = 2_000;
 const MAX_TIMER_MS = 2 ** 31 - 1;
 const REFRESH = "clientRefreshSession";
 const DEFAULT_REQUEST_TIMEOUT_MS = 10_000;
+// What the references of the server's requests begin with.
+const SERVER_REF = "server:";
+const REPLY = "clientReply";
+// The longest error that the server accepts.
+const MAX_ERROR_CHARACTERS = 1_000;
 const PROBE = JSON.stringify({ type: "clientPing", payload: {} });
 
 const ABNORMAL_CLOSURE = 1006;
@@ -171,6 +176,8 @@ export class RealtimeClient {
   /** The requests without a reply, by their `ref`. @type {Map<string, { settle: (error: RequestError | null, reply?: any) => void, text: string }>} */
   #requests = new Map();
   #lastRef = 0;
+  /** The functions that answer requests of the server, by their message type. @type {Map<string, (payload: any) => unknown>} */
+  #answers = new Map();
   /** Whether `clientPing` has been sent and nothing has arrived since. Messages are queued meanwhile. */
   #isProbing = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -299,6 +306,19 @@ export class RealtimeClient {
       this.#requests.set(ref, { settle, text });
       if (!this.#write(text)) settle(new RequestError("notSent", "The message was not sent."));
     });
+  }
+
+  /**
+   * Answer the server's requests of this type with what `answer` returns, or its promise: `self.request` in Python. An
+   * exception is logged to the console, and its message is sent. Without a function the server is told so at once.
+   *
+   * @template {keyof Incoming & string} Type
+   * @param {Type} type
+   * @param {((payload: Incoming[Type]) => unknown) | null} answer It replaces an earlier one; null removes it.
+   */
+  answer(type, answer) {
+    if (answer) this.#answers.set(type, answer);
+    else this.#answers.delete(type);
   }
 
   /** @param {string} text @returns {boolean} Whether the text was sent or queued. */
@@ -430,6 +450,7 @@ export class RealtimeClient {
     const payload = message.payload ?? {};
     if (message.type === "serverPosition") this.#expectHeartbeats(socket, payload.heartbeatSeconds);
     if (!this.#advance(socket, message.id, message.type, payload)) return;
+    if (String(message.ref).startsWith(SERVER_REF)) return void this.#reply(socket, message.ref, message.type, payload);
     if (message.ref !== undefined) return this.#settle(message.ref, message.type, payload);
     if (this.#receiveSession(socket, message.type, payload)) return;
     callEach(this.#listeners.get(message.type), payload);
@@ -479,6 +500,20 @@ export class RealtimeClient {
     if (!request) return;
     const isError = type === "serverError";
     request.settle(isError ? new RequestError(payload.code, payload.error, payload.field) : null, { type, payload });
+  }
+
+  /** Reply to a request of the server, over the connection that it came from. @param {WebSocket} socket @param {string} ref @param {string} type @param {any} payload */
+  async #reply(socket, ref, type, payload) {
+    const answer = this.#answers.get(type);
+    const reply = (/** @type {object} */ payload) => JSON.stringify({ type: REPLY, ref, payload });
+    let text = reply({ code: "unsupported", error: `This client does not answer ${type}.`.slice(0, MAX_ERROR_CHARACTERS) });
+    try {
+      if (answer) text = reply({ result: (await answer(payload)) ?? null });
+    } catch (error) {
+      console.error(error);
+      text = reply({ code: "failed", error: String(error).slice(0, MAX_ERROR_CHARACTERS) });
+    }
+    if (socket === this.#socket && socket.readyState === SOCKET_OPEN) socket.send(text);
   }
 
   /** Return the error of a request without a reply; one that is still queued is taken out. @param {string} ref @param {string} code */
