@@ -24,7 +24,6 @@ from falcon_pachinko.testing import Client, connect
 
 from ..support.servers import SERVERS
 
-
 TIMED_OUT = {"code": "timeout", "error": "Your device did not respond in time."}
 
 

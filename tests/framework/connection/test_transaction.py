@@ -6,7 +6,8 @@ import pytest
 
 from falcon_pachinko import Limits, OutboxFull
 from falcon_pachinko.connection.transaction import AcceptTransaction
-from falcon_pachinko.publication import UNKNOWN_CHANGE, ChangeKind, MemberChange, Publication
+from falcon_pachinko.presence import UNKNOWN_CHANGE, ChangeKind, MemberChange
+from falcon_pachinko.publication import Publication
 
 
 def text(size: int) -> Publication:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -18,6 +19,37 @@ T = TypeVar("T")
 # The maximum size of the record of a connection: Redis stores all records of a user in one field.
 MAX_RECORD_BYTES = 1024
 NO_RECORDS: Mapping[str, tuple[msgspec.Raw, ...]] = MappingProxyType({})
+
+# The records of a user's connections in a room, encoded, by the ids of the connections.
+Records = Mapping[str, bytes]
+
+
+class ChangeKind(enum.Enum):
+    """What has changed for a user."""
+
+    JOINED = "+"
+    LEFT = "-"
+    UPDATED = "*"
+    UNKNOWN = "?"
+
+
+class MemberChange(NamedTuple):
+    """A user has joined a room, has left it, or has other records there.
+
+    Attributes:
+        room: The room.
+        user: The user; ``None`` for a connection without one.
+        kind: What has changed.
+        records: All records of the user after the change, if it arrived from another process.
+    """
+
+    room: str
+    user: str | None
+    kind: ChangeKind
+    records: Records = MappingProxyType({})
+
+
+UNKNOWN_CHANGE = MemberChange("", None, ChangeKind.UNKNOWN)  # of any message from a history
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from .close_codes import check_close_code
 from .history import Position
 from .messages import ENCODER, Message
+from .presence import MemberChange
 
 # RFC 6455 section 5.2. An EVENT has no frame: it is an ASGI event that the server interprets.
 EVENT, TEXT, BINARY = 0x0, 0x1, 0x2
@@ -51,37 +50,6 @@ WITHOUT_ID = Header()
 ENVELOPE_HEADS: dict[type[Message], tuple[bytes, int]] = {}
 ENCODE_HEADER = msgspec.json.Encoder().encode
 DECODE_HEADER = msgspec.json.Decoder(Header).decode
-
-# The records of a user's connections in a room, encoded, by the ids of the connections.
-Records = Mapping[str, bytes]
-
-
-class ChangeKind(enum.Enum):
-    """What has changed for a user."""
-
-    JOINED = "+"
-    LEFT = "-"
-    UPDATED = "*"
-    UNKNOWN = "?"
-
-
-class MemberChange(NamedTuple):
-    """A user has joined a room, has left it, or has other records there.
-
-    Attributes:
-        room: The room.
-        user: The user; ``None`` for a connection without one.
-        kind: What has changed.
-        records: All records of the user after the change, if it arrived from another process.
-    """
-
-    room: str
-    user: str | None
-    kind: ChangeKind
-    records: Records = MappingProxyType({})
-
-
-UNKNOWN_CHANGE = MemberChange("", None, ChangeKind.UNKNOWN)  # of any message from a history
 
 
 class Publication:

@@ -30,7 +30,7 @@ CHAT_MODULES = sorted(contract_files.TYPES.parent.glob("chat/*.js"))
 ADDED = {
     *("serverError", "serverPosition", "serverPresenceChanged", "clientPing", "serverPong"),
     *("clientRefreshSession", "serverSessionExpiring", "serverSessionRefreshed"),
-    "serverAck",
+    *("clientReply", "serverAck"),
 }
 
 

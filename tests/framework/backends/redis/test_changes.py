@@ -4,7 +4,7 @@ import asyncio
 
 from falcon_pachinko.backends.redis.changes import ChangeRecorder
 from falcon_pachinko.history import Position
-from falcon_pachinko.publication import ChangeKind, MemberChange
+from falcon_pachinko.presence import ChangeKind, MemberChange
 
 from ...support.backends import WAIT_SECONDS, text
 

@@ -12,7 +12,7 @@ from falcon_pachinko.backends.redis import members
 from falcon_pachinko.backends.redis.members import merge
 from falcon_pachinko.backends.redis.operations import Operation, Page
 from falcon_pachinko.history import Position
-from falcon_pachinko.publication import ChangeKind, MemberChange
+from falcon_pachinko.presence import ChangeKind, MemberChange
 
 from ...support.backends import HISTORY, RecordingNode, announced, disconnected, text, wait_until
 from .faults import each_server

@@ -12,7 +12,7 @@ from falcon_pachinko.backends.redis import operations
 from falcon_pachinko.backends.redis.members import merge
 from falcon_pachinko.errors import BackendUnavailable, OperationRefused
 from falcon_pachinko.history import Position
-from falcon_pachinko.publication import ChangeKind, MemberChange
+from falcon_pachinko.presence import ChangeKind, MemberChange
 
 from ...support.backends import (
     HISTORY,

@@ -8,7 +8,8 @@ from itertools import islice
 
 from ..errors import ConfigurationError
 from ..history import History, Position
-from ..publication import UNKNOWN_CHANGE, Publication
+from ..presence import UNKNOWN_CHANGE
+from ..publication import Publication
 
 # The default bound of all histories in a process. It fits one process with 1 GiB of memory.
 DEFAULT_MEMORY_BYTES = 64 * 1024 * 1024

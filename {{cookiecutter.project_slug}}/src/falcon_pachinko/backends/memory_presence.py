@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from ..presence import MemberPage, not_a_member
-from ..publication import ChangeKind, MemberChange, Publication
+from ..presence import ChangeKind, MemberChange, MemberPage, not_a_member
+from ..publication import Publication
 from .memory_room import MemoryRoom
 from .presence import Presence
 from .roster import PresenceChanges

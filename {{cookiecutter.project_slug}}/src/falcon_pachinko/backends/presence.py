@@ -10,8 +10,8 @@ from types import MappingProxyType
 
 import msgspec
 
-from ..presence import MemberPage, PresenceBatch, not_a_member
-from ..publication import Publication, Records
+from ..presence import MemberPage, PresenceBatch, Records, not_a_member
+from ..publication import Publication
 
 # NOTE: of the process, not of a connection: one that leaves a room and joins it again has a higher version.
 versions = itertools.count(1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..errors import OutboxFull
 from ..limits import Limits
-from ..publication import UNKNOWN_CHANGE, Publication
+from ..presence import UNKNOWN_CHANGE
+from ..publication import Publication
 
 
 class AcceptTransaction:

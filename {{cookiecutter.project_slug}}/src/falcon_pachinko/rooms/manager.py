@@ -10,8 +10,8 @@ from ..backends.presence import Presence
 from ..connection.connection import Connection
 from ..limits import DEFAULT_SERVER_LIMITS, ServerLimits
 from ..names import check_room_name, check_user_name
-from ..presence import MemberPage, encode_record
-from ..publication import ChangeKind, MemberChange, Publication
+from ..presence import ChangeKind, MemberChange, MemberPage, encode_record
+from ..publication import Publication
 from .registry import ConnectionRegistry
 from .session_control import SessionControl
 

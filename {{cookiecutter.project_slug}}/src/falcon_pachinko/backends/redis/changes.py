@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from ...history import Position
-from ...publication import MemberChange, Publication
+from ...presence import MemberChange
+from ...publication import Publication
 
 
 class ChangeRecorder:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ...history import Position
-from ...publication import UNKNOWN_CHANGE, Publication
+from ...presence import UNKNOWN_CHANGE
+from ...publication import Publication
 
 
 class Fetched(NamedTuple):

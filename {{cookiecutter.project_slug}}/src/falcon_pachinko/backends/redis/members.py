@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 from ...errors import BackendUnavailable
 from ...history import Position
-from ...presence import MemberPage, not_a_member
-from ...publication import ChangeKind, MemberChange, Records
+from ...presence import ChangeKind, MemberChange, MemberPage, Records, not_a_member
 from ..presence import in_order, page_of
 from . import operations
 from .changes import ChangeRecorder

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 
 from ...errors import BackendUnavailable, OperationRefused, failure_reason
 from ...history import History, Position
-from ...publication import ChangeKind, MemberChange, Publication
+from ...presence import ChangeKind, MemberChange
+from ...publication import Publication
 from ...support.tasks import TaskSet
 from ..base import Node
 from ..buffer import HistoryBudget

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from ....history import Position
-from ....publication import Records
+from ....presence import Records
 
 T = TypeVar("T")
 
