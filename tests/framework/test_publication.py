@@ -45,18 +45,21 @@ def test_a_frame_and_an_event_are_built_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "body"),
+    ("message", "published_ms", "body"),
     [
-        ({"type": "x"}, '{"type":"x","id":"e:7"}'),
-        ({}, '{"id":"e:7"}'),
-        (["x"], '["x"]'),
-        ("text", '"text"'),
+        ({"type": "x"}, 1700, '{"type":"x","id":"e:7","at":1700}'),
+        ({"type": "x"}, None, '{"type":"x","id":"e:7"}'),
+        ({}, 1700, '{"id":"e:7","at":1700}'),
+        (["x"], 1700, '["x"]'),
+        ("text", 1700, '"text"'),
     ],
 )
-def test_the_position_is_the_id_of_a_json_object(message: object, body: str) -> None:
+def test_the_position_and_the_time_are_beside_the_payload(
+    message: object, published_ms: int | None, body: str
+) -> None:
     publication = Publication(message)
     publication.make_frame()
-    publication.number(Position("e", 7), shown=True)
+    publication.number(Position("e", 7), published_ms, shown=True)
     assert publication.body.decode() == body
     assert publication.event["text"] == body
     assert publication.make_frame().endswith(body.encode())

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -184,6 +185,37 @@ async def test_missed_publications_are_returned_in_order(
             Position(start.epoch, n) for n in range(since + 1, 11)
         ]
     assert await b.backend.recover("room", [Position(start.epoch, 10)]) == []
+
+
+async def test_a_publish_gives_the_position_of_its_message(
+    a: RecordingNode, b: RecordingNode
+) -> None:
+    await b.backend.subscribe("room", HISTORY)
+    for offset in (1, 2):
+        position = await a.backend.publish_nowait("room", text("numbered"))
+        await wait_until(lambda: b.backend.position("room") == position)
+        assert position is not None
+        assert position.offset == offset
+    assert await a.backend.publish_nowait("room", text("typing"), ephemeral=True) is None
+
+
+async def test_a_message_has_one_time_on_all_nodes_and_in_the_history(
+    a: RecordingNode, b: RecordingNode
+) -> None:
+    for node in {id(a): a, id(b): b}.values():
+        await node.backend.subscribe("room", HISTORY)
+    start = a.backend.position("room")
+    assert start is not None
+    before_ms = time.time() * 1000
+    await a.backend.publish_nowait("room", text("one"))
+    await wait_until(lambda: len(a.publications) == len(b.publications) == 1)
+    missed = await b.backend.recover("room", [start])
+    assert missed is not None
+    times = {each.published_ms for _, each in [*a.publications, *b.publications]}
+    assert times == {missed[0].published_ms}
+    (published_ms,) = times
+    assert published_ms is not None
+    assert before_ms - 1_000 <= published_ms <= time.time() * 1000 + 1_000
 
 
 @pytest.mark.parametrize(

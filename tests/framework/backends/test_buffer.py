@@ -24,7 +24,7 @@ def filled(count: int, history: History, first: int = 1) -> HistoryBuffer:
     buffer = HistoryBuffer(history)
     for offset in range(first, first + count):
         publication = Publication.of_encoded(str(offset).encode())
-        publication.number(Position("e", offset), shown=True)
+        publication.number(Position("e", offset), 7, shown=True)
         buffer.add(publication, float(offset))
     return buffer
 
@@ -62,7 +62,7 @@ def test_it_returns_none_if_a_publication_is_too_old() -> None:
 def test_expired_publications_are_dropped() -> None:
     buffer = filled(3, History(seconds=10.0))
     buffer.expire(12.5)
-    assert [encoded for _, encoded in buffer.messages] == [b"\n3"]
+    assert [encoded for _, _, encoded in buffer.messages] == [b"\n3"]
     buffer.expire(13.5)
     assert not buffer.messages
     assert buffer.budget.size_bytes == 0
@@ -72,7 +72,7 @@ def add(buffer: HistoryBuffer, size_bytes: int, header: Header = DEFAULT_HEADER)
     """Add the next publication, of a size, and return its position."""
     position = Position("e", buffer.last.offset + 1 if buffer.last else 1)
     publication = Publication.of_encoded(b"x" * size_bytes, header=header)
-    publication.number(position, shown=True)
+    publication.number(position, 7, shown=True)
     buffer.add(publication, 0.0)
     return position
 
@@ -126,10 +126,19 @@ def test_a_header_is_kept_and_counts() -> None:
 def test_a_recovered_message_is_the_one_that_was_delivered() -> None:
     buffer = HistoryBuffer(History())
     delivered = Publication({"type": "a", "payload": {"b": 1}})
-    delivered.number(Position("e", 1), shown=True)
+    delivered.number(Position("e", 1), 7, shown=True)
     buffer.add(delivered, 0.0)
     [recovered] = buffer.between(Position("e", 0), Position("e", 1), 0.0) or []
-    for name in ("data", "body", "size_bytes", "opcode", "header", "position", "shows_position"):
+    for name in (
+        "data",
+        "body",
+        "size_bytes",
+        "opcode",
+        "header",
+        "position",
+        "published_ms",
+        "shows_position",
+    ):
         assert getattr(recovered, name) == getattr(delivered, name), name
     assert recovered.make_frame() == delivered.make_frame()
 
@@ -154,7 +163,7 @@ def test_clients_that_reconnect_together_share_messages_within_a_bound() -> None
 def test_a_gap_drops_what_is_before_it() -> None:
     buffer = filled(3, History())
     publication = Publication.of_encoded(b"5")
-    publication.number(Position("e", 5), shown=True)
+    publication.number(Position("e", 5), 7, shown=True)
     buffer.add(publication, 5.0)
     assert kept(buffer) == 1
 
@@ -197,7 +206,7 @@ def test_the_budget_counts_what_is_stored(data: st.DataObject) -> None:
             sizes = {each: each.size_bytes for each in buffers}
             last = buffer.last.offset if buffer.last else 0
             publication = Publication.of_encoded(b"x" * size_bytes)
-            publication.number(Position("e", last + 1), shown=True)
+            publication.number(Position("e", last + 1), 7, shown=True)
             buffer.add(publication, now)
             for other in buffers:
                 if other is not buffer and other.size_bytes < sizes[other]:
@@ -209,7 +218,7 @@ def test_the_budget_counts_what_is_stored(data: st.DataObject) -> None:
             buffer.clear()
         stored = 0
         for each in buffers:
-            assert each.size_bytes == sum(len(encoded) for _, encoded in each.messages)
+            assert each.size_bytes == sum(len(encoded) for _, _, encoded in each.messages)
             assert each.size_bytes <= history.room_bytes
             if each.messages:
                 count = len(each.messages)

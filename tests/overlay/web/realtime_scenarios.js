@@ -1153,6 +1153,16 @@ export const scenarios = [
 
   // --- Listeners -----------------------------------------------------------------------------------
 
+  simulated("a listener gets the position and the time of a message", (simulation, connect) => {
+    const client = connect();
+    const received = /** @type {any[]} */ ([]);
+    client.on("a", (/** @type {any} */ payload, /** @type {any} */ info) => received.push([payload, info]));
+    simulation.socket?.open();
+    simulation.socket?.receive({ type: "a", payload: { b: 1 }, id: "e:1", at: 1_732_700_000_000 });
+    simulation.socket?.receive({ type: "a" });
+    equal(received, [[{ b: 1 }, { id: "e:1", at: 1_732_700_000_000 }], [{}, {}]]);
+  }),
+
   simulated("an exception in a listener does not affect other listeners", (simulation, connect) => {
     const client = connect();
     client.on("a", () => {

@@ -60,12 +60,13 @@ class Publication:
 
     Attributes:
         data: The encoded message as it was published.
-        body: The payload of the frame: the data, with the position as ``id`` where clients get it.
+        body: The payload of the frame: the data, with the position and the time where clients get them.
         opcode: ``TEXT``, ``BINARY`` or ``EVENT``.
         size_bytes: The size of the body, which counts towards the bounds of an outbox.
         frame: The finished WebSocket frame (RFC 6455 section 5.2) once it has been built.
         header: The recipients.
         position: The position in the room; ``None`` for a message without one.
+        published_ms: The time of the publication in Unix milliseconds, from the clock that has numbered it.
         shows_position: Whether clients get the position.
         change: How a live message changes the members of a room; ``None`` for most of them.
 
@@ -83,6 +84,7 @@ class Publication:
         "header",
         "opcode",
         "position",
+        "published_ms",
         "shows_position",
         "size_bytes",
     )
@@ -101,6 +103,7 @@ class Publication:
         self.asgi_event: Mapping[str, Any] | None = None
         self.header = DEFAULT_HEADER
         self.position: Position | None = None
+        self.published_ms: int | None = None
         self.shows_position = False
         self.change: MemberChange | None = None
 
@@ -117,6 +120,7 @@ class Publication:
         self.asgi_event = None
         self.header = header
         self.position = None
+        self.published_ms = None
         self.shows_position = False
         self.change = None
         return self
@@ -210,12 +214,12 @@ class Publication:
         self.frame = frame = header + self.body
         return frame
 
-    def number(self, position: Position, *, shown: bool) -> None:
-        """Assign the position; if ``shown``, clients get it as ``id``."""
-        self.position = position
+    def number(self, position: Position, published_ms: int | None = None, *, shown: bool) -> None:
+        """Assign the position and the time; if ``shown``, clients get them as ``id`` and ``at``."""
+        self.position, self.published_ms = position, published_ms
         self.shows_position = shown
         if shown and self.opcode == TEXT:
-            self.body = with_id(self.data, position)
+            self.body = with_id(self.data, position, published_ms)
             if self.body is self.data and self.header is DEFAULT_HEADER:
                 self.header = WITHOUT_ID
             self.size_bytes = len(self.body)
@@ -258,9 +262,12 @@ def envelope_head(message_class: type[Message]) -> tuple[bytes, int]:
     return head
 
 
-def with_id(data: bytes, position: Position) -> bytes:
-    """Add a position as ``id`` to an encoded JSON object; other JSON values stay as they are."""
+def with_id(data: bytes, position: Position, published_ms: int | None) -> bytes:
+    """Add a position as ``id``, and a time as ``at``, to an encoded JSON object; other JSON values stay as they are."""
     if not data.endswith(b"}"):
         return data
     comma = b"," if len(data) > len(b"{}") else b""
-    return b'%b%b"id":"%b"}' % (data[:-1], comma, str(position).encode())
+    name = b"%b:%d" % (position.epoch.encode(), position.offset)
+    if published_ms is None:
+        return b'%b%b"id":"%b"}' % (data[:-1], comma, name)
+    return b'%b%b"id":"%b","at":%d}' % (data[:-1], comma, name, published_ms)

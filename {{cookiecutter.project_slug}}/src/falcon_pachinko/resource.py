@@ -13,7 +13,7 @@ from .connection.replies import send_error
 from .connection.requests import ClientRequests, result_of
 from .connection.state import CONNECTING
 from .errors import InvalidPayload, MessageError
-from .history import MAX_POSITION_CHARACTERS, History
+from .history import MAX_POSITION_CHARACTERS, History, Position
 from .limits import DEFAULT_LIMITS, Limits
 from .messages import Message
 from .names import check_room_name
@@ -23,8 +23,8 @@ from .rooms.authorization import JOIN, require
 from .rooms.manager import WebSocketConnectionManager
 from .types import WebSocketLike
 
-# What the position of a message takes at most: ,"id":"..."
-ID_BYTES = MAX_POSITION_CHARACTERS + 8
+# What the position and the time of a message take at most: ,"id":"...","at":1732700000000
+ID_BYTES = MAX_POSITION_CHARACTERS + 28
 
 
 class WebSocketResource:
@@ -205,7 +205,7 @@ class WebSocketResource:
         *,
         exclude_user: bool = False,
         ephemeral: bool = False,
-    ) -> None:
+    ) -> Position | None:
         """Send a message to all members of a room; in ``on_connect`` it is deferred until the accept.
 
         Args:
@@ -214,6 +214,9 @@ class WebSocketResource:
             exclude_self: Exclude this connection.
             exclude_user: Exclude all connections of this connection's user.
             ephemeral: Do not store it in the room's history.
+
+        Returns:
+            The position of the message in the room; ``None`` for an ephemeral or a deferred one, or without a history.
 
         Raises:
             BackendUnavailable: Redis is unavailable; the message may not have arrived. Raised out of a
@@ -230,5 +233,5 @@ class WebSocketResource:
             raise MessageError("The message is too large.", code="messageTooLarge")
         if ws._transaction is not None:
             ws._transaction.defer(room, publication, ephemeral)
-        else:
-            await self.manager.backend.publish_nowait(room, publication, ephemeral=ephemeral)
+            return None
+        return await self.manager.backend.publish_nowait(room, publication, ephemeral=ephemeral)

@@ -15,7 +15,7 @@ def record(
     recorder: ChangeRecorder, offset: int, change: MemberChange | None = None, epoch: str = "e"
 ) -> None:
     publication = text("")
-    publication.number(Position(epoch, offset), shown=True)
+    publication.number(Position(epoch, offset), 7, shown=True)
     publication.change = change
     recorder.add(publication)
 

@@ -7,7 +7,7 @@ from falcon_pachinko.publication import Publication
 
 def publication(offset: int) -> Publication:
     made = Publication.of_encoded(b"")
-    made.number(Position("e", offset), shown=True)
+    made.number(Position("e", offset), 7, shown=True)
     return made
 
 

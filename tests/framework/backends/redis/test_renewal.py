@@ -131,7 +131,7 @@ async def test_a_doubt_lasts_one_period(a: RecordingNode) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "version"), [("0123abcd", "1"), ("1:0123abcd", "1"), ("3:0123abcd", "3")]
+    ("name", "version"), [("0123abcd", "1"), ("2:0123abcd", "2"), ("4:0123abcd", "4")]
 )
 async def test_a_node_beside_live_nodes_of_another_version_refuses_to_start(
     redis_server: RedisServer, nodes: Nodes, name: str, version: str
@@ -152,9 +152,9 @@ async def test_a_node_that_has_started_goes_on_beside_another_version(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     list_of_nodes = f"{nodes.prefix}:{{%nodes}}:n"
-    redis_server.command("ZADD", list_of_nodes, round(time.time() * 1000) + 30_000, "3:0123abcd")
+    redis_server.command("ZADD", list_of_nodes, round(time.time() * 1000) + 30_000, "4:0123abcd")
     await a.redis.renewals.renew()
-    assert "version 3 of the protocol" in caplog.text
+    assert "version 4 of the protocol" in caplog.text
     assert await a.redis.pipeline.call(operations.live_nodes()) == [a.redis.node_id]
     assert a.backend.outage == ""
 

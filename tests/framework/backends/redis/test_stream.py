@@ -29,7 +29,7 @@ class RecordingStream:
 
 def publication(offset: int, epoch: str = "e") -> Publication:
     made = Publication.of_encoded(b"")
-    made.number(Position(epoch, offset), shown=True)
+    made.number(Position(epoch, offset), 7, shown=True)
     return made
 
 
@@ -119,7 +119,7 @@ def test_publications_of_a_room_that_a_publisher_has_created_get_their_positions
     recording = RecordingStream()
     recording.fill_gap(Position("e", 3), [])
     first = Publication.of_encoded(b"{}")
-    first.number(Position("new", 1), shown=False)
+    first.number(Position("new", 1), 7, shown=False)
     assert recording.stream.receive(first) is True
     assert recording.fill_gap(Position("new", 1), [])
     assert recording.delivered == ["lost", 1]
@@ -131,7 +131,7 @@ def test_publications_that_wait_for_a_gap_are_bounded_in_bytes() -> None:
     recording.fill_gap(Position("e", 0), [])
     for offset in range(2, 102):
         large = Publication.of_encoded(b"x" * 1024 * 1024)
-        large.number(Position("e", offset), shown=True)
+        large.number(Position("e", offset), 7, shown=True)
         recording.stream.receive(large)
     assert sum(each.size_bytes for each in recording.stream.pending) <= MAX_PENDING_BYTES + 2**20
     assert recording.fill_gap(Position("e", 101), publications(1, 101))
@@ -144,7 +144,7 @@ def test_the_publication_that_reveals_a_gap_counts_as_pending() -> None:
     recording.fill_gap(Position("e", 0), [])
     for offset, pending_bytes in ((2, 1000), (3, 2000)):
         large = Publication.of_encoded(b"x" * 1000)
-        large.number(Position("e", offset), shown=True)
+        large.number(Position("e", offset), 7, shown=True)
         recording.stream.receive(large)
         assert recording.stream.pending_bytes == pending_bytes
     assert recording.fill_gap(Position("e", 2), publications(1, 1))

@@ -172,7 +172,7 @@ async def test_a_fetch_for_an_ended_subscription_does_not_affect_the_next_one(
     assert start is not None
     # NOTE: a gap that Redis cannot fill is fetched again and again.
     early = text("early")
-    early.number(Position(start.epoch, start.offset + 6), shown=True)
+    early.number(Position(start.epoch, start.offset + 6), 7, shown=True)
     stream = a.redis.subscriptions.streams["room"]
     assert stream.receive(early)
     fetching = asyncio.create_task(a.redis.subscriptions.sync("room", stream))

@@ -100,13 +100,13 @@ class Broker(ABC):
     @abstractmethod
     def publish_nowait(
         self, room: str, publication: Publication, *, ephemeral: bool = False
-    ) -> Awaitable[None]:
+    ) -> Awaitable[Position | None]:
         """Publish to a room, with or without members; act with the call, awaited or not.
 
         An ephemeral publication keeps its place in the order, but has no position and is not stored.
 
         Returns:
-            A handle: an awaitable that gives the outcome.
+            A handle: an awaitable that gives the position.
 
         Raises:
             BackendUnavailable: From the call or the handle: the publication may not have arrived.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
 
@@ -92,20 +93,22 @@ class MemoryBackend(MemoryLeases, MemoryRestrictions, MemoryTickets, Backend):
 
     def publish_nowait(
         self, room: str, publication: Publication, *, ephemeral: bool = False
-    ) -> Awaitable[None]:
+    ) -> Awaitable[Position | None]:
         """Deliver at once; store it if the room has a history."""
         lease = CURRENT_LEASE.get()
         if lease is not None:
             check_lease(lease)
         self.deliver(room, publication, ephemeral=ephemeral)
-        return DONE
+        position = publication.position
+        return DONE if position is None else ImmediateResult(position)
 
     def deliver(self, room: str, publication: Publication, *, ephemeral: bool = False) -> None:
         """Deliver and store a publication, whichever worker caused it."""
         found = self.rooms_by_name.get(room)
         if found is not None and found.buffer is not None and not ephemeral:
             found.offset += 1
-            publication.number(Position(found.epoch, found.offset), shown=True)
+            published_ms = time.time_ns() // 1_000_000
+            publication.number(Position(found.epoch, found.offset), published_ms, shown=True)
             found.buffer.add(publication, asyncio.get_running_loop().time())
             if found.sweep_at is None and found.buffer.messages:
                 self.plan_sweep(room, found)

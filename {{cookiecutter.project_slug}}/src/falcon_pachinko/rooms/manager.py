@@ -8,6 +8,7 @@ from ..backends.base import Backend
 from ..backends.memory import MemoryBackend
 from ..backends.presence import Presence
 from ..connection.connection import Connection
+from ..history import Position
 from ..limits import DEFAULT_SERVER_LIMITS, ServerLimits
 from ..names import check_room_name, check_user_name
 from ..presence import ChangeKind, MemberChange, MemberPage, encode_record
@@ -51,7 +52,7 @@ class WebSocketConnectionManager(SessionControl):
         exclude: Collection[Connection] = (),
         exclude_users: Collection[str] = (),
         ephemeral: bool = False,
-    ) -> None:
+    ) -> Position | None:
         """Send a message to all members of a room.
 
         Args:
@@ -61,13 +62,16 @@ class WebSocketConnectionManager(SessionControl):
             exclude_users: Users that do not receive it.
             ephemeral: Do not store it in the room's history.
 
+        Returns:
+            The position of the message in the room; ``None`` for an ephemeral one, or without a history.
+
         Raises:
             BackendUnavailable: Redis is unavailable; the message may not have arrived.
             LeaseLost: The caller is a worker that another node has replaced.
             TypeError: JSON cannot represent the message; it was not sent.
         """
         publication = Publication.to_room(message, ids_of(exclude), exclude_users)
-        await self.backend.publish_nowait(room, publication, ephemeral=ephemeral)
+        return await self.backend.publish_nowait(room, publication, ephemeral=ephemeral)
 
     async def broadcast_to_all(
         self, message: object, *, exclude: Collection[Connection] = ()

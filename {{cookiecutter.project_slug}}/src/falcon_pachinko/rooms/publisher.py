@@ -11,6 +11,7 @@ from ..backends import missing_extra
 from ..backends.restriction_entry import Restriction
 from ..backends.timing import ANSWER_SECONDS
 from ..errors import ConfigurationError
+from ..history import Position
 from ..publication import Publication
 from .moderation import DEFAULT_SECONDS, Moderation
 
@@ -80,7 +81,7 @@ class AsyncPublisher(Moderation):
         *,
         exclude_users: Collection[str] = (),
         ephemeral: bool = False,
-    ) -> None:
+    ) -> Position | None:
         """Send a message to all members of a room; see ``WebSocketConnectionManager.broadcast_to_room``.
 
         Raises:
@@ -88,7 +89,8 @@ class AsyncPublisher(Moderation):
             TypeError: JSON cannot represent the message.
         """
         publication = Publication.to_room(message, (), exclude_users)
-        await self.opened().publish(room, publication, ephemeral=ephemeral)
+        position = await self.opened().publish(room, publication, ephemeral=ephemeral)
+        return None if ephemeral else position
 
     async def broadcast_to_all(self, message: object) -> None:
         """Send a message to all connections, at most once; otherwise like :meth:`broadcast_to_room`."""
@@ -203,9 +205,9 @@ class Publisher:
         *,
         exclude_users: Collection[str] = (),
         ephemeral: bool = False,
-    ) -> None:
+    ) -> Position | None:
         """See :meth:`AsyncPublisher.broadcast_to_room`."""
-        self.run(
+        return self.run(
             self.publisher.broadcast_to_room(
                 room, message, exclude_users=exclude_users, ephemeral=ephemeral
             )

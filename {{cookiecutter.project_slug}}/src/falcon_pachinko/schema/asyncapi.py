@@ -33,6 +33,12 @@ POSITION = {
     " it missed. Direct and ephemeral messages have no position.",
     "examples": ["74f1c09d2be85a36:42"],
 }
+PUBLISHED = {
+    "type": "integer",
+    "description": "The time of the message in Unix milliseconds, from the clock that numbers the room; beside each `id`"
+    " except that of `serverPosition`.",
+    "examples": [1_732_700_000_000],
+}
 REF = {
     "type": "string",
     "minLength": 1,
@@ -160,7 +166,7 @@ def describe_message(message: ChannelMessage) -> dict[str, Any]:
         example["payload"] = payload
     properties = {"type": {"const": message.name}, "payload": message.schema}
     if message.has_position:
-        properties["id"] = POSITION
+        properties["id"], properties["at"] = POSITION, PUBLISHED
     if message.has_ref:
         properties["ref"] = REF
         described["correlationId"] = {"location": "$message.payload#/ref"}

@@ -52,8 +52,8 @@ class Declaration:
                 f" message's class to {name}.sends"
             )
         try:
-            # NOTE: messages of a room with history have a position, and replies a reference.
-            others = {"id", "ref"} if self.contract.has_positions else {"ref"}
+            # NOTE: messages of a room with history have a position and a time, and replies a reference.
+            others = {"id", "at", "ref"} if self.contract.has_positions else {"ref"}
             if message.keys() - others != {"type", "payload"}:
                 raise ValueError(f"it has {', '.join(message)} instead of type and payload")
             known = decode(ENCODER.encode(msgspec.convert(message["payload"], declared)))

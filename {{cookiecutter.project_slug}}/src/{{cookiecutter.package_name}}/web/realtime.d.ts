@@ -84,6 +84,14 @@ export type Reply<Type extends string, Incoming extends object, Answers extends 
       keyof Incoming]
   : { readonly type: string; readonly payload: any };
 
+/** What a message of a room with history has beside its payload. */
+export interface MessageInfo {
+  /** Its position in the room. */
+  readonly id?: string;
+  /** The time at which it was published, as in `Date.now()`, from the server's clock. */
+  readonly at?: number;
+}
+
 /** A request that has failed: `code` tells why, and `message` is a sentence for the user. */
 export class RequestError extends Error {
   constructor(code: string, message: string, field?: string);
@@ -144,7 +152,10 @@ export class RealtimeClient<
    *
    * @returns Ends the subscription.
    */
-  on<Type extends keyof Incoming & string>(type: Type, listener: (payload: Incoming[Type]) => void): () => boolean;
+  on<Type extends keyof Incoming & string>(
+    type: Type,
+    listener: (payload: Incoming[Type], info: MessageInfo) => void,
+  ): () => boolean;
 
   /**
    * Call `listener` on each change of the status; `status` has the current one.

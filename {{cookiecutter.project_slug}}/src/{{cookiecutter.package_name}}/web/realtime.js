@@ -33,6 +33,12 @@
  */
 
 /**
+ * @typedef {object} MessageInfo
+ * @property {string} [id] The position of the message in a room with history.
+ * @property {number} [at] The time at which it was published, as in `Date.now()`, from the server's clock.
+ */
+
+/**
  * @typedef {object} ConnectionStatus
  * @property {ConnectionState} state
  * @property {number | null} nextTryAtMs The time of the next attempt, as in `Date.now()`; only while `waiting`.
@@ -149,7 +155,7 @@ export class RealtimeClient {
   #WebSocketClass;
   /** @type {WebSocket | null} */
   #socket = null;
-  /** @type {Map<string, Set<(payload: any) => void>>} */
+  /** @type {Map<string, Set<(message: { payload: any, info: MessageInfo }) => void>>} */
   #listeners = new Map();
   /** @type {Set<(status: ConnectionStatus) => void>} */
   #statusListeners = new Set();
@@ -226,11 +232,11 @@ export class RealtimeClient {
    *
    * @template {keyof Incoming & string} Type
    * @param {Type} type
-   * @param {(payload: Incoming[Type]) => void} listener
+   * @param {(payload: Incoming[Type], info: MessageInfo) => void} listener
    * @returns {() => boolean} Ends the subscription.
    */
   on(type, listener) {
-    const notify = (/** @type {Incoming[Type]} */ payload) => listener(payload);
+    const notify = (/** @type {{ payload: Incoming[Type], info: MessageInfo }} */ { payload, info }) => listener(payload, info);
     const listeners = this.#listeners.get(type) ?? new Set();
     this.#listeners.set(type, listeners.add(notify));
     return () => listeners.delete(notify);
@@ -453,7 +459,7 @@ export class RealtimeClient {
     if (String(message.ref).startsWith(SERVER_REF)) return void this.#reply(socket, message.ref, message.type, payload);
     if (message.ref !== undefined) return this.#settle(message.ref, message.type, payload);
     if (this.#receiveSession(socket, message.type, payload)) return;
-    callEach(this.#listeners.get(message.type), payload);
+    callEach(this.#listeners.get(message.type), { payload, info: { id: message.id, at: message.at } });
     if (message.type === "serverPosition" && typeof payload.recovered === "boolean") {
       callEach(this.#recoveryListeners, { recovered: payload.recovered });
     }

@@ -67,7 +67,7 @@ class RedisBackend(RedisNode, Backend):
 
     def publish_nowait(
         self, room: str, publication: Publication, *, ephemeral: bool = False
-    ) -> Awaitable[None]:
+    ) -> Awaitable[Position | None]:
         """Publish to a room."""
         self.pipeline.check_available()
         lease = CURRENT_LEASE.get()
@@ -81,9 +81,12 @@ class RedisBackend(RedisNode, Backend):
         )
         if ephemeral:
             return self.pipeline.submit(operation, ignore)
-        return self.pipeline.submit(
-            operation, lambda position: self.subscriptions.expect(room, position)
-        )
+
+        def on_published(position: Position) -> Position:
+            self.subscriptions.expect(room, position)
+            return position
+
+        return self.pipeline.submit(operation, on_published)
 
     async def publish_direct(self, publication: Publication) -> int:
         """Publish to a user, a connection or all connections."""

@@ -34,9 +34,10 @@ class Fetched(NamedTuple):
         for index in range(0, len(flat), 3):
             publication = Publication.decode(flat[index + 2])
             number = int(flat[index].partition(b"-")[0])
-            publication.number(Position(until.epoch, number), shown=bool(shown))
+            published_ms = int(flat[index + 1])
+            publication.number(Position(until.epoch, number), published_ms, shown=bool(shown))
             publication.change = UNKNOWN_CHANGE
-            age_seconds = (int(now_ms) - int(flat[index + 1])) / 1000
+            age_seconds = (int(now_ms) - published_ms) / 1000
             publications.append((now - age_seconds, publication))
         last = publications[-1][1].position if publications and more else None
         return cls(last or until, bool(shown), publications, bool(more))

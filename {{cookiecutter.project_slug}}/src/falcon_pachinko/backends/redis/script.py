@@ -139,7 +139,7 @@ SUSPICION_MS = 500
 NO_DIGEST = -(2**52)
 
 # Nodes of different versions of the script's keys and formats do not share a prefix.
-PROTOCOL = 2
+PROTOCOL = 3
 
 # Redis deletes the keys of a room this long after the last refresh by a node that has subscribed to it.
 ROOM_TTL_MS = 300_000

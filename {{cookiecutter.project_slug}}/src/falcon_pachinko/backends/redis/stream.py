@@ -167,7 +167,10 @@ class RoomStream:
         for publication in self.pending:
             # NOTE: the room may have been created by a publisher that does not know about the history.
             if publication.position is not None:
-                publication.number(publication.position, shown=fetched.shows_positions)
+                published_ms = publication.published_ms
+                publication.number(
+                    publication.position, published_ms, shown=fetched.shows_positions
+                )
         if last is not None and (
             last.epoch != until.epoch or len(publications) < until.offset - last.offset
         ):

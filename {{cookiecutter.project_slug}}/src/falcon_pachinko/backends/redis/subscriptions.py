@@ -70,8 +70,8 @@ class Subscriptions:
             return
         publication = Publication.decode(rest)
         if head != b"-":
-            epoch, offset, shown, *change = head.split(b":", 3)
-            publication.number(Position(epoch.decode(), int(offset)), shown=shown == b"1")
+            epoch, offset, shown, ms, *change = head.split(b":", 4)
+            publication.number(Position(epoch.decode(), int(offset)), int(ms), shown=shown == b"1")
             if change:
                 publication.change = decode_change(room, change[0])
         if stream.receive(publication):

@@ -87,7 +87,7 @@ local function publish(base, data, ephemeral, node, worker, token, change)
     end
   end
   if not stored then pcall(use_history().drop, base, published) end
-  local shown = fields[2] and ':1' or ':0'
+  local shown = (fields[2] and ':1:' or ':0:') .. text(now)
   send(base, epoch .. ':' .. offset .. shown .. (change and ':' .. change or '') .. '\n' .. data)
   return epoch .. ':' .. offset
 end
