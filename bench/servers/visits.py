@@ -1,14 +1,31 @@
 """Rooms over Valkey whose clients join and leave, and a route that only accepts: the cost of a visit."""
 
 import os
+from collections.abc import AsyncIterator
 
 import falcon.asgi
 
-from falcon_pachinko import Message, ServerLimits, WebSocketLike, WebSocketResource, install
+from falcon_pachinko import (
+    App,
+    History,
+    Message,
+    ServerLimits,
+    WebSocketLike,
+    WebSocketResource,
+    install,
+)
 from falcon_pachinko.backends import backend_from_url
 from falcon_pachinko.backends.timing import Timing
 
 from ..bounds import SERVER_BOUNDS
+from ..plan import RECENT_MESSAGES, RECENT_ROOMS
+
+
+class Said(Message, frozen=True):
+    """A message of a chat."""
+
+    user: str
+    text: str
 
 
 class Joined(Message, frozen=True):
@@ -36,6 +53,17 @@ class VisitResource(WebSocketResource):
         return True
 
 
+class RecentResource(WebSocketResource):
+    """A connection that gets the last messages of its room."""
+
+    history = History(seconds=3_600.0)
+
+    async def on_connect(self, req: falcon.asgi.Request, ws: WebSocketLike, room: str) -> bool:
+        self.connection.user = req.get_param("user", required=True)
+        await self.join_room(room, recent=RECENT_MESSAGES)
+        return True
+
+
 # Short, so that the end of a grace period belongs to the measurement.
 backend = backend_from_url(
     os.environ.get("BENCH_BACKEND_URL", ""), timing=Timing(grace_seconds=0.1)
@@ -43,3 +71,14 @@ backend = backend_from_url(
 app = install(falcon.asgi.App(), backend=backend, server_limits=ServerLimits(**SERVER_BOUNDS))
 app.add_websocket_route("/bare", BareResource)
 app.add_websocket_route("/rooms/{room}", VisitResource)
+app.add_websocket_route("/recent/{room}", RecentResource)
+
+
+@app.lifespan
+async def fill_rooms(app: App) -> AsyncIterator[None]:
+    """Send the messages that the clients of the rooms with a history get."""
+    for number in range(RECENT_ROOMS):
+        for _ in range(RECENT_MESSAGES):
+            message = Said(user="alice", text="x" * 60)
+            await app.ws_connection_manager.broadcast_to_room(f"recent{number}", message)
+    yield

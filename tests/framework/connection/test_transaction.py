@@ -6,6 +6,7 @@ import pytest
 
 from falcon_pachinko import Limits, OutboxFull
 from falcon_pachinko.connection.transaction import AcceptTransaction
+from falcon_pachinko.history import Position
 from falcon_pachinko.presence import UNKNOWN_CHANGE, ChangeKind, MemberChange
 from falcon_pachinko.publication import Publication
 
@@ -41,6 +42,27 @@ def test_joins_that_a_list_contains_are_dropped() -> None:
     transaction.prepare_list("room")
     assert (transaction.own, transaction.received) == ([], [messages[0], messages[2]])
     assert transaction.size_bytes == 30
+
+
+def test_messages_that_a_snapshot_contains_are_dropped() -> None:
+    transaction = AcceptTransaction(Limits())
+    at = Position("e", 5)
+    numbered = [
+        (received(1, None), at._replace(offset=4), 1700),
+        (received(2, None), at, 1700),
+        (received(3, MemberChange("room", "alice", ChangeKind.JOINED)), at, 1700),
+        (received(4, None), at._replace(offset=6), 1700),
+        (received(5, None), Position("another room", 1), 1700),
+        (received(6, None), at, None),  # The position that a client gets after its join.
+    ]
+    for publication, position, published_ms in numbered:
+        publication.number(position, published_ms, shown=False)
+        transaction.add_received(publication)
+    transaction.add_received(ephemeral := received(7, None))
+    transaction.prepare_snapshot(at)
+    kept = [each for each, _, _ in numbered[2:]]
+    assert transaction.received == [*kept, ephemeral]
+    assert transaction.size_bytes == 3 + 4 + 5 + 6 + 7
 
 
 def test_with_messages_from_a_history_all_that_was_received_precedes_a_list() -> None:

@@ -94,12 +94,13 @@ async def running_chat(redis_server: RedisServer | None) -> AsyncIterator[ChatCl
 
 
 async def received(client: Client, count: int) -> list[Any]:
-    """Receive messages and remove their positions."""
+    """Receive messages and remove their positions and times."""
     messages = []
     for _ in range(count):
         message = await client.receive()
         if isinstance(message, dict):
             message.pop("id", None)
+            message.pop("at", None)
         messages.append(message)
     return messages
 

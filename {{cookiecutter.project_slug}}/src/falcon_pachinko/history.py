@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 from .errors import RegistrationError
 
@@ -52,6 +54,10 @@ class Position(NamedTuple):
     def __str__(self) -> str:
         return f"{self.epoch}:{self.offset}"
 
+    def includes(self, other: Position) -> bool:
+        """Return whether a position of the same numbering is this one or an earlier one."""
+        return other.epoch == self.epoch and other.offset <= self.offset
+
     @classmethod
     def parse(cls, text: str) -> Position | None:
         """Parse a client's text; return ``None`` if it is not a position."""
@@ -61,6 +67,24 @@ class Position(NamedTuple):
         if not (epoch and fits and offset.isascii() and offset.isdecimal()):
             return None
         return cls(epoch, int(offset))
+
+
+class PastMessage(NamedTuple):
+    """A message in a room's history.
+
+    Attributes:
+        position: Its position.
+        published_ms: The time of its publication in Unix milliseconds, from the clock that numbers the room.
+        data: The message as clients have received it: JSON, with ``id`` and ``at``.
+    """
+
+    position: Position
+    published_ms: int
+    data: bytes
+
+    def decode(self) -> Any:
+        """Return the message as Python objects."""
+        return msgspec.json.decode(self.data)
 
 
 def last_known(current: Position | None, since: Sequence[Position]) -> Position | None:

@@ -123,6 +123,7 @@ class WebSocketResource:
         join_message: object = None,
         leave_message: object = None,
         meta: object = None,
+        recent: int = 0,
     ) -> bool:
         """Join a room that :meth:`authorize` permits; see :meth:`.WebSocketConnectionManager.join_room`.
 
@@ -137,7 +138,26 @@ class WebSocketResource:
             join_message=join_message,
             leave_message=leave_message,
             meta=meta,
+            recent=recent,
         )
+
+    async def position(self, room: str) -> Position | None:
+        """Return the position of the last message that this client gets before a snapshot of the caller's own.
+
+        It joins a snapshot to the messages of a room: call it after :meth:`join_room` and before reading, for
+        example, a database, into which each message is written before it is sent. Then nothing is missing: the snapshot
+        contains all messages up to the position, and the client gets all later ones after it. One of these may be in the
+        snapshot as well, unless nothing awaits between this call and the reading: the client recognises it by an id in
+        its payload. In ``on_connect``, the messages up to the position are not delivered, or before the snapshot to a
+        client that has missed some.
+
+        Returns:
+            The position; ``None`` without a history, or during an outage of Redis, after which ``on_resync`` is called.
+        """
+        position = self.manager.backend.position(room)
+        if position is not None and self.connection._transaction is not None:
+            self.connection._transaction.prepare_snapshot(position)
+        return position
 
     async def update_presence(self, room: str, meta: object, *, message: object = None) -> None:
         """Replace this connection's record in a room; see :meth:`.WebSocketConnectionManager.update_presence`."""

@@ -39,12 +39,13 @@ joins and leaves of a large room in batches (:class:`~falcon_pachinko.presence.P
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Generator
 from typing import Generic, Protocol, TypeVar
 
 from ..history import History, Position
 from ..presence import MemberPage
 from ..publication import Publication
+from .histories import Histories
 from .lease import Lease
 from .presence import Presence
 from .restriction_entry import RestrictionEntry
@@ -94,7 +95,7 @@ class Node(Protocol):
         """Send missed messages to connections that joined during an outage, before live ones."""
 
 
-class Broker(ABC):
+class Broker(Histories):
     """The contract of messages: ordered publishing, subscriptions, history, commands."""
 
     @abstractmethod
@@ -139,26 +140,6 @@ class Broker(ABC):
     @abstractmethod
     def unsubscribe(self, room: str) -> None:
         """Undo one :meth:`subscribe`."""
-
-    @abstractmethod
-    def position(self, room: str) -> Position | None:
-        """Return the position of the last publication delivered here; ``None`` without history."""
-
-    @abstractmethod
-    async def recover(self, room: str, since: Sequence[Position]) -> list[Publication] | None:
-        """Return the publications after a position up to :meth:`position`; ``None`` if some are gone.
-
-        Of ``since``, the position with the room's epoch counts. Nothing is delivered between the return
-        and the caller's next ``await``.
-
-        Raises:
-            BackendUnavailable: Redis is unavailable; :meth:`Node.on_resync` is called once
-                :meth:`recover_local` has the publications.
-        """
-
-    @abstractmethod
-    def recover_local(self, room: str, since: Sequence[Position]) -> list[Publication] | None:
-        """Like :meth:`recover`, from the data in this process only."""
 
 
 class PresenceStore(ABC):

@@ -135,13 +135,16 @@ class HistoryBuffer:
             return None
         return self._restore(until.epoch, since.offset + 1, missed)
 
-    def latest(self, count: int, until: Position, now: float) -> list[Publication]:
-        """Return at most so many of the last publications up to the room's position that are not too old."""
-        if self.last != until:
+    def before(self, end: Position | None, count: int, now: float) -> list[Publication]:
+        """Return at most so many of the last publications before a position, or of all, that are not too old."""
+        if self.last is None or not self.messages or (end and end.epoch != self.last.epoch):
             return []
-        kept = list(islice(self.messages, max(0, len(self.messages) - count), None))
+        first = self.last.offset - len(self.messages) + 1
+        stop = min(self.last.offset + 1, end.offset) if end else self.last.offset + 1
+        start = max(first, stop - count)
+        kept = islice(self.messages, start - first, max(0, stop - first))
         recent = [each for each in kept if each[0] >= now - self.history.seconds]
-        return self._restore(until.epoch, until.offset - len(recent) + 1, recent)
+        return self._restore(self.last.epoch, stop - len(recent), recent)
 
     def _restore(
         self, epoch: str, first: int, messages: list[tuple[float, int, bytes]]

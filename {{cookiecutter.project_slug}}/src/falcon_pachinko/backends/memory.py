@@ -199,6 +199,24 @@ class MemoryBackend(MemoryLeases, MemoryRestrictions, MemoryTickets, Backend):
         until = Position(found.epoch, found.offset)
         return found.buffer.between(known, until, asyncio.get_running_loop().time())
 
+    async def recent(self, room: str, count: int) -> list[Publication]:
+        """Return the last publications."""
+        return self.recent_local(room, count)
+
+    def recent_local(self, room: str, count: int) -> list[Publication]:
+        """Return the last publications."""
+        return self._before(room, None, count)
+
+    async def past(self, room: str, before: Position | None, count: int) -> list[Publication]:
+        """Return the last publications before a position."""
+        return self._before(room, before, count)
+
+    def _before(self, room: str, before: Position | None, count: int) -> list[Publication]:
+        found = self.rooms_by_name.get(room)
+        if found is None or found.buffer is None:
+            return []
+        return found.buffer.before(before, count, asyncio.get_running_loop().time())
+
     def enter_nowait(self, room: str, presence: Presence) -> Awaitable[bool]:
         """Add a connection, and announce the user if it is the first one."""
         return ImmediateResult(self.presence.enter(room, presence))

@@ -27,6 +27,7 @@ class Presence:
         leave_message: Published to the room when the user has left.
         batch: How a large room announces the user instead; ``None`` for always by these messages.
         reconnects: Whether the client has named a position of an earlier connection.
+        recent: How many of the room's last messages its client gets.
         sent: Whether the presence was sent to Redis, confirmed or not.
         announced: Whether the other members know that the user is in the room.
         hash: A random number, above zero, that represents the presence in the digest of a node's list.
@@ -46,6 +47,7 @@ class Presence:
         "joined_at",
         "leave_message",
         "place",
+        "recent",
         "reconnects",
         "record",
         "sent",
@@ -63,6 +65,7 @@ class Presence:
         batch: PresenceBatch | None = None,
         *,
         reconnects: bool = False,
+        recent: int = 0,
         record: bytes | None = None,
     ) -> None:
         self.connection = connection
@@ -71,6 +74,7 @@ class Presence:
         self.leave_message = leave_message
         self.batch = batch
         self.reconnects = reconnects
+        self.recent = recent
         self.sent = False
         self.announced = False
         self.hash = random.getrandbits(32) or 1

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..errors import OutboxFull
+from ..history import Position
 from ..limits import Limits
 from ..presence import UNKNOWN_CHANGE
 from ..publication import Publication
@@ -61,14 +64,33 @@ class AcceptTransaction:
     def prepare_list(self, room: str) -> None:
         """Let the next message of ``on_connect`` be a list of a room's members.
 
-        The list contains the joins, leaves and updates that have been received, so they are dropped. Messages from a
-        history do not say what they change: if there are any, all that has been received is sent before the list.
+        The list contains the joins, leaves and updates that have been received, so they are dropped.
+        """
+        self._precede(lambda each: each.change is not None and each.change.room == room)
+
+    def prepare_snapshot(self, position: Position) -> None:
+        """Let the next message of ``on_connect`` be a snapshot that contains a room's messages up to a position.
+
+        Those that have been received are dropped; joins, leaves and updates are not, as a list may not contain them.
+        """
+
+        def is_contained(each: Publication) -> bool:
+            found = each.position
+            is_message = each.change is None and each.published_ms is not None
+            return is_message and found is not None and position.includes(found)
+
+        self._precede(is_contained)
+
+    def _precede(self, is_contained: Callable[[Publication], bool]) -> None:
+        """Drop the received messages that the next own message contains.
+
+        Messages from a history do not say what they change: if there are any, all that has been received is sent first.
         """
         if any(each.change is UNKNOWN_CHANGE for each in self.received):
             self.own += self.received
             self.received = []
             return
-        kept = [each for each in self.received if each.change is None or each.change.room != room]
+        kept = [each for each in self.received if not is_contained(each)]
         self.size_bytes += sum(each.size_bytes for each in kept)
         self.size_bytes -= sum(each.size_bytes for each in self.received)
         self.received = kept

@@ -13,11 +13,12 @@ from ..limits import DEFAULT_SERVER_LIMITS, ServerLimits
 from ..names import check_room_name, check_user_name
 from ..presence import ChangeKind, MemberChange, MemberPage, encode_record
 from ..publication import Publication
+from .history import RoomHistories
 from .registry import ConnectionRegistry
 from .session_control import SessionControl
 
 
-class WebSocketConnectionManager(SessionControl):
+class WebSocketConnectionManager(SessionControl, RoomHistories):
     """Sends to rooms, users, single connections or all of them; ``app.ws_connection_manager``.
 
     A message is encoded once. Sending to many connections never waits for a client and never raises
@@ -169,6 +170,7 @@ class WebSocketConnectionManager(SessionControl):
         join_message: object = None,
         leave_message: object = None,
         meta: object = None,
+        recent: int = 0,
     ) -> bool:
         """Add a connection to a room.
 
@@ -182,6 +184,8 @@ class WebSocketConnectionManager(SessionControl):
                 user has reconnected. It is sent even if this process dies.
             meta: The connection's record in the list of members, such as a status: a struct or any object that
                 JSON can represent, encoded at most 1 KiB. It ends with the connection; ``None`` for none.
+            recent: Send at most so many of the last messages in the room's history before live ones, as many as half
+                of the outbox has place for. A reconnecting client gets what it has missed instead, if that is known.
 
         Returns:
             Whether the user was not visible in the room before; ``False`` if the connection is in the room.
@@ -192,7 +196,8 @@ class WebSocketConnectionManager(SessionControl):
             MessageError: The record is larger, encoded, than 1 KiB.
             RegistrationError: Another route of this process has declared another history for the room.
             TypeError: JSON cannot represent a message, or the record.
-            ValueError: The connection's user is not a valid name (:func:`..names.check_user_name`).
+            ValueError: The connection's user is not a valid name (:func:`..names.check_user_name`), or ``recent`` is
+                below zero.
             falcon.WebSocketDisconnected: The connection has ended.
         """
         check_room_name(room)
@@ -215,6 +220,7 @@ class WebSocketConnectionManager(SessionControl):
             leaving,
             batch,
             reconnects=reconnects,
+            recent=check_recent(recent),
             record=encode_record(meta),
         )
         if connection.id in self._registry.pending:
@@ -264,6 +270,17 @@ class WebSocketConnectionManager(SessionControl):
             Whether its user was visible in the room and no longer is.
         """
         return await self._registry.leave(connection, room)
+
+
+def check_recent(recent: int) -> int:
+    """Return a number of messages if it can be used.
+
+    Raises:
+        ValueError: It is below zero.
+    """
+    if recent < 0:
+        raise ValueError(f"recent is {recent!r}: give a number of messages, or 0 for none")
+    return recent
 
 
 def ids_of(connections: Collection[Connection]) -> tuple[str, ...]:

@@ -1,10 +1,15 @@
-"""What a client gets when it joins a room with history: the missed messages, and the position."""
+"""What a client gets when it joins a room with history: missed or recent messages, and the position."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import msgspec
 
+from ..backends.base import Backend
 from ..connection.connection import Connection
+from ..errors import BackendUnavailable
 from ..history import Position
 from ..messages import ServerPosition
 from ..publication import Publication
@@ -20,34 +25,99 @@ def fitting(
     """
     if publications is None:
         return None
-    ids, user = connection._previous_ids, connection.user
-    found = [each for each in publications if each.is_for(ids, user)]
+    found = [each for each in publications if is_for(connection, each)]
+    count, size_bytes = room_for(connection)
+    fits = len(found) <= count and sum(each.size_bytes for each in found) <= size_bytes
+    return found if fits else None
+
+
+def is_for(connection: Connection, publication: Publication) -> bool:
+    """Return whether a message was meant for the client of a connection, or of an earlier one."""
+    return publication.is_for(connection._previous_ids, connection.user)
+
+
+def room_for(connection: Connection) -> tuple[int, int]:
+    """Return how many messages of the past, and of how many bytes, half of the outbox has place for."""
     limits, pending = connection.limits, connection._transaction or connection._outbox.backlog
-    size_bytes = pending.size_bytes + sum(each.size_bytes for each in found)
-    fits = size_bytes <= limits.outbox_bytes // 2
-    return found if fits and pending.count + len(found) <= limits.outbox_messages // 2 else None
+    count = limits.outbox_messages // 2 - pending.count
+    return count, limits.outbox_bytes // 2 - pending.size_bytes
 
 
-def send_missed(
-    connection: Connection,
-    position: Position | None,
-    missed: list[Publication] | None,
-    *,
-    reconnected: bool,
-) -> None:
-    """Send the missed messages of a room with history, then its position.
+def fitting_last(connection: Connection, publications: list[Publication]) -> list[Publication]:
+    """Return the last messages for a connection that half of its outbox has place for."""
+    found = [each for each in publications if is_for(connection, each)]
+    count, size_bytes = room_for(connection)
+    first = len(found)
+    while first and len(found) - first < count and found[first - 1].size_bytes <= size_bytes:
+        first -= 1
+        size_bytes -= found[first].size_bytes
+    return found[first:]
+
+
+class Past(NamedTuple):
+    """What a connection gets of a room's past when it joins.
+
+    Attributes:
+        publications: The messages.
+        recovered: Whether these are all that a reconnecting client has missed; unset for another client.
+    """
+
+    publications: list[Publication]
+    recovered: bool | msgspec.UnsetType
+
+
+async def past_of(backend: Backend, connection: Connection, room: str, recent: int) -> Past:
+    """Return what a connection gets: all messages that it has missed, or else the last ones.
+
+    Args:
+        backend: The backend, which has subscribed to the room.
+        connection: The connection; ``_since`` has its positions.
+        room: The room.
+        recent: The maximum number of last messages.
+
+    Raises:
+        BackendUnavailable: Unknown until the backend has recovered.
+    """
+    since = connection._since
+    if connection._config.history is None:
+        return Past([], msgspec.UNSET)
+    if backend.position(room) is None:
+        raise BackendUnavailable(f"the position of room {room!r} is unknown")
+    missed = fitting(connection, await backend.recover(room, since)) if since else None
+    if missed is not None or not recent:
+        return made(connection, missed)
+    return made(connection, None, fitting_last(connection, await backend.recent(room, recent)))
+
+
+def local_past_of(backend: Backend, connection: Connection, room: str, recent: int) -> Past:
+    """Like :func:`past_of`, from the data in this process only."""
+    missed = fitting(connection, backend.recover_local(room, connection._since))
+    if missed is not None or not recent:
+        return made(connection, missed)
+    return made(connection, None, fitting_last(connection, backend.recent_local(room, recent)))
+
+
+def made(
+    connection: Connection, missed: list[Publication] | None, recent: Sequence[Publication] = ()
+) -> Past:
+    """Make the result from the missed messages, or the last ones without them."""
+    recovered = missed is not None if connection._since else msgspec.UNSET
+    return Past(list(recent) if missed is None else missed, recovered)
+
+
+def send_past(connection: Connection, position: Position | None, past: Past) -> None:
+    """Send the past of a room with history, then its position.
 
     Args:
         connection: A client that has joined the room.
         position: The position of the room; ``None`` without a history.
-        missed: The messages; ``None`` if they are incomplete.
-        reconnected: Whether the client has named a position of its own.
+        past: The messages.
     """
     if position is None or connection._config.history is None:
         return
-    for publication in missed or ():
+    for publication in past.publications:
         connection._deliver(publication)
-    send_position(connection, position, missed is not None if reconnected else msgspec.UNSET)
+    send_position(connection, position, past.recovered)
 
 
 def send_position(

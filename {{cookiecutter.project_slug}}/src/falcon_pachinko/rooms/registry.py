@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
 
 from falcon import WebSocketDisconnected
 
@@ -15,7 +14,7 @@ from ..connection.budget import BufferBudget
 from ..connection.connection import Connection
 from ..connection.rate_limit import MessageRates
 from ..errors import BackendUnavailable, RegistrationError
-from ..history import History, Position
+from ..history import History
 from ..limits import DEFAULT_SERVER_LIMITS, ServerLimits
 from ..publication import DEFAULT_HEADER, Publication
 from ..support.tasks import TaskSet
@@ -25,7 +24,7 @@ from .exclusions import Exclusions
 from .fanout import FanOut
 from .heartbeat import Heartbeats
 from .membership import Membership
-from .recovery import fitting, send_missed, send_position
+from .recovery import local_past_of, past_of, send_past, send_position
 from .resync import Resyncs
 from .users import UserIndex
 
@@ -144,12 +143,12 @@ class ConnectionRegistry:
 
     async def _subscribe(self, connection: Connection, room: str, presence: Presence) -> None:
         """Let a connection receive the messages of a room, those that it has missed first."""
-        since = connection._since
         await self.backend.subscribe(room, connection._config.history)
+        past = None
         try:
-            missed, synced = await self._missed(connection, room, since), True
+            past = await past_of(self.backend, connection, room, presence.recent)
         except BackendUnavailable:
-            missed, synced = None, False
+            pass  # they follow after the outage
         except BaseException:
             self.backend.unsubscribe(room)
             raise
@@ -160,9 +159,9 @@ class ConnectionRegistry:
         except (WebSocketDisconnected, RegistrationError):
             self.backend.unsubscribe(room)
             raise
-        self._put_in(connection, room, presence, synced=synced)
-        if synced:
-            send_missed(connection, self.backend.position(room), missed, reconnected=bool(since))
+        self._put_in(connection, room, presence, synced=past is not None)
+        if past is not None:
+            send_past(connection, self.backend.position(room), past)
 
     async def leave(self, connection: Connection, room: str) -> bool:
         """Remove a connection from a room; return whether its user was visible there and has left."""
@@ -222,12 +221,10 @@ class ConnectionRegistry:
     def on_resync(self, room: str) -> None:
         """Send missed messages and the position to connections that joined during an outage."""
         for connection in self.unsynced.members(room):
-            publications = self.backend.recover_local(room, connection._since)
-            self._put_in(connection, room, self.unsynced.leave(connection, room), synced=True)
-            missed = fitting(connection, publications)
-            send_missed(
-                connection, self.backend.position(room), missed, reconnected=bool(connection._since)
-            )
+            presence = self.unsynced.leave(connection, room)
+            past = local_past_of(self.backend, connection, room, presence.recent)
+            self._put_in(connection, room, presence, synced=True)
+            send_past(connection, self.backend.position(room), past)
             self._drop_since(connection)
         self.resyncs.start(room)
 
@@ -246,22 +243,6 @@ class ConnectionRegistry:
                 f"room {room!r} has {declared!r} from another route, but this route declares {history!r}:"
                 " give both routes the same history, or their rooms other names"
             )
-
-    async def _missed(
-        self, connection: Connection, room: str, since: Sequence[Position]
-    ) -> list[Publication] | None:
-        """Return the messages that a reconnecting client has missed; ``None`` if they are incomplete.
-
-        Raises:
-            BackendUnavailable: Unknown until the backend has recovered.
-        """
-        if connection._config.history is None:
-            return None
-        if self.backend.position(room) is None:
-            raise BackendUnavailable(f"the position of room {room!r} is unknown")
-        if not since:
-            return None
-        return fitting(connection, await self.backend.recover(room, since))
 
     def presence_of(self, connection: Connection, room: str) -> Presence | None:
         """Return the presence of a connection in a room; ``None`` if it is not a member."""

@@ -149,6 +149,19 @@ class RedisBackend(RedisNode, Backend):
         """Return the publications after a position if this process has them."""
         return self.recovery.recover_local(room, since)
 
+    async def recent(self, room: str, count: int) -> list[Publication]:
+        """Return the last publications."""
+        return await self.recovery.recent(room, count)
+
+    def recent_local(self, room: str, count: int) -> list[Publication]:
+        """Return the last publications if this process has them."""
+        return self.recovery.recent_local(room, count)
+
+    async def past(self, room: str, before: Position | None, count: int) -> list[Publication]:
+        """Return the last publications before a position."""
+        self.pipeline.check_available()
+        return await self.recovery.past(room, before, count)
+
     def enter_nowait(self, room: str, presence: Presence) -> Awaitable[bool]:
         """Add a connection to a room."""
         return self.presence.enter_nowait(room, presence)

@@ -75,6 +75,29 @@ function operations.sync_room(base, history, known_epoch, known_offset, everythi
   return {stored[1], offset, shows_positions, text(now), publications, more and 1 or 0}
 end
 
+-- Returns at most so many publications of a room's history: the last ones, or the last ones before an offset of the epoch.
+function operations.past(base, epoch, before, count)
+  local meta, publications = base .. ':m', {}
+  local current, offset, age, messages, published = unpack(redis.call('HMGET', meta, 'e', 'o', 'a', 'n', 'b'))
+  if not current or not messages or (epoch and epoch ~= current) then return {'', 0, 0, text(now), {}, 0} end
+  local last = tonumber(offset)
+  if epoch then last = math.min(last, before - 1) end
+  local first = math.max(last - count, offset - messages, 0) + 1
+  if first <= last then
+    local items = redis.pcall('XRANGE', base .. ':s', text(first) .. '-1', text(last) .. '-1')
+    if items.err then
+      use_history().drop(base, published)
+      items = {}
+    end
+    for _, item in ipairs(items) do
+      if now - item[2][2] <= tonumber(age) then
+        for _, value in ipairs({item[1], item[2][2], item[2][4]}) do publications[#publications + 1] = value end
+      end
+    end
+  end
+  return {current, offset, 1, text(now), publications, 0}
+end
+
 -- Deletes the room with its last subscriber, or lets its history expire. Members without a subscriber are in their grace
 -- period, or belong to a node that is cut off and will subscribe again: the room keeps its epoch for them.
 function operations.release_room(base)

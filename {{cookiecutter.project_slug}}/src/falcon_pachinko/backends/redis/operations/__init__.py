@@ -181,6 +181,9 @@ from .rooms import (
     release_lease as release_lease,
 )
 from .rooms import (
+    past as past,
+)
+from .rooms import (
     release_room as release_room,
 )
 from .rooms import (

@@ -73,6 +73,13 @@ def sync_room(
     return Operation(("sync_room", tag, *details), tuple)
 
 
+def past(tag: str, before: Position | None, count: int) -> Operation[Sequence[Any]]:
+    """Read the last publications before a position, or of all; see ``fetched.Fetched``."""
+    # SECURITY: a client names the position, and its number may be larger than one of Lua.
+    end = (None, None) if before is None else (before.epoch, min(before.offset, 2**53))
+    return Operation(("past", tag, *end, count), tuple)
+
+
 def release_room(tag: str) -> Operation[None]:
     """Delete a room without subscribers, or let its history expire."""
     return Operation(("release_room", tag), decode_nothing, may_wait=True)

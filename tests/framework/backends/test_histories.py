@@ -1,0 +1,92 @@
+"""The contract of histories, verified in memory and over Redis: the last publications, and pages of earlier ones."""
+
+import pytest
+
+from falcon_pachinko.history import History, Position
+from falcon_pachinko.publication import Publication
+
+from ..support.backends import HISTORY, RecordingNode, text, wait_for_result, wait_until
+
+pytestmark = pytest.mark.redis
+
+
+async def publish(node: RecordingNode, count: int, room: str = "room") -> None:
+    for number in range(1, count + 1):
+        await node.backend.publish_nowait(room, text(str(number)))
+
+
+def offsets(publications: list[Publication]) -> list[int]:
+    """Return the offsets, after a check that each message is that of its offset."""
+    found = []
+    for each in publications:
+        assert each.position is not None
+        assert each.published_ms is not None
+        assert each.data == str(each.position.offset).encode()
+        assert each.shows_position
+        found.append(each.position.offset)
+    return found
+
+
+async def test_the_last_publications_end_at_the_position(
+    a: RecordingNode, b: RecordingNode
+) -> None:
+    for node in {id(a): a, id(b): b}.values():
+        await node.backend.subscribe("room", HISTORY)
+        assert await node.backend.recent("room", 5) == []
+        assert node.backend.recent_local("room", 5) == []
+    await publish(a, 12)
+    await wait_until(lambda: b.backend.position("room") == a.backend.position("room"))
+    for count, first in ((3, 10), (10, 3), (50, 3)):
+        found = await b.backend.recent("room", count)
+        assert offsets(found) == list(range(first, 13))
+        assert found == b.backend.recent_local("room", count)
+    await a.backend.publish_nowait("room", text("13"))
+    await wait_until(lambda: b.backend.position("room") == a.backend.position("room"))
+    assert offsets(await b.backend.recent("room", 2)) == [12, 13]
+
+
+async def test_pages_lead_to_the_oldest_publication(a: RecordingNode, b: RecordingNode) -> None:
+    await a.backend.subscribe("room", History(messages=250, seconds=60.0))
+    assert await b.backend.past("room", None, 5) == []
+    await publish(a, 260)
+    for size in (7, 100, 120):
+        before, found = None, list[int]()
+        while page := await b.backend.past("room", before, size):
+            assert len(page) == min(size, 250 - len(found))
+            before = page[0].position
+            found = offsets(page) + found
+        assert found == list(range(11, 261))
+    assert len(await b.backend.past("room", None, 1_000)) == 250
+
+
+async def test_a_page_before_a_position_that_is_not_in_the_history(
+    a: RecordingNode, b: RecordingNode
+) -> None:
+    await a.backend.subscribe("room", HISTORY)
+    await publish(a, 3)
+    current = a.backend.position("room")
+    assert current is not None
+    for position, found in (
+        (Position("another", 2), []),
+        (current._replace(offset=0), []),
+        (current._replace(offset=1), []),
+        (current._replace(offset=10**60), [1, 2, 3]),
+    ):
+        assert offsets(await b.backend.past("room", position, 10)) == found
+
+
+async def test_a_room_without_history_has_no_past(a: RecordingNode, b: RecordingNode) -> None:
+    await a.backend.subscribe("room", None)
+    await publish(a, 2)
+    assert await b.backend.past("room", None, 10) == []
+    assert await a.backend.recent("room", 10) == []
+
+
+async def test_publications_that_are_too_old_are_left_out(
+    a: RecordingNode, b: RecordingNode
+) -> None:
+    await a.backend.subscribe("room", History(messages=10, seconds=0.2))
+    await publish(a, 2)
+    nothing: list[Publication] = []
+    await wait_for_result(lambda: b.backend.past("room", None, 10), nothing)
+    assert await a.backend.recent("room", 10) == []
