@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from falcon_pachinko import Message, ServerError
+from falcon_pachinko import Message, Payload, ServerError
 from falcon_pachinko.publication import Publication
 
 
@@ -80,3 +80,28 @@ def test_message_is_encoded_in_its_envelope(message: Any, wire: Any) -> None:
 def test_message_that_json_cannot_represent_is_rejected() -> None:
     with pytest.raises(TypeError, match="object"):
         Publication({"type": "x", "payload": object()})
+
+
+class Square(Payload, frozen=True):
+    row_number: int
+
+
+class MoveTo(Payload, frozen=True):
+    from_square: Square
+    to_squares: list[Square]
+
+
+class ServerMoved(Message, frozen=True):
+    last_move: MoveTo
+
+
+def test_names_are_camel_case_in_both_directions_nested_ones_too() -> None:
+    move = {"fromSquare": {"rowNumber": 1}, "toSquares": [{"rowNumber": 2}]}
+    found = msgspec.json.decode(msgspec.json.encode(move), type=MoveTo)
+    assert found == MoveTo(from_square=Square(row_number=1), to_squares=[Square(row_number=2)])
+    sent = Publication(ServerMoved(last_move=found)).data
+    assert msgspec.json.decode(sent) == {"type": "serverMoved", "payload": {"lastMove": move}}
+
+
+def test_unknown_fields_of_a_payload_are_ignored() -> None:
+    assert msgspec.json.decode(b'{"rowNumber":1,"new":2}', type=Square) == Square(row_number=1)

@@ -204,6 +204,7 @@ def test_the_public_names_are_the_listed_ones() -> None:
         "MessageError",
         "OutboxFull",
         "PachinkoError",
+        "Payload",
         "PresenceBatch",
         "ProviderUnavailable",
         "RegistrationError",

@@ -25,7 +25,7 @@ from .errors import (
 from .handlers import handles_binary, handles_message
 from .history import History
 from .limits import Limits, ServerLimits
-from .messages import Message, ServerError
+from .messages import Message, Payload, ServerError
 from .presence import PresenceBatch
 from .resource import WebSocketResource
 from .rooms.manager import WebSocketConnectionManager
@@ -49,6 +49,7 @@ __all__ = [
     "MessageError",
     "OutboxFull",
     "PachinkoError",
+    "Payload",
     "PresenceBatch",
     "ProviderUnavailable",
     "RegistrationError",

@@ -50,8 +50,8 @@ def handles_message(
     """Mark a method of a resource as the handler of one message type.
 
     The method is ``async def name(self, ws, payload)``. The annotation of ``payload`` is its type: ``dict``
-    (or none) accepts any object; a ``msgspec.Struct`` is decoded and validated in the same pass as the
-    message. A missing payload counts as ``{}`` if no field is required.
+    (or none) accepts any object; a :class:`~falcon_pachinko.messages.Payload` or another ``msgspec.Struct`` is decoded and
+    validated in the same pass as the message. A missing payload counts as ``{}`` if no field is required.
 
     It may return a :class:`~falcon_pachinko.messages.Message`, which its return annotation names: the reply, sent to this
     client only, with the ``ref`` of the request. A request with a ``ref`` whose handler returns nothing is answered with

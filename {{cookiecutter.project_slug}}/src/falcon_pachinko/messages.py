@@ -34,6 +34,15 @@ class Message(msgspec.Struct, frozen=True, tag_field="type", tag=message_type_of
     """
 
 
+class Payload(msgspec.Struct, frozen=True, rename="camel"):
+    """Base class of payloads that handlers get, and of objects within payloads of either direction.
+
+    As in a :class:`Message`, names are camelCase on the wire: ``class MoveTo(Payload)`` with ``row_number: int`` is
+    received as ``{"rowNumber": 3}``. Unknown fields are ignored, so that a client of the next version of the service is
+    understood during an update.
+    """
+
+
 class ServerError(Message, frozen=True):
     """The reply to a message of this client that could not be handled; the connection stays open."""
 
@@ -127,7 +136,7 @@ class ServerSessionRefreshed(Message, frozen=True):
     ]
 
 
-class RefreshSession(msgspec.Struct, frozen=True):
+class RefreshSession(Payload, frozen=True):
     """The payload of `clientRefreshSession`."""
 
     token: Annotated[
@@ -159,7 +168,7 @@ CLIENT_REPLY = "clientReply"
 RESERVED_CLIENT_TYPES = frozenset({CLIENT_PING, CLIENT_REFRESH_SESSION, CLIENT_REPLY})
 
 
-class ReplyPayload(msgspec.Struct, frozen=True):
+class ReplyPayload(Payload, frozen=True):
     """The payload of `clientReply`: a result, or a code and a sentence if there is none."""
 
     result: Annotated[

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import msgspec
 
-from falcon_pachinko import Message
+from falcon_pachinko import Message, Payload
 
 RoomName = Annotated[
     str,
@@ -41,13 +41,13 @@ UserId = Annotated[
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000, examples=["Hello everyone!"])]
 
 
-class SendMessage(msgspec.Struct, frozen=True):
+class SendMessage(Payload, frozen=True):
     """Payload of ``clientSendMessage``: a text for the room."""
 
     text: Text
 
 
-class NoPayload(msgspec.Struct, frozen=True):
+class NoPayload(Payload, frozen=True):
     """Payload of ``clientStartTyping`` and ``clientStopTyping``: empty."""
 
 
@@ -57,7 +57,7 @@ class ServerSystemMessage(Message, frozen=True):
     text: Annotated[str, msgspec.Meta(examples=["Welcome Bob to room 'general'!"])]
 
 
-class RoomUser(msgspec.Struct, frozen=True, rename="camel"):
+class RoomUser(Payload, frozen=True):
     """A user in a room."""
 
     user: UserName

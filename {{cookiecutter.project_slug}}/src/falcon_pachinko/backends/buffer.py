@@ -94,7 +94,8 @@ class HistoryBuffer:
             published_at: The time of publication in seconds on a monotonic clock.
         """
         position, last, messages = publication.position, self.last, self.messages
-        assert position is not None and publication.published_ms is not None
+        assert position is not None
+        assert publication.published_ms is not None
         if messages and (last is None or position != (last.epoch, last.offset + 1)):
             self.clear()
         self.last = position

@@ -169,6 +169,9 @@ from .rooms import (
     page as page,
 )
 from .rooms import (
+    past as past,
+)
+from .rooms import (
     present as present,
 )
 from .rooms import (
@@ -179,9 +182,6 @@ from .rooms import (
 )
 from .rooms import (
     release_lease as release_lease,
-)
-from .rooms import (
-    past as past,
 )
 from .rooms import (
     release_room as release_room,
