@@ -23,7 +23,7 @@ from .pages import (
 )
 
 if TYPE_CHECKING:
-    from .conftest import AxeViolations, NewUser, NewWindow, PageErrors
+    from .conftest import AxeViolations, NewUser, NewWindow
 
 MAX_LAYOUT_SHIFT = 0.02
 # https://web.dev/articles/cls: shifts after user input do not count.
@@ -76,13 +76,8 @@ def test_axe_reports_a_violation(new_user: NewUser, axe_violations: AxeViolation
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_the_sign_in_form_has_no_axe_violations(
-    new_window: NewWindow,
-    page_errors: PageErrors,
-    axe_violations: AxeViolations,
-    room: str,
-    look: str,
+    new_window: NewWindow, axe_violations: AxeViolations, room: str, look: str
 ) -> None:
-    page_errors.allow(r"status of 422 \(Unprocessable Entity\) at \S+/session$")
     page = new_window(**LOOKS[look]).new_page()
     open_room(page, room)
     expect(page.get_by_role("textbox", name="Your name")).to_be_focused()
