@@ -25,6 +25,10 @@ from .pages import (
 if TYPE_CHECKING:
     from .conftest import AxeViolations, NewUser, NewWindow
 
+AVATAR_TONES = 12
+# https://www.w3.org/TR/WCAG22/#contrast-minimum
+MIN_CONTRAST = 4.5
+
 MAX_LAYOUT_SHIFT = 0.02
 # https://web.dev/articles/cls: shifts after user input do not count.
 COUNT_LAYOUT_SHIFTS = """
@@ -49,6 +53,23 @@ def background(page: Page) -> tuple[int, ...]:
     """Return the page's background colour as red, green and blue."""
     colour = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
     return tuple(int(part) for part in re.findall(r"\d+", colour)[:3])
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of an `rgb()` colour, https://www.w3.org/TR/WCAG22/#dfn-relative-luminance."""
+    values = (int(part) / 255 for part in re.findall(r"\d+", colour)[:3])
+    linear = (
+        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in values
+    )
+    return sum(
+        weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True)
+    )
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the contrast ratio of two colours."""
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
 
 
 def layout_shifts(page: Page) -> list[tuple[float, str]]:
@@ -118,6 +139,31 @@ def test_a_conversation_has_no_axe_violations(
         toggle.click()
         expect(alice.locator("#people")).to_be_visible()
         assert axe_violations(alice) == []
+
+
+# --- contrast
+
+
+@pytest.mark.parametrize("look", ["light", "dark"])
+def test_avatars_have_twelve_tones_on_which_initials_are_legible(
+    new_window: NewWindow, look: str
+) -> None:
+    page = new_window(**LOOKS[look]).new_page()
+    page.goto("/")
+    pairs = page.evaluate(
+        """async () => {
+            const { avatar } = await import("/static/chat/elements.js");
+            return Array.from({ length: 300 }, (_, number) => {
+                const node = avatar(`user ${number}`);
+                document.body.append(node);
+                const { color, backgroundColor } = getComputedStyle(node);
+                return [backgroundColor, color];
+            });
+        }"""
+    )
+    tones = {tuple(pair) for pair in pairs}
+    assert len(tones) == AVATAR_TONES
+    assert [pair for pair in tones if contrast(*pair) < MIN_CONTRAST] == []
 
 
 # --- screen reader
