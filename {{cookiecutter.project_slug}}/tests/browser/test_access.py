@@ -120,14 +120,15 @@ def test_a_conversation_has_no_axe_violations(
 ) -> None:
     alice, bob = new_user("Alice", **LOOKS[look]), new_user("Bob")
     send_message(bob, "Hello Alice!")
-    send_message(bob, "How are you?")
-    send_message(alice, "Hello Bob!")
+    send_message(bob, "How are you? See https://a.example and `code`.")
+    send_message(alice, "Hello Bob! See https://b.example and ```more code```")
     composer(bob).press_sequentially("W")
     expect(alice.locator("#typing")).to_have_text("Bob is typing…")
     composer(alice).fill("x" * 2001)
     composer(alice).press("Enter")
     expect(alice.locator("#composer-error")).not_to_be_empty()
-    expect_messages(alice, "Hello Alice!", "How are you?", "Hello Bob!")
+    expect(messages(alice)).to_have_count(3)
+    expect(messages(alice).get_by_role("link")).to_have_count(2)
     assert axe_violations(alice) == []
     alice.locator("#account-menu summary").click()
     expect(alice.get_by_role("button", name="Sign out everywhere")).to_be_in_viewport(ratio=1)

@@ -2,6 +2,7 @@
 
 import { button, byId, element } from "../page.js";
 import { avatar, plainName, roomLabel, shortNameNode, timeNode } from "./elements.js";
+import { textNodes } from "./text.js";
 
 /** @typedef {import("./names.js").Person} Person */
 
@@ -256,7 +257,7 @@ export class Conversation {
 /** @param {Person} person @param {string} text @param {Node | string} name @param {boolean} isOwn */
 function messageEntry({ user, userId }, text, name, isOwn) {
   const author = element("p", "author", name);
-  const content = element("p", "text", text);
+  const content = element("p", "text", ...textNodes(text));
   content.dir = "auto";
   const bubble = element("div", "bubble", author, content, element("span", "meta", timeNode()));
   const entry = element("li", isOwn ? "message own" : "message", avatar(user), bubble);
