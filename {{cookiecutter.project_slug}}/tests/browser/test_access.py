@@ -29,6 +29,8 @@ AVATAR_TONES = 12
 # https://www.w3.org/TR/WCAG22/#contrast-minimum
 MIN_CONTRAST = 4.5
 
+MIN_MARGIN_PX = 12
+
 MAX_LAYOUT_SHIFT = 0.02
 # https://web.dev/articles/cls: shifts after user input do not count.
 COUNT_LAYOUT_SHIFTS = """
@@ -218,6 +220,8 @@ def test_the_page_is_usable_by_keyboard(new_window: NewWindow, room: str) -> Non
     keyboard.press("Shift+Tab")
     expect(page.get_by_role("region", name="Conversation")).to_be_focused()
     keyboard.press("Shift+Tab")
+    expect(page.get_by_role("link", name="API documentation")).to_be_focused()
+    keyboard.press("Shift+Tab")
     expect(page.get_by_role("link", name=room, exact=True)).to_be_focused()
     keyboard.press("Shift+Tab")
     expect(page.get_by_role("button", name="Go")).to_be_focused()
@@ -276,6 +280,19 @@ def test_a_narrow_screen_does_not_scroll_horizontally(new_user: NewUser, room: s
     alice.locator("#side-toggle").click()
     expect(people(alice).first).to_be_visible()
     assert fits(alice)
+
+
+def test_the_docs_have_a_margin_on_a_narrow_screen(new_user: NewUser) -> None:
+    alice = new_user("Alice", viewport=NARROW)
+    alice.get_by_role("button", name="Rooms, people").click()
+    alice.get_by_role("link", name="API documentation").click()
+    expect(alice.get_by_role("heading", level=2).first).to_be_visible()
+    assert fits(alice)
+    for part in ("#search", "#document", ".home"):
+        box = alice.locator(part).bounding_box()
+        assert box, part
+        assert box["x"] >= MIN_MARGIN_PX, part
+        assert box["x"] + box["width"] <= NARROW["width"] - MIN_MARGIN_PX, part
 
 
 def test_rooms_and_people_open_and_close_on_a_narrow_screen(new_user: NewUser, room: str) -> None:

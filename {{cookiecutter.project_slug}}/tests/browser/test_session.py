@@ -310,6 +310,7 @@ def test_without_a_sign_in_the_page_names_the_way_of_programs(
     answer_session(window, "none")
     page = window.new_page()
     open_room(page, room)
-    expect(page.get_by_text("Programs sign in with a token.")).to_be_visible()
+    expect(page.get_by_text("Programs sign in with a token")).to_be_visible()
+    expect(page.get_by_role("link", name="API documentation")).to_be_visible()
     expect(page.get_by_role("textbox", name="Your name")).to_be_hidden()
     expect(page.get_by_role("button")).to_have_count(0)
