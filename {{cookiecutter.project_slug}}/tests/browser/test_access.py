@@ -120,7 +120,10 @@ def test_the_sign_in_form_has_no_axe_violations(
 def test_a_conversation_has_no_axe_violations(
     new_user: NewUser, axe_violations: AxeViolations, look: str
 ) -> None:
-    alice, bob = new_user("Alice", **LOOKS[look]), new_user("Bob")
+    alice = new_user("Alice", **LOOKS[look])
+    expect(alice.get_by_role("button", name="Copy the link")).to_be_visible()
+    assert axe_violations(alice) == []
+    bob = new_user("Bob")
     send_message(bob, "Hello Alice!")
     send_message(bob, "How are you? See https://a.example and `code`.")
     send_message(alice, "Hello Bob! See https://b.example and ```more code```")

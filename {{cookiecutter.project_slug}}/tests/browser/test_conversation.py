@@ -173,6 +173,42 @@ def test_a_message_that_is_too_long_stays_in_the_composer(new_user: NewUser) -> 
     expect_messages(alice, "x" * 2000)
 
 
+# --- an empty room
+
+
+def test_an_empty_room_offers_its_link(new_user: NewUser, room: str) -> None:
+    alice = new_user("Alice", permissions=["clipboard-read", "clipboard-write"])
+    hint = alice.locator("#invite")
+    expect(hint).to_contain_text("Nobody else is here yet.")
+    alice.get_by_role("button", name="Copy the link").click()
+    expect(alice.get_by_role("status").filter(has_text="Copied.")).to_be_visible()
+    link = alice.evaluate("() => navigator.clipboard.readText()")
+    assert link == alice.url
+    assert link.endswith(f"#{room}")
+
+    bob = alice.context.new_page()
+    bob.goto(link)
+    sign_in(bob, "Bob")
+    for page in (alice, bob):
+        expect(page.locator("#invite")).to_be_hidden()
+    bob.close()
+    expect(hint).to_be_visible()
+    expect(hint.get_by_role("status")).to_be_empty()
+    send_message(alice, "a note to myself")
+    expect(hint).to_be_hidden()
+    open_room(alice, f"{room}-2")
+    expect(hint).to_be_visible()
+
+
+def test_a_link_that_cannot_be_copied_is_in_the_address_bar(new_user: NewUser) -> None:
+    alice = new_user("Alice")
+    alice.evaluate("() => Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    alice.get_by_role("button", name="Copy the link").click()
+    expect(alice.locator("#invite").get_by_role("status")).to_have_text(
+        "The browser does not allow it: copy the address of this page."
+    )
+
+
 # --- typing
 
 

@@ -112,6 +112,11 @@ export class Conversation {
     this.#clear();
   }
 
+  /** Whether nothing has been said, as far as the page knows. */
+  get isEmpty() {
+    return this.#pending.length === 0 && this.#list.querySelector(".message") === null;
+  }
+
   get #unsentMessages() {
     return this.#pending.filter(({ state }) => state !== "sent").length;
   }

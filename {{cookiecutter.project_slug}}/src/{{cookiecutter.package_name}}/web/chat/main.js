@@ -4,6 +4,7 @@ import { Composer } from "./composer.js";
 import { Connection } from "./connection.js";
 import { Conversation } from "./conversation.js";
 import { withLocalTimes } from "./elements.js";
+import { InviteHint } from "./invite.js";
 import { Names } from "./names.js";
 import { People } from "./people.js";
 import { Rooms } from "./rooms.js";
@@ -38,8 +39,12 @@ const names = new Names();
 const people = new People(session, names);
 const conversation = new Conversation(session, names, {
   onSendAgain: sendMessage,
-  onDiscarded: () => composer.focus(),
+  onDiscarded() {
+    showInviteHint();
+    composer.focus();
+  },
 });
+const inviteHint = new InviteHint();
 const connection = new Connection(session, {
   onOpen(hasGap) {
     conversation.movePending("queued", "sent");
@@ -80,6 +85,7 @@ function enterRoom(name) {
   const isContinued = conversation.open(name);
   composer.open(session.user?.id ?? "", name);
   if (!isContinued) composer.showError("");
+  showInviteHint();
   receiveMessages(connection.open(name, isContinued));
 }
 
@@ -87,6 +93,10 @@ function leaveRoom() {
   connection.close();
   typingNotifier.reset();
   clearPeople();
+}
+
+function showInviteHint() {
+  inviteHint.show(people.isAlone && conversation.isEmpty);
 }
 
 function clearPeople() {
@@ -107,6 +117,7 @@ function receiveMessages(client) {
   client.on("serverNewMessage", (message) => {
     typingIndicator.set(message, false);
     conversation.addMessage(message, message.text);
+    showInviteHint();
   });
   client.on("serverUserJoined", (person) => receivePresence(person, true));
   client.on("serverUserLeft", (person) => receivePresence(person, false));
@@ -123,11 +134,13 @@ function receiveRoomState(state) {
   if (state.you.user !== session.user?.name) session.rename(state.you.user);
   people.replace(state);
   rooms.remember();
+  showInviteHint();
 }
 
 /** @param {Person} person @param {boolean} isPresent */
 function receivePresence(person, isPresent) {
   if (!people.set(person, isPresent)) return;
+  showInviteHint();
   if (!isPresent) typingIndicator.set(person, false);
   if (person.userId === session.user?.id) return;
   conversation.addNote("system", names.shortNode(person), isPresent ? " joined" : " left");
@@ -136,6 +149,7 @@ function receivePresence(person, isPresent) {
 /** @param {import("./roster.js").PresenceChange} change */
 function receivePresenceChange(change) {
   people.change(change);
+  showInviteHint();
   for (const person of change.left) typingIndicator.set(person, false);
   const { joined, left, moreJoined = 0, moreLeft = 0 } = change;
   const others = joined.filter(({ userId }) => userId !== session.user?.id);
@@ -152,6 +166,7 @@ function sendMessage(text) {
     return false;
   }
   conversation.addPending(text, client.state === "open" ? "sent" : "queued");
+  showInviteHint();
   return true;
 }
 

@@ -22,6 +22,11 @@ export class People {
     this.#names = names;
   }
 
+  /** Whether the page's user is known to be the only one. */
+  get isAlone() {
+    return this.#roster.count === 1;
+  }
+
   /** @param {ServerMessages["serverRoomState"]} state */
   replace(state) {
     this.#roster.replace(state);
