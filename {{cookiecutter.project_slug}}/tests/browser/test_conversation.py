@@ -6,13 +6,14 @@ import json
 import os
 import re
 import signal
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, WebSocket, WebSocketRoute, expect
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from .pages import (
     WAIT_SECONDS,
@@ -39,6 +40,18 @@ if TYPE_CHECKING:
 
 # `EXPIRY_MS` in `chat/typing.js`.
 TYPING_EXPIRY_SECONDS = 6
+
+
+def connected(server: Server, room: str, name: str) -> ClientConnection:
+    """Connect a user who signs in by name, without a browser."""
+    with httpx.Client(trust_env=False, timeout=WAIT_SECONDS) as http:
+        token = http.post(f"{server.url}/session", json={"name": name}).json()["token"]
+    return connect(
+        f"{server.ws_url}/{room}",
+        additional_headers={"Authorization": f"Bearer {token}"},
+        proxy=None,
+        open_timeout=WAIT_SECONDS,
+    )
 
 
 # --- sign-in
@@ -102,7 +115,7 @@ def test_after_a_sign_out_another_user_can_sign_in(new_user: NewUser, room: str)
     expect(bob.get_by_role("textbox", name="Your name")).to_be_focused()
     expect(notes(alice).last).to_have_text("Bob left")
     sign_in(bob, "Carol")
-    expect(notes(alice).last).to_have_text("Carol joined")
+    expect(notes(alice).last).to_have_text("Carol joined, Bob left")
     expect_messages(bob)
 
 
@@ -268,7 +281,7 @@ def test_typing_ends_when_the_browser_is_killed(new_user: NewUser, second_browse
     [number] = [each["id"] for each in processes["processInfo"] if each["type"] == "browser"]
     os.kill(number, signal.SIGKILL)
     expect(alice.locator("#typing")).to_be_empty()
-    expect(notes(alice).last).to_have_text("Bob left")
+    expect(notes(alice).last).to_have_text("Bob joined and left")
 
 
 def test_typing_expires_when_a_client_sends_nothing_more(
@@ -276,14 +289,7 @@ def test_typing_expires_when_a_client_sends_nothing_more(
 ) -> None:
     alice = new_user("Alice")
     stop_clock(alice)
-    with httpx.Client(trust_env=False, timeout=WAIT_SECONDS) as http:
-        token = http.post(f"{server.url}/session", json={"name": "Bob"}).json()["token"]
-    with connect(
-        f"{server.ws_url}/{room}",
-        additional_headers={"Authorization": f"Bearer {token}"},
-        proxy=None,
-        open_timeout=WAIT_SECONDS,
-    ) as bob:
+    with connected(server, room, "Bob") as bob:
         bob.send(json.dumps({"type": "clientStartTyping", "payload": {}}))
         typing = alice.locator("#typing")
         expect(typing).to_have_text("Bob is typing…")
@@ -332,6 +338,33 @@ def test_a_user_with_two_tabs_joins_once_and_leaves_once(new_user: NewUser, room
             "Bob left",
         ]
     )
+
+
+def test_joins_and_leaves_between_messages_are_one_note(
+    new_user: NewUser, server: Server, room: str
+) -> None:
+    alice = new_user("Alice")
+    log = alice.get_by_role("log").locator("li")
+    note = notes(alice).last
+    with ExitStack() as others:
+        with connected(server, room, "Zoe"):
+            expect(note).to_have_text("Zoe joined")
+            entry = log.last
+            expect(entry).not_to_have_attribute("aria-live", "off")
+        expect(note).to_have_text("Zoe joined and left")
+        expect(entry).to_have_attribute("aria-live", "off")
+        for name, text in (
+            ("Ada", "Ada joined, Zoe joined and left"),
+            ("Bob", "Ada and Bob joined, Zoe joined and left"),
+            ("Carol", "Ada and 2 others joined, Zoe joined and left"),
+        ):
+            others.enter_context(connected(server, room, name))
+            expect(note).to_have_text(text)
+        expect(log).to_have_count(2)
+        send_message(alice, "Hello all!")
+        expect_messages(alice, "Hello all!")
+    expect(note).to_have_text(re.compile(r"^\w+ and 2 others left$"))
+    expect(log).to_have_count(4)
 
 
 def test_rooms_are_switched_by_form_link_and_history(new_user: NewUser, room: str) -> None:
@@ -445,9 +478,11 @@ def test_a_large_room_has_a_number_and_one_line_for_all_changes(
     expect(people(page)).to_have_count(201)
     expect(people(page).last).to_have_text("and 51 more")
     expect(people(page).filter(has_text="(you)")).to_have_count(1)
-    expect(notes(page).last).to_have_text("250 joined")
+    expect(notes(page).last).to_have_text("user 1 and 249 others joined")
     announce(joined=[person("Bob")], left=users[:2], count=250)
-    expect(notes(page).last).to_have_text("251 joined, 2 left")
+    expect(notes(page).last).to_have_text(
+        "user 3 and 248 others joined, user 1 and user 2 joined and left"
+    )
     expect(people(page).last).to_have_text("and 51 more")
     send_message(page, "Hello all!")
     expect_messages(page, "Hello all!")
@@ -456,4 +491,4 @@ def test_a_large_room_has_a_number_and_one_line_for_all_changes(
     announce(joined=[], left=users[2:202], moreLeft=47, count=3, users=remaining)
     expect(people(page)).to_have_text([re.compile("Alice"), re.compile("Bob"), re.compile("Carol")])
     expect(page.locator("#people-count")).to_have_text("3")
-    expect(notes(page).last).to_have_text("247 left")
+    expect(notes(page).last).to_have_text("user 3 and 246 others left")

@@ -137,7 +137,7 @@ def test_a_sign_out_everywhere_reaches_other_browsers(
     here.get_by_role("button", name="Sign out everywhere").click()
     expect_form(here)
     expect_form(elsewhere, ENDED)
-    expect(notes(bob).last).to_have_text("Alice left")
+    expect(notes(bob).last).to_have_text("Alice joined and left")
     elsewhere.reload()
     expect_form(elsewhere)
 

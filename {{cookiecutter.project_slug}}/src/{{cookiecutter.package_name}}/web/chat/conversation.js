@@ -2,6 +2,7 @@
 
 import { button, byId, element } from "../page.js";
 import { avatar, plainName, roomLabel, shortNameNode, timeNode } from "./elements.js";
+import { PresenceNote } from "./presence.js";
 import { textNodes } from "./text.js";
 
 /** @typedef {import("./names.js").Person} Person */
@@ -54,8 +55,7 @@ export class Conversation {
   #list = byId("messages", HTMLElement);
   #pendingList = byId("pending", HTMLElement);
   #newer = byId("newer", HTMLButtonElement);
-  /** The line about users who have joined and left a large room. */
-  #presence = { joined: 0, left: 0, text: element("p", "text"), entry: element("li", "system") };
+  #presence;
 
   /**
    * @param {import("./session.js").Session} session
@@ -65,6 +65,7 @@ export class Conversation {
   constructor(session, names, events) {
     this.#session = session;
     this.#names = names;
+    this.#presence = new PresenceNote(names);
     this.#events = events;
     this.#newer.addEventListener("click", () => {
       this.#scrollToBottom();
@@ -158,27 +159,13 @@ export class Conversation {
     this.#addEntry(element("li", kind, text, element("span", "meta", timeNode())));
   }
 
-  /**
-   * Add users of a large room to the line about joins and leaves, if that is the last one; otherwise begin a line.
-   *
-   * @param {number} joined
-   * @param {number} left
-   */
-  addPresence(joined, left) {
-    if (joined + left === 0) return;
+  /** Add to the note about joins and leaves, if that is the last entry; otherwise begin a note. @param {import("./presence.js").Presence} presence */
+  addPresence(presence) {
     const isLast = this.#list.lastElementChild === this.#presence.entry;
-    if (!isLast) {
-      const text = element("p", "text");
-      const entry = element("li", "system", text, element("span", "meta", timeNode()));
-      entry.ariaLive = "off"; // The numbers change several times per second.
-      this.#presence = { joined: 0, left: 0, text, entry };
-    }
-    const line = this.#presence;
-    line.joined += joined;
-    line.left += left;
-    const parts = [line.joined > 0 ? `${line.joined} joined` : "", line.left > 0 ? `${line.left} left` : ""];
-    line.text.textContent = parts.filter((part) => part !== "").join(", ");
-    if (!isLast) this.#addEntry(line.entry);
+    if (!isLast) this.#presence = new PresenceNote(this.#names);
+    this.#presence.add(presence);
+    if (!isLast) this.#addEntry(this.#presence.entry);
+    else if (this.#isAtBottom) this.#scrollToBottom();
   }
 
   /** @param {string} text @param {PendingMessage["state"]} state */

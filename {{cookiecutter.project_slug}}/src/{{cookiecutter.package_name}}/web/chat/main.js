@@ -143,7 +143,7 @@ function receivePresence(person, isPresent) {
   showInviteHint();
   if (!isPresent) typingIndicator.set(person, false);
   if (person.userId === session.user?.id) return;
-  conversation.addNote("system", names.shortNode(person), isPresent ? " joined" : " left");
+  conversation.addPresence({ joined: isPresent ? [person] : [], left: isPresent ? [] : [person] });
 }
 
 /** @param {import("./roster.js").PresenceChange} change */
@@ -151,9 +151,10 @@ function receivePresenceChange(change) {
   people.change(change);
   showInviteHint();
   for (const person of change.left) typingIndicator.set(person, false);
-  const { joined, left, moreJoined = 0, moreLeft = 0 } = change;
-  const others = joined.filter(({ userId }) => userId !== session.user?.id);
-  conversation.addPresence(others.length + moreJoined, left.length + moreLeft);
+  const joined = change.joined.filter(({ userId }) => userId !== session.user?.id);
+  const { left, moreJoined = 0, moreLeft = 0 } = change;
+  if (joined.length + left.length + moreJoined + moreLeft === 0) return;
+  conversation.addPresence({ joined, left, moreJoined, moreLeft });
 }
 
 /** @param {string} text @returns {boolean} Whether it was accepted; if not, the composer shows why. */
