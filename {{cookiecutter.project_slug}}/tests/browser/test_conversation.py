@@ -186,6 +186,36 @@ def test_a_message_that_is_too_long_stays_in_the_composer(new_user: NewUser) -> 
     expect_messages(alice, "x" * 2000)
 
 
+def test_new_messages_are_counted_while_older_ones_are_read(new_user: NewUser) -> None:
+    alice, bob = new_user("Alice"), new_user("Bob")
+    for number in range(3):
+        send_message(bob, f"{number}" + "\n." * 20)
+        expect(messages(alice)).to_have_count(number + 1)
+    newer = alice.get_by_role("button", name=re.compile("new message"))
+    first, last = messages(alice).first, messages(alice).last
+    expect(last).to_be_in_viewport()
+    expect(newer).to_have_count(0)
+
+    alice.get_by_role("region", name="Conversation").press("Home")
+    expect(first).to_be_in_viewport()
+    send_message(bob, "one more")
+    expect(newer).to_have_accessible_name("1 new message")
+    send_message(bob, "and another one")
+    expect(newer).to_have_accessible_name("2 new messages")
+    expect(first).to_be_in_viewport()
+    newer.press("Enter")
+    expect(last).to_be_in_viewport()
+    expect(newer).to_have_count(0)
+    expect(composer(alice)).to_be_focused()
+
+    alice.get_by_role("region", name="Conversation").press("Home")
+    expect(first).to_be_in_viewport()
+    send_message(bob, "the last one")
+    expect(newer).to_have_accessible_name("1 new message")
+    alice.get_by_role("region", name="Conversation").press("End")
+    expect(newer).to_have_count(0)
+
+
 # --- an empty room
 
 

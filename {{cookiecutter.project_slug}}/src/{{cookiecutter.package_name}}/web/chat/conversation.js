@@ -22,6 +22,7 @@ import { textNodes } from "./text.js";
  * @typedef {object} ConversationEvents
  * @property {(text: string) => boolean} onSendAgain Returns whether the message was accepted.
  * @property {() => void} onDiscarded
+ * @property {() => void} onCaughtUp The user has asked for the newest messages.
  */
 
 const MAX_ENTRIES = 500;
@@ -54,7 +55,10 @@ export class Conversation {
   #frame = byId("conversation", HTMLElement);
   #list = byId("messages", HTMLElement);
   #pendingList = byId("pending", HTMLElement);
+  /** The number of messages below the visible part, since the user has scrolled up. */
+  #newerMessages = 0;
   #newer = byId("newer", HTMLButtonElement);
+  #newerCount = byId("newer-count", HTMLElement);
   #presence;
 
   /**
@@ -70,11 +74,12 @@ export class Conversation {
     this.#newer.addEventListener("click", () => {
       this.#scrollToBottom();
       this.#frame.focus();
+      events.onCaughtUp();
     });
     this.#frame.addEventListener("scroll", () => {
       const { scrollHeight, scrollTop, clientHeight } = this.#frame;
       this.#isAtBottom = scrollHeight - scrollTop - clientHeight < AT_BOTTOM_PX;
-      if (this.#isAtBottom) this.#newer.hidden = true;
+      if (this.#isAtBottom) this.#showNewer(0);
     });
     new ResizeObserver(() => this.#isAtBottom && this.#scrollToBottom()).observe(this.#frame);
   }
@@ -226,7 +231,7 @@ export class Conversation {
     while (this.#list.childElementCount > MAX_ENTRIES) this.#list.firstElementChild?.remove();
     this.#list.firstElementChild?.classList.remove("continued");
     if (this.#isAtBottom) this.#scrollToBottom();
-    else if (!entry.matches(".system")) this.#newer.hidden = false;
+    else if (!entry.matches(".system")) this.#showNewer(this.#newerMessages + 1);
     if (document.hidden && !entry.matches(".system, .own")) {
       this.#unreadMessages += 1;
       this.#showTitle();
@@ -241,8 +246,15 @@ export class Conversation {
 
   #scrollToBottom() {
     this.#frame.scrollTop = this.#frame.scrollHeight;
-    this.#newer.hidden = true;
+    this.#showNewer(0);
     this.#isAtBottom = true;
+  }
+
+  /** @param {number} count */
+  #showNewer(count) {
+    this.#newerMessages = count;
+    this.#newerCount.textContent = `${count.toLocaleString()} new ${count === 1 ? "message" : "messages"}`;
+    this.#newer.hidden = count === 0;
   }
 }
 

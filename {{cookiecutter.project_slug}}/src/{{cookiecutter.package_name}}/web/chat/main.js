@@ -43,6 +43,7 @@ const conversation = new Conversation(session, names, {
     showInviteHint();
     composer.focus();
   },
+  onCaughtUp: () => composer.focus(),
 });
 const inviteHint = new InviteHint();
 const connection = new Connection(session, {
