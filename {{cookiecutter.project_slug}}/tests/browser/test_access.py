@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 
 from .pages import (
     LOOKS,
+    LOST_CONNECTION,
     NARROW,
     composer,
     expect_connected,
@@ -21,9 +22,11 @@ from .pages import (
     send_message,
     sign_in,
 )
+from .relay import relay_to
 
 if TYPE_CHECKING:
-    from .conftest import AxeViolations, NewUser, NewWindow
+    from ..conftest import Server
+    from .conftest import AxeViolations, NewUser, NewWindow, PageErrors
 
 AVATAR_TONES = 12
 # https://www.w3.org/TR/WCAG22/#contrast-minimum
@@ -144,6 +147,26 @@ def test_a_conversation_has_no_axe_violations(
     if toggle.is_visible():
         toggle.click()
         expect(alice.locator("#people")).to_be_visible()
+        assert axe_violations(alice) == []
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_lost_connection_has_no_axe_violations(
+    new_user: NewUser,
+    server: Server,
+    page_errors: PageErrors,
+    axe_violations: AxeViolations,
+    look: str,
+) -> None:
+    page_errors.allow(LOST_CONNECTION)
+    with relay_to(server.url) as relay:
+        alice = new_user("Alice", at=relay, **LOOKS[look])
+        relay.cut()
+        expect(alice.locator("#connection")).to_have_attribute("data-state", "waiting")
+        toggle = alice.get_by_role("button", name="Rooms, people")
+        if toggle.is_visible():
+            toggle.click()
+        expect(alice.get_by_role("list", name="Last seen here")).to_be_visible()
         assert axe_violations(alice) == []
 
 

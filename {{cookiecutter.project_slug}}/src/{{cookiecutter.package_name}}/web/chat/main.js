@@ -54,7 +54,9 @@ const connection = new Connection(session, {
   onInterrupted(isLost) {
     // A message sent just before may be lost, even where the page itself has replaced the connection.
     conversation.movePending("sent", "unconfirmed");
-    if (isLost) clearPeople();
+    if (!isLost) return;
+    people.showLastSeen();
+    typingIndicator.clear();
   },
   onEnd: receiveEnd,
   onMissing: () => conversation.addNote("system", "Some messages are missing here: the server no longer has them."),
@@ -93,16 +95,12 @@ function enterRoom(name) {
 function leaveRoom() {
   connection.close();
   typingNotifier.reset();
-  clearPeople();
+  people.clear();
+  typingIndicator.clear();
 }
 
 function showInviteHint() {
   inviteHint.show(people.isAlone && conversation.isEmpty);
-}
-
-function clearPeople() {
-  people.clear();
-  typingIndicator.clear();
 }
 
 // --- Messages ------------------------------------------------------------------------------------
