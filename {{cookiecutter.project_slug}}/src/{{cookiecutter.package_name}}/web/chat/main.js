@@ -6,6 +6,7 @@ import { Conversation } from "./conversation.js";
 import { withLocalTimes } from "./elements.js";
 import { InviteHint } from "./invite.js";
 import { Names } from "./names.js";
+import { Notifications } from "./notifications.js";
 import { People } from "./people.js";
 import { Rooms } from "./rooms.js";
 import { Session } from "./session.js";
@@ -66,6 +67,7 @@ const connection = new Connection(session, {
     composer.focus();
   },
 });
+const notifications = new Notifications(session);
 const typingIndicator = new TypingIndicator(session, names);
 const typingNotifier = new TypingNotifier(connection);
 const composer = new Composer({
@@ -118,6 +120,7 @@ function receiveMessages(client) {
     conversation.addMessage(message, message.text);
     showInviteHint();
   });
+  client.on("serverNewMessage", (message) => notifications.receive(message, rooms.current));
   client.on("serverUserJoined", (person) => receivePresence(person, true));
   client.on("serverUserLeft", (person) => receivePresence(person, false));
   client.on("serverPresenceChanged", (change) => receivePresenceChange(/** @type {any} */ (change)));
