@@ -15,6 +15,8 @@ import pytest
 from playwright.sync_api import Browser, WebSocket, WebSocketRoute, expect
 from websockets.sync.client import ClientConnection, connect
 
+from {{ cookiecutter.package_name }}.cookies import SESSION_COOKIE
+
 from .pages import (
     WAIT_SECONDS,
     composer,
@@ -74,6 +76,21 @@ def test_a_new_user_signs_in_and_enters_the_room(new_window: NewWindow, room: st
     page.reload()
     expect_connected(page)
     expect(page.locator("#own-name")).to_have_text("Alice")
+
+
+@pytest.mark.parametrize("cookie", [None, "no.longer.valid"], ids=["new", "stale"])
+def test_a_first_visit_leaves_the_console_empty(
+    new_window: NewWindow, server: Server, page_errors: PageErrors, room: str, cookie: str | None
+) -> None:
+    window = new_window()
+    if cookie:
+        window.add_cookies([{"name": SESSION_COOKIE, "value": cookie, "url": server.url}])
+    page = window.new_page()
+    open_room(page, room)
+    sign_in(page, "Alice")
+    page.get_by_role("link", name="API documentation").click()
+    expect(page.get_by_role("heading", name="clientSendMessage")).to_be_visible()
+    assert page_errors.recorded == []
 
 
 @pytest.mark.parametrize(
