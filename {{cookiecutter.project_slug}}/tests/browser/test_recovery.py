@@ -266,6 +266,7 @@ def test_a_disconnected_user_who_connects_again_sees_a_gap_notice(
         expect_messages(alice, "before")
         with ThreadPoolExecutor() as threads:  # This thread runs Playwright's event loop.
             threads.submit(disconnect_from_outside, valkey.url, own_id(alice)).result(WAIT_SECONDS)
+        expect(alice.get_by_role("list", name="Last seen here")).to_contain_text("Alice")
         alice.get_by_role("button", name="Connect again").click()
         expect_connected(alice)
         expect_notes(

@@ -27,6 +27,7 @@ const session = new Session({
   },
   onLeave(user) {
     leaveRoom();
+    people.clear();
     conversation.signOut();
     composer.signOut(user.id);
     composer.showError("");
@@ -88,6 +89,8 @@ function enterRoom(name) {
   leaveRoom();
   rooms.setCurrent(name);
   const isContinued = conversation.open(name);
+  if (isContinued) people.showLastSeen();
+  else people.clear();
   composer.open(session.user?.id ?? "", name);
   if (!isContinued) composer.showError("");
   showInviteHint();
@@ -97,7 +100,6 @@ function enterRoom(name) {
 function leaveRoom() {
   connection.close();
   typingNotifier.reset();
-  people.clear();
   typingIndicator.clear();
 }
 
