@@ -32,7 +32,7 @@ BEFORE: Sequence[tuple[str, str]] = (
     ("Priya", "Count me in. Which train do we take?"),
 )
 AFTER: Sequence[tuple[str, str]] = (
-    ("Amira", "The 8:12 from platform 4. It stops right below the trail."),
+    ("Amira", "The 8:12 from platform 4: https://trains.example/4"),
     ("Priya", "8:12 it is. Does anybody have a spare pair of poles?"),
 )
 
@@ -72,9 +72,9 @@ def test_screenshots_of_a_conversation(
     for room in (*OTHER_ROOMS[1:], ROOM):
         enter(amira, room)
     pages = {"Amira": amira}
-    for name in ("Jonas", "Priya"):
+    for name, note in (("Jonas", "Jonas joined"), ("Priya", "Jonas and Priya joined")):
         pages[name] = new_user(name, ROOM, at=server)
-        expect(notes(amira).last).to_have_text(f"{name} joined")
+        expect(notes(amira).last).to_have_text(note)
     announcement = amira.get_by_role("log").locator(".announcement").first
     for part in (BEFORE, AFTER):
         for name, text in part:

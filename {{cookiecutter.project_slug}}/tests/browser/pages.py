@@ -35,6 +35,7 @@ def open_room(page: Page, room: str) -> None:
 def expect_connected(page: Page) -> None:
     """Wait until the page is connected and has received the room's state."""
     expect(page.locator("#connection")).to_have_attribute("data-state", "open")
+    expect(page.get_by_role("list", name="Here now", include_hidden=True)).to_be_attached()
     expect(people(page).filter(has_text="(you)")).to_have_count(1)
 
 

@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 
 from .pages import (
     LOOKS,
+    LOST_CONNECTION,
     NARROW,
     composer,
     expect_connected,
@@ -21,9 +22,17 @@ from .pages import (
     send_message,
     sign_in,
 )
+from .relay import relay_to
 
 if TYPE_CHECKING:
+    from ..conftest import Server
     from .conftest import AxeViolations, NewUser, NewWindow, PageErrors
+
+AVATAR_TONES = 12
+# https://www.w3.org/TR/WCAG22/#contrast-minimum
+MIN_CONTRAST = 4.5
+
+MIN_MARGIN_PX = 12
 
 MAX_LAYOUT_SHIFT = 0.02
 # https://web.dev/articles/cls: shifts after user input do not count.
@@ -51,6 +60,23 @@ def background(page: Page) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", colour)[:3])
 
 
+def luminance(colour: str) -> float:
+    """Return the relative luminance of an `rgb()` colour, https://www.w3.org/TR/WCAG22/#dfn-relative-luminance."""
+    values = (int(part) / 255 for part in re.findall(r"\d+", colour)[:3])
+    linear = (
+        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in values
+    )
+    return sum(
+        weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True)
+    )
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the contrast ratio of two colours."""
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
 def layout_shifts(page: Page) -> list[tuple[float, str]]:
     """Return the layout shifts so far, with their elements."""
     # The shifts of the last change are reported after two frames.
@@ -76,13 +102,8 @@ def test_axe_reports_a_violation(new_user: NewUser, axe_violations: AxeViolation
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_the_sign_in_form_has_no_axe_violations(
-    new_window: NewWindow,
-    page_errors: PageErrors,
-    axe_violations: AxeViolations,
-    room: str,
-    look: str,
+    new_window: NewWindow, axe_violations: AxeViolations, room: str, look: str
 ) -> None:
-    page_errors.allow(r"status of 422 \(Unprocessable Entity\) at \S+/session$")
     page = new_window(**LOOKS[look]).new_page()
     open_room(page, room)
     expect(page.get_by_role("textbox", name="Your name")).to_be_focused()
@@ -102,16 +123,20 @@ def test_the_sign_in_form_has_no_axe_violations(
 def test_a_conversation_has_no_axe_violations(
     new_user: NewUser, axe_violations: AxeViolations, look: str
 ) -> None:
-    alice, bob = new_user("Alice", **LOOKS[look]), new_user("Bob")
+    alice = new_user("Alice", **LOOKS[look])
+    expect(alice.get_by_role("button", name="Copy the link")).to_be_visible()
+    assert axe_violations(alice) == []
+    bob = new_user("Bob")
     send_message(bob, "Hello Alice!")
-    send_message(bob, "How are you?")
-    send_message(alice, "Hello Bob!")
+    send_message(bob, "How are you? See https://a.example and `code`.")
+    send_message(alice, "Hello Bob! See https://b.example and ```more code```")
     composer(bob).press_sequentially("W")
     expect(alice.locator("#typing")).to_have_text("Bob is typing…")
     composer(alice).fill("x" * 2001)
     composer(alice).press("Enter")
     expect(alice.locator("#composer-error")).not_to_be_empty()
-    expect_messages(alice, "Hello Alice!", "How are you?", "Hello Bob!")
+    expect(messages(alice)).to_have_count(3)
+    expect(messages(alice).get_by_role("link")).to_have_count(2)
     assert axe_violations(alice) == []
     alice.locator("#account-menu summary").click()
     expect(alice.get_by_role("button", name="Sign out everywhere")).to_be_in_viewport(ratio=1)
@@ -123,6 +148,51 @@ def test_a_conversation_has_no_axe_violations(
         toggle.click()
         expect(alice.locator("#people")).to_be_visible()
         assert axe_violations(alice) == []
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_lost_connection_has_no_axe_violations(
+    new_user: NewUser,
+    server: Server,
+    page_errors: PageErrors,
+    axe_violations: AxeViolations,
+    look: str,
+) -> None:
+    page_errors.allow(LOST_CONNECTION)
+    with relay_to(server.url) as relay:
+        alice = new_user("Alice", at=relay, **LOOKS[look])
+        relay.cut()
+        expect(alice.locator("#connection")).to_have_attribute("data-state", "waiting")
+        toggle = alice.get_by_role("button", name="Rooms, people")
+        if toggle.is_visible():
+            toggle.click()
+        expect(alice.get_by_role("list", name="Last seen here")).to_be_visible()
+        assert axe_violations(alice) == []
+
+
+# --- contrast
+
+
+@pytest.mark.parametrize("look", ["light", "dark"])
+def test_avatars_have_twelve_tones_on_which_initials_are_legible(
+    new_window: NewWindow, look: str
+) -> None:
+    page = new_window(**LOOKS[look]).new_page()
+    page.goto("/")
+    pairs = page.evaluate(
+        """async () => {
+            const { avatar } = await import("/static/chat/elements.js");
+            return Array.from({ length: 300 }, (_, number) => {
+                const node = avatar(`user ${number}`);
+                document.body.append(node);
+                const { color, backgroundColor } = getComputedStyle(node);
+                return [backgroundColor, color];
+            });
+        }"""
+    )
+    tones = {tuple(pair) for pair in pairs}
+    assert len(tones) == AVATAR_TONES
+    assert [pair for pair in tones if contrast(*pair) < MIN_CONTRAST] == []
 
 
 # --- screen reader
@@ -176,6 +246,9 @@ def test_the_page_is_usable_by_keyboard(new_window: NewWindow, room: str) -> Non
     keyboard.press("Shift+Tab")
     expect(page.get_by_role("region", name="Conversation")).to_be_focused()
     keyboard.press("Shift+Tab")
+    expect(page.get_by_role("link", name="API documentation")).to_be_focused()
+    while not page.evaluate("() => document.activeElement.matches('#rooms a')"):
+        keyboard.press("Shift+Tab")
     expect(page.get_by_role("link", name=room, exact=True)).to_be_focused()
     keyboard.press("Shift+Tab")
     expect(page.get_by_role("button", name="Go")).to_be_focused()
@@ -234,6 +307,19 @@ def test_a_narrow_screen_does_not_scroll_horizontally(new_user: NewUser, room: s
     alice.locator("#side-toggle").click()
     expect(people(alice).first).to_be_visible()
     assert fits(alice)
+
+
+def test_the_docs_have_a_margin_on_a_narrow_screen(new_user: NewUser) -> None:
+    alice = new_user("Alice", viewport=NARROW)
+    alice.get_by_role("button", name="Rooms, people").click()
+    alice.get_by_role("link", name="API documentation").click()
+    expect(alice.get_by_role("heading", level=2).first).to_be_visible()
+    assert fits(alice)
+    for part in ("#search", "#document", ".home"):
+        box = alice.locator(part).bounding_box()
+        assert box, part
+        assert box["x"] >= MIN_MARGIN_PX, part
+        assert box["x"] + box["width"] <= NARROW["width"] - MIN_MARGIN_PX, part
 
 
 def test_rooms_and_people_open_and_close_on_a_narrow_screen(new_user: NewUser, room: str) -> None:

@@ -6,13 +6,16 @@ import json
 import os
 import re
 import signal
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, WebSocket, WebSocketRoute, expect
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
+
+from {{ cookiecutter.package_name }}.cookies import SESSION_COOKIE
 
 from .pages import (
     WAIT_SECONDS,
@@ -41,6 +44,18 @@ if TYPE_CHECKING:
 TYPING_EXPIRY_SECONDS = 6
 
 
+def connected(server: Server, room: str, name: str) -> ClientConnection:
+    """Connect a user who signs in by name, without a browser."""
+    with httpx.Client(trust_env=False, timeout=WAIT_SECONDS) as http:
+        token = http.post(f"{server.url}/session", json={"name": name}).json()["token"]
+    return connect(
+        f"{server.ws_url}/{room}",
+        additional_headers={"Authorization": f"Bearer {token}"},
+        proxy=None,
+        open_timeout=WAIT_SECONDS,
+    )
+
+
 # --- sign-in
 
 
@@ -63,10 +78,25 @@ def test_a_new_user_signs_in_and_enters_the_room(new_window: NewWindow, room: st
     expect(page.locator("#own-name")).to_have_text("Alice")
 
 
+@pytest.mark.parametrize("cookie", [None, "no.longer.valid"], ids=["new", "stale"])
+def test_a_first_visit_leaves_the_console_empty(
+    new_window: NewWindow, server: Server, page_errors: PageErrors, room: str, cookie: str | None
+) -> None:
+    window = new_window()
+    if cookie:
+        window.add_cookies([{"name": SESSION_COOKIE, "value": cookie, "url": server.url}])
+    page = window.new_page()
+    open_room(page, room)
+    sign_in(page, "Alice")
+    page.get_by_role("link", name="API documentation").click()
+    expect(page.get_by_role("heading", name="clientSendMessage")).to_be_visible()
+    assert page_errors.recorded == []
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("   ", "The name has 0 characters: it takes 1 to 40."),
+        ("   ", "Enter a name."),
         ("x" * 41, "The name has 41 characters: it takes 1 to 40."),
         ("Al\u200bice", "The name has the invisible character U+200B."),
     ],
@@ -75,7 +105,8 @@ def test_a_new_user_signs_in_and_enters_the_room(new_window: NewWindow, room: st
 def test_an_invalid_name_is_reported_at_its_field(
     new_window: NewWindow, room: str, page_errors: PageErrors, name: str, sentence: str
 ) -> None:
-    page_errors.allow(r"status of 422 \(Unprocessable Entity\) at \S+/session$")
+    if name.strip():
+        page_errors.allow(r"status of 422 \(Unprocessable Entity\) at \S+/session$")
     page = new_window().new_page()
     open_room(page, room)
     field = page.get_by_role("textbox", name="Your name")
@@ -101,7 +132,7 @@ def test_after_a_sign_out_another_user_can_sign_in(new_user: NewUser, room: str)
     expect(bob.get_by_role("textbox", name="Your name")).to_be_focused()
     expect(notes(alice).last).to_have_text("Bob left")
     sign_in(bob, "Carol")
-    expect(notes(alice).last).to_have_text("Carol joined")
+    expect(notes(alice).last).to_have_text("Carol joined, Bob left")
     expect_messages(bob)
 
 
@@ -172,6 +203,72 @@ def test_a_message_that_is_too_long_stays_in_the_composer(new_user: NewUser) -> 
     expect_messages(alice, "x" * 2000)
 
 
+def test_new_messages_are_counted_while_older_ones_are_read(new_user: NewUser) -> None:
+    alice, bob = new_user("Alice"), new_user("Bob")
+    for number in range(3):
+        send_message(bob, f"{number}" + "\n." * 20)
+        expect(messages(alice)).to_have_count(number + 1)
+    newer = alice.get_by_role("button", name=re.compile("new message"))
+    first, last = messages(alice).first, messages(alice).last
+    expect(last).to_be_in_viewport()
+    expect(newer).to_have_count(0)
+
+    alice.get_by_role("region", name="Conversation").press("Home")
+    expect(first).to_be_in_viewport()
+    send_message(bob, "one more")
+    expect(newer).to_have_accessible_name("1 new message")
+    send_message(bob, "and another one")
+    expect(newer).to_have_accessible_name("2 new messages")
+    expect(first).to_be_in_viewport()
+    newer.press("Enter")
+    expect(last).to_be_in_viewport()
+    expect(newer).to_have_count(0)
+    expect(composer(alice)).to_be_focused()
+
+    alice.get_by_role("region", name="Conversation").press("Home")
+    expect(first).to_be_in_viewport()
+    send_message(bob, "the last one")
+    expect(newer).to_have_accessible_name("1 new message")
+    alice.get_by_role("region", name="Conversation").press("End")
+    expect(newer).to_have_count(0)
+
+
+# --- an empty room
+
+
+def test_an_empty_room_offers_its_link(new_user: NewUser, room: str) -> None:
+    alice = new_user("Alice", permissions=["clipboard-read", "clipboard-write"])
+    hint = alice.locator("#invite")
+    expect(hint).to_contain_text("Nobody else is here yet.")
+    alice.get_by_role("button", name="Copy the link").click()
+    expect(alice.get_by_role("status").filter(has_text="Copied.")).to_be_visible()
+    link = alice.evaluate("() => navigator.clipboard.readText()")
+    assert link == alice.url
+    assert link.endswith(f"#{room}")
+
+    bob = alice.context.new_page()
+    bob.goto(link)
+    sign_in(bob, "Bob")
+    for page in (alice, bob):
+        expect(page.locator("#invite")).to_be_hidden()
+    bob.close()
+    expect(hint).to_be_visible()
+    expect(hint.get_by_role("status")).to_be_empty()
+    send_message(alice, "a note to myself")
+    expect(hint).to_be_hidden()
+    open_room(alice, f"{room}-2")
+    expect(hint).to_be_visible()
+
+
+def test_a_link_that_cannot_be_copied_is_in_the_address_bar(new_user: NewUser) -> None:
+    alice = new_user("Alice")
+    alice.evaluate("() => Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    alice.get_by_role("button", name="Copy the link").click()
+    expect(alice.locator("#invite").get_by_role("status")).to_have_text(
+        "The browser does not allow it: copy the address of this page."
+    )
+
+
 # --- typing
 
 
@@ -231,7 +328,7 @@ def test_typing_ends_when_the_browser_is_killed(new_user: NewUser, second_browse
     [number] = [each["id"] for each in processes["processInfo"] if each["type"] == "browser"]
     os.kill(number, signal.SIGKILL)
     expect(alice.locator("#typing")).to_be_empty()
-    expect(notes(alice).last).to_have_text("Bob left")
+    expect(notes(alice).last).to_have_text("Bob joined and left")
 
 
 def test_typing_expires_when_a_client_sends_nothing_more(
@@ -239,14 +336,7 @@ def test_typing_expires_when_a_client_sends_nothing_more(
 ) -> None:
     alice = new_user("Alice")
     stop_clock(alice)
-    with httpx.Client(trust_env=False, timeout=WAIT_SECONDS) as http:
-        token = http.post(f"{server.url}/session", json={"name": "Bob"}).json()["token"]
-    with connect(
-        f"{server.ws_url}/{room}",
-        additional_headers={"Authorization": f"Bearer {token}"},
-        proxy=None,
-        open_timeout=WAIT_SECONDS,
-    ) as bob:
+    with connected(server, room, "Bob") as bob:
         bob.send(json.dumps({"type": "clientStartTyping", "payload": {}}))
         typing = alice.locator("#typing")
         expect(typing).to_have_text("Bob is typing…")
@@ -295,6 +385,33 @@ def test_a_user_with_two_tabs_joins_once_and_leaves_once(new_user: NewUser, room
             "Bob left",
         ]
     )
+
+
+def test_joins_and_leaves_between_messages_are_one_note(
+    new_user: NewUser, server: Server, room: str
+) -> None:
+    alice = new_user("Alice")
+    log = alice.get_by_role("log").locator("li")
+    note = notes(alice).last
+    with ExitStack() as others:
+        with connected(server, room, "Zoe"):
+            expect(note).to_have_text("Zoe joined")
+            entry = log.last
+            expect(entry).not_to_have_attribute("aria-live", "off")
+        expect(note).to_have_text("Zoe joined and left")
+        expect(entry).to_have_attribute("aria-live", "off")
+        for name, text in (
+            ("Ada", "Ada joined, Zoe joined and left"),
+            ("Bob", "Ada and Bob joined, Zoe joined and left"),
+            ("Carol", "Ada and 2 others joined, Zoe joined and left"),
+        ):
+            others.enter_context(connected(server, room, name))
+            expect(note).to_have_text(text)
+        expect(log).to_have_count(2)
+        send_message(alice, "Hello all!")
+        expect_messages(alice, "Hello all!")
+    expect(note).to_have_text(re.compile(r"^\w+ and 2 others left$"))
+    expect(log).to_have_count(4)
 
 
 def test_rooms_are_switched_by_form_link_and_history(new_user: NewUser, room: str) -> None:
@@ -408,9 +525,11 @@ def test_a_large_room_has_a_number_and_one_line_for_all_changes(
     expect(people(page)).to_have_count(201)
     expect(people(page).last).to_have_text("and 51 more")
     expect(people(page).filter(has_text="(you)")).to_have_count(1)
-    expect(notes(page).last).to_have_text("250 joined")
+    expect(notes(page).last).to_have_text("user 1 and 249 others joined")
     announce(joined=[person("Bob")], left=users[:2], count=250)
-    expect(notes(page).last).to_have_text("251 joined, 2 left")
+    expect(notes(page).last).to_have_text(
+        "user 3 and 248 others joined, user 1 and user 2 joined and left"
+    )
     expect(people(page).last).to_have_text("and 51 more")
     send_message(page, "Hello all!")
     expect_messages(page, "Hello all!")
@@ -419,4 +538,4 @@ def test_a_large_room_has_a_number_and_one_line_for_all_changes(
     announce(joined=[], left=users[2:202], moreLeft=47, count=3, users=remaining)
     expect(people(page)).to_have_text([re.compile("Alice"), re.compile("Bob"), re.compile("Carol")])
     expect(page.locator("#people-count")).to_have_text("3")
-    expect(notes(page).last).to_have_text("247 left")
+    expect(notes(page).last).to_have_text("user 3 and 246 others left")

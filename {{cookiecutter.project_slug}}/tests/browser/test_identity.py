@@ -115,7 +115,7 @@ def test_a_banned_user_sees_the_end_of_the_ban(
     expect(note).to_contain_text(str(end.astimezone().year))
     expect(bob.locator("#connection")).to_have_attribute("data-state", "closed")
     expect(bob.get_by_role("button", name="Connect again")).to_be_hidden()
-    expect(notes(alice).last).to_have_text("Bob left")
+    expect(notes(alice).last).to_have_text("Bob joined and left")
 
     open_room(bob, f"{room}-2")
     expect_connected(bob)

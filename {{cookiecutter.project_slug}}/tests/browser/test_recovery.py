@@ -96,6 +96,29 @@ def test_missed_messages_are_shown_once_and_in_order(
         expect_notes(bob, welcome("Bob", room))
 
 
+def test_people_are_greyed_out_while_the_connection_is_lost(
+    new_user: NewUser, serve: Callable[..., Server], page_errors: PageErrors
+) -> None:
+    page_errors.allow(LOST_CONNECTION)
+    server = serve(APP_PRESENCE_GRACE_SECONDS="0.2")
+    with relay_to(server.url) as relay:
+        alice, bob = new_user("Alice", at=relay), new_user("Bob", at=server)
+        names = people(alice).locator("bdi")
+        expect(names).to_have_text(["Alice", "Bob"])
+        colour = names.last.evaluate("(name) => getComputedStyle(name).color")
+        relay.cut()
+        expect_waiting(alice)
+        expect(names).to_have_text(["Alice", "Bob"])
+        expect(alice.locator("#people-count")).to_have_text("2")
+        expect(names.last).not_to_have_css("color", colour)
+        new_user("Carol", at=server)
+        bob.close()
+        relay.restore()
+        expect_connected(alice)
+        expect(names).to_have_text(["Alice", "Carol"])
+        expect(names.last).to_have_css("color", colour)
+
+
 def test_a_silent_connection_is_replaced_when_the_network_is_online_again(
     new_user: NewUser, serve: Callable[..., Server], page_errors: PageErrors, room: str
 ) -> None:
@@ -208,7 +231,7 @@ def test_redundant_presence_events_are_ignored(
             messages.ServerNewMessage(user="Zoe", user_id="Zoe", text="the last one"),
         )
         expect_messages(alice, "the last one")
-        expect_notes(alice, welcome("Alice", room), "Zoe joined", "Zoe left")
+        expect_notes(alice, welcome("Alice", room), "Zoe joined and left")
         expect(people(alice).locator("bdi")).to_have_text(["Alice"])
 
 
@@ -243,6 +266,7 @@ def test_a_disconnected_user_who_connects_again_sees_a_gap_notice(
         expect_messages(alice, "before")
         with ThreadPoolExecutor() as threads:  # This thread runs Playwright's event loop.
             threads.submit(disconnect_from_outside, valkey.url, own_id(alice)).result(WAIT_SECONDS)
+        expect(alice.get_by_role("list", name="Last seen here")).to_contain_text("Alice")
         alice.get_by_role("button", name="Connect again").click()
         expect_connected(alice)
         expect_notes(

@@ -45,6 +45,7 @@ TEXTS = (
     "<style class=x>* { display: none }</style>",
     '${ran=1} "><svg class=x onload=ran=1>',
     "\u202eright to left <b class=x>",
+    "https://a.example/<b class=x>'onclick=ran=1",
 )
 
 
@@ -73,6 +74,42 @@ def test_markup_in_names_and_messages_stays_text(new_user: NewUser, room: str) -
         expect_messages(page, *TEXTS)
         expect_nothing_ran(page)
     expect(messages(alice).locator(".author").first).to_have_text(MARKUP)
+
+
+def test_a_link_in_a_message_opens_a_page_without_access_to_the_chat(new_user: NewUser) -> None:
+    alice, bob = new_user("Alice"), new_user("Bob")
+    target = alice.evaluate("() => new URL('/docs', location).href")
+    send_message(
+        bob, f"See ({target}), not javascript:alert(1) or https://bank.example@evil.example."
+    )
+    for page in (alice, bob):
+        link = messages(page).get_by_role("link")
+        expect(link).to_have_text([target])
+        expect(link).to_have_attribute("href", target)
+        expect(link).to_have_attribute("rel", "noopener noreferrer nofollow")
+        assert link.evaluate("(link) => getComputedStyle(link).unicodeBidi") == "isolate"
+    with alice.context.expect_page() as opened:
+        messages(alice).get_by_role("link").click()
+    expect(opened.value).to_have_url(target)
+    assert opened.value.evaluate("() => [opener, document.referrer]") == [None, ""]
+    expect_connected(alice)
+
+
+def test_the_host_of_a_link_in_another_script_is_shown_in_ascii(new_user: NewUser) -> None:
+    alice = new_user("Alice")
+    send_message(alice, "https://b\u0430nk.example/")  # A Cyrillic letter.
+    expect(messages(alice).get_by_title("https://xn--bnk-6cd.example/")).to_be_visible()
+
+
+def test_code_between_backticks_is_marked_up(new_user: NewUser) -> None:
+    alice, bob = new_user("Alice"), new_user("Bob")
+    send_message(bob, "Run `make <b class=x>`:\n```\nif https://a.example:\n    stop\n```")
+    for page in (alice, bob):
+        code = messages(page).locator("code")
+        expect(code).to_have_text(["make <b class=x>", "if https://a.example:\n    stop"])
+        expect(code.last).to_have_css("display", "block")
+        expect(messages(page).get_by_role("link")).to_have_count(0)
+        expect_nothing_ran(page)
 
 
 def test_markup_in_a_refused_sign_in_stays_text(

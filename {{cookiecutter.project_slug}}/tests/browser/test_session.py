@@ -137,7 +137,7 @@ def test_a_sign_out_everywhere_reaches_other_browsers(
     here.get_by_role("button", name="Sign out everywhere").click()
     expect_form(here)
     expect_form(elsewhere, ENDED)
-    expect(notes(bob).last).to_have_text("Alice left")
+    expect(notes(bob).last).to_have_text("Alice joined and left")
     elsewhere.reload()
     expect_form(elsewhere)
 
@@ -310,6 +310,7 @@ def test_without_a_sign_in_the_page_names_the_way_of_programs(
     answer_session(window, "none")
     page = window.new_page()
     open_room(page, room)
-    expect(page.get_by_text("Programs sign in with a token.")).to_be_visible()
+    expect(page.get_by_text("Programs sign in with a token")).to_be_visible()
+    expect(page.get_by_role("link", name="API documentation")).to_be_visible()
     expect(page.get_by_role("textbox", name="Your name")).to_be_hidden()
     expect(page.get_by_role("button")).to_have_count(0)

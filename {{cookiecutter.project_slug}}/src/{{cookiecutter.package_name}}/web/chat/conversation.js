@@ -2,6 +2,8 @@
 
 import { button, byId, element } from "../page.js";
 import { avatar, plainName, roomLabel, shortNameNode, timeNode } from "./elements.js";
+import { PresenceNote } from "./presence.js";
+import { textNodes } from "./text.js";
 
 /** @typedef {import("./names.js").Person} Person */
 
@@ -20,6 +22,7 @@ import { avatar, plainName, roomLabel, shortNameNode, timeNode } from "./element
  * @typedef {object} ConversationEvents
  * @property {(text: string) => boolean} onSendAgain Returns whether the message was accepted.
  * @property {() => void} onDiscarded
+ * @property {() => void} onCaughtUp The user has asked for the newest messages.
  */
 
 const MAX_ENTRIES = 500;
@@ -52,9 +55,11 @@ export class Conversation {
   #frame = byId("conversation", HTMLElement);
   #list = byId("messages", HTMLElement);
   #pendingList = byId("pending", HTMLElement);
+  /** The number of messages below the visible part, since the user has scrolled up. */
+  #newerMessages = 0;
   #newer = byId("newer", HTMLButtonElement);
-  /** The line about users who have joined and left a large room. */
-  #presence = { joined: 0, left: 0, text: element("p", "text"), entry: element("li", "system") };
+  #newerCount = byId("newer-count", HTMLElement);
+  #presence;
 
   /**
    * @param {import("./session.js").Session} session
@@ -64,15 +69,17 @@ export class Conversation {
   constructor(session, names, events) {
     this.#session = session;
     this.#names = names;
+    this.#presence = new PresenceNote(names);
     this.#events = events;
     this.#newer.addEventListener("click", () => {
       this.#scrollToBottom();
       this.#frame.focus();
+      events.onCaughtUp();
     });
     this.#frame.addEventListener("scroll", () => {
       const { scrollHeight, scrollTop, clientHeight } = this.#frame;
       this.#isAtBottom = scrollHeight - scrollTop - clientHeight < AT_BOTTOM_PX;
-      if (this.#isAtBottom) this.#newer.hidden = true;
+      if (this.#isAtBottom) this.#showNewer(0);
     });
     new ResizeObserver(() => this.#isAtBottom && this.#scrollToBottom()).observe(this.#frame);
   }
@@ -109,6 +116,11 @@ export class Conversation {
   signOut() {
     this.#dropped += this.#unsentMessages;
     this.#clear();
+  }
+
+  /** Whether nothing has been said, as far as the page knows. */
+  get isEmpty() {
+    return this.#pending.length === 0 && this.#list.querySelector(".message") === null;
   }
 
   get #unsentMessages() {
@@ -152,27 +164,13 @@ export class Conversation {
     this.#addEntry(element("li", kind, text, element("span", "meta", timeNode())));
   }
 
-  /**
-   * Add users of a large room to the line about joins and leaves, if that is the last one; otherwise begin a line.
-   *
-   * @param {number} joined
-   * @param {number} left
-   */
-  addPresence(joined, left) {
-    if (joined + left === 0) return;
+  /** Add to the note about joins and leaves, if that is the last entry; otherwise begin a note. @param {import("./presence.js").Presence} presence */
+  addPresence(presence) {
     const isLast = this.#list.lastElementChild === this.#presence.entry;
-    if (!isLast) {
-      const text = element("p", "text");
-      const entry = element("li", "system", text, element("span", "meta", timeNode()));
-      entry.ariaLive = "off"; // The numbers change several times per second.
-      this.#presence = { joined: 0, left: 0, text, entry };
-    }
-    const line = this.#presence;
-    line.joined += joined;
-    line.left += left;
-    const parts = [line.joined > 0 ? `${line.joined} joined` : "", line.left > 0 ? `${line.left} left` : ""];
-    line.text.textContent = parts.filter((part) => part !== "").join(", ");
-    if (!isLast) this.#addEntry(line.entry);
+    if (!isLast) this.#presence = new PresenceNote(this.#names);
+    this.#presence.add(presence);
+    if (!isLast) this.#addEntry(this.#presence.entry);
+    else if (this.#isAtBottom) this.#scrollToBottom();
   }
 
   /** @param {string} text @param {PendingMessage["state"]} state */
@@ -233,7 +231,7 @@ export class Conversation {
     while (this.#list.childElementCount > MAX_ENTRIES) this.#list.firstElementChild?.remove();
     this.#list.firstElementChild?.classList.remove("continued");
     if (this.#isAtBottom) this.#scrollToBottom();
-    else if (!entry.matches(".system")) this.#newer.hidden = false;
+    else if (!entry.matches(".system")) this.#showNewer(this.#newerMessages + 1);
     if (document.hidden && !entry.matches(".system, .own")) {
       this.#unreadMessages += 1;
       this.#showTitle();
@@ -248,15 +246,22 @@ export class Conversation {
 
   #scrollToBottom() {
     this.#frame.scrollTop = this.#frame.scrollHeight;
-    this.#newer.hidden = true;
+    this.#showNewer(0);
     this.#isAtBottom = true;
+  }
+
+  /** @param {number} count */
+  #showNewer(count) {
+    this.#newerMessages = count;
+    this.#newerCount.textContent = `${count.toLocaleString()} new ${count === 1 ? "message" : "messages"}`;
+    this.#newer.hidden = count === 0;
   }
 }
 
 /** @param {Person} person @param {string} text @param {Node | string} name @param {boolean} isOwn */
 function messageEntry({ user, userId }, text, name, isOwn) {
   const author = element("p", "author", name);
-  const content = element("p", "text", text);
+  const content = element("p", "text", ...textNodes(text));
   content.dir = "auto";
   const bubble = element("div", "bubble", author, content, element("span", "meta", timeNode()));
   const entry = element("li", isOwn ? "message own" : "message", avatar(user), bubble);

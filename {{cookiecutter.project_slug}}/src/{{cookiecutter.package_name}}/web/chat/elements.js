@@ -6,7 +6,7 @@
 
 import { element } from "../page.js";
 
-const AVATAR_TONES = 6;
+const AVATAR_TONES = 12;
 const MAX_SHORT_CHARACTERS = 40;
 
 // Hebrew, Arabic and the other scripts that are written from right to left, and Arabic digits.

@@ -4,7 +4,9 @@ import { Composer } from "./composer.js";
 import { Connection } from "./connection.js";
 import { Conversation } from "./conversation.js";
 import { withLocalTimes } from "./elements.js";
+import { InviteHint } from "./invite.js";
 import { Names } from "./names.js";
+import { Notifications } from "./notifications.js";
 import { People } from "./people.js";
 import { Rooms } from "./rooms.js";
 import { Session } from "./session.js";
@@ -25,6 +27,7 @@ const session = new Session({
   },
   onLeave(user) {
     leaveRoom();
+    people.clear();
     conversation.signOut();
     composer.signOut(user.id);
     composer.showError("");
@@ -38,8 +41,13 @@ const names = new Names();
 const people = new People(session, names);
 const conversation = new Conversation(session, names, {
   onSendAgain: sendMessage,
-  onDiscarded: () => composer.focus(),
+  onDiscarded() {
+    showInviteHint();
+    composer.focus();
+  },
+  onCaughtUp: () => composer.focus(),
 });
+const inviteHint = new InviteHint();
 const connection = new Connection(session, {
   onOpen(hasGap) {
     conversation.movePending("queued", "sent");
@@ -48,7 +56,9 @@ const connection = new Connection(session, {
   onInterrupted(isLost) {
     // A message sent just before may be lost, even where the page itself has replaced the connection.
     conversation.movePending("sent", "unconfirmed");
-    if (isLost) clearPeople();
+    if (!isLost) return;
+    people.showLastSeen();
+    typingIndicator.clear();
   },
   onEnd: receiveEnd,
   onMissing: () => conversation.addNote("system", "Some messages are missing here: the server no longer has them."),
@@ -58,6 +68,7 @@ const connection = new Connection(session, {
     composer.focus();
   },
 });
+const notifications = new Notifications(session);
 const typingIndicator = new TypingIndicator(session, names);
 const typingNotifier = new TypingNotifier(connection);
 const composer = new Composer({
@@ -78,20 +89,22 @@ function enterRoom(name) {
   leaveRoom();
   rooms.setCurrent(name);
   const isContinued = conversation.open(name);
+  if (isContinued) people.showLastSeen();
+  else people.clear();
   composer.open(session.user?.id ?? "", name);
   if (!isContinued) composer.showError("");
+  showInviteHint();
   receiveMessages(connection.open(name, isContinued));
 }
 
 function leaveRoom() {
   connection.close();
   typingNotifier.reset();
-  clearPeople();
+  typingIndicator.clear();
 }
 
-function clearPeople() {
-  people.clear();
-  typingIndicator.clear();
+function showInviteHint() {
+  inviteHint.show(people.isAlone && conversation.isEmpty);
 }
 
 // --- Messages ------------------------------------------------------------------------------------
@@ -107,7 +120,9 @@ function receiveMessages(client) {
   client.on("serverNewMessage", (message) => {
     typingIndicator.set(message, false);
     conversation.addMessage(message, message.text);
+    showInviteHint();
   });
+  client.on("serverNewMessage", (message) => notifications.receive(message, rooms.current));
   client.on("serverUserJoined", (person) => receivePresence(person, true));
   client.on("serverUserLeft", (person) => receivePresence(person, false));
   client.on("serverPresenceChanged", (change) => receivePresenceChange(/** @type {any} */ (change)));
@@ -123,23 +138,27 @@ function receiveRoomState(state) {
   if (state.you.user !== session.user?.name) session.rename(state.you.user);
   people.replace(state);
   rooms.remember();
+  showInviteHint();
 }
 
 /** @param {Person} person @param {boolean} isPresent */
 function receivePresence(person, isPresent) {
   if (!people.set(person, isPresent)) return;
+  showInviteHint();
   if (!isPresent) typingIndicator.set(person, false);
   if (person.userId === session.user?.id) return;
-  conversation.addNote("system", names.shortNode(person), isPresent ? " joined" : " left");
+  conversation.addPresence({ joined: isPresent ? [person] : [], left: isPresent ? [] : [person] });
 }
 
 /** @param {import("./roster.js").PresenceChange} change */
 function receivePresenceChange(change) {
   people.change(change);
+  showInviteHint();
   for (const person of change.left) typingIndicator.set(person, false);
-  const { joined, left, moreJoined = 0, moreLeft = 0 } = change;
-  const others = joined.filter(({ userId }) => userId !== session.user?.id);
-  conversation.addPresence(others.length + moreJoined, left.length + moreLeft);
+  const joined = change.joined.filter(({ userId }) => userId !== session.user?.id);
+  const { left, moreJoined = 0, moreLeft = 0 } = change;
+  if (joined.length + left.length + moreJoined + moreLeft === 0) return;
+  conversation.addPresence({ joined, left, moreJoined, moreLeft });
 }
 
 /** @param {string} text @returns {boolean} Whether it was accepted; if not, the composer shows why. */
@@ -152,6 +171,7 @@ function sendMessage(text) {
     return false;
   }
   conversation.addPending(text, client.state === "open" ? "sent" : "queued");
+  showInviteHint();
   return true;
 }
 

@@ -14,6 +14,7 @@ export class People {
   #names;
   #roster = new Roster();
   #list = byId("people", HTMLElement);
+  #when = byId("people-when", HTMLElement);
   #count = byId("people-count", HTMLElement);
 
   /** @param {import("./session.js").Session} session @param {import("./names.js").Names} names */
@@ -22,15 +23,27 @@ export class People {
     this.#names = names;
   }
 
+  /** Whether the page's user is known to be the only one. */
+  get isAlone() {
+    return this.#roster.count === 1;
+  }
+
   /** @param {ServerMessages["serverRoomState"]} state */
   replace(state) {
     this.#roster.replace(state);
+    this.#setLastSeen(false);
     this.#show();
   }
 
   clear() {
     this.#roster.clear();
+    this.#setLastSeen(false);
     this.#show();
+  }
+
+  /** The connection is lost: grey the users out until the server sends them again. */
+  showLastSeen() {
+    this.#setLastSeen(true);
   }
 
   /**
@@ -48,6 +61,12 @@ export class People {
   change(change) {
     this.#roster.change(change);
     this.#show();
+  }
+
+  /** @param {boolean} isLastSeen */
+  #setLastSeen(isLastSeen) {
+    this.#when.textContent = isLastSeen ? "Last seen here" : "Here now";
+    this.#list.classList.toggle("last-seen", isLastSeen);
   }
 
   #show() {

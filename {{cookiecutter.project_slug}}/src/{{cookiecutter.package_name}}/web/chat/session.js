@@ -121,7 +121,8 @@ export class Session {
 
   async #signIn() {
     showProblem(this.#field, this.#fieldError, "");
-    const problem = await this.#account.signIn(this.#field.value.trim().normalize("NFC"));
+    const name = this.#field.value.trim().normalize("NFC");
+    const problem = name === "" ? "Enter a name." : await this.#account.signIn(name);
     if (problem === "") {
       this.#showChat();
       return;
