@@ -539,3 +539,22 @@ def test_a_large_room_has_a_number_and_one_line_for_all_changes(
     expect(people(page)).to_have_text([re.compile("Alice"), re.compile("Bob"), re.compile("Carol")])
     expect(page.locator("#people-count")).to_have_text("3")
     expect(notes(page).last).to_have_text("user 3 and 246 others left")
+
+
+def test_a_line_separates_messages_of_different_days(new_window: NewWindow, room: str) -> None:
+    page = new_window().new_page()
+    page.clock.set_fixed_time(datetime.now() + timedelta(days=2))
+    open_room(page, room)
+    sign_in(page, "Alice")
+    days = page.get_by_role("log").locator(".day")
+    expect(days).to_have_count(0)
+    today = datetime.now().date()
+    send_message(page, "from the server's today")
+    expect_messages(page, "from the server's today")
+    expect(days).to_have_count(1)
+    send_message(page, "of the same day")
+    expect_messages(page, "from the server's today", "of the same day")
+    expect(days).to_have_count(1)
+    shown = days.locator("time").get_attribute("datetime")
+    assert shown in {today.isoformat(), datetime.now().date().isoformat()}
+    expect(page.get_by_role("log").locator("li").nth(1)).to_have_class("day")

@@ -54,6 +54,13 @@ def expect_notes(page: Page, *expected: str) -> None:
     expect(notes(page)).to_have_text(list(expected))
 
 
+def times(page: Page) -> list[str]:
+    """Return when the messages were sent, as the page shows it."""
+    shown = page.get_by_role("log").locator(".message time")
+    found: list[str] = shown.evaluate_all("(nodes) => nodes.map((node) => node.dateTime)")
+    return found
+
+
 def test_missed_messages_are_shown_once_and_in_order(
     new_user: NewUser, serve: Callable[..., Server], page_errors: PageErrors, room: str
 ) -> None:
@@ -88,6 +95,7 @@ def test_missed_messages_are_shown_once_and_in_order(
             expect_messages(page, *received, "queued")
             expect(people(page)).to_have_count(2)
         expect(pending).to_be_hidden()
+        assert times(alice) == times(bob)
         expect_notes(alice, welcome("Alice", room), "Bob joined")
         assert {"since", "connection"} < queries[-1].keys()
         send_message(bob, "after")

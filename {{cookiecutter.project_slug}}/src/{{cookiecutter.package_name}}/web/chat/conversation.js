@@ -1,7 +1,7 @@
 /** The messages of the room: those received, those of this user that are pending, and the page's own notes. */
 
 import { button, byId, element } from "../page.js";
-import { avatar, plainName, roomLabel, shortNameNode, timeNode } from "./elements.js";
+import { avatar, dayNode, plainName, roomLabel, shortNameNode, timeNode } from "./elements.js";
 import { PresenceNote } from "./presence.js";
 import { textNodes } from "./text.js";
 
@@ -57,6 +57,8 @@ export class Conversation {
   #pendingList = byId("pending", HTMLElement);
   /** The number of messages below the visible part, since the user has scrolled up. */
   #newerMessages = 0;
+  /** The day of the last entry; at first today, which needs no line. */
+  #day = new Date().toDateString();
   #newer = byId("newer", HTMLButtonElement);
   #newerCount = byId("newer-count", HTMLElement);
   #presence;
@@ -131,6 +133,7 @@ export class Conversation {
     this.#room = "";
     this.#names.clear();
     this.#list.replaceChildren();
+    this.#day = new Date().toDateString();
     this.#pendingList.replaceChildren();
     this.#pendingList.hidden = true;
     this.#pending = [];
@@ -147,13 +150,13 @@ export class Conversation {
     if (this.#isTitled) this.#showTitle();
   }
 
-  /** @param {Person} person @param {string} text */
-  addMessage(person, text) {
+  /** @param {Person} person @param {string} text @param {number} [atMs] When it was sent, as in `Date.now()`; by default now. */
+  addMessage(person, text, atMs = Date.now()) {
     const isOwn = person.userId === this.#userId;
     if (isOwn) {
       this.#drop(this.#pending.find((message) => message.state !== "queued" && message.text.trim() === text.trim()));
     }
-    this.#addEntry(messageEntry(person, text, isOwn ? "You" : this.#names.node(person), isOwn));
+    this.#addEntry(messageEntry(person, text, isOwn ? "You" : this.#names.node(person), isOwn, atMs), atMs);
   }
 
   /** @param {"system" | "announcement"} kind @param {...(Node | string)} content */
@@ -176,7 +179,7 @@ export class Conversation {
   /** @param {string} text @param {PendingMessage["state"]} state */
   addPending(text, state) {
     const person = { user: this.#session.user?.name ?? "", userId: this.#userId };
-    const entry = messageEntry(person, text, "You", true);
+    const entry = messageEntry(person, text, "You", true, Date.now());
     /** @type {PendingMessage} */
     const message = { text, state, entry };
     this.#pending.push(message);
@@ -220,12 +223,15 @@ export class Conversation {
     this.#pendingList.hidden = this.#pending.length === 0;
   }
 
-  /** @param {HTMLLIElement} entry */
-  #addEntry(entry) {
+  /** @param {HTMLLIElement} entry @param {number} [atMs] */
+  #addEntry(entry, atMs = Date.now()) {
+    const day = new Date(atMs).toDateString();
+    if (day !== this.#day) this.#list.append(element("li", "day", dayNode(atMs)));
+    this.#day = day;
     const last = this.#list.lastElementChild;
     const { userId } = entry.dataset;
     if (last instanceof HTMLElement && userId !== undefined && last.dataset.userId === userId) {
-      entry.classList.toggle("continued", Date.now() - Number(last.dataset.atMs) < GROUP_WITHIN_MS);
+      entry.classList.toggle("continued", atMs - Number(last.dataset.atMs) < GROUP_WITHIN_MS);
     }
     this.#list.append(entry);
     while (this.#list.childElementCount > MAX_ENTRIES) this.#list.firstElementChild?.remove();
@@ -258,14 +264,14 @@ export class Conversation {
   }
 }
 
-/** @param {Person} person @param {string} text @param {Node | string} name @param {boolean} isOwn */
-function messageEntry({ user, userId }, text, name, isOwn) {
+/** @param {Person} person @param {string} text @param {Node | string} name @param {boolean} isOwn @param {number} atMs */
+function messageEntry({ user, userId }, text, name, isOwn, atMs) {
   const author = element("p", "author", name);
   const content = element("p", "text", ...textNodes(text));
   content.dir = "auto";
-  const bubble = element("div", "bubble", author, content, element("span", "meta", timeNode()));
+  const bubble = element("div", "bubble", author, content, element("span", "meta", timeNode(atMs)));
   const entry = element("li", isOwn ? "message own" : "message", avatar(user), bubble);
   entry.dataset.userId = userId;
-  entry.dataset.atMs = String(Date.now());
+  entry.dataset.atMs = String(atMs);
   return entry;
 }

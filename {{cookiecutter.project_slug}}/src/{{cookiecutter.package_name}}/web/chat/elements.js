@@ -17,6 +17,7 @@ const TIMESTAMP = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/g;
 
 const timeFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const longTimeFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "long", timeStyle: "short" });
+const dayFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "full" });
 const fullTimeFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
 
 /**
@@ -56,12 +57,21 @@ export function withLocalTimes(text) {
   return text.replace(TIMESTAMP, (found) => longTimeFormat.format(new Date(found)));
 }
 
-export function timeNode() {
-  const now = new Date();
-  const time = element("time", "", timeFormat.format(now));
-  time.dateTime = now.toISOString();
-  time.title = fullTimeFormat.format(now);
+/** @param {number} [atMs] As in `Date.now()`, by default now. */
+export function timeNode(atMs = Date.now()) {
+  const at = new Date(atMs);
+  const time = element("time", "", timeFormat.format(at));
+  time.dateTime = at.toISOString();
+  time.title = fullTimeFormat.format(at);
   return time;
+}
+
+/** The day of a time, for a line between messages of different days. @param {number} atMs As in `Date.now()`. */
+export function dayNode(atMs) {
+  const at = new Date(atMs);
+  const day = element("time", "", dayFormat.format(at));
+  day.dateTime = [at.getFullYear(), at.getMonth() + 1, at.getDate()].map((part) => String(part).padStart(2, "0")).join("-");
+  return day;
 }
 
 /** @param {string} name */

@@ -117,9 +117,9 @@ function receiveMessages(client) {
   });
   client.on("serverSystemAnnouncement", ({ text }) => conversation.addNote("announcement", text));
   client.on("serverRoomState", receiveRoomState);
-  client.on("serverNewMessage", (message) => {
+  client.on("serverNewMessage", (message, { at }) => {
     typingIndicator.set(message, false);
-    conversation.addMessage(message, message.text);
+    conversation.addMessage(message, message.text, at);
     showInviteHint();
   });
   client.on("serverNewMessage", (message) => notifications.receive(message, rooms.current));
