@@ -64,7 +64,7 @@ class Client(testing.Client):
     connection: str = ""
 
     async def expect(self, message_type: str, **payload: object) -> None:
-        """Assert the type and the payload of the next message, ignoring its position and heartbeats.
+        """Assert the type and the payload of the next message, ignoring its position, its id and heartbeats.
 
         A user is given by name, which is the id as well.
         """
@@ -74,6 +74,7 @@ class Client(testing.Client):
         while (message := await self.receive())["payload"] == heartbeat:
             pass
         message.pop("id", None)
+        message["payload"].pop("messageId", None)
         assert message == {"type": message_type, "payload": payload}
 
 
