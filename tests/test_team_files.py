@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import uvicorn
@@ -181,9 +182,10 @@ def test_compose_starts_one_process_by_default(project: Path) -> None:
     profiles = {name: service.get("profiles", []) for name, service in services.items()}
     nodes = ["node1", "node2", "node3"]
     assert profiles == {"app": [], "valkey": ["valkey", "cluster"]} | {
-        name: ["cluster"] for name in (*nodes, "nginx")
+        name: ["cluster"] for name in (*nodes, "nginx", "postgres")
     }
-    assert services["app"]["environment"]["APP_BACKEND_URL"] == "${APP_BACKEND_URL:-}"
+    for name in ("APP_BACKEND_URL", "APP_DATABASE_URL"):
+        assert services["app"]["environment"][name] == f"${{{name}:-}}"
     for name, service in services.items():
         assert re.fullmatch(r"\d+[mg]", service["mem_limit"]), name
         assert service["read_only"] is True, name
@@ -191,7 +193,8 @@ def test_compose_starts_one_process_by_default(project: Path) -> None:
         ports = service.get("ports", [])
         assert bool(ports) == (name in {"app", "nginx"}), "only app and nginx publish a port"
         assert all(port.startswith("127.0.0.1:") for port in ports)
-        assert (service.get("ulimits") == {"nofile": 65536}) == (name != "valkey"), name
+        has_clients = name not in {"valkey", "postgres"}
+        assert (service.get("ulimits") == {"nofile": 65536}) == has_clients, name
     # Different ports, so that both can run at once.
     assert len({port for name in services for port in services[name].get("ports", [])}) == 2
 
@@ -205,6 +208,21 @@ def test_compose_runs_valkey_without_eviction(project: Path) -> None:
     assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
     memory = int(command[command.index("--maxmemory") + 1].removesuffix("mb"))
     assert memory < int(services["valkey"]["mem_limit"].removesuffix("m"))
+
+
+def test_compose_keeps_messages_in_volumes(project: Path) -> None:
+    compose = load(project / "compose.yaml")
+    services = compose["services"]
+    assert services["app"]["volumes"] == ["state:/home/app/var"]
+    postgres = services["postgres"]
+    assert re.fullmatch(r"postgres:\d+-alpine", postgres["image"])
+    assert postgres["volumes"] == ["database:/var/lib/postgresql/data"]
+    assert compose["volumes"].keys() == {"state", "database"}
+    url = urlsplit(services["node1"]["environment"]["APP_DATABASE_URL"])
+    given = postgres["environment"]
+    assert (url.scheme, url.hostname) == ("postgresql", "postgres")
+    assert (url.username, url.path) == (given["POSTGRES_USER"], f"/{given['POSTGRES_USER']}")
+    assert f":{given['POSTGRES_PASSWORD']}@" in url.netloc
 
 
 def test_nginx_balances_exactly_the_nodes_of_compose(project: Path) -> None:
@@ -229,6 +247,7 @@ def test_nginx_balances_exactly_the_nodes_of_compose(project: Path) -> None:
     for node in nodes:
         assert node["environment"] == services["app"]["environment"] | {
             "APP_BACKEND_URL": "redis://valkey:6379",
+            "APP_DATABASE_URL": "postgresql://chat:${POSTGRES_PASSWORD:-chat}@postgres/chat",
             "APP_TRUSTED_PROXIES": own,
         }
         assert node["stop_grace_period"] == services["app"]["stop_grace_period"]

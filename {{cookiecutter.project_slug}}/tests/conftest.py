@@ -64,7 +64,7 @@ class Client(testing.Client):
     connection: str = ""
 
     async def expect(self, message_type: str, **payload: object) -> None:
-        """Assert the type and the payload of the next message, ignoring its position, its time and heartbeats.
+        """Assert the type and the payload of the next message, ignoring its position, id, time, and heartbeats.
 
         A user is given by name, which is the id as well.
         """
@@ -75,6 +75,7 @@ class Client(testing.Client):
             pass
         message.pop("id", None)
         message.pop("at", None)
+        message["payload"].pop("messageId", None)
         assert message == {"type": message_type, "payload": payload}
 
 

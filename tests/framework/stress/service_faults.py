@@ -175,7 +175,8 @@ async def broadcast_as_other(url: str, room: str) -> None:
 
 def can_bake() -> bool:
     """Return whether the dependencies of a generated service are installed."""
-    return all(map(importlib.util.find_spec, ("cookiecutter", "jwt", "pydantic_settings")))
+    needed = ("aiosqlite", "alembic", "cookiecutter", "jwt", "pydantic_settings", "sqlalchemy")
+    return all(map(importlib.util.find_spec, needed))
 
 
 async def start_without_redis(cluster: Cluster, fault: Fault) -> None:

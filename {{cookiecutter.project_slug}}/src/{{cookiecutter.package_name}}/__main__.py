@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 import sys
 from typing import Any
 
 import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
 
 from falcon_pachinko import App, ConfigurationError, PachinkoError
 from falcon_pachinko.publisher import Publisher
@@ -16,6 +18,7 @@ from falcon_pachinko.uvicorn.gc_tuning import freeze_startup_objects
 from falcon_pachinko.uvicorn.start_check import check_options
 
 from .app import ROOM_PREFIX, create_app
+from .database import SCHEMA_VERSION, failure_text, migrate
 from .doctor import print_diagnosis, unknown_settings
 from .logs import set_up_logging
 from .messages import ServerSystemAnnouncement
@@ -107,6 +110,21 @@ def announce(settings: Settings, text: str) -> None:
     print(f"announced to {reached} rooms")
 
 
+def migrate_schema(settings: Settings, revision: str) -> None:
+    """Migrate the database of messages to a revision.
+
+    Raises:
+        SystemExit: It is not reachable, or there is no such revision.
+    """
+    if not settings.store_url:
+        sys.exit("migrate: APP_DATABASE_URL is none, so there is no database")
+    try:
+        version = asyncio.run(migrate(settings.store_url, revision))
+    except (ConfigurationError, SQLAlchemyError, OSError) as error:
+        sys.exit(f"migrate: {failure_text(error)}")
+    print(f"the schema of the database is at version {version}")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command given on the command line; the default is ``serve``."""
     parser = argparse.ArgumentParser(prog=f"python -m {PACKAGE}")
@@ -117,7 +135,17 @@ def main(arguments: list[str] | None = None) -> None:
     )
     announcing.add_argument("text", help="the announcement")
     commands.add_parser(
-        "doctor", help="check the settings, the sign-in and Redis; exit with 1 if a check fails"
+        "doctor",
+        help="check the settings, the sign-in, the database and Redis; exit with 1 if a check fails",
+    )
+    migrating = commands.add_parser(
+        "migrate", help="migrate the database of messages; each start does so if it is behind"
+    )
+    migrating.add_argument(
+        "--to",
+        default=SCHEMA_VERSION,
+        metavar="REVISION",
+        help="another revision; a lower one, down to base without tables, loses data",
     )
     add_commands(commands)
     given = parser.parse_args(arguments)
@@ -126,6 +154,8 @@ def main(arguments: list[str] | None = None) -> None:
     settings = load_settings()
     if given.command == "announce":
         announce(settings, given.text)
+    elif given.command == "migrate":
+        migrate_schema(settings, given.to)
     elif given.command in (None, "serve"):
         serve(settings)
     else:

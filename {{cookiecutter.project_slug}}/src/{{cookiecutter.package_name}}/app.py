@@ -16,7 +16,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 
 import falcon.asgi
@@ -41,12 +43,21 @@ from .processes import check_processes
 {{ import_line(module, resources[module]) }}
 {%- endfor %}
 from .settings import Settings
+from .store import MessageStore
+from .store_url import sqlite_path
 from .tokens import Tokens
-from .workers import announce
+from .workers import announce, remove_old_messages
 
 __all__ = ["ROOM_PREFIX", "create_app"]
 
+logger = logging.getLogger(__name__)
+
 WEB_FOLDER = Path(__file__).parent / "web"
+SHARED_SQLITE = (
+    "several nodes serve (APP_BACKEND_URL is set), but messages are stored in SQLite, a file of this machine:"
+    " nodes on other machines would not have them, and the processes of one machine wait for each other; set"
+    " APP_DATABASE_URL to a PostgreSQL, such as postgresql://user:password@host/database"
+)
 
 
 def create_app(settings: Settings) -> App:
@@ -55,6 +66,7 @@ def create_app(settings: Settings) -> App:
     cookie = SessionCookie(always_secure=settings.production)
     provider = open_provider(settings)
     authenticator = Authenticator(tokens, provider)
+    store = MessageStore(settings.store_url) if settings.store_url else None
     app = install(
         falcon.asgi.App(
             router=HeadRouter(),
@@ -81,7 +93,7 @@ def create_app(settings: Settings) -> App:
     app.add_route("/", PageResource(WEB_FOLDER / "index.html"))
     app.add_route("/docs", PageResource(WEB_FOLDER / "docs.html"))
     app.add_route("/health", HealthResource())
-    app.add_route("/ready", ReadyResource(app))
+    app.add_route("/ready", ReadyResource(app, store))
     app.add_static_route("/static", WEB_FOLDER)
     session_type = NamedSessionResource if settings.sign_in == "name" else SessionResource
     session = session_type(tokens, cookie, manager, settings.sign_in, provider)
@@ -100,6 +112,7 @@ def create_app(settings: Settings) -> App:
         {{ cookiecutter.__resource_class }},
         Invitations(settings.secrets, tokens.audience),
         Names(),
+        store,
         route_config=RouteConfig(
             history=settings.history, presence_batch=PresenceBatch(above=MAX_USERS)
         ),
@@ -110,10 +123,21 @@ def create_app(settings: Settings) -> App:
     workers = WorkerController(manager=manager)
 
     @app.lifespan
-    async def run_workers(_: App) -> AsyncIterator[None]:
+    async def open_store(_: App) -> AsyncIterator[None]:
         if manager.backend.single:
             check_processes()
         make_state_folder(settings.state_file)
+        if store is None:
+            yield
+            return
+        if sqlite_path(store.url) and not manager.backend.single:
+            logger.warning(SHARED_SQLITE)
+        async with aclosing(store):
+            await store.open()
+            yield
+
+    @app.lifespan
+    async def run_workers(_: App) -> AsyncIterator[None]:
         await workers.start(
             announce,
             once_per_cluster=True,
@@ -122,6 +146,13 @@ def create_app(settings: Settings) -> App:
             text=settings.announcement_text,
             interval_seconds=settings.announcement_interval_seconds,
         )
+        if store is not None and settings.message_retention_days:
+            await workers.start(
+                remove_old_messages,
+                once_per_cluster=True,
+                store=store,
+                retention_days=settings.message_retention_days,
+            )
         try:
             yield
         finally:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import jwt
 from dotenv import dotenv_values
+from pydantic import ValidationError
 
 from falcon_pachinko import ConfigurationError
 from falcon_pachinko.route_config import is_origin
@@ -21,6 +22,10 @@ from .oidc import check_extra
 MIN_SECRET_BYTES = 32
 # Of two names, from 0 to 1 (difflib): a name with a misspelt or missing letter has more.
 MIN_SIMILARITY = 0.75
+SEPARATE_ROOMS = (
+    "APP_WORKERS, or WEB_CONCURRENCY, is {workers} without APP_BACKEND_URL: each process would have rooms of"
+    " its own; set APP_BACKEND_URL or APP_WORKERS=1"
+)
 NEW_SECRET = """python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"""
 
 
@@ -42,6 +47,21 @@ def check_secret(name: str, secret: str) -> None:
         ) from error
 
 
+def check_secrets(secret: str, previous: str) -> None:
+    """Check the secret, and the one before it if there is one.
+
+    Raises:
+        ValueError: The secret is missing, or one of them is too short or cannot sign.
+    """
+    if not secret:
+        raise ValueError(
+            f"APP_SECRET is not set: generate one with {NEW_SECRET}; `make run` does so for development"
+        )
+    check_secret("APP_SECRET", secret)
+    if previous:
+        check_secret("APP_SECRET_PREVIOUS", previous)
+
+
 def check_host(host: str) -> str:
     """Return a host name or an address without a port in lower case, or ``*`` for all.
 
@@ -53,6 +73,20 @@ def check_host(host: str) -> str:
             f"{host!r} is not a host name: write it like chat.example.com, without a port"
         )
     return host.lower()
+
+
+def check_private(host: str, environment: str) -> None:
+    """Check that no other machine reaches the address of a service with the sign-in by name.
+
+    Raises:
+        ValueError: Other machines reach it.
+    """
+    if not is_loopback(host):
+        raise ValueError(
+            f"APP_HOST is {host!r} with APP_ENVIRONMENT={environment}: anybody in the network could sign in"
+            " under any name; set APP_ENVIRONMENT=production, or APP_ALLOW_INSECURE=1 if only this machine"
+            " reaches that address"
+        )
 
 
 def check_origin(origin: str, scheme: str = "") -> str:
@@ -100,6 +134,26 @@ def check_client(client_id: str, scopes: str) -> None:
         raise ValueError("APP_OIDC_CLIENT_ID is not set: register this service at the provider")
     if "openid" not in scopes.split():
         raise ValueError(f"APP_OIDC_SCOPES is {scopes!r}: it must contain 'openid'")
+
+
+def problem_lines(error: ValidationError, prefix: str, confidential: Collection[str]) -> list[str]:
+    """Return a line for each problem of the settings, with the name of its variable.
+
+    Args:
+        error: The problems.
+        prefix: The beginning of the names of variables.
+        confidential: The variables whose values are not shown.
+    """
+    lines = []
+    for problem in error.errors(include_url=False, include_context=False):
+        name = str(problem["loc"][0]).upper() if problem["loc"] else ""
+        if name and not name.startswith(prefix):
+            name = prefix + name
+        shown = name and name not in confidential
+        given = f" (it is {problem['input']!r:.200})" if shown else ""
+        reason = problem["msg"].removeprefix("Value error, ")
+        lines.append(f"{name}: {reason}{given}" if name else reason)
+    return lines
 
 
 def make_state_folder(path: Path | None) -> None:

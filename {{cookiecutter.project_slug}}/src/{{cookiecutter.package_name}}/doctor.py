@@ -1,17 +1,25 @@
-"""The checks of a deployment, for operators: the settings, the sign-in, the open files, and Redis."""
+"""The checks of a deployment, for operators: settings, sign-in, open files, database and Redis."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from falcon_pachinko import ProviderUnavailable
 from falcon_pachinko.backends.doctor import Finding, Outcome, diagnose
 from falcon_pachinko.server.admission import RESERVED_FILES, raise_open_files
 
 from .checks import unknown_variables
+from .database import SCHEMA_VERSION, failure_text, is_behind, probe, shown_url
 from .log_text import escape, redact
 from .oidc import open_provider
 from .settings import ENV_FILE, ENV_PREFIX, Settings, load_settings
+from .store_url import sqlite_path
+
+CHECK_DATABASE = "check APP_DATABASE_URL, and the rights of this user there"
 
 
 def print_diagnosis() -> int:
@@ -38,6 +46,7 @@ def check_deployment() -> list[Finding]:
         check_sign_in(settings),
         *check_provider(settings),
         check_open_files(settings),
+        check_database(settings),
         *asyncio.run(diagnose(url, prefix=settings.backend_prefix)),
     ]
 
@@ -126,3 +135,39 @@ def check_open_files(settings: Settings) -> Finding:
         f"{files} are allowed, which is enough for {max(files - RESERVED_FILES, 0)} connections",
         f"allow {needed} (ulimit -n), or lower APP_MAX_CONNECTIONS",
     )
+
+
+def check_database(settings: Settings) -> Finding:
+    """Check that messages can be stored; creates and migrates nothing."""
+    url, topic = settings.store_url, "database"
+    if not url:
+        return Finding(Outcome.OK, topic, "none: no message is stored")
+    shown, path = shown_url(url), sqlite_path(url)
+    if path and settings.backend_url.get_secret_value():
+        text = f"{shown}: nodes on other machines do not have its messages"
+        return Finding(Outcome.WARNING, topic, text, "set APP_DATABASE_URL to a PostgreSQL")
+    if path and not path.exists():
+        return check_new_file(path, shown)
+    try:
+        version = asyncio.run(probe(url))
+    except (SQLAlchemyError, OSError) as error:
+        text = f"{shown}: {failure_text(error)}"
+        return Finding(Outcome.FAILURE, topic, text, CHECK_DATABASE)
+    text = f"{shown}: writable, with schema {version}"
+    if version == SCHEMA_VERSION:
+        return Finding(Outcome.OK, topic, text)
+    text = f"{text}, and this service has {SCHEMA_VERSION}"
+    if is_behind(version):
+        return Finding(Outcome.OK, topic, f"{text}: the next start migrates it")
+    return Finding(Outcome.WARNING, topic, text, "deploy the newer version of the service")
+
+
+def check_new_file(path: Path, shown: str) -> Finding:
+    """Check that a file of SQLite that does not exist can be created."""
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if folder.is_dir() and os.access(folder, os.W_OK):
+        return Finding(Outcome.OK, "database", f"{shown}: the first start creates it")
+    text = f"{shown}: it cannot be created in {folder}"
+    return Finding(Outcome.FAILURE, "database", text, CHECK_DATABASE)

@@ -26,7 +26,7 @@ SUSPICIOUS = (
     "private-",
     "/login/callback?",
 )
-BACKEND_URL = re.compile(r"\b((?:rediss?|unix)(?:\+\w+)?://)(\S*)")
+BACKEND_URL = re.compile(r"\b((?:rediss?|unix|postgres(?:ql)?)(?:\+\w+)?://)(\S*)")
 CREDENTIALS = (
     (re.compile(r"(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]*"), "[redacted]"),
     (re.compile(r"(?i)\b(bearer +)[\w~+/.=-]+"), r"\1[redacted]"),

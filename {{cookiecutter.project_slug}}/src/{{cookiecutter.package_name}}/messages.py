@@ -40,6 +40,15 @@ UserId = Annotated[
 ]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000, examples=["Hello everyone!"])]
 
+MessageId = Annotated[
+    str,
+    msgspec.Meta(
+        description="The id of a stored message, unique in all rooms. The ids of a room have the order of its"
+        " messages. Absent if the service stores no messages.",
+        examples=["0199c0a1b2c37f6e5d4c3b2a1908"],
+    ),
+]
+
 
 class SendMessage(Payload, frozen=True):
     """Payload of ``clientSendMessage``: a text for the room."""
@@ -112,6 +121,7 @@ class ServerNewMessage(Message, frozen=True):
     user: UserName
     user_id: UserId
     text: Text
+    message_id: MessageId | msgspec.UnsetType = msgspec.UNSET
 
 
 class ServerUserTyping(Message, frozen=True):

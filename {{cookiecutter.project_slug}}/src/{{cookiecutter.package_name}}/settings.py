@@ -11,6 +11,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -23,17 +24,21 @@ from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.server.forwarded import TrustedProxies
 from falcon_pachinko.server.root_path import check_root_path
 
-from .checks import NEW_SECRET, check_client, check_host, check_issuer, check_origin, check_secret
-from .hosts import is_loopback
+from .checks import (
+    SEPARATE_ROOMS,
+    check_client,
+    check_host,
+    check_issuer,
+    check_origin,
+    check_private,
+    check_secrets,
+    problem_lines,
+)
+from .store_url import check_store_url, resolve_store_url
 
 PACKAGE = __name__.partition(".")[0]
 ENV_PREFIX = "APP_"
 ENV_FILE = ".env"
-# SECURITY: an error text shows the value of any other setting.
-CONFIDENTIAL = frozenset(
-    {"APP_SECRET", "APP_SECRET_PREVIOUS", "APP_BACKEND_URL", "APP_OIDC_CLIENT_SECRET"}
-)
-
 STATE_FILE = "restrictions.json"
 
 
@@ -74,6 +79,8 @@ class Settings(BaseSettings):
     token_lifetime_seconds: int = Field(default=8 * 3600, gt=0)
     session_lifetime_seconds: int = Field(default=30 * 24 * 3600, gt=0)
     state_folder: str = "var"
+    database_url: SecretStr = SecretStr("")
+    message_retention_days: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     announcement_interval_seconds: float = Field(default=3600.0, gt=0)
     announcement_text: str = Field(
         default="System maintenance is scheduled for 2 AM UTC.", min_length=1
@@ -174,6 +181,11 @@ class Settings(BaseSettings):
         is_needed = self.state_folder and not self.backend_url.get_secret_value()
         return Path(self.state_folder, STATE_FILE) if is_needed else None
 
+    @property
+    def store_url(self) -> str:
+        """The database of messages; empty to store none. See :func:`.store_url.resolve_store_url`."""
+        return resolve_store_url(self.database_url.get_secret_value(), self.state_folder)
+
     @field_validator("allowed_hosts", "allowed_origins", "trusted_proxies", mode="before")
     @classmethod
     def split_at_commas(cls, value: object) -> object:
@@ -213,11 +225,12 @@ class Settings(BaseSettings):
         TrustedProxies(proxies)
         return proxies
 
-    @field_validator("backend_url")
+    @field_validator("backend_url", "database_url")
     @classmethod
-    def check_url(cls, url: SecretStr) -> SecretStr:
-        """Refuse a URL that no backend accepts; connects to nothing."""
-        check_backend_url(url.get_secret_value())
+    def check_url(cls, url: SecretStr, info: ValidationInfo) -> SecretStr:
+        """Refuse a URL that no backend or no store accepts; connects to nothing."""
+        check = check_backend_url if info.field_name == "backend_url" else check_store_url
+        check(url.get_secret_value())
         return url
 
     @model_validator(mode="after")
@@ -241,34 +254,29 @@ class Settings(BaseSettings):
     def check_workers(self) -> Settings:
         """Refuse several processes without a backend: users of one room would not see each other."""
         if self.workers > 1 and not self.backend_url.get_secret_value():
-            raise ValueError(
-                f"APP_WORKERS, or WEB_CONCURRENCY, is {self.workers} without APP_BACKEND_URL: each process would"
-                " have rooms of its own; set APP_BACKEND_URL or APP_WORKERS=1"
-            )
+            raise ValueError(SEPARATE_ROOMS.format(workers=self.workers))
         return self
 
     @model_validator(mode="after")
     def check_secret(self) -> Settings:
         """Refuse a secret that can be guessed: with it, a token for any user can be forged."""
-        if not self.secret.get_secret_value():
-            raise ValueError(
-                f"APP_SECRET is not set: generate one with {NEW_SECRET}; `make run` does so for development"
-            )
-        check_secret("APP_SECRET", self.secret.get_secret_value())
-        if previous := self.secret_previous.get_secret_value():
-            check_secret("APP_SECRET_PREVIOUS", previous)
+        check_secrets(self.secret.get_secret_value(), self.secret_previous.get_secret_value())
         return self
 
     @model_validator(mode="after")
     def check_exposure(self) -> Settings:
         """Refuse to let other machines use the sign-in by name."""
-        if not (self.production or self.allow_insecure or is_loopback(self.host)):
-            raise ValueError(
-                f"APP_HOST is {self.host!r} with APP_ENVIRONMENT={self.environment}: anybody in the network could"
-                " sign in under any name; set APP_ENVIRONMENT=production, or APP_ALLOW_INSECURE=1 if only this"
-                " machine reaches that address"
-            )
+        if not (self.production or self.allow_insecure):
+            check_private(self.host, self.environment)
         return self
+
+
+# SECURITY: an error text shows the value of any other setting.
+CONFIDENTIAL = frozenset(
+    f"{ENV_PREFIX}{name}".upper()
+    for name, field in Settings.model_fields.items()
+    if field.annotation is SecretStr
+)
 
 
 def load_settings() -> Settings:
@@ -280,15 +288,7 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        lines = []
-        for problem in error.errors(include_url=False, include_context=False):
-            name = str(problem["loc"][0]).upper() if problem["loc"] else ""
-            if name and not name.startswith(ENV_PREFIX):
-                name = ENV_PREFIX + name
-            shown = name and name not in CONFIDENTIAL
-            given = f" (it is {problem['input']!r:.200})" if shown else ""
-            reason = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{name}: {reason}{given}" if name else reason)
+        lines = problem_lines(error, ENV_PREFIX, CONFIDENTIAL)
         raise SystemExit("Invalid settings:\n  " + "\n  ".join(lines)) from None
     except UnicodeDecodeError as error:
         # SECURITY: the error quotes a byte, which may belong to a secret.

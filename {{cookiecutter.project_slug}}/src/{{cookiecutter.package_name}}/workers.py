@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
+import time
 
 from falcon_pachinko import BackendUnavailable, WebSocketConnectionManager
 from falcon_pachinko.workers import every
 
 from .messages import ServerSystemAnnouncement
+from .store import MessageStore, StoreUnavailable
 
 logger = logging.getLogger(__name__)
+
+DAY_MS = 24 * 3600 * 1000
+# The messages that one transaction removes: it is short, so that no new message waits long for it.
+REMOVED_AT_ONCE = 500
 
 
 async def announce(
@@ -22,3 +28,24 @@ async def announce(
                 await manager.broadcast_to_room(room, ServerSystemAnnouncement(text=text))
         except BackendUnavailable as error:
             logger.warning("the announcement did not reach every room: %s", error)
+
+
+async def remove_old_messages(
+    store: MessageStore, retention_days: float, interval_seconds: float = 3600.0
+) -> None:
+    """Remove messages that are older than the retention, at the start and at an interval."""
+    await remove_expired(store, retention_days)
+    async for _ in every(interval_seconds):
+        await remove_expired(store, retention_days)
+
+
+async def remove_expired(store: MessageStore, retention_days: float) -> None:
+    """Remove the messages that are older, in batches; an outage of the database leaves the rest for later."""
+    removed, before_ms = 0, int(time.time() * 1000 - retention_days * DAY_MS)
+    try:
+        while count := await store.remove_older_than(before_ms, REMOVED_AT_ONCE):
+            removed += count
+    except StoreUnavailable:
+        logger.warning("old messages were not removed: the database is unavailable")
+    if removed:
+        logger.info("%d messages removed, older than %g days", removed, retention_days)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 import redis
@@ -13,12 +17,13 @@ from falcon_pachinko.backends.redis import doctor as redis_doctor
 
 from {{ cookiecutter.package_name }} import doctor, settings
 from {{ cookiecutter.package_name }}.__main__ import main
+from {{ cookiecutter.package_name }}.database import migrate
 
 from ..provider import running_provider
 from ..valkey import running_valkey
 
 CHECKS = [
-    *("settings", "hosts", "sign-in", "open files"),
+    *("settings", "hosts", "sign-in", "open files", "database"),
     *("Redis", "version", "rights", "memory", "clock", "latency", "nodes", "keys"),
 ]
 
@@ -58,6 +63,7 @@ def test_one_process_needs_no_redis(diagnose: Diagnose) -> None:
             "ok       hosts: the service answers to this machine",
             "ok       sign-in: users sign in by name, without a proof",
             "ok       open files: 65536 are allowed, 10200 are needed",
+            "ok       database: SQLite, var/messages.db: the first start creates it",
             "ok       Redis: one process needs none",
         ],
     )
@@ -164,10 +170,64 @@ def test_an_unreachable_redis_is_a_failure_without_its_password(
     assert "a-password" not in line
 
 
+def test_the_database_is_checked_without_a_change(
+    diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert diagnose()[0] == 0
+    assert not Path("var").exists()
+    asyncio.run(migrate("sqlite:///var/messages.db"))
+    line = "ok       database: SQLite, var/messages.db: writable, with schema 0001"
+    assert diagnose() == (0, [ANY, ANY, ANY, ANY, line, ANY])
+    asyncio.run(migrate("sqlite:///var/messages.db", "base"))
+    assert diagnose()[1][4].endswith(
+        "with schema base, and this service has 0001: the next start migrates it"
+    )
+    with contextlib.closing(sqlite3.connect("var/messages.db")) as newer:
+        newer.execute("INSERT INTO alembic_version VALUES ('9999')")
+        newer.execute("CREATE TABLE messages (id TEXT)")
+        newer.commit()
+    status, lines = diagnose()
+    assert status == 0
+    assert lines[4].startswith("warning  database: ")
+    assert lines[4].endswith("; next: deploy the newer version of the service")
+    monkeypatch.setenv("APP_DATABASE_URL", "none")
+    assert diagnose()[1][4] == "ok       database: none: no message is stored"
+
+
+def test_an_unusable_database_is_a_failure_without_its_password(
+    diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    next_step = "; next: check APP_DATABASE_URL, and the rights of this user there"
+    monkeypatch.setenv("APP_DATABASE_URL", "postgresql://chat:a-password@127.0.0.1:1/chat")
+    status, lines = diagnose()
+    assert status == 1
+    assert lines[4].startswith("failure  database: PostgreSQL, 127.0.0.1:1/chat: ")
+    assert lines[4].endswith(next_step)
+    assert "a-password" not in lines[4]
+    Path("other.db").write_text("not a database " * 100, encoding="utf-8")
+    monkeypatch.setenv("APP_DATABASE_URL", "sqlite:///other.db")
+    status, lines = diagnose()
+    assert status == 1
+    assert lines[4] == f"failure  database: SQLite, other.db: file is not a database{next_step}"
+    monkeypatch.setenv("APP_DATABASE_URL", "sqlite:///other.db/messages.db")
+    assert diagnose()[0] == 1
+
+
+def test_sqlite_for_several_nodes_is_a_warning(
+    diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_BACKEND_URL", "redis://127.0.0.1:1/0")
+    assert diagnose()[1][4] == (
+        "warning  database: SQLite, var/messages.db: nodes on other machines do not have its messages;"
+        " next: set APP_DATABASE_URL to a PostgreSQL"
+    )
+
+
 @pytest.mark.redis
 def test_each_check_of_redis_has_a_line(
     diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("APP_DATABASE_URL", "none")
     with running_valkey() as valkey:
         monkeypatch.setenv("APP_BACKEND_URL", valkey.url)
         status, lines = diagnose()
@@ -185,6 +245,7 @@ def documented_rules() -> list[str]:
 
 @pytest.mark.redis
 def test_the_documented_rights_suffice(diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APP_DATABASE_URL", "none")
     with running_valkey() as valkey:
         with redis.Redis(port=valkey.port) as client:
             client.execute_command("ACL", "SETUSER", "chat", *documented_rules())

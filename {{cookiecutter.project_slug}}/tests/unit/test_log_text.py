@@ -38,6 +38,8 @@ def test_a_long_text_is_shortened() -> None:
     [
         "connecting to redis://:hunter2@10.0.0.5:6379/0",
         "connecting to redis://:hun/hunter2@ter#@10.0.0.5",
+        "connecting to postgresql://chat:hunter2@10.0.0.5/chat",
+        "connecting to postgresql+psycopg://chat:hunter2@10.0.0.5/chat",
         "connecting to rediss+sentinel://bob:hunter2@10.0.0.5,10.0.0.6/s",
         "unix://:hunter2@/run/redis.sock",
         "Authorization is Bearer hunter2hunter2",

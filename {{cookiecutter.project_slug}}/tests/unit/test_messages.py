@@ -42,6 +42,13 @@ WIRE_FORMS = [
         },
     ),
     (
+        messages.ServerNewMessage(user="Alice", user_id="u1", text="Hi", message_id="0199c0"),
+        {
+            "type": "serverNewMessage",
+            "payload": {"user": "Alice", "userId": "u1", "text": "Hi", "messageId": "0199c0"},
+        },
+    ),
+    (
         messages.ServerUserTyping(user="Alice", user_id="u1", is_typing=True),
         {
             "type": "serverUserTyping",

@@ -65,6 +65,8 @@ def test_every_setting_has_a_default_except_the_secret(secret: str) -> None:
         "token_lifetime_seconds": 28800,
         "session_lifetime_seconds": 2_592_000,
         "state_folder": "var",
+        "database_url": SecretStr(""),
+        "message_retention_days": 0.0,
         "announcement_interval_seconds": 3600.0,
         "announcement_text": "System maintenance is scheduled for 2 AM UTC.",
         "graceful_shutdown_seconds": 20,
@@ -298,6 +300,28 @@ def test_the_state_file_is_only_for_one_process(make_settings: MakeSettings) -> 
     assert make_settings(state_folder="").state_file is None
     shared = make_settings(state_folder="var", backend_url="redis://127.0.0.1:1")
     assert shared.state_file is None
+
+
+def test_messages_are_stored_in_the_state_folder_by_default(make_settings: MakeSettings) -> None:
+    assert make_settings(state_folder="var").store_url == "sqlite:///var/messages.db"
+    assert make_settings(state_folder="var", database_url="none").store_url == ""
+    url = "postgresql://chat@db.example.com/chat"
+    assert make_settings(state_folder="var", database_url=url).store_url == url
+
+
+def test_an_invalid_database_is_refused_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("APP_DATABASE_URL", "postgresql://chat:hunter2@db:port/chat")
+    text = refusal()
+    assert "APP_DATABASE_URL: it is not the URL of a database: write sqlite:///" in text
+    assert "hunter2" not in text
+
+
+@pytest.mark.parametrize("days", ["-1", "inf", "nan", "a week"])
+def test_an_invalid_retention_is_refused(monkeypatch: pytest.MonkeyPatch, days: str) -> None:
+    monkeypatch.setenv("APP_MESSAGE_RETENTION_DAYS", days)
+    assert "APP_MESSAGE_RETENTION_DAYS: " in refusal()
 
 
 def test_the_secret_is_masked_in_printed_settings(make_settings: MakeSettings, secret: str) -> None:

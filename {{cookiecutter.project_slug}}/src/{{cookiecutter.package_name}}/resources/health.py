@@ -7,6 +7,8 @@ import falcon.asgi
 
 from falcon_pachinko import App
 
+from ..store import MessageStore
+
 NOT_STARTED = "the application has not been started: its server runs no ASGI lifespan"
 
 
@@ -25,17 +27,21 @@ class ReadyResource:
 
     Args:
         app: The application; it is not ready before its start, while Redis is unavailable, and shortly
-            before its maximum of connections.
+            before its maximum of connections. An outage of the database does not count: all nodes have the
+            same database, and rooms, presence and past messages on the pages go on.
+        store: The store of messages, if there is one.
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, store: MessageStore | None = None) -> None:
         self.app = app
+        self.store = store
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Send 200 with ``{"status": "ready"}``, or 503 with ``{"status": "not ready", "reasons": [...]}``.
 
         Both have ``{"redis": {"maxmemory_policy": ...}}`` once the backend has read it; no policy makes a process
-        not ready.
+        not ready. Both have ``{"database": {"outage": ...}}`` after a failed operation of the store, until one
+        succeeds.
         """
         resp.cache_control = ["no-store"]
         backend = self.app.ws_connection_manager.backend
@@ -46,5 +52,7 @@ class ReadyResource:
         resp.media = {"status": "not ready", "reasons": reasons} if reasons else {"status": "ready"}
         if backend.details:
             resp.media["redis"] = backend.details
+        if self.store is not None and self.store.outage:
+            resp.media["database"] = {"outage": self.store.outage}
         if reasons:
             resp.status = falcon.HTTP_503

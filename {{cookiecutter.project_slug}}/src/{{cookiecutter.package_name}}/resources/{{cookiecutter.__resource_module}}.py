@@ -27,6 +27,8 @@ from ..messages import (
     ServerUserTyping,
 )
 from ..names import Names
+from ..store import MessageStore
+from ..tables import NewMessage
 
 # The prefix of this resource's room names; several resources share one manager.
 ROOM_PREFIX = {{ cookiecutter.__room_prefix_literal }}
@@ -44,6 +46,7 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
     Args:
         invitations: Checks the links to private rooms.
         names: Remembers the names of users.
+        store: Keeps the messages; ``None`` to store none.
     """
 
     sends = SERVER_MESSAGES
@@ -54,9 +57,12 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
     invitation: str
     typing: bool = False
 
-    def __init__(self, invitations: Invitations, names: Names) -> None:
+    def __init__(
+        self, invitations: Invitations, names: Names, store: MessageStore | None = None
+    ) -> None:
         self.invitations = invitations
         self.names = names
+        self.store = store
 
     async def on_connect(
         self, req: falcon.asgi.Request, ws: WebSocketLike, room_name: RoomName
@@ -113,10 +119,16 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
 
     @handles_message("clientSendMessage", action="send")
     async def send_message(self, ws: WebSocketLike, payload: SendMessage) -> None:
-        """Send a text to all clients in the room, including the sender."""
+        """Store a text, and send it to all clients in the room, including the sender."""
+        user, text = self.user, payload.text
+        message_id: str | msgspec.UnsetType = msgspec.UNSET
+        if self.store is not None:
+            message = NewMessage(room=self.room, user_id=user.id, user_name=user.name, text=text)
+            # NOTE: before it is sent: a crash in between loses no message that a client has seen.
+            message_id = (await self.store.add(message)).id
         await self.broadcast_to_room(
             self.room,
-            ServerNewMessage(user=self.user.name, user_id=self.user.id, text=payload.text),
+            ServerNewMessage(user=user.name, user_id=user.id, text=text, message_id=message_id),
         )
 
     @handles_message("clientStartTyping")

@@ -274,6 +274,8 @@ export interface ServerNewMessage {
   /** The user's id, by which users differ. */
   userId: string;
   text: string;
+  /** The id of a stored message, unique in all rooms. The ids of a room have the order of its messages. Absent if the service stores no messages. */
+  messageId?: string;
 }
 
 export type ServerPong = Record<string, never>;
@@ -355,7 +357,7 @@ export interface ServerUserTyping {
 
 /** `{{ cookiecutter.websocket_path }}/{room_name}` */
 export interface {{ cookiecutter.resource_name }}ClientMessages {
-  /** Send a text to all clients in the room, including the sender. */
+  /** Store a text, and send it to all clients in the room, including the sender. */
   clientSendMessage: SendMessage;
   /** Notify the other clients that the user is typing. */
   clientStartTyping: NoPayload;

@@ -1,0 +1,92 @@
+"""The tables and the records of the message store; a change of a table needs a migration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+# A Unicode noncharacter, which no text should contain. A text that does is stored without a loss, too.
+ESCAPE = "\ufdd0"
+
+
+class ChatText(sa.TypeDecorator[str]):
+    """A text with any character; PostgreSQL itself refuses U+0000."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        """Escape U+0000."""
+        if value and ("\0" in value or ESCAPE in value):
+            return value.replace(ESCAPE, f"{ESCAPE}1").replace("\0", f"{ESCAPE}0")
+        return value
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        """Restore U+0000."""
+        if value and ESCAPE in value:
+            return value.replace(f"{ESCAPE}0", "\0").replace(f"{ESCAPE}1", ESCAPE)
+        return value
+
+
+class MessageId(ChatText):
+    """A message id: 28 hexadecimal digits, compared bytewise by every database."""
+
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        """Return the type of the column."""
+        collation = "C" if dialect.name == "postgresql" else None
+        return dialect.type_descriptor(sa.String(28, collation=collation))
+
+
+metadata = sa.MetaData()
+# Times are Unix milliseconds.
+messages = sa.Table(
+    "messages",
+    metadata,
+    sa.Column("id", MessageId, primary_key=True),
+    sa.Column("room", ChatText, nullable=False),
+    sa.Column("user_id", ChatText, nullable=False),
+    sa.Column("user_name", ChatText, nullable=False),
+    sa.Column("text", ChatText, nullable=False),
+    sa.Column("sent_at", sa.BigInteger, nullable=False),
+    sa.Column("edited_at", sa.BigInteger),
+    sa.Column("deleted_at", sa.BigInteger),
+    sa.Column("reply_to", MessageId),
+    sa.Column("client_id", ChatText),
+    sa.Column("ref", ChatText),
+    sa.Index("messages_room_id", "room", "id"),
+    sa.Index("messages_client_id_ref", "client_id", "ref", unique=True),
+)
+
+
+class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A message to store; ``reply_to`` is the id of another message."""
+
+    room: str
+    user_id: str
+    user_name: str
+    text: str
+    reply_to: str | None = None
+
+
+class StoredMessage(NewMessage, frozen=True, kw_only=True):
+    """A stored message.
+
+    Attributes:
+        id: See :class:`.message_ids.MessageIds`.
+        sent_at: When the service has accepted it, in Unix milliseconds.
+        edited_at: The last change of its text, in Unix milliseconds; ``None`` for none.
+        deleted_at: Its deletion, in Unix milliseconds, after which its text is empty; ``None`` for none.
+        existed: Whether an earlier request with the same client id and ``ref`` has stored it.
+    """
+
+    id: str
+    sent_at: int
+    edited_at: int | None = None
+    deleted_at: int | None = None
+    client_id: str | None = None
+    ref: str | None = None
+    existed: bool = False

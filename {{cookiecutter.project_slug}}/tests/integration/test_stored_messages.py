@@ -1,0 +1,224 @@
+"""Stored messages inside the test process: their ids, an outage of the database, their retention."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import msgspec
+import pytest
+
+from falcon_pachinko.messages import ServerError
+from falcon_pachinko.testing import Running
+from falcon_pachinko.testing.fixtures import RunApp, ServeApp
+
+from {{ cookiecutter.package_name }} import (
+    app,
+    database,
+    workers,
+)
+from {{ cookiecutter.package_name }} import store as store_module
+from {{ cookiecutter.package_name }}.message_ids import time_ms
+from {{ cookiecutter.package_name }}.messages import (
+    SendMessage,
+    ServerNewMessage,
+)
+from {{ cookiecutter.package_name }}.store import MessageStore
+from {{ cookiecutter.package_name }}.tables import NewMessage
+
+if TYPE_CHECKING:
+    from ..conftest import Join, MakeSettings
+
+WAIT_SECONDS = 20.0
+DAY_MS = 24 * 3600 * 1000
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/messages.db"
+
+
+@pytest.fixture
+async def chat(
+    run_app: RunApp, make_settings: MakeSettings, url: str, monkeypatch: pytest.MonkeyPatch
+) -> Running:
+    """The service with a store."""
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+    return await run_app(app.create_app(make_settings(database_url=url)))
+
+
+@pytest.fixture
+def locked(tmp_path: Path, chat: Running) -> Iterator[sqlite3.Connection]:
+    """A transaction of another program, during which the service cannot write."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "messages.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield other
+
+
+async def stored_texts(url: str, room: str) -> list[str]:
+    store = MessageStore(url)
+    await store.open()
+    page = await store.page(app.ROOM_PREFIX + room)
+    await store.aclose()
+    return [each.text for each in page]
+
+
+async def test_a_message_has_the_id_under_which_it_is_stored(
+    join: Join, url: str, room: str
+) -> None:
+    alice = await join("Alice")
+    await alice.send("clientSendMessage", SendMessage(text="Hello\0 😀"))
+    sent = await alice.receive(ServerNewMessage)
+    store = MessageStore(url)
+    await store.open()
+    [stored] = await store.page(app.ROOM_PREFIX + room)
+    await store.aclose()
+    assert (stored.id, stored.text) == (sent.message_id, "Hello\0 😀")
+    assert (stored.user_id, stored.user_name) == ("Alice", "Alice")
+    assert abs(time_ms() - stored.sent_at) < 60_000
+
+
+async def test_messages_of_one_client_keep_their_order(join: Join, url: str, room: str) -> None:
+    alice = await join("Alice")
+    texts = [str(number) for number in range(40)]
+    for text in texts:
+        await alice.send("clientSendMessage", SendMessage(text=text))
+    sent = [await alice.receive(ServerNewMessage) for _ in texts]
+    assert [each.text for each in sent] == texts
+    ids = [each.message_id for each in sent]
+    assert ids == sorted(ids, key=str)
+    assert await stored_texts(url, room) == texts
+
+
+async def test_a_message_that_cannot_be_stored_is_refused_and_not_sent(
+    join: Join,
+    url: str,
+    room: str,
+    locked: sqlite3.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    alice, bob = await join("Alice"), await join("Bob")
+    for _ in range(3):
+        await alice.send("clientSendMessage", SendMessage(text="lost"))
+        error = (await alice.receive_until(ServerError))[-1]
+        assert isinstance(error, ServerError)
+        assert (error.code, error.error) == (
+            "unavailable",
+            "This cannot be done right now: try again.",
+        )
+    locked.rollback()
+    await alice.send("clientSendMessage", SendMessage(text="kept"))
+    for client in (alice, bob):
+        received = (await client.receive_until(ServerNewMessage))[-1]
+        assert isinstance(received, ServerNewMessage)
+        assert received.text == "kept"
+    assert await stored_texts(url, room) == ["kept"]
+    records = [each for each in caplog.records if each.name == store_module.__name__]
+    assert [each.getMessage() for each in records] == [
+        "the database is unavailable (write): database is locked",
+        "the database has recovered (write)",
+    ]
+    assert not any(each.exc_info for each in records)
+
+
+class TestReadiness:
+    @pytest.fixture
+    async def chat(
+        self,
+        serve_app: ServeApp,
+        make_settings: MakeSettings,
+        url: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> Running:
+        """The service on a port, with a store."""
+        monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+        return await serve_app(app.create_app(make_settings(database_url=url)))
+
+    async def test_an_outage_of_the_database_is_shown_by_a_ready_service(
+        self, chat: Running, join: Join, locked: sqlite3.Connection
+    ) -> None:
+        async with httpx.AsyncClient(base_url=chat.origin, trust_env=False) as client:
+            alice = await join("Alice")
+            await alice.send("clientSendMessage", SendMessage(text="lost"))
+            await alice.receive_until(ServerError)
+            response = await client.get("/ready")
+            assert response.status_code == 200
+            outage = {"outage": "database is locked"}
+            assert response.json() == {"status": "ready", "database": outage}
+            locked.rollback()
+            await alice.send("clientSendMessage", SendMessage(text="kept"))
+            await alice.receive_until(ServerNewMessage)
+            assert (await client.get("/ready")).json() == {"status": "ready"}
+
+
+class TestNone:
+    @pytest.fixture
+    def url(self) -> str:
+        return "none"
+
+    async def test_messages_without_a_store_have_no_id(self, join: Join, tmp_path: Path) -> None:
+        alice = await join("Alice")
+        await alice.send("clientSendMessage", SendMessage(text="Hello"))
+        assert (await alice.receive(ServerNewMessage)).message_id is msgspec.UNSET
+        assert os.listdir(tmp_path) == []
+
+
+class TestRetention:
+    @pytest.fixture
+    async def store(self, url: str, monkeypatch: pytest.MonkeyPatch) -> MessageStore:
+        """A store with messages of the last five days, several batches of each."""
+        monkeypatch.setattr(workers, "REMOVED_AT_ONCE", 2)
+        store = MessageStore(url)
+        await store.open()
+        for age_days in (5, 4, 3, 2, 1):
+            sent_at = time_ms() - age_days * DAY_MS
+            monkeypatch.setattr(store_module, "time_ms", lambda at=sent_at: at)
+            for _ in range(3):
+                text = f"{age_days} days old"
+                await store.add(NewMessage(room="chat_a", user_id="u", user_name="U", text=text))
+        monkeypatch.undo()
+        monkeypatch.setattr(workers, "REMOVED_AT_ONCE", 2)
+        return store
+
+    async def test_only_old_messages_are_removed(self, store: MessageStore) -> None:
+        await workers.remove_expired(store, retention_days=2.5)
+        texts = [each.text for each in await store.page("chat_a")]
+        assert texts == ["2 days old"] * 3 + ["1 days old"] * 3
+        await store.aclose()
+
+    async def test_an_outage_leaves_old_messages_for_later(
+        self, store: MessageStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        await store.aclose()
+        (tmp_path / "messages.db").unlink()
+        await workers.remove_expired(store, retention_days=2.5)
+        assert "old messages were not removed: the database is unavailable" in caplog.messages
+        await store.aclose()
+
+    async def test_the_worker_runs_with_the_application(
+        self,
+        store: MessageStore,
+        url: str,
+        run_app: RunApp,
+        make_settings: MakeSettings,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        ran = asyncio.Event()
+        remove_expired = workers.remove_expired
+
+        async def remove(store: MessageStore, retention_days: float) -> None:
+            await remove_expired(store, retention_days)
+            ran.set()
+
+        monkeypatch.setattr(workers, "remove_expired", remove)
+        await run_app(app.create_app(make_settings(database_url=url, message_retention_days=2.5)))
+        async with asyncio.timeout(WAIT_SECONDS):
+            await ran.wait()
+        assert len(await store.page("chat_a")) == 6
+        await store.aclose()
