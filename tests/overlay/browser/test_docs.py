@@ -128,10 +128,16 @@ def docs(new_window: NewWindow) -> Page:
 def test_the_page_shows_the_whole_document(docs: Page, server: Server) -> None:
     document = documented(server)
     messages = document["components"]["messages"].values()
+    in_order = [
+        reference["$ref"].rpartition("/")[2]
+        for operation in document["operations"].values()
+        for reference in operation["messages"]
+    ]
+    assert sorted(in_order) == sorted(message["name"] for message in messages)
     names = docs.get_by_role("article").get_by_role("heading", level=4)
-    expect(names).to_have_text([message["name"] for message in messages])
+    expect(names).to_have_text(in_order)
     links = docs.get_by_role("navigation").get_by_role("listitem").get_by_role("listitem")
-    expect(links).to_have_text([message["name"] for message in messages])
+    expect(links).to_have_text(in_order)
     for message in messages:
         shown = card(docs, message["name"])
         # Text between backticks is shown as code.

@@ -26,6 +26,8 @@ RoomName = Annotated[
 ]
 # The most users in a list. A room with more of them is large: its joins and leaves are sent in batches.
 MAX_USERS = 200
+# The most messages in a page of the past.
+HISTORY_PAGE = 50
 
 UserName = Annotated[
     str,
@@ -54,6 +56,12 @@ class SendMessage(Payload, frozen=True):
     """Payload of ``clientSendMessage``: a text for the room."""
 
     text: Text
+
+
+class LoadHistory(Payload, frozen=True):
+    """Payload of ``clientLoadHistory``: the last messages of the room, or the last ones before another message."""
+
+    before: MessageId | msgspec.UnsetType = msgspec.UNSET
 
 
 class NoPayload(Payload, frozen=True):
@@ -124,6 +132,30 @@ class ServerNewMessage(Message, frozen=True):
     message_id: MessageId | msgspec.UnsetType = msgspec.UNSET
 
 
+class PastMessage(Payload, frozen=True):
+    """A message that was sent earlier."""
+
+    message_id: MessageId
+    user: UserName
+    user_id: UserId
+    text: Text
+    at: Annotated[
+        int,
+        msgspec.Meta(
+            description="When it was sent, in Unix milliseconds.", examples=[1_732_700_000_000]
+        ),
+    ]
+
+
+class ServerHistory(Message, frozen=True):
+    """A page of the room's stored messages, the oldest first."""
+
+    messages: Annotated[list[PastMessage], msgspec.Meta(max_length=HISTORY_PAGE)]
+    has_more: Annotated[
+        bool, msgspec.Meta(description="Whether there are earlier messages.", examples=[False])
+    ]
+
+
 class ServerUserTyping(Message, frozen=True):
     """A user has started or stopped typing."""
 
@@ -145,6 +177,7 @@ SERVER_MESSAGES = (
     ServerUserJoined,
     ServerUserLeft,
     ServerNewMessage,
+    ServerHistory,
     ServerUserTyping,
     ServerSystemAnnouncement,
 )

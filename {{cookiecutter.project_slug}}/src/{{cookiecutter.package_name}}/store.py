@@ -117,14 +117,15 @@ class MessageStore:
     async def page(
         self, room: str, before: str | None = None, limit: int = 50
     ) -> list[StoredMessage]:
-        """Return the last messages of a room, the oldest first; deleted ones are among them.
+        """Return the last messages of a room that have not been deleted, the oldest first.
 
         Args:
             room: The room.
             before: Only messages with a lower id than this.
             limit: The most messages.
         """
-        query = sa.select(messages).where(messages.c.room == room)
+        in_room = (messages.c.room == room) & messages.c.deleted_at.is_(None)
+        query = sa.select(messages).where(in_room)
         if before is not None:
             query = query.where(messages.c.id < before)
         return (await self.fetch(query.order_by(messages.c.id.desc()).limit(limit)))[::-1]

@@ -133,7 +133,8 @@ def test_after_a_sign_out_another_user_can_sign_in(new_user: NewUser, room: str)
     expect(notes(alice).last).to_have_text("Bob left")
     sign_in(bob, "Carol")
     expect(notes(alice).last).to_have_text("Carol joined, Bob left")
-    expect_messages(bob)
+    expect_messages(bob, "between us")
+    expect(own_messages(bob)).to_have_count(0)
 
 
 # --- messages
@@ -438,7 +439,7 @@ def test_rooms_are_switched_by_form_link_and_history(new_user: NewUser, room: st
     rooms.get_by_role("link", name=room, exact=True).click()
     expect(alice.locator("#room-title")).to_have_text(room)
     expect_connected(alice)
-    expect_messages(alice)
+    expect_messages(alice, "for the first room only")
     expect(notes(bob).last).to_have_text("Alice joined")
     expect(people(alice)).to_have_count(2)
 

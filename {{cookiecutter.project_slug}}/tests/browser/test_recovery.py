@@ -168,7 +168,11 @@ def test_a_gap_in_the_history_is_reported(
     new_user: NewUser, serve: Callable[..., Server], page_errors: PageErrors, room: str
 ) -> None:
     page_errors.allow(LOST_CONNECTION)
-    server = serve(APP_HISTORY_MESSAGES="2", APP_PRESENCE_GRACE_SECONDS=LONG_GRACE_SECONDS)
+    server = serve(
+        APP_DATABASE_URL="none",
+        APP_HISTORY_MESSAGES="2",
+        APP_PRESENCE_GRACE_SECONDS=LONG_GRACE_SECONDS,
+    )
     with relay_to(server.url) as relay:
         alice, bob = new_user("Alice", at=relay), new_user("Bob", at=server)
         send_message(bob, "before")
@@ -200,7 +204,11 @@ def test_pages_reconnect_after_the_service_has_lost_its_history(
     new_user: NewUser, serve: Callable[..., Server], room: str
 ) -> None:
     with running_valkey() as valkey:
-        server = serve(APP_BACKEND_URL=valkey.url, APP_PRESENCE_GRACE_SECONDS=LONG_GRACE_SECONDS)
+        server = serve(
+            APP_DATABASE_URL="none",
+            APP_BACKEND_URL=valkey.url,
+            APP_PRESENCE_GRACE_SECONDS=LONG_GRACE_SECONDS,
+        )
         alice, bob = new_user("Alice", at=server), new_user("Bob", at=server)
         send_message(alice, "before")
         for page in (alice, bob):
@@ -268,7 +276,7 @@ def test_a_disconnected_user_who_connects_again_sees_a_gap_notice(
     new_user: NewUser, serve: Callable[..., Server], room: str
 ) -> None:
     with running_valkey() as valkey:
-        server = serve(APP_BACKEND_URL=valkey.url)
+        server = serve(APP_DATABASE_URL="none", APP_BACKEND_URL=valkey.url)
         alice = new_user("Alice", at=server)
         send_message(alice, "before")
         expect_messages(alice, "before")
@@ -281,6 +289,6 @@ def test_a_disconnected_user_who_connects_again_sees_a_gap_notice(
             alice,
             welcome("Alice", room),
             "You may not enter this room.",
-            "Reconnected. Messages sent in the meantime are not shown here.",
             welcome("Alice", room),
+            "Reconnected. Messages sent in the meantime are not shown here.",
         )

@@ -26,7 +26,10 @@ from {{ cookiecutter.package_name }} import (
 from {{ cookiecutter.package_name }} import store as store_module
 from {{ cookiecutter.package_name }}.message_ids import time_ms
 from {{ cookiecutter.package_name }}.messages import (
+    LoadHistory,
+    PastMessage,
     SendMessage,
+    ServerHistory,
     ServerNewMessage,
 )
 from {{ cookiecutter.package_name }}.store import MessageStore
@@ -82,6 +85,45 @@ async def test_a_message_has_the_id_under_which_it_is_stored(
     assert (stored.id, stored.text) == (sent.message_id, "Hello\0 😀")
     assert (stored.user_id, stored.user_name) == ("Alice", "Alice")
     assert abs(time_ms() - stored.sent_at) < 60_000
+
+
+async def test_the_past_is_read_page_by_page(join: Join, url: str) -> None:
+    alice = await join("Alice")
+    texts = [str(number) for number in range(120)]
+    for text in texts:
+        await alice.send("clientSendMessage", SendMessage(text=text))
+    sent = [await alice.receive(ServerNewMessage) for _ in texts]
+    bob = await join("Bob")
+    payload, found = LoadHistory(), list[PastMessage]()
+    for count, has_more in ((50, True), (50, True), (20, False)):
+        await bob.send("clientLoadHistory", payload)
+        [*_, page] = await bob.receive_until(ServerHistory)
+        assert (len(page.messages), page.has_more) == (count, has_more)
+        found = [*page.messages, *found]
+        payload = LoadHistory(before=found[0].message_id)
+    assert [each.text for each in found] == texts
+    assert [each.message_id for each in found] == [each.message_id for each in sent]
+    assert {(each.user, each.user_id) for each in found} == {("Alice", "Alice")}
+    assert all(abs(time_ms() - each.at) < 60_000 for each in found)
+
+
+async def test_a_page_has_no_deleted_message_and_none_of_another_room(
+    join: Join, url: str, room: str
+) -> None:
+    alice, sent = await join("Alice"), []
+    for text in ("one", "deleted", "three"):
+        await alice.send("clientSendMessage", SendMessage(text=text))
+        sent.append(await alice.receive(ServerNewMessage))
+    store = MessageStore(url)
+    await store.open()
+    await store.delete(str(sent[1].message_id))
+    other = f"{app.ROOM_PREFIX}{room}-2"
+    await store.add(NewMessage(room=other, user_id="u", user_name="U", text="elsewhere"))
+    await store.aclose()
+    for before in (msgspec.UNSET, "", "~"):
+        await alice.send("clientLoadHistory", LoadHistory(before=before))
+        [*_, page] = await alice.receive_until(ServerHistory)
+        assert [each.text for each in page.messages] == ["one", "three"]
 
 
 async def test_messages_of_one_client_keep_their_order(join: Join, url: str, room: str) -> None:
@@ -167,6 +209,12 @@ class TestNone:
         await alice.send("clientSendMessage", SendMessage(text="Hello"))
         assert (await alice.receive(ServerNewMessage)).message_id is msgspec.UNSET
         assert os.listdir(tmp_path) == []
+
+    async def test_there_is_no_past_without_a_store(self, join: Join) -> None:
+        alice = await join("Alice")
+        await alice.send("clientLoadHistory")
+        [*_, error] = await alice.receive_until(ServerError)
+        assert error.code == "notStored"
 
 
 class TestRetention:

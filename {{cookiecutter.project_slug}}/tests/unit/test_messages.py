@@ -49,6 +49,27 @@ WIRE_FORMS = [
         },
     ),
     (
+        messages.ServerHistory(
+            messages=[messages.PastMessage("0199c0", "Alice", "u1", "Hi", 1_732_700_000_000)],
+            has_more=True,
+        ),
+        {
+            "type": "serverHistory",
+            "payload": {
+                "messages": [
+                    {
+                        "messageId": "0199c0",
+                        "user": "Alice",
+                        "userId": "u1",
+                        "text": "Hi",
+                        "at": 1_732_700_000_000,
+                    }
+                ],
+                "hasMore": True,
+            },
+        },
+    ),
+    (
         messages.ServerUserTyping(user="Alice", user_id="u1", is_typing=True),
         {
             "type": "serverUserTyping",

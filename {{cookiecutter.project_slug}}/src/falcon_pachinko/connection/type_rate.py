@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -62,6 +63,7 @@ def limited(handler: Handler, message_type: str, rate: TypeRate) -> Handler:
     """Return a handler that raises MessageError for a message above a rate."""
     key = (handler, message_type)
 
+    @functools.wraps(handler)
     def call(resource: Any, ws: Connection, payload: Any) -> Awaitable[Message | None]:
         now = asyncio.get_running_loop().time()
         buckets = resource.manager._registry.rates.of_type(key, rate.per_second, rate.burst)

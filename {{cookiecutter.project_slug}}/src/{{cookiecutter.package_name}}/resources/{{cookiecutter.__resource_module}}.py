@@ -5,20 +5,30 @@ from __future__ import annotations
 import falcon.asgi
 import msgspec
 
-from falcon_pachinko import Reject, WebSocketLike, WebSocketResource, handles_message
+from falcon_pachinko import (
+    MessageError,
+    Reject,
+    WebSocketLike,
+    WebSocketResource,
+    handles_message,
+)
 from falcon_pachinko.names import check_room_name, display_name
 
 from .. import users
 from ..invitations import Invitations, split_invitation
 from ..messages import (
     CLOSE_CODES,
+    HISTORY_PAGE,
     MAX_USERS,
     NOT_SIGNED_IN,
     SERVER_MESSAGES,
+    LoadHistory,
     NoPayload,
+    PastMessage,
     RoomName,
     RoomUser,
     SendMessage,
+    ServerHistory,
     ServerNewMessage,
     ServerRoomState,
     ServerSystemMessage,
@@ -130,6 +140,18 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
             self.room,
             ServerNewMessage(user=user.name, user_id=user.id, text=text, message_id=message_id),
         )
+
+    @handles_message("clientLoadHistory", per_second=5, burst=20)
+    async def load_history(self, ws: WebSocketLike, payload: LoadHistory) -> ServerHistory:
+        """Reply with a page of the room's past; who is in the room may read it."""
+        if self.store is None:
+            raise MessageError("Messages are not stored here.", code="notStored")
+        found = await self.store.page(self.room, payload.before or None, HISTORY_PAGE + 1)
+        page = [
+            PastMessage(each.id, each.user_name, each.user_id, each.text, each.sent_at)
+            for each in found[-HISTORY_PAGE:]
+        ]
+        return ServerHistory(messages=page, has_more=len(found) > HISTORY_PAGE)
 
     @handles_message("clientStartTyping")
     async def start_typing(self, ws: WebSocketLike, payload: NoPayload) -> None:

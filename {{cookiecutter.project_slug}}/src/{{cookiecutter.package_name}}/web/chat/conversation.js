@@ -1,40 +1,24 @@
 /** The messages of the room: those received, those of this user that are pending, and the page's own notes. */
 
-import { button, byId, element } from "../page.js";
-import { avatar, dayNode, plainName, roomLabel, shortNameNode, timeNode } from "./elements.js";
+import { byId, element } from "../page.js";
+import { plainName, roomLabel, shortNameNode, timeNode } from "./elements.js";
+import { messageEntry, separate } from "./entries.js";
+import { PendingMessages } from "./pending.js";
 import { PresenceNote } from "./presence.js";
-import { textNodes } from "./text.js";
 
 /** @typedef {import("./names.js").Person} Person */
-
-/**
- * A message of this user that the server has not sent back yet. `queued`: it waits for a connection;
- * `sent`: it is on a connection; `unconfirmed`: that connection was lost; `refused`: it was not sent,
- * or the server answered with an error.
- *
- * @typedef {object} PendingMessage
- * @property {string} text
- * @property {"queued" | "sent" | "unconfirmed" | "refused"} state
- * @property {HTMLLIElement} entry
- */
+/** @typedef {import("../realtime.js").ServerMessages} ServerMessages */
 
 /**
  * @typedef {object} ConversationEvents
  * @property {(text: string) => boolean} onSendAgain Returns whether the message was accepted.
  * @property {() => void} onDiscarded
  * @property {() => void} onCaughtUp The user has asked for the newest messages.
+ * @property {() => void} onTrimmed The first messages are not shown any more.
  */
 
 const MAX_ENTRIES = 500;
-const GROUP_WITHIN_MS = 5 * 60_000;
 const AT_BOTTOM_PX = 48;
-
-const PENDING_TEXTS = {
-  queued: "Waiting for the connection",
-  sent: "Sending…",
-  unconfirmed: "Possibly not delivered",
-  refused: "Not sent",
-};
 
 export class Conversation {
   #session;
@@ -49,16 +33,12 @@ export class Conversation {
   #isTitled = false;
   #isAtBottom = true;
   #unreadMessages = 0;
-  /** @type {PendingMessage[]} */
-  #pending = [];
+  #pending;
   #projectName = document.title;
   #frame = byId("conversation", HTMLElement);
   #list = byId("messages", HTMLElement);
-  #pendingList = byId("pending", HTMLElement);
   /** The number of messages below the visible part, since the user has scrolled up. */
   #newerMessages = 0;
-  /** The day of the last entry; at first today, which needs no line. */
-  #day = new Date().toDateString();
   #newer = byId("newer", HTMLButtonElement);
   #newerCount = byId("newer-count", HTMLElement);
   #presence;
@@ -72,6 +52,7 @@ export class Conversation {
     this.#session = session;
     this.#names = names;
     this.#presence = new PresenceNote(names);
+    this.#pending = new PendingMessages(events);
     this.#events = events;
     this.#newer.addEventListener("click", () => {
       this.#scrollToBottom();
@@ -96,7 +77,7 @@ export class Conversation {
     const userId = this.#session.user?.id ?? "";
     if (this.#room !== "" && userId !== this.#userId) this.signOut();
     const lastRoom = this.#room;
-    const lostMessages = this.#unsentMessages;
+    const lostMessages = this.#pending.unsent;
     const isContinued = room === lastRoom;
     if (!isContinued) this.#clear();
     this.#userId = userId;
@@ -116,27 +97,20 @@ export class Conversation {
 
   /** Forget the conversation of a user who has signed out; the next one reports the messages that were not sent. */
   signOut() {
-    this.#dropped += this.#unsentMessages;
+    this.#dropped += this.#pending.unsent;
     this.#clear();
   }
 
   /** Whether nothing has been said, as far as the page knows. */
   get isEmpty() {
-    return this.#pending.length === 0 && this.#list.querySelector(".message") === null;
-  }
-
-  get #unsentMessages() {
-    return this.#pending.filter(({ state }) => state !== "sent").length;
+    return this.#pending.count === 0 && this.#list.querySelector(".message") === null;
   }
 
   #clear() {
     this.#room = "";
     this.#names.clear();
     this.#list.replaceChildren();
-    this.#day = new Date().toDateString();
-    this.#pendingList.replaceChildren();
-    this.#pendingList.hidden = true;
-    this.#pending = [];
+    this.#pending.clear();
     this.#scrollToBottom();
   }
 
@@ -150,13 +124,55 @@ export class Conversation {
     if (this.#isTitled) this.#showTitle();
   }
 
-  /** @param {Person} person @param {string} text @param {number} [atMs] When it was sent, as in `Date.now()`; by default now. */
-  addMessage(person, text, atMs = Date.now()) {
-    const isOwn = person.userId === this.#userId;
-    if (isOwn) {
-      this.#drop(this.#pending.find((message) => message.state !== "queued" && message.text.trim() === text.trim()));
+  /** The id of the first message that is shown; undefined without one. @returns {string | undefined} */
+  get oldestId() {
+    return this.#stored[0]?.dataset.messageId;
+  }
+
+  /** Whether a message is shown. @param {string} messageId */
+  has(messageId) {
+    return this.#stored.some((entry) => entry.dataset.messageId === messageId);
+  }
+
+  /** The messages that have an id. @returns {HTMLElement[]} */
+  get #stored() {
+    return [...this.#list.querySelectorAll("[data-message-id]")].filter((entry) => entry instanceof HTMLElement);
+  }
+
+  /**
+   * Add messages of the past, the oldest first, where they belong; those that are shown already stay as they are.
+   *
+   * @param {ServerMessages["serverHistory"]["messages"]} messages
+   */
+  addPast(messages) {
+    const { scrollHeight, scrollTop } = this.#frame;
+    for (const { messageId, user, userId, text, at } of messages) {
+      if (this.has(messageId)) continue;
+      const isOwn = userId === this.#userId;
+      if (isOwn) this.#pending.confirm(text, ["unconfirmed"]);
+      const person = { user, userId };
+      const entry = messageEntry(person, text, isOwn ? "You" : this.#names.node(person), isOwn, at);
+      entry.dataset.messageId = messageId;
+      entry.ariaLive = "off"; // A screen reader does not read out the past.
+      const before = this.#stored.reverse().find((other) => String(other.dataset.messageId) < messageId);
+      if (before) before.after(entry);
+      else this.#list.prepend(entry);
     }
-    this.#addEntry(messageEntry(person, text, isOwn ? "You" : this.#names.node(person), isOwn, atMs), atMs);
+    for (const line of this.#list.querySelectorAll(".day")) line.remove();
+    const entries = [...this.#list.children];
+    for (const [index, entry] of entries.entries()) separate(entries[index - 1] ?? null, entry);
+    if (this.#isAtBottom) this.#scrollToBottom();
+    else this.#frame.scrollTop = scrollTop + this.#frame.scrollHeight - scrollHeight;
+  }
+
+  /** @param {Person} person @param {string} text @param {{ messageId?: string | undefined, atMs?: number | undefined }} details When it was sent, as in `Date.now()`: by default now. */
+  addMessage(person, text, { messageId, atMs = Date.now() }) {
+    if (messageId !== undefined && this.has(messageId)) return;
+    const isOwn = person.userId === this.#userId;
+    if (isOwn) this.#pending.confirm(text, ["sent", "unconfirmed", "refused"]);
+    const entry = messageEntry(person, text, isOwn ? "You" : this.#names.node(person), isOwn, atMs);
+    if (messageId !== undefined) entry.dataset.messageId = messageId;
+    this.#addEntry(entry, atMs);
   }
 
   /** @param {"system" | "announcement"} kind @param {...(Node | string)} content */
@@ -176,72 +192,47 @@ export class Conversation {
     else if (this.#isAtBottom) this.#scrollToBottom();
   }
 
-  /** @param {string} text @param {PendingMessage["state"]} state */
+  /** @param {string} text @param {import("./pending.js").PendingState} state */
   addPending(text, state) {
     const person = { user: this.#session.user?.name ?? "", userId: this.#userId };
-    const entry = messageEntry(person, text, "You", true, Date.now());
-    /** @type {PendingMessage} */
-    const message = { text, state, entry };
-    this.#pending.push(message);
-    this.#pendingList.append(entry);
-    this.#setState(message, state);
+    this.#pending.add(messageEntry(person, text, "You", true, Date.now()), text, state);
     this.#scrollToBottom();
   }
 
-  /** Move all pending messages in one state to another. @param {PendingMessage["state"]} from @param {PendingMessage["state"]} to */
+  /** Move all pending messages in one state to another. @param {import("./pending.js").PendingState} from @param {import("./pending.js").PendingState} to */
   movePending(from, to) {
-    for (const message of this.#pending) if (message.state === from) this.#setState(message, to);
+    this.#pending.move(from, to);
   }
 
   /** The server has answered with an error: it answers in order, so the oldest message is meant. */
   refuseOldest() {
-    const message = this.#pending.find(({ state }) => state === "sent");
-    if (message) this.#setState(message, "refused");
-  }
-
-  /** @param {PendingMessage} message @param {PendingMessage["state"]} state */
-  #setState(message, state) {
-    message.state = state;
-    const meta = message.entry.querySelector(".meta");
-    meta?.replaceChildren(PENDING_TEXTS[state]);
-    if (state === "unconfirmed" || state === "refused") {
-      meta?.append(
-        button("Send again", "link", () => this.#events.onSendAgain(message.text) && this.#drop(message)),
-        button("Discard", "link", () => {
-          this.#drop(message);
-          this.#events.onDiscarded();
-        }),
-      );
-    }
-    this.#pendingList.hidden = false;
-  }
-
-  /** @param {PendingMessage | undefined} message */
-  #drop(message) {
-    this.#pending = this.#pending.filter((other) => other !== message);
-    message?.entry.remove();
-    this.#pendingList.hidden = this.#pending.length === 0;
+    this.#pending.refuseOldest();
   }
 
   /** @param {HTMLLIElement} entry @param {number} [atMs] */
   #addEntry(entry, atMs = Date.now()) {
-    const day = new Date(atMs).toDateString();
-    if (day !== this.#day) this.#list.append(element("li", "day", dayNode(atMs)));
-    this.#day = day;
     const last = this.#list.lastElementChild;
-    const { userId } = entry.dataset;
-    if (last instanceof HTMLElement && userId !== undefined && last.dataset.userId === userId) {
-      entry.classList.toggle("continued", atMs - Number(last.dataset.atMs) < GROUP_WITHIN_MS);
-    }
+    entry.dataset.atMs = String(atMs);
     this.#list.append(entry);
-    while (this.#list.childElementCount > MAX_ENTRIES) this.#list.firstElementChild?.remove();
-    this.#list.firstElementChild?.classList.remove("continued");
-    if (this.#isAtBottom) this.#scrollToBottom();
-    else if (!entry.matches(".system")) this.#showNewer(this.#newerMessages + 1);
+    separate(last, entry);
+    if (this.#isAtBottom) {
+      this.#trim();
+      this.#scrollToBottom();
+    } else if (!entry.matches(".system")) {
+      this.#showNewer(this.#newerMessages + 1);
+    }
     if (document.hidden && !entry.matches(".system, .own")) {
       this.#unreadMessages += 1;
       this.#showTitle();
     }
+  }
+
+  #trim() {
+    const excess = this.#list.childElementCount - MAX_ENTRIES;
+    if (excess <= 0) return;
+    for (let count = 0; count < excess; count += 1) this.#list.firstElementChild?.remove();
+    this.#list.firstElementChild?.classList.remove("continued");
+    this.#events.onTrimmed();
   }
 
   #showTitle() {
@@ -262,16 +253,4 @@ export class Conversation {
     this.#newerCount.textContent = `${count.toLocaleString()} new ${count === 1 ? "message" : "messages"}`;
     this.#newer.hidden = count === 0;
   }
-}
-
-/** @param {Person} person @param {string} text @param {Node | string} name @param {boolean} isOwn @param {number} atMs */
-function messageEntry({ user, userId }, text, name, isOwn, atMs) {
-  const author = element("p", "author", name);
-  const content = element("p", "text", ...textNodes(text));
-  content.dir = "auto";
-  const bubble = element("div", "bubble", author, content, element("span", "meta", timeNode(atMs)));
-  const entry = element("li", isOwn ? "message own" : "message", avatar(user), bubble);
-  entry.dataset.userId = userId;
-  entry.dataset.atMs = String(atMs);
-  return entry;
 }

@@ -7,6 +7,7 @@ import { withLocalTimes } from "./elements.js";
 import { InviteHint } from "./invite.js";
 import { Names } from "./names.js";
 import { Notifications } from "./notifications.js";
+import { Past } from "./past.js";
 import { People } from "./people.js";
 import { Rooms } from "./rooms.js";
 import { Session } from "./session.js";
@@ -46,12 +47,14 @@ const conversation = new Conversation(session, names, {
     composer.focus();
   },
   onCaughtUp: () => composer.focus(),
+  onTrimmed: () => past.offer(),
 });
+const past = new Past(conversation, showInviteHint);
 const inviteHint = new InviteHint();
 const connection = new Connection(session, {
   onOpen(hasGap) {
     conversation.movePending("queued", "sent");
-    if (hasGap) conversation.addNote("system", "Reconnected. Messages sent in the meantime are not shown here.");
+    if (hasGap) fillGap("Reconnected. Messages sent in the meantime are not shown here.");
   },
   onInterrupted(isLost) {
     // A message sent just before may be lost, even where the page itself has replaced the connection.
@@ -61,7 +64,7 @@ const connection = new Connection(session, {
     typingIndicator.clear();
   },
   onEnd: receiveEnd,
-  onMissing: () => conversation.addNote("system", "Some messages are missing here: the server no longer has them."),
+  onMissing: () => fillGap("Some messages are missing here: the server no longer has them."),
   onTryNow() {
     if (connection.client?.state === "waiting") connection.client.retryNow();
     else enterRoom(rooms.current);
@@ -94,13 +97,21 @@ function enterRoom(name) {
   composer.open(session.user?.id ?? "", name);
   if (!isContinued) composer.showError("");
   showInviteHint();
-  receiveMessages(connection.open(name, isContinued));
+  const client = connection.open(name, isContinued);
+  receiveMessages(client);
+  past.open(client, isContinued);
 }
 
 function leaveRoom() {
+  past.close();
   connection.close();
   typingNotifier.reset();
   typingIndicator.clear();
+}
+
+/** Load what has been missed; say so if the server does not have it. @param {string} text */
+async function fillGap(text) {
+  if (!(await past.load())) conversation.addNote("system", text);
 }
 
 function showInviteHint() {
@@ -119,7 +130,7 @@ function receiveMessages(client) {
   client.on("serverRoomState", receiveRoomState);
   client.on("serverNewMessage", (message, { at }) => {
     typingIndicator.set(message, false);
-    conversation.addMessage(message, message.text, at);
+    conversation.addMessage(message, message.text, { messageId: message.messageId, atMs: at });
     showInviteHint();
   });
   client.on("serverNewMessage", (message) => notifications.receive(message, rooms.current));

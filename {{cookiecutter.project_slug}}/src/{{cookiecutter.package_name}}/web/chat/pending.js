@@ -1,0 +1,93 @@
+/** The messages of this user that the server has not sent back yet. */
+
+import { button, byId } from "../page.js";
+
+/**
+ * `queued`: it waits for a connection; `sent`: it is on a connection; `unconfirmed`: that connection was lost; `refused`:
+ * it was not sent, or the server answered with an error.
+ *
+ * @typedef {"queued" | "sent" | "unconfirmed" | "refused"} PendingState
+ */
+
+/** @typedef {{ text: string, state: PendingState, entry: HTMLLIElement }} PendingMessage */
+
+const STATE_TEXTS = {
+  queued: "Waiting for the connection",
+  sent: "Sending…",
+  unconfirmed: "Possibly not delivered",
+  refused: "Not sent",
+};
+
+export class PendingMessages {
+  #events;
+  /** @type {PendingMessage[]} */
+  #messages = [];
+  #list = byId("pending", HTMLElement);
+
+  /** @param {{ onSendAgain: (text: string) => boolean, onDiscarded: () => void }} events `onSendAgain` returns whether the message was accepted. */
+  constructor(events) {
+    this.#events = events;
+  }
+
+  get count() {
+    return this.#messages.length;
+  }
+
+  /** The number of messages that are lost with this page. */
+  get unsent() {
+    return this.#messages.filter(({ state }) => state !== "sent").length;
+  }
+
+  /** @param {HTMLLIElement} entry @param {string} text @param {PendingState} state */
+  add(entry, text, state) {
+    const message = { text, state, entry };
+    this.#messages.push(message);
+    this.#list.append(entry);
+    this.#setState(message, state);
+  }
+
+  /** @param {PendingState} from @param {PendingState} to */
+  move(from, to) {
+    for (const message of this.#messages) if (message.state === from) this.#setState(message, to);
+  }
+
+  refuseOldest() {
+    const message = this.#messages.find(({ state }) => state === "sent");
+    if (message) this.#setState(message, "refused");
+  }
+
+  /** The server has a message with this text. @param {string} text @param {PendingState[]} states Of which it is one. */
+  confirm(text, states) {
+    this.#drop(this.#messages.find((each) => states.includes(each.state) && each.text.trim() === text.trim()));
+  }
+
+  clear() {
+    this.#messages = [];
+    this.#list.replaceChildren();
+    this.#list.hidden = true;
+  }
+
+  /** @param {PendingMessage} message @param {PendingState} state */
+  #setState(message, state) {
+    message.state = state;
+    const meta = message.entry.querySelector(".meta");
+    meta?.replaceChildren(STATE_TEXTS[state]);
+    if (state === "unconfirmed" || state === "refused") {
+      meta?.append(
+        button("Send again", "link", () => this.#events.onSendAgain(message.text) && this.#drop(message)),
+        button("Discard", "link", () => {
+          this.#drop(message);
+          this.#events.onDiscarded();
+        }),
+      );
+    }
+    this.#list.hidden = false;
+  }
+
+  /** @param {PendingMessage | undefined} message */
+  #drop(message) {
+    this.#messages = this.#messages.filter((other) => other !== message);
+    message?.entry.remove();
+    this.#list.hidden = this.#messages.length === 0;
+  }
+}
