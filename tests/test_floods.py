@@ -166,7 +166,12 @@ def test_a_flood_costs_a_tenth_of_a_core_and_the_memory_of_one_outbox(
     reads: bool,
     signed_in: bool,
 ) -> None:
-    bounds = {"APP_HANDSHAKE_BURST": "100000", "APP_HANDSHAKES_PER_SECOND": "100000"}
+    # Messages within the rate are no flood; each of them is stored.
+    bounds = {
+        "APP_DATABASE_URL": "none",
+        "APP_HANDSHAKE_BURST": "100000",
+        "APP_HANDSHAKES_PER_SECOND": "100000",
+    }
     with serving(baked(), project_python, environment | bounds) as service:
         service.sign_in("the first request takes memory once")
         for name, data in FLOODS.items():

@@ -97,8 +97,8 @@ class ServerPosition(Message, frozen=True):
     recovered: Annotated[
         bool | msgspec.UnsetType,
         msgspec.Meta(
-            description="Whether all missed messages have been sent before this one. If it is `false`, none"
-            " has been sent: fetch the state again. Absent on a first visit.",
+            description="Whether all missed messages have been sent before this one. If it is `false`, some are"
+            " missing, though the last ones may have been sent: fetch the state again. Absent on a first visit.",
             examples=[True],
         ),
     ] = msgspec.UNSET

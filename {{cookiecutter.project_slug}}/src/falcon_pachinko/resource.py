@@ -236,7 +236,8 @@ class WebSocketResource:
             ephemeral: Do not store it in the room's history.
 
         Returns:
-            The position of the message in the room; ``None`` for an ephemeral or a deferred one, or without a history.
+            The position of the message in the room; ``None`` for an ephemeral or a deferred one; in one
+            process also without a history.
 
         Raises:
             BackendUnavailable: Redis is unavailable; the message may not have arrived. Raised out of a

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 from pathlib import Path
 
 PROCESSES = Path("/proc")
@@ -18,13 +20,13 @@ UNIX_LISTENING = "00010000"
 
 
 def count_siblings() -> int:
-    """Return how many processes of the same parent, as old as this one, have one of its listening sockets open.
+    """Return how many processes of the same parent, as old as this one, have one of its servers' sockets open.
 
     It needs Linux's ``/proc``: the result is 0 without it, and does not include a process whose files this user
     may not see.
     """
     try:
-        own_sockets = sockets_of(os.getpid()) & listening_sockets()
+        own_sockets = sockets_of(os.getpid()) & (listening_sockets() | bound_sockets())
         parent, started = read_stat(os.getpid())
         processes = [int(path.name) for path in PROCESSES.iterdir() if path.name.isdecimal()]
     except OSError:
@@ -68,6 +70,42 @@ def sockets_of(process: int) -> set[str]:
         if target.startswith("socket:["):
             found.add(target[len("socket:[") : -1])
     return found
+
+
+def bound_sockets() -> set[str]:
+    """Return the inodes of this process's stream sockets that are bound and not connected.
+
+    Hypercorn's workers inherit such a socket, and listen after the application has started.
+    """
+    found = set()
+    for descriptor in [int(file.name) for file in (PROCESSES / str(os.getpid()) / "fd").iterdir()]:
+        try:
+            copy = os.dup(descriptor)
+        except OSError:  # closed meanwhile
+            continue
+        try:
+            with socket.socket(fileno=copy) as each:
+                if each.type == socket.SOCK_STREAM and is_bound(each) and not is_connected(each):
+                    found.add(str(os.fstat(copy).st_ino))
+        except OSError:  # it is no socket
+            with contextlib.suppress(OSError):
+                os.close(copy)
+    return found
+
+
+def is_bound(each: socket.socket) -> bool:
+    """Return whether a socket has an address."""
+    name = each.getsockname()
+    return bool(name[1]) if isinstance(name, tuple) else bool(name)
+
+
+def is_connected(each: socket.socket) -> bool:
+    """Return whether a socket has a peer."""
+    try:
+        each.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def listening_sockets() -> set[str]:

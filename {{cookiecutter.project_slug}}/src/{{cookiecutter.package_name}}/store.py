@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import msgspec
@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 # The bound of each operation, the wait for a connection and for locks included.
 OPERATION_SECONDS = 10.0
+READERS = 3
 
 
 class StoreUnavailable(MessageError):
@@ -54,6 +55,8 @@ class MessageStore:
         self.url = url
         self.engine = open_engine(url)
         self.outages: dict[str, str] = {}
+        # Fewer than the connections of the pool, so that many readers never keep a message from being stored.
+        self.reading = asyncio.Semaphore(READERS)
         self.ids = MessageIds()
         self.commits = GroupCommit(self.write, StoreUnavailable)
         dialect = postgresql if self.engine.dialect.name == "postgresql" else sqlite
@@ -171,7 +174,8 @@ class MessageStore:
     async def transaction(self, purpose: str) -> AsyncIterator[AsyncConnection]:
         """A transaction; the first failure of an outage and its end are logged, each on one line."""
         try:
-            async with asyncio.timeout(OPERATION_SECONDS), self.engine.begin() as connection:
+            turn = self.reading if purpose == "read" else nullcontext()
+            async with asyncio.timeout(OPERATION_SECONDS), turn, self.engine.begin() as connection:
                 yield connection
         except (SQLAlchemyError, OSError) as error:
             if purpose not in self.outages:

@@ -32,7 +32,9 @@ def check_store_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         is_known = parts.scheme in POSTGRESQL_SCHEMES and url.startswith(f"{parts.scheme}://")
-        is_valid = is_known and (parts.port is None or parts.port > 0)
+        # SECURITY: the part of a password behind an @ would be taken for the host, and named as such.
+        is_clear = parts.netloc.count("@") <= 1
+        is_valid = is_known and is_clear and (parts.port is None or parts.port > 0)
     except ValueError:  # SECURITY: its text quotes a part of the URL.
         is_valid = False
     if not is_valid:

@@ -88,7 +88,7 @@ async def authorize(user: User, action: str, room: str | None, *, is_invited: bo
     Args:
         user: The user.
         action: ``join`` before entering the room, also when a client reconnects or its session is refreshed;
-            ``send`` before a text; ``moderate``.
+            ``send`` before a text; ``read`` before a page of the past; ``moderate``.
         room: The name of the room; ``None`` outside a room.
         is_invited: Whether the user came through a valid invitation link to this room.
     """

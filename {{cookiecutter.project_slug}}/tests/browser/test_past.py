@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import Page, expect
 
+from {{ cookiecutter.package_name }} import app
 from {{ cookiecutter.package_name }}.message_ids import time_ms
-from {{ cookiecutter.package_name }}.resources.{{ cookiecutter.__resource_module }} import ROOM_PREFIX
 from {{ cookiecutter.package_name }}.store import MessageStore
 from {{ cookiecutter.package_name }}.tables import NewMessage
 
@@ -57,10 +57,8 @@ def fill(url: str, room: str, count: int = STORED) -> list[str]:
         await store.open()
         found = [f"number {number}" for number in range(count)]
         for text in found:
-            message = NewMessage(
-                room=ROOM_PREFIX + room, user_id="carol", user_name="Carol", text=text
-            )
-            await store.add(message)
+            where = app.ROOM_PREFIX + room
+            await store.add(NewMessage(room=where, user_id="c", user_name="Carol", text=text))
         await store.aclose()
         return found
 
@@ -122,7 +120,24 @@ def test_scrolling_up_loads_earlier_messages_and_keeps_the_place(
     assert messages(alice).nth(1).get_attribute("class") == "message continued"
 
 
-def test_an_error_while_loading_can_be_repeated(
+def test_loading_can_be_repeated_after_an_error(
+    new_user: NewUser, stored_server: Server, url: str, room: str
+) -> None:
+    stored = fill(url, room)
+    with relay_to(stored_server.url) as relay:
+        alice = new_user("Alice", at=relay)
+        expect(texts(alice)).to_have_text(stored[-50:])
+        relay.mute()
+        scroll_to_top(alice)
+        earlier = alice.locator("#earlier")
+        expect(earlier).to_have_text("Earlier messages could not be loaded. Try again")
+        relay.restore()
+        earlier.click()
+        expect(texts(alice)).to_have_count(100)
+        expect(earlier).to_have_text("Load earlier messages")
+
+
+def test_earlier_messages_are_loaded_after_a_lost_connection(
     new_user: NewUser, stored_server: Server, url: str, page_errors: PageErrors, room: str
 ) -> None:
     page_errors.allow(LOST_CONNECTION)
@@ -130,18 +145,38 @@ def test_an_error_while_loading_can_be_repeated(
     with relay_to(stored_server.url) as relay:
         alice = new_user("Alice", at=relay)
         expect(texts(alice)).to_have_text(stored[-50:])
-        relay.mute()
-        scroll_to_top(alice)
         relay.cut()
         expect_waiting(alice)
-        expect(alice.locator("#earlier")).to_have_text(
-            "Earlier messages could not be loaded. Try again"
-        )
+        scroll_to_top(alice)
         relay.restore()
         expect_connected(alice)
         alice.locator("#earlier").click()
         expect(texts(alice)).to_have_count(100)
-        expect(alice.locator("#earlier")).to_have_text("Load earlier messages")
+        scroll_to_top(alice)
+        expect(texts(alice)).to_have_text(stored)
+        expect(alice.locator("#earlier")).to_be_hidden()
+
+
+def test_a_long_gap_is_filled_without_a_break(
+    new_user: NewUser, stored_server: Server, url: str, page_errors: PageErrors, room: str
+) -> None:
+    page_errors.allow(LOST_CONNECTION)
+    with relay_to(stored_server.url) as relay:
+        alice = new_user("Alice", at=relay)
+        send_message(alice, "before")
+        expect_messages(alice, "before")
+        relay.cut()
+        expect_waiting(alice)
+        stored = fill(url, room)
+        bob = new_user("Bob", at=stored_server)
+        for number in range(101):  # More than the room's buffer has.
+            send_message(bob, f"live {number}")
+        expect(texts(bob).last).to_have_text("live 100")
+        relay.restore()
+        expect_connected(alice)
+        live = [f"live {number}" for number in range(101)]
+        expect_messages(alice, "before", *stored, *live)
+        expect(notes(alice).filter(has_text=MISSING)).to_have_count(0)
 
 
 def test_a_loss_of_the_rooms_buffer_is_filled_from_the_store(

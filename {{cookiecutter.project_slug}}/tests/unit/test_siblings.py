@@ -18,9 +18,9 @@ WAIT_SECONDS = 20
 SERVER = f"""
 import os, socket, subprocess, sys
 
-listening = socket.create_server(("127.0.0.1", 0)) if sys.argv[1] == "tcp" else socket.socket(socket.AF_UNIX)
-if sys.argv[1] == "unix":
-    listening.bind(sys.argv[3])
+listening = socket.socket(socket.AF_UNIX if sys.argv[1] == "unix" else socket.AF_INET)
+listening.bind(sys.argv[3] if sys.argv[1] == "unix" else ("127.0.0.1", 0))
+if sys.argv[1] != "bound":
     listening.listen()
 WORKER = '''
 import sys
@@ -51,7 +51,7 @@ for worker in workers:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
-@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@pytest.mark.parametrize("kind", ["tcp", "unix", "bound"])
 @pytest.mark.parametrize(("sockets", "found"), [("shared", "1 1"), ("separate", "0 0")])
 def test_processes_with_a_listening_socket_in_common_are_siblings(
     tmp_path: Path, kind: str, sockets: str, found: str

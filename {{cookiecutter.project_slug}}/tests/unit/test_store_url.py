@@ -42,6 +42,7 @@ def test_a_url_of_a_database_is_accepted(url: str) -> None:
         "postgresql+asyncpg://chat:hunter2@localhost/chat",
         "postgresql:chat:hunter2@localhost",
         "postgresql://chat:hunter/2@localhost/chat",
+        "postgresql://chat:hunt@er2@localhost/chat",
         "postgresql://chat@localhost:hunter2/chat",
         "postgresql://chat@localhost:0/chat?password=hunter2",
         "postgresql://[hunter2/chat",

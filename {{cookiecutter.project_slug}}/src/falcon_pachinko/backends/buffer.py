@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from itertools import islice
+from itertools import dropwhile, islice
 
 from ..errors import ConfigurationError
 from ..history import History, Position
@@ -144,7 +144,8 @@ class HistoryBuffer:
         stop = min(self.last.offset + 1, end.offset) if end else self.last.offset + 1
         start = max(first, stop - count)
         kept = islice(self.messages, start - first, max(0, stop - first))
-        recent = [each for each in kept if each[0] >= now - self.history.seconds]
+        oldest = now - self.history.seconds
+        recent = list(dropwhile(lambda each: each[0] < oldest, kept))
         return self._restore(self.last.epoch, stop - len(recent), recent)
 
     def _restore(

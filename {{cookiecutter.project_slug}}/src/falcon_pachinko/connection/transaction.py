@@ -80,6 +80,13 @@ class AcceptTransaction:
             return is_message and found is not None and position.includes(found)
 
         self._precede(is_contained)
+        for each in self.received:
+            if (
+                each.published_ms is None
+                and each.position is not None
+                and position.includes(each.position)
+            ):
+                each.number(position, shown=True)  # What the client gets after its join.
 
     def _precede(self, is_contained: Callable[[Publication], bool]) -> None:
         """Drop the received messages that the next own message contains.

@@ -64,7 +64,7 @@ class WebSocketConnectionManager(SessionControl, RoomHistories):
             ephemeral: Do not store it in the room's history.
 
         Returns:
-            The position of the message in the room; ``None`` for an ephemeral one, or without a history.
+            The position of the message in the room; ``None`` for an ephemeral one; in one process also without a history.
 
         Raises:
             BackendUnavailable: Redis is unavailable; the message may not have arrived.

@@ -141,9 +141,9 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
             ServerNewMessage(user=user.name, user_id=user.id, text=text, message_id=message_id),
         )
 
-    @handles_message("clientLoadHistory", per_second=5, burst=20)
+    @handles_message("clientLoadHistory", action="read", per_second=5, burst=20)
     async def load_history(self, ws: WebSocketLike, payload: LoadHistory) -> ServerHistory:
-        """Reply with a page of the room's past; who is in the room may read it."""
+        """Reply with a page of the room's past."""
         if self.store is None:
             raise MessageError("Messages are not stored here.", code="notStored")
         found = await self.store.page(self.room, payload.before or None, HISTORY_PAGE + 1)

@@ -166,7 +166,7 @@ export class RealtimeClient<
 
   /**
    * Call `listener` with the outcome of a recovery: after a reconnection, and when the server itself has
-   * lost messages. With `recovered: false` no missed message was sent, and the application's state may
+   * lost messages. With `recovered: false` messages are missing, and the application's state may
    * be out of date.
    *
    * @returns Ends the subscription.
@@ -308,7 +308,7 @@ export type ServerPong = Record<string, never>;
 export interface ServerPosition {
   /** The id of this connection. A reconnecting client passes it as `connection` in the URL's query, with those of up to seven earlier connections, so that messages which excluded them are not sent to it again. Absent in a repeated position. */
   connection?: string;
-  /** Whether all missed messages have been sent before this one. If it is `false`, none has been sent: fetch the state again. Absent on a first visit. */
+  /** Whether all missed messages have been sent before this one. If it is `false`, some are missing, though the last ones may have been sent: fetch the state again. Absent on a first visit. */
   recovered?: boolean;
   /** An idle client receives this message again after this time. If nothing arrives for more than twice as long, the connection is dead. Absent without heartbeats. */
   heartbeatSeconds?: number;
@@ -388,7 +388,7 @@ export interface {{ cookiecutter.resource_name }}ClientMessages {
   clientStartTyping: NoPayload;
   /** Notify the other clients that the user has stopped typing. */
   clientStopTyping: NoPayload;
-  /** Reply with a page of the room's past; who is in the room may read it. At most 5 per second and 20 at once. */
+  /** Reply with a page of the room's past. At most 5 per second and 20 at once. */
   clientLoadHistory: LoadHistory;
   /** Continue the connection with a new token of its user; the connection stays open. */
   clientRefreshSession: RefreshSession;

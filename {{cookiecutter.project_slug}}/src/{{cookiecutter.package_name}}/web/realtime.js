@@ -257,7 +257,7 @@ export class RealtimeClient {
 
   /**
    * Call `listener` with the outcome of a recovery: after a reconnection, and when the server itself has
-   * lost messages. With `recovered: false` no missed message was sent, and the application's state may
+   * lost messages. With `recovered: false` messages are missing, and the application's state may
    * be out of date.
    *
    * @param {(recovery: { recovered: boolean }) => void} listener

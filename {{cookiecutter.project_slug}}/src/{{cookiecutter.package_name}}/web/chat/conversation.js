@@ -129,9 +129,9 @@ export class Conversation {
     return this.#stored[0]?.dataset.messageId;
   }
 
-  /** Whether a message is shown. @param {string} messageId */
-  has(messageId) {
-    return this.#stored.some((entry) => entry.dataset.messageId === messageId);
+  /** The id of the last message that is shown; undefined without one. @returns {string | undefined} */
+  get newestId() {
+    return this.#stored.at(-1)?.dataset.messageId;
   }
 
   /** The messages that have an id. @returns {HTMLElement[]} */
@@ -145,29 +145,54 @@ export class Conversation {
    * @param {ServerMessages["serverHistory"]["messages"]} messages
    */
   addPast(messages) {
-    const { scrollHeight, scrollTop } = this.#frame;
+    const newest = this.newestId;
+    // What the user reads stays where it is.
+    const anchor = [...this.#list.children].find((entry) => entry.getBoundingClientRect().bottom > this.#frame.getBoundingClientRect().top);
+    const top = anchor?.getBoundingClientRect().top ?? 0;
+    let newer = 0;
     for (const { messageId, user, userId, text, at } of messages) {
-      if (this.has(messageId)) continue;
+      if (this.#find(messageId)) continue;
+      const isNewer = newest !== undefined && messageId > newest;
       const isOwn = userId === this.#userId;
-      if (isOwn) this.#pending.confirm(text, ["unconfirmed"]);
-      const person = { user, userId };
-      const entry = messageEntry(person, text, isOwn ? "You" : this.#names.node(person), isOwn, at);
+      if (isOwn && isNewer) this.#pending.confirm(text, ["unconfirmed"]);
+      const entry = messageEntry({ user, userId }, text, isOwn ? "You" : this.#names.node({ user, userId }), isOwn, at);
       entry.dataset.messageId = messageId;
       entry.ariaLive = "off"; // A screen reader does not read out the past.
       const before = this.#stored.reverse().find((other) => String(other.dataset.messageId) < messageId);
       if (before) before.after(entry);
       else this.#list.prepend(entry);
+      newer += Number(isNewer);
     }
+    this.#separateAll();
+    if (this.#isAtBottom) {
+      this.#scrollToBottom();
+    } else {
+      this.#frame.scrollTop += (anchor?.getBoundingClientRect().top ?? top) - top;
+      this.#showNewer(this.#newerMessages + newer);
+    }
+  }
+
+  /** Show nothing before a message. @param {string} messageId */
+  dropBefore(messageId) {
+    const first = this.#find(messageId);
+    while (first && this.#list.firstElementChild !== first) this.#list.firstElementChild?.remove();
+    this.#separateAll();
+  }
+
+  #separateAll() {
     for (const line of this.#list.querySelectorAll(".day")) line.remove();
     const entries = [...this.#list.children];
     for (const [index, entry] of entries.entries()) separate(entries[index - 1] ?? null, entry);
-    if (this.#isAtBottom) this.#scrollToBottom();
-    else this.#frame.scrollTop = scrollTop + this.#frame.scrollHeight - scrollHeight;
+  }
+
+  /** @param {string} messageId @returns {HTMLElement | undefined} */
+  #find(messageId) {
+    return this.#stored.find((entry) => entry.dataset.messageId === messageId);
   }
 
   /** @param {Person} person @param {string} text @param {{ messageId?: string | undefined, atMs?: number | undefined }} details When it was sent, as in `Date.now()`: by default now. */
   addMessage(person, text, { messageId, atMs = Date.now() }) {
-    if (messageId !== undefined && this.has(messageId)) return;
+    if (messageId !== undefined && this.#find(messageId)) return;
     const isOwn = person.userId === this.#userId;
     if (isOwn) this.#pending.confirm(text, ["sent", "unconfirmed", "refused"]);
     const entry = messageEntry(person, text, isOwn ? "You" : this.#names.node(person), isOwn, atMs);

@@ -49,12 +49,15 @@ const conversation = new Conversation(session, names, {
   onCaughtUp: () => composer.focus(),
   onTrimmed: () => past.offer(),
 });
-const past = new Past(conversation, showInviteHint);
+const past = new Past(conversation, {
+  onLoaded: showInviteHint,
+  onLost: (note) => conversation.addNote("system", note),
+});
 const inviteHint = new InviteHint();
 const connection = new Connection(session, {
   onOpen(hasGap) {
     conversation.movePending("queued", "sent");
-    if (hasGap) fillGap("Reconnected. Messages sent in the meantime are not shown here.");
+    if (hasGap) past.fillGap("Reconnected. Messages sent in the meantime are not shown here.");
   },
   onInterrupted(isLost) {
     // A message sent just before may be lost, even where the page itself has replaced the connection.
@@ -64,7 +67,7 @@ const connection = new Connection(session, {
     typingIndicator.clear();
   },
   onEnd: receiveEnd,
-  onMissing: () => fillGap("Some messages are missing here: the server no longer has them."),
+  onMissing: () => past.fillGap("Some messages are missing here: the server no longer has them."),
   onTryNow() {
     if (connection.client?.state === "waiting") connection.client.retryNow();
     else enterRoom(rooms.current);
@@ -107,11 +110,6 @@ function leaveRoom() {
   connection.close();
   typingNotifier.reset();
   typingIndicator.clear();
-}
-
-/** Load what has been missed; say so if the server does not have it. @param {string} text */
-async function fillGap(text) {
-  if (!(await past.load())) conversation.addNote("system", text);
 }
 
 function showInviteHint() {

@@ -7,84 +7,163 @@ import { RequestError } from "../realtime.js";
 
 const LOAD_ABOVE_PX = 300;
 const NOT_STORED = "notStored";
+const NOT_CONNECTED = ["disconnected", "notSent"];
+// A longer gap is not filled: the messages before it are loaded again while the user scrolls up.
+const MAX_GAP_PAGES = 10;
 
 export class Past {
   #conversation;
-  #onLoaded;
+  #events;
   /** @type {RealtimeClient | null} */
   #client = null;
   #isLoading = false;
+  #hasFailed = false;
+  /** Whether the last messages of the room have been loaded. */
+  #isLoaded = false;
+  /** Whether there are messages before the first one that is shown. */
+  #hasMore = false;
+  /** The note about missing messages, until they have been loaded. @type {string | null} */
+  #gapNote = null;
+  /** The last message before the gap. @type {string | undefined} */
+  #lastBeforeGap;
   #frame = byId("conversation", HTMLElement);
   #earlier = byId("earlier", HTMLButtonElement);
 
-  /** @param {import("./conversation.js").Conversation} conversation @param {() => void} onLoaded */
-  constructor(conversation, onLoaded) {
+  /**
+   * @param {import("./conversation.js").Conversation} conversation
+   * @param {{ onLoaded: () => void, onLost: (note: string) => void }} events `onLost`: the server stores no messages.
+   */
+  constructor(conversation, events) {
     this.#conversation = conversation;
-    this.#onLoaded = onLoaded;
-    this.#earlier.addEventListener("click", () => this.#load(conversation.oldestId));
+    this.#events = events;
+    this.#earlier.addEventListener("click", () => this.#retry());
     this.#frame.addEventListener("scroll", () => this.#fill());
   }
 
-  /** The page shows a room. @param {RealtimeClient} client @param {boolean} isContinued Whether it shows messages already. */
+  /** The page shows a room. @param {RealtimeClient} client @param {boolean} isContinued Whether it shows its messages already. */
   open(client, isContinued) {
+    if (!isContinued) {
+      this.#isLoaded = this.#hasMore = false;
+      this.#gapNote = null;
+    }
     this.#client = client;
-    this.#isLoading = false;
-    if (!isContinued) this.load();
+    this.#isLoading = this.#hasFailed = false;
+    client.onStatus(({ state }) => {
+      if (state === "open" && client === this.#client) this.#catchUp();
+    });
+    this.#show();
   }
 
   close() {
     this.#client = null;
-    this.#earlier.hidden = true;
+    this.#show();
   }
 
-  /** Earlier messages than the first one that is shown can be loaded. */
+  /** The first messages are not shown any more, but can be loaded again. */
   offer() {
-    this.#show("idle");
-    this.#earlier.hidden = false;
+    this.#hasMore = true;
+    this.#show();
   }
 
-  /** Load the last messages, and return whether none is missing between them and those that are shown. */
-  load() {
-    return this.#load(undefined);
+  /** Load the messages that the page has missed since the last one that it shows. @param {string} note In case that they are lost. */
+  fillGap(note) {
+    if (this.#gapNote === null) this.#lastBeforeGap = this.#conversation.newestId;
+    this.#gapNote = note;
+    this.#catchUp();
+  }
+
+  /** Load the last messages, unless nothing is missing. */
+  #catchUp() {
+    if (!this.#isLoaded || this.#gapNote !== null) this.#run((client) => this.#loadLast(client));
   }
 
   /** Load earlier messages while the user reads the first ones. */
   #fill() {
-    const isWanted = !this.#earlier.hidden && this.#frame.scrollTop < LOAD_ABOVE_PX;
-    if (isWanted && this.#earlier.dataset.state === "idle") this.#load(this.#conversation.oldestId);
+    const isNear = this.#frame.clientHeight > 0 && this.#frame.scrollTop < LOAD_ABOVE_PX;
+    if (isNear && this.#hasMore && !this.#hasFailed) this.#run((client) => this.#loadEarlier(client));
   }
 
-  /** @param {string | undefined} before The id of a message; the last ones without it. @returns {Promise<boolean>} */
-  async #load(before) {
+  #retry() {
+    this.#hasFailed = false;
+    if (!this.#isLoaded || this.#gapNote !== null) this.#catchUp();
+    else this.#run((client) => this.#loadEarlier(client));
+  }
+
+  /** @param {(client: RealtimeClient) => Promise<boolean>} load Returns whether messages were added. */
+  async #run(load) {
     const client = this.#client;
-    if (this.#isLoading || !client) return false;
+    if (this.#isLoading || client?.state !== "open") return;
     this.#isLoading = true;
+    let isContinued = false;
     try {
-      const { payload } = await client.request("clientLoadHistory", before === undefined ? {} : { before });
-      if (client !== this.#client) return false;
-      const { messages, hasMore } = payload;
-      const isJoined = !hasMore || messages.some(({ messageId }) => this.#conversation.has(messageId));
-      this.#conversation.addPast(messages);
-      this.#show("idle");
-      if (this.#conversation.oldestId === messages[0]?.messageId) this.#earlier.hidden = !hasMore;
-      this.#onLoaded();
-      return isJoined;
+      isContinued = await load(client);
+      this.#hasFailed &&= client !== this.#client;
     } catch (error) {
-      if (client !== this.#client) return false;
-      this.#show("failed");
-      this.#earlier.hidden = error instanceof RequestError && error.code === NOT_STORED;
-      return false;
-    } finally {
-      if (client === this.#client) {
-        this.#isLoading = false;
-        this.#fill();
-      }
+      if (client === this.#client) this.#receiveError(error);
+    }
+    if (client !== this.#client) return;
+    this.#isLoading = false;
+    this.#show();
+    this.#events.onLoaded();
+    if (this.#hasFailed) return;
+    this.#catchUp();
+    if (isContinued) this.#fill();
+  }
+
+  /** @param {unknown} error */
+  #receiveError(error) {
+    const code = error instanceof RequestError ? error.code : "";
+    if (code === NOT_STORED) {
+      if (this.#gapNote !== null) this.#events.onLost(this.#gapNote);
+      this.#isLoaded = true;
+      this.#gapNote = null;
+    } else {
+      this.#hasFailed = !NOT_CONNECTED.includes(code); // The next connection tries again.
     }
   }
 
-  /** @param {"idle" | "failed"} state */
-  #show(state) {
-    this.#earlier.dataset.state = state;
-    this.#earlier.textContent = state === "idle" ? "Load earlier messages" : "Earlier messages could not be loaded. Try again";
+  /** @param {RealtimeClient} client */
+  async #loadLast(client) {
+    const [gapNote, last] = [this.#gapNote, this.#lastBeforeGap];
+    let before;
+    for (let page = 0; page < MAX_GAP_PAGES; page += 1) {
+      const { messages, hasMore } = await this.#request(client, before);
+      if (client !== this.#client) return false;
+      this.#conversation.addPast(messages);
+      before = messages[0]?.messageId;
+      const isJoined = !hasMore || before === undefined || (last !== undefined && before <= last);
+      if (isJoined || !this.#isLoaded) {
+        if (!this.#isLoaded) this.#hasMore = hasMore;
+        this.#isLoaded = true;
+        if (this.#gapNote === gapNote) this.#gapNote = null;
+        return messages.length > 0;
+      }
+    }
+    this.#conversation.dropBefore(String(before));
+    this.#hasMore = true;
+    this.#gapNote = null;
+    return false;
+  }
+
+  /** @param {RealtimeClient} client */
+  async #loadEarlier(client) {
+    const { messages, hasMore } = await this.#request(client, this.#conversation.oldestId);
+    if (client !== this.#client) return false;
+    this.#conversation.addPast(messages);
+    this.#hasMore = hasMore;
+    return messages.length > 0;
+  }
+
+  /** @param {RealtimeClient} client @param {string | undefined} before The id of a message; the last ones without it. */
+  async #request(client, before) {
+    const { payload } = await client.request("clientLoadHistory", before === undefined ? {} : { before });
+    return payload;
+  }
+
+  #show() {
+    const isHidden = this.#client === null || !(this.#hasMore || this.#hasFailed);
+    if (isHidden && document.activeElement === this.#earlier) this.#frame.focus();
+    this.#earlier.hidden = isHidden;
+    this.#earlier.textContent = this.#hasFailed ? "Earlier messages could not be loaded. Try again" : "Load earlier messages";
   }
 }
