@@ -13,11 +13,6 @@ PROCESSES = Path("/proc")
 # Gunicorn's SIGHUP, and ends soon.
 START_SECONDS = 5.0
 
-# The state of a listening socket in the files of /proc/net (TCP_LISTEN in Linux's tcp_states.h), and the flag of
-# one in /proc/net/unix (SO_ACCEPTCON in net.h).
-TCP_LISTENING = "0A"
-UNIX_LISTENING = "00010000"
-
 
 def count_siblings() -> int:
     """Return how many processes of the same parent, as old as this one, have one of its servers' sockets open.
@@ -26,7 +21,7 @@ def count_siblings() -> int:
     may not see.
     """
     try:
-        own_sockets = sockets_of(os.getpid()) & (listening_sockets() | bound_sockets())
+        own_sockets = bound_sockets()
         parent, started = read_stat(os.getpid())
         processes = [int(path.name) for path in PROCESSES.iterdir() if path.name.isdecimal()]
     except OSError:
@@ -75,7 +70,7 @@ def sockets_of(process: int) -> set[str]:
 def bound_sockets() -> set[str]:
     """Return the inodes of this process's stream sockets that are bound and not connected.
 
-    Hypercorn's workers inherit such a socket, and listen after the application has started.
+    These listen, or will: Hypercorn's workers begin to after the application has started.
     """
     found = set()
     for descriptor in [int(file.name) for file in (PROCESSES / str(os.getpid()) / "fd").iterdir()]:
@@ -106,22 +101,3 @@ def is_connected(each: socket.socket) -> bool:
     except OSError:
         return False
     return True
-
-
-def listening_sockets() -> set[str]:
-    """Return the inodes of all listening sockets of the machine, or of the container."""
-    found = set()
-    for name, state, wanted, inode in (
-        ("tcp", 3, TCP_LISTENING, 9),
-        ("tcp6", 3, TCP_LISTENING, 9),
-        ("unix", 3, UNIX_LISTENING, 6),
-    ):
-        try:
-            lines = (PROCESSES / "net" / name).read_text("utf-8", "replace").splitlines()[1:]
-        except OSError:  # such as on a machine without IPv6
-            continue
-        for line in lines:
-            fields = line.split()
-            if fields[state] == wanted:
-                found.add(fields[inode])
-    return found

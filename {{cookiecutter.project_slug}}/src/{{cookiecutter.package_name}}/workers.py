@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 
 from falcon_pachinko import BackendUnavailable, WebSocketConnectionManager
 from falcon_pachinko.workers import every
 
+from .message_ids import time_ms
 from .messages import ServerSystemAnnouncement
 from .store import MessageStore, StoreUnavailable
 
@@ -41,7 +41,7 @@ async def remove_old_messages(
 
 async def remove_expired(store: MessageStore, retention_days: float) -> None:
     """Remove the messages that are older, in batches; an outage of the database leaves the rest for later."""
-    removed, before_ms = 0, int(time.time() * 1000 - retention_days * DAY_MS)
+    removed, before_ms = 0, int(time_ms() - retention_days * DAY_MS)
     try:
         while count := await store.remove_older_than(before_ms, REMOVED_AT_ONCE):
             removed += count

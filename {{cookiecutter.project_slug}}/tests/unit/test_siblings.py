@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -68,19 +70,26 @@ def test_processes_with_a_listening_socket_in_common_are_siblings(
 
 @pytest.fixture
 def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty ``/proc`` with a listening socket, 7."""
+    """An empty ``/proc``."""
     monkeypatch.setattr(siblings, "PROCESSES", tmp_path)
-    (tmp_path / "net").mkdir()
-    line = "0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 7 1 0"
-    (tmp_path / "net" / "tcp").write_text(f"sl local_address\n{line}\n", encoding="utf-8")
     return tmp_path
 
 
-def add_process(processes: Path, number: int, parent: int, started_seconds: float) -> None:
+@pytest.fixture
+def listening() -> Iterator[socket.socket]:
+    """A listening socket of this process."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening
+
+
+def add_process(
+    processes: Path, number: int, parent: int, started_seconds: float, listening: socket.socket
+) -> None:
     """Add a process that has the listening socket open."""
     folder = processes / str(number)
     (folder / "fd").mkdir(parents=True)
-    (folder / "fd" / "3").symlink_to("socket:[7]")
+    inode = os.fstat(listening.fileno()).st_ino
+    (folder / "fd" / str(listening.fileno())).symlink_to(f"socket:[{inode}]")
     ticks = round(started_seconds * os.sysconf("SC_CLK_TCK"))
     stat = f"{number} (a ) b) S {parent} " + "0 " * 17 + f"{ticks} 0"
     (folder / "stat").write_text(stat, encoding="utf-8")
@@ -91,10 +100,10 @@ def add_process(processes: Path, number: int, parent: int, started_seconds: floa
     [(10, 101, 1), (10, 99, 1), (10, 60, 0), (11, 100, 0)],
 )
 def test_a_sibling_has_the_same_parent_and_was_started_together_with_this_process(
-    processes: Path, parent: int, started_seconds: int, found: int
+    processes: Path, listening: socket.socket, parent: int, started_seconds: int, found: int
 ) -> None:
-    add_process(processes, os.getpid(), 10, 100)
-    add_process(processes, os.getpid() + 1, parent, started_seconds)
+    add_process(processes, os.getpid(), 10, 100, listening)
+    add_process(processes, os.getpid() + 1, parent, started_seconds, listening)
     assert siblings.count_siblings() == found
 
 

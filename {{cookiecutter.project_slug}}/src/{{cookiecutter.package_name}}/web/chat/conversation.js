@@ -145,22 +145,24 @@ export class Conversation {
    * @param {ServerMessages["serverHistory"]["messages"]} messages
    */
   addPast(messages) {
-    const newest = this.newestId;
+    const stored = this.#stored;
+    const newest = stored.at(-1)?.dataset.messageId;
     // What the user reads stays where it is.
     const anchor = [...this.#list.children].find((entry) => entry.getBoundingClientRect().bottom > this.#frame.getBoundingClientRect().top);
     const top = anchor?.getBoundingClientRect().top ?? 0;
     let newer = 0;
     for (const { messageId, user, userId, text, at } of messages) {
-      if (this.#find(messageId)) continue;
+      if (stored.some((other) => other.dataset.messageId === messageId)) continue;
       const isNewer = newest !== undefined && messageId > newest;
-      const isOwn = userId === this.#userId;
-      if (isOwn && isNewer) this.#pending.confirm(text, ["unconfirmed"]);
-      const entry = messageEntry({ user, userId }, text, isOwn ? "You" : this.#names.node({ user, userId }), isOwn, at);
-      entry.dataset.messageId = messageId;
+      if (userId === this.#userId && isNewer) this.#pending.confirm(text, ["unconfirmed"]);
+      const entry = this.#entryOf({ user, userId }, text, at, messageId);
       entry.ariaLive = "off"; // A screen reader does not read out the past.
-      const before = this.#stored.reverse().find((other) => String(other.dataset.messageId) < messageId);
+      let place = stored.length;
+      while (place > 0 && String(stored[place - 1]?.dataset.messageId) > messageId) place -= 1;
+      const before = stored[place - 1];
       if (before) before.after(entry);
       else this.#list.prepend(entry);
+      stored.splice(place, 0, entry);
       newer += Number(isNewer);
     }
     this.#separateAll();
@@ -193,11 +195,16 @@ export class Conversation {
   /** @param {Person} person @param {string} text @param {{ messageId?: string | undefined, atMs?: number | undefined }} details When it was sent, as in `Date.now()`: by default now. */
   addMessage(person, text, { messageId, atMs = Date.now() }) {
     if (messageId !== undefined && this.#find(messageId)) return;
+    if (person.userId === this.#userId) this.#pending.confirm(text, ["sent", "unconfirmed", "refused"]);
+    this.#addEntry(this.#entryOf(person, text, atMs, messageId), atMs);
+  }
+
+  /** @param {Person} person @param {string} text @param {number} atMs @param {string | undefined} messageId */
+  #entryOf(person, text, atMs, messageId) {
     const isOwn = person.userId === this.#userId;
-    if (isOwn) this.#pending.confirm(text, ["sent", "unconfirmed", "refused"]);
     const entry = messageEntry(person, text, isOwn ? "You" : this.#names.node(person), isOwn, atMs);
     if (messageId !== undefined) entry.dataset.messageId = messageId;
-    this.#addEntry(entry, atMs);
+    return entry;
   }
 
   /** @param {"system" | "announcement"} kind @param {...(Node | string)} content */

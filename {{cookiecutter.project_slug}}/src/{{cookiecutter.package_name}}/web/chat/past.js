@@ -74,7 +74,11 @@ export class Past {
 
   /** Load the last messages, unless nothing is missing. */
   #catchUp() {
-    if (!this.#isLoaded || this.#gapNote !== null) this.#run((client) => this.#loadLast(client));
+    if (this.#isBehind) this.#run((client) => this.#loadLast(client));
+  }
+
+  get #isBehind() {
+    return !this.#isLoaded || this.#gapNote !== null;
   }
 
   /** Load earlier messages while the user reads the first ones. */
@@ -85,7 +89,7 @@ export class Past {
 
   #retry() {
     this.#hasFailed = false;
-    if (!this.#isLoaded || this.#gapNote !== null) this.#catchUp();
+    if (this.#isBehind) this.#catchUp();
     else this.#run((client) => this.#loadEarlier(client));
   }
 
