@@ -3,7 +3,7 @@
 import pytest
 
 from falcon_pachinko.history import History, Position
-from falcon_pachinko.publication import Publication
+from falcon_pachinko.publication import Header, Publication
 
 from ..support.backends import HISTORY, RecordingNode, text, wait_for_result, wait_until
 
@@ -90,3 +90,65 @@ async def test_publications_that_are_too_old_are_left_out(
     nothing: list[Publication] = []
     await wait_for_result(lambda: b.backend.past("room", None, 10), nothing)
     assert await a.backend.recent("room", 10) == []
+
+
+async def retract(node: RecordingNode, offset: int) -> None:
+    position = node.backend.position("room")
+    assert position is not None
+    publication = text(str(position.offset + 1))
+    publication.header = Header(retracts=(str(position._replace(offset=offset)), "another:1", "7"))
+    await node.backend.publish_nowait("room", publication)
+
+
+async def test_what_was_retracted_is_gone_and_is_no_gap(a: RecordingNode, b: RecordingNode) -> None:
+    for node in {id(a): a, id(b): b}.values():
+        await node.backend.subscribe("room", HISTORY)
+    await publish(a, 4)
+    start = a.backend.position("room")
+    assert start is not None
+    await wait_until(lambda: b.backend.position("room") == start)
+    # NOTE: one node keeps the messages, the other one reads them when they are needed.
+    assert offsets(await a.backend.recent("room", 10)) == [1, 2, 3, 4]
+    await retract(a, 2)
+    await retract(a, 4)
+    await retract(a, 4)
+    await wait_until(lambda: b.backend.position("room") == a.backend.position("room"))
+    for node in (a, b):
+        assert offsets(await node.backend.recent("room", 10)) == [1, 3, 5, 6, 7]
+        assert offsets(await node.backend.recent("room", 4)) == [3, 5, 6, 7]
+        assert offsets(await node.backend.past("room", None, 4)) == [3, 5, 6, 7]
+        assert offsets(await node.backend.past("room", start._replace(offset=5), 2)) == [1, 3]
+        for since, found in ((1, [3, 5, 6, 7]), (3, [5, 6, 7]), (4, [5, 6, 7]), (6, [7])):
+            missed = await node.backend.recover("room", [start._replace(offset=since)])
+            assert missed is not None
+            assert offsets(missed) == found
+    assert not node.history_losses
+
+
+async def test_the_only_publications_can_be_retracted(a: RecordingNode, b: RecordingNode) -> None:
+    await a.backend.subscribe("room", HISTORY)
+    await publish(a, 3)
+    for offset in (1, 2, 3, 4):
+        await retract(a, offset)
+    assert offsets(await a.backend.recent("room", 10)) == [5, 6, 7]
+    assert offsets(await b.backend.past("room", None, 10)) == [5, 6, 7]
+
+
+async def test_the_bounds_hold_after_retractions(a: RecordingNode, b: RecordingNode) -> None:
+    await a.backend.subscribe("room", History(messages=100, seconds=60.0, room_bytes=20_000))
+    await a.backend.publish_nowait("room", text(f"{1:1000}"))
+    start = a.backend.position("room")
+    assert start is not None
+    retracted = set[int]()
+    for number in range(2, 101):
+        publication = text(f"{number:1000}")
+        if number % 3 == 0:
+            offsets = {number - 1, max(1, number - 5), max(1, number - 40)}
+            positions = [str(start._replace(offset=offset)) for offset in offsets]
+            publication.header = Header(retracts=tuple(positions))
+            retracted |= offsets
+        await a.backend.publish_nowait("room", publication)
+    page = await b.backend.past("room", None, 100)
+    kept = [number for number in range(1, 101) if number not in retracted]
+    assert 5 <= len(page) <= 20
+    assert [int(each.data) for each in page] == kept[-len(page) :]

@@ -268,3 +268,26 @@ async def test_in_one_process_a_snapshot_without_an_await_repeats_nothing() -> N
     async with running_chat(None) as cluster:
         for document, live in await add_lines(with_routes(cluster), 0.0):
             assert document + live == list(range(LINES))
+
+
+async def test_a_retracted_message_is_gone(room: ChatCluster) -> None:
+    alice = await room.connect(0, "/recent/alice/0")
+    _, position = await joined(alice)
+    await say(alice, "kept", "secret", "kept too")
+    await texts(alice, 3)
+    manager = room.manager(1)
+    secrets = [
+        each.position
+        for each in await manager.history("lobby")
+        if each.decode()["payload"]["text"] == "secret"
+    ]
+    retracted = await manager.retract("lobby", secrets, ServerSaid(text="one is gone"))
+    assert await texts(alice, 1) == ["one is gone"]
+    (last,) = await manager.history("lobby", limit=1)
+    assert last.position == retracted
+    for path in ("/recent/bob/50", f"/recent/carol/0?since={position['id']}"):
+        found, after = await joined(await room.connect(1, path))
+        assert found == ["kept", "kept too", "one is gone"]
+        assert after["payload"].get("recovered") in (None, True)
+    with pytest.raises(ValueError, match="1001 positions are given"):
+        await manager.retract("lobby", secrets * 1_001, ServerSaid(text="none"))

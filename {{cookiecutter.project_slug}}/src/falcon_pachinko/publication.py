@@ -32,6 +32,7 @@ class Header(
         exclude_users: Users who do not receive it.
         user: The only user who receives it.
         connection: The id of the only connection that receives it.
+        retracts: Positions of earlier messages of the room that are removed from its history with this one.
         close_code: If not zero, close the recipients with this code; the data is the reason.
     """
 
@@ -40,12 +41,15 @@ class Header(
     exclude_users: tuple[str, ...] = ()
     user: str | None = None
     connection: str | None = None
+    retracts: tuple[str, ...] = ()
     close_code: int = 0
 
 
 DEFAULT_HEADER = Header()
 # The header of a numbered message for all members that cannot carry its position, such as a JSON array.
 WITHOUT_ID = Header()
+# The header of a publication without data, in the place of one that has been retracted.
+RETRACTED = Header()
 # PERF: the start of each message class's envelope, computed once.
 ENVELOPE_HEADS: dict[type[Message], tuple[bytes, int]] = {}
 ENCODE_HEADER = msgspec.json.Encoder().encode

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from falcon_pachinko.backends.redis.fetched import Fetched
 from falcon_pachinko.backends.redis.stream import MAX_PENDING_BYTES, RoomStream
 from falcon_pachinko.history import History, Position
-from falcon_pachinko.publication import Publication
+from falcon_pachinko.publication import RETRACTED, Publication
 
 
 class RecordingStream:
@@ -217,3 +217,20 @@ def test_in_any_order_of_events_publications_are_delivered_in_order(data: st.Dat
     assert known is not None
     recording.fill_gap(Position("e", offset), publications(known.offset + 1, offset))
     assert recording.delivered == list(range(start + 1, offset + 1))
+
+
+def test_retracted_publications_are_no_gap_and_are_not_delivered() -> None:
+    recording = RecordingStream()
+    recording.fill_gap(Position("e", 1), [])
+    recording.stream.start_buffer(History(), [])
+    assert recording.stream.receive(publication(5)) is True
+    missed = publications(2, 5)
+    for index in (0, 2):
+        missed[index].header = RETRACTED
+    assert recording.fill_gap(Position("e", 5), missed)
+    assert recording.delivered == [3, 5]
+    buffer = recording.stream.buffer
+    assert buffer is not None
+    found = buffer.between(Position("e", 1), Position("e", 5), 0.0)
+    assert found is not None
+    assert [each.position for each in found] == [Position("e", 3), Position("e", 5)]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import dropwhile, islice
 
 from ..errors import ConfigurationError
 from ..history import History, Position
 from ..presence import UNKNOWN_CHANGE
-from ..publication import Publication
+from ..publication import RETRACTED, Publication
 
 # The default bound of all histories in a process. It fits one process with 1 GiB of memory.
 DEFAULT_MEMORY_BYTES = 64 * 1024 * 1024
@@ -27,6 +27,9 @@ RESTORED_OVERHEAD_BYTES = 600
 
 # The classes of similar size: within 25 %.
 CLASSES_PER_DOUBLING = 4
+
+# Takes the place of a message that has been retracted: no message is encoded like this.
+NOTHING = b""
 
 
 def check_bytes(history_bytes: int) -> int:
@@ -101,7 +104,7 @@ class HistoryBuffer:
         self.last = position
         history, budget = self.history, self.budget
         # NOTE: a copy, because msgspec leaves up to half of the memory of what it encodes unused.
-        encoded = publication.encode()
+        encoded = NOTHING if publication.header is RETRACTED else publication.encode()
         messages.append((published_at, publication.published_ms, encoded))
         size_bytes = self.size_bytes + len(encoded)
         budget.size_bytes += len(encoded) + MESSAGE_OVERHEAD_BYTES
@@ -110,7 +113,9 @@ class HistoryBuffer:
             size_bytes -= dropped
             budget.size_bytes -= dropped + MESSAGE_OVERHEAD_BYTES
         self.size_bytes = size_bytes
-        memory_bytes = size_bytes + len(messages) * MESSAGE_OVERHEAD_BYTES
+        if publication.header.retracts:
+            self._retract(publication.header.retracts, position)
+        memory_bytes = self.size_bytes + len(messages) * MESSAGE_OVERHEAD_BYTES
         if not self.class_start <= memory_bytes < self.class_end:
             budget.reclassify(self)
         if budget.size_bytes > budget.max_bytes:
@@ -146,7 +151,11 @@ class HistoryBuffer:
         kept = islice(self.messages, start - first, max(0, stop - first))
         oldest = now - self.history.seconds
         recent = list(dropwhile(lambda each: each[0] < oldest, kept))
-        return self._restore(self.last.epoch, stop - len(recent), recent)
+        found = self._restore(self.last.epoch, stop - len(recent), recent)
+        missing = count - len(found)  # some have been retracted, or there are no others
+        if missing and len(recent) == count:
+            found[:0] = self.before(Position(self.last.epoch, start), missing, now)
+        return found
 
     def _restore(
         self, epoch: str, first: int, messages: list[tuple[float, int, bytes]]
@@ -155,6 +164,8 @@ class HistoryBuffer:
         restored = self.budget.restored.setdefault(epoch, {})
         found = []
         for offset, (_, published_ms, encoded) in enumerate(messages, first):
+            if encoded is NOTHING:
+                continue
             publication = restored.get(offset)
             if publication is None:
                 publication = restored[offset] = Publication.decode(encoded)
@@ -167,6 +178,21 @@ class HistoryBuffer:
         if self.budget.restored_bytes > MAX_RESTORED_BYTES:
             self.budget.drop_restored()
         return found
+
+    def _retract(self, positions: Collection[str], current: Position) -> None:
+        """Remove the content of messages; those that are not kept have no effect."""
+        first = current.offset - len(self.messages) + 1
+        for text in positions:
+            position = Position.parse(text)
+            if position is None or position.epoch != current.epoch or position == current:
+                continue
+            index = position.offset - first
+            if 0 <= index < len(self.messages):
+                published_at, published_ms, encoded = self.messages[index]
+                self.messages[index] = (published_at, published_ms, NOTHING)
+                self.size_bytes -= len(encoded)
+                self.budget.size_bytes -= len(encoded)
+        self.budget.drop_restored()
 
     def expire(self, now: float) -> None:
         """Drop publications that are older than the history."""

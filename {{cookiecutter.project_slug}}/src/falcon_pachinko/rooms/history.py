@@ -1,19 +1,24 @@
-"""Reading the history of a room, page by page."""
+"""The history of a room: reading it page by page, and removing messages from it."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
 
 from ..backends.base import Backend
 from ..connection.connection import Connection
 from ..errors import MessageError
 from ..history import PastMessage, Position
-from ..publication import TEXT
+from ..publication import TEXT, Publication
 from .recovery import is_for
 
 MAX_PAGE = 1_000
+MAX_RETRACTED = 1_000
 
 
 class RoomHistories:
-    """The part of the manager that reads histories.
+    """The part of the manager that reads and changes histories.
 
     Attributes:
         backend: The backend of the rooms.
@@ -66,3 +71,36 @@ class RoomHistories:
                 and (connection is None or is_for(connection, each))
             ]
         return found
+
+    async def retract(
+        self, room: str, positions: Collection[Position], message: object
+    ) -> Position | None:
+        """Send a message to all members of a room, and remove earlier ones from its history.
+
+        A client that joins or reconnects afterwards gets the message, and those that are removed no more. They are
+        removed from the memory of all nodes and from Redis; clients that have them learn of it by the message. It is
+        for content that must not be read any longer, such as a deleted text. Positions that are not in the history
+        (any more) have no effect.
+
+        Args:
+            room: The room; it may be empty.
+            positions: The positions of at most 1,000 messages, such as those that :meth:`history` returns.
+            message: A :class:`~falcon_pachinko.messages.Message` or any object that JSON can represent.
+
+        Returns:
+            The position of the message; in one process ``None`` without a history.
+
+        Raises:
+            BackendUnavailable: Redis is unavailable; the message may not have arrived, and nothing may be removed.
+            LeaseLost: The caller is a worker that another node has replaced.
+            TypeError: JSON cannot represent the message; nothing has changed.
+            ValueError: There are more than 1,000 positions.
+        """
+        if len(positions) > MAX_RETRACTED:
+            raise ValueError(
+                f"{len(positions)} positions are given: retract at most {MAX_RETRACTED} at once"
+            )
+        publication = Publication.to_room(message)
+        retracts = tuple(str(each) for each in positions)
+        publication.header = msgspec.structs.replace(publication.header, retracts=retracts)
+        return await self.backend.publish_nowait(room, publication)

@@ -78,6 +78,7 @@ class RedisBackend(RedisNode, Backend):
             ephemeral=ephemeral,
             node=self.presence.node_in(room),
             lease=lease,
+            retracts=publication.header.retracts,
         )
         if ephemeral:
             return self.pipeline.submit(operation, ignore)

@@ -12,7 +12,8 @@ are in one slot of a cluster:
   again; ``p`` while it has members; ``g`` the number of the latest generation of its presence, and ``l`` that at its
   creation or at the last loss of its presence: times that do not go back with the clock; ``y`` the time until which new
   users wait, because the room may have been lost, with a fraction; ``u`` the replication id of the server that has
-  numbered it: under another one, which may have lost some numbers, a new epoch begins;
+  numbered it: under another one, which may have lost some numbers, a new epoch begins; ``d`` an epoch, and the
+  offsets of the publications that were last retracted in it;
 - ``<prefix>:{<room>}:s``, a stream: the id is ``<offset>-1``, ``t`` the time, ``d`` the publication, ``b`` the
   bytes published up to and with it;
 - ``<prefix>:{<room>}:n``, a sorted set of the nodes that have members in the room, by the time at which the
@@ -115,6 +116,7 @@ ROOMS_PER_OPERATION = 500
 ROOMS_PER_SCAN = 1_000
 ENTRIES_PER_SLICE = 64
 MESSAGES_PER_READ = 100
+MAX_RETRACTED = 1_000
 RECORDS_PER_READ = 250
 MESSAGES_PER_PIECE = 1_000
 BYTES_PER_PIECE = 128 * 1024
@@ -192,6 +194,7 @@ CONSTANTS = {
     "ROOMS_PER_SCAN": ROOMS_PER_SCAN,
     "ENTRIES_PER_SLICE": ENTRIES_PER_SLICE,
     "MESSAGES_PER_READ": MESSAGES_PER_READ,
+    "MAX_RETRACTED": MAX_RETRACTED,
     "RECORDS_PER_READ": RECORDS_PER_READ,
     "MESSAGES_PER_PIECE": MESSAGES_PER_PIECE,
     "BYTES_PER_PIECE": BYTES_PER_PIECE,

@@ -7,7 +7,7 @@ import enum
 from collections.abc import Callable, Iterable
 
 from ...history import History, Position
-from ...publication import Publication
+from ...publication import RETRACTED, Publication
 from ..buffer import HistoryBudget, HistoryBuffer
 from .changes import ChangeRecorder
 from .fetched import Fetched
@@ -156,6 +156,17 @@ class RoomStream:
             recorder.add(publication)
         return True
 
+    def pass_retracted(self, publication: Publication, published_at: float) -> None:
+        """Advance beyond a publication that was retracted before it could be delivered here."""
+        last, position = self.position, publication.position
+        if last is None or position is None or position != (last.epoch, last.offset + 1):
+            return
+        self.position = position
+        if self.buffer is not None:
+            self.buffer.add(publication, published_at)
+        if self.recorded is not None:
+            self.recorded.append((published_at, publication))
+
     def fill_gap(self, fetched: Fetched) -> bool:
         """Deliver fetched publications, then the pending ones; return whether there is no gap now.
 
@@ -187,8 +198,11 @@ class RoomStream:
             self.on_history_lost()
         self.state = StreamState.LIVE
         if last is not None:
-            for _, publication in publications:
-                self.deliver_next(publication)
+            for published_at, publication in publications:
+                if publication.header is RETRACTED:
+                    self.pass_retracted(publication, published_at)
+                else:
+                    self.deliver_next(publication)
         self.break_recorders()
         self.state = StreamState.GAP if fetched.more else StreamState.LIVE
         pending, self.pending, self.pending_bytes = self.pending, [], 0

@@ -68,8 +68,22 @@ local function use_history()
     redis.pcall('HDEL', base .. ':m', 'x')
   end
 
+  -- Removes publications of an epoch from a room's stream. The room remembers the offsets of the last ones, so that their
+  -- gaps are no loss.
+  function history.retract(base, epoch, positions)
+    local known = {}
+    local stored = redis.call('HGET', base .. ':m', 'd') or ''
+    for offset in string.gmatch(string.match(stored, '^' .. epoch .. '(.*)') or '', '%d+') do known[#known + 1] = offset end
+    for _, position in ipairs(positions) do
+      local id = position[1] == epoch and text(position[2])
+      if id and redis.call('XDEL', base .. ':s', id .. '-1') == 1 then known[#known + 1] = id end
+    end
+    local first = math.max(1, #known - MAX_RETRACTED + 1)
+    redis.call('HSET', base .. ':m', 'd', epoch .. ' ' .. table.concat(known, ' ', first))
+  end
+
   -- Measures a room's stream and drops its oldest messages down to a size. Returns the new size.
-  -- The offsets in a stream have no gap, so that the number of messages to drop can be searched: first at the place
+  -- The offsets in a stream have few gaps, so that the number of messages to drop can be searched: first at the place
   -- that is right for messages of one size, then beside it, then by bisection.
   local function trim(base, last, published, start, size)
     local stream = base .. ':s'
@@ -84,7 +98,8 @@ local function use_history()
     while least < most do
       guess = math.max(least, math.min(guess, most - 1))
       local id = text(first + guess) .. '-1'
-      local item = redis.call('XRANGE', stream, id, id)[1]
+      -- A publication that has been retracted is missing: the next one will do.
+      local item = redis.call('XRANGE', stream, id, '+', 'COUNT', 1)[1]
       local before = item and published_before(item)
       if before and published - before <= size then
         most, start = guess, before

@@ -43,8 +43,8 @@ end
 
 -- Numbers, stores and publishes a message. It is published even if it cannot be stored: then the room's history ends,
 -- and a client that has missed it is informed. Returns its position; 'fenced' if the node has members in the room and
--- no lease; 'replaced' if a newer worker has published here.
-local function publish(base, data, ephemeral, node, worker, token, change)
+-- no lease; 'replaced' if a newer worker has published here. Removes retracted publications from the history.
+local function publish(base, data, ephemeral, node, worker, token, change, retracted)
   local meta, stream = base .. ':m', base .. ':s'
   if node and not has_lease(base, node) then return 'fenced' end
   local token_field = worker and ('f:' .. worker) or 'e'
@@ -87,6 +87,7 @@ local function publish(base, data, ephemeral, node, worker, token, change)
     end
   end
   if not stored then pcall(use_history().drop, base, published) end
+  if retracted then pcall(use_history().retract, base, epoch, retracted) end
   local shown = (fields[2] and ':1:' or ':0:') .. text(now)
   send(base, epoch .. ':' .. offset .. shown .. (change and ':' .. change or '') .. '\n' .. data)
   return epoch .. ':' .. offset

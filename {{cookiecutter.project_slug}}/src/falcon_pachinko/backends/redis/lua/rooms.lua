@@ -36,6 +36,17 @@ local function read_piece(base, from, offset, published)
   return publications, false
 end
 
+-- Returns an epoch with the offsets after one that have been retracted in it; empty if there are none.
+local function retracted_after(base, epoch, from)
+  local stored = redis.call('HGET', base .. ':m', 'd')
+  if not stored then return '' end
+  local found = {epoch}
+  for offset in string.gmatch(string.match(stored, '^' .. epoch .. '(.*)') or '', '%d+') do
+    if tonumber(offset) > from then found[#found + 1] = offset end
+  end
+  return found[2] and table.concat(found, ' ') or ''
+end
+
 -- Returns the epoch, the offset and the published bytes of a room to which the caller has subscribed. Creates it if it
 -- is missing, if another server has numbered it, or if the offset is lower than the known one: then Redis has or may
 -- have lost data, and no node needs to know what.
@@ -55,7 +66,7 @@ end
 
 -- Called after the node has subscribed to the channel: creates the room if necessary and returns its position and
 -- the publications after a known offset, or all of them if the epoch is not the known one; they end before the room's
--- position if they exceed a piece. A known offset ahead of the stored one means that Redis lost data.
+-- position if they exceed a piece; and the offsets that have been retracted. A known offset ahead of the stored one means that Redis lost data.
 function operations.sync_room(base, history, known_epoch, known_offset, everything, recovery, lease)
   local meta = base .. ':m'
   local messages, age, room_bytes = unpack(history)
@@ -66,36 +77,39 @@ function operations.sync_room(base, history, known_epoch, known_offset, everythi
   end
   extend_life(base)
   local offset = tonumber(stored[2])
-  local publications, more = {}, false
+  local publications, more, retracted = {}, false, ''
   if known_epoch or everything then
     local from = not everything and stored[1] == known_epoch and known_offset or 0
     publications, more = read_piece(base, from, offset, stored[3])
+    retracted = retracted_after(base, stored[1], from)
   end
   local shows_positions = redis.call('HEXISTS', meta, 'n')
-  return {stored[1], offset, shows_positions, text(now), publications, more and 1 or 0}
+  return {stored[1], offset, shows_positions, text(now), publications, more and 1 or 0, retracted}
 end
 
 -- Returns at most so many publications of a room's history: the last ones, or the last ones before an offset of the epoch.
 function operations.past(base, epoch, before, count)
   local meta, publications = base .. ':m', {}
   local current, offset, age, messages, published = unpack(redis.call('HMGET', meta, 'e', 'o', 'a', 'n', 'b'))
-  if not current or not messages or (epoch and epoch ~= current) then return {'', 0, 0, text(now), {}, 0} end
+  if not current or not messages or (epoch and epoch ~= current) then return {'', 0, 0, text(now), {}, 0, ''} end
   local last = tonumber(offset)
   if epoch then last = math.min(last, before - 1) end
-  local first = math.max(last - count, offset - messages, 0) + 1
+  local first = math.max(offset - messages, 0) + 1
   if first <= last then
-    local items = redis.pcall('XRANGE', base .. ':s', text(first) .. '-1', text(last) .. '-1')
+    -- Backwards, because some may have been retracted.
+    local items = redis.pcall('XREVRANGE', base .. ':s', text(last) .. '-1', text(first) .. '-1', 'COUNT', count)
     if items.err then
       use_history().drop(base, published)
       items = {}
     end
-    for _, item in ipairs(items) do
+    for i = #items, 1, -1 do
+      local item = items[i]
       if now - item[2][2] <= tonumber(age) then
         for _, value in ipairs({item[1], item[2][2], item[2][4]}) do publications[#publications + 1] = value end
       end
     end
   end
-  return {current, offset, 1, text(now), publications, 0}
+  return {current, offset, 1, text(now), publications, 0, ''}
 end
 
 -- Deletes the room with its last subscriber, or lets its history expire. Members without a subscriber are in their grace

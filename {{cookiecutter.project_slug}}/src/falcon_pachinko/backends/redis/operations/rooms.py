@@ -36,14 +36,28 @@ USERS_PER_COST = 20
 
 
 def publish(
-    tag: str, data: bytes, *, ephemeral: bool, node: str | None = None, lease: Lease | None = None
+    tag: str,
+    data: bytes,
+    *,
+    ephemeral: bool,
+    node: str | None = None,
+    lease: Lease | None = None,
+    retracts: Sequence[str] = (),
 ) -> Operation[Position]:
-    """Publish to a room; ``node`` if it has members there, ``lease`` of the publishing worker.
+    """Publish to a room.
 
-    The reply raises LeaseLost if a newer worker has published there.
+    Args:
+        tag: The hash tag of the room.
+        data: The encoded publication.
+        ephemeral: Whether it is stored in the history.
+        node: The node, if it has members in the room.
+        lease: The lease of the publishing worker. The reply raises LeaseLost if a newer one has published there.
+        retracts: Positions of earlier publications that are removed from the history.
     """
+    removed = [(each.epoch, each.offset) for each in map(Position.parse, retracts) if each]
+    more = (None, removed) if removed else ()
     if lease is None:
-        request: tuple[Any, ...] = ("publish", tag, raw(data), ephemeral, node, None, None)
+        request: tuple[Any, ...] = ("publish", tag, raw(data), ephemeral, node, None, None, *more)
         return Operation(request, decode_position, needs_lease=node is not None)
 
     def decode(reply: Any) -> Position:
@@ -52,7 +66,7 @@ def publish(
             raise LeaseLost(f"another worker has taken over the lease of {lease.name!r}")
         return decode_position(reply)
 
-    request = ("publish", tag, raw(data), ephemeral, node, lease.name, lease.token)
+    request = ("publish", tag, raw(data), ephemeral, node, lease.name, lease.token, *more)
     return Operation(request, decode, needs_lease=node is not None)
 
 
