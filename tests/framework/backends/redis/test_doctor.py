@@ -98,7 +98,10 @@ async def test_the_documented_rights_suffice(program: str) -> None:
     ("rules", "missing"),
     [
         (["-hset"], ["+hset"]),
-        (["-@stream", "-publish"], ["+publish", "+xadd", "+xrange", "+xtrim"]),
+        (
+            ["-@stream", "-publish"],
+            ["+publish", "+xadd", "+xdel", "+xrange", "+xrevrange", "+xtrim"],
+        ),
         (["-subscribe", "-unsubscribe"], ["+subscribe", "+unsubscribe"]),
         (["resetkeys", "~other:*"], ["~chat:*"]),
         (["resetchannels", "&other:*"], ["&chat:*"]),
