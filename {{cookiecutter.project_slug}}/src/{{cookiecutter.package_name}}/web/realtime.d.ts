@@ -195,7 +195,8 @@ export class RealtimeClient<
    * request: it is sent again over the next one with the same reference, before newer messages, and handled once. So it
    * is after `unavailable`, `tooManyMessages` and `timeout` from the server, with the delays of a connection. One such
    * request is on its way at a time, and the next is sent after its reply: they are handled in their order. The server
-   * keeps a reply for 300 s by default: give `timeoutMs` no more.
+   * keeps a reply for 300 s by default: give `timeoutMs` no more, unless its database knows the id of the client and the
+   * reference.
    *
    * @throws {RequestError} The server's error, or there was no reply.
    */
