@@ -154,5 +154,5 @@ async def test_a_message_takes_effect_once_if_its_node_is_killed(
 
 async def next_text(client: Client) -> str:
     """Receive until the next message of a user."""
-    [*_, message] = await client.receive_until(ServerNewMessage)
+    message: ServerNewMessage = (await client.receive_until(ServerNewMessage))[-1]
     return message.text
