@@ -288,7 +288,7 @@ export interface SendMessage {
 export type ServerAck = Record<string, never>;
 
 export interface ServerError {
-  /** An identifier for programs: `unknownMessage`, `invalidPayload`, `tooManyMessages`, `messageTooLarge`, `forbidden`, `unavailable`, `timeout`, `internal`, or one of the application's own. */
+  /** An identifier for programs: `unknownMessage`, `invalidPayload`, `tooManyMessages`, `messageTooLarge`, `forbidden`, `unavailable`, `timeout`, `interrupted`, `internal`, or one of the application's own. */
   code: string;
   /** A sentence for the user. */
   error: string;
@@ -391,7 +391,7 @@ export interface ServerUserTyping {
 
 /** `{{ cookiecutter.websocket_path }}/{room_name}` */
 export interface {{ cookiecutter.resource_name }}ClientMessages {
-  /** Store a text, and send it to all clients in the room, including the sender. */
+  /** Store a text, and send it to all clients in the room, including the sender. Handled once for each `ref` of a client, whose URL has its id as `client`. */
   clientSendMessage: SendMessage;
   /** Notify the other clients that the user is typing. */
   clientStartTyping: NoPayload;
