@@ -85,7 +85,10 @@ async def test_a_message_that_arrives_again_is_the_one_that_is_stored(
     name, client_id = app.ROOM_PREFIX + room, "0123456789abcdef" * 2
     user = "Bob" if case == "of another user" else "Alice"
     message = NewMessage(
-        room="other" if case == "of another room" else name, user_id=user, user_name=user, text="first"
+        room="other" if case == "of another room" else name,
+        user_id=user,
+        user_name=user,
+        text="first",
     )
     store = MessageStore(url)
     await store.open()
