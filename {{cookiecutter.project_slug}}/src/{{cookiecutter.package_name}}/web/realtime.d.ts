@@ -363,7 +363,7 @@ export interface SendReply {
 export type ServerAck = Record<string, never>;
 
 export interface ServerError {
-  /** An identifier for programs: `unknownMessage`, `invalidPayload`, `tooManyMessages`, `messageTooLarge`, `forbidden`, `unavailable`, `timeout`, `internal`, or one of the application's own. */
+  /** An identifier for programs: `unknownMessage`, `invalidPayload`, `tooManyMessages`, `messageTooLarge`, `forbidden`, `unavailable`, `timeout`, `interrupted`, `internal`, or one of the application's own. */
   code: string;
   /** A sentence for the user. */
   error: string;
@@ -516,13 +516,13 @@ export interface {{ cookiecutter.resource_name }}ClientMessages {
   clientEditMessage: EditMessage;
   /** Delete a message of this user, or any for a moderator, from the store and from the room's history. */
   clientDeleteMessage: DeleteMessage;
-  /** Store a reply, and send it to all clients in the room, including the sender. */
+  /** Store a reply, and send it to all clients in the room, including the sender. Handled once for each `ref` of a client, whose URL has its id as `client`. */
   clientSendReply: SendReply;
   /** Add a reaction or take it back, and tell all clients in the room its new number. At most 5 per second and 20 at once. */
   clientReact: React;
   /** Store how far this user has read the room, and tell the user's other windows. At most 2 per second and 20 at once. */
   clientMarkRead: MarkRead;
-  /** Store a text, and send it to all clients in the room, including the sender. */
+  /** Store a text, and send it to all clients in the room, including the sender. Handled once for each `ref` of a client, whose URL has its id as `client`. */
   clientSendMessage: SendMessage;
   /** Show the other clients that the user is typing, until it stops or says nothing more of it for 6 s. */
   clientStartTyping: NoPayload;
