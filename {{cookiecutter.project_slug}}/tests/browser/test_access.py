@@ -213,7 +213,7 @@ def test_a_screen_reader_announces_messages_and_status(new_user: NewUser, room: 
         ("complementary", "Rooms and people"),
         ("region", room),
         ("region", "Conversation"),
-        ("list", "Recent rooms"),
+        ("list", "Rooms"),
         ("textbox", "Message"),
         ("textbox", "Name of a room"),
     ):
@@ -329,7 +329,7 @@ def test_rooms_and_people_open_and_close_on_a_narrow_screen(new_user: NewUser, r
     def expect_open(is_open: bool) -> None:
         expect(toggle).to_have_attribute("aria-expanded", str(is_open).lower())
         expect(side).to_be_visible(visible=is_open)
-        expect(alice.get_by_role("list", name="Recent rooms")).to_have_count(int(is_open))
+        expect(alice.get_by_role("list", name="Rooms", exact=True)).to_have_count(int(is_open))
 
     expect_open(False)
     toggle.click()
@@ -367,7 +367,7 @@ def test_rooms_and_people_open_and_close_on_a_narrow_screen(new_user: NewUser, r
 def test_a_wide_screen_always_shows_rooms_and_people(new_user: NewUser) -> None:
     alice = new_user("Alice")
     expect(alice.locator("#side-toggle")).to_be_hidden()
-    expect(alice.get_by_role("list", name="Recent rooms")).to_be_visible()
+    expect(alice.get_by_role("list", name="Rooms", exact=True)).to_be_visible()
     expect(people(alice)).to_have_count(1)
     assert fits(alice)
 

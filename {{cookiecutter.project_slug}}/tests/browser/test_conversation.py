@@ -433,7 +433,7 @@ def test_rooms_are_switched_by_form_link_and_history(new_user: NewUser, room: st
     send_message(alice, "for the other room only")
     expect_messages(alice, "for the other room only")
 
-    rooms = alice.get_by_role("list", name="Recent rooms")
+    rooms = alice.get_by_role("list", name="Rooms", exact=True)
     expect(rooms.get_by_role("link")).to_have_text(sorted([room, other]))
     expect(rooms.locator("[aria-current=page]")).to_have_text(other)
     rooms.get_by_role("link", name=room, exact=True).click()

@@ -139,7 +139,7 @@ export class Past {
     let before;
     for (let page = 0; page < MAX_GAP_PAGES; page += 1) {
       const shown = this.#conversation.list.stored.map((entry) => String(entry.dataset.messageId));
-      const { messages, hasMore, readTo } = await this.#request(client, before);
+      const { messages, hasMore, readTo = null } = await this.#request(client, before);
       if (client !== this.#client) return false;
       this.#conversation.addPast(messages);
       this.#conversation.list.remove(missing(shown, messages, hasMore, before));

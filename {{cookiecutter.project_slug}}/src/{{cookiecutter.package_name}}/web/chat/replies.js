@@ -58,17 +58,18 @@ export class Replies {
   /** @param {HTMLElement} entry */
   #nameNode(entry) {
     if (entry.matches(".own")) return "yourself";
-    const { user = "", userId = "" } = entry.querySelector(".author bdi")?.dataset ?? {};
+    const { user = "", userId = "" } = /** @type {HTMLElement | null} */ (entry.querySelector(".author bdi"))?.dataset ?? {};
     return this.#parts.names.shortNode({ user, userId });
   }
 
-  /** @param {HTMLElement} entry @param {{ messageId: string, user: string, userId: string, text: string }} replyTo */
+  /** @param {HTMLElement} entry @param {{ messageId: string, user: string, userId: string, text?: string }} replyTo */
   #quote(entry, { messageId, user, userId, text }) {
     if (entry.querySelector(".quote")) return;
     const { list, names, session, composer } = this.#parts;
     const author = userId === session.user?.id ? "You" : names.shortNode({ user, userId });
     const shown = list.find(messageId);
-    const excerpt = element("span", "excerpt", shown ? excerptOf(list.textOf(shown)) : text || DELETED);
+    // A live message quotes no text: the page has it, or shows the name only.
+    const excerpt = element("span", "excerpt", shown ? excerptOf(list.textOf(shown)) : (text ?? ""));
     const quote = button("", "quote", () => {
       const found = list.find(messageId);
       if (found) this.#show(found);

@@ -46,7 +46,7 @@ export class Unread {
     }
     this.#client = client;
     this.#room = room;
-    client.on("serverReadMarker", ({ messageId }) => this.#receiveMarker(messageId));
+    client.on("serverReadMarker", (marker) => marker.room === roomLabel(room) && this.#receiveMarker(marker.messageId));
     this.#showTitle();
   }
 
