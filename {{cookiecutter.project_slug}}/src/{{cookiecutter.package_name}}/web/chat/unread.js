@@ -34,6 +34,7 @@ export class Unread {
     this.#scroller = scroller;
     this.#line.ariaLive = "off";
     document.addEventListener("visibilitychange", () => this.#look());
+    addEventListener("pagehide", () => this.#flush());
     addEventListener("focus", () => this.#look());
   }
 
@@ -50,10 +51,10 @@ export class Unread {
     this.#showTitle();
   }
 
+  /** The page leaves the room. */
   close() {
+    this.#flush();
     this.#client = null;
-    clearTimeout(this.#markTimer);
-    this.#markTimer = 0;
   }
 
   hideTitle() {
@@ -135,6 +136,15 @@ export class Unread {
       const isRetried = error instanceof RequestError && NOT_CONNECTED.includes(error.code);
       if (isRetried && client === this.#client) this.#marked = before;
     }
+  }
+
+  /** Mark at once what has been read. */
+  #flush() {
+    clearTimeout(this.#markTimer);
+    this.#markTimer = 0;
+    if (this.#read <= this.#marked || this.#client?.state !== "open") return;
+    this.#marked = this.#read;
+    this.#client.send("clientMarkRead", { messageId: this.#read });
   }
 
   #showTitle() {
