@@ -42,6 +42,7 @@ from .processes import check_processes
 {%- for module in resources | sort %}
 {{ import_line(module, resources[module]) }}
 {%- endfor %}
+from .room_list import RoomList
 from .settings import Settings
 from .store import MessageStore
 from .store_url import sqlite_path
@@ -112,6 +113,7 @@ def create_app(settings: Settings) -> App:
         {{ cookiecutter.__resource_class }},
         Invitations(settings.secrets, tokens.audience),
         Names(),
+        RoomList(manager, ROOM_PREFIX),
         store,
         route_config=RouteConfig(
             history=settings.history, presence_batch=PresenceBatch(above=MAX_USERS)

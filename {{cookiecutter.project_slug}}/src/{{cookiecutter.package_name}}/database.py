@@ -20,7 +20,7 @@ from .store_url import sqlite_path
 logger = logging.getLogger(__name__)
 
 # The newest revision in migrations/versions; revisions are numbers of four digits.
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 NO_SCHEMA = "base"
 MIGRATIONS = Path(__file__).parent / "migrations"
 # Any number that no other program uses for an advisory lock in the same database.

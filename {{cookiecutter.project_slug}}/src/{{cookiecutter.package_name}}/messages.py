@@ -15,41 +15,22 @@ import msgspec
 
 from falcon_pachinko import Message, Payload
 
-RoomName = Annotated[
-    str,
-    msgspec.Meta(
-        description="The room's name, percent-encoded: at least 1 byte of UTF-8 in normalization form C,"
-        " without control, format and private-use characters and without blanks at its ends, and not '.'"
-        " or '..'. A room needs no creation; it exists while a client is in it.",
-        examples=["general"],
-    ),
-]
+from .message_fields import (
+    Emoji,
+    KnownMessageId,
+    MessageId,
+    Quoted,
+    Reaction,
+    Revision,
+    Text,
+    UserId,
+    UserName,
+)
+
 # The most users in a list. A room with more of them is large: its joins and leaves are sent in batches.
 MAX_USERS = 200
 # The most messages in a page of the past.
 HISTORY_PAGE = 50
-
-UserName = Annotated[
-    str,
-    msgspec.Meta(
-        description="The user's name, for display. Several users may have the same one.",
-        examples=["Alice"],
-    ),
-]
-UserId = Annotated[
-    str,
-    msgspec.Meta(description="The user's id, by which users differ.", examples=["auth0|5f7c8ec7"]),
-]
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000, examples=["Hello everyone!"])]
-
-MessageId = Annotated[
-    str,
-    msgspec.Meta(
-        description="The id of a stored message, unique in all rooms. The ids of a room have the order of its"
-        " messages. Absent if the service stores no messages.",
-        examples=["0199c0a1b2c37f6e5d4c3b2a1908"],
-    ),
-]
 
 
 class SendMessage(Payload, frozen=True):
@@ -64,8 +45,42 @@ class LoadHistory(Payload, frozen=True):
     before: MessageId | msgspec.UnsetType = msgspec.UNSET
 
 
+class EditMessage(Payload, frozen=True):
+    """Payload of ``clientEditMessage``: another text for a message of this user."""
+
+    message_id: KnownMessageId
+    text: Text
+
+
+class DeleteMessage(Payload, frozen=True):
+    """Payload of ``clientDeleteMessage``: a message of this user, or of any user for moderators."""
+
+    message_id: KnownMessageId
+
+
+class SendReply(Payload, frozen=True):
+    """Payload of ``clientSendReply``: a text for the room that replies to a message."""
+
+    message_id: KnownMessageId
+    text: Text
+
+
+class React(Payload, frozen=True):
+    """Payload of ``clientReact``: add a reaction of this user to a message, or take it back."""
+
+    message_id: KnownMessageId
+    reaction: Emoji
+    on: Annotated[bool, msgspec.Meta(description="`false` to take it back.", examples=[True])]
+
+
+class MarkRead(Payload, frozen=True):
+    """Payload of ``clientMarkRead``: this user has read the room up to a message."""
+
+    message_id: KnownMessageId
+
+
 class NoPayload(Payload, frozen=True):
-    """Payload of ``clientStartTyping`` and ``clientStopTyping``: empty."""
+    """Payload of ``clientStartTyping``, ``clientStopTyping`` and ``clientLoadRooms``: empty."""
 
 
 class ServerSystemMessage(Message, frozen=True):
@@ -130,6 +145,43 @@ class ServerNewMessage(Message, frozen=True):
     user_id: UserId
     text: Text
     message_id: MessageId | msgspec.UnsetType = msgspec.UNSET
+    reply_to: Quoted | msgspec.UnsetType = msgspec.UNSET
+
+
+class ServerMessageEdited(Message, frozen=True):
+    """A message of the room has another text."""
+
+    message_id: MessageId
+    text: Text
+    revision: Revision
+
+
+class ServerMessageDeleted(Message, frozen=True):
+    """A message of the room has been deleted."""
+
+    message_id: MessageId
+    revision: Revision
+
+
+class ServerReaction(Message, frozen=True):
+    """A user has reacted to a message of the room, or taken a reaction back."""
+
+    message_id: MessageId
+    reaction: Emoji
+    user: UserName
+    user_id: UserId
+    on: Annotated[bool, msgspec.Meta(description="`false` if it was taken back.", examples=[True])]
+    count: Annotated[
+        int, msgspec.Meta(description="The users who react like this now.", examples=[3])
+    ]
+    revision: Revision
+
+
+class ServerReadMarker(Message, frozen=True):
+    """This user has read a room up to a message, in this window or in another one."""
+
+    room: Annotated[str, msgspec.Meta(description="The room's name.", examples=["general"])]
+    message_id: MessageId
 
 
 class PastMessage(Payload, frozen=True):
@@ -145,6 +197,14 @@ class PastMessage(Payload, frozen=True):
             description="When it was sent, in Unix milliseconds.", examples=[1_732_700_000_000]
         ),
     ]
+    revision: Revision
+    edited: Annotated[
+        bool, msgspec.Meta(description="Whether its text was changed.", examples=[False])
+    ]
+    reply_to: Quoted | msgspec.UnsetType = msgspec.UNSET
+    reactions: Annotated[
+        list[Reaction], msgspec.Meta(description="In the order of their numbers.")
+    ] = msgspec.field(default_factory=list)
 
 
 class ServerHistory(Message, frozen=True):
@@ -154,6 +214,34 @@ class ServerHistory(Message, frozen=True):
     has_more: Annotated[
         bool, msgspec.Meta(description="Whether there are earlier messages.", examples=[False])
     ]
+    read_to: Annotated[
+        str | None,
+        msgspec.Meta(
+            description="The id of the message up to which this user has read the room; `null` if that is not known.",
+            examples=["0199c0a1b2c37f6e5d4c3b2a1908"],
+        ),
+    ] = None
+
+
+class KnownRoom(Payload, frozen=True):
+    """A room of the service."""
+
+    room: Annotated[str, msgspec.Meta(description="Its name.", examples=["general"])]
+    users: Annotated[int, msgspec.Meta(description="The users in it now.", examples=[3])]
+    unread: Annotated[
+        int,
+        msgspec.Meta(
+            description="The messages that this user has not read, 100 for more; 0 in a room that this user has never"
+            " read.",
+            examples=[0],
+        ),
+    ]
+
+
+class ServerRooms(Message, frozen=True):
+    """Rooms that this user may join: those with users in them, and those that this user has read."""
+
+    rooms: list[KnownRoom]
 
 
 class ServerUserTyping(Message, frozen=True):
@@ -177,7 +265,12 @@ SERVER_MESSAGES = (
     ServerUserJoined,
     ServerUserLeft,
     ServerNewMessage,
+    ServerMessageEdited,
+    ServerMessageDeleted,
+    ServerReaction,
+    ServerReadMarker,
     ServerHistory,
+    ServerRooms,
     ServerUserTyping,
     ServerSystemAnnouncement,
 )

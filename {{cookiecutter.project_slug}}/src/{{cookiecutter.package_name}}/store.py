@@ -5,43 +5,26 @@ A message is stored before it is published, so that none exists in a cache only.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from falcon_pachinko import MessageError
-
-from .database import failure_text, open_engine, prepare_schema
+from .database import prepare_schema
 from .group_commit import GroupCommit
 from .message_ids import MessageIds, lowest_id, time_ms
-from .tables import NewMessage, StoredMessage, messages
+from .stored_reactions import ReactionStore
+from .tables import NewMessage, StoredMessage, is_present, messages, read_markers
+from .transactions import StoreUnavailable
 
-logger = logging.getLogger(__name__)
-
-# The bound of each operation, the wait for a connection and for locks included.
-OPERATION_SECONDS = 10.0
-READERS = 3
-
-
-class StoreUnavailable(MessageError):
-    """The database does not respond, or refuses; a message may have been stored all the same.
-
-    Raised out of a handler, it is sent as ``serverError``; the store has logged the cause.
-    """
-
-    def __init__(self) -> None:
-        super().__init__("This cannot be done right now: try again.", code="unavailable")
+# The most markers of a user; the oldest ones are removed.
+MAX_MARKERS = 500
+# More unread messages of a room are not counted.
+MAX_UNREAD = 100
 
 
-class MessageStore:
+class MessageStore(ReactionStore):
     """Stores messages in SQLite or PostgreSQL.
 
     Messages that are added while a transaction is being committed share the next one. An operation takes 10 s at
@@ -52,24 +35,14 @@ class MessageStore:
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url
-        self.engine = open_engine(url)
-        self.outages: dict[str, str] = {}
-        # Fewer than the connections of the pool, so that many readers never keep a message from being stored.
-        self.reading = asyncio.Semaphore(READERS)
+        super().__init__(url)
         self.ids = MessageIds()
         self.commits = GroupCommit(self.write, StoreUnavailable)
-        dialect = postgresql if self.engine.dialect.name == "postgresql" else sqlite
         self.insert = (
-            dialect.insert(messages)
+            self.insert_into(messages)
             .on_conflict_do_nothing(index_elements=["client_id", "ref"])
             .returning(messages.c.id)
         )
-
-    @property
-    def outage(self) -> str:
-        """Why the last write or the last read has failed; empty if none has."""
-        return "; ".join(sorted(set(self.outages.values())))
 
     async def open(self) -> None:
         """Connect, and migrate the schema if it is behind.
@@ -117,6 +90,11 @@ class MessageStore:
         found = await self.fetch(sa.select(messages).where(messages.c.id == message_id))
         return found[0] if found else None
 
+    async def get_all(self, room: str, message_ids: Collection[str]) -> list[StoredMessage]:
+        """Return those of some messages that are in a room and have not been deleted."""
+        found = (messages.c.room == room) & messages.c.deleted_at.is_(None)
+        return await self.fetch(sa.select(messages).where(found, messages.c.id.in_(message_ids)))
+
     async def page(
         self, room: str, before: str | None = None, limit: int = 50
     ) -> list[StoredMessage]:
@@ -133,35 +111,86 @@ class MessageStore:
             query = query.where(messages.c.id < before)
         return (await self.fetch(query.order_by(messages.c.id.desc()).limit(limit)))[::-1]
 
-    async def edit(self, message_id: str, user_id: str, text: str) -> StoredMessage | None:
+    async def edit(
+        self, room: str, message_id: str, user_id: str, text: str
+    ) -> StoredMessage | None:
         """Replace the text of a message, and return it.
 
-        Returns ``None`` if this user has sent no such message, or it has been deleted.
+        Returns ``None`` if this user has sent no such message to the room, or it has been deleted.
         """
-        return await self.change(message_id, user_id, text=text, edited_at=time_ms())
+        return await self.change(room, message_id, user_id, text=text, edited_at=time_ms())
 
-    async def delete(self, message_id: str, user_id: str | None = None) -> StoredMessage | None:
+    async def delete(
+        self, room: str, message_id: str, user_id: str | None = None
+    ) -> StoredMessage | None:
         """Mark a message as deleted, empty its text, and return it.
 
-        Returns ``None`` if there is no such message, or it has been deleted. With a user id only a message of
-        this user is deleted; without one, for moderators, any.
+        Returns ``None`` if there is no such message in the room, or it has been deleted. With a user id only a
+        message of this user is deleted; without one, for moderators, any.
         """
-        return await self.change(message_id, user_id, text="", deleted_at=time_ms())
+        return await self.change(room, message_id, user_id, text="", deleted_at=time_ms())
+
+    async def mark_read(self, room: str, user_id: str, message_id: str) -> bool:
+        """Record that a user has read a room up to a message; return whether that is further than before."""
+        row = {"user_id": user_id, "room": room, "message_id": message_id, "marked_at": time_ms()}
+        statement = self.insert_into(read_markers).values(row)
+        statement = statement.on_conflict_do_update(
+            index_elements=["user_id", "room"],
+            set_={name: statement.excluded[name] for name in ("message_id", "marked_at")},
+            where=statement.excluded.message_id > read_markers.c.message_id,
+        )
+        of_user = read_markers.c.user_id == user_id
+        kept = sa.select(read_markers.c.room).where(of_user)
+        kept = kept.order_by(read_markers.c.marked_at.desc()).limit(MAX_MARKERS)
+        async with self.transaction("write") as connection:
+            advanced = (await connection.execute(statement.returning(read_markers.c.room))).all()
+            await connection.execute(
+                sa.delete(read_markers).where(of_user & read_markers.c.room.not_in(kept))
+            )
+            return bool(advanced)
+
+    async def read_marker(self, room: str, user_id: str) -> str | None:
+        """Return the id of the message up to which a user has read a room; ``None`` for no marker."""
+        found = (read_markers.c.user_id == user_id) & (read_markers.c.room == room)
+        async with self.transaction("read") as connection:
+            query = sa.select(read_markers.c.message_id).where(found)
+            return (await connection.execute(query)).scalar()
+
+    async def unread(self, user_id: str) -> dict[str, int]:
+        """Return the rooms that a user has read, each with the number of later messages of others, at most 100."""
+        later = (
+            (messages.c.room == read_markers.c.room)
+            & (messages.c.id > read_markers.c.message_id)
+            & (messages.c.user_id != user_id)
+            & messages.c.deleted_at.is_(None)
+        )
+        some = sa.select(messages.c.id).where(later).limit(MAX_UNREAD).correlate(read_markers)
+        count = sa.select(sa.func.count()).select_from(some.subquery()).scalar_subquery()
+        query = sa.select(read_markers.c.room, count).where(read_markers.c.user_id == user_id)
+        async with self.transaction("read") as connection:
+            return dict(iter(await connection.execute(query)))
 
     async def remove_older_than(self, sent_before_ms: int, limit: int = 1_000) -> int:
-        """Remove the oldest messages that were sent before a time, at most ``limit``; return their number."""
+        """Remove the oldest messages that were sent before a time, at most ``limit``; return their number.
+
+        With the last of them, the markers of users who have read nothing since are removed.
+        """
         old = sa.select(messages.c.id).where(messages.c.id < lowest_id(sent_before_ms))
         oldest = old.order_by(messages.c.id).limit(limit)
         async with self.transaction("write") as connection:
             removed = await connection.execute(sa.delete(messages).where(messages.c.id.in_(oldest)))
+            if removed.rowcount < limit:
+                outdated = read_markers.c.message_id < lowest_id(sent_before_ms)
+                await connection.execute(sa.delete(read_markers).where(outdated))
             return removed.rowcount
 
     async def change(
-        self, message_id: str, user_id: str | None, **values: object
+        self, room: str, message_id: str, user_id: str | None, **values: object
     ) -> StoredMessage | None:
-        found = (messages.c.id == message_id) & messages.c.deleted_at.is_(None)
+        found = is_present(room, message_id)
         if user_id is not None:
             found &= messages.c.user_id == user_id
+        values["revision"] = messages.c.revision + 1
         statement = sa.update(messages).where(found).values(values).returning(*messages.c)
         return next(iter(await self.fetch(statement)), None)
 
@@ -169,21 +198,6 @@ class MessageStore:
         async with self.transaction("read" if statement.is_select else "write") as connection:
             rows = await connection.execute(statement)
             return [StoredMessage(**row._mapping) for row in rows]
-
-    @asynccontextmanager
-    async def transaction(self, purpose: str) -> AsyncIterator[AsyncConnection]:
-        """A transaction; the first failure of an outage and its end are logged, each on one line."""
-        try:
-            turn = self.reading if purpose == "read" else nullcontext()
-            async with asyncio.timeout(OPERATION_SECONDS), turn, self.engine.begin() as connection:
-                yield connection
-        except (SQLAlchemyError, OSError) as error:
-            if purpose not in self.outages:
-                logger.error("the database is unavailable (%s): %s", purpose, failure_text(error))
-            self.outages[purpose] = failure_text(error)
-            raise StoreUnavailable from None
-        if self.outages.pop(purpose, None):
-            logger.warning("the database has recovered (%s)", purpose)
 
     async def write(self, batch: list[StoredMessage]) -> list[StoredMessage]:
         """Insert messages; for one whose request has been stored before, return that one in its place."""

@@ -57,9 +57,34 @@ messages = sa.Table(
     sa.Column("reply_to", MessageId),
     sa.Column("client_id", ChatText),
     sa.Column("ref", ChatText),
+    sa.Column("revision", sa.Integer, nullable=False, server_default="0"),
     sa.Index("messages_room_id", "room", "id"),
     sa.Index("messages_client_id_ref", "client_id", "ref", unique=True),
 )
+# The ids of messages up to which users have read rooms.
+read_markers = sa.Table(
+    "read_markers",
+    metadata,
+    sa.Column("user_id", ChatText, primary_key=True),
+    sa.Column("room", ChatText, primary_key=True),
+    sa.Column("message_id", MessageId, nullable=False),
+    sa.Column("marked_at", sa.BigInteger, nullable=False),
+)
+reactions = sa.Table(
+    "reactions",
+    metadata,
+    sa.Column(
+        "message_id", MessageId, sa.ForeignKey(messages.c.id, ondelete="CASCADE"), primary_key=True
+    ),
+    sa.Column("reaction", ChatText, primary_key=True),
+    sa.Column("user_id", ChatText, primary_key=True),
+)
+
+
+def is_present(room: str, message_id: str) -> sa.ColumnElement[bool]:
+    """Return the condition of a message: it is in the room, and has not been deleted."""
+    found = (messages.c.id == message_id) & (messages.c.room == room)
+    return found & messages.c.deleted_at.is_(None)
 
 
 class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +105,7 @@ class StoredMessage(NewMessage, frozen=True, kw_only=True):
         sent_at: When the service has accepted it, in Unix milliseconds.
         edited_at: The last change of its text, in Unix milliseconds; ``None`` for none.
         deleted_at: Its deletion, in Unix milliseconds, after which its text is empty; ``None`` for none.
+        revision: The number of its changes: edits, its deletion, reactions to it.
         existed: Whether an earlier request with the same client id and ``ref`` has stored it.
     """
 
@@ -89,4 +115,5 @@ class StoredMessage(NewMessage, frozen=True, kw_only=True):
     deleted_at: int | None = None
     client_id: str | None = None
     ref: str | None = None
+    revision: int = 0
     existed: bool = False

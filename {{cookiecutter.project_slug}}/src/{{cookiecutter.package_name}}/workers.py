@@ -9,7 +9,8 @@ from falcon_pachinko.workers import every
 
 from .message_ids import time_ms
 from .messages import ServerSystemAnnouncement
-from .store import MessageStore, StoreUnavailable
+from .store import MessageStore
+from .transactions import StoreUnavailable
 
 logger = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ from falcon_pachinko.testing.fixtures import RunApp, ServeApp
 from {{ cookiecutter.package_name }} import (
     app,
     database,
+    transactions,
     workers,
 )
 from {{ cookiecutter.package_name }} import store as store_module
@@ -116,7 +117,7 @@ async def test_a_page_has_no_deleted_message_and_none_of_another_room(
         sent.append(await alice.receive(ServerNewMessage))
     store = MessageStore(url)
     await store.open()
-    await store.delete(str(sent[1].message_id))
+    await store.delete(app.ROOM_PREFIX + room, str(sent[1].message_id))
     other = f"{app.ROOM_PREFIX}{room}-2"
     await store.add(NewMessage(room=other, user_id="u", user_name="U", text="elsewhere"))
     await store.aclose()
@@ -161,7 +162,7 @@ async def test_a_message_that_cannot_be_stored_is_refused_and_not_sent(
         assert isinstance(received, ServerNewMessage)
         assert received.text == "kept"
     assert await stored_texts(url, room) == ["kept"]
-    records = [each for each in caplog.records if each.name == store_module.__name__]
+    records = [each for each in caplog.records if each.name == transactions.__name__]
     assert [each.getMessage() for each in records] == [
         "the database is unavailable (write): database is locked",
         "the database has recovered (write)",

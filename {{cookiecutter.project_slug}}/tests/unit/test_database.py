@@ -101,7 +101,12 @@ def test_the_version_in_the_code_is_that_of_the_newest_migration() -> None:
 
 async def test_the_migrations_create_the_tables_of_the_code(url: str) -> None:
     await prepare_schema(url)
-    assert await run_sync(url, table_names) == {"messages", "alembic_version"}
+    assert await run_sync(url, table_names) == {
+        "alembic_version",
+        "messages",
+        "reactions",
+        "read_markers",
+    }
     assert await run_sync(url, differences) == []
 
 

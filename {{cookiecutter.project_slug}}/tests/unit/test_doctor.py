@@ -176,11 +176,11 @@ def test_the_database_is_checked_without_a_change(
     assert diagnose()[0] == 0
     assert not Path("var").exists()
     asyncio.run(migrate("sqlite:///var/messages.db"))
-    line = "ok       database: SQLite, var/messages.db: writable, with schema 0001"
+    line = "ok       database: SQLite, var/messages.db: writable, with schema 0002"
     assert diagnose() == (0, [ANY, ANY, ANY, ANY, line, ANY])
     asyncio.run(migrate("sqlite:///var/messages.db", "base"))
     assert diagnose()[1][4].endswith(
-        "with schema base, and this service has 0001: the next start migrates it"
+        "with schema base, and this service has 0002: the next start migrates it"
     )
     with contextlib.closing(sqlite3.connect("var/messages.db")) as newer:
         newer.execute("INSERT INTO alembic_version VALUES ('9999')")

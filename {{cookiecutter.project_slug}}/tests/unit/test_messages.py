@@ -10,7 +10,10 @@ import pytest
 from falcon_pachinko import Message
 from falcon_pachinko.publication import Publication
 
-from {{ cookiecutter.package_name }} import messages
+from {{ cookiecutter.package_name }} import (
+    message_fields,
+    messages,
+)
 
 ALICE, BOB = messages.RoomUser("Alice", "u1"), messages.RoomUser("Bob", "u2")
 SHOWN_ALICE, SHOWN_BOB = {"user": "Alice", "userId": "u1"}, {"user": "Bob", "userId": "u2"}
@@ -50,7 +53,19 @@ WIRE_FORMS = [
     ),
     (
         messages.ServerHistory(
-            messages=[messages.PastMessage("0199c0", "Alice", "u1", "Hi", 1_732_700_000_000)],
+            messages=[
+                messages.PastMessage(
+                    message_id="0199c0",
+                    user="Alice",
+                    user_id="u1",
+                    text="Hi",
+                    at=1_732_700_000_000,
+                    revision=1,
+                    edited=True,
+                    reply_to=message_fields.Quoted("0199b0", "Bob", "u2", "Hello"),
+                    reactions=[message_fields.Reaction("👍", 2, True)],
+                )
+            ],
             has_more=True,
         ),
         {
@@ -63,10 +78,65 @@ WIRE_FORMS = [
                         "userId": "u1",
                         "text": "Hi",
                         "at": 1_732_700_000_000,
+                        "revision": 1,
+                        "edited": True,
+                        "replyTo": {
+                            "messageId": "0199b0",
+                            "user": "Bob",
+                            "userId": "u2",
+                            "text": "Hello",
+                        },
+                        "reactions": [{"reaction": "👍", "count": 2, "mine": True}],
                     }
                 ],
                 "hasMore": True,
+                "readTo": None,
             },
+        },
+    ),
+    (
+        messages.ServerMessageEdited(message_id="0199c0", text="Hello", revision=1),
+        {
+            "type": "serverMessageEdited",
+            "payload": {"messageId": "0199c0", "text": "Hello", "revision": 1},
+        },
+    ),
+    (
+        messages.ServerMessageDeleted(message_id="0199c0", revision=2),
+        {"type": "serverMessageDeleted", "payload": {"messageId": "0199c0", "revision": 2}},
+    ),
+    (
+        messages.ServerReaction(
+            message_id="0199c0",
+            reaction="👍",
+            user="Alice",
+            user_id="u1",
+            on=True,
+            count=2,
+            revision=3,
+        ),
+        {
+            "type": "serverReaction",
+            "payload": {
+                "messageId": "0199c0",
+                "reaction": "👍",
+                "user": "Alice",
+                "userId": "u1",
+                "on": True,
+                "count": 2,
+                "revision": 3,
+            },
+        },
+    ),
+    (
+        messages.ServerReadMarker(room="general", message_id="0199c0"),
+        {"type": "serverReadMarker", "payload": {"room": "general", "messageId": "0199c0"}},
+    ),
+    (
+        messages.ServerRooms(rooms=[messages.KnownRoom(room="general", users=3, unread=1)]),
+        {
+            "type": "serverRooms",
+            "payload": {"rooms": [{"room": "general", "users": 3, "unread": 1}]},
         },
     ),
     (

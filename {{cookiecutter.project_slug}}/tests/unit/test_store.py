@@ -11,14 +11,17 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from {{ cookiecutter.package_name }} import database
+from falcon_pachinko import MessageError
+
+from {{ cookiecutter.package_name }} import (
+    database,
+    transactions,
+)
 from {{ cookiecutter.package_name }} import store as store_module
 from {{ cookiecutter.package_name }}.message_ids import time_ms
-from {{ cookiecutter.package_name }}.store import (
-    MessageStore,
-    StoreUnavailable,
-)
+from {{ cookiecutter.package_name }}.store import MessageStore
 from {{ cookiecutter.package_name }}.tables import NewMessage
+from {{ cookiecutter.package_name }}.transactions import StoreUnavailable
 
 from ..postgres import Postgres, running_postgres
 
@@ -183,9 +186,9 @@ async def test_pages_lead_back_to_the_first_message(store: MessageStore) -> None
 
 async def test_a_user_edits_own_messages_only(store: MessageStore) -> None:
     stored = await store.add(message("one"))
-    assert await store.edit(stored.id, "bob", "changed by Bob") is None
-    assert await store.edit("no such id\0", "alice", "x") is None
-    edited = await store.edit(stored.id, "alice", "two")
+    assert await store.edit("chat_a", stored.id, "bob", "changed by Bob") is None
+    assert await store.edit("chat_a", "no such id\0", "alice", "x") is None
+    edited = await store.edit("chat_a", stored.id, "alice", "two")
     assert edited is not None
     assert edited.edited_at is not None
     assert edited.edited_at >= stored.sent_at
@@ -195,17 +198,122 @@ async def test_a_user_edits_own_messages_only(store: MessageStore) -> None:
 
 async def test_a_deleted_message_keeps_its_place_and_loses_its_text(store: MessageStore) -> None:
     first, second = await store.add(message("one")), await store.add(message("two"))
-    assert await store.delete(first.id, "bob") is None
-    deleted = await store.delete(first.id, "alice")
+    assert await store.delete("chat_a", first.id, "bob") is None
+    deleted = await store.delete("chat_a", first.id, "alice")
     assert deleted is not None
     assert deleted.deleted_at is not None
     assert deleted.text == ""
     assert await store.page("chat_a") == [second]
-    assert await store.delete(first.id) is None
-    assert await store.edit(first.id, "alice", "again") is None
-    by_moderator = await store.delete(second.id)
+    assert await store.delete("chat_a", first.id) is None
+    assert await store.edit("chat_a", first.id, "alice", "again") is None
+    by_moderator = await store.delete("chat_a", second.id)
     assert by_moderator is not None
     assert by_moderator.text == ""
+
+
+async def test_each_change_of_a_message_has_a_higher_revision(store: MessageStore) -> None:
+    stored = await store.add(message("one"))
+    edited = await store.edit("chat_a", stored.id, "alice", "two")
+    reacted = await store.react("chat_a", stored.id, "bob", "👍", on=True)
+    deleted = await store.delete("chat_a", stored.id, "alice")
+    assert edited is not None
+    assert reacted is not None
+    assert deleted is not None
+    assert [stored.revision, edited.revision, reacted.revision, deleted.revision] == [0, 1, 2, 3]
+
+
+async def test_a_message_is_changed_in_its_own_room_only(store: MessageStore) -> None:
+    stored = await store.add(message("one"))
+    assert await store.edit("chat_b", stored.id, "alice", "two") is None
+    assert await store.delete("chat_b", stored.id) is None
+    with pytest.raises(LookupError):
+        await store.react("chat_b", stored.id, "bob", "👍", on=True)
+    assert await store.get(stored.id) == stored
+    assert await store.get_all("chat_a", [stored.id, "other"]) == [stored]
+    assert await store.get_all("chat_b", [stored.id]) == []
+
+
+async def test_reactions_are_counted_by_user(store: MessageStore) -> None:
+    first, second = await store.add(message("one")), await store.add(message("two"))
+    for user, count in (("alice", 1), ("bob", 2), ("bob", None)):
+        change = await store.react("chat_a", first.id, user, "👍", on=True)
+        assert (change and change.count) == count
+    await store.react("chat_a", first.id, "bob", "🎉", on=True)
+    await store.react("chat_a", second.id, "alice", "🎉", on=True)
+    found = await store.reactions_to([first.id], "alice")
+    assert [(each.reaction, each.count, each.is_mine) for each in found] == [
+        ("👍", 2, True),
+        ("🎉", 1, False),
+    ]
+    taken_back = await store.react("chat_a", first.id, "alice", "👍", on=False)
+    assert taken_back is not None
+    assert taken_back.count == 1
+    assert await store.react("chat_a", first.id, "alice", "👍", on=False) is None
+    assert [each.is_mine for each in await store.reactions_to([first.id], "alice")] == [False] * 2
+    assert await store.reactions_to([], "alice") == []
+    await store.remove_older_than(END_OF_TIME_MS)
+    assert await store.reactions_to([first.id, second.id], "alice") == []
+
+
+async def test_reactions_at_the_same_time_are_all_counted(store: MessageStore) -> None:
+    stored = await store.add(message("one"))
+    changes = await asyncio.gather(
+        *(store.react("chat_a", stored.id, f"user {n}", "👍", on=True) for n in range(8))
+    )
+    found = [(each.count, each.revision) for each in changes if each is not None]
+    assert sorted(found) == [(number, number) for number in range(1, 9)]
+
+
+async def test_the_kinds_of_reactions_to_a_message_are_bounded(store: MessageStore) -> None:
+    stored = await store.add(message("one"))
+    for number in range(20):
+        await store.react("chat_a", stored.id, "alice", chr(0x1F600 + number), on=True)
+    with pytest.raises(MessageError, match="at most 20 different reactions"):
+        await store.react("chat_a", stored.id, "bob", "👍", on=True)
+    again = await store.react("chat_a", stored.id, "bob", chr(0x1F600), on=True)
+    assert again is not None
+    assert again.count == 2
+    assert len(await store.reactions_to([stored.id], "alice")) == 20
+
+
+async def test_a_marker_does_not_go_back(store: MessageStore) -> None:
+    ids = [(await store.add(message(str(number)))).id for number in range(3)]
+    assert await store.read_marker("chat_a", "bob") is None
+    assert await store.mark_read("chat_a", "bob", ids[1])
+    assert not await store.mark_read("chat_a", "bob", ids[1])
+    assert not await store.mark_read("chat_a", "bob", ids[0])
+    assert await store.read_marker("chat_a", "bob") == ids[1]
+    assert await store.mark_read("chat_a", "bob", ids[2])
+    assert await store.read_marker("chat_a", "bob") == ids[2]
+    assert await store.read_marker("chat_b", "bob") is None
+
+
+async def test_unread_messages_are_those_of_others_after_the_marker(store: MessageStore) -> None:
+    for room in ("chat_a", "chat_b", "chat_c"):
+        first = await store.add(message("read", room))
+        await store.mark_read(room, "bob", first.id)
+        for number in range({"chat_a": 2, "chat_b": 101, "chat_c": 0}[room]):
+            await store.add(message(str(number), room))
+        await store.add(message("own", room, user="bob"))
+    deleted = await store.add(message("deleted"))
+    await store.delete("chat_a", deleted.id)
+    await store.add(message("never read", "chat_d"))
+    assert await store.unread("bob") == {"chat_a": 2, "chat_b": 100, "chat_c": 0}
+    assert await store.unread("carol") == {}
+
+
+async def test_the_markers_of_a_user_are_bounded(
+    store: MessageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "MAX_MARKERS", 3)
+    stored = await store.add(message("one"))
+    for number in range(5):
+        monkeypatch.setattr(store_module, "time_ms", lambda at=number: at)
+        await store.mark_read(f"room {number}", "bob", stored.id)
+        await store.mark_read(f"room {number}", "carol", stored.id)
+    assert set(await store.unread("bob")) == {"room 2", "room 3", "room 4"}
+    await store.remove_older_than(END_OF_TIME_MS)
+    assert await store.unread("bob") == {}
 
 
 async def test_old_messages_are_removed_in_bounded_batches(
@@ -240,7 +348,7 @@ async def test_a_locked_database_is_an_outage_that_ends(
     await store.add(message("kept"))
     assert store.outage == ""
     await store.aclose()
-    lines = [each.getMessage() for each in caplog.records if each.name == store_module.__name__]
+    lines = [each.getMessage() for each in caplog.records if each.name == transactions.__name__]
     assert lines == [
         "the database is unavailable (write): database is locked",
         "the database has recovered (write)",
@@ -250,7 +358,7 @@ async def test_a_locked_database_is_an_outage_that_ends(
 async def test_a_database_that_does_not_respond_in_time_is_an_outage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "OPERATION_SECONDS", 0.1)
+    monkeypatch.setattr(transactions, "OPERATION_SECONDS", 0.1)
     monkeypatch.setattr(database, "BUSY_SECONDS", 1.0)
     path = tmp_path / "messages.db"
     store = MessageStore(f"sqlite:///{path}")
@@ -260,7 +368,7 @@ async def test_a_database_that_does_not_respond_in_time_is_an_outage(
         with pytest.raises(StoreUnavailable):
             await store.add(message("lost"))
         assert store.outage == "no response in time"
-    monkeypatch.setattr(store_module, "OPERATION_SECONDS", WAIT_SECONDS)
+    monkeypatch.setattr(transactions, "OPERATION_SECONDS", WAIT_SECONDS)
     kept = await store.add(message("kept"))
     assert await store.page("chat_a") == [kept]
     await store.aclose()
@@ -283,7 +391,7 @@ async def test_an_outage_of_postgresql_ends_with_its_restart(
         later = await store.add(message("two"))
         assert await store.page("chat_a") == [kept, later]
         await store.aclose()
-    lines = [each.getMessage() for each in caplog.records if each.name == store_module.__name__]
+    lines = [each.getMessage() for each in caplog.records if each.name == transactions.__name__]
     assert [line.partition(":")[0] for line in lines] == [
         "the database is unavailable (write)",
         "the database has recovered (write)",

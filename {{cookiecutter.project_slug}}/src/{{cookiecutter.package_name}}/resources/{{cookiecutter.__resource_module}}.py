@@ -5,31 +5,20 @@ from __future__ import annotations
 import falcon.asgi
 import msgspec
 
-from falcon_pachinko import (
-    MessageError,
-    Reject,
-    WebSocketLike,
-    WebSocketResource,
-    handles_message,
-)
+from falcon_pachinko import Reject, WebSocketLike, handles_message
 from falcon_pachinko.names import check_room_name, display_name
 
 from .. import users
 from ..invitations import Invitations, split_invitation
+from ..message_fields import RoomName
 from ..messages import (
     CLOSE_CODES,
-    HISTORY_PAGE,
     MAX_USERS,
     NOT_SIGNED_IN,
     SERVER_MESSAGES,
-    LoadHistory,
     NoPayload,
-    PastMessage,
-    RoomName,
     RoomUser,
     SendMessage,
-    ServerHistory,
-    ServerNewMessage,
     ServerRoomState,
     ServerSystemMessage,
     ServerUserJoined,
@@ -37,8 +26,10 @@ from ..messages import (
     ServerUserTyping,
 )
 from ..names import Names
+from ..room_list import RoomList
 from ..store import MessageStore
-from ..tables import NewMessage
+from .changes import Changes
+from .past import Past
 
 # The prefix of this resource's room names; several resources share one manager.
 ROOM_PREFIX = {{ cookiecutter.__room_prefix_literal }}
@@ -50,28 +41,32 @@ class Named(msgspec.Struct, frozen=True):
     name: str
 
 
-class {{ cookiecutter.__resource_class }}(WebSocketResource):
-    """A connection of one user to one room.
+class {{ cookiecutter.__resource_class }}(Past, Changes):
+    """A connection of one user to one room; what concerns stored messages is in the base classes.
 
     Args:
         invitations: Checks the links to private rooms.
         names: Remembers the names of users.
+        room_list: The rooms of the service.
         store: Keeps the messages; ``None`` to store none.
     """
 
     sends = SERVER_MESSAGES
     closes = CLOSE_CODES
 
-    user: users.User
-    room: str
     invitation: str
     typing: bool = False
 
     def __init__(
-        self, invitations: Invitations, names: Names, store: MessageStore | None = None
+        self,
+        invitations: Invitations,
+        names: Names,
+        room_list: RoomList,
+        store: MessageStore | None = None,
     ) -> None:
         self.invitations = invitations
         self.names = names
+        self.room_list = room_list
         self.store = store
 
     async def on_connect(
@@ -130,28 +125,7 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
     @handles_message("clientSendMessage", action="send")
     async def send_message(self, ws: WebSocketLike, payload: SendMessage) -> None:
         """Store a text, and send it to all clients in the room, including the sender."""
-        user, text = self.user, payload.text
-        message_id: str | msgspec.UnsetType = msgspec.UNSET
-        if self.store is not None:
-            message = NewMessage(room=self.room, user_id=user.id, user_name=user.name, text=text)
-            # NOTE: before it is sent: a crash in between loses no message that a client has seen.
-            message_id = (await self.store.add(message)).id
-        await self.broadcast_to_room(
-            self.room,
-            ServerNewMessage(user=user.name, user_id=user.id, text=text, message_id=message_id),
-        )
-
-    @handles_message("clientLoadHistory", action="read", per_second=5, burst=20)
-    async def load_history(self, ws: WebSocketLike, payload: LoadHistory) -> ServerHistory:
-        """Reply with a page of the room's past."""
-        if self.store is None:
-            raise MessageError("Messages are not stored here.", code="notStored")
-        found = await self.store.page(self.room, payload.before or None, HISTORY_PAGE + 1)
-        page = [
-            PastMessage(each.id, each.user_name, each.user_id, each.text, each.sent_at)
-            for each in found[-HISTORY_PAGE:]
-        ]
-        return ServerHistory(messages=page, has_more=len(found) > HISTORY_PAGE)
+        await self.publish_text(payload.text)
 
     @handles_message("clientStartTyping")
     async def start_typing(self, ws: WebSocketLike, payload: NoPayload) -> None:
