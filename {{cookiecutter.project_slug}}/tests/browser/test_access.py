@@ -244,13 +244,16 @@ def test_the_page_is_usable_by_keyboard(new_window: NewWindow, room: str) -> Non
     expect(composer(page)).to_be_focused()
 
     keyboard.press("Shift+Tab")
+    expect(messages(page)).to_be_focused()
+    keyboard.press("Shift+Tab")
     expect(page.get_by_role("region", name="Conversation")).to_be_focused()
     keyboard.press("Shift+Tab")
     expect(page.get_by_role("link", name="API documentation")).to_be_focused()
-    while not page.evaluate("() => document.activeElement.matches('#rooms a')"):
+    while not page.evaluate("() => document.activeElement.matches('#rooms [aria-current]')"):
         keyboard.press("Shift+Tab")
     expect(page.get_by_role("link", name=room, exact=True)).to_be_focused()
-    keyboard.press("Shift+Tab")
+    while page.evaluate("() => document.activeElement.matches('#rooms a')"):
+        keyboard.press("Shift+Tab")
     expect(page.get_by_role("button", name="Go")).to_be_focused()
     keyboard.press("Shift+Tab")
     expect(page.locator("#room-name")).to_be_focused()

@@ -2,7 +2,7 @@
  * Reactions: emojis below a message, each with the number of its users.
  *
  * The module adds its own controls. To remove the feature, delete the file, its test, the lines of `main.js` that name
- * it, and `resources/reactions.py` as its first lines say.
+ * it, and `resources/reactions.py` with the lines of `resources/past.py` that name it.
  */
 
 import { button, element } from "../page.js";
@@ -55,7 +55,7 @@ export class Reactions {
     this.#session = session;
     actions.add({ label: "React", onClick: (entry) => this.#offer(entry) });
     list.onShow((entry, message) => {
-      if ("reactions" in message) this.#load(message.messageId, message.revision, message.reactions);
+      if ("reactions" in message) this.#load(message.messageId, message.revision, message.reactions ?? []);
       this.#show(entry, message.messageId);
     });
     list.onChange((messageId, text) => text === null && this.#reactions.delete(messageId));

@@ -2,7 +2,7 @@
  * Replies: a message that quotes another one.
  *
  * The module adds its own controls. To remove the feature, delete the file, its test, the lines of `main.js` that name
- * it, and `resources/replies.py` as its first lines say.
+ * it, and `resources/replies.py` with the lines of `resources/past.py` that name it or its `with_quotes`.
  */
 
 import { button, element } from "../page.js";
