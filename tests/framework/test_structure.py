@@ -191,6 +191,7 @@ def test_no_function_is_longer_than_65_lines() -> None:
 
 def test_the_public_names_are_the_listed_ones() -> None:
     assert sorted(falcon_pachinko.__all__) == [
+        "Activity",
         "App",
         "BackendUnavailable",
         "ConfigurationError",

@@ -28,6 +28,7 @@ from .limits import Limits, ServerLimits
 from .messages import Message, Payload, ServerError
 from .presence import PresenceBatch
 from .resource import WebSocketResource
+from .rooms.activity import Activity
 from .rooms.manager import WebSocketConnectionManager
 from .route_config import RouteConfig
 from .startup import lifespan
@@ -36,6 +37,7 @@ from .types import WebSocketLike
 __version__ = "0.1.0"
 
 __all__ = [
+    "Activity",
     "App",
     "BackendUnavailable",
     "ConfigurationError",

@@ -19,6 +19,7 @@ from .messages import Message
 from .names import check_room_name
 from .presence import MemberPage
 from .publication import Publication
+from .rooms.activity import EXPIRY_SECONDS, REPEAT_SECONDS, Activity
 from .rooms.authorization import JOIN, require
 from .rooms.manager import WebSocketConnectionManager
 from .types import WebSocketLike
@@ -177,6 +178,42 @@ class WebSocketResource:
         if self.connection._transaction is not None:
             self.connection._transaction.prepare_list(room)
         return page
+
+    def activity(
+        self,
+        room: str,
+        started: object,
+        ended: object,
+        *,
+        repeat_seconds: float = REPEAT_SECONDS,
+        expiry_seconds: float = EXPIRY_SECONDS,
+    ) -> Activity:
+        """Return an activity of this client, such as typing, that the other members of a room see.
+
+        Its client may report it as often as it likes (:meth:`.Activity.report`): the room gets ``started`` at the first
+        report, and again while it goes on, so that members who join later learn of it. The room gets ``ended`` after
+        :meth:`.Activity.end`, after a time without a report, or when the connection has ended. Both are ephemeral.
+
+        Args:
+            room: The room.
+            started: The message for the beginning.
+            ended: The message for the end.
+            repeat_seconds: The shortest time between two messages for the beginning.
+            expiry_seconds: How long the activity lasts after a report. Members that get neither message for so long
+                may assume the end, too: the process may have died.
+
+        Raises:
+            TypeError: JSON cannot represent a message.
+            ValueError: A time is not a finite number above zero.
+        """
+        return Activity(
+            self.manager._registry.activities,
+            self.connection,
+            room,
+            (started, ended),
+            repeat_seconds,
+            expiry_seconds,
+        )
 
     async def request(
         self,

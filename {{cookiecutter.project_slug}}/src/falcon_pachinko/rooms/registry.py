@@ -18,6 +18,7 @@ from ..history import History
 from ..limits import DEFAULT_SERVER_LIMITS, ServerLimits
 from ..publication import DEFAULT_HEADER, Publication
 from ..support.tasks import TaskSet
+from .activity import Activities
 from .commands import CloseCommands
 from .enforcement import Enforcement
 from .exclusions import Exclusions
@@ -67,6 +68,7 @@ class ConnectionRegistry:
         self.enforcement = Enforcement(backend.restrictions, self.commands)
         self.execute, self.on_restriction = self.commands.execute, self.enforcement.apply
         self.resyncs = Resyncs(self.synced.members, self.tasks)
+        self.activities = Activities(backend, self.tasks)
         self.emptied: asyncio.Event | None = None
         self.budget = BufferBudget(limits.buffer_bytes, self.pending, self.connections)
 
@@ -101,6 +103,7 @@ class ConnectionRegistry:
         self.pending.pop(connection.id, None)
         visible = self.connections.pop(connection.id, None) is not None
         self.resyncs.late.pop(connection, None)
+        self.activities.end_all(connection)
         self.users.remove(connection)
         self.exclusions.remove(connection)
         for room in self.rooms_of(connection):

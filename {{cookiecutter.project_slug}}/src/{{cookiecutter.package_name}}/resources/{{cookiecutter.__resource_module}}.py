@@ -5,7 +5,7 @@ from __future__ import annotations
 import falcon.asgi
 import msgspec
 
-from falcon_pachinko import Reject, WebSocketLike, handles_message
+from falcon_pachinko import Activity, Reject, WebSocketLike, handles_message
 from falcon_pachinko.names import check_room_name, display_name
 
 from .. import users
@@ -55,7 +55,7 @@ class {{ cookiecutter.__resource_class }}(Past, Changes):
     closes = CLOSE_CODES
 
     invitation: str
-    typing: bool = False
+    typing: Activity
 
     def __init__(
         self,
@@ -86,6 +86,11 @@ class {{ cookiecutter.__resource_class }}(Past, Changes):
             join_message=ServerUserJoined(user=user.name, user_id=user.id),
             leave_message=ServerUserLeft(user=user.name, user_id=user.id),
             meta=Named(name=user.name),
+        )
+        self.typing = self.activity(
+            self.room,
+            started=ServerUserTyping(user=user.name, user_id=user.id, is_typing=True),
+            ended=ServerUserTyping(user=user.name, user_id=user.id, is_typing=False),
         )
         # SECURITY: the text reads as the service's own, so neither name may reorder or continue it.
         welcome = f"Welcome {display_name(user.name)} to room '{display_name(name)}'!"
@@ -129,25 +134,10 @@ class {{ cookiecutter.__resource_class }}(Past, Changes):
 
     @handles_message("clientStartTyping")
     async def start_typing(self, ws: WebSocketLike, payload: NoPayload) -> None:
-        """Notify the other clients that the user is typing."""
-        await self.set_typing(True)
+        """Show the other clients that the user is typing, until it stops or says nothing more of it for 6 s."""
+        await self.typing.report()
 
     @handles_message("clientStopTyping")
     async def stop_typing(self, ws: WebSocketLike, payload: NoPayload) -> None:
-        """Notify the other clients that the user has stopped typing."""
-        await self.set_typing(False)
-
-    async def set_typing(self, is_typing: bool) -> None:
-        """Broadcast the typing state, and keep it for a disconnect while typing."""
-        self.typing = is_typing
-        await self.broadcast_to_room(
-            self.room,
-            ServerUserTyping(user=self.user.name, user_id=self.user.id, is_typing=is_typing),
-            exclude_self=True,
-            ephemeral=True,
-        )
-
-    async def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None:
-        """Stop typing; the framework sends the leave message after the grace period."""
-        if self.typing:
-            await self.set_typing(False)
+        """Show the other clients that the user has stopped typing."""
+        await self.typing.end()
