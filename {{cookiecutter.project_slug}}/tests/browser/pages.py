@@ -89,7 +89,9 @@ def texts(page: Page) -> Locator:
 
 def message(page: Page, text: str) -> Locator:
     """Return the received message with this text."""
-    return messages(page).filter(has=page.locator(".text", has_text=re.compile(f"^{re.escape(text)}$")))
+    return messages(page).filter(
+        has=page.locator(".text", has_text=re.compile(f"^{re.escape(text)}$"))
+    )
 
 
 def act(page: Page, text: str, action: str) -> None:

@@ -154,7 +154,8 @@ def test_a_deletion_does_not_move_what_is_read(new_user: NewUser) -> None:
     bob.get_by_role("button", name="Yes").click()
     expect(messages(alice)).to_have_count(49)
     after = read.bounding_box()
-    assert before and after
+    assert before
+    assert after
     assert abs(before["y"] - after["y"]) <= 1
 
 

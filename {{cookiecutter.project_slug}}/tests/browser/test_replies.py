@@ -39,7 +39,9 @@ def test_a_reply_quotes_the_message_for_all(new_user: NewUser) -> None:
     expect_messages(bob, MARKUP)
     act(bob, MARKUP, "Reply")
     expect(composer(bob)).to_be_focused()
-    expect(bob.locator("#context")).to_have_text(f"Replying to Alice {MARKUP} Cancel", use_inner_text=True)
+    expect(bob.locator("#context")).to_have_text(
+        f"Replying to Alice {MARKUP} Cancel", use_inner_text=True
+    )
     send_message(bob, "That is markup")
     expect(bob.locator("#context")).to_be_hidden()
     send_message(bob, "and not a reply")

@@ -75,9 +75,7 @@ def test_a_line_shows_what_arrived_while_the_page_was_hidden(new_user: NewUser) 
     expect(alice.locator(LINE)).to_have_count(0)
 
 
-def test_a_line_shows_what_was_sent_while_the_user_was_away(
-    new_user: NewUser, room: str
-) -> None:
+def test_a_line_shows_what_was_sent_while_the_user_was_away(new_user: NewUser, room: str) -> None:
     alice, bob = new_user("Alice"), new_user("Bob")
     send_message(bob, "read")
     expect_messages(alice, "read")
