@@ -91,8 +91,8 @@ def test_screenshots_of_a_conversation(
     expect(own_messages(amira)).to_have_count(3)
     for name in ("Amira", "Priya"):
         act(pages[name], COFFEE, "React")
-        pages[name].get_by_role("button", name="Thumbs up", exact=True).click()
-    expect(amira.get_by_role("button", name="Thumbs up, 2", exact=True)).to_be_visible()
+        pages[name].get_by_role("button", name="Heart", exact=True).click()
+    expect(amira.get_by_role("button", name="Heart, 2", exact=True)).to_be_visible()
     hide(amira)
     hide(amira, False)
     expect(amira.get_by_role("link", name="2 unread messages")).to_be_visible()

@@ -110,7 +110,7 @@ export class Rooms {
     const { users = 0, unread = 0 } = isCurrent ? {} : (this.#ofServer.get(roomLabel(name)) ?? {});
     if (isCurrent) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
-    link.querySelector(".here")?.replaceChildren(...(users > 0 ? [users.toLocaleString(), element("span", "visually-hidden", " here")] : []));
+    link.querySelector(".here")?.replaceChildren(...(users > 0 ? [`${users.toLocaleString()} here`] : []));
     link.querySelector(".unread")?.replaceChildren(...(unread > 0 ? unreadNodes(unread) : []));
   }
 }
