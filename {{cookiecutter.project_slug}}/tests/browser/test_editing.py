@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import WebSocketRoute, expect
 
 from .pages import (
     LOOKS,
@@ -19,13 +21,14 @@ from .pages import (
     messages,
     open_room,
     send_message,
+    sign_in,
 )
 from .relay import relay_to
 from .test_restart import expect_waiting
 
 if TYPE_CHECKING:
     from ..conftest import Server
-    from .conftest import AxeViolations, NewUser, PageErrors
+    from .conftest import AxeViolations, NewUser, NewWindow, PageErrors
 
 
 def test_an_edited_message_changes_for_all(new_user: NewUser) -> None:
@@ -272,3 +275,53 @@ def test_actions_have_no_axe_violations(
         assert box
         assert min(box["width"], box["height"]) >= 24
         assert box["x"] >= 0
+
+
+def test_changes_in_another_order_or_twice_do_no_harm(
+    new_window: NewWindow, new_user: NewUser, room: str
+) -> None:
+    held: list[tuple[WebSocketRoute, str | bytes]] = []
+
+    def hold_changes(browser: WebSocketRoute) -> None:
+        server = browser.connect_to_server()
+
+        def receive(message: str | bytes) -> None:
+            if re.search('"server(MessageEdited|MessageDeleted|Reaction)"', str(message)):
+                held.append((browser, message))
+            else:
+                browser.send(message)
+
+        server.on_message(receive)
+
+    alice = new_window().new_page()
+    alice.route_web_socket(re.compile("/ws/"), hold_changes)
+    open_room(alice, room)
+    sign_in(alice, "Alice")
+    bob = new_user("Bob")
+    for text in ("one", "two"):
+        send_message(bob, text)
+    expect_messages(alice, "one", "two")
+    for before, after in (("one", "ONE"), ("ONE", "1")):
+        act(bob, before, "Edit")
+        send_message(bob, after)
+        expect_messages(bob, after, "two")
+    act(bob, "1", "React")
+    bob.get_by_role("button", name="Heart").click()
+    chip = bob.get_by_role("list", name="Reactions").get_by_role("button")
+    expect(chip).to_be_visible()
+    chip.click()
+    expect(chip).to_have_count(0)
+    act(bob, "two", "Delete")
+    bob.get_by_role("button", name="Yes").click()
+    expect_messages(bob, "1")
+    send_message(bob, "three")  # After all changes.
+    expect_messages(alice, "one", "two", "three")
+    assert len(held) == 5
+    for browser, message in (*reversed(held), *held):
+        # Without its position in the room, by which the client drops a message that it knows.
+        changed = json.loads(message)
+        del changed["id"]
+        browser.send(json.dumps(changed))
+    send_message(bob, "four")
+    expect_messages(alice, "1", "three", "four")
+    expect(alice.get_by_role("list", name="Reactions")).to_have_count(0)

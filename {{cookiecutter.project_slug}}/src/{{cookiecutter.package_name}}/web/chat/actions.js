@@ -40,7 +40,7 @@ export class MessageActions {
     });
     const node = byId("messages", HTMLElement);
     node.addEventListener("pointerover", ({ pointerType, target }) => pointerType === "mouse" && this.#choice === null && this.#show(entryOf(target)));
-    node.addEventListener("pointerleave", () => this.#choice === null && !this.#entry?.contains(document.activeElement) && this.#show(null));
+    node.addEventListener("pointerleave", () => this.#choice === null && !this.#entry?.matches(":focus-visible, :has(:focus-visible)") && this.#show(null));
     node.addEventListener("click", ({ target }) => this.#show(entryOf(target)));
     node.addEventListener("focusin", ({ target }) => this.#show(entryOf(target)));
     node.addEventListener("focusout", ({ relatedTarget }) => {

@@ -62,6 +62,7 @@ const conversation = new Conversation(session, names, {
   onScroll: () => unread.update(),
 });
 const { list, scroller } = conversation;
+list.onChange(showInviteHint);
 const unread = new Unread(list, scroller);
 const directory = new Directory((found) => rooms.showOfServer(found));
 const past = new Past(conversation, {

@@ -108,6 +108,7 @@ export class MessageList {
     this.#textOf.set(entry, text);
     if (messageId === undefined) return entry;
     entry.dataset.messageId = messageId;
+    entry.dataset.revision = String(change?.revision ?? revision);
     for (const show of this.#showListeners) show(entry, { ...message, messageId });
     return entry;
   }
@@ -156,7 +157,9 @@ export class MessageList {
   edit(messageId, text, revision) {
     if (!this.#changes.add(messageId, { revision, text })) return;
     const entry = this.find(messageId);
-    if (entry) this.#setText(entry, messageId, text);
+    if (!entry || Number(entry.dataset.revision) >= revision) return;
+    entry.dataset.revision = String(revision);
+    this.#setText(entry, messageId, text);
   }
 
   /** Show a message no more. @param {string} messageId @param {number} revision */
@@ -189,10 +192,9 @@ export class MessageList {
   /** @param {HTMLElement} entry @param {PastMessage} message */
   #update(entry, message) {
     const { messageId, text, revision, edited } = message;
-    if (this.#changes.after(messageId, revision)) return;
-    if (edited && text !== this.textOf(entry)) {
-      this.#changes.add(messageId, { revision, text });
-      this.#setText(entry, messageId, text);
+    if (revision > Number(entry.dataset.revision)) {
+      entry.dataset.revision = String(revision);
+      if (edited && text !== this.textOf(entry)) this.#setText(entry, messageId, text);
     }
     for (const show of this.#showListeners) show(entry, message);
   }

@@ -33,6 +33,7 @@ export class Unread {
     this.#list = list;
     this.#scroller = scroller;
     this.#line.ariaLive = "off";
+    list.onChange((_, text) => text === null && this.update());
     document.addEventListener("visibilitychange", () => this.#look());
     addEventListener("pagehide", () => this.#flush());
     addEventListener("focus", () => this.#look());
