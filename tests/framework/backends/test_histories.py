@@ -10,9 +10,17 @@ from ..support.backends import HISTORY, RecordingNode, text, wait_for_result, wa
 pytestmark = pytest.mark.redis
 
 
-async def publish(node: RecordingNode, count: int, room: str = "room") -> None:
-    for number in range(1, count + 1):
-        await node.backend.publish_nowait(room, text(str(number)))
+async def publish(node: RecordingNode, count: int, first: int = 1) -> Position:
+    """Publish the numbers from one on, and return the position of the last one."""
+    for number in range(first, first + count):
+        position = await node.backend.publish_nowait("room", text(str(number)))
+        assert position is not None
+    return position
+
+
+async def delivered(position: Position, *nodes: RecordingNode) -> None:
+    """Wait until nodes have delivered all publications up to a position."""
+    await wait_until(lambda: all(node.backend.position("room") == position for node in nodes))
 
 
 def offsets(publications: list[Publication]) -> list[int]:
@@ -34,14 +42,12 @@ async def test_the_last_publications_end_at_the_position(
         await node.backend.subscribe("room", HISTORY)
         assert await node.backend.recent("room", 5) == []
         assert node.backend.recent_local("room", 5) == []
-    await publish(a, 12)
-    await wait_until(lambda: b.backend.position("room") == a.backend.position("room"))
+    await delivered(await publish(a, 12), b)
     for count, first in ((3, 10), (10, 3), (50, 3)):
         found = await b.backend.recent("room", count)
         assert offsets(found) == list(range(first, 13))
         assert found == b.backend.recent_local("room", count)
-    await a.backend.publish_nowait("room", text("13"))
-    await wait_until(lambda: b.backend.position("room") == a.backend.position("room"))
+    await delivered(await publish(a, 1, first=13), b)
     assert offsets(await b.backend.recent("room", 2)) == [12, 13]
 
 
@@ -63,9 +69,7 @@ async def test_a_page_before_a_position_that_is_not_in_the_history(
     a: RecordingNode, b: RecordingNode
 ) -> None:
     await a.backend.subscribe("room", HISTORY)
-    await publish(a, 3)
-    current = a.backend.position("room")
-    assert current is not None
+    current = await publish(a, 3)
     for position, found in (
         (Position("another", 2), []),
         (current._replace(offset=0), []),
@@ -77,7 +81,7 @@ async def test_a_page_before_a_position_that_is_not_in_the_history(
 
 async def test_a_room_without_history_has_no_past(a: RecordingNode, b: RecordingNode) -> None:
     await a.backend.subscribe("room", None)
-    await publish(a, 2)
+    await a.backend.publish_nowait("room", text("1"))
     assert await b.backend.past("room", None, 10) == []
     assert await a.backend.recent("room", 10) == []
 
@@ -92,27 +96,26 @@ async def test_publications_that_are_too_old_are_left_out(
     assert await a.backend.recent("room", 10) == []
 
 
-async def retract(node: RecordingNode, offset: int) -> None:
-    position = node.backend.position("room")
+async def retract(node: RecordingNode, last: Position, offset: int) -> Position:
+    """Publish the next number after a position, and retract an offset with it; return its position."""
+    publication = text(str(last.offset + 1))
+    publication.header = Header(retracts=(str(last._replace(offset=offset)), "another:1", "7"))
+    position = await node.backend.publish_nowait("room", publication)
     assert position is not None
-    publication = text(str(position.offset + 1))
-    publication.header = Header(retracts=(str(position._replace(offset=offset)), "another:1", "7"))
-    await node.backend.publish_nowait("room", publication)
+    return position
 
 
 async def test_what_was_retracted_is_gone_and_is_no_gap(a: RecordingNode, b: RecordingNode) -> None:
     for node in {id(a): a, id(b): b}.values():
         await node.backend.subscribe("room", HISTORY)
-    await publish(a, 4)
-    start = a.backend.position("room")
-    assert start is not None
-    await wait_until(lambda: b.backend.position("room") == start)
+    start = await publish(a, 4)
+    await delivered(start, a, b)
     # NOTE: one node keeps the messages, the other one reads them when they are needed.
     assert offsets(await a.backend.recent("room", 10)) == [1, 2, 3, 4]
-    await retract(a, 2)
-    await retract(a, 4)
-    await retract(a, 4)
-    await wait_until(lambda: b.backend.position("room") == a.backend.position("room"))
+    last = start
+    for offset in (2, 4, 4):
+        last = await retract(a, last, offset)
+    await delivered(last, a, b)
     for node in (a, b):
         assert offsets(await node.backend.recent("room", 10)) == [1, 3, 5, 6, 7]
         assert offsets(await node.backend.recent("room", 4)) == [3, 5, 6, 7]
@@ -122,22 +125,22 @@ async def test_what_was_retracted_is_gone_and_is_no_gap(a: RecordingNode, b: Rec
             missed = await node.backend.recover("room", [start._replace(offset=since)])
             assert missed is not None
             assert offsets(missed) == found
-    assert not node.history_losses
+        assert not node.history_losses
 
 
 async def test_the_only_publications_can_be_retracted(a: RecordingNode, b: RecordingNode) -> None:
     await a.backend.subscribe("room", HISTORY)
-    await publish(a, 3)
+    last = await publish(a, 3)
     for offset in (1, 2, 3, 4):
-        await retract(a, offset)
+        last = await retract(a, last, offset)
+    await delivered(last, a)
     assert offsets(await a.backend.recent("room", 10)) == [5, 6, 7]
     assert offsets(await b.backend.past("room", None, 10)) == [5, 6, 7]
 
 
 async def test_the_bounds_hold_after_retractions(a: RecordingNode, b: RecordingNode) -> None:
     await a.backend.subscribe("room", History(messages=100, seconds=60.0, room_bytes=20_000))
-    await a.backend.publish_nowait("room", text(f"{1:1000}"))
-    start = a.backend.position("room")
+    start = await a.backend.publish_nowait("room", text(f"{1:1000}"))
     assert start is not None
     retracted = set[int]()
     for number in range(2, 101):

@@ -293,3 +293,24 @@ async def test_changes_need_a_store(
     ):
         assert await code_of(alice, message_type, payload) == "notStored"
     assert await rooms_of(alice) == {"room": (1, 0)}
+
+
+async def test_a_reply_that_is_resent_takes_effect_once(
+    pair: tuple[Client, Client],
+    chat: Running,
+    open_client: OpenClient,
+    headers_of: HeadersOf,
+    websocket_path: str,
+    room: str,
+) -> None:
+    alice, bob = pair
+    message_id = await say(alice, "How are you?", bob)
+    path = f"{websocket_path}/{room}?client={'c' * 32}"
+    for _ in range(2):
+        carol = await open_client(chat, path, headers=headers_of("Carol"))
+        await acknowledged(carol, "clientSendReply", wire.SendReply(message_id, "Fine"))
+    await alice.send("clientSendMessage", wire.SendMessage(text="end"))
+    texts: list[str] = []
+    while texts[-1:] != ["end"]:
+        texts.append((await bob.receive_until(wire.ServerNewMessage))[-1].text)
+    assert texts == ["Fine", "end"]

@@ -38,6 +38,8 @@ class Connection(Identity):
 
     Attributes:
         id: A unique identifier.
+        client_id: The id that the client has made for all its connections: 32 hexadecimal digits, its parameter
+            ``client`` of the handshake; ``None`` without a valid one.
         state: The state.
         close_code: The code of our close, otherwise the server's; ``None`` before.
         opened_at: The time of the handshake, on the process's monotonic clock.
@@ -61,6 +63,7 @@ class Connection(Identity):
         "_since",
         "_transaction",
         "_websocket",
+        "client_id",
         "close_code",
         "id",
         "opened_at",
@@ -72,6 +75,7 @@ class Connection(Identity):
     ) -> None:
         super().__init__()
         self.id = node_id + secrets.token_hex(16)
+        self.client_id: str | None = None
         self.state = CONNECTING
         self.close_code: int | None = None
         self.opened_at = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 
 from ..backends.base import Backend
@@ -114,10 +115,8 @@ class Activity:
 
     async def _end_quietly(self) -> None:
         """End the activity; without Redis, the other members assume the end by themselves."""
-        try:
+        with contextlib.suppress(BackendUnavailable):
             await self.end()
-        except BackendUnavailable:
-            pass
 
     def _expire(self) -> None:
         """End the activity if it was not reported again."""

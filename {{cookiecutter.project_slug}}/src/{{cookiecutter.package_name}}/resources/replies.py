@@ -19,7 +19,7 @@ MAX_QUOTED_CHARACTERS = 200
 class Replies(StoredRoom):
     """Handles replies."""
 
-    @handles_message("clientSendReply", action="send")
+    @handles_message("clientSendReply", action="send", once=True, repeatable=True)
     async def send_reply(self, ws: WebSocketLike, payload: SendReply) -> None:
         """Store a reply, and send it to all clients in the room, including the sender."""
         found = await self.find(payload.message_id)

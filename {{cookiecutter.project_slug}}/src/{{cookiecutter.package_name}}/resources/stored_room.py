@@ -51,7 +51,13 @@ class StoredRoom(WebSocketResource):
     async def publish_text(
         self, text: str, reply_to: Quoted | msgspec.UnsetType = msgspec.UNSET
     ) -> None:
-        """Store a text, and send it to all clients in the room, including the sender."""
+        """Store a text, and send it to all clients in the room, including the sender.
+
+        For a request that was resent, the message that it has stored is sent again: clients recognise it by its id.
+
+        Raises:
+            MessageError: The request has stored a message of another user or in another room.
+        """
         user = self.user
         message_id: str | msgspec.UnsetType = msgspec.UNSET
         if self.store is not None:
@@ -62,8 +68,14 @@ class StoredRoom(WebSocketResource):
                 text=text,
                 reply_to=reply_to.message_id if reply_to else None,
             )
+            key = self.request_key
             # NOTE: before it is sent: a crash in between loses no message that a client has seen.
-            message_id = (await self.store.add(message)).id
+            stored = await self.store.add(message, key and key.client, key and key.ref)
+            if (stored.room, stored.user_id) != (self.room, user.id):
+                raise MessageError("This request has sent another message.", code="refUsed")
+            if stored.deleted_at is not None:
+                return
+            message_id, text = stored.id, stored.text
         await self.broadcast_to_room(
             self.room,
             ServerNewMessage(

@@ -127,7 +127,8 @@ class {{ cookiecutter.__resource_class }}(Past, Changes):
         """Send the users again: after an outage of Redis some joins and leaves may be missing."""
         await self.send_room_state(ws, is_new=False)
 
-    @handles_message("clientSendMessage", action="send")
+    # A second execution for one request stores nothing: it finds the message of the first one.
+    @handles_message("clientSendMessage", action="send", once=True, repeatable=True)
     async def send_message(self, ws: WebSocketLike, payload: SendMessage) -> None:
         """Store a text, and send it to all clients in the room, including the sender."""
         await self.publish_text(payload.text)

@@ -110,7 +110,7 @@ export class Conversation {
     const newest = this.#list.newestId;
     for (const { messageId, userId, text } of messages) {
       const isNewer = newest !== undefined && messageId > newest;
-      if (isNewer && userId === this.#userId) this.#pending.confirm(text, ["unconfirmed"]);
+      if (isNewer && userId === this.#userId) this.#pending.confirm(text, ["queued", "sent", "unconfirmed"]);
     }
     this.#list.addPast(messages);
   }
@@ -119,7 +119,7 @@ export class Conversation {
   addMessage(message, atMs = Date.now()) {
     const { userId, text, messageId } = message;
     if (messageId !== undefined && this.#list.find(messageId)) return;
-    if (userId === this.#userId) this.#pending.confirm(text, ["sent", "unconfirmed", "refused"]);
+    if (userId === this.#userId) this.#pending.confirm(text, ["queued", "sent", "unconfirmed", "refused"]);
     const entry = this.#list.entryOf(message, atMs);
     if (entry) this.#add(entry, atMs);
   }
@@ -141,21 +141,27 @@ export class Conversation {
     else if (this.#scroller.isAtBottom) this.#scroller.toBottom();
   }
 
-  /** @param {string} text @param {import("./pending.js").TextRequest} request @param {import("./pending.js").PendingState} state */
+  /** @param {string} text @param {import("./pending.js").TextRequest} request @param {import("./pending.js").PendingState} state @returns {import("./pending.js").PendingMessage} */
   addPending(text, request, state) {
     const person = { user: this.#session.user?.name ?? "", userId: this.#userId };
-    this.#pending.add(messageEntry(person, text, "You", true, Date.now()), text, request, state);
+    const message = this.#pending.add(messageEntry(person, text, "You", true, Date.now()), text, request, state);
     this.#scroller.toBottom();
+    return message;
+  }
+
+  /** The server has accepted a message. @param {import("./pending.js").PendingMessage} message */
+  acceptPending(message) {
+    this.#pending.accept(message);
+  }
+
+  /** @param {import("./pending.js").PendingMessage} message @param {import("./pending.js").PendingState} state */
+  failPending(message, state) {
+    this.#pending.fail(message, state);
   }
 
   /** Move all pending messages in one state to another. @param {import("./pending.js").PendingState} from @param {import("./pending.js").PendingState} to */
   movePending(from, to) {
     this.#pending.move(from, to);
-  }
-
-  /** The server has answered with an error: it answers in order, so the oldest message is meant. */
-  refuseOldest() {
-    this.#pending.refuseOldest();
   }
 
   /** @param {HTMLLIElement} entry @param {number} [atMs] */

@@ -10,8 +10,10 @@ import msgspec
 from ....errors import LeaseLost
 from ....history import History, Position
 from ...lease import Lease
+from ...once import OnceRun
 from ...presence import Presence
 from ..script import raw
+from .once import place_of
 from .replies import (
     Announced,
     Claimed,
@@ -43,6 +45,7 @@ def publish(
     node: str | None = None,
     lease: Lease | None = None,
     retracts: Sequence[str] = (),
+    run: OnceRun | None = None,
 ) -> Operation[Position]:
     """Publish to a room.
 
@@ -53,11 +56,13 @@ def publish(
         node: The node, if it has members in the room.
         lease: The lease of the publishing worker. The reply raises LeaseLost if a newer one has published there.
         retracts: Positions of earlier publications that are removed from the history.
+        run: Not on a cluster: the execution of a request whose effect this is.
     """
     removed = [(each.epoch, each.offset) for each in map(Position.parse, retracts) if each]
-    more = (None, removed) if removed else ()
     if lease is None:
-        request: tuple[Any, ...] = ("publish", tag, raw(data), ephemeral, node, None, None, *more)
+        request: tuple[Any, ...] = ("publish", tag, raw(data), ephemeral, node, None, None)
+        if removed or run is not None:
+            request = (*request, None, removed or None, run and place_of(run)[:4])
         return Operation(request, decode_position, needs_lease=node is not None)
 
     def decode(reply: Any) -> Position:
@@ -66,7 +71,9 @@ def publish(
             raise LeaseLost(f"another worker has taken over the lease of {lease.name!r}")
         return decode_position(reply)
 
-    request = ("publish", tag, raw(data), ephemeral, node, lease.name, lease.token, *more)
+    request = ("publish", tag, raw(data), ephemeral, node, lease.name, lease.token)
+    if removed:
+        request = (*request, None, removed)
     return Operation(request, decode, needs_lease=node is not None)
 
 
