@@ -317,9 +317,9 @@ def test_changes_in_another_order_or_twice_do_no_harm(
     send_message(bob, "three")  # After all changes.
     expect_messages(alice, "one", "two", "three")
     assert len(held) == 5
-    for browser, message in (*reversed(held), *held):
+    for browser, change in (*reversed(held), *held):
         # Without its position in the room, by which the client drops a message that it knows.
-        changed = json.loads(message)
+        changed = json.loads(change)
         del changed["id"]
         browser.send(json.dumps(changed))
     send_message(bob, "four")
