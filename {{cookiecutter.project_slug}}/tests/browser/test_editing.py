@@ -13,6 +13,7 @@ from playwright.sync_api import WebSocketRoute, expect
 from .pages import (
     LOOKS,
     LOST_CONNECTION,
+    NARROW,
     act,
     composer,
     expect_connected,
@@ -325,3 +326,21 @@ def test_changes_in_another_order_or_twice_do_no_harm(
     send_message(bob, "four")
     expect_messages(alice, "1", "three", "four")
     expect(alice.get_by_role("list", name="Reactions")).to_have_count(0)
+
+
+def test_a_touch_shows_the_actions(new_user: NewUser) -> None:
+    alice = new_user("Alice", has_touch=True, is_mobile=True, viewport=NARROW)
+    send_message(alice, "one")
+    send_message(alice, "two")
+    expect_messages(alice, "one", "two")
+    actions = alice.get_by_role("group", name="Actions for this message")
+    expect(actions).to_have_count(0)
+    message(alice, "two").locator(".text").tap()
+    expect(message(alice, "two").locator(".actions")).to_be_in_viewport(ratio=1)
+    for button in actions.get_by_role("button").all():
+        box = button.bounding_box()
+        assert box
+        assert min(box["width"], box["height"]) >= 36
+    actions.get_by_role("button", name="Delete").tap()
+    alice.get_by_role("button", name="Yes").tap()
+    expect_messages(alice, "one")

@@ -39,8 +39,14 @@ export class MessageActions {
       if (isLater && document.activeElement !== this.#reachable) this.#makeReachable(entry);
     });
     const node = byId("messages", HTMLElement);
-    node.addEventListener("pointerover", ({ pointerType, target }) => pointerType === "mouse" && this.#choice === null && this.#show(entryOf(target)));
-    node.addEventListener("pointerleave", () => this.#choice === null && !this.#entry?.matches(":focus-visible, :has(:focus-visible)") && this.#show(null));
+    node.addEventListener("pointerover", ({ pointerType, target }) => {
+      if (pointerType === "mouse" && this.#choice === null) this.#show(entryOf(target));
+    });
+    node.addEventListener("pointerleave", ({ pointerType }) => {
+      // The pointer of a touch leaves before the click.
+      const isUsed = this.#choice !== null || this.#entry?.matches(":focus-visible, :has(:focus-visible)");
+      if (pointerType === "mouse" && !isUsed) this.#show(null);
+    });
     node.addEventListener("click", ({ target }) => this.#show(entryOf(target)));
     node.addEventListener("focusin", ({ target }) => this.#show(entryOf(target)));
     node.addEventListener("focusout", ({ relatedTarget }) => {
