@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -84,6 +85,34 @@ def own_messages(page: Page) -> Locator:
 def texts(page: Page) -> Locator:
     """Return the texts of the received messages."""
     return messages(page).locator(".text")
+
+
+def message(page: Page, text: str) -> Locator:
+    """Return the received message with this text."""
+    return messages(page).filter(
+        has=page.locator(".text", has_text=re.compile(f"^{re.escape(text)}$"))
+    )
+
+
+def act(page: Page, text: str, action: str) -> None:
+    """Choose an action on the message with this text."""
+    # The bar of another message may cover a part of it.
+    message(page, text).locator(".bubble").hover(position={"x": 4, "y": 4})
+    page.get_by_role("group", name="Actions for this message").get_by_role(
+        "button", name=action, exact=True
+    ).click()
+
+
+def hide(page: Page, is_hidden: bool = True) -> None:
+    """Hide the page, as another tab does, or show it again; pages of headless browsers are always visible."""
+    page.evaluate(
+        """(isHidden) => {
+          Object.defineProperty(document, "hidden", { configurable: true, value: isHidden });
+          document.hasFocus = () => !isHidden;
+          document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        is_hidden,
+    )
 
 
 def notes(page: Page) -> Locator:

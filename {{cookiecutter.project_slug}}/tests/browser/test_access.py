@@ -213,7 +213,7 @@ def test_a_screen_reader_announces_messages_and_status(new_user: NewUser, room: 
         ("complementary", "Rooms and people"),
         ("region", room),
         ("region", "Conversation"),
-        ("list", "Recent rooms"),
+        ("list", "Rooms"),
         ("textbox", "Message"),
         ("textbox", "Name of a room"),
     ):
@@ -244,13 +244,16 @@ def test_the_page_is_usable_by_keyboard(new_window: NewWindow, room: str) -> Non
     expect(composer(page)).to_be_focused()
 
     keyboard.press("Shift+Tab")
+    expect(messages(page)).to_be_focused()
+    keyboard.press("Shift+Tab")
     expect(page.get_by_role("region", name="Conversation")).to_be_focused()
     keyboard.press("Shift+Tab")
     expect(page.get_by_role("link", name="API documentation")).to_be_focused()
-    while not page.evaluate("() => document.activeElement.matches('#rooms a')"):
+    while not page.evaluate("() => document.activeElement.matches('#rooms [aria-current]')"):
         keyboard.press("Shift+Tab")
     expect(page.get_by_role("link", name=room, exact=True)).to_be_focused()
-    keyboard.press("Shift+Tab")
+    while page.evaluate("() => document.activeElement.matches('#rooms a')"):
+        keyboard.press("Shift+Tab")
     expect(page.get_by_role("button", name="Go")).to_be_focused()
     keyboard.press("Shift+Tab")
     expect(page.locator("#room-name")).to_be_focused()
@@ -329,7 +332,7 @@ def test_rooms_and_people_open_and_close_on_a_narrow_screen(new_user: NewUser, r
     def expect_open(is_open: bool) -> None:
         expect(toggle).to_have_attribute("aria-expanded", str(is_open).lower())
         expect(side).to_be_visible(visible=is_open)
-        expect(alice.get_by_role("list", name="Recent rooms")).to_have_count(int(is_open))
+        expect(alice.get_by_role("list", name="Rooms", exact=True)).to_have_count(int(is_open))
 
     expect_open(False)
     toggle.click()
@@ -367,7 +370,7 @@ def test_rooms_and_people_open_and_close_on_a_narrow_screen(new_user: NewUser, r
 def test_a_wide_screen_always_shows_rooms_and_people(new_user: NewUser) -> None:
     alice = new_user("Alice")
     expect(alice.locator("#side-toggle")).to_be_hidden()
-    expect(alice.get_by_role("list", name="Recent rooms")).to_be_visible()
+    expect(alice.get_by_role("list", name="Rooms", exact=True)).to_be_visible()
     expect(people(alice)).to_have_count(1)
     assert fits(alice)
 

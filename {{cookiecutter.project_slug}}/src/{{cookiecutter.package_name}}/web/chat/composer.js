@@ -19,6 +19,8 @@ export class Composer {
   #drafts = new Drafts();
   /** The user and the room of the text in the field; null without a user. @type {{ userId: string, room: string } | null} */
   #owner = null;
+  /** Whether the field has the text of an earlier message, in place of the draft. */
+  #isEdit = false;
   #field = byId("message", HTMLTextAreaElement);
   #error = byId("composer-error", HTMLElement);
   #counter = byId("counter", HTMLElement);
@@ -62,6 +64,27 @@ export class Composer {
     this.#update();
   }
 
+  /** Show the text of an earlier message, in place of the draft. @param {string} text */
+  beginEdit(text) {
+    this.#keepDraft();
+    this.#isEdit = true;
+    this.#field.value = text;
+    this.#update();
+    this.write();
+  }
+
+  /** Show the draft again. */
+  endEdit() {
+    this.#isEdit = false;
+    this.#field.value = this.#owner ? this.#drafts.get(this.#owner.userId, this.#owner.room) : "";
+    this.#update();
+  }
+
+  /** Focus the field, as the user has asked to write something. */
+  write() {
+    this.#field.focus();
+  }
+
   /** Focus the field, except on touch screens, where a keyboard would cover the room. */
   focus() {
     if (matchMedia("(hover: hover)").matches) this.#field.focus();
@@ -73,7 +96,7 @@ export class Composer {
   }
 
   #keepDraft() {
-    if (this.#owner) this.#drafts.set(this.#owner.userId, this.#owner.room, this.#field.value);
+    if (this.#owner && !this.#isEdit) this.#drafts.set(this.#owner.userId, this.#owner.room, this.#field.value);
   }
 
   #submit() {

@@ -10,14 +10,21 @@ const GROUP_WITHIN_MS = 5 * 60_000;
 
 /** @param {Person} person @param {string} text @param {Node | string} name @param {boolean} isOwn @param {number} atMs */
 export function messageEntry({ user, userId }, text, name, isOwn, atMs) {
-  const author = element("p", "author", name);
-  const content = element("p", "text", ...textNodes(text));
+  const content = element("p", "text");
   content.dir = "auto";
-  const bubble = element("div", "bubble", author, content, element("span", "meta", timeNode(atMs)));
+  const bubble = element("div", "bubble", element("p", "author", name), content, element("span", "meta", timeNode(atMs)));
   const entry = element("li", isOwn ? "message own" : "message", avatar(user), bubble);
   entry.dataset.userId = userId;
   entry.dataset.atMs = String(atMs);
+  setText(entry, text, false);
   return entry;
+}
+
+/** @param {Element} entry A message. @param {string} text @param {boolean} isEdited */
+export function setText(entry, text, isEdited) {
+  entry.querySelector(".bubble > .text")?.replaceChildren(...textNodes(text));
+  if (!isEdited || entry.querySelector(".edited")) return;
+  entry.querySelector(".bubble > .meta")?.prepend(element("span", "edited", "edited"), " ");
 }
 
 /**

@@ -1,19 +1,27 @@
 /** The chat page: creates its parts and connects them. Each part owns its state and its elements. */
 
 import { RequestError } from "../realtime.js";
+import { MessageActions } from "./actions.js";
 import { Composer } from "./composer.js";
 import { Connection } from "./connection.js";
+import { ComposerContext } from "./context.js";
 import { Conversation } from "./conversation.js";
+import { Directory } from "./directory.js";
+import { Editing } from "./editing.js";
 import { withLocalTimes } from "./elements.js";
 import { InviteHint } from "./invite.js";
 import { Names } from "./names.js";
 import { Notifications } from "./notifications.js";
 import { Past } from "./past.js";
 import { People } from "./people.js";
+import { Reactions } from "./reactions.js";
+import { Replies } from "./replies.js";
+import { Requests } from "./requests.js";
 import { Rooms } from "./rooms.js";
 import { Session } from "./session.js";
 import { SidePanel } from "./side.js";
 import { TypingIndicator, TypingNotifier } from "./typing.js";
+import { Unread } from "./unread.js";
 
 /** @typedef {import("./names.js").Person} Person */
 /** @typedef {import("../realtime.js").RealtimeClient} RealtimeClient */
@@ -26,12 +34,14 @@ const session = new Session({
   onEnter: enterSelectedRoom,
   onForm() {
     rooms.showSelected();
-    conversation.hideTitle();
+    unread.hideTitle();
   },
   onLeave(user) {
     leaveRoom();
     people.clear();
     conversation.signOut();
+    rooms.showOfServer([]);
+    context.end();
     composer.signOut(user.id);
     composer.showError("");
   },
@@ -50,9 +60,19 @@ const conversation = new Conversation(session, names, {
   },
   onCaughtUp: () => composer.focus(),
   onTrimmed: () => past.offer(),
+  onAdded: (entry) => unread.add(entry),
+  onScroll: () => unread.update(),
 });
+const { list, scroller } = conversation;
+list.onChange(showInviteHint);
+const unread = new Unread(list, scroller);
+const directory = new Directory((found) => rooms.showOfServer(found));
 const past = new Past(conversation, {
-  onLoaded: showInviteHint,
+  onLast: (readTo, isFirst) => unread.load(readTo, isFirst),
+  onLoaded() {
+    showInviteHint();
+    unread.update();
+  },
   onLost: (note) => conversation.addNote("system", note),
 });
 const inviteHint = new InviteHint();
@@ -79,11 +99,17 @@ const connection = new Connection(session, {
 const notifications = new Notifications(session);
 const typingIndicator = new TypingIndicator(session, names);
 const typingNotifier = new TypingNotifier(connection);
+const context = new ComposerContext(() => composer.write());
 const composer = new Composer({
-  onSend: sendMessage,
+  onSend: (text) => context.send(text) ?? sendMessage(text),
   onEdit: (text) => typingNotifier.update(text),
   onStop: () => typingNotifier.stop(),
 });
+const requests = new Requests(connection, (problem) => composer.showError(problem));
+const actions = new MessageActions(list);
+new Replies({ list, actions, context, composer, session, names, onSend: sendMessage });
+const reactions = new Reactions({ list, scroller, actions, requests, session });
+const editing = new Editing({ list, actions, context, composer, requests });
 
 // --- Rooms ---------------------------------------------------------------------------------------
 
@@ -99,16 +125,21 @@ function enterRoom(name) {
   const isContinued = conversation.open(name);
   if (isContinued) people.showLastSeen();
   else people.clear();
+  if (!isContinued) context.end();
   composer.open(session.user?.id ?? "", name);
   if (!isContinued) composer.showError("");
   showInviteHint();
   const client = connection.open(name, isContinued);
   receiveMessages(client);
   past.open(client, isContinued);
+  unread.open(name, client, isContinued);
+  directory.open(client);
 }
 
 function leaveRoom() {
   past.close();
+  unread.close();
+  directory.close();
   connection.close();
   typingNotifier.reset();
   typingIndicator.clear();
@@ -130,10 +161,12 @@ function receiveMessages(client) {
   client.on("serverRoomState", receiveRoomState);
   client.on("serverNewMessage", (message, { at }) => {
     typingIndicator.set(message, false);
-    conversation.addMessage(message, message.text, { messageId: message.messageId, atMs: at });
+    conversation.addMessage(message, at);
     showInviteHint();
   });
   client.on("serverNewMessage", (message) => notifications.receive(message, rooms.current));
+  editing.receive(client);
+  reactions.receive(client);
   client.on("serverUserJoined", (person) => receivePresence(person, true));
   client.on("serverUserLeft", (person) => receivePresence(person, false));
   client.on("serverPresenceChanged", (change) => receivePresenceChange(/** @type {any} */ (change)));
@@ -169,8 +202,12 @@ function receivePresenceChange(change) {
   conversation.addPresence({ joined, left, moreJoined, moreLeft });
 }
 
-/** @param {string} text @returns {boolean} Whether it was accepted; if not, the composer shows why. */
-function sendMessage(text) {
+/**
+ * @param {string} text
+ * @param {import("./pending.js").TextRequest} [request]
+ * @returns {boolean} Whether it was accepted; if not, the composer shows why.
+ */
+function sendMessage(text, request = { type: "clientSendMessage", payload: { text } }) {
   const { client } = connection;
   if (!client || client.state === "closed" || client.queuedMessages >= MAX_QUEUED_MESSAGES) {
     composer.showError(
@@ -178,16 +215,16 @@ function sendMessage(text) {
     );
     return false;
   }
-  submit(client, text, conversation.addPending(text, client.state === "open" ? "sent" : "queued"));
+  submit(client, request, conversation.addPending(text, request, client.state === "open" ? "sent" : "queued"));
   showInviteHint();
   return true;
 }
 
-/** @param {RealtimeClient} client @param {string} text @param {import("./pending.js").PendingMessage} message */
-async function submit(client, text, message) {
+/** @param {RealtimeClient} client @param {import("./pending.js").TextRequest} request @param {import("./pending.js").PendingMessage} message */
+async function submit(client, { type, payload }, message) {
   try {
     // It waits for a connection as long as the page is open: the store of the service knows it at any time.
-    await client.request("clientSendMessage", { text }, { once: true, timeoutMs: Infinity });
+    await client.request(type, payload, { once: true, timeoutMs: Infinity });
     conversation.acceptPending(message);
   } catch (error) {
     if (!(error instanceof RequestError)) throw error;
@@ -221,9 +258,6 @@ function endText(code, reason) {
 
 // --- Events of the page --------------------------------------------------------------------------
 
-document.addEventListener("visibilitychange", () => {
-  if (!document.hidden) conversation.markRead();
-});
 addEventListener("hashchange", () => {
   if (session.isChatShown) enterSelectedRoom();
   else rooms.showSelected();

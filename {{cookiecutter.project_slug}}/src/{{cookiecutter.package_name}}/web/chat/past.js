@@ -5,6 +5,13 @@ import { RequestError } from "../realtime.js";
 
 /** @typedef {import("../realtime.js").RealtimeClient} RealtimeClient */
 
+/**
+ * @typedef {object} PastEvents
+ * @property {(readTo: string | null, isFirst: boolean) => void} onLast The last messages have been loaded. The user has read the room up to `readTo`; `isFirst`: none was loaded before.
+ * @property {() => void} onLoaded
+ * @property {(note: string) => void} onLost The server stores no messages.
+ */
+
 const LOAD_ABOVE_PX = 300;
 const NOT_STORED = "notStored";
 const NOT_CONNECTED = ["disconnected", "notSent"];
@@ -31,7 +38,7 @@ export class Past {
 
   /**
    * @param {import("./conversation.js").Conversation} conversation
-   * @param {{ onLoaded: () => void, onLost: (note: string) => void }} events `onLost`: the server stores no messages.
+   * @param {PastEvents} events
    */
   constructor(conversation, events) {
     this.#conversation = conversation;
@@ -67,7 +74,7 @@ export class Past {
 
   /** Load the messages that the page has missed since the last one that it shows. @param {string} note In case that they are lost. */
   fillGap(note) {
-    if (this.#gapNote === null) this.#lastBeforeGap = this.#conversation.newestId;
+    if (this.#gapNote === null) this.#lastBeforeGap = this.#conversation.list.newestId;
     this.#gapNote = note;
     this.#catchUp();
   }
@@ -131,9 +138,12 @@ export class Past {
     const [gapNote, last] = [this.#gapNote, this.#lastBeforeGap];
     let before;
     for (let page = 0; page < MAX_GAP_PAGES; page += 1) {
-      const { messages, hasMore } = await this.#request(client, before);
+      const shown = this.#conversation.list.stored.map((entry) => String(entry.dataset.messageId));
+      const { messages, hasMore, readTo = null } = await this.#request(client, before);
       if (client !== this.#client) return false;
       this.#conversation.addPast(messages);
+      this.#conversation.list.remove(missing(shown, messages, hasMore, before));
+      if (before === undefined) this.#events.onLast(readTo, !this.#isLoaded);
       before = messages[0]?.messageId;
       const isJoined = !hasMore || before === undefined || (last !== undefined && before <= last);
       if (isJoined || !this.#isLoaded) {
@@ -143,7 +153,7 @@ export class Past {
         return messages.length > 0;
       }
     }
-    this.#conversation.dropBefore(String(before));
+    this.#conversation.list.dropBefore(String(before));
     this.#hasMore = true;
     this.#gapNote = null;
     return false;
@@ -151,7 +161,7 @@ export class Past {
 
   /** @param {RealtimeClient} client */
   async #loadEarlier(client) {
-    const { messages, hasMore } = await this.#request(client, this.#conversation.oldestId);
+    const { messages, hasMore } = await this.#request(client, this.#conversation.list.oldestId);
     if (client !== this.#client) return false;
     this.#conversation.addPast(messages);
     this.#hasMore = hasMore;
@@ -170,4 +180,11 @@ export class Past {
     this.#earlier.hidden = isHidden;
     this.#earlier.textContent = this.#hasFailed ? "Earlier messages could not be loaded. Try again" : "Load earlier messages";
   }
+}
+
+/** Return the messages that are not in a page where they would be: they have been deleted. @param {string[]} shown @param {{ messageId: string }[]} page @param {boolean} hasMore @param {string} [before] */
+function missing(shown, page, hasMore, before) {
+  const found = new Set(page.map(({ messageId }) => messageId));
+  const first = hasMore ? (page[0]?.messageId ?? "") : "";
+  return shown.filter((id) => id >= first && (before === undefined || id < before) && !found.has(id));
 }

@@ -10,7 +10,13 @@ import { button, byId } from "../page.js";
  * @typedef {"queued" | "sent" | "unconfirmed" | "refused"} PendingState
  */
 
-/** @typedef {{ text: string, state: PendingState, entry: HTMLLIElement }} PendingMessage */
+/**
+ * How a message is sent.
+ *
+ * @typedef {{ type: keyof import("../realtime.js").ClientMessages, payload: any }} TextRequest
+ */
+
+/** @typedef {{ text: string, request: TextRequest, state: PendingState, entry: HTMLLIElement }} PendingMessage */
 
 // The message itself usually arrives before the answer, and otherwise soon: from the room, or with the past.
 const SHOWN_WITHIN_MS = 5_000;
@@ -27,7 +33,7 @@ export class PendingMessages {
   #messages = [];
   #list = byId("pending", HTMLElement);
 
-  /** @param {{ onSendAgain: (text: string) => boolean, onDiscarded: () => void }} events `onSendAgain` returns whether the message was accepted. */
+  /** @param {{ onSendAgain: (text: string, request: TextRequest) => boolean, onDiscarded: () => void }} events `onSendAgain` returns whether the message was accepted. */
   constructor(events) {
     this.#events = events;
   }
@@ -41,9 +47,9 @@ export class PendingMessages {
     return this.#messages.filter(({ state }) => state !== "sent").length;
   }
 
-  /** @param {HTMLLIElement} entry @param {string} text @param {PendingState} state @returns {PendingMessage} */
-  add(entry, text, state) {
-    const message = { text, state, entry };
+  /** @param {HTMLLIElement} entry @param {string} text @param {TextRequest} request @param {PendingState} state @returns {PendingMessage} */
+  add(entry, text, request, state) {
+    const message = { text, request, state, entry };
     this.#messages.push(message);
     this.#list.append(entry);
     this.#setState(message, state);
@@ -83,7 +89,7 @@ export class PendingMessages {
     meta?.replaceChildren(STATE_TEXTS[state]);
     if (state === "unconfirmed" || state === "refused") {
       meta?.append(
-        button("Send again", "link", () => this.#events.onSendAgain(message.text) && this.#drop(message)),
+        button("Send again", "link", () => this.#events.onSendAgain(message.text, message.request) && this.#drop(message)),
         button("Discard", "link", () => {
           this.#drop(message);
           this.#events.onDiscarded();

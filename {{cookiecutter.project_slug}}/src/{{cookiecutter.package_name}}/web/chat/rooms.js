@@ -1,11 +1,14 @@
-/** The current room, the rooms entered recently, and the URL's hash, which names a room. */
+/** The current room, the list of rooms (of the server, and entered recently), and the URL's hash, which names a room. */
 
 import { byId, element } from "../page.js";
 import { nameNode, onSubmit, roomLabel, shortName, showProblem } from "./elements.js";
 
+/** @typedef {import("../realtime.js").ServerMessages["serverRooms"]["rooms"][number]} ServerRoom */
+
 const DEFAULT_ROOM = "general";
 const MAX_NAME_BYTES = 200;
 const MAX_RECENT_ROOMS = 8;
+const MAX_UNREAD = 100; // The server counts no further.
 // Control, private-use and format characters, except the joiners of emoji and of some scripts.
 const INVISIBLE = /[\p{Cc}\p{Co}\p{Cs}\p{Zl}\p{Zp}]|(?![\u200c\u200d])\p{Cf}/u;
 const RECENT_ROOMS_KEY = "chat.recentRooms";
@@ -14,6 +17,8 @@ export class Rooms {
   #side;
   #onSelect;
   #current = "";
+  /** The rooms of the server by their labels. @type {Map<string, ServerRoom>} */
+  #ofServer = new Map();
   #field = byId("room-name", HTMLInputElement);
   #fieldError = byId("room-error", HTMLElement);
   #list = byId("rooms", HTMLElement);
@@ -71,6 +76,12 @@ export class Rooms {
     this.#showList();
   }
 
+  /** Show the rooms of the server, too. @param {ServerRoom[]} rooms */
+  showOfServer(rooms) {
+    this.#ofServer = new Map(rooms.map((each) => [roomLabel(each.room), each]));
+    this.#showList();
+  }
+
   #submit() {
     const name = this.#field.value.trim().normalize("NFC");
     const problem = problemOfName(name);
@@ -82,16 +93,42 @@ export class Rooms {
   }
 
   #showList() {
-    const names = withoutOldInvitations([this.#current, ...recentRooms()]).sort((a, b) => a.localeCompare(b));
-    this.#list.replaceChildren(
-      ...names.map((name) => {
-        const link = element("a", "", nameNode(roomLabel(name)));
-        link.href = hashOf(name);
-        if (name === this.#current) link.setAttribute("aria-current", "page");
-        return element("li", "", link);
-      }),
-    );
+    const ofServer = [...this.#ofServer.values()].map(({ room }) => room);
+    const names = withoutOldInvitations([this.#current, ...recentRooms(), ...ofServer]).sort((a, b) => a.localeCompare(b));
+    const links = [...this.#list.querySelectorAll("a")];
+    if (names.map(hashOf).join() !== links.map((link) => link.getAttribute("href")).join()) {
+      const focused = links.find((link) => link === document.activeElement)?.getAttribute("href");
+      this.#list.replaceChildren(...names.map((name) => element("li", "", roomLink(name))));
+      if (focused) [...this.#list.querySelectorAll("a")].find((link) => link.getAttribute("href") === focused)?.focus();
+    }
+    for (const [index, link] of this.#list.querySelectorAll("a").entries()) this.#showState(link, names[index] ?? "");
   }
+
+  /** @param {HTMLAnchorElement} link @param {string} name */
+  #showState(link, name) {
+    const isCurrent = name === this.#current;
+    const { users = 0, unread = 0 } = isCurrent ? {} : (this.#ofServer.get(roomLabel(name)) ?? {});
+    if (isCurrent) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+    link.querySelector(".here")?.replaceChildren(...(users > 0 ? [`${users.toLocaleString()} here`] : []));
+    link.querySelector(".unread")?.replaceChildren(...(unread > 0 ? unreadNodes(unread) : []));
+  }
+}
+
+/** @param {string} name */
+function roomLink(name) {
+  const link = element("a", "", nameNode(roomLabel(name)), " ", element("span", "hint here"), " ", element("span", "unread"));
+  link.href = hashOf(name);
+  return link;
+}
+
+/** @param {number} unread */
+function unreadNodes(unread) {
+  const isMany = unread >= MAX_UNREAD;
+  const label = isMany ? `${MAX_UNREAD} or more unread messages` : `${unread} unread ${unread === 1 ? "message" : "messages"}`;
+  const shown = element("span", "", isMany ? `${MAX_UNREAD - 1}+` : String(unread));
+  shown.ariaHidden = "true";
+  return [shown, element("span", "visually-hidden", label)];
 }
 
 function roomFromHash() {
