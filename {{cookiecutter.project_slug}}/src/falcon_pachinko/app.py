@@ -26,7 +26,7 @@ from .route_config import (
     check_authenticate,
     check_origins,
 )
-from .routing import CONNECTION_KEY, ResourceFactory, WebSocketRoute, check_resource
+from .routing.route import CONNECTION_KEY, ResourceFactory, WebSocketRoute, check_resource
 from .server.admission import Admission, Refusal, refuse_handshake
 from .server.forwarded import TrustedProxies
 from .server.missing_bounds import turn_off_proxy_headers, warn_of_missing_bounds

@@ -14,7 +14,7 @@ from ..app import App
 from ..contract import first_paragraph
 from ..errors import RegistrationError
 from ..messages import MAX_REF_CHARACTERS
-from ..routing import TEMPLATE_FIELD
+from ..routing.route import TEMPLATE_FIELD
 from .channel import INVALID_IN_KEY, Channel, ChannelMessage, build_channels
 from .examples import example_of
 from .json_schema import schemas_of

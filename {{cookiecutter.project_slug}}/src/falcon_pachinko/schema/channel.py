@@ -13,7 +13,7 @@ import msgspec
 from ..contract import Contract, first_paragraph
 from ..handlers import may_be_missing
 from ..messages import CLIENT_PING, CLIENT_REPLY, ClientPing, ClientReply, Message, ReplyPayload
-from ..routing import WebSocketRoute
+from ..routing.route import WebSocketRoute
 from .operations import all_replies, unique_name
 
 INVALID_IN_KEY = re.compile(r"[^\w.-]", re.ASCII)

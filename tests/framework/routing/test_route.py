@@ -17,7 +17,7 @@ from falcon_pachinko import (
     install,
 )
 from falcon_pachinko.history import Position
-from falcon_pachinko.routing import (
+from falcon_pachinko.routing.route import (
     MAX_POSITIONS,
     UNKNOWN_POSITION,
     origin_is_allowed,

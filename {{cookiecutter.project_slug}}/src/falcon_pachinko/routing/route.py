@@ -11,14 +11,14 @@ from typing import Any, get_type_hints
 
 import falcon.asgi
 
-from .connection.connection import Connection
-from .contract import Contract
-from .errors import RegistrationError
-from .history import Position
-from .lifecycle import Lifecycle
-from .resource import WebSocketResource
-from .rooms.manager import WebSocketConnectionManager
-from .route_config import RouteConfig, is_origin
+from ..connection.connection import Connection
+from ..contract import Contract
+from ..errors import RegistrationError
+from ..history import Position
+from ..lifecycle import Lifecycle
+from ..resource import WebSocketResource
+from ..rooms.manager import WebSocketConnectionManager
+from ..route_config import RouteConfig, is_origin
 
 logger = logging.getLogger(__name__)
 
