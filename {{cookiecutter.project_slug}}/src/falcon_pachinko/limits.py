@@ -39,6 +39,8 @@ class Limits:
             for others; ``math.inf`` is no heartbeat.
         inbox_bytes: The maximum size of messages read ahead of a busy handler; then reading is paused.
         inbox_messages: The maximum number of messages read ahead; then likewise.
+        rooms_per_connection: The maximum number of rooms of a connection that is in several rooms; further ones
+            are refused with ``serverError``, code ``tooManyRooms``.
 
     Raises:
         ValueError: A bound is not a number above zero.
@@ -60,6 +62,7 @@ class Limits:
     heartbeat_seconds: float | None = None
     inbox_bytes: int = 256 * 1024
     inbox_messages: int = 64
+    rooms_per_connection: int = 100
 
     def __post_init__(self) -> None:
         check_above_zero(self, optional={"handler_seconds", "heartbeat_seconds"})
