@@ -209,6 +209,7 @@ def test_the_public_names_are_the_listed_ones() -> None:
         "ProviderUnavailable",
         "RegistrationError",
         "Reject",
+        "RequestKey",
         "RouteConfig",
         "ServerError",
         "ServerLimits",

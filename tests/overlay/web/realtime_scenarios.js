@@ -139,6 +139,11 @@ async function withClient({ realtime, url }, steps, options, action) {
   }
 }
 
+/** Remove the id of the client from a URL or a query; without one, return it unchanged. @param {string} text */
+function withoutClient(text) {
+  return text.replace(/[?&]client=[0-9a-f]{32}$|client=[0-9a-f]{32}&/, "");
+}
+
 /**
  * Wait until this number of connections of a name is open, and return the server's report on the name.
  *
@@ -154,6 +159,7 @@ async function report(context, name, open) {
     client.send("report", { name, open });
     answer = await next(client, "report");
   });
+  answer.queries = answer.queries.map(withoutClient);
   return answer;
 }
 
@@ -814,7 +820,7 @@ export const scenarios = [
       [new URL("http://a.test:81/x"), "ws://a.test:81/x"],
     ]) {
       realtime.connect(given).close();
-      equal(simulation.urls.pop(), used);
+      equal(withoutClient(simulation.urls.pop() ?? ""), used);
     }
     throws(() => realtime.connect("http://"), "TypeError");
     const refusing = class {
@@ -833,7 +839,7 @@ export const scenarios = [
 
   simulated("a reconnecting client sends its positions and receives nothing twice", (simulation, connect) => {
     const client = connect();
-    equal(new URL(simulation.urls.at(-1) ?? "").search, "", "the first attempt sends no position");
+    equal(new URL(withoutClient(simulation.urls.at(-1) ?? "")).search, "", "the first attempt sends no position");
     simulation.socket?.open();
     /** @type {unknown[]} */
     const received = [];
@@ -907,7 +913,7 @@ export const scenarios = [
     equal([client.state, simulation.sockets.length], ["connecting", 0], "before the ticket");
     client.send("kept");
     await settle();
-    equal(simulation.urls, ["ws://server.test/room?ticket=ticket+1"]);
+    equal(simulation.urls.map(withoutClient), ["ws://server.test/room?ticket=ticket+1"]);
     simulation.socket?.open();
     equal(simulation.socket?.sent, ['{"type":"kept","payload":{}}']);
     simulation.announce("e:4");
@@ -1362,6 +1368,86 @@ export const scenarios = [
     equal([(await dropped).code, (await outcome(client.request("clientWait"))).code], ["notSent", "notSent"]);
   }),
 
+  simulated("a request with once is sent again over the next connection, before newer messages, until it is answered", async (simulation, connect) => {
+    const client = connect();
+    simulation.socket?.open();
+    const sent = () => simulation.socket?.sent.map((text) => JSON.parse(text)).map(({ payload, ref }) => [payload.text, ref]);
+    const say = (/** @type {string} */ text) => client.request("clientSendMessage", { text }, { once: true });
+    const [first, second] = [say("a"), say("b")];
+    client.send("clientSendMessage", { text: "plain" });
+    equal([sent(), client.queuedMessages], [[["a", "1"], ["plain", undefined]], 1]);
+    simulation.socket?.end(1006);
+    client.send("clientSendMessage", { text: "newer" });
+    simulation.pass(1_000);
+    simulation.socket?.end(1006);
+    equal(client.queuedMessages, 3);
+    client.retryNow();
+    simulation.socket?.open();
+    equal(sent(), [["a", "1"], ["newer", undefined]]);
+    client.reconnect();
+    simulation.socket?.open();
+    equal(sent(), [["a", "1"]]);
+    simulation.socket?.receive({ type: "serverAck", payload: {}, ref: "1" });
+    equal([await first, sent()], [{ type: "serverAck", payload: {} }, [["a", "1"], ["b", "2"]]]);
+    simulation.socket?.receive({ type: "serverDone", payload: { n: 2 }, ref: "2" });
+    equal([await second, client.queuedMessages], [{ type: "serverDone", payload: { n: 2 } }, 0]);
+    simulation.socket?.end(1006);
+    client.retryNow();
+    simulation.socket?.open();
+    equal(sent(), [], "messages after the replies");
+    const ids = simulation.urls.map((url) => new URL(url).searchParams.get("client") ?? "");
+    equal([new Set(ids).size, /^[0-9a-f]{32}$/.test(String(ids[0]))], [1, true], "ids of the client");
+  }),
+
+  simulated("a request with once is repeated while the server has no place for it, and the next one waits", async (simulation, connect) => {
+    const client = connect({ baseDelayMs: 100, maxDelayMs: 1_000 });
+    simulation.socket?.open();
+    const refs = () => simulation.socket?.sent.map((text) => JSON.parse(text).ref);
+    const first = client.request("clientSendMessage", {}, { once: true });
+    const second = outcome(client.request("clientSendMessage", {}, { once: true }));
+    const refuse = (/** @type {string} */ ref, /** @type {string} */ code) =>
+      simulation.socket?.receive({ type: "serverError", payload: { code, error: "Later." }, ref });
+    for (const [index, code] of ["unavailable", "tooManyMessages", "timeout"].entries()) {
+      refuse("1", code);
+      equal(refs()?.length, index + 1);
+      simulation.pass(2_000);
+      equal(refs()?.length, index + 2);
+    }
+    equal(refs(), ["1", "1", "1", "1"]);
+    refuse("1", "unavailable");
+    simulation.socket?.end(1012);
+    client.retryNow();
+    simulation.socket?.open();
+    equal(refs(), ["1"], "at once after a reconnection");
+    simulation.socket?.receive({ type: "serverAck", payload: {}, ref: "1" });
+    equal((await first).type, "serverAck");
+    refuse("2", "interrupted");
+    equal([(await second).code, simulation.waitMs], ["interrupted", null]);
+  }),
+
+  simulated("a request with once fails at its timeout, and at the end of its client", async (simulation, connect) => {
+    const client = connect({ maxQueuedMessages: 3 });
+    const once = (/** @type {number} */ timeoutMs) => outcome(client.request("clientSendMessage", {}, { once: true, timeoutMs }));
+    const [unsent, sent] = [once(1), once(50)];
+    const queued = client.request("clientSendMessage", {}, { once: true });
+    equal((await once(60)).code, "notSent", "above the bound");
+    simulation.pass(1);
+    equal((await unsent).code, "notSent");
+    simulation.socket?.open();
+    simulation.socket?.end(1006);
+    simulation.pass(49);
+    equal((await sent).code, "timeout", "in the queue again");
+    const [waiting, last] = [once(5_000), once(5_000)];
+    client.retryNow();
+    simulation.socket?.open();
+    equal(simulation.socket?.sent.map((text) => JSON.parse(text).ref), ["3"]);
+    simulation.socket?.receive({ type: "serverAck", payload: {}, ref: "3" });
+    equal((await queued).type, "serverAck");
+    equal(simulation.socket?.sent.map((text) => JSON.parse(text).ref), ["3", "5"]);
+    client.close();
+    equal([(await waiting).code, (await last).code, client.queuedMessages], ["disconnected", "notSent", 0]);
+  }),
+
   simulated("an error of a request is not one of the refresh", async (simulation, connect) => {
     const client = connect({ refresh: async () => "token" });
     simulation.socket?.open();
@@ -1487,7 +1573,7 @@ export const scenarios = [
         await next(client, "end");
         equal(received, ["one", "other room", "two", true, "three", false]);
         const [first, ...later] = (await report(context, name, 1)).queries;
-        equal(first, "steps=echo,refuse,echo", "the first attempt sends no position");
+        equal(first, "steps=echo%2Crefuse%2Cecho", "the first attempt sends no position");
         equal(later.length, 2, "connections after the first");
         for (const query of later) {
           const pairs = [...new URLSearchParams(query)].map((pair) => pair.join("="));

@@ -8,6 +8,7 @@ the uvicorn protocol in ``falcon_pachinko.uvicorn``.
 """
 
 from .app import App, install
+from .backends.once import RequestKey
 from .connection.connection import Connection
 from .errors import (
     BackendUnavailable,
@@ -54,6 +55,7 @@ __all__ = [
     "ProviderUnavailable",
     "RegistrationError",
     "Reject",
+    "RequestKey",
     "RouteConfig",
     "ServerError",
     "ServerLimits",

@@ -5,14 +5,13 @@ Plain code without sockets or waiting.
 
 from __future__ import annotations
 
-import functools
 import inspect
-import operator
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Any, TypeVar, get_origin, get_type_hints
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import msgspec
 
+from .connection.envelope import envelope_struct, union_of
 from .connection.replies import reply_types_of, request_of
 from .connection.type_rate import TypeRate, limited
 from .errors import InvalidPayload, RegistrationError
@@ -24,20 +23,27 @@ from .messages import (
     ClientPing,
     ClientReply,
     Message,
-    Ref,
     RefreshSession,
     ServerAck,
     ServerPong,
 )
 from .names import display_text
 from .rooms.authorization import authorized, check_action
+from .rooms.once import Once, run_once
 from .rooms.refresh import refresh_session
 from .types import WebSocketLike
 
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Message | None]])
 Handler = Callable[..., Awaitable[Message | None]]
-# A message type, its rate, its action.
-Mark = tuple[str, "TypeRate | None", "str | None"]
+
+
+class Mark(NamedTuple):
+    """What ``handles_message`` declares."""
+
+    message_type: str
+    rate: TypeRate | None
+    action: str | None
+    once: Once | None
 
 
 def handles_message(
@@ -46,6 +52,8 @@ def handles_message(
     per_second: float | None = None,
     burst: int | None = None,
     action: str | None = None,
+    once: bool = False,
+    repeatable: bool = False,
 ) -> Callable[[Function], Function]:
     """Mark a method of a resource as the handler of one message type.
 
@@ -67,10 +75,15 @@ def handles_message(
         action: What the handler does, such as ``send``. Before it, ``authorize(user, action, room)`` of the
             resource is called for each room of the connection, or once with ``None`` without a room; a refusal
             is answered with ``serverError``, code ``forbidden``. By default nothing is called.
+        once: Whether a request that its client sends again, with the same ``ref`` and the same id of the client, is
+            answered from the first reply, kept for ``limits.once_seconds``. The handler does not run again for it,
+            in any process; if its first execution was interrupted, the answer is ``serverError``, code ``interrupted``.
+        repeatable: With ``once``: the handler does run again for a request whose execution was interrupted before it
+            had published, because a second execution has no second effect.
 
     Raises:
-        RegistrationError: The type is not a text, empty, or reserved by the framework; a rate is not above zero;
-            or an action is not a text, or empty.
+        RegistrationError: The type is not a text, empty, or reserved by the framework; a rate is not above zero; an
+            action is not a text, or empty; or ``repeatable`` is given without ``once``.
     """
     if not isinstance(message_type, str) or not message_type:
         raise RegistrationError(
@@ -83,10 +96,11 @@ def handles_message(
     rate = TypeRate.of(per_second, burst)
     if action is not None:
         check_action(action)
+    mark_of_type = Mark(message_type, rate, action, Once.of(once, repeatable))
 
     def mark(function: Function) -> Function:
         marks = getattr(function, "__message_types__", ())
-        function.__message_types__ = (*marks, (message_type, rate, action))  # type: ignore[attr-defined]
+        function.__message_types__ = (*marks, mark_of_type)  # type: ignore[attr-defined]
         return function
 
     return mark
@@ -120,6 +134,7 @@ class HandlerTable:
         binary: The handler of binary messages.
         by_type: The handlers by message type.
         rates: The rates of the message types that have one of their own.
+        once: The message types whose requests are handled once.
         payload_types: The annotations of the payloads by message type.
         reply_types: The classes of the replies of a handler by message type.
         replies: The same by the envelope's class.
@@ -135,6 +150,7 @@ class HandlerTable:
         self.rates: dict[str, TypeRate] = {}
         self.payload_types: dict[str, Any] = {}
         self.reply_types: dict[str, tuple[type[Message], ...]] = {}
+        self.once: dict[str, Once] = {}
         actions: dict[str, str] = {}
         for handler, marks, binary in marked_methods(owner):
             parameter, reply_types = payload_parameter(handler), reply_types_of(handler)
@@ -149,7 +165,7 @@ class HandlerTable:
                         f"{owner.__qualname__} has two binary handlers: keep one @handles_binary"
                     )
                 self.binary = handler
-            for message_type, rate, action in marks:
+            for message_type, rate, action, once in marks:
                 if message_type in self.by_type:
                     raise RegistrationError(
                         f"{handler.__qualname__} and {self.by_type[message_type].__qualname__} both handle"
@@ -162,6 +178,8 @@ class HandlerTable:
                     self.rates[message_type] = rate
                 if action is not None:
                     actions[message_type] = action
+                if once is not None:
+                    self.once[message_type] = once
         if refreshes:
             self.by_type[CLIENT_REFRESH_SESSION] = refresh_session
             self.payload_types[CLIENT_REFRESH_SESSION] = RefreshSession
@@ -174,12 +192,15 @@ class HandlerTable:
             ClientPing: reply_types_of(answer_ping)
         }
         for message_type, handler in self.by_type.items():
-            envelope = envelope_struct(message_type, self.payload_types[message_type])
+            once, reply_types = self.once.get(message_type), self.reply_types[message_type]
+            payload_type = self.payload_types[message_type]
+            envelope = envelope_struct(message_type, payload_type, with_ref=once is not None)
             if message_type in actions:
                 handler = authorized(handler, actions[message_type])
-            rate = self.rates.get(message_type)
-            self.envelopes[envelope] = limited(handler, message_type, rate) if rate else handler
-            self.replies[envelope] = self.reply_types[message_type]
+            if (rate := self.rates.get(message_type)) is not None:
+                handler = limited(handler, message_type, rate)
+            self.envelopes[envelope] = run_once(handler, once, reply_types) if once else handler
+            self.replies[envelope] = reply_types
         try:
             self.decoder = msgspec.json.Decoder(union_of(self.envelopes))
         except TypeError as error:
@@ -263,29 +284,6 @@ def payload_parameter(handler: Handler) -> Any:
         ) from error
     annotation = hints.get(list(bound.arguments)[-1], dict)
     return dict[str, Any] if annotation in (dict, Any, object) else annotation
-
-
-def envelope_struct(message_type: str, payload_type: Any) -> type[msgspec.Struct]:
-    """Make the struct of a message; a payload without required fields may be missing."""
-    payload: tuple[Any, ...] = ("payload", payload_type)
-    if may_be_missing(payload_type):
-        payload = (*payload, msgspec.field(default_factory=payload_type))
-    fields = [payload, ("ref", Ref | msgspec.UnsetType, msgspec.UNSET)]
-    return msgspec.defstruct("Envelope", fields, tag_field="type", tag=message_type, frozen=True)
-
-
-def may_be_missing(payload_type: Any) -> bool:
-    """Return whether a missing payload counts as ``{}``: a dict, or a struct without required fields."""
-    return get_origin(payload_type) is dict or (
-        isinstance(payload_type, type)
-        and issubclass(payload_type, msgspec.Struct)
-        and not any(field.required for field in msgspec.structs.fields(payload_type))
-    )
-
-
-def union_of(types: Iterable[type]) -> Any:
-    """Return one type for the decoder."""
-    return functools.reduce(operator.or_, types)
 
 
 async def answer_ping(resource: object, ws: WebSocketLike, payload: object) -> ServerPong:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import falcon.asgi
 import msgspec
 
+from .backends.once import OnceRun, RequestKey
 from .connection.connection import Connection
 from .connection.replies import send_error
 from .connection.requests import ClientRequests, result_of
@@ -45,6 +46,8 @@ class WebSocketResource:
         closes: The class's own close codes with their meaning, for the contract.
         connection: The connection (the ``ws`` of handlers).
         manager: The application's connection manager.
+        request_key: In a handler with ``once``: what identifies its request, which is the same when it is sent again;
+            ``None`` outside, and for a request without a ``ref`` or of a client without an id.
     """
 
     limits: ClassVar[Limits] = DEFAULT_LIMITS
@@ -53,6 +56,8 @@ class WebSocketResource:
     closes: ClassVar[Mapping[int, str]] = {}
     connection: Connection
     manager: WebSocketConnectionManager
+    request_key: RequestKey | None = None
+    _run: OnceRun | None = None
 
     async def on_connect(
         self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, **params: Any
@@ -255,4 +260,7 @@ class WebSocketResource:
         if ws._transaction is not None:
             ws._transaction.defer(room, publication, ephemeral)
             return None
-        return await self.manager.backend.publish_nowait(room, publication, ephemeral=ephemeral)
+        run = None if ephemeral else self._run
+        return await self.manager.backend.publish_nowait(
+            room, publication, ephemeral=ephemeral, run=run
+        )

@@ -47,6 +47,7 @@ from ..presence import MemberPage
 from ..publication import Publication
 from .histories import Histories
 from .lease import Lease
+from .once import OnceRequests, OnceRun
 from .presence import Presence
 from .restriction_entry import RestrictionEntry
 from .restrictions import Restrictions
@@ -100,11 +101,17 @@ class Broker(Histories):
 
     @abstractmethod
     def publish_nowait(
-        self, room: str, publication: Publication, *, ephemeral: bool = False
+        self,
+        room: str,
+        publication: Publication,
+        *,
+        ephemeral: bool = False,
+        run: OnceRun | None = None,
     ) -> Awaitable[Position | None]:
         """Publish to a room, with or without members; act with the call, awaited or not.
 
-        An ephemeral publication keeps its place in the order, but has no position and is not stored.
+        An ephemeral publication keeps its place in the order, but has no position and is not stored. With the
+        execution of a request, the publication is its effect: both are recorded together, except on a cluster.
 
         Returns:
             A handle: an awaitable that gives the position.
@@ -240,7 +247,7 @@ class Leases(ABC):
         """
 
 
-class Backend(Broker, PresenceStore, Leases, UserCounts, Restrictions, Tickets):
+class Backend(Broker, PresenceStore, Leases, UserCounts, Restrictions, Tickets, OnceRequests):
     """A backend of all contracts; see the module's docstring for the guarantees.
 
     Attributes:

@@ -14,16 +14,18 @@ from .base import Backend, ImmediateResult, Node
 from .buffer import DEFAULT_MEMORY_BYTES, HistoryBudget, HistoryBuffer, check_bytes
 from .lease import CURRENT_LEASE, check_lease
 from .memory_leases import MemoryLeases
+from .memory_once import MemoryOnce
 from .memory_presence import MemoryPresence
 from .memory_restrictions import MemoryRestrictions
 from .memory_room import DONE, MemoryRoom
+from .once import OnceRun
 from .presence import Presence
 from .sweep import ExpirySweep
 from .tickets import MemoryTickets
 from .timing import Timing
 
 
-class MemoryBackend(MemoryLeases, MemoryRestrictions, MemoryTickets, Backend):
+class MemoryBackend(MemoryLeases, MemoryRestrictions, MemoryTickets, MemoryOnce, Backend):
     """The backend of a single process.
 
     Attributes:
@@ -54,6 +56,7 @@ class MemoryBackend(MemoryLeases, MemoryRestrictions, MemoryTickets, Backend):
         MemoryLeases.__init__(self, self.timing.renewal_seconds)
         MemoryRestrictions.__init__(self, state_file)
         MemoryTickets.__init__(self)
+        MemoryOnce.__init__(self)
         self.node: Node
         self.rooms_by_name: dict[str, MemoryRoom] = {}
         self.budget = HistoryBudget(check_bytes(history_bytes), self.on_history_emptied)
@@ -92,13 +95,20 @@ class MemoryBackend(MemoryLeases, MemoryRestrictions, MemoryTickets, Backend):
         self.rooms_by_name.clear()
 
     def publish_nowait(
-        self, room: str, publication: Publication, *, ephemeral: bool = False
+        self,
+        room: str,
+        publication: Publication,
+        *,
+        ephemeral: bool = False,
+        run: OnceRun | None = None,
     ) -> Awaitable[Position | None]:
         """Deliver at once; store it if the room has a history."""
         lease = CURRENT_LEASE.get()
         if lease is not None:
             check_lease(lease)
         self.deliver(room, publication, ephemeral=ephemeral)
+        if run is not None:
+            run.published = True
         position = publication.position
         return DONE if position is None else ImmediateResult(position)
 

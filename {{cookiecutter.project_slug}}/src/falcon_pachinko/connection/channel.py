@@ -108,7 +108,7 @@ class Channel(Connection):
         """Take over the user and the session of the connection, but for its end, which closes the connection."""
         carrier = self._carrier
         self.identity, self.session_id = carrier.identity, carrier.session_id
-        self.signed_in_at = carrier.signed_in_at
+        self.signed_in_at, self.client_id = carrier.signed_in_at, carrier.client_id
         if carrier.user is not None:
             self.user = carrier.user
 

@@ -27,15 +27,18 @@ class Identity(ABC):
         session_id: The ``session_id`` of such an identity; ``None`` for none.
         signed_in_at: Its ``signed_in_at``: when the user has signed in, in Unix seconds, which a refresh does not
             change; ``None`` if it is not known.
+        client_id: The id that the client has made for all its connections: 32 hexadecimal digits, its parameter
+            ``client`` of the handshake; ``None`` without a valid one.
     """
 
-    __slots__ = ("_expiry", "identity", "session_id", "signed_in_at", "user")
+    __slots__ = ("_expiry", "client_id", "identity", "session_id", "signed_in_at", "user")
 
     state: State
 
     def __init__(self) -> None:
         self.identity: Any = None
         self.user: str | None = None
+        self.client_id: str | None = None
         self.session_id: str | None = None
         self.signed_in_at: float | None = None
         self._expiry: Expiry | None = None

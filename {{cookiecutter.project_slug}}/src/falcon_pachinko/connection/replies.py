@@ -25,6 +25,12 @@ class Request(msgspec.Struct):
     room: Any = msgspec.UNSET
 
 
+class EncodedReply(msgspec.Struct, frozen=True):
+    """An encoded message, which has been checked and is sent as the reply; empty for ``serverAck``."""
+
+    data: bytes
+
+
 REQUEST_DECODER = msgspec.json.Decoder(Request)
 
 
@@ -80,14 +86,23 @@ async def send_reply(
         reply_types: The classes that the handler may return.
         ref: The ``ref`` of the request; without one, nothing is acknowledged.
     """
+    if type(reply) is EncodedReply:
+        await send_encoded(ws, reply.data or Publication(ServerAck()).data, ref)
+    else:
+        await send_with_ref(ws, checked(name, reply, reply_types), ref)
+
+
+def checked(name: str, reply: Any, reply_types: tuple[type[Message], ...]) -> Message:
+    """Return the message that a handler has returned, or an error in place of one that it does not declare."""
     if reply is None:
         reply = ServerAck()
-    if type(reply) not in reply_types:
-        logger.error(
-            "%s: a handler returned %.200r, which its return annotation does not name", name, reply
-        )
-        reply = ServerError(code="internal", error="This could not be done.")
-    await send_with_ref(ws, reply, ref)
+    if type(reply) in reply_types:
+        message: Message = reply
+        return message
+    logger.error(
+        "%s: a handler returned %.200r, which its return annotation does not name", name, reply
+    )
+    return ServerError(code="internal", error="This could not be done.")
 
 
 async def send_error(
@@ -113,10 +128,15 @@ async def send_error(
 
 async def send_with_ref(ws: WebSocketLike, message: Message, ref: str | msgspec.UnsetType) -> None:
     """Send a message with the ``ref`` of a request, unless the connection is closed."""
-    if ws.closed:
-        return
-    if ref is msgspec.UNSET:
+    if ref is msgspec.UNSET and not ws.closed:
         await ws.send_media(message)
     else:
-        data = Publication(message).data
-        await ws.send_text(f'{data[:-1].decode()},"ref":{ENCODER.encode(ref).decode()}}}')
+        await send_encoded(ws, Publication(message).data, ref)
+
+
+async def send_encoded(ws: WebSocketLike, data: bytes, ref: str | msgspec.UnsetType) -> None:
+    """Send an encoded message with the ``ref`` of a request, unless the connection is closed."""
+    if ws.closed:
+        return
+    end = "}" if ref is msgspec.UNSET else f',"ref":{ENCODER.encode(ref).decode()}}}'
+    await ws.send_text(data[:-1].decode() + end)

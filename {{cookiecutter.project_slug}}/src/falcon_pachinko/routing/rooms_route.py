@@ -25,7 +25,7 @@ from ..resource import WebSocketResource
 from ..route_config import RouteConfig
 from ..types import WebSocketLike
 from .channels import RoomChannels
-from .route import TEMPLATE_FIELD, WebSocketRoute
+from .route import TEMPLATE_FIELD, WebSocketRoute, client_id_in
 
 DECODER = msgspec.json.Decoder(ClientJoin | ClientLeave)
 
@@ -115,6 +115,7 @@ class RoomsRoute(WebSocketRoute):
         connection._inbox = demultiplexer
         connection._configure(self.config)
         connection._identify(getattr(req.context, "user", None))
+        connection.client_id = client_id_in(req)
         find = functools.partial(self.parameters_of, fields=params)
         rooms = RoomChannels(self.rooms, connection, demultiplexer, req, find)
         connection._channels = rooms

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 ResourceFactory = Callable[..., WebSocketResource]
 
 # Attributes that the framework sets on each resource; a class may not define them.
-RESERVED_ATTRIBUTES = frozenset({"connection", "manager"})
+RESERVED_ATTRIBUTES = frozenset({"connection", "manager", "request_key"})
 
 # The key of the connection in the scope.
 CONNECTION_KEY = "falcon_pachinko.connection"
@@ -33,6 +33,7 @@ CONNECTION_KEY = "falcon_pachinko.connection"
 MAX_POSITIONS = 64
 MAX_PREVIOUS_IDS = 8
 UNKNOWN_POSITION = Position("", 0)
+CLIENT_ID = re.compile("[0-9a-f]{32}")
 # RFC 6570 as Falcon parses it: a field may have a converter, as in {number:int}.
 TEMPLATE_FIELD = re.compile(r"{\s*(\w+)[^}]*}")
 
@@ -107,6 +108,7 @@ class WebSocketRoute:
         resource, config = self.make_resource(connection)
         connection._configure(config)
         connection._identify(getattr(req.context, "user", None))
+        connection.client_id = client_id_in(req)
         if config.history is not None:
             previous = req.get_param_as_list("connection", default=[])
             set_past(connection, req.get_param_as_list("since", default=[]), previous)
@@ -230,6 +232,15 @@ def set_past(connection: Connection, since: Sequence[str], previous: Sequence[st
 def positions_in(since: Sequence[str]) -> tuple[Position, ...]:
     """Return the positions of a reconnecting client; an invalid one counts as unknown."""
     return tuple(Position.parse(text) or UNKNOWN_POSITION for text in since[:MAX_POSITIONS])
+
+
+def client_id_in(req: falcon.asgi.Request) -> str | None:
+    """Return the id that a client has made for all its connections; ``None`` without a valid one.
+
+    The application may have a parameter of this name, so another value is no error.
+    """
+    found = req.get_param("client", default="")
+    return found if CLIENT_ID.fullmatch(found) else None
 
 
 def origin_is_allowed(req: falcon.asgi.Request, allowed_origins: Collection[str]) -> bool:

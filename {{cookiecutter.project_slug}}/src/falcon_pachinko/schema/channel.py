@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
+from ..connection.envelope import may_be_missing
 from ..contract import Contract, first_paragraph
-from ..handlers import may_be_missing
 from ..messages import CLIENT_PING, CLIENT_REPLY, ClientPing, ClientReply, Message, ReplyPayload
 from ..routing.route import WebSocketRoute
 from .operations import all_replies, unique_name

@@ -127,15 +127,23 @@ class {{ cookiecutter.__resource_class }}(WebSocketResource):
         """Send the users again: after an outage of Redis some joins and leaves may be missing."""
         await self.send_room_state(ws, is_new=False)
 
-    @handles_message("clientSendMessage", action="send")
+    # A second execution for one request stores nothing: it finds the message of the first one.
+    @handles_message("clientSendMessage", action="send", once=True, repeatable=True)
     async def send_message(self, ws: WebSocketLike, payload: SendMessage) -> None:
         """Store a text, and send it to all clients in the room, including the sender."""
         user, text = self.user, payload.text
         message_id: str | msgspec.UnsetType = msgspec.UNSET
         if self.store is not None:
             message = NewMessage(room=self.room, user_id=user.id, user_name=user.name, text=text)
+            key = self.request_key
             # NOTE: before it is sent: a crash in between loses no message that a client has seen.
-            message_id = (await self.store.add(message)).id
+            stored = await self.store.add(message, key and key.client, key and key.ref)
+            if (stored.room, stored.user_id) != (self.room, user.id):
+                raise MessageError("This request has sent another message.", code="refUsed")
+            if stored.deleted_at is not None:
+                return
+            message_id, text = stored.id, stored.text
+        # One that was stored before may have been sent as well: clients recognise it by its id.
         await self.broadcast_to_room(
             self.room,
             ServerNewMessage(user=user.name, user_id=user.id, text=text, message_id=message_id),

@@ -69,8 +69,10 @@ export interface RealtimeOptions {
 export type PayloadArguments<Payload> = {} extends Payload ? [payload?: Payload] : [payload: Payload];
 
 export interface RequestOptions {
-  /** The longest time until the reply, including the time in the queue. Default 10,000. */
+  /** The longest time until the reply, including the time in the queue. Default 10,000; 60,000 with `once`. */
   timeoutMs?: number | undefined;
+  /** Whether the request survives lost connections and is handled once: for a handler with `once=True`. Default false. */
+  once?: boolean | undefined;
 }
 
 /** The arguments of `request` after the type. */
@@ -140,7 +142,7 @@ export class RealtimeClient<
   get state(): ConnectionState;
   get status(): ConnectionStatus;
 
-  /** The number of messages queued for the next connection, or until the connection has been checked. */
+  /** The number of messages queued for the next connection, until the connection has been checked, or for the reply to an earlier request. */
   get queuedMessages(): number;
 
   /**
@@ -188,6 +190,12 @@ export class RealtimeClient<
   /**
    * Send a message, or queue it, and wait for its reply: what its handler returns, or `serverAck` once it was handled.
    * The reply is for the promise only: listeners do not receive it.
+   *
+   * With `once`, for a type whose handler has it (`@handles_message(..., once=True)`), a lost connection does not fail the
+   * request: it is sent again over the next one with the same reference, before newer messages, and handled once. So it
+   * is after `unavailable`, `tooManyMessages` and `timeout` from the server, with the delays of a connection. One such
+   * request is on its way at a time, and the next is sent after its reply: they are handled in their order. The server
+   * keeps a reply for 300 s by default: give `timeoutMs` no more.
    *
    * @throws {RequestError} The server's error, or there was no reply.
    */

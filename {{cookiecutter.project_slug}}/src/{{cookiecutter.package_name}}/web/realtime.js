@@ -21,6 +21,10 @@
  *     client.onStatus(({ state, nextTryAtMs }) => showState(state, nextTryAtMs));
  *     client.send("clientSendMessage", { text: "Hello" });
  *     const { payload } = await client.request("clientRollDice", { sides: 6 });
+ *     await client.request("clientSendMessage", { text: "Hello" }, { once: true });
+ *
+ * A request with `once` survives lost connections: it is sent again with the same reference, and the server, which knows
+ * this client by a random id, answers it from the first reply.
  */
 
 /**
@@ -68,6 +72,17 @@
 // https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1: a retry would fail in the same way.
 const TERMINAL_CODES = new Set([1002, 1003, 1007, 1008, 1009, 1010]);
 
+/**
+ * A request with `once`.
+ *
+ * @typedef {object} OnceRequest
+ * @property {string} text
+ * @property {boolean} isWritten It is on the connection, or in the queue.
+ * @property {boolean} wasSent It was on a connection, so that it may have arrived.
+ * @property {number} failures The number of errors after which it was sent again.
+ * @property {ReturnType<typeof setTimeout> | undefined} timer It is sent again at its end.
+ */
+
 // 3000 + the HTTP status, as Falcon maps it: timeout, too early and too many requests are temporary. So are
 // too many connections of one user.
 const RETRYABLE_CODES = new Set([3408, 3425, 3429, 4429]);
@@ -87,6 +102,10 @@ const LATE_MS = 2_000;
 const MAX_TIMER_MS = 2 ** 31 - 1;
 const REFRESH = "clientRefreshSession";
 const DEFAULT_REQUEST_TIMEOUT_MS = 10_000;
+const DEFAULT_ONCE_TIMEOUT_MS = 60_000;
+// Errors after which a request with `once` is sent again: it has not taken effect, or the server knows whether it has.
+const RETRIED_ERRORS = new Set(["unavailable", "tooManyMessages", "timeout"]);
+const CLIENT_ID_BYTES = 16;
 // What the references of the server's requests begin with.
 const SERVER_REF = "server:";
 const REPLY = "clientReply";
@@ -165,6 +184,8 @@ export class RealtimeClient {
   #positions = new Map();
   /** @type {string[]} The ids of the last connections, the latest last. */
   #connectionIds = [];
+  /** 128 random bits by which the server knows this client on each of its connections. */
+  #clientId = randomHex(CLIENT_ID_BYTES);
   /** @type {string[]} */
   #queue = [];
   /** @type {ConnectionStatus} */
@@ -179,8 +200,10 @@ export class RealtimeClient {
   /** The longest time without a message; 0 while the server has announced no heartbeat. */
   #silenceMs = 0;
   #receivedAt = instant();
-  /** The requests without a reply, by their `ref`. @type {Map<string, { settle: (error: RequestError | null, reply?: any) => void, text: string }>} */
+  /** The requests without a reply, by their `ref`. @type {Map<string, { settle: (error: RequestError | null, reply?: any) => void, text: string, once: OnceRequest | null }>} */
   #requests = new Map();
+  /** The requests with `once` that have no reply, in their order. Only the first one is sent, so that none overtakes it. @type {OnceRequest[]} */
+  #once = [];
   #lastRef = 0;
   /** The functions that answer requests of the server, by their message type. @type {Map<string, (payload: any) => unknown>} */
   #answers = new Map();
@@ -218,9 +241,9 @@ export class RealtimeClient {
     return this.#status;
   }
 
-  /** The number of messages queued for the next connection, or until the connection has been checked. */
+  /** The number of messages queued for the next connection, until the connection has been checked, or for the reply to an earlier request. */
   get queuedMessages() {
-    return this.#queue.length;
+    return this.#queue.length + this.#once.filter((request) => !request.isWritten).length;
   }
 
   /**
@@ -290,27 +313,37 @@ export class RealtimeClient {
    * Send a message, or queue it, and wait for its reply: what its handler returns, or `serverAck` once it was handled.
    * The reply is for the promise only: listeners do not receive it.
    *
+   * With `once`, for a type whose handler has it (`@handles_message(..., once=True)`), a lost connection does not fail the
+   * request: it is sent again over the next one with the same reference, before newer messages, and handled once. So it
+   * is after `unavailable`, `tooManyMessages` and `timeout` from the server, with the delays of a connection. One such
+   * request is on its way at a time, and the next is sent after its reply: they are handled in their order. The server
+   * keeps a reply for 300 s by default: give `timeoutMs` no more.
+   *
    * @template {keyof Outgoing & string} Type
    * @param {Type} type
    * @param {Outgoing[Type]} [payload]
-   * @param {{ timeoutMs?: number }} [options] `timeoutMs` includes the time in the queue. Default 10,000.
+   * @param {{ timeoutMs?: number, once?: boolean }} [options] `timeoutMs` includes the time in the queue. Default 10,000;
+   *   60,000 with `once`.
    * @returns {Promise<any>} The reply: `{ type, payload }`.
    * @throws {RequestError} The server's error; or `timeout` or `disconnected`, after which the request may have taken
    *   effect; or `notSent`, after which it has not.
    */
-  request(type, payload, { timeoutMs = DEFAULT_REQUEST_TIMEOUT_MS } = {}) {
+  request(type, payload, { once = false, timeoutMs = once ? DEFAULT_ONCE_TIMEOUT_MS : DEFAULT_REQUEST_TIMEOUT_MS } = {}) {
     const ref = String((this.#lastRef += 1));
     return new Promise((resolve, reject) => {
       const text = JSON.stringify({ type, payload: payload ?? {}, ref }); // It may throw, which rejects.
+      /** @type {OnceRequest | null} */
+      const request = once ? { text, isWritten: false, wasSent: false, failures: 0, timer: undefined } : null;
       const timer = setTimeout(() => settle(this.#unanswered(ref, "timeout")), Math.min(timeoutMs, MAX_TIMER_MS));
       const settle = (/** @type {RequestError | null} */ error, /** @type {any} */ reply = undefined) => {
         clearTimeout(timer);
         this.#requests.delete(ref);
+        if (request) this.#endOnce(request);
         if (error) reject(error);
         else resolve(reply);
       };
-      this.#requests.set(ref, { settle, text });
-      if (!this.#write(text)) settle(new RequestError("notSent", "The message was not sent."));
+      this.#requests.set(ref, { settle, text, once: request });
+      if (!(request ? this.#addOnce(request) : this.#write(text))) settle(this.#unanswered(ref, "notSent"));
     });
   }
 
@@ -335,9 +368,51 @@ export class RealtimeClient {
       this.#socket.send(text);
       return true;
     }
-    if (this.state === "closed" || this.#queue.length >= this.#options.maxQueuedMessages) return false;
+    if (this.state === "closed" || this.queuedMessages >= this.#options.maxQueuedMessages) return false;
     this.#queue.push(text);
     return true;
+  }
+
+  /** @param {OnceRequest} request @returns {boolean} Whether it was accepted. */
+  #addOnce(request) {
+    if (this.state === "closed" || this.queuedMessages >= this.#options.maxQueuedMessages) return false;
+    this.#once.push(request);
+    if (this.#once.length === 1) this.#sendOnce();
+    return true;
+  }
+
+  /** Send or queue the first request with `once`, unless that has been done. */
+  #sendOnce() {
+    const [first] = this.#once;
+    if (!first || first.isWritten) return;
+    first.isWritten = true; // It does not count twice towards the bound of the queue.
+    if (!this.#write(first.text)) this.#sendOnceLater(first);
+  }
+
+  /** @param {OnceRequest} request The first one. */
+  #sendOnceLater(request) {
+    const { baseDelayMs, maxDelayMs } = this.#options;
+    const delayMs = baseDelayMs / 2 + retryDelayMs(request.failures, baseDelayMs, maxDelayMs);
+    request.isWritten = false;
+    request.failures += 1;
+    request.timer = setTimeout(() => this.#sendOnce(), delayMs);
+  }
+
+  /** @param {OnceRequest} request It has a reply, or has failed: the next one is sent. */
+  #endOnce(request) {
+    clearTimeout(request.timer);
+    const isFirst = request === this.#once[0];
+    this.#once = this.#once.filter((other) => other !== request);
+    if (isFirst) this.#sendOnce();
+  }
+
+  /** The connection is lost: the first request with `once` is the first message on the next one. */
+  #repeatOnce() {
+    const [first] = this.#once;
+    if (!first || this.#queue.includes(first.text)) return;
+    clearTimeout(first.timer);
+    first.isWritten = first.wasSent = true;
+    this.#queue.unshift(first.text);
   }
 
   /** Retry at once; no effect in any state but `waiting`. */
@@ -408,6 +483,7 @@ export class RealtimeClient {
     const url = new URL(this.#url);
     for (const [epoch, offset] of this.#positions) url.searchParams.append("since", `${epoch}:${offset}`);
     for (const id of this.#connectionIds) url.searchParams.append("connection", id);
+    url.searchParams.set("client", this.#clientId);
     if (ticket !== null) url.searchParams.set("ticket", ticket);
     const socket = new this.#WebSocketClass(url.href);
     this.#socket = socket;
@@ -505,6 +581,7 @@ export class RealtimeClient {
     const request = this.#requests.get(ref);
     if (!request) return;
     const isError = type === "serverError";
+    if (request.once && isError && RETRIED_ERRORS.has(payload.code)) return this.#sendOnceLater(request.once);
     request.settle(isError ? new RequestError(payload.code, payload.error, payload.field) : null, { type, payload });
   }
 
@@ -524,16 +601,20 @@ export class RealtimeClient {
 
   /** Return the error of a request without a reply; one that is still queued is taken out. @param {string} ref @param {string} code */
   #unanswered(ref, code) {
-    const index = this.#queue.indexOf(this.#requests.get(ref)?.text ?? "");
-    if (index < 0) return new RequestError(code, "There was no reply: the message may have arrived.");
-    this.#queue.splice(index, 1);
-    return new RequestError("notSent", "The message was not sent.");
+    const request = this.#requests.get(ref);
+    const index = this.#queue.indexOf(request?.text ?? "");
+    if (index >= 0) this.#queue.splice(index, 1);
+    const isUnsent = index >= 0 || code === "notSent" || (request?.once && !request.once.isWritten && !request.once.failures);
+    if (isUnsent && !request?.once?.wasSent) return new RequestError("notSent", "The message was not sent.");
+    return new RequestError(code, "There was no reply: the message may have arrived.");
   }
 
-  /** Reject the requests that were sent over a connection that is lost; those in the queue will be sent. @param {boolean} isFinal */
+  /** Reject the requests that were sent over a connection that is lost; those in the queue, and those with `once`, will be sent. @param {boolean} isFinal */
   #rejectSent(isFinal) {
-    for (const [ref, { settle, text }] of [...this.#requests]) {
-      if (isFinal || !this.#queue.includes(text)) settle(this.#unanswered(ref, "disconnected"));
+    if (isFinal) this.#once = [];
+    else this.#repeatOnce();
+    for (const [ref, { settle, text, once }] of [...this.#requests]) {
+      if (isFinal || !(once || this.#queue.includes(text))) settle(this.#unanswered(ref, "disconnected"));
     }
   }
 
@@ -692,6 +773,11 @@ export class RealtimeClient {
     this.#status = status;
     callEach(this.#statusListeners, status);
   }
+}
+
+/** @param {number} bytes @returns {string} */
+function randomHex(bytes) {
+  return Array.from(crypto.getRandomValues(new Uint8Array(bytes)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /**

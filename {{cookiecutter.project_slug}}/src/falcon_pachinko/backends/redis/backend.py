@@ -14,6 +14,7 @@ from ...support.tasks import ignore
 from ..base import Backend
 from ..buffer import check_bytes
 from ..lease import CURRENT_LEASE, Lease, check_lease
+from ..once import Claim, OnceRun
 from ..presence import Presence
 from ..restriction_entry import RestrictionChange
 from ..tickets import is_ticket, new_ticket
@@ -66,7 +67,12 @@ class RedisBackend(RedisNode, Backend):
     # Publishing.
 
     def publish_nowait(
-        self, room: str, publication: Publication, *, ephemeral: bool = False
+        self,
+        room: str,
+        publication: Publication,
+        *,
+        ephemeral: bool = False,
+        run: OnceRun | None = None,
     ) -> Awaitable[Position | None]:
         """Publish to a room."""
         self.pipeline.check_available()
@@ -78,12 +84,15 @@ class RedisBackend(RedisNode, Backend):
             ephemeral=ephemeral,
             node=self.presence.node_in(room),
             lease=lease,
+            run=None if self.client.sharded else run,
         )
         if ephemeral:
             return self.pipeline.submit(operation, ignore)
 
         def on_published(position: Position) -> Position:
             self.subscriptions.expect(room, position)
+            if run is not None:
+                run.published = True
             return position
 
         return self.pipeline.submit(operation, on_published)
@@ -126,6 +135,20 @@ class RedisBackend(RedisNode, Backend):
             return None
         self.pipeline.check_available()
         return await self.pipeline.call(operations.redeem_ticket(ticket))
+
+    # Requests that are handled once.
+
+    async def claim_request(self, run: OnceRun, *, repeatable: bool) -> Claim:
+        """Claim a request for an execution."""
+        return await self.once.claim(run, repeatable=repeatable)
+
+    def finish_request(self, run: OnceRun, reply: bytes) -> None:
+        """Store the reply."""
+        self.once.finish(run, reply)
+
+    def release_request(self, run: OnceRun, *, repeatable: bool) -> None:
+        """Release a claim whose execution has no reply."""
+        self.once.release(run, repeatable=repeatable)
 
     # Rooms and presence.
 

@@ -19,6 +19,7 @@ from .client import RedisClient
 from .commands import Commands
 from .leases import RedisLeases
 from .members import MemberLists
+from .once import RedisOnce
 from .operations import Terms
 from .pipeline import Pipeline
 from .presence import PresenceTable
@@ -105,6 +106,7 @@ class RedisNode:
         self.leases = RedisLeases(self.pipeline, self.timing.expiry_seconds)
         self.server_info = ServerInfoReader(self.client)
         self.tasks = TaskSet()
+        self.once = RedisOnce(self.pipeline, self.node_id, self.tasks)
         self.refusal: ConfigurationError | None = None
         self.renewing: asyncio.Task[None] | None = None
         self.available: asyncio.Event

@@ -55,6 +55,12 @@ So has a ticket: ``<prefix>:{%ticket:<SHA-256 of the ticket>}:t`` is ``<time of 
 <replication id of the server>``, a line feed and the value, until it is redeemed or its time is over; under another
 server, which may have old data, it is void.
 
+So have the requests of a user that are handled once, or those of a client without a user, under the SHA-256 of the
+user or the client: ``<prefix>:{%once:<SHA-256>}:r:<client>`` is a hash of requests by reference, with the size of all
+in the field without a name, ``<prefix>:{%once:<SHA-256>}:o:<client>`` a sorted set of the references by the time of
+their last change, and ``<prefix>:{%once:<SHA-256>}:i`` a sorted set of the clients by the time of their last one; see
+``once.lua``.
+
 All other times are the server's, in milliseconds: the clocks of the nodes need not agree.
 
 A message on the channel of a room begins with a line: ``<epoch>:<offset>:<1 if clients get the position>``, followed
@@ -75,6 +81,7 @@ from pathlib import Path
 
 import msgspec
 
+from ..once import MAX_CLIENTS, MAX_REPLIES, MAX_REPLY_BYTES
 from ..restriction_entry import MAX_RESTRICTIONS, MAX_WITH_REVOCATIONS
 
 ENCODE = msgspec.msgpack.Encoder().encode
@@ -83,6 +90,7 @@ ENCODE = msgspec.msgpack.Encoder().encode
 NODES = "{%nodes}"
 USERS = "{%user:"
 TICKETS = "{%ticket:"
+ONCE = "{%once:"
 
 # The minimum that a room's stream keeps, with or without a history, so that a node can resume after an outage.
 MIN_STREAM_MESSAGES = 256
@@ -167,6 +175,12 @@ def ticket_tag(ticket: str) -> str:
     return TICKETS + hashlib.sha256(ticket.encode(errors="replace")).hexdigest() + "}"
 
 
+def once_tag(user: str | None, client: str) -> str:
+    """Return the hash tag of the requests of a user, or of a client without a user, that are handled once."""
+    owner = f"c{client}" if user is None else f"u{user}"
+    return ONCE + hashlib.sha256(owner.encode(errors="surrogatepass")).hexdigest() + "}"
+
+
 def escape(name: str) -> str:
     """Escape % and braces."""
     return name.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
@@ -203,6 +217,9 @@ CONSTANTS = {
     "MAX_RESTRICTIONS": MAX_RESTRICTIONS,
     "MAX_WITH_REVOCATIONS": MAX_WITH_REVOCATIONS,
     "RESTRICTIONS_PER_SLICE": RESTRICTIONS_PER_SLICE,
+    "MAX_REPLIES": MAX_REPLIES,
+    "MAX_REPLY_BYTES": MAX_REPLY_BYTES,
+    "MAX_CLIENTS": MAX_CLIENTS,
 }
 FILES = (
     "start",
@@ -217,6 +234,7 @@ FILES = (
     "restrictions",
     "users",
     "tickets",
+    "once",
     "leases",
 )
 LUA = f"local {', '.join(CONSTANTS)} = {', '.join(map(str, CONSTANTS.values()))}\n" + "\n".join(

@@ -41,10 +41,20 @@ local function has_lease(base, node)
   return expires and tonumber(expires) > now
 end
 
+-- Records that the handler of a request has published, which is its effect; see once.lua. The request is that of a client
+-- with a slot of its own, so not on a cluster.
+local function mark_published(tag, client, ref, token)
+  local key = prefix .. tag .. ':r:' .. client
+  local value = redis.pcall('HGET', key, ref)
+  if type(value) == 'string' and string.match(value, '^r %d+ (%S+)\n') == token then
+    redis.call('HSET', key, ref, 'p' .. string.sub(value, 2))
+  end
+end
+
 -- Numbers, stores and publishes a message. It is published even if it cannot be stored: then the room's history ends,
 -- and a client that has missed it is informed. Returns its position; 'fenced' if the node has members in the room and
 -- no lease; 'replaced' if a newer worker has published here.
-local function publish(base, data, ephemeral, node, worker, token, change)
+local function publish(base, data, ephemeral, node, worker, token, change, request)
   local meta, stream = base .. ':m', base .. ':s'
   if node and not has_lease(base, node) then return 'fenced' end
   local token_field = worker and ('f:' .. worker) or 'e'
@@ -89,6 +99,7 @@ local function publish(base, data, ephemeral, node, worker, token, change)
   if not stored then pcall(use_history().drop, base, published) end
   local shown = (fields[2] and ':1:' or ':0:') .. text(now)
   send(base, epoch .. ':' .. offset .. shown .. (change and ':' .. change or '') .. '\n' .. data)
+  if request then mark_published(unpack(request)) end
   return epoch .. ':' .. offset
 end
 

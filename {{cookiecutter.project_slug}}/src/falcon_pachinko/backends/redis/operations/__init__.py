@@ -57,6 +57,15 @@ from .nodes import (
 from .nodes import (
     unconfirmed as unconfirmed,
 )
+from .once import (
+    claim_request as claim_request,
+)
+from .once import (
+    finish_request as finish_request,
+)
+from .once import (
+    release_request as release_request,
+)
 from .replies import (
     FENCED as FENCED,
 )

@@ -10,8 +10,10 @@ import msgspec
 from ....errors import LeaseLost
 from ....history import History, Position
 from ...lease import Lease
+from ...once import OnceRun
 from ...presence import Presence
 from ..script import raw
+from .once import place_of
 from .replies import (
     Announced,
     Claimed,
@@ -36,14 +38,23 @@ USERS_PER_COST = 20
 
 
 def publish(
-    tag: str, data: bytes, *, ephemeral: bool, node: str | None = None, lease: Lease | None = None
+    tag: str,
+    data: bytes,
+    *,
+    ephemeral: bool,
+    node: str | None = None,
+    lease: Lease | None = None,
+    run: OnceRun | None = None,
 ) -> Operation[Position]:
     """Publish to a room; ``node`` if it has members there, ``lease`` of the publishing worker.
 
-    The reply raises LeaseLost if a newer worker has published there.
+    Not on a cluster: ``run`` is the execution of a request whose effect this is. The reply raises LeaseLost if a newer
+    worker has published there.
     """
     if lease is None:
         request: tuple[Any, ...] = ("publish", tag, raw(data), ephemeral, node, None, None)
+        if run is not None:
+            request = (*request, None, place_of(run)[:4])
         return Operation(request, decode_position, needs_lease=node is not None)
 
     def decode(reply: Any) -> Position:
