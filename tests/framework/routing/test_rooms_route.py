@@ -4,10 +4,9 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, ClassVar
 
 import falcon.asgi
-import msgspec
 import pytest
 
 from falcon_pachinko import (
@@ -25,7 +24,7 @@ from falcon_pachinko import (
     handles_message,
     install,
 )
-from falcon_pachinko.testing import Client, Closed, JoinRefused, Running, run
+from falcon_pachinko.testing import Closed, JoinRefused, Running, run
 from falcon_pachinko.uvicorn import PushProtocol
 
 WAIT_SECONDS = 5.0
@@ -67,7 +66,10 @@ class Events:
 class Room(WebSocketResource):
     history = History(messages=1_000)
     sends = (Joined, Left, Said, ServerQuestion)
-    closes = {4001: "the room is closed", 4002: "the user is disconnected"}
+    closes: ClassVar[dict[int, str]] = {
+        4001: "the room is closed",
+        4002: "the user is disconnected",
+    }
     limits = Limits(messages_per_second=10_000, message_burst=20_000)
 
     def __init__(self, events: Events) -> None:
@@ -163,7 +165,7 @@ def texts(messages: list[Any]) -> list[str]:
 
 async def wait_until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(WAIT_SECONDS):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - the registry has no event for it
             await asyncio.sleep(0.005)
 
 
@@ -558,9 +560,7 @@ async def test_missed_messages_of_many_rooms_fit_although_one_outbox_holds_few(
         async with running.connect("/ws") as ada:
             for name in names:
                 await ada.join(name)
-            positions = {
-                name: str(manager.backend.position(f"room:{name}")) for name in names
-            }
+            positions = {name: str(manager.backend.position(f"room:{name}")) for name in names}
             async with running.connect("/ws") as bob:
                 for name in names:
                     await bob.join(name)
@@ -742,5 +742,3 @@ async def test_bytes_are_of_the_connection_and_not_known(running: Running) -> No
         assert (await ada.receive())["type"] == "serverError"
         await ada.send_raw(json.dumps({"type": "say", "room": "a", "payload": "x" * 70_000}))
         assert (await ada.wait_closed())[0] == 1009
-
-

@@ -45,7 +45,7 @@ class JoinPayload(Payload, frozen=True):
     ] = ()
     rooms: Annotated[
         tuple[JoinRoom, ...],
-        msgspec.Meta(description="Several rooms instead, each of which is answered by itself."),
+        msgspec.Meta(description="Several rooms instead, each of which has a reply of its own."),
     ] = ()
 
     @property
@@ -61,8 +61,8 @@ class LeavePayload(Payload, frozen=True):
 
 
 class ClientJoin(msgspec.Struct, frozen=True, tag_field="type", tag=CLIENT_JOIN):
-    """Join rooms. Each is answered by `serverJoined` or, if it is refused, by `serverError`, with its `room` beside
-    the payload.
+    """Join rooms. Each has a reply of its own with its `room` beside the payload: `serverJoined`, or `serverError` if it
+    is refused.
     """
 
     payload: JoinPayload
