@@ -11,14 +11,14 @@ DECODER = msgspec.json.Decoder(ClientJoin | ClientLeave)
 @pytest.mark.parametrize(
     ("payload", "rooms"),
     [
-        ({"room": "a"}, (JoinRoom("a"),)),
-        ({"room": "a", "since": ["e:1"], "connection": ["x"]}, (JoinRoom("a", ("e:1",), ("x",)),)),
-        ({"rooms": [{"room": "a"}, {"room": "b", "more": 1}]}, (JoinRoom("a"), JoinRoom("b"))),
-        ({}, (JoinRoom(""),)),
+        ({"room": "a"}, [JoinRoom("a")]),
+        ({"room": "a", "since": ["e:1"], "connection": ["x"]}, [JoinRoom("a", ["e:1"], ["x"])]),
+        ({"rooms": [{"room": "a"}, {"room": "b", "more": 1}]}, [JoinRoom("a"), JoinRoom("b")]),
+        ({}, [JoinRoom("")]),
     ],
 )
 def test_one_room_and_several_rooms_are_read_alike(
-    payload: object, rooms: tuple[JoinRoom, ...]
+    payload: object, rooms: list[JoinRoom]
 ) -> None:
     message = msgspec.json.encode({"type": "clientJoin", "payload": payload, "room": None})
     decoded = DECODER.decode(message)

@@ -20,15 +20,15 @@ class JoinRoom(Payload, frozen=True):
         ),
     ]
     since: Annotated[
-        tuple[str, ...],
+        list[str],
         msgspec.Meta(description="The last positions (`id`) that the client has received."),
-    ] = ()
+    ] = []
     connection: Annotated[
-        tuple[str, ...],
+        list[str],
         msgspec.Meta(
             description="The ids of its earlier connections to the room, from `serverPosition`."
         ),
-    ] = ()
+    ] = []
 
 
 class JoinPayload(Payload, frozen=True):
@@ -37,21 +37,19 @@ class JoinPayload(Payload, frozen=True):
     room: Annotated[
         str, msgspec.Meta(description="The name of the room.", examples=["general"])
     ] = ""
-    since: Annotated[
-        tuple[str, ...], msgspec.Meta(description="Its positions, as in `rooms`.")
-    ] = ()
+    since: Annotated[list[str], msgspec.Meta(description="Its positions, as in `rooms`.")] = []
     connection: Annotated[
-        tuple[str, ...], msgspec.Meta(description="Its earlier connections, as in `rooms`.")
-    ] = ()
+        list[str], msgspec.Meta(description="Its earlier connections, as in `rooms`.")
+    ] = []
     rooms: Annotated[
-        tuple[JoinRoom, ...],
+        list[JoinRoom],
         msgspec.Meta(description="Several rooms instead, each of which has a reply of its own."),
-    ] = ()
+    ] = []
 
     @property
-    def all_rooms(self) -> tuple[JoinRoom, ...]:
+    def all_rooms(self) -> list[JoinRoom]:
         """The rooms, however they are given."""
-        return self.rooms or (JoinRoom(self.room, self.since, self.connection),)
+        return self.rooms or [JoinRoom(self.room, self.since, self.connection)]
 
 
 class LeavePayload(Payload, frozen=True):
