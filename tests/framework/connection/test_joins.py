@@ -17,9 +17,7 @@ DECODER = msgspec.json.Decoder(ClientJoin | ClientLeave)
         ({}, [JoinRoom("")]),
     ],
 )
-def test_one_room_and_several_rooms_are_read_alike(
-    payload: object, rooms: list[JoinRoom]
-) -> None:
+def test_one_room_and_several_rooms_are_read_alike(payload: object, rooms: list[JoinRoom]) -> None:
     message = msgspec.json.encode({"type": "clientJoin", "payload": payload, "room": None})
     decoded = DECODER.decode(message)
     assert isinstance(decoded, ClientJoin)

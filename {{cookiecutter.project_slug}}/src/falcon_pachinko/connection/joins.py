@@ -22,13 +22,13 @@ class JoinRoom(Payload, frozen=True):
     since: Annotated[
         list[str],
         msgspec.Meta(description="The last positions (`id`) that the client has received."),
-    ] = []
+    ] = msgspec.field(default_factory=list)
     connection: Annotated[
         list[str],
         msgspec.Meta(
             description="The ids of its earlier connections to the room, from `serverPosition`."
         ),
-    ] = []
+    ] = msgspec.field(default_factory=list)
 
 
 class JoinPayload(Payload, frozen=True):
@@ -37,14 +37,16 @@ class JoinPayload(Payload, frozen=True):
     room: Annotated[
         str, msgspec.Meta(description="The name of the room.", examples=["general"])
     ] = ""
-    since: Annotated[list[str], msgspec.Meta(description="Its positions, as in `rooms`.")] = []
+    since: Annotated[list[str], msgspec.Meta(description="Its positions, as in `rooms`.")] = (
+        msgspec.field(default_factory=list)
+    )
     connection: Annotated[
         list[str], msgspec.Meta(description="Its earlier connections, as in `rooms`.")
-    ] = []
+    ] = msgspec.field(default_factory=list)
     rooms: Annotated[
         list[JoinRoom],
         msgspec.Meta(description="Several rooms instead, each of which has a reply of its own."),
-    ] = []
+    ] = msgspec.field(default_factory=list)
 
     @property
     def all_rooms(self) -> list[JoinRoom]:
