@@ -399,3 +399,16 @@ def test_the_rate_of_a_message_type_is_part_of_its_summary() -> None:
         messages["ping"]["summary"] == "Check the connection. At most 0.5 per second and 3 at once."
     )
     assert messages["poke"]["summary"] == "At most 5 per second and 5 at once."
+
+
+def test_a_message_type_that_is_handled_once_says_so_in_its_summary() -> None:
+    class Shop(WebSocketResource):
+        @handles_message("order", once=True, per_second=1)
+        async def order(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+            """Order a book."""
+
+    summary = document_of(("/", Shop))["components"]["messages"]["order"]["summary"]
+    assert summary == (
+        "Order a book. At most 1 per second and 1 at once. Handled once for each `ref` of a client,"
+        " whose URL has its id as `client`."
+    )

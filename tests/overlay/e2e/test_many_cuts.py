@@ -11,7 +11,7 @@ import json
 import random
 import signal
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -235,7 +235,7 @@ def stored(folder: Path) -> Iterator[sqlite3.Connection]:
 
 
 async def send_with_cuts(
-    writer: Writer, cuts: list[Callable[[], Awaitable[None]]], rng: random.Random
+    writer: Writer, cuts: Sequence[Callable[[], Awaitable[None]]], rng: random.Random
 ) -> list[str]:
     """Send all messages, one in ten of them with a cut at a random moment; return their texts."""
     texts = [f"message {number}" for number in range(MESSAGES)]
@@ -255,7 +255,7 @@ async def later(cut: Callable[[], Awaitable[None]], rng: random.Random) -> None:
 
 async def check(
     service: Service,
-    faults: list[Callable[[], Awaitable[None]]],
+    faults: Sequence[Callable[[], Awaitable[None]]],
     rng: random.Random,
     folder: Path,
     room: str,
@@ -267,7 +267,7 @@ async def check(
     async def cut() -> None:
         (writer if rng.random() < 0.9 else reader).cut()
 
-    cuts = [*faults, *[cut] * (CUTS - len(faults))]
+    cuts: list[Callable[[], Awaitable[None]]] = [*faults, *[cut] * (CUTS - len(faults))]
     rng.shuffle(cuts)
     async with visiting(writer, reader):
         texts = await send_with_cuts(writer, cuts, rng)

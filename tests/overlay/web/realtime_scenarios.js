@@ -1448,6 +1448,21 @@ export const scenarios = [
     equal([(await waiting).code, (await last).code, client.queuedMessages], ["disconnected", "notSent", 0]);
   }),
 
+  simulated("a request with half a character fails at once, because its reply would have no reference", async (simulation, connect) => {
+    const client = connect();
+    simulation.socket?.open();
+    for (const half of ["\ud83d", "a\ude00", "\\\ud83d"]) {
+      for (const once of [false, true]) {
+        const failed = await outcome(client.request("clientSendMessage", { text: half }, { once }));
+        equal([failed.code, simulation.socket?.sent, simulation.waitMs], ["invalidPayload", [], null]);
+      }
+    }
+    for (const text of ["\ud83d\ude00", "\\ud83d", "\\\\ud83d"]) void outcome(client.request("clientSendMessage", { text }));
+    equal(simulation.socket?.sent.length, 3, "messages sent");
+    equal(JSON.parse(simulation.socket?.sent[2] ?? "").payload.text, "\\\\ud83d");
+    client.close();
+  }),
+
   simulated("an error of a request is not one of the refresh", async (simulation, connect) => {
     const client = connect({ refresh: async () => "token" });
     simulation.socket?.open();

@@ -50,8 +50,8 @@ class ServerError(Message, frozen=True):
         str,
         msgspec.Meta(
             description="An identifier for programs: `unknownMessage`, `invalidPayload`,"
-            " `tooManyMessages`, `messageTooLarge`, `forbidden`, `unavailable`, `timeout`, `internal`, or one of the"
-            " application's own.",
+            " `tooManyMessages`, `messageTooLarge`, `forbidden`, `unavailable`, `timeout`, `interrupted`, `internal`,"
+            " or one of the application's own.",
             examples=["invalidPayload"],
         ),
     ]

@@ -81,7 +81,7 @@ def test_missed_messages_are_shown_once_and_in_order(
         expect(pending).to_contain_text("Sending…")
         relay.cut()
         expect_waiting(alice)
-        expect(pending).to_contain_text("Possibly not delivered")
+        expect(pending).to_contain_text("Waiting for the connection")
         send_message(bob, "one")
         send_message(bob, "two")
         composer(bob).press_sequentially("Well")

@@ -16,7 +16,7 @@ import pytest
 
 from falcon_pachinko.messages import ServerError
 from falcon_pachinko.testing import Running
-from falcon_pachinko.testing.fixtures import RunApp, ServeApp
+from falcon_pachinko.testing.fixtures import OpenClient, RunApp, ServeApp
 
 from {{ cookiecutter.package_name }} import (
     app,
@@ -36,7 +36,7 @@ from {{ cookiecutter.package_name }}.store import MessageStore
 from {{ cookiecutter.package_name }}.tables import NewMessage
 
 if TYPE_CHECKING:
-    from ..conftest import Join, MakeSettings
+    from ..conftest import HeadersOf, Join, MakeSettings
 
 WAIT_SECONDS = 20.0
 DAY_MS = 24 * 3600 * 1000
@@ -70,6 +70,46 @@ async def stored_texts(url: str, room: str) -> list[str]:
     page = await store.page(app.ROOM_PREFIX + room)
     await store.aclose()
     return [each.text for each in page]
+
+
+@pytest.mark.parametrize("case", ["stored", "deleted", "of another user", "of another room"])
+async def test_a_message_that_arrives_again_is_the_one_that_is_stored(
+    chat: Running,
+    open_client: OpenClient,
+    headers_of: HeadersOf,
+    websocket_path: str,
+    url: str,
+    room: str,
+    case: str,
+) -> None:
+    name, client_id = app.ROOM_PREFIX + room, "0123456789abcdef" * 2
+    user = "Bob" if case == "of another user" else "Alice"
+    message = NewMessage(
+        room="other" if case == "of another room" else name,
+        user_id=user,
+        user_name=user,
+        text="first",
+    )
+    store = MessageStore(url)
+    await store.open()
+    stored = await store.add(message, client_id, "1")
+    if case == "deleted":
+        await store.delete(stored.id)
+    await store.aclose()
+    path = f"{websocket_path}/{room}?client={client_id}"
+    alice = await open_client(chat, path, headers=headers_of("Alice"))
+    await alice.receive_until("serverPosition")
+    await alice.send({"type": "clientSendMessage", "payload": {"text": "again"}, "ref": "1"})
+    answer = await alice.receive()
+    if case == "stored":
+        sent = {"user": "Alice", "userId": "Alice", "text": "first", "messageId": stored.id}
+        assert answer["payload"] == sent
+        answer = await alice.receive()
+    if case in ("stored", "deleted"):
+        assert answer == {"type": "serverAck", "payload": {}, "ref": "1"}
+    else:
+        assert (answer["payload"]["code"], answer["ref"]) == ("refUsed", "1")
+    assert "again" not in await stored_texts(url, room)
 
 
 async def test_a_message_has_the_id_under_which_it_is_stored(

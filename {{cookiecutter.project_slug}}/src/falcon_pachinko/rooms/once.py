@@ -45,6 +45,9 @@ class Once:
 
     repeatable: bool
 
+    def __str__(self) -> str:
+        return "Handled once for each `ref` of a client, whose URL has its id as `client`."
+
     @classmethod
     def of(cls, once: object, repeatable: object) -> Once | None:
         """Return the declaration of the arguments of ``handles_message``.

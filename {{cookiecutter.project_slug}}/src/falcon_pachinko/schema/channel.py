@@ -99,7 +99,11 @@ def received_messages(contract: Contract, *, has_room: bool = False) -> Iterator
         payload_type = contract.handlers.payload_types[message_type]
         is_struct = isinstance(payload_type, type) and issubclass(payload_type, msgspec.Struct)
         summary = first_paragraph(handler) or (first_paragraph(payload_type) if is_struct else "")
-        summary = f"{summary} {contract.handlers.rates.get(message_type, '')}".strip()
+        rate, once = (
+            contract.handlers.rates.get(message_type),
+            contract.handlers.once.get(message_type),
+        )
+        summary = " ".join(str(each) for each in (summary, rate, once) if each)
         is_required = not may_be_missing(payload_type)
         yield ChannelMessage(
             message_type,

@@ -205,7 +205,8 @@ export class RealtimeClient<
    * request: it is sent again over the next one with the same reference, before newer messages, and handled once. So it
    * is after `unavailable`, `tooManyMessages` and `timeout` from the server, with the delays of a connection. One such
    * request is on its way at a time, and the next is sent after its reply: they are handled in their order. The server
-   * keeps a reply for 300 s by default: give `timeoutMs` no more.
+   * keeps a reply for 300 s by default: give `timeoutMs` no more, unless its database knows the id of the client and the
+   * reference.
    *
    * @throws {RequestError} The server's error, or there was no reply.
    */
@@ -337,7 +338,7 @@ export interface SendMessage {
 export type ServerAck = Record<string, never>;
 
 export interface ServerError {
-  /** An identifier for programs: `unknownMessage`, `invalidPayload`, `tooManyMessages`, `messageTooLarge`, `forbidden`, `unavailable`, `timeout`, `internal`, or one of the application's own. */
+  /** An identifier for programs: `unknownMessage`, `invalidPayload`, `tooManyMessages`, `messageTooLarge`, `forbidden`, `unavailable`, `timeout`, `interrupted`, `internal`, or one of the application's own. */
   code: string;
   /** A sentence for the user. */
   error: string;
@@ -453,7 +454,7 @@ export interface ServerUserTyping {
 
 /** `{{ cookiecutter.websocket_path }}/{room_name}` */
 export interface {{ cookiecutter.resource_name }}ClientMessages {
-  /** Store a text, and send it to all clients in the room, including the sender. */
+  /** Store a text, and send it to all clients in the room, including the sender. Handled once for each `ref` of a client, whose URL has its id as `client`. */
   clientSendMessage: SendMessage;
   /** Notify the other clients that the user is typing. */
   clientStartTyping: NoPayload;

@@ -115,6 +115,9 @@ const DEFAULT_ONCE_TIMEOUT_MS = 60_000;
 // Errors after which a request with `once` is sent again: it has not taken effect, or the server knows whether it has.
 const RETRIED_ERRORS = new Set(["unavailable", "tooManyMessages", "timeout"]);
 const CLIENT_ID_BYTES = 16;
+// JSON.stringify escapes half of a surrogate pair, and nothing else like this. It is not valid JSON for the server, which
+// would not see the reference.
+const HALF_CHARACTER = /[^\\](\\\\)*\\ud[89a-f]/;
 // What the references of the server's requests begin with.
 const SERVER_REF = "server:";
 const REPLY = "clientReply";
@@ -367,7 +370,8 @@ export class RealtimeClient {
    * request: it is sent again over the next one with the same reference, before newer messages, and handled once. So it
    * is after `unavailable`, `tooManyMessages` and `timeout` from the server, with the delays of a connection. One such
    * request is on its way at a time, and the next is sent after its reply: they are handled in their order. The server
-   * keeps a reply for 300 s by default: give `timeoutMs` no more.
+   * keeps a reply for 300 s by default: give `timeoutMs` no more, unless its database knows the id of the client and the
+   * reference.
    *
    * @template {keyof Outgoing & string} Type
    * @param {Type} type
@@ -393,7 +397,8 @@ export class RealtimeClient {
         else resolve(reply);
       };
       this.#requests.set(ref, { settle, text, once: request });
-      if (!(request ? this.#addOnce(request) : this.#write(text))) settle(this.#unanswered(ref, "notSent"));
+      if (HALF_CHARACTER.test(text)) settle(new RequestError("invalidPayload", "The message has half a character."));
+      else if (!(request ? this.#addOnce(request) : this.#write(text))) settle(this.#unanswered(ref, "notSent"));
     });
   }
 

@@ -12,7 +12,7 @@ from redis.asyncio.connection import AbstractConnection
 from . import operations
 from .client import RedisClient
 from .operations import Operation, T
-from .script import NODES, TICKETS, USERS, hash_tag
+from .script import NODES, ONCE, TICKETS, USERS, hash_tag
 from .server_info import call
 
 # The bounds of a scan, over all servers of a cluster.
@@ -45,8 +45,8 @@ async def read_ownership(client: RedisClient) -> tuple[set[str], Callable[[str],
     """Return the live nodes, and a function from a key without its prefix to whether one of them owns it.
 
     A room's keys, which begin with its hash tag, belong to the nodes that have members in it. Of the keys of
-    the nodes, ``r:<node>`` belongs to that node, and the others to all nodes together, like the counts of users and
-    the tickets. The layout of the keys is described in :mod:`.script`; this function is the only one here that
+    the nodes, ``r:<node>`` belongs to that node, and the others to all nodes together, like the counts of users,
+    the tickets and the requests that are handled once. The layout of the keys is described in :mod:`.script`; this function is the only one here that
     knows it.
 
     Raises:
@@ -63,7 +63,7 @@ async def read_ownership(client: RedisClient) -> tuple[set[str], Callable[[str],
 
     def is_owned(key: str) -> bool:
         tag, brace, rest = key.partition("}")
-        if tag.startswith((USERS, TICKETS)):
+        if tag.startswith((USERS, TICKETS, ONCE)):
             return bool(nodes)
         if tag + brace != NODES:
             return tag + brace in tags

@@ -154,7 +154,7 @@ export class Conversation {
     for (const { messageId, user, userId, text, at } of messages) {
       if (stored.some((other) => other.dataset.messageId === messageId)) continue;
       const isNewer = newest !== undefined && messageId > newest;
-      if (userId === this.#userId && isNewer) this.#pending.confirm(text, ["unconfirmed"]);
+      if (userId === this.#userId && isNewer) this.#pending.confirm(text, ["queued", "sent", "unconfirmed"]);
       const entry = this.#entryOf({ user, userId }, text, at, messageId);
       entry.ariaLive = "off"; // A screen reader does not read out the past.
       let place = stored.length;
@@ -195,7 +195,7 @@ export class Conversation {
   /** @param {Person} person @param {string} text @param {{ messageId?: string | undefined, atMs?: number | undefined }} details When it was sent, as in `Date.now()`: by default now. */
   addMessage(person, text, { messageId, atMs = Date.now() }) {
     if (messageId !== undefined && this.#find(messageId)) return;
-    if (person.userId === this.#userId) this.#pending.confirm(text, ["sent", "unconfirmed", "refused"]);
+    if (person.userId === this.#userId) this.#pending.confirm(text, ["queued", "sent", "unconfirmed", "refused"]);
     this.#addEntry(this.#entryOf(person, text, atMs, messageId), atMs);
   }
 
@@ -224,21 +224,27 @@ export class Conversation {
     else if (this.#isAtBottom) this.#scrollToBottom();
   }
 
-  /** @param {string} text @param {import("./pending.js").PendingState} state */
+  /** @param {string} text @param {import("./pending.js").PendingState} state @returns {import("./pending.js").PendingMessage} */
   addPending(text, state) {
     const person = { user: this.#session.user?.name ?? "", userId: this.#userId };
-    this.#pending.add(messageEntry(person, text, "You", true, Date.now()), text, state);
+    const message = this.#pending.add(messageEntry(person, text, "You", true, Date.now()), text, state);
     this.#scrollToBottom();
+    return message;
+  }
+
+  /** The server has accepted a message. @param {import("./pending.js").PendingMessage} message */
+  acceptPending(message) {
+    this.#pending.accept(message);
+  }
+
+  /** @param {import("./pending.js").PendingMessage} message @param {import("./pending.js").PendingState} state */
+  failPending(message, state) {
+    this.#pending.fail(message, state);
   }
 
   /** Move all pending messages in one state to another. @param {import("./pending.js").PendingState} from @param {import("./pending.js").PendingState} to */
   movePending(from, to) {
     this.#pending.move(from, to);
-  }
-
-  /** The server has answered with an error: it answers in order, so the oldest message is meant. */
-  refuseOldest() {
-    this.#pending.refuseOldest();
   }
 
   /** @param {HTMLLIElement} entry @param {number} [atMs] */

@@ -1,5 +1,6 @@
 /** The chat page: creates its parts and connects them. Each part owns its state and its elements. */
 
+import { RequestError } from "../realtime.js";
 import { Composer } from "./composer.js";
 import { Connection } from "./connection.js";
 import { Conversation } from "./conversation.js";
@@ -19,6 +20,7 @@ import { TypingIndicator, TypingNotifier } from "./typing.js";
 /** @typedef {import("../realtime.js").ServerMessages} ServerMessages */
 
 const SIGNED_OUT = 4401;
+const MAX_QUEUED_MESSAGES = 100;
 
 const session = new Session({
   onEnter: enterSelectedRoom,
@@ -60,8 +62,8 @@ const connection = new Connection(session, {
     if (hasGap) past.fillGap("Reconnected. Messages sent in the meantime are not shown here.");
   },
   onInterrupted(isLost) {
-    // A message sent just before may be lost, even where the page itself has replaced the connection.
-    conversation.movePending("sent", "unconfirmed");
+    // A message sent just before may be lost: the client sends it again, and the server knows it.
+    conversation.movePending("sent", "queued");
     if (!isLost) return;
     people.showLastSeen();
     typingIndicator.clear();
@@ -136,10 +138,7 @@ function receiveMessages(client) {
   client.on("serverUserLeft", (person) => receivePresence(person, false));
   client.on("serverPresenceChanged", (change) => receivePresenceChange(/** @type {any} */ (change)));
   client.on("serverUserTyping", (typing) => typingIndicator.set(typing, typing.isTyping));
-  client.on("serverError", ({ error }) => {
-    composer.showError(withLocalTimes(error));
-    conversation.refuseOldest();
-  });
+  client.on("serverError", ({ error }) => composer.showError(withLocalTimes(error)));
 }
 
 /** @param {ServerMessages["serverRoomState"]} state */
@@ -173,21 +172,34 @@ function receivePresenceChange(change) {
 /** @param {string} text @returns {boolean} Whether it was accepted; if not, the composer shows why. */
 function sendMessage(text) {
   const { client } = connection;
-  if (!client?.send("clientSendMessage", { text })) {
+  if (!client || client.state === "closed" || client.queuedMessages >= MAX_QUEUED_MESSAGES) {
     composer.showError(
       client?.state === "closed" ? "You are not connected." : "Too many messages are queued. Please try again later.",
     );
     return false;
   }
-  conversation.addPending(text, client.state === "open" ? "sent" : "queued");
+  submit(client, text, conversation.addPending(text, client.state === "open" ? "sent" : "queued"));
   showInviteHint();
   return true;
+}
+
+/** @param {RealtimeClient} client @param {string} text @param {import("./pending.js").PendingMessage} message */
+async function submit(client, text, message) {
+  try {
+    // It waits for a connection as long as the page is open: the store of the service knows it at any time.
+    await client.request("clientSendMessage", { text }, { once: true, timeoutMs: Infinity });
+    conversation.acceptPending(message);
+  } catch (error) {
+    if (!(error instanceof RequestError)) throw error;
+    const isUnknown = error.code === "disconnected" || error.code === "interrupted";
+    conversation.failPending(message, isUnknown ? "unconfirmed" : "refused");
+    if (client === connection.client && client.state !== "closed") composer.showError(withLocalTimes(error.message));
+  }
 }
 
 /** @param {boolean} wasOpen @param {number | null} code @param {string} reason */
 async function receiveEnd(wasOpen, code, reason) {
   const { client } = connection;
-  conversation.movePending("queued", "refused");
   if (code !== SIGNED_OUT) conversation.addNote("system", endText(code, reason));
   else if (!(await session.recheck())) {
     if (client === connection.client) connection.close();

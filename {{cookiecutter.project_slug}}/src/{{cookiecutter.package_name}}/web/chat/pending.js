@@ -3,14 +3,17 @@
 import { button, byId } from "../page.js";
 
 /**
- * `queued`: it waits for a connection; `sent`: it is on a connection; `unconfirmed`: that connection was lost; `refused`:
- * it was not sent, or the server answered with an error.
+ * `queued`: it waits for a connection; `sent`: it is on a connection, or waits for the answer to an earlier one;
+ * `unconfirmed`: it may have arrived, and is not sent again; `refused`: it was not sent, or the server answered with an
+ * error.
  *
  * @typedef {"queued" | "sent" | "unconfirmed" | "refused"} PendingState
  */
 
 /** @typedef {{ text: string, state: PendingState, entry: HTMLLIElement }} PendingMessage */
 
+// The message itself usually arrives before the answer, and otherwise soon: from the room, or with the past.
+const SHOWN_WITHIN_MS = 5_000;
 const STATE_TEXTS = {
   queued: "Waiting for the connection",
   sent: "Sending…",
@@ -38,22 +41,28 @@ export class PendingMessages {
     return this.#messages.filter(({ state }) => state !== "sent").length;
   }
 
-  /** @param {HTMLLIElement} entry @param {string} text @param {PendingState} state */
+  /** @param {HTMLLIElement} entry @param {string} text @param {PendingState} state @returns {PendingMessage} */
   add(entry, text, state) {
     const message = { text, state, entry };
     this.#messages.push(message);
     this.#list.append(entry);
     this.#setState(message, state);
+    return message;
+  }
+
+  /** The server has accepted a message. @param {PendingMessage} message */
+  accept(message) {
+    setTimeout(() => this.#drop(message), SHOWN_WITHIN_MS);
+  }
+
+  /** @param {PendingMessage} message @param {PendingState} state */
+  fail(message, state) {
+    if (this.#messages.includes(message)) this.#setState(message, state);
   }
 
   /** @param {PendingState} from @param {PendingState} to */
   move(from, to) {
     for (const message of this.#messages) if (message.state === from) this.#setState(message, to);
-  }
-
-  refuseOldest() {
-    const message = this.#messages.find(({ state }) => state === "sent");
-    if (message) this.#setState(message, "refused");
   }
 
   /** The server has a message with this text. @param {string} text @param {PendingState[]} states Of which it is one. */
