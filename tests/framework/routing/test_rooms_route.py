@@ -615,7 +615,10 @@ async def test_a_hundred_rooms_are_joined_by_one_message(running: Running, app: 
 async def test_joins_and_leaves_without_end_are_bounded(events: Events, ws: Any) -> None:
     app = install(falcon.asgi.App())
     app.add_websocket_route(
-        "/room/{name}", Room, events, route_config=RouteConfig(limits=Limits(message_burst=50))
+        "/room/{name}",
+        Room,
+        events,
+        route_config=RouteConfig(limits=Limits(messages_per_second=5, message_burst=20)),
     )
     app.add_rooms_route("/ws", "/room/{name}")
     async with run(app, ws=ws) as running, running.connect("/ws") as ada:
