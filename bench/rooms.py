@@ -118,7 +118,8 @@ class Room:
 
     def __init__(self, plan: Plan, number: int) -> None:
         self.plan = plan
-        self.name = f"room{number}"
+        # NOTE: both kinds of connections are to the same server, and not in the same rooms.
+        self.name = f"{'several' if plan.dialect == 'rooms' else 'room'}{number}"
         self.message = plan.message.replace("ROOM", self.name).encode()
         self.path = plan.path.format(room=self.name)
         member = MEMBERS[plan.dialect]

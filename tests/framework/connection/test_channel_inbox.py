@@ -54,7 +54,14 @@ def channel_of(demultiplexer: Demultiplexer, room: str) -> ChannelInbox:
 
 
 async def test_messages_go_to_their_channels_in_order() -> None:
-    others = ["{}", of_room("c"), of_room(5), of_room(None), b'{"room":"a"}', '{"room"']
+    others: list[Message] = [
+        "{}",
+        of_room("c"),
+        of_room(5),
+        of_room(None),
+        b'{"room":"a"}',
+        '{"room"',
+    ]
     demultiplexer = Demultiplexer(
         Source(of_room("a", n=1), *others, of_room("b"), of_room("a", n=2))
     )

@@ -12,7 +12,7 @@ from falcon_pachinko import (
     handles_message,
 )
 from falcon_pachinko.handlers import HandlerTable
-from falcon_pachinko.messages import ServerError, ServerPong
+from falcon_pachinko.messages import ServerError, ServerJoined, ServerLeft, ServerPong
 from falcon_pachinko.schema.operations import all_replies, operations_of, unique_name
 
 
@@ -76,8 +76,9 @@ def test_requests_with_the_most_frequent_replies_share_an_operation() -> None:
     }
 
 
-def test_all_replies_are_those_of_the_handlers_the_error_and_the_pong() -> None:
-    assert all_replies(HandlerTable.of(Dice)) == {ServerRolled, ServerError, ServerPong}
+def test_all_replies_are_those_of_the_handlers_and_of_the_framework() -> None:
+    built_in = {ServerError, ServerPong, ServerJoined, ServerLeft}
+    assert all_replies(HandlerTable.of(Dice)) == {ServerRolled, *built_in}
 
 
 def test_an_operation_gets_a_free_name() -> None:

@@ -253,7 +253,7 @@ export class RealtimeClient {
     };
     this.#WebSocketClass = options.WebSocketClass ?? globalThis.WebSocket;
     if (carrier) {
-      this.#WebSocketClass = /** @type {any} */ (RoomSocket.on(this.#url.hash, (socket) => carrier.#carry(socket)));
+      this.#WebSocketClass = /** @type {typeof WebSocket} */ (/** @type {unknown} */ (RoomSocket.on(this.#url.hash, (socket) => carrier.#carry(socket))));
       this.#options.connectTimeoutMs = MAX_TIMER_MS; // The server answers each request to join.
     }
     if (!this.#WebSocketClass) throw new TypeError("No global WebSocket: pass one as WebSocketClass.");
@@ -288,12 +288,13 @@ export class RealtimeClient {
   join(room) {
     if (this.#carrier) throw new Error("A room has no rooms: use the client of the connection.");
     if (this.state === "closed") throw new Error("The client is closed.");
-    const known = this.#rooms.get(room);
+    const known = /** @type {RealtimeRoom<Incoming, Outgoing> | undefined} */ (this.#rooms.get(room));
     if (known) return known;
     const { baseDelayMs, maxDelayMs, stableAfterMs, maxQueuedMessages, maxBufferedBytes } = this.#options;
     const url = new URL("ws://room/");
     url.hash = encodeURIComponent(room);
-    const joined = new RealtimeRoom(url, { baseDelayMs, maxDelayMs, stableAfterMs, maxQueuedMessages, maxBufferedBytes }, this);
+    const options = { baseDelayMs, maxDelayMs, stableAfterMs, maxQueuedMessages, maxBufferedBytes };
+    const joined = /** @type {RealtimeRoom<Incoming, Outgoing>} */ (new RealtimeRoom(url, options, this));
     this.#rooms.set(room, joined);
     joined.onStatus(({ state }) => state === "closed" && this.#rooms.get(room) === joined && this.#rooms.delete(room));
     return joined;
