@@ -20,6 +20,7 @@ BUILD = ROOT / "build" / "bench"
 NODE_PACKAGES = ("ws@8", "socket.io@4")
 BUILD_SECONDS = 180
 
+IN_ROOM = '{"type":"post","payload":{"text":"TEXT"},"room":"ROOM"}'
 PLAIN = '{"type":"post","payload":{"text":"TEXT"}}'
 
 
@@ -37,7 +38,7 @@ class Server:
         command: The command that starts it and prints its port.
         needs: The required package.
         dialect: The protocol on WebSocket.
-        message: The text message of a sender, with ``TEXT`` for its text.
+        message: The text message of a sender, with ``TEXT`` for its text and ``ROOM`` for the name of its room.
         path: The path of a room, with ``{room}`` for its name.
     """
 
@@ -89,6 +90,14 @@ SERVERS = (
     Server(name="push", title="ours, push", command=on_uvicorn("ours", "--push")),
     Server(name="bare", title="bare ASGI loop", command=on_uvicorn("bare")),
     Server(name="portable", title="ours, portable", command=on_uvicorn("ours")),
+    Server(
+        name="push-rooms",
+        title="ours, push, connections that may be in several rooms",
+        command=on_uvicorn("ours", "--push"),
+        dialect="rooms",
+        message=IN_ROOM,
+        path="/ws",
+    ),
     Server(
         name="bare-beside",
         title="bare ASGI loop, beside ours",

@@ -90,6 +90,13 @@ GOALS = (
         at_most=1.10,
     ),
     Goal(
+        title="fan-out to 100 on connections that may be in several rooms, against those of one room",
+        workload="several-rooms",
+        server="push-rooms",
+        against="push",
+        at_most=1.05,
+    ),
+    Goal(
         title="fan-out to 1,000, push, against Starlette's send_json",
         workload="fan-out-1000",
         against="starlette",

@@ -8,7 +8,7 @@ from typing import Literal
 # Rooms with a history, and the messages that each of their clients gets when it joins.
 RECENT_ROOMS, RECENT_MESSAGES = 10, 50
 
-Dialect = Literal["plain", "socket.io"]
+Dialect = Literal["plain", "rooms", "socket.io"]
 Action = Literal["burst", "memory", "paced", "stall", "trial"]
 
 # Figures by name, which ends with the unit.
@@ -25,7 +25,7 @@ class Plan:
         redis_pid: The Valkey that they share; 0 for none.
         path: The path of a room, with ``{room}`` for its name.
         dialect: The protocol on WebSocket.
-        message: The text message of a sender.
+        message: The text message of a sender, with ``ROOM`` for the name of its room.
         room_members: The recipients of each message, including the sender.
         connections: The total, in rooms of equal size.
         in_flight: The messages that a sender has in transit at once.

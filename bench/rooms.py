@@ -27,6 +27,8 @@ STALLED_BUFFER_BYTES, STALLED_SEGMENT_BYTES = 4_096, 1_460
 EXTENSIONS = "Sec-WebSocket-Extensions"
 OFFER = {EXTENSIONS: "permessage-deflate; client_max_window_bits"}
 
+# The starts of messages to a client that may be in several rooms.
+JOINED, SAID = b'{"type":"serverJoined"', b'{"type":"said"'
 # The prefixes of packets of Engine.IO 4 and Socket.IO 5.
 OPEN, PING, PONG, CONNECT, EVENT = b"0", b"2", b"3", b"40", b"42"
 
@@ -64,6 +66,22 @@ class Member(WSListener):
             room.complete()
 
 
+class RoomsMember(Member):
+    """A connection that may be in several rooms, in one of them."""
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self.transport = transport
+        join = b'{"type":"clientJoin","payload":{"room":"%b"}}' % self.room.name.encode()
+        transport.send(WSMsgType.TEXT, join)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        message = frame.get_payload_as_bytes()
+        if message.startswith(SAID):
+            self.count()
+        elif message.startswith(JOINED):
+            self.ready.set_result(None)
+
+
 class SocketIoMember(Member):
     """A Socket.IO connection in a room."""
 
@@ -82,6 +100,9 @@ class SocketIoMember(Member):
             self.ready.set_result(None)
 
 
+MEMBERS = {"plain": Member, "rooms": RoomsMember, "socket.io": SocketIoMember}
+
+
 class Room:
     """The members of a room; the first one is the sender.
 
@@ -97,9 +118,10 @@ class Room:
 
     def __init__(self, plan: Plan, number: int) -> None:
         self.plan = plan
-        self.message = plan.message.encode()
-        self.path = plan.path.format(room=f"room{number}")
-        member = Member if plan.dialect == "plain" else SocketIoMember
+        self.name = f"room{number}"
+        self.message = plan.message.replace("ROOM", self.name).encode()
+        self.path = plan.path.format(room=self.name)
+        member = MEMBERS[plan.dialect]
         self.members = [member(self) for _ in range(plan.room_members)]
         self.received = self.expected = self.lost = 0
         self.repeats = False

@@ -78,6 +78,13 @@ WORKLOADS = (
         connections=1_000,
     ),
     Workload(
+        name="several-rooms",
+        title="rooms of 100, 600 connections, each of which may be in several rooms",
+        servers=("push", "push-rooms"),
+        reference="push",
+        room_members=100,
+    ),
+    Workload(
         name="beside",
         title="rooms of 100, 600 connections, in the same process",
         servers=("bare-beside", "portable-beside"),

@@ -20,7 +20,7 @@ import falcon_pachinko
 from falcon_pachinko import History, RouteConfig
 from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.limits import DEFAULT_LIMITS, DEFAULT_SERVER_LIMITS
-from falcon_pachinko.testing import Closed, Running, run
+from falcon_pachinko.testing import Closed, JoinRefused, Running, run
 from falcon_pachinko.uvicorn import PushProtocol
 from tests.framework.support.redis_servers import running_redis
 
@@ -38,6 +38,7 @@ PAGES = (
     "rooms",
     "servers",
     "sessions",
+    "several-rooms",
     "testing",
     "workers",
 )
@@ -280,6 +281,34 @@ def test_rooms_broadcast_to_the_others(load: Load) -> None:
             await posting.on_post(Request(), Response(), "a")
             for client in (alice, bob):
                 assert (await client.receive(module.ServerHeadline)).text == "By HTTP"
+
+    in_process(module.app, talk)
+
+
+def test_one_connection_is_in_several_rooms(load: Load, page: Any) -> None:
+    module = load("several-rooms")
+    join, send, leave, joined, rejoin = (
+        json.loads(block)
+        for block in re.findall(r"```json\n(.*?)```", page("several-rooms"), re.DOTALL)
+    )
+
+    async def talk(server: Running) -> None:
+        async with server.connect("/ws") as alice, server.connect("/ws/notes/general") as bob:
+            await alice.send(join)
+            assert await alice.receive() == joined
+            await bob.send("clientNote", send["payload"])
+            note = {"type": "serverNote", "payload": send["payload"]}
+            assert await alice.receive() == {**note, "room": "general"}
+            assert await bob.receive() == note
+            await alice.send(send)
+            assert (await alice.receive())["room"] == "general"
+            with pytest.raises(JoinRefused) as refusal:
+                await alice.join("private-1")
+            assert (refusal.value.code, refusal.value.close_code) == ("refused", 4403)
+            await alice.send(leave)
+            assert (await alice.receive())["type"] == "serverLeft"
+            await alice.send(rejoin)
+            assert (await alice.receive())["type"] == "serverJoined"
 
     in_process(module.app, talk)
 

@@ -67,5 +67,6 @@ app = install(
     server_limits=ServerLimits(**SERVER_BOUNDS),
 )
 app.add_websocket_route("/room/{room}", RoomResource)
+app.add_rooms_route("/ws", "/room/{room}")
 app.add_websocket_route("/kept/{room}", KeptRoomResource)
 app.add_websocket_route("/echo", EchoResource)

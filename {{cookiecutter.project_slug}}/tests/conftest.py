@@ -296,7 +296,7 @@ def websocket_path() -> str:
     [template] = [
         route.uri_template
         for route in application.ws_routes
-        if route.resource_class.__name__ == resource_class
+        if route.resource_class.__name__ == resource_class and not route.contract.has_rooms
     ]
     return template.removesuffix("/{room_name}")
 

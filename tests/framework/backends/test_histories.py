@@ -14,7 +14,7 @@ async def publish(node: RecordingNode, count: int, first: int = 1) -> Position:
     """Publish the numbers from one on, and return the position of the last one."""
     for number in range(first, first + count):
         position = await node.backend.publish_nowait("room", text(str(number)))
-        assert position is not None
+    assert position is not None
     return position
 
 

@@ -19,7 +19,7 @@ def test_connections_and_users_are_excluded_before_and_after_the_accept() -> Non
     accepted, pending = connection_of("alice"), connection_of("bob")
     users = UserIndex()
     users.add(accepted)
-    exclusions = Exclusions({accepted.id: accepted}, {pending.id: pending}, users)
+    exclusions = Exclusions({accepted.id: accepted}, {}, {pending.id: pending}, users)
     assert exclusions.of(Header()) == []
     for each in (accepted, pending):
         assert exclusions.of(Header(exclude_connections=(each.id,))) == [each]
@@ -27,7 +27,7 @@ def test_connections_and_users_are_excluded_before_and_after_the_accept() -> Non
 
 
 def test_a_message_that_excludes_a_connection_excludes_its_successor_while_that_lasts() -> None:
-    exclusions = Exclusions({}, {}, UserIndex())
+    exclusions = Exclusions({}, {}, {}, UserIndex())
     first, second = connection_of("alice"), connection_of("alice")
     header = Header(exclude_connections=(first.id,))
     later, last = reconnected(first, second), reconnected(first, second)

@@ -22,10 +22,12 @@ from falcon_pachinko import (
     handles_message,
     install,
 )
+from falcon_pachinko.backends import backend_from_url
 from falcon_pachinko.rooms.once import INTERRUPTED, Once
 from falcon_pachinko.testing import Client, connect
 
-from ..support.backends import wait_until
+from ..support.backends import TIMING, wait_for_result, wait_until
+from ..support.redis_servers import running_redis
 from ..support.servers import SERVERS, Endpoint
 
 CLIENT = "0123456789abcdef" * 2
@@ -248,6 +250,53 @@ async def test_without_a_ref_each_message_is_handled(server: Endpoint) -> None:
         await client.send({"type": "order", "payload": {"what": 7}, "ref": "9"})
         assert (await client.receive())["payload"]["field"] == "what"
     assert [key for _, key in Shop.runs] == [None] * 3
+
+
+@pytest.mark.redis
+async def test_a_request_whose_connection_was_cut_is_answered_by_another_node() -> None:
+    Shop.runs, Shop.gate, Shop.allowed = [], asyncio.Event(), True
+    with running_redis() as redis:
+        async with node(redis.url) as one, node(redis.url) as two:
+            async with visit(one) as client:
+                await client.send({"type": "order", "payload": {"what": "hang"}, "ref": "1"})
+                await wait_until(lambda: len(Shop.runs) == 1)
+                client.vanish()
+            async with visit(two) as client:
+                asking = asyncio.create_task(ask(client, "hang"))
+                await asyncio.sleep(0.05)
+                Shop.gate.set()
+                sold = {"type": "serverSold", "payload": {"number": 1}, "ref": "1"}
+                assert await asking == sold
+                assert await ask(client, "hang") == sold
+    assert len(Shop.runs) == 1
+
+
+@pytest.mark.redis
+async def test_without_redis_nothing_runs_and_the_answer_is_unavailable() -> None:
+    Shop.runs, Shop.gate, Shop.allowed = [], asyncio.Event(), True
+    with running_redis() as redis:
+        async with node(redis.url) as server, visit(server) as client:
+            redis.pause()
+            try:
+                refused = await ask(client, "book")
+            finally:
+                redis.resume()
+            assert (refused["payload"]["code"], refused["ref"]) == ("unavailable", "1")
+            assert Shop.runs == []
+
+            async def book() -> Any:
+                return (await ask(client, "book"))["payload"]
+
+            await wait_for_result(book, {"number": 1})
+            assert await book() == {"number": 1}
+    assert len(Shop.runs) == 1
+
+
+def node(url: str) -> AbstractAsyncContextManager[Endpoint]:
+    """A node over Redis."""
+    app = install(falcon.asgi.App(), backend=backend_from_url(url, timing=TIMING))
+    app.add_websocket_route("/shop", Shop)
+    return SERVERS["push"](app)
 
 
 def test_a_declaration_that_cannot_be_meant_is_refused() -> None:

@@ -1755,6 +1755,167 @@ function nextStatus(client) {
   });
 }
 
+// --- Several rooms on one connection ----------------------------------------------------------------
+
+/** Return what a socket has sent, decoded. @param {FakeSocket | undefined} socket */
+function sentBy(socket) {
+  return (socket?.sent ?? []).map((text) => JSON.parse(text));
+}
+
+/** Confirm the rooms of a socket's requests to join. @param {FakeSocket | undefined} socket */
+function confirmJoins(socket) {
+  for (const { type, payload, ref } of sentBy(socket)) {
+    if (type !== "clientJoin") continue;
+    for (const { room } of payload.rooms) socket?.receive({ type: "serverJoined", payload: {}, ref, room });
+  }
+}
+
+/** @type {Scenario[]} */
+const roomScenarios = [
+  simulated("rooms are joined by one message, and their messages are sorted", async (simulation, connect) => {
+    const client = connect();
+    const [a, b] = [client.join("a"), client.join("b")];
+    equal(client.join("a") === a, true, "a room is joined twice");
+    const [inA, inB, outside] = [collect(a, "note"), collect(b, "note"), collect(client, "note")];
+    equal(a.send("early", {}), true);
+    simulation.socket?.open();
+    const [join, ...others] = sentBy(simulation.socket);
+    equal(join.payload.rooms.map(({ room }) => room), ["a", "b"]);
+    equal(others, []);
+    equal([a.state, b.state], ["connecting", "connecting"]);
+    confirmJoins(simulation.socket);
+    equal([a.state, b.state], ["open", "open"]);
+    equal(sentBy(simulation.socket).at(-1), { type: "early", payload: {}, room: "a" });
+    simulation.socket?.receive({ type: "note", payload: 1, room: "a", id: "e:1" });
+    simulation.socket?.receive({ type: "note", payload: 1, room: "a", id: "e:1" });
+    simulation.socket?.receive({ type: "note", payload: 2, room: "b", id: "f:1" });
+    simulation.socket?.receive({ type: "note", payload: 3 });
+    simulation.socket?.receive({ type: "note", payload: 4, room: "unknown" });
+    equal([inA, inB, outside], [[1], [2], [3]]);
+    client.close();
+    equal([a.state, b.state], ["closed", "closed"]);
+    expectReleased(simulation, client);
+  }),
+
+  simulated("after a loss one message joins all rooms with their positions", async (simulation, connect) => {
+    const client = connect();
+    const rooms = ["a", "b", "c"].map((name) => client.join(name));
+    simulation.socket?.open();
+    confirmJoins(simulation.socket);
+    simulation.socket?.receive({ type: "serverPosition", payload: { connection: "x" }, id: "e:4", room: "a" });
+    simulation.socket?.receive({ type: "note", payload: {}, id: "e:5", room: "a" });
+    simulation.socket?.receive({ type: "serverPosition", payload: { connection: "y" }, id: "f:0", room: "b" });
+    const recoveries = /** @type {any[]} */ ([]);
+    rooms[0].onRecovery((/** @type {any} */ recovery) => recoveries.push(recovery));
+    simulation.socket?.end(1006);
+    equal(client.state, "waiting");
+    equal(rooms.map(({ state }) => state), ["connecting", "connecting", "connecting"]);
+    await settle();
+    simulation.pass(400);
+    simulation.socket?.open();
+    await settle();
+    const joins = sentBy(simulation.socket).filter(({ type }) => type === "clientJoin");
+    equal(joins.map(({ payload }) => payload.rooms), [
+      [
+        { room: "a", since: ["e:5"], connection: ["x"] },
+        { room: "b", since: ["f:0"], connection: ["y"] },
+        { room: "c", since: [], connection: [] },
+      ],
+    ]);
+    confirmJoins(simulation.socket);
+    simulation.socket?.receive({ type: "serverPosition", payload: { connection: "z", recovered: true }, id: "e:5", room: "a" });
+    equal(recoveries, [{ recovered: true }]);
+    equal(rooms.map(({ state }) => state), ["open", "open", "open"]);
+    client.close();
+  }),
+
+  simulated("a refused room is closed or tried again by itself", async (simulation, connect) => {
+    const client = connect();
+    const [a, b, c] = [client.join("a"), client.join("b"), client.join("c")];
+    simulation.socket?.open();
+    const [{ ref }] = sentBy(simulation.socket);
+    const refuse = (/** @type {string} */ room, /** @type {number} */ closeCode, /** @type {string} */ error) =>
+      simulation.socket?.receive({ type: "serverError", payload: { code: "refused", error, closeCode }, ref, room });
+    refuse("a", 4403, "by invitation only");
+    refuse("b", 1013, "try again later");
+    simulation.socket?.receive({ type: "serverJoined", payload: {}, ref, room: "c" });
+    equal([a.state, a.status.code, a.status.reason], ["closed", 4403, "by invitation only"]);
+    equal([b.state, c.state, client.state], ["waiting", "open", "open"]);
+    simulation.pass(60_000);
+    await settle();
+    const retried = sentBy(simulation.socket).at(-1);
+    equal([retried.type, retried.payload.rooms[0].room], ["clientJoin", "b"]);
+    simulation.socket?.receive({ type: "serverJoined", payload: {}, ref: retried.ref, room: "b" });
+    equal(b.state, "open");
+    equal(client.join("a") === a, false, "a closed room is returned");
+    client.close();
+  }),
+
+  simulated("a room is left by the client, or by the server", async (simulation, connect) => {
+    const client = connect();
+    const [a, b] = [client.join("a"), client.join("b")];
+    simulation.socket?.open();
+    confirmJoins(simulation.socket);
+    a.leave();
+    equal(sentBy(simulation.socket).at(-1), { type: "clientLeave", payload: { room: "a" } });
+    equal([a.state, a.send("late", {})], ["closed", false]);
+    const again = client.join("a");
+    await settle();
+    simulation.socket?.receive({ type: "serverLeft", payload: { code: 1000, reason: "" }, room: "a" });
+    equal(again.state, "connecting");
+    confirmJoins(simulation.socket);
+    equal(again.state, "open");
+    simulation.socket?.receive({ type: "serverLeft", payload: { code: 4403, reason: "banned" }, room: "b" });
+    equal([b.state, b.status.code, b.status.reason, client.state], ["closed", 4403, "banned", "open"]);
+    client.close();
+  }),
+
+  simulated("requests of rooms have references of their own, and settle in their room", async (simulation, connect) => {
+    const client = connect();
+    const [a, b] = [client.join("a"), client.join("b")];
+    simulation.socket?.open();
+    confirmJoins(simulation.socket);
+    const replies = [a.request("ask", {}), b.request("ask", {}, { once: true }), client.request("ask", {})];
+    const asked = sentBy(simulation.socket).filter(({ type }) => type === "ask");
+    equal(new Set(asked.map(({ ref }) => ref)).size, 3, "a reference is used twice");
+    equal(asked.map(({ room }) => room ?? null), ["a", "b", null]);
+    for (const { ref, room } of asked) simulation.socket?.receive({ type: "answer", payload: { room }, ref, room });
+    equal((await Promise.all(replies)).map(({ payload }) => payload.room ?? null), ["a", "b", null]);
+    const once = b.request("ask", { again: true }, { once: true });
+    const first = sentBy(simulation.socket).at(-1);
+    simulation.socket?.end(1006);
+    await settle();
+    simulation.pass(400);
+    simulation.socket?.open();
+    await settle();
+    equal(sentBy(simulation.socket).some(({ type }) => type === "ask"), false, "sent before the room is joined");
+    confirmJoins(simulation.socket);
+    equal(sentBy(simulation.socket).at(-1), first);
+    simulation.socket?.receive({ type: "answer", payload: {}, ref: first.ref, room: "b" });
+    equal((await once).type, "answer");
+    client.close();
+  }),
+
+  simulated("a heartbeat shows a gap in any room, and the connection is replaced", async (simulation, connect) => {
+    const client = connect();
+    const a = client.join("a");
+    simulation.socket?.open();
+    confirmJoins(simulation.socket);
+    simulation.socket?.receive({ type: "serverPosition", payload: { connection: "x" }, id: "e:4", room: "a" });
+    const beat = (/** @type {string} */ id) => ({ type: "serverPosition", payload: { heartbeatSeconds: 20, rooms: { a: [id], b: ["f:1"] } } });
+    simulation.socket?.receive(beat("e:4"));
+    equal([client.state, simulation.sockets.length], ["open", 1]);
+    simulation.socket?.receive(beat("e:5"));
+    equal([client.state, a.state, simulation.sockets.length], ["connecting", "connecting", 2]);
+    simulation.socket?.open();
+    await settle();
+    equal(sentBy(simulation.socket)[0].payload.rooms, [{ room: "a", since: ["e:4"], connection: ["x"] }]);
+    client.close();
+  }),
+];
+
+scenarios.push(...roomScenarios);
+
 // --- With the service ------------------------------------------------------------------------------
 
 /** @type {Scenario[]} */
@@ -1780,6 +1941,32 @@ export const serviceScenarios = [
         client.send("clientSendMessage", { text: "" });
         const { code, field } = await next(client, "serverError");
         equal([code, field], ["invalidPayload", "text"]);
+        equal(client.state, "open");
+      } finally {
+        client.close();
+      }
+    },
+  },
+  {
+    name: "one connection is in several rooms of the service, and is in them again after a reconnection",
+    async run({ realtime, service }) {
+      check(service, "there is no service");
+      if (!service) return;
+      const client = realtime.connect(new URL("/ws", service.url), await service.signIn("Carol"));
+      try {
+        const rooms = [crypto.randomUUID(), crypto.randomUUID()].map((room) => client.join(room));
+        const texts = rooms.map((room) => collect(room, "serverNewMessage"));
+        await Promise.all(rooms.map((room) => reachState(room, "open")));
+        await rooms[0].request("clientSendMessage", { text: "one" }, { once: true });
+        const recovered = bounded("recovery", (resolve) => rooms[0].onRecovery(resolve));
+        client.reconnect();
+        const [reply] = await Promise.all(rooms.map((room, index) => room.request("clientSendMessage", { text: `two ${index}` }, { once: true })));
+        equal(reply.type, "serverAck");
+        equal(await recovered, { recovered: true });
+        const found = texts.map((payloads) => payloads.map(({ text }) => text));
+        equal(found, [["one", "two 0"], ["two 1"]]);
+        const refused = client.join("x".repeat(300));
+        equal((await reachState(refused, "closed")).code, 4400);
         equal(client.state, "open");
       } finally {
         client.close();

@@ -26,7 +26,8 @@ from .route_config import (
     check_authenticate,
     check_origins,
 )
-from .routing import CONNECTION_KEY, ResourceFactory, WebSocketRoute, check_resource
+from .routing.rooms_route import RoomsRoute, route_of
+from .routing.route import CONNECTION_KEY, ResourceFactory, WebSocketRoute, check_resource
 from .server.admission import Admission, Refusal, refuse_handshake
 from .server.forwarded import TrustedProxies
 from .server.missing_bounds import turn_off_proxy_headers, warn_of_missing_bounds
@@ -183,6 +184,24 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         route = WebSocketRoute(
             uri_template, resource, args, kwargs, self.ws_connection_manager, config
         )
+        self.add_route(uri_template, route)
+        self.ws_routes.append(route)
+
+    def add_rooms_route(self, uri_template: str, rooms_template: str) -> None:
+        """Serve connections that may be in several rooms, each as on a connection of its own to another route.
+
+        The ``on_connect`` of a room gets the request of this connection.
+
+        Args:
+            uri_template: The template of these connections, such as ``/ws``.
+            rooms_template: That of a route that has been added: it has one field more, the name of the room.
+
+        Raises:
+            RegistrationError: There is no such route, or it does not declare the class of its resources.
+            ConfigurationError: The template begins with the path prefix of the application.
+        """
+        rooms = route_of(rooms_template, self.ws_routes)
+        route = RoomsRoute(uri_template, rooms, self.router_options.converters)
         self.add_route(uri_template, route)
         self.ws_routes.append(route)
 

@@ -26,6 +26,8 @@ from .messages import (
     SERVER_MESSAGES,
     Message,
     ServerError,
+    ServerJoined,
+    ServerLeft,
     ServerPong,
     ServerPosition,
     ServerSessionExpiring,
@@ -45,6 +47,7 @@ class Contract:
         sends_binary: Whether it sends binary messages.
         closes: The meaning of each close code, including the framework's.
         has_positions: Whether messages may carry their position in the room.
+        has_rooms: Whether a connection may be in several rooms, which messages name.
     """
 
     name: str
@@ -53,10 +56,16 @@ class Contract:
     sends_binary: bool
     closes: dict[int, str]
     has_positions: bool
+    has_rooms: bool = False
 
     @classmethod
-    def of(cls, owner: Any, config: RouteConfig) -> Contract:
+    def of(cls, owner: Any, config: RouteConfig, *, has_rooms: bool = False) -> Contract:
         """Read the declarations of a ``WebSocketResource`` class on a route.
+
+        Args:
+            owner: The class.
+            config: The configuration of the route.
+            has_rooms: Whether a connection to the route may be in several rooms.
 
         Raises:
             RegistrationError: A declaration is not a message or not a close code, or two messages have
@@ -73,9 +82,11 @@ class Contract:
                 declared = (*declared, ServerPosition)
             replies = [each for classes in handlers.reply_types.values() for each in classes]
             declared = (*declared, *replies)
+            if has_rooms:
+                declared = (*declared, ServerJoined, ServerLeft)
         sends, sends_binary = sent_messages(name, declared)
         closes = close_meanings(name, owner.closes, config.limits)
-        return cls(name, handlers, sends, sends_binary, closes, has_positions)
+        return cls(name, handlers, sends, sends_binary, closes, has_positions, has_rooms)
 
 
 def sent_messages(name: str, declared: Any) -> tuple[dict[str, type[Message]], bool]:

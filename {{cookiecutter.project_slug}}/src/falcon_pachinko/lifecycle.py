@@ -185,7 +185,7 @@ class Lifecycle(HandlerTask):
             ws._inbox.start()
             next_message, now = ws._inbox.next, asyncio.get_running_loop().time
             decode, handlers, replies = table.decoder.decode, table.envelopes, table.replies
-            rate = rates.hold(limits, ws.user, address_of(req.scope), now())
+            rate = rates.hold(limits, ws._rate_key, address_of(req.scope), now())
             self.seconds = limits.handler_seconds or math.inf
             # PERF: a character has at most 4 bytes of UTF-8, so a short message need not be measured.
             short = limits.max_message_bytes // 4

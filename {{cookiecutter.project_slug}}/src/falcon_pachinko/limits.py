@@ -39,6 +39,8 @@ class Limits:
             for others; ``math.inf`` is no heartbeat.
         inbox_bytes: The maximum size of messages read ahead of a busy handler; then reading is paused.
         inbox_messages: The maximum number of messages read ahead; then likewise.
+        rooms_per_connection: The maximum number of rooms of a connection that is in several rooms; further ones
+            are refused with ``serverError``, code ``tooManyRooms``.
         once_seconds: For how long the reply to a request that is handled once is kept, and a handler without an
             outcome counts as running: more than the longest handler takes.
 
@@ -62,6 +64,7 @@ class Limits:
     heartbeat_seconds: float | None = None
     inbox_bytes: int = 256 * 1024
     inbox_messages: int = 64
+    rooms_per_connection: int = 100
     once_seconds: float = 300.0
 
     def __post_init__(self) -> None:

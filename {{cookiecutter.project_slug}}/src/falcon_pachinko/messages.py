@@ -1,7 +1,7 @@
 """Messages: the base class of typed messages and the messages of the framework.
 
 The envelope in both directions is ``{"type": "...", "payload": {...}}``. A request adds ``ref``, a text of its client's
-choice, and its reply has the same one.
+choice, and its reply has the same one. On a connection that is in several rooms, ``room`` names one of them.
 """
 
 from __future__ import annotations
@@ -69,6 +69,14 @@ class ServerError(Message, frozen=True):
             examples=["text"],
         ),
     ] = msgspec.UNSET
+    close_code: Annotated[
+        int | msgspec.UnsetType,
+        msgspec.Meta(
+            description="The close code with which a room refuses a `clientJoin`, as it would close a connection of"
+            " its own.",
+            examples=[4403],
+        ),
+    ] = msgspec.UNSET
 
 
 class ServerAck(Message, frozen=True):
@@ -110,6 +118,33 @@ class ServerPosition(Message, frozen=True):
             examples=[20],
         ),
     ] = msgspec.UNSET
+    rooms: Annotated[
+        dict[str, list[str]] | msgspec.UnsetType,
+        msgspec.Meta(
+            description="On a connection that is in several rooms, a repeated position has those of all rooms with"
+            " history instead of an `id`.",
+            examples=[{"general": ["74f1c09d2be85a36:42"]}],
+        ),
+    ] = msgspec.UNSET
+
+
+class ServerJoined(Message, frozen=True):
+    """The reply to `clientJoin` for one room: the messages of the room follow, the missed ones first."""
+
+
+class ServerLeft(Message, frozen=True):
+    """The client is no longer in a room, and gets no more messages of it; the connection stays open."""
+
+    code: Annotated[
+        int,
+        msgspec.Meta(
+            description="The close code that a connection of its own would have; 1000 after `clientLeave`.",
+            examples=[4403],
+        ),
+    ]
+    reason: Annotated[
+        str, msgspec.Meta(description="A sentence for the user, often empty.", examples=[""])
+    ]
 
 
 class ServerPong(Message, frozen=True):
@@ -165,7 +200,11 @@ class ClientPing(msgspec.Struct, frozen=True, tag_field="type", tag="clientPing"
 CLIENT_PING = "clientPing"
 CLIENT_REFRESH_SESSION = "clientRefreshSession"
 CLIENT_REPLY = "clientReply"
-RESERVED_CLIENT_TYPES = frozenset({CLIENT_PING, CLIENT_REFRESH_SESSION, CLIENT_REPLY})
+CLIENT_JOIN = "clientJoin"
+CLIENT_LEAVE = "clientLeave"
+RESERVED_CLIENT_TYPES = frozenset(
+    {CLIENT_PING, CLIENT_REFRESH_SESSION, CLIENT_REPLY, CLIENT_JOIN, CLIENT_LEAVE}
+)
 
 
 class ReplyPayload(Payload, frozen=True):
@@ -200,6 +239,8 @@ class ClientReply(msgspec.Struct, frozen=True, tag_field="type", tag=CLIENT_REPL
 SERVER_MESSAGES = {
     "serverAck": ServerAck,
     "serverError": ServerError,
+    "serverJoined": ServerJoined,
+    "serverLeft": ServerLeft,
     "serverPosition": ServerPosition,
     "serverPong": ServerPong,
     "serverSessionExpiring": ServerSessionExpiring,

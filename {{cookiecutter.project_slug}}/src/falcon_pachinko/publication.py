@@ -46,10 +46,9 @@ class Header(
 
 
 DEFAULT_HEADER = Header()
-# The header of a numbered message for all members that cannot carry its position, such as a JSON array.
-WITHOUT_ID = Header()
-# The header of a publication without data, in the place of one that has been retracted.
-RETRACTED = Header()
+# The headers of a numbered message for all members that cannot carry its position, such as a JSON array, and of a
+# publication without data in the place of a retracted one.
+WITHOUT_ID, RETRACTED = Header(), Header()
 # PERF: the start of each message class's envelope, computed once.
 ENVELOPE_HEADS: dict[type[Message], tuple[bytes, int]] = {}
 ENCODE_HEADER = msgspec.json.Encoder().encode
@@ -72,6 +71,7 @@ class Publication:
         position: The position in the room; ``None`` for a message without one.
         published_ms: The time of the publication in Unix milliseconds, from the clock that has numbered it.
         shows_position: Whether clients get the position.
+        variant: The fields, the body and the result of the last :meth:`for_room`; not set before.
         change: How a live message changes the members of a room; ``None`` for most of them.
 
     Raises:
@@ -91,6 +91,7 @@ class Publication:
         "published_ms",
         "shows_position",
         "size_bytes",
+        "variant",
     )
 
     def __init__(self, message: object) -> None:
@@ -229,6 +230,22 @@ class Publication:
             self.size_bytes = len(self.body)
             self.frame = self.asgi_event = None
 
+    def for_room(self, field: bytes) -> Publication:
+        """Return the message with the room as another field of its JSON object, for clients in several rooms.
+
+        All clients that know the room by the same name share it. A binary message, and a text that is not an object,
+        stay as they are.
+        """
+        if self.opcode != TEXT or not (self.body[:1] == b"{" and self.body.endswith(b"}")):
+            return self
+        # PERF: most publications have none, so the constructor does not set it.
+        known: tuple[bytes, bytes, Publication] | None = getattr(self, "variant", None)
+        if known is not None and known[0] == field and known[1] is self.body:
+            return known[2]
+        found = self.of_encoded(with_fields(self.body, field))
+        self.variant = (field, self.body, found)
+        return found
+
     def encode(self) -> bytes:
         """Encode for another process: the header as JSON (empty for the default), a line feed, the data."""
         is_default = self.header is DEFAULT_HEADER or self.header is WITHOUT_ID
@@ -275,3 +292,9 @@ def with_id(data: bytes, position: Position, published_ms: int | None) -> bytes:
     if published_ms is None:
         return b'%b%b"id":"%b"}' % (data[:-1], comma, name)
     return b'%b%b"id":"%b","at":%d}' % (data[:-1], comma, name, published_ms)
+
+
+def with_fields(data: bytes, fields: bytes) -> bytes:
+    """Add fields to an encoded JSON object."""
+    comma = b"," if len(data) > len(b"{}") else b""
+    return b"%b%b%b}" % (data[:-1], comma, fields)

@@ -202,7 +202,7 @@ class WebSocketResource:
         Args:
             room: The room.
             started: The message for the beginning.
-            ended: The message for the end.
+            ended: The one for the end.
             repeat_seconds: The shortest time between two messages for the beginning.
             expiry_seconds: How long the activity lasts after a report. Members that get neither message for so long
                 may assume the end, too: the process may have died.
@@ -211,14 +211,9 @@ class WebSocketResource:
             TypeError: JSON cannot represent a message.
             ValueError: A time is not a finite number above zero.
         """
-        return Activity(
-            self.manager._registry.activities,
-            self.connection,
-            room,
-            (started, ended),
-            repeat_seconds,
-            expiry_seconds,
-        )
+        messages, seconds = (started, ended), (repeat_seconds, expiry_seconds)
+        activities = self.manager._registry.activities
+        return Activity(activities, self.connection, room, messages, *seconds)
 
     async def request(
         self,

@@ -120,6 +120,11 @@ def create_app(settings: Settings) -> App:
         ),
     )
 
+    app.add_rooms_route(
+        "/ws",
+        "{{ cookiecutter.websocket_path }}/{room_name}",
+    )
+
     app.add_route("/asyncapi.json", ContractResource(describe(app, settings)))
 
     workers = WorkerController(manager=manager)

@@ -95,7 +95,7 @@ async def test_a_message_that_arrives_again_is_the_one_that_is_stored(
     await store.open()
     stored = await store.add(message, client_id, "1")
     if case == "deleted":
-        await store.delete(stored.id)
+        await store.delete(name, stored.id)
     await store.aclose()
     path = f"{websocket_path}/{room}?client={client_id}"
     alice = await open_client(chat, path, headers=headers_of("Alice"))

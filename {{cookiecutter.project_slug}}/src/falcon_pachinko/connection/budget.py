@@ -67,7 +67,8 @@ class BufferBudget:
 
     def _close(self, connections: Iterable[Connection], excess_bytes: int) -> None:
         """Close the clients with the largest outboxes, until as many bytes are free."""
-        outboxes = [(each._outbox.size_bytes, each) for each in connections if each._outbox.waiting]
+        owners = [each for each in connections if each._carrier is each]
+        outboxes = [(each._outbox.size_bytes, each) for each in owners if each._outbox.waiting]
         for size_bytes, connection in sorted(outboxes, key=itemgetter(0), reverse=True):
             if excess_bytes <= 0:
                 return

@@ -18,19 +18,18 @@ from ..history import Position
 from ..limits import Limits
 from ..publication import Publication
 from ..route_config import DEFAULT_ROUTE_CONFIG, RouteConfig
+from .carrier import Carrier
 from .events import publication_of
 from .extension import PushExtension
-from .identity import Identity
 from .inbox import ASGIInbox, Event, Inbox, Receive
 from .outbox import ASGIOutbox, Outbox, Send
-from .requests import ClientRequests
 from .state import CLOSED, CLOSING, CONNECTING, OPEN, State
 from .transaction import AcceptTransaction
 
 logger = logging.getLogger(__name__)
 
 
-class Connection(Identity):
+class Connection(Carrier):
     """One WebSocket client, from the handshake to the end: the ``ws`` of handlers.
 
     Its messages leave in the order in which they were sent. While the server does not accept more, they are
@@ -57,7 +56,6 @@ class Connection(Identity):
         "_on_resync",
         "_outbox",
         "_previous_ids",
-        "_requests",
         "_since",
         "_transaction",
         "_websocket",
@@ -83,7 +81,6 @@ class Connection(Identity):
         self._accept_options: tuple[str | None, tuple[tuple[str, str], ...]] = (None, ())
         self._websocket: falcon.asgi.WebSocket | None = None  # its accept() keeps Falcon in step
         self._transaction: AcceptTransaction | None = AcceptTransaction(self._config.limits)
-        self._requests: ClientRequests | None = None  # of its handlers to it
         self._inbox: Inbox
         self._outbox: Outbox
         if push is None:
@@ -180,6 +177,11 @@ class Connection(Identity):
             self._websocket = None
 
     @property
+    def _carrier(self) -> Connection:
+        """The connection to the client: this one, unless it is a channel."""
+        return self
+
+    @property
     def _is_accepted(self) -> bool:
         """Whether the handshake has been accepted, by a middleware or by us."""
         return self._websocket is not None and not self._websocket.unaccepted
@@ -253,8 +255,7 @@ class Connection(Identity):
             self._start_expiry()
         else:
             self._outbox.close()
-            if self._requests is not None:
-                self._requests.fail(close_code)
+            self._end_dependents(close_code)
 
     async def _accept_handshake(self) -> None:
         """Accept the handshake, unless a middleware has done so."""

@@ -38,9 +38,9 @@ class Identity(ABC):
     def __init__(self) -> None:
         self.identity: Any = None
         self.user: str | None = None
+        self.client_id: str | None = None
         self.session_id: str | None = None
         self.signed_in_at: float | None = None
-        self.client_id: str | None = None
         self._expiry: Expiry | None = None
 
     @property

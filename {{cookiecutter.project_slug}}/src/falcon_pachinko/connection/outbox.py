@@ -31,11 +31,18 @@ class Outbox(Protocol):
     """The messages to one client, first in, first out, bounded."""
 
     limits: Limits
-    backlog: Backlog
-    waiting: bool
-    """Whether the server does not accept more messages for now."""
     used: bool
     """Whether a message has been written to this outbox, not to a group, since the owner set it to ``False``."""
+
+    @property
+    def backlog(self) -> Backlog:
+        """The pending messages."""
+        ...
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the server does not accept more messages for now."""
+        ...
 
     @property
     def size_bytes(self) -> int:

@@ -197,7 +197,7 @@ class MessageRates:
         self.types: dict[Hashable, TokenBuckets] = {}
 
     def hold(
-        self, limits: Limits, user: str | None, address: str | None, now: float
+        self, limits: Limits, user: Hashable, address: str | None, now: float
     ) -> MessageRate | None:
         """Return the rate of a connection until :meth:`release`; ``None`` for no bound.
 

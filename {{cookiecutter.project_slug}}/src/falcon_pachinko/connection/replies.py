@@ -22,6 +22,7 @@ class Request(msgspec.Struct):
 
     type: Any = ""
     ref: Any = msgspec.UNSET
+    room: Any = msgspec.UNSET
 
 
 class EncodedReply(msgspec.Struct, frozen=True):
@@ -34,7 +35,7 @@ REQUEST_DECODER = msgspec.json.Decoder(Request)
 
 
 def request_of(message: str | bytes) -> Request:
-    """Return the type and the ``ref`` of any inbound message: empty and unset if they are missing or not valid."""
+    """Return the type and the ``ref`` of any inbound message, empty and unset if they are missing or not valid, and its room."""
     if isinstance(message, bytes):
         return Request()
     try:

@@ -68,7 +68,7 @@ def limited(handler: Handler, message_type: str, rate: TypeRate) -> Handler:
         now = asyncio.get_running_loop().time()
         buckets = resource.manager._registry.rates.of_type(key, rate.per_second, rate.burst)
         # NOTE: a tuple is not the name of a user.
-        bucket = buckets.of((ws.id,) if ws.user is None else ws.user, now)
+        bucket = buckets.of(ws._rate_key or (ws.id,), now)
         if bucket.take_available(now):
             return handler(resource, ws, payload)
         raise MessageError(

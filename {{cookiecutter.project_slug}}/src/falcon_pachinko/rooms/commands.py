@@ -71,8 +71,9 @@ class CloseCommands:
 
     @property
     def known(self) -> tuple[Connection, ...]:
-        """All connections."""
-        return (*self.connections.values(), *self.pending.values())
+        """All connections; a channel ends with its own."""
+        pending = (each for each in self.pending.values() if each._carrier is each)
+        return (*self.connections.values(), *pending)
 
     def begin_join(self, connection: Connection, room: str) -> None:
         """Record that a connection is about to join a room."""

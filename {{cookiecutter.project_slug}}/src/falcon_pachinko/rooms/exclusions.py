@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..connection.carrier import carried
 from ..connection.connection import Connection
 from ..publication import Header
 from .users import UserIndex
@@ -20,6 +21,7 @@ class Exclusions:
 
     Args:
         connections: Accepted connections by id.
+        channels: Accepted channels of connections that are in several rooms, by id.
         pending: Connections whose ``on_connect`` has not accepted yet, by id.
         users: The connections of each user.
     """
@@ -27,10 +29,12 @@ class Exclusions:
     def __init__(
         self,
         connections: Mapping[str, Connection],
+        channels: Mapping[str, Connection],
         pending: Mapping[str, Connection],
         users: UserIndex,
     ) -> None:
         self.connections = connections
+        self.channels = channels
         self.pending = pending
         self.users = users
         self.successors: dict[str, Connection] = {}
@@ -48,9 +52,10 @@ class Exclusions:
 
     def of(self, header: Header) -> list[Connection]:
         """Return the connections that a header excludes."""
-        ids, known = header.exclude_connections, (self.connections, self.pending, self.successors)
+        known = (self.connections, self.channels, self.pending, self.successors)
+        ids = header.exclude_connections
         excluded = [by_id[each] for each in ids for by_id in known if each in by_id]
         for user in header.exclude_users:
-            excluded += self.users.connections_of(user)
+            excluded += carried(self.users.connections_of(user))
             excluded += [c for c in self.pending.values() if c.user == user]
         return excluded

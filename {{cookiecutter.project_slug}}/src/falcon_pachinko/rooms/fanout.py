@@ -30,7 +30,7 @@ class FanOut:
         for connection in connections:
             if connection.state is CONNECTING:
                 self.connecting.append(connection)
-            else:
+            elif not connection.closed:
                 by_class.setdefault(type(connection._outbox), []).append(connection._outbox)
         self.groups: list[OutboxGroup] = []
         for kind, outboxes in by_class.items():

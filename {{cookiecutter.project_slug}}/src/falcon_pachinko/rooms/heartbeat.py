@@ -9,13 +9,14 @@ from itertools import islice
 
 from ..backends.base import Backend
 from ..backends.presence import Presence
+from ..connection.carrier import Channels
 from ..connection.connection import Connection
 from ..connection.state import OPEN
 from ..history import Position
 from ..publication import Publication
 from .fanout import FanOut
 from .membership import Membership
-from .recovery import repeated_position_message
+from .recovery import positions_message, repeated_position_message
 
 # Two checks of a connection fit in its interval, with some time to spare for late timers.
 CHECKS_PER_INTERVAL = 1 / 0.45
@@ -69,7 +70,8 @@ class Heartbeats:
 
     A client gets at least one message in this time, up to half as much again while many clients connect. A
     message that excludes members of its room counts as a message to none of them. A client that does not read
-    or is being closed gets no heartbeat. One timer per interval serves all connections of the process.
+    or is being closed gets no heartbeat. A connection that is in several rooms gets one for all of them, whether or not
+    their messages have been sent to it. One timer per interval serves all connections of the process.
 
     Attributes:
         now: The time of the last check on the event loop's clock: the time of a message to a room.
@@ -161,6 +163,10 @@ class Heartbeats:
                 and connection._config.heartbeat_interval == sweep.seconds
                 and self._is_idle(connection, active_since)
             ):
+                if connection._channels is not None:
+                    positions = self._positions_in(connection._channels)
+                    connection._deliver(positions_message(positions, sweep.seconds))
+                    continue
                 room = self._room_of(connection, sweep.number)
                 publication = made.get(room)
                 if publication is None:
@@ -182,6 +188,16 @@ class Heartbeats:
             if fanout is not None and fanout.sent_at >= active_since:
                 return False
         return True
+
+    def _positions_in(self, channels: Channels) -> dict[str, list[str]]:
+        """Return the positions of all rooms with history of a client, by its names of them."""
+        found: dict[str, list[str]] = {}
+        for name, channel in channels.names().items():
+            if channel._config.history is not None:
+                rooms = self.synced.rooms_by_member.get(channel, ())
+                positions = [each for room in rooms if (each := self.repeated_position(room))]
+                found[name] = [str(position) for position in positions]
+        return found
 
     def _room_of(self, connection: Connection, sweep_number: int) -> str | None:
         """Return one of a connection's rooms with history, another one each time; ``None`` without one."""

@@ -23,7 +23,7 @@ class WebSocketConnectionManager(SessionControl, RoomHistories):
 
     A message is encoded once. Sending to many connections never waits for a client and never raises
     because of one. Rooms and users are those of all processes that share a backend; iteration covers the
-    accepted connections of this process.
+    accepted connections of this process, and a connection that is in several rooms is one.
 
     Args:
         backend: The backend; by default the rooms of this process alone.
@@ -101,7 +101,7 @@ class WebSocketConnectionManager(SessionControl, RoomHistories):
             TypeError: JSON cannot represent the message.
         """
         publication = Publication.direct(message, connection=connection_id)
-        connection = self._registry.connections.get(connection_id)
+        connection = self._registry.find(connection_id)
         if connection is not None and not connection.closed:
             self._registry.deliver_direct(publication)
             return True

@@ -143,6 +143,11 @@ def position_message(
     return publication
 
 
+def positions_message(positions: dict[str, list[str]], heartbeat_seconds: float) -> Publication:
+    """Make the ``serverPosition`` message for an idle client that is in several rooms."""
+    return Publication(ServerPosition(heartbeat_seconds=heartbeat_seconds, rooms=positions))
+
+
 def repeated_position_message(position: Position | None, heartbeat_seconds: float) -> Publication:
     """Make the ``serverPosition`` message for idle clients; without a position for those without history."""
     publication = Publication(ServerPosition(heartbeat_seconds=heartbeat_seconds))

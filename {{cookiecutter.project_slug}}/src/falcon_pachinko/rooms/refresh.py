@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 async def refresh_session(
     resource: Any, ws: Connection, payload: RefreshSession
 ) -> ServerSessionRefreshed:
-    """Continue the connection with a new token of its user; the connection stays open."""
+    """Continue the connection with a new token of its user; it stays open, but leaves a room that refuses the user."""
     authenticate = ws._config.authenticate
     assert authenticate is not None  # or the type would be unknown
     try:
@@ -38,11 +38,15 @@ async def refresh_session(
             await require(resource, JOIN, room, identity)
         except Forbidden as refusal:
             raise Reject(ACCESS_DENIED, refusal.text) from refusal
+    channels = ws._channels
+    refused = {} if channels is None else await channels.find_refused(identity)
     if ws.closed:
         return ServerSessionRefreshed(expires_in_seconds=None)  # nobody receives it
     # NOTE: the session may have been revoked meanwhile, when the connection did not have it yet.
     check(ws, session_id_of(identity), sign_in_time_of(identity))
     ws._identify(identity, refreshed=True)
+    if channels is not None:
+        channels.on_refreshed(identity, refused)
     seconds = None
     if ws._expiry is not None:
         if ws._expiry.has_passed:

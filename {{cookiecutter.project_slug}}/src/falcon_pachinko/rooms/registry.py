@@ -11,6 +11,7 @@ from falcon import WebSocketDisconnected
 from ..backends.base import Backend
 from ..backends.presence import Presence
 from ..connection.budget import BufferBudget
+from ..connection.channel import Channel
 from ..connection.connection import Connection
 from ..connection.rate_limit import MessageRates
 from ..errors import BackendUnavailable, RegistrationError
@@ -37,6 +38,7 @@ class ConnectionRegistry:
 
     Attributes:
         connections: Accepted connections by id.
+        channels: Accepted channels by id: the rooms of connections that are in several.
         pending: Connections whose ``on_connect`` has not accepted yet, by id.
         synced: The rooms of connections that receive live messages.
         unsynced: The rooms of connections that joined during an outage; they get missed messages before
@@ -53,9 +55,10 @@ class ConnectionRegistry:
     def __init__(self, backend: Backend, limits: ServerLimits = DEFAULT_SERVER_LIMITS) -> None:
         self.backend = backend
         self.connections: dict[str, Connection] = {}
+        self.channels: dict[str, Connection] = {}
         self.pending: dict[str, Connection] = {}
         self.users = UserIndex(limits.connections_per_user, backend)
-        self.exclusions = Exclusions(self.connections, self.pending, self.users)
+        self.exclusions = Exclusions(self.connections, self.channels, self.pending, self.users)
         self.rates = MessageRates(limits.users_per_address)
         self.synced: Membership[Connection, Presence] = Membership()
         self.unsynced: Membership[Connection, Presence] = Membership()
@@ -70,7 +73,8 @@ class ConnectionRegistry:
         self.resyncs = Resyncs(self.synced.members, self.tasks)
         self.activities = Activities(backend, self.tasks)
         self.emptied: asyncio.Event | None = None
-        self.budget = BufferBudget(limits.buffer_bytes, self.pending, self.connections)
+        senders = (self.pending, self.connections, self.channels)
+        self.budget = BufferBudget(limits.buffer_bytes, *senders)
 
     # Called by the life cycle of a connection.
 
@@ -83,8 +87,11 @@ class ConnectionRegistry:
     async def add(self, connection: Connection) -> None:
         """Make an accepted connection visible to others."""
         self.pending.pop(connection.id, None)
-        self.connections[connection.id] = connection
-        self.users.add(connection)
+        if connection._carrier is connection:
+            self.connections[connection.id] = connection
+            self.users.add(connection)
+        else:
+            self.channels[connection.id] = connection
         for room in self.synced.rooms_of(connection):
             self.fanouts.pop(room, None)
         self._drop_since(connection)
@@ -101,7 +108,10 @@ class ConnectionRegistry:
     def remove(self, connection: Connection) -> None:
         """Remove a connection at its end; from now on it cannot join a room."""
         self.pending.pop(connection.id, None)
-        visible = self.connections.pop(connection.id, None) is not None
+        visible = self.is_visible(connection)
+        self.connections.pop(connection.id, None)
+        self.channels.pop(connection.id, None)
+        grace = not (isinstance(connection, Channel) and connection.left)
         self.resyncs.late.pop(connection, None)
         self.activities.end_all(connection)
         self.users.remove(connection)
@@ -109,7 +119,7 @@ class ConnectionRegistry:
         for room in self.rooms_of(connection):
             presence = self._take_out(connection, room)
             if visible:
-                self.backend.leave_nowait(room, presence, grace=True)
+                self.backend.leave_nowait(room, presence, grace=grace)
             self.backend.unsubscribe(room)
         if visible:
             self.heartbeats.remove(connection)
@@ -118,16 +128,27 @@ class ConnectionRegistry:
 
     async def wait_empty(self) -> None:
         """Wait until every connection has ended, as long as their limits allow."""
-        seconds = [
-            connection.limits.on_disconnect_seconds + connection.limits.close_seconds
-            for connection in self.connections.values()
-        ]
+        limits = [connection.limits for connection in self.connections.values()]
+        seconds = [each.on_disconnect_seconds + each.close_seconds for each in limits]
         if seconds:
             self.emptied = asyncio.Event()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.emptied.wait(), max(seconds))
 
+    def on_channel_closed(self, channel: Connection) -> None:
+        """Deliver nothing more to a channel: its connection goes on."""
+        for room in self.rooms_of(channel):
+            self.fanouts.pop(room, None)
+
     # Called by the manager.
+
+    def find(self, connection_id: str) -> Connection | None:
+        """Return an accepted connection or channel; ``None`` if it has ended or is another process's."""
+        return self.connections.get(connection_id) or self.channels.get(connection_id)
+
+    def is_visible(self, connection: Connection) -> bool:
+        """Return whether a connection or channel has been accepted and has not ended."""
+        return connection.id in self.connections or connection.id in self.channels
 
     async def join(self, connection: Connection, room: str, presence: Presence) -> bool:
         """Add a connection to a room: see :meth:`.manager.WebSocketConnectionManager.join_room`."""
@@ -140,7 +161,7 @@ class ConnectionRegistry:
             await self._subscribe(connection, room, presence)
         finally:
             self.commands.end_join(connection, room)
-        if connection.id in self.connections:
+        if self.is_visible(connection):
             return await self.backend.enter_nowait(room, presence)
         return connection.user is None or not await self.backend.present(room, connection.user)
 
@@ -171,11 +192,10 @@ class ConnectionRegistry:
         if self.presence_of(connection, room) is None:
             return False
         presence = self._take_out(connection, room)
-        left = None
-        if connection.id in self.connections:
-            left = self.backend.leave_nowait(room, presence, grace=False)
+        is_visible = self.is_visible(connection)
+        left = is_visible and self.backend.leave_nowait(room, presence, grace=False)
         self.backend.unsubscribe(room)
-        return left is not None and await left
+        return left is not False and await left
 
     # Called by the backend.
 
@@ -199,13 +219,14 @@ class ConnectionRegistry:
         header = publication.header
         named: tuple[Connection, ...]
         if header.connection is not None:
-            connection = self.connections.get(header.connection)
+            connection = self.find(header.connection)
             named = () if connection is None else (connection,)
         elif header.user is not None:
             named = self.users.connections_of(header.user)
         else:
             named = tuple(self.connections.values())
-        FanOut(named).send(publication, self.exclusions.of(header))
+        excluded = self.exclusions.of(header)
+        FanOut(named).send(publication, [*excluded, *(each._carrier for each in excluded)])
 
     def on_history_lost(self, room: str) -> None:
         """Send the room's position and ``recovered: false`` to its members: messages are missing before it."""
@@ -234,7 +255,7 @@ class ConnectionRegistry:
     # Steps of the above.
 
     def _check_alive(self, connection: Connection) -> None:
-        if connection.id not in self.connections and connection.id not in self.pending:
+        if not self.is_visible(connection) and connection.id not in self.pending:
             raise WebSocketDisconnected(connection.close_code)
 
     def _check_history(self, connection: Connection, room: str) -> None:
@@ -274,5 +295,5 @@ class ConnectionRegistry:
 
     def _drop_since(self, connection: Connection) -> None:
         """Drop a client's positions after its first joins: they do not apply to rooms of later joins."""
-        if connection.id in self.connections and not self.unsynced.rooms_of(connection):
+        if self.is_visible(connection) and not self.unsynced.rooms_of(connection):
             connection._since = ()

@@ -6,7 +6,9 @@ import asyncio
 import math
 
 from ..backends.user_counts import UserCounts
+from ..close_codes import ACCESS_DENIED
 from ..connection.connection import Connection
+from ..errors import Reject
 
 
 class UserIndex:
@@ -34,9 +36,11 @@ class UserIndex:
         """Count a connection that may be accepted; return whether its user may have it in this process.
 
         The count of all processes is asked, too; :meth:`wait_reserved` returns its result. A repeated call has no
-        effect, unless the user has changed.
+        effect, unless the user has changed. A channel counts with its connection.
         """
         user = connection.user
+        if connection._carrier is not connection:
+            return True
         if self.user_of.get(connection) == user:
             return True
         self.remove(connection)
@@ -48,7 +52,14 @@ class UserIndex:
         return True
 
     async def wait_reserved(self, connection: Connection) -> bool:
-        """Reserve a place for a connection; return whether its user may have it in all processes."""
+        """Reserve a place for a connection; return whether its user may have it in all processes.
+
+        Raises:
+            Reject: The connection of a channel is another user's.
+        """
+        carrier = connection._carrier
+        if carrier is not connection:
+            return await self._wait_adopted(carrier, connection.user)
         if not self.reserve(connection):
             return False
         request = self.requests.get(connection)
@@ -57,6 +68,19 @@ class UserIndex:
                 self.remove(connection)
                 return False
             self.requests.pop(connection, None)
+        return True
+
+    async def _wait_adopted(self, carrier: Connection, user: str | None) -> bool:
+        """Make the user that a channel's ``on_connect`` has set the user of the connection, if it has none."""
+        if user == carrier.user:
+            return True
+        if carrier.user is not None:
+            raise Reject(ACCESS_DENIED, "this connection is another user's")
+        carrier.user = user
+        if not await self.wait_reserved(carrier):
+            carrier.user = None
+            return False
+        self.add(carrier)
         return True
 
     def add(self, connection: Connection) -> None:

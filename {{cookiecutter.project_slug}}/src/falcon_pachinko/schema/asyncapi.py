@@ -14,7 +14,7 @@ from ..app import App
 from ..contract import first_paragraph
 from ..errors import RegistrationError
 from ..messages import MAX_REF_CHARACTERS
-from ..routing import TEMPLATE_FIELD
+from ..routing.route import TEMPLATE_FIELD
 from .channel import INVALID_IN_KEY, Channel, ChannelMessage, build_channels
 from .examples import example_of
 from .json_schema import schemas_of
@@ -46,6 +46,17 @@ REF = {
     "description": "Chosen by the client for a request. Its reply, or the error, has the same one; without it,"
     " nothing is acknowledged.",
     "examples": ["7"],
+}
+
+ROOMS = (
+    "A connection is in no room at first, and in many after `clientJoin`: with a `room`, a message is that of a room, as"
+    " on a connection of its own; the others are about the connection itself."
+)
+ROOM = {
+    "type": "string",
+    "description": "The name of the room, on a connection that may be in several rooms. Absent in a message about that"
+    " connection, and on a connection of one room.",
+    "examples": ["general"],
 }
 
 
@@ -167,6 +178,8 @@ def describe_message(message: ChannelMessage) -> dict[str, Any]:
     properties = {"type": {"const": message.name}, "payload": message.schema}
     if message.has_position:
         properties["id"], properties["at"] = POSITION, PUBLISHED
+    if message.has_room:
+        properties["room"] = ROOM
     if message.has_ref:
         properties["ref"] = REF
         described["correlationId"] = {"location": "$message.payload#/ref"}
@@ -185,10 +198,12 @@ def describe_message(message: ChannelMessage) -> dict[str, Any]:
 def describe_channel(channel: Channel, servers: Iterable[str]) -> dict[str, Any]:
     """Return the Channel Object, still without messages."""
     owner, template = channel.route.resource_class, channel.route.uri_template
+    has_rooms = channel.contract.has_rooms
+    title, rooms = owner.__name__.removesuffix("Resource"), ROOMS if has_rooms else ""
     return {
         "address": TEMPLATE_FIELD.sub(r"{\1}", template),
-        "title": owner.__name__.removesuffix("Resource"),
-        "description": " ".join(filter(None, (first_paragraph(owner), ENVELOPE))),
+        "title": title + "s" * has_rooms,
+        "description": " ".join(filter(None, (first_paragraph(owner), ENVELOPE, rooms))),
         "servers": [reference("servers", name) for name in servers],
         "parameters": {
             name: describe_parameter(owner, name) for name in TEMPLATE_FIELD.findall(template)

@@ -11,11 +11,25 @@ from typing import Any
 import msgspec
 
 from ..connection.envelope import may_be_missing
+from ..connection.joins import ClientJoin, ClientLeave, JoinPayload, LeavePayload
 from ..contract import Contract, first_paragraph
-from ..messages import CLIENT_PING, CLIENT_REPLY, ClientPing, ClientReply, Message, ReplyPayload
-from ..routing import WebSocketRoute
+from ..messages import (
+    CLIENT_PING,
+    CLIENT_REFRESH_SESSION,
+    CLIENT_REPLY,
+    ClientPing,
+    ClientReply,
+    Message,
+    ReplyPayload,
+    ServerPong,
+    ServerSessionExpiring,
+    ServerSessionRefreshed,
+)
+from ..routing.route import WebSocketRoute
 from .operations import all_replies, unique_name
 
+# Messages that are never about a room.
+OF_CONNECTION = frozenset({ServerPong, ServerSessionExpiring, ServerSessionRefreshed})
 INVALID_IN_KEY = re.compile(r"[^\w.-]", re.ASCII)
 
 
@@ -30,6 +44,7 @@ class ChannelMessage:
         summary: The purpose of the message.
         has_position: Whether ``id`` may hold its position in the room.
         has_ref: Whether ``ref`` may hold the reference of a request.
+        has_room: Whether ``room`` may name the room that it is about.
         schema: The JSON Schema of the payload, set by :func:`set_schemas`.
     """
 
@@ -39,6 +54,7 @@ class ChannelMessage:
     summary: str
     has_position: bool = False
     has_ref: bool = False
+    has_room: bool = False
     schema: Any = None
 
 
@@ -55,21 +71,30 @@ class Channel:
 def build_channels(routes: Iterable[WebSocketRoute]) -> Iterator[Channel]:
     """Yield a channel with a unique name for each route."""
     taken: set[str] = set()
+    routes = list(routes)
+    in_rooms = {route.resource_class for route in routes if route.contract.has_rooms}
     for route in routes:
         owner = route.resource_class
         name = owner.__name__.removesuffix("Resource") or owner.__name__
-        name = unique_name(INVALID_IN_KEY.sub("_", name[:1].lower() + name[1:]), taken)
-        taken.add(name)
         contract = route.contract
+        name = INVALID_IN_KEY.sub("_", name[:1].lower() + name[1:]) + "s" * contract.has_rooms
+        name = unique_name(name, taken)
+        taken.add(name)
         messages = {
-            "receive": list(received_messages(contract)),
-            "send": list(sent_messages(contract)),
+            "receive": list(received_messages(contract, has_room=owner in in_rooms)),
+            "send": list(sent_messages(contract, has_room=owner in in_rooms)),
         }
         yield Channel(name, route, contract, messages)
 
 
-def received_messages(contract: Contract) -> Iterator[ChannelMessage]:
-    """Yield the messages of clients, with the summary of the handler or else of the payload."""
+def received_messages(contract: Contract, *, has_room: bool = False) -> Iterator[ChannelMessage]:
+    """Yield the messages of clients, with the summary of the handler or else of the payload.
+
+    Args:
+        contract: The contract of the route.
+        has_room: Whether this or another route of the class is for several rooms per connection: its messages are
+            those of both routes.
+    """
     for message_type, handler in contract.handlers.by_type.items():
         payload_type = contract.handlers.payload_types[message_type]
         is_struct = isinstance(payload_type, type) and issubclass(payload_type, msgspec.Struct)
@@ -80,7 +105,14 @@ def received_messages(contract: Contract) -> Iterator[ChannelMessage]:
         )
         summary = " ".join(str(each) for each in (summary, rate, once) if each)
         is_required = not may_be_missing(payload_type)
-        yield ChannelMessage(message_type, payload_type, is_required, summary, has_ref=True)
+        yield ChannelMessage(
+            message_type,
+            payload_type,
+            is_required,
+            summary,
+            has_ref=True,
+            has_room=has_room and message_type != CLIENT_REFRESH_SESSION,
+        )
     if (binary := contract.handlers.binary) is not None:
         yield ChannelMessage(
             unique_name("clientBinary", contract.handlers.by_type),
@@ -88,14 +120,23 @@ def received_messages(contract: Contract) -> Iterator[ChannelMessage]:
             True,
             first_paragraph(binary),
         )
+    if contract.has_rooms:
+        for request, payload in ((ClientJoin, JoinPayload), (ClientLeave, LeavePayload)):
+            tag = str(request.__struct_config__.tag)
+            yield ChannelMessage(tag, payload, True, first_paragraph(request), has_ref=True)
     summary = first_paragraph(ClientPing)
     yield ChannelMessage(CLIENT_PING, dict[str, Any], False, summary, has_ref=True)
     yield ChannelMessage(
-        CLIENT_REPLY, ReplyPayload, False, first_paragraph(ClientReply), has_ref=True
+        CLIENT_REPLY,
+        ReplyPayload,
+        False,
+        first_paragraph(ClientReply),
+        has_ref=True,
+        has_room=has_room,
     )
 
 
-def sent_messages(contract: Contract) -> Iterator[ChannelMessage]:
+def sent_messages(contract: Contract, *, has_room: bool = False) -> Iterator[ChannelMessage]:
     """Yield the messages to clients."""
     replies = all_replies(contract.handlers)
     for message_type, message_class in contract.sends.items():
@@ -106,6 +147,7 @@ def sent_messages(contract: Contract) -> Iterator[ChannelMessage]:
             first_paragraph(message_class),
             has_position=contract.has_positions,
             has_ref=message_class in replies,
+            has_room=has_room and message_class not in OF_CONNECTION,
         )
     if contract.sends_binary:
         yield ChannelMessage(unique_name("serverBinary", contract.sends), bytes, True, "")

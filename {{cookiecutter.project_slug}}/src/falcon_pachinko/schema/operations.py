@@ -6,9 +6,25 @@ from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from ..handlers import HandlerTable
-from ..messages import CLIENT_PING, Message, ServerError, ServerPong
+from ..messages import (
+    CLIENT_JOIN,
+    CLIENT_LEAVE,
+    CLIENT_PING,
+    Message,
+    ServerError,
+    ServerJoined,
+    ServerLeft,
+    ServerPong,
+)
 
 Replies = tuple[type[Message], ...]
+
+# The replies to requests that the framework handles without a handler.
+BUILT_IN: dict[str, Replies] = {
+    CLIENT_PING: (ServerPong, ServerError),
+    CLIENT_JOIN: (ServerJoined, ServerError),
+    CLIENT_LEAVE: (ServerLeft, ServerError),
+}
 
 
 def reference(place: str, key: str) -> dict[str, str]:
@@ -27,15 +43,15 @@ def unique_name(name: str, taken: Container[str]) -> str:
 
 def replies_of(handlers: HandlerTable, message_type: str) -> Replies:
     """Return the classes of the messages that may answer a request; none for a binary message."""
-    if message_type == CLIENT_PING:
-        return (ServerPong, ServerError)
+    if message_type in BUILT_IN:
+        return BUILT_IN[message_type]
     found = handlers.reply_types.get(message_type)
     return tuple(dict.fromkeys((*found, ServerError))) if found else ()
 
 
 def all_replies(handlers: HandlerTable) -> set[type[Message]]:
     """Return the classes of all messages that may answer a request."""
-    types = (*handlers.reply_types, CLIENT_PING)
+    types = (*handlers.reply_types, *BUILT_IN)
     return {each for message_type in types for each in replies_of(handlers, message_type)}
 
 

@@ -12,12 +12,13 @@ from .json_schema import REFERENCE
 IDENTIFIER = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
 SIDES = {"receive": "Client", "send": "Server"}
 ERROR = "serverError"
+JOIN = "clientJoin"
 
 # Names that realtime.d.ts declares, or uses from TypeScript.
 RESERVED = frozenset(
     """
     Array ClientMessages ConnectionState ConnectionStatus Error PayloadArguments Promise RealtimeClient
-    RealtimeOptions Record Replies Reply RequestArguments RequestError RequestOptions ServerMessages URL WebSocket
+    RealtimeOptions RealtimeRoom Record Replies Reply RequestArguments RequestError RequestOptions ServerMessages URL WebSocket
     """.split()  # noqa: SIM905 - a list would be a screenful
 )
 
@@ -38,12 +39,16 @@ def message_types(document: Mapping[str, Any]) -> str:
     ]
     for action, side in SIDES.items():
         names = []
+        known: set[str] = set()
         for channel, described in document["channels"].items():
             names.append(f"{interface_name(channel)}{side}Messages")
-            fields = "".join(message_fields(document, channel, action))
-            parts.append(
-                f"/** `{described['address']}` */\nexport interface {names[-1]} {{\n{fields}}}\n"
-            )
+            fields = message_fields(document, channel, action)
+            own, summary = list(fields.values()), f"`{described['address']}`"
+            if JOIN in described["messages"]:
+                own = [text for name, text in fields.items() if name not in known]
+                summary += ": the messages besides those of its rooms."
+            known |= fields.keys()
+            parts.append(f"/** {summary} */\nexport interface {names[-1]} {{\n{''.join(own)}}}\n")
         parts.append(
             f"export type {side}Messages = {' & '.join(names) or 'Record<string, never>'};\n"
         )
@@ -93,8 +98,9 @@ def name_of(reference: Mapping[str, str]) -> str:
     return reference["$ref"].rpartition("/")[2]
 
 
-def message_fields(document: Mapping[str, Any], channel: str, action: str) -> Iterator[str]:
-    """Yield a member for each JSON message of one direction of a channel."""
+def message_fields(document: Mapping[str, Any], channel: str, action: str) -> dict[str, str]:
+    """Return a member for each JSON message of one direction of a channel, by the message type."""
+    found: dict[str, str] = {}
     messages = document["components"]["messages"]
     for operation in operations_of(document, channel):
         if operation["action"] != action:
@@ -103,8 +109,10 @@ def message_fields(document: Mapping[str, Any], channel: str, action: str) -> It
             message = messages[name_of(reference)]
             if "properties" in message["payload"]:
                 payload = message["payload"]["properties"]["payload"]
-                yield f"{comment({'description': message.get('summary', '')}, '  ')}"
-                yield f"  {key_of(message['name'])}: {type_of(payload, '  ')};\n"
+                summary = comment({"description": message.get("summary", "")}, "  ")
+                member = f"  {key_of(message['name'])}: {type_of(payload, '  ')};\n"
+                found[message["name"]] = summary + member
+    return found
 
 
 def declare(name: str, schema: Mapping[str, Any]) -> str:

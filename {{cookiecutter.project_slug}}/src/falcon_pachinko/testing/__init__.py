@@ -14,12 +14,14 @@ from .contract import Undeclared, declarations
 from .errors import Closed, Refused
 from .handshake import connect
 from .in_process import run
+from .rooms import JoinRefused
 from .running import Running
 from .serving import Served, serve
 
 __all__ = [
     "Client",
     "Closed",
+    "JoinRefused",
     "Refused",
     "Running",
     "Served",

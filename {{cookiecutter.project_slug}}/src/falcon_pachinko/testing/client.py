@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections import deque
 from typing import Any, NamedTuple, TypeVar, overload
 
@@ -15,6 +16,7 @@ from ..messages import Message
 from .contract import Declaration, Undeclared
 from .envelope import decode, decode_as, encode, preview, type_name_of, type_of
 from .errors import Closed, raise_or_note
+from .rooms import InRooms, RoomReader
 
 T = TypeVar("T")
 
@@ -38,7 +40,7 @@ class Wait(NamedTuple):
     read_before: int
 
 
-class Client:
+class Client(InRooms):
     """A client's connection to an application, over a socket or in-process.
 
     Messages sent before a close are read before the close is reported. A wait that exceeds its
@@ -56,8 +58,10 @@ class Client:
         socket: ClientConnection,
         timeout_seconds: float = WAIT_SECONDS,
         declaration: Declaration | None = None,
+        reader: RoomReader | None = None,
     ) -> None:
         self.socket = socket
+        self.reader = reader or RoomReader(socket)
         self.timeout_seconds = timeout_seconds
         self.declaration = declaration
         self.paused = False
@@ -89,7 +93,7 @@ class Client:
             TimeoutError: The server did not read the message.
             TypeError: JSON cannot represent it, or a struct has no message type.
         """
-        await self.send_raw(encode(message, payload))
+        await self.send_raw(self.with_room(encode(message, payload)))
 
     async def send_raw(self, data: str | bytes) -> None:
         """Send text or bytes unchanged; otherwise like :meth:`send`."""
@@ -212,6 +216,8 @@ class Client:
         if self.declaration is None:
             return
         try:
+            for data in itertools.chain.from_iterable(self.reader.unread.values()):
+                self.declaration.check_message(data)
             with contextlib.suppress(ConnectionClosed):
                 async with asyncio.timeout(self.timeout_seconds):
                     while True:
@@ -223,6 +229,12 @@ class Client:
             raise_or_note(problem, failure)
 
     # Steps of the methods above.
+
+    def in_room(self, room: str | None) -> Client:
+        """Return a client of the same connection for another room."""
+        client = Client(self.socket, self.timeout_seconds, self.declaration, self.reader)
+        client.room = room
+        return client
 
     def start_wait(self, target: str, timeout_seconds: float | None) -> Wait:
         """Start a bounded wait."""
@@ -238,7 +250,7 @@ class Client:
             )
         try:
             async with asyncio.timeout_at(wait.deadline):
-                data = await self.socket.recv()
+                data = await self.reader.next(self.room)
         except TimeoutError:
             raise TimeoutError(
                 f"{wait.target} did not arrive within {wait.seconds} s; {self.summary(wait)}"

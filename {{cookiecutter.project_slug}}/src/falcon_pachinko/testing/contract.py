@@ -54,6 +54,8 @@ class Declaration:
         try:
             # NOTE: messages of a room with history have a position and a time, and replies a reference.
             others = {"id", "at", "ref"} if self.contract.has_positions else {"ref"}
+            if self.contract.has_rooms:
+                others = others | {"room"}
             if message.keys() - others != {"type", "payload"}:
                 raise ValueError(f"it has {', '.join(message)} instead of type and payload")
             known = decode(ENCODER.encode(msgspec.convert(message["payload"], declared)))

@@ -23,6 +23,15 @@
  *     const { payload } = await client.request("clientRollDice", { sides: 6 });
  *     await client.request("clientSendMessage", { text: "Hello" }, { once: true });
  *
+ * On a route for several rooms, one connection is in many of them. Each room is a client of its own, with its own messages,
+ * positions and status; after a reconnection all of them are joined again by one message.
+ *
+ *     const client = connect("/ws");
+ *     const general = client.join("general");
+ *     general.on("serverNewMessage", ({ user, text }) => show(user, text));
+ *     general.send("clientSendMessage", { text: "Hello" });
+ *     general.leave();
+ *
  * A request with `once` survives lost connections: it is sent again with the same reference, and the server, which knows
  * this client by a random id, answers it from the first reply.
  */
@@ -112,13 +121,20 @@ const HALF_CHARACTER = /[^\\](\\\\)*\\ud[89a-f]/;
 // What the references of the server's requests begin with.
 const SERVER_REF = "server:";
 const REPLY = "clientReply";
+const JOIN = "clientJoin";
+const LEAVE = "clientLeave";
+// The largest request to join: the server's bound of a message is 64 KiB, and names may take more bytes than characters.
+const MAX_JOIN_CHARACTERS = 16_384;
+// In one room: its position, and spare ones.
+const MAX_ROOM_POSITIONS = 2;
 // The longest error that the server accepts.
 const MAX_ERROR_CHARACTERS = 1_000;
 const PROBE = JSON.stringify({ type: "clientPing", payload: {} });
 
 const ABNORMAL_CLOSURE = 1006;
+const TRY_AGAIN_LATER = 1013;
 const SIGNED_OUT = 4401;
-const SOCKET_OPEN = 1;
+const [SOCKET_CONNECTING, SOCKET_OPEN, SOCKET_CLOSED] = [0, 1, 3];
 
 /** A request that has failed: `error.code` tells why, and `message` is a sentence for the user. */
 export class RequestError extends Error {
@@ -210,6 +226,12 @@ export class RealtimeClient {
   #lastRef = 0;
   /** The functions that answer requests of the server, by their message type. @type {Map<string, (payload: any) => unknown>} */
   #answers = new Map();
+  /** The client of the connection that this room is on; null for a client with a connection of its own. @type {RealtimeClient<any, any> | null} */
+  #carrier = null;
+  /** The rooms on this connection by their names. @type {Map<string, RealtimeRoom<any, any>>} */
+  #rooms = new Map();
+  /** Their latest sockets, which this connection carries. @type {Map<string, RoomSocket>} */
+  #roomSockets = new Map();
   /** Whether `clientPing` has been sent and nothing has arrived since. Messages are queued meanwhile. */
   #isProbing = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -217,8 +239,9 @@ export class RealtimeClient {
   /** The refresh in progress, whose `retry` repeats it after a delay; null once it has succeeded or ended. @type {{ retry: () => void, isSent: boolean } | null} */
   #refreshing = null;
 
-  /** @param {string | URL} url @param {RealtimeOptions} [options] */
-  constructor(url, options = {}) {
+  /** @param {string | URL} url @param {RealtimeOptions} [options] @param {RealtimeClient<any, any> | null} [carrier] */
+  constructor(url, options = {}, carrier = null) {
+    this.#carrier = carrier;
     this.#url = new URL(url, globalThis.location?.href);
     this.#url.protocol = this.#url.protocol.replace("http", "ws");
     const { baseDelayMs = 500, maxDelayMs = 30_000, stableAfterMs = 5_000, connectTimeoutMs = 10_000 } = options;
@@ -229,6 +252,10 @@ export class RealtimeClient {
       ...{ heartbeatTimeoutMs, probeTimeoutMs, maxQueuedMessages, maxBufferedBytes, ticket, refresh },
     };
     this.#WebSocketClass = options.WebSocketClass ?? globalThis.WebSocket;
+    if (carrier) {
+      this.#WebSocketClass = /** @type {any} */ (RoomSocket.on(this.#url.hash, (socket) => carrier.#carry(socket)));
+      this.#options.connectTimeoutMs = MAX_TIMER_MS; // The server answers each request to join.
+    }
     if (!this.#WebSocketClass) throw new TypeError("No global WebSocket: pass one as WebSocketClass.");
     this.#open();
     globalThis.addEventListener?.("online", this.#wake);
@@ -247,6 +274,29 @@ export class RealtimeClient {
   /** The number of messages queued for the next connection, until the connection has been checked, or for the reply to an earlier request. */
   get queuedMessages() {
     return this.#queue.length + this.#once.filter((request) => !request.isWritten).length;
+  }
+
+  /**
+   * Join a room on a route for several rooms per connection. The room is joined again after each reconnection. One that
+   * the server refuses for good (see `isTerminalCode`) is `closed` with the code and the reason; the connection and the
+   * other rooms are not affected. A room that is joined already is returned as it is.
+   *
+   * @param {string} room
+   * @returns {RealtimeRoom<Incoming, Outgoing>}
+   * @throws {Error} If the client is closed, or is a room itself.
+   */
+  join(room) {
+    if (this.#carrier) throw new Error("A room has no rooms: use the client of the connection.");
+    if (this.state === "closed") throw new Error("The client is closed.");
+    const known = this.#rooms.get(room);
+    if (known) return known;
+    const { baseDelayMs, maxDelayMs, stableAfterMs, maxQueuedMessages, maxBufferedBytes } = this.#options;
+    const url = new URL("ws://room/");
+    url.hash = encodeURIComponent(room);
+    const joined = new RealtimeRoom(url, { baseDelayMs, maxDelayMs, stableAfterMs, maxQueuedMessages, maxBufferedBytes }, this);
+    this.#rooms.set(room, joined);
+    joined.onStatus(({ state }) => state === "closed" && this.#rooms.get(room) === joined && this.#rooms.delete(room));
+    return joined;
   }
 
   /**
@@ -333,7 +383,7 @@ export class RealtimeClient {
    *   effect; or `notSent`, after which it has not.
    */
   request(type, payload, { once = false, timeoutMs = once ? DEFAULT_ONCE_TIMEOUT_MS : DEFAULT_REQUEST_TIMEOUT_MS } = {}) {
-    const ref = String((this.#lastRef += 1));
+    const ref = this.#nextRef();
     return new Promise((resolve, reject) => {
       const text = JSON.stringify({ type, payload: payload ?? {}, ref }); // It may throw, which rejects.
       /** @type {OnceRequest | null} */
@@ -365,10 +415,16 @@ export class RealtimeClient {
     else this.#answers.delete(type);
   }
 
+  /** The server knows the requests of all rooms by the id of their connection's client. @returns {string} */
+  #nextRef() {
+    return this.#carrier ? this.#carrier.#nextRef() : String((this.#lastRef += 1));
+  }
+
   /** @param {string} text @returns {boolean} Whether the text was sent or queued. */
   #write(text) {
     // A closing socket would drop the message silently.
-    if (this.state === "open" && this.#socket?.readyState === SOCKET_OPEN && !this.#isProbing) {
+    const { readyState } = (this.#carrier ?? this).#socket ?? {};
+    if (this.state === "open" && this.#socket && readyState === SOCKET_OPEN && !(this.#carrier ?? this).#isProbing) {
       if (this.#socket.bufferedAmount > this.#options.maxBufferedBytes) return false;
       this.#socket.send(text);
       return true;
@@ -435,6 +491,7 @@ export class RealtimeClient {
     socket.close();
     this.#rejectSent(false);
     this.#open();
+    this.#dropRooms();
   }
 
   /**
@@ -504,6 +561,7 @@ export class RealtimeClient {
     if (socket !== this.#socket) return;
     clearTimeout(this.#timer);
     this.#openedAtMs = performance.now();
+    this.#joinRooms();
     this.#sendQueue(socket);
     this.#setStatus({ state: "open", nextTryAtMs: null, code: null, reason: "" });
   }
@@ -521,11 +579,12 @@ export class RealtimeClient {
     if (this.#isProbing) {
       this.#isProbing = false;
       this.#sendQueue(socket);
+      for (const room of this.#rooms.values()) if (room.#socket) room.#sendQueue(room.#socket);
       this.#watch(socket);
     }
     let message = null;
     try {
-      message = JSON.parse(data);
+      message = typeof data === "string" ? JSON.parse(data) : this.#carrier && data; // A room's are decoded.
     } catch {
       // Reported below, together with JSON that is not a message.
     }
@@ -535,6 +594,8 @@ export class RealtimeClient {
       return;
     }
     const payload = message.payload ?? {};
+    if (typeof message.room === "string" && !this.#carrier) return this.#receiveInRoom(message, payload);
+    if (payload.rooms) this.#receivePositions(payload.rooms);
     if (message.type === "serverPosition") this.#expectHeartbeats(socket, payload.heartbeatSeconds);
     if (!this.#advance(socket, message.id, message.type, payload)) return;
     if (String(message.ref).startsWith(SERVER_REF)) return void this.#reply(socket, message.ref, message.type, payload);
@@ -569,16 +630,80 @@ export class RealtimeClient {
     } else if (known !== undefined) {
       // NOTE: it may be lower, where the last messages were not for all members of the room.
       if (offset <= known) return true;
-      this.#lose(socket, ABNORMAL_CLOSURE, "");
+      if (this.#carrier) this.#carrier.reconnect(); // A leave would be announced in the room.
+      else this.#lose(socket, ABNORMAL_CLOSURE, "");
       return false;
     }
     this.#positions.delete(epoch);
     this.#positions.set(epoch, offset);
     for (const oldest of this.#positions.keys()) {
-      if (this.#positions.size <= MAX_POSITIONS) break;
+      if (this.#positions.size <= (this.#carrier ? MAX_ROOM_POSITIONS : MAX_POSITIONS)) break;
       this.#positions.delete(oldest);
     }
     return true;
+  }
+
+  /** Carry the socket of a room, which is joined with all others that are waiting. @param {RoomSocket} socket */
+  #carry(socket) {
+    this.#roomSockets.set(socket.room, socket);
+    queueMicrotask(() => this.#joinRooms());
+    return {
+      /** @param {string} text */
+      send: (text) => this.#socket?.readyState === SOCKET_OPEN && this.#socket.send(text),
+      bufferedAmount: () => this.#socket?.bufferedAmount ?? 0,
+      leave: () => {
+        if (this.#roomSockets.get(socket.room) === socket) this.#roomSockets.delete(socket.room);
+        if (socket.ref !== null && this.state === "open") this.#write(JSON.stringify({ type: LEAVE, payload: { room: socket.room } }));
+      },
+    };
+  }
+
+  /** Join all rooms that are waiting, by as few messages as their size permits. */
+  #joinRooms() {
+    if (this.#carrier || this.#openedAtMs === null || this.#socket?.readyState !== SOCKET_OPEN) return;
+    const waiting = [...this.#roomSockets.values()].filter(({ ref }) => ref === null);
+    while (waiting.length > 0) {
+      const [ref, rooms, limit] = [this.#nextRef(), /** @type {object[]} */ ([]), MAX_JOIN_CHARACTERS];
+      for (let size = 0; waiting.length > 0 && size < limit; size += JSON.stringify(rooms.at(-1)).length) {
+        const socket = /** @type {RoomSocket} */ (waiting.shift());
+        socket.ref = ref;
+        rooms.push({ room: socket.room, ...socket.past });
+      }
+      this.#socket.send(JSON.stringify({ type: JOIN, payload: { rooms }, ref }));
+    }
+  }
+
+  /** @param {any} message @param {any} payload */
+  #receiveInRoom(message, payload) {
+    const socket = this.#roomSockets.get(message.room);
+    if (!socket) return; // It has been left.
+    if (socket.readyState === SOCKET_OPEN) {
+      if (message.type !== "serverLeft") return socket.receive(message);
+      this.#roomSockets.delete(message.room);
+      socket.end(payload.code, payload.reason);
+    } else if (message.ref === socket.ref && message.type === "serverJoined") {
+      socket.confirm();
+    } else if (message.ref === socket.ref && message.type === "serverError") {
+      this.#roomSockets.delete(message.room);
+      socket.end(payload.closeCode ?? TRY_AGAIN_LATER, payload.error);
+    }
+  }
+
+  /** Let each room check its position. @param {Record<string, string[]>} rooms */
+  #receivePositions(rooms) {
+    for (const [room, ids] of Object.entries(rooms)) {
+      for (const id of ids) {
+        const socket = this.#roomSockets.get(room);
+        if (socket?.readyState === SOCKET_OPEN) socket.receive({ type: "serverPosition", payload: {}, id });
+      }
+    }
+  }
+
+  /** The connection is lost: its rooms wait for the next one. */
+  #dropRooms() {
+    const sockets = [...this.#roomSockets.values()];
+    this.#roomSockets.clear();
+    for (const socket of sockets) socket.end(ABNORMAL_CLOSURE, "", true);
   }
 
   /** Settle the request to which a message replies; one that is too late has no effect. @param {any} ref @param {string} type @param {any} payload */
@@ -753,8 +878,13 @@ export class RealtimeClient {
       this.#failures += 1;
       this.#timer = setTimeout(this.retryNow, delayMs);
       this.#setStatus({ state: "waiting", nextTryAtMs: Date.now() + delayMs, code, reason });
+      if (/** @type {any} */ (socket)?.isDropped) {
+        this.#failures -= 1;
+        this.retryNow();
+      }
     }
     socket?.close();
+    this.#dropRooms();
   }
 
   /** @param {number} code @param {string} reason */
@@ -766,6 +896,7 @@ export class RealtimeClient {
     this.#isProbing = false;
     this.#rejectSent(true);
     this.#queue.length = 0;
+    for (const room of [...this.#rooms.values()]) room.#end(code, reason);
     for (const listeners of this.#listeners.values()) listeners.clear();
     globalThis.removeEventListener?.("online", this.#wake);
     globalThis.removeEventListener?.("pageshow", this.#wake);
@@ -777,6 +908,80 @@ export class RealtimeClient {
   #setStatus(status) {
     this.#status = status;
     callEach(this.#statusListeners, status);
+  }
+}
+
+/**
+ * A room on the connection of another client.
+ *
+ * @template {object} [Incoming=Record<string, any>]
+ * @template {object} [Outgoing=Record<string, any>]
+ * @extends {RealtimeClient<Incoming, Outgoing>}
+ */
+export class RealtimeRoom extends RealtimeClient {
+  /** Leave the room for good: queued messages are discarded and no further messages are received. */
+  leave() {
+    this.close();
+  }
+}
+
+/** The part of a WebSocket that a room has on the connection of its client. */
+class RoomSocket extends EventTarget {
+  readyState = SOCKET_CONNECTING;
+  /** The reference of the request to join; null before it is sent. @type {string | null} */
+  ref = null;
+  /** Whether the connection has been lost, not the room. */
+  isDropped = false;
+
+  /** Return the class of a room's sockets. @param {string} hash @param {(socket: RoomSocket) => any} carry */
+  static on(hash, carry) {
+    return class extends RoomSocket {
+      /** @param {string} url */
+      constructor(url) {
+        super(url, decodeURIComponent(hash.slice(1)), carry);
+      }
+    };
+  }
+
+  /** @param {string} url @param {string} room @param {(socket: RoomSocket) => any} carry */
+  constructor(url, room, carry) {
+    super();
+    const { searchParams } = new URL(url);
+    this.room = room;
+    this.past = { since: searchParams.getAll("since"), connection: searchParams.getAll("connection") };
+    this.carried = carry(this);
+  }
+
+  get bufferedAmount() {
+    return this.carried.bufferedAmount();
+  }
+
+  /** @param {string} text An encoded object that is not empty. */
+  send(text) {
+    this.carried.send(`${text.slice(0, -1)},"room":${JSON.stringify(this.room)}}`);
+  }
+
+  close() {
+    if (this.readyState === SOCKET_CLOSED) return;
+    this.readyState = SOCKET_CLOSED;
+    this.carried.leave();
+  }
+
+  confirm() {
+    this.readyState = SOCKET_OPEN;
+    this.dispatchEvent(new Event("open"));
+  }
+
+  /** @param {object} message */
+  receive(message) {
+    this.dispatchEvent(Object.assign(new Event("message"), { data: message }));
+  }
+
+  /** @param {number} code @param {string} reason @param {boolean} [isDropped] */
+  end(code, reason, isDropped = false) {
+    this.readyState = SOCKET_CLOSED;
+    this.isDropped = isDropped;
+    this.dispatchEvent(Object.assign(new Event("close"), { code, reason }));
   }
 }
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 
-from ...errors import BackendUnavailable, OperationRefused
+from ...errors import BackendUnavailable
 from ...support.tasks import TaskSet
 from ..once import Claim, ClaimState, OnceRun, stored_reply
 from . import operations
@@ -93,10 +94,8 @@ class RedisOnce:
         def on_saved(_: object) -> None:
             self.active.discard(run.token)
 
-        def on_failure(error: BackendUnavailable) -> None:
-            if isinstance(error, OperationRefused) or self.pipeline.has_ended:
-                self.active.discard(run.token)
-            else:
+        def on_failure(_: object) -> None:
+            if not self.pipeline.has_ended:
                 self.tasks.create_task(self._save_later(run, operation, RETRY_SECONDS))
 
         self.pipeline.submit(operation, on_saved, on_failure)
@@ -109,11 +108,8 @@ class RedisOnce:
             await asyncio.sleep(seconds)
             seconds = RETRY_SECONDS
             if not self.pipeline.outage:
-                try:
+                with contextlib.suppress(BackendUnavailable):
                     await self.pipeline.submit(operation)
                     break
-                except OperationRefused:
-                    break
-                except BackendUnavailable:
-                    continue
+        # NOTE: not before: an execution that is not active counts as one that has not begun.
         self.active.discard(run.token)

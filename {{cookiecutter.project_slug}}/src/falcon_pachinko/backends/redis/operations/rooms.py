@@ -47,22 +47,17 @@ def publish(
     retracts: Sequence[str] = (),
     run: OnceRun | None = None,
 ) -> Operation[Position]:
-    """Publish to a room.
+    """Publish to a room, and remove those at the positions ``retracts`` from its history.
 
-    Args:
-        tag: The hash tag of the room.
-        data: The encoded publication.
-        ephemeral: Whether it is stored in the history.
-        node: The node, if it has members in the room.
-        lease: The lease of the publishing worker. The reply raises LeaseLost if a newer one has published there.
-        retracts: Positions of earlier publications that are removed from the history.
-        run: Not on a cluster: the execution of a request whose effect this is.
+    ``node`` has members there. ``lease`` is that of the publishing worker: the reply raises LeaseLost if a newer one has
+    published there. ``run`` is the execution of a request whose effect this is; not on a cluster.
     """
     removed = [(each.epoch, each.offset) for each in map(Position.parse, retracts) if each]
+    worker = (None, None) if lease is None else (lease.name, lease.token)
+    request: tuple[Any, ...] = ("publish", tag, raw(data), ephemeral, node, *worker)
+    if removed or run is not None:
+        request = (*request, None, removed or None, run and place_of(run)[:4])
     if lease is None:
-        request: tuple[Any, ...] = ("publish", tag, raw(data), ephemeral, node, None, None)
-        if removed or run is not None:
-            request = (*request, None, removed or None, run and place_of(run)[:4])
         return Operation(request, decode_position, needs_lease=node is not None)
 
     def decode(reply: Any) -> Position:
@@ -71,9 +66,6 @@ def publish(
             raise LeaseLost(f"another worker has taken over the lease of {lease.name!r}")
         return decode_position(reply)
 
-    request = ("publish", tag, raw(data), ephemeral, node, lease.name, lease.token)
-    if removed:
-        request = (*request, None, removed)
     return Operation(request, decode, needs_lease=node is not None)
 
 

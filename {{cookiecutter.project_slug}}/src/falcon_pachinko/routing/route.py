@@ -6,19 +6,19 @@ import functools
 import inspect
 import logging
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, get_type_hints
 
 import falcon.asgi
 
-from .connection.connection import Connection
-from .contract import Contract
-from .errors import RegistrationError
-from .history import Position
-from .lifecycle import Lifecycle
-from .resource import WebSocketResource
-from .rooms.manager import WebSocketConnectionManager
-from .route_config import RouteConfig, is_origin
+from ..connection.connection import Connection
+from ..contract import Contract
+from ..errors import RegistrationError
+from ..history import Position
+from ..lifecycle import Lifecycle
+from ..resource import WebSocketResource
+from ..rooms.manager import WebSocketConnectionManager
+from ..route_config import RouteConfig, is_origin
 
 logger = logging.getLogger(__name__)
 
@@ -102,9 +102,23 @@ class WebSocketRoute:
         self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket, **params: Any
     ) -> None:
         """Create a resource and run the life of the connection."""
+        connection = await self.admit(req, ws)
+        if connection is None:
+            return
+        resource, config = self.make_resource(connection)
+        connection._configure(config)
+        connection._identify(getattr(req.context, "user", None))
+        connection.client_id = client_id_in(req)
+        if config.history is not None:
+            previous = req.get_param_as_list("connection", default=[])
+            set_past(connection, req.get_param_as_list("since", default=[]), previous)
+        await Lifecycle(resource, connection, self.manager._registry).run(req, params)
+
+    async def admit(self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket) -> Connection | None:
+        """Return the connection of a handshake; ``None`` if it has been refused."""
         connection: Connection = req.scope[CONNECTION_KEY]
         if connection.closed:
-            return  # a middleware has refused it
+            return None  # a middleware has refused it
         if not origin_is_allowed(req, self.config.allowed_origins):
             logger.info(
                 "%.200r: refused the origin %.200r at %.200r",
@@ -113,7 +127,16 @@ class WebSocketRoute:
                 own_origin(req),
             )
             await connection.close()
-            return
+            return None
+        connection._websocket = ws
+        return connection
+
+    def make_resource(self, connection: Connection) -> tuple[WebSocketResource, RouteConfig]:
+        """Make the resource of a connection; return it with the configuration of its class on this route.
+
+        Raises:
+            RegistrationError: The factory has returned something else, or an object that it has returned before.
+        """
         resource = self.factory(*self.args, **self.kwargs)
         if not isinstance(resource, WebSocketResource):
             raise RegistrationError(
@@ -131,16 +154,7 @@ class WebSocketRoute:
                 )
         resource.connection = connection
         resource.manager = self.manager
-        config = self.config.for_class(type(resource))
-        connection._configure(config)
-        connection._websocket = ws
-        connection._identify(getattr(req.context, "user", None))
-        connection.client_id = client_id_in(req)
-        if config.history is not None:
-            connection._since = positions_in(req)
-            previous = req.get_param_as_list("connection", default=[])
-            connection._previous_ids = frozenset(previous[:MAX_PREVIOUS_IDS])
-        await Lifecycle(resource, connection, self.manager._registry).run(req, params)
+        return resource, self.config.for_class(type(resource))
 
 
 def check_resource(
@@ -209,10 +223,15 @@ def check_class(template: str, factory: type, config: RouteConfig) -> RouteConfi
     return config
 
 
-def positions_in(req: falcon.asgi.Request) -> tuple[Position, ...]:
-    """Return the positions that a reconnecting client has sent; an invalid one counts as unknown."""
-    given = req.get_param_as_list("since", default=[])
-    return tuple(Position.parse(text) or UNKNOWN_POSITION for text in given[:MAX_POSITIONS])
+def set_past(connection: Connection, since: Sequence[str], previous: Sequence[str]) -> None:
+    """Set what a reconnecting client has sent: its positions, and the ids of its earlier connections."""
+    connection._since = positions_in(since)
+    connection._previous_ids = frozenset(previous[:MAX_PREVIOUS_IDS])
+
+
+def positions_in(since: Sequence[str]) -> tuple[Position, ...]:
+    """Return the positions of a reconnecting client; an invalid one counts as unknown."""
+    return tuple(Position.parse(text) or UNKNOWN_POSITION for text in since[:MAX_POSITIONS])
 
 
 def client_id_in(req: falcon.asgi.Request) -> str | None:

@@ -17,7 +17,7 @@ from falcon_pachinko import (
     install,
 )
 from falcon_pachinko.history import Position
-from falcon_pachinko.routing import (
+from falcon_pachinko.routing.route import (
     MAX_POSITIONS,
     UNKNOWN_POSITION,
     origin_is_allowed,
@@ -158,7 +158,7 @@ def test_the_class_of_an_undeclared_factory_is_needed_for_the_contract(app: App)
 )
 def test_positions_are_read_from_the_query(query: str, positions: tuple[Position, ...]) -> None:
     req = falcon.testing.create_asgi_req(query_string=query)
-    assert positions_in(req) == positions
+    assert positions_in(req.get_param_as_list("since", default=[])) == positions
 
 
 def handshake(scheme: str, host: str, origin: str) -> falcon.asgi.Request:
