@@ -13,8 +13,8 @@ Run = Callable[..., str]
 # Of each part: what its lines in other modules contain, and its tests beside those of its own module.
 PARTS = {
     "notifications": ("notifications", "notification"),
-    "reactions": ("reactions", "reaction"),
-    "replies": ("replies|with_quotes", "reply or replies or quote"),
+    "reactions": ("reactions", "reaction or changes_need_a_store"),
+    "replies": ("replies|with_quotes", "reply or replies or quote or changes_need_a_store"),
 }
 
 
