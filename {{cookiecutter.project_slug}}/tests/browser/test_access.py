@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -325,8 +326,10 @@ def test_the_docs_have_a_margin_on_a_narrow_screen(new_user: NewUser) -> None:
         assert box["x"] + box["width"] <= NARROW["width"] - MIN_MARGIN_PX, part
 
 
-def test_rooms_and_people_open_and_close_on_a_narrow_screen(new_user: NewUser, room: str) -> None:
-    alice = new_user("Alice", viewport=NARROW)
+def test_rooms_and_people_open_and_close_on_a_narrow_screen(
+    new_user: NewUser, serve: Callable[..., Server], room: str
+) -> None:
+    alice = new_user("Alice", at=serve(), viewport=NARROW)  # It has no rooms of other tests.
     toggle, side = alice.locator("#side-toggle"), alice.locator("#side")
 
     def expect_open(is_open: bool) -> None:

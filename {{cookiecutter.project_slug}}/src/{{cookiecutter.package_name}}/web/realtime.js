@@ -596,7 +596,7 @@ export class RealtimeClient {
     }
     const payload = message.payload ?? {};
     if (typeof message.room === "string" && !this.#carrier) return this.#receiveInRoom(message, payload);
-    if (payload.rooms) this.#receivePositions(payload.rooms);
+    if (message.type === "serverPosition" && payload.rooms) this.#receivePositions(payload.rooms);
     if (message.type === "serverPosition") this.#expectHeartbeats(socket, payload.heartbeatSeconds);
     if (!this.#advance(socket, message.id, message.type, payload)) return;
     if (String(message.ref).startsWith(SERVER_REF)) return void this.#reply(socket, message.ref, message.type, payload);

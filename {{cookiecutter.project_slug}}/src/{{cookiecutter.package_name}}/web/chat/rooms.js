@@ -62,6 +62,7 @@ export class Rooms {
     this.#current = name;
     this.#title.replaceChildren(nameNode(roomLabel(name)));
     this.#showList();
+    this.#list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
     this.#side.show(false);
   }
 
