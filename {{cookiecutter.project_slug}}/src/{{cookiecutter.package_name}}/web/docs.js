@@ -9,10 +9,12 @@ import { Schemas } from "./schema.js";
 
 /**
  * @typedef {object} Message
+ * @property {object} described Its part of the document, which channels may share.
  * @property {string} id The id of its element on the page.
  * @property {string} name
  * @property {string} summary
  * @property {import("./schema.js").Schema} payload The schema of the message with its envelope.
+ * @property {Record<string, any>[]} replies The parts of the document about the messages that reply to it.
  * @property {unknown} example
  * @property {boolean} isJson
  */
@@ -43,6 +45,9 @@ const page = {
 let contract = {};
 let schemas = new Schemas(contract);
 
+/** The first message that describes each part of the document: those of other channels lead to it. @type {Map<object, Message>} */
+const known = new Map();
+
 /** Each message's text, with the elements to show or hide. @type {[string, HTMLElement[]][]} */
 let searched = [];
 
@@ -64,6 +69,7 @@ async function start() {
 }
 
 async function show() {
+  known.clear();
   const channels = Object.entries(contract.channels ?? {}).map(([name, described]) => channelOf(name, described));
   const inProduction = "production" in (contract.servers ?? {});
   const { Session, TryPanel } = inProduction ? { Session: null, TryPanel: null } : await import("./try.js");
@@ -75,7 +81,7 @@ async function show() {
   for (const channel of channels) {
     const tryPanel = TryPanel && session && new TryPanel(channel, session);
     page.document.append(channelSection(channel, tryPanel));
-    const entries = [...channel.received, ...channel.sent].map((message) => indexEntry(message));
+    const entries = [...channel.received, ...channel.sent].filter(isFirst).map((message) => indexEntry(message));
     page.index.append(element("li", "", link(`#${channel.name}`, channel.title), element("ul", "", ...entries)));
   }
   page.contents.hidden = false;
@@ -92,7 +98,9 @@ function channelOf(name, described) {
     Object.values(contract.operations ?? {})
       .filter((operation) => operation.action === action && operation.channel.$ref === `#/channels/${name}`)
       .flatMap((operation) =>
-        operation.messages.map((/** @type {any} */ message) => messageOf(name, action, schemas.resolve(message))),
+        operation.messages.map((/** @type {any} */ message) =>
+          messageOf(name, action, schemas.resolve(message), operation.reply?.messages ?? []),
+        ),
       );
   return {
     name,
@@ -106,16 +114,30 @@ function channelOf(name, described) {
   };
 }
 
-/** @param {string} channel @param {string} action @param {Record<string, any>} described @returns {Message} */
-function messageOf(channel, action, described) {
-  return {
-    id: `${channel}-${action}-${described.name}`.replace(/[^\w.-]/g, "_"),
+/** @param {Message} message */
+function isFirst(message) {
+  return known.get(message.described) === message;
+}
+
+/** @param {string} channel @param {string} action @param {string} name */
+function idOf(channel, action, name) {
+  return `${channel}-${action}-${name}`.replace(/[^\w.-]/g, "_");
+}
+
+/** @param {string} channel @param {string} action @param {Record<string, any>} described @param {any[]} replies @returns {Message} */
+function messageOf(channel, action, described, replies) {
+  const message = {
+    described,
+    id: idOf(channel, action, described.name),
     name: described.name,
+    replies: replies.map((each) => schemas.resolve(each)),
     summary: described.summary ?? "",
     payload: schemas.resolve(described.payload),
     example: described.examples?.[0]?.payload,
     isJson: described.contentType !== "application/octet-stream",
   };
+  if (!known.has(described)) known.set(described, message);
+  return message;
 }
 
 // --- Channels and messages ------------------------------------------------------------------------
@@ -145,16 +167,19 @@ function channelSection(channel, tryPanel) {
   const codes = Object.entries(channel.closeCodes);
   if (codes.length > 0) section.append(element("h3", "", "Close codes"), terms(codes));
   if (tryPanel) section.append(tryPanel.panel);
-  if (channel.received.length > 0) {
-    const cards = channel.received.map((message) =>
-      messageCard(message, message.isJson && tryPanel ? tryPanel.form(message) : null),
-    );
-    section.append(element("h3", "", "You send"), ...cards);
-  }
-  if (channel.sent.length > 0) {
-    section.append(element("h3", "", "You receive"), ...channel.sent.map((message) => messageCard(message, null)));
-  }
+  const form = (/** @type {Message} */ message) => (message.isJson && tryPanel ? tryPanel.form(message) : null);
+  section.append(...messageCards("You send", channel.received, form), ...messageCards("You receive", channel.sent, () => null));
   return section;
+}
+
+/** @param {string} title @param {Message[]} messages @param {(message: Message) => HTMLElement | null} form */
+function messageCards(title, messages, form) {
+  if (messages.length === 0) return [];
+  const cards = messages.filter(isFirst).map((message) => messageCard(message, form(message)));
+  const others = messages.filter((message) => !isFirst(message)).map(({ described }) => known.get(described));
+  const links = others.flatMap((other, index) => (other ? [index > 0 ? ", " : "", link(`#${other.id}`, other.name)] : []));
+  const shared = links.length > 0 ? [element("p", "shared", "As above: ", ...links, ".")] : [];
+  return [element("h3", "", title), ...cards, ...shared];
 }
 
 /** @param {Message} message @param {HTMLElement | null} form */
@@ -173,6 +198,11 @@ function messageCard(message, form) {
     element("h5", "", isRequired ? "Payload" : "Payload (optional)"),
     schemas.fields(payload) ?? element("p", "hint", typeText),
   );
+  if (message.replies.length > 0) {
+    const links = message.replies.map((described) => link(`#${known.get(described)?.id}`, described.name));
+    const replies = links.flatMap((reply, index) => (index > 0 ? [" or ", reply] : [reply]));
+    card.append(element("h5", "", "Reply to a message with a ref"), element("p", "replies", ...replies));
+  }
   if (message.example !== undefined) card.append(exampleBlock(message.example));
   if (form) card.append(form);
   return card;
