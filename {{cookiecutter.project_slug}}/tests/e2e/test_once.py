@@ -32,7 +32,8 @@ STEPS = ("before the claim", "claimed", "stored", "published")
 KILLED = f"""
 import os, runpy, signal, sys
 from falcon_pachinko import WebSocketConnectionManager as Manager
-from {chat.__name__} import {chat.{{ cookiecutter.__resource_class }}.__name__} as Resource, ServerNewMessage
+from {ServerNewMessage.__module__} import ServerNewMessage
+from {chat.__name__} import {chat.{{ cookiecutter.__resource_class }}.__name__} as Resource
 
 step = sys.argv[1]
 broadcast_to_room, init = Resource.broadcast_to_room, Manager.__init__

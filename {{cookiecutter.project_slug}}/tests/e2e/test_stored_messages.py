@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 # The service, which is killed when it has stored the message "last" and before it sends it.
 KILLED = f"""
 import os, runpy, signal
-from {chat.__name__} import {chat.{{ cookiecutter.__resource_class }}.__name__} as Resource, ServerNewMessage
+from {ServerNewMessage.__module__} import ServerNewMessage
+from {chat.__name__} import {chat.{{ cookiecutter.__resource_class }}.__name__} as Resource
 
 broadcast_to_room = Resource.broadcast_to_room
 
