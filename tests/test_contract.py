@@ -27,12 +27,20 @@ ERROR, WARNING = 0, 1
 
 # A program with correct calls of the client and, where marked, wrong ones.
 CONSUMER = """
-import { connect, RequestError, type RealtimeClient, type ServerNewMessage } from "./realtime.js";
+import { connect, isTerminalCode, retryDelayMs, RequestError } from "./realtime.js";
+import type { RealtimeClient, RealtimeRoom, ServerNewMessage } from "./realtime.js";
 
 const client: RealtimeClient = connect(new URL("wss://example.com/ws/chat/general"), { maxDelayMs: 1 });
 client.on("serverNewMessage", ({ user, text }: ServerNewMessage) => [user.length, text.length]);
 const stop: boolean = client.on("serverUserTyping", ({ isTyping }) => void (isTyping satisfies boolean))();
+client.on("serverNewMessage", (_, { id, at }) => [id?.length, at?.toFixed()]);
 client.onStatus(({ state, nextTryAtMs }) => void [state, nextTryAtMs]);
+client.onRecovery(({ recovered }) => void (recovered satisfies boolean))() satisfies boolean;
+[client.state === "open", client.status.reason, client.queuedMessages.toFixed()];
+client.retryNow();
+client.reconnect();
+isTerminalCode(4403) satisfies boolean;
+retryDelayMs(1, 500, 30_000) satisfies number;
 client.send("clientSendMessage", { text: "Hello" }) satisfies boolean;
 client.send("clientStartTyping");
 client.send("clientStartTyping", {});
@@ -57,6 +65,18 @@ client.request("clientPing").catch((error: unknown) => error instanceof RequestE
 client.on("serverSang", () => {});
 // @ts-expect-error: not a field of the payload
 client.on("serverUserTyping", ({ words }) => words);
+(await client.request("clientSendMessage", { text: "Hello" }, { once: true })).type satisfies "serverAck";
+client.answer("serverNewMessage", async ({ text }) => text.length);
+client.answer("serverNewMessage", null);
+// @ts-expect-error: not a server message
+client.answer("serverSang", () => 1);
+const room: RealtimeRoom = connect("/ws").join("general");
+room.on("serverNewMessage", ({ text }) => text.length);
+room.send("clientStartTyping") satisfies boolean;
+(await room.request("clientLoadHistory", {})).payload.messages.length satisfies number;
+// @ts-expect-error: not a client message
+room.send("clientSing");
+room.leave();
 connect<Record<string, any>, Record<string, any>>("/ws/other").send("anything", 5);
 client.close(4000, String(stop));
 """
