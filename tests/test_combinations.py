@@ -51,7 +51,7 @@ ANSWERS: dict[str, list[str]] = {
     "license": VARIABLES["license"],
 }
 
-BOUND_SECONDS = 600
+BOUND_SECONDS = 1200
 HOOKS = 9
 JINJA = re.compile(rb"\{%|\{#|cookiecutter\.[a-z_]|(?<!\$)\{\{ ?[a-z_]")
 WINDOWS_FORBIDS = re.compile(r'[<>:"\\|?*\x00-\x1f]|[ .]$')

@@ -80,7 +80,8 @@ def plan(package: Path, name: str, path: str, prefix: str | None) -> dict[Path, 
             raise ScaffoldError(f"{file.as_posix()} exists already: {advice}")
     needed = {
         package / "users.py": "User",
-        package / "messages.py": "BAD_ROOM_NAME CLOSE_CODES NOT_SIGNED_IN Text UserId UserName",
+        package / "messages.py": "BAD_ROOM_NAME CLOSE_CODES NOT_SIGNED_IN",
+        package / "message_fields.py": "Text UserId UserName",
         Path("tests/conftest.py"): "chat headers_of",
     }
     for file, names in needed.items():
