@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-BOUND_SECONDS = 600
+BOUND_SECONDS = 1200
 
 Run = Callable[..., str]
 

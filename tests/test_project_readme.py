@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-BOUND_SECONDS = 600
+BOUND_SECONDS = 1200
 PACKAGE = Path("src/chat_service")
 RESOURCE = PACKAGE / "resources/chat_room.py"
 MESSAGES = PACKAGE / "messages.py"

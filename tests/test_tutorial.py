@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-BOUND_SECONDS = 600
+BOUND_SECONDS = 1200
 WAIT_SECONDS = 240.0
 CONTAINER_ENGINE = Path(__file__).with_name("support") / "container_engine.py"
 

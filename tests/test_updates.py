@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-BOUND_SECONDS = 300
+BOUND_SECONDS = 900
 PROJECT = "{{cookiecutter.project_slug}}"
 CHAT = "src/chat_service/resources/chat_room.py"
 # Last lines of files from each part of a project in the previous version.
