@@ -124,7 +124,7 @@ def test_update_of_an_older_project_keeps_local_changes(
     # As the changelog says: the contract of the owner's own resource has changed with the framework.
     run(project, project_python, "-m", "chat_service.contract_files", PYTHONPATH=source)
     suite = ("tests/unit", "tests/integration")
-    run(project, project_python, "-m", "pytest", "-q", *suite, PYTHONPATH=source)
+    run(project, project_python, "-m", "pytest", "-q", "-n", "2", *suite, PYTHONPATH=source)
 
 
 def commit_tracked(folder: Path, message: str, run: Run) -> None:
