@@ -84,4 +84,4 @@ def test_the_service_scenarios_pass_in_a_browser(
     page.goto("/")
     path = f"{websocket_path}/{room}"
     result: dict[str, Any] = page.evaluate(RUN, ["serviceScenarios", "", path])
-    assert result == {"failures": [], "count": 1}
+    assert result == {"failures": [], "count": 2}

@@ -1952,7 +1952,8 @@ export const serviceScenarios = [
     async run({ realtime, service }) {
       check(service, "there is no service");
       if (!service) return;
-      const client = realtime.connect(new URL("/ws", service.url), await service.signIn("Carol"));
+      const url = new URL("/ws", new URL(service.url, globalThis.location?.href));
+      const client = realtime.connect(url, await service.signIn("Carol"));
       try {
         const rooms = [crypto.randomUUID(), crypto.randomUUID()].map((room) => client.join(room));
         const texts = rooms.map((room) => collect(room, "serverNewMessage"));
