@@ -15,7 +15,7 @@ from .database import prepare_schema
 from .group_commit import GroupCommit
 from .message_ids import MessageIds, lowest_id, time_ms
 from .stored_reactions import ReactionStore
-from .tables import NewMessage, StoredMessage, is_present, messages, read_markers
+from .tables import NewMessage, StoredMessage, is_in, is_present, messages, read_markers
 from .transactions import StoreUnavailable
 
 # The most markers of a user; the oldest ones are removed.
@@ -92,8 +92,8 @@ class MessageStore(ReactionStore):
 
     async def get_all(self, room: str, message_ids: Collection[str]) -> list[StoredMessage]:
         """Return those of some messages that are in a room and have not been deleted."""
-        found = (messages.c.room == room) & messages.c.deleted_at.is_(None)
-        return await self.fetch(sa.select(messages).where(found, messages.c.id.in_(message_ids)))
+        found = is_in(room) & messages.c.id.in_(message_ids)
+        return await self.fetch(sa.select(messages).where(found))
 
     async def page(
         self, room: str, before: str | None = None, limit: int = 50
@@ -105,8 +105,7 @@ class MessageStore(ReactionStore):
             before: Only messages with a lower id than this.
             limit: The most messages.
         """
-        in_room = (messages.c.room == room) & messages.c.deleted_at.is_(None)
-        query = sa.select(messages).where(in_room)
+        query = sa.select(messages).where(is_in(room))
         if before is not None:
             query = query.where(messages.c.id < before)
         return (await self.fetch(query.order_by(messages.c.id.desc()).limit(limit)))[::-1]
@@ -159,10 +158,9 @@ class MessageStore(ReactionStore):
     async def unread(self, user_id: str) -> dict[str, int]:
         """Return the rooms that a user has read, each with the number of later messages of others, at most 100."""
         later = (
-            (messages.c.room == read_markers.c.room)
+            is_in(read_markers.c.room)
             & (messages.c.id > read_markers.c.message_id)
             & (messages.c.user_id != user_id)
-            & messages.c.deleted_at.is_(None)
         )
         some = sa.select(messages.c.id).where(later).limit(MAX_UNREAD).correlate(read_markers)
         count = sa.select(sa.func.count()).select_from(some.subquery()).scalar_subquery()

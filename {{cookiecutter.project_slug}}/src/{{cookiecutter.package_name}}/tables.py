@@ -81,10 +81,14 @@ reactions = sa.Table(
 )
 
 
+def is_in(room: str | sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Return the condition of messages: they are in the room, and have not been deleted."""
+    return (messages.c.room == room) & messages.c.deleted_at.is_(None)
+
+
 def is_present(room: str, message_id: str) -> sa.ColumnElement[bool]:
     """Return the condition of a message: it is in the room, and has not been deleted."""
-    found = (messages.c.id == message_id) & (messages.c.room == room)
-    return found & messages.c.deleted_at.is_(None)
+    return (messages.c.id == message_id) & is_in(room)
 
 
 class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
