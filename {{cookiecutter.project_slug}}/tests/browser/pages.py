@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from playwright.sync_api import Locator, Page, ViewportSize, expect
+from playwright.sync_api import BrowserContext, Locator, Page, ViewportSize, expect
+
+from {{ cookiecutter.package_name }} import app
 
 # The timeout of every wait in the browser, far above the usual time even on a busy machine.
 WAIT_SECONDS = 20.0
@@ -31,6 +35,21 @@ LOOKS: dict[str, dict[str, Any]] = {
 def open_room(page: Page, room: str) -> None:
     """Load the page with a room in its URL."""
     page.goto(f"/#{quote(room, safe='')}")
+
+
+def open_without_module(
+    new_window: Callable[[], BrowserContext], module: str, *, lines: int
+) -> Page:
+    """Open a page from which an owner has deleted a module of the chat, and the lines of `main.js` that name it."""
+    main = Path(app.WEB_FOLDER, "chat/main.js").read_text("utf-8").splitlines(keepends=True)
+    without = "".join(line for line in main if module not in line.lower())
+    assert len(without.splitlines()) == len(main) - lines
+    window = new_window()
+    window.route(f"**/{module}.js", lambda route: route.abort())
+    window.route(
+        "**/main.js", lambda route: route.fulfill(body=without, content_type="text/javascript")
+    )
+    return window.new_page()
 
 
 def expect_connected(page: Page) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from {{ cookiecutter.package_name }} import app
-
-from .pages import composer, expect_messages, open_room, send_message, sign_in
+from .pages import (
+    composer,
+    expect_messages,
+    open_room,
+    open_without_module,
+    send_message,
+    sign_in,
+)
 
 if TYPE_CHECKING:
     from .conftest import NewUser, NewWindow
@@ -35,7 +39,6 @@ globalThis.Notification = class extends EventTarget {
 };
 """
 HIDE = "() => Object.defineProperty(document, 'hidden', { configurable: true, value: true })"
-MODULE = Path(app.WEB_FOLDER, "chat/notifications.js")
 
 
 @pytest.fixture
@@ -117,15 +120,7 @@ def test_a_refused_permission_is_explained(alice: Page) -> None:
 def test_the_page_works_without_the_module(
     new_window: NewWindow, new_user: NewUser, room: str
 ) -> None:
-    main = MODULE.with_name("main.js").read_text("utf-8").splitlines(keepends=True)
-    without = "".join(line for line in main if "notifications" not in line.lower())
-    assert len(without.splitlines()) == len(main) - 3
-    window = new_window()
-    window.route(f"**/{MODULE.name}", lambda route: route.abort())
-    window.route(
-        "**/main.js", lambda route: route.fulfill(body=without, content_type="text/javascript")
-    )
-    page = window.new_page()
+    page = open_without_module(new_window, "notifications", lines=3)
     open_room(page, room)
     sign_in(page, "Alice")
     bob = new_user("Bob")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from playwright.sync_api import Locator, Page, expect
-
-from {{ cookiecutter.package_name }} import app
 
 from .pages import (
     act,
@@ -17,6 +14,7 @@ from .pages import (
     message,
     messages,
     open_room,
+    open_without_module,
     send_message,
     sign_in,
 )
@@ -24,8 +22,6 @@ from .test_safety import MARKUP, expect_nothing_ran
 
 if TYPE_CHECKING:
     from .conftest import NewUser, NewWindow
-
-MODULE = Path(app.WEB_FOLDER, "chat/replies.js")
 
 
 def quote(page: Page, text: str) -> Locator:
@@ -121,15 +117,7 @@ def test_a_quote_follows_its_message(new_user: NewUser) -> None:
 def test_the_page_works_without_the_module(
     new_window: NewWindow, new_user: NewUser, room: str
 ) -> None:
-    main = MODULE.with_name("main.js").read_text("utf-8").splitlines(keepends=True)
-    without = "".join(line for line in main if "replies" not in line.lower())
-    assert len(without.splitlines()) == len(main) - 2
-    window = new_window()
-    window.route(f"**/{MODULE.name}", lambda route: route.abort())
-    window.route(
-        "**/main.js", lambda route: route.fulfill(body=without, content_type="text/javascript")
-    )
-    alice = window.new_page()
+    alice = open_without_module(new_window, "replies", lines=2)
     open_room(alice, room)
     sign_in(alice, "Alice")
     bob = new_user("Bob")
