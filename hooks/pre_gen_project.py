@@ -44,7 +44,20 @@ TAKEN_MODULES = frozenset(
     | {"conftest", "tests"}
     | STANDARD_LIBRARY
 )
-RESOURCE_MODULES = frozenset({"contract", "health", "login", "page", "session"})
+RESOURCE_MODULES = frozenset(
+    {
+        "changes",
+        "contract",
+        "health",
+        "login",
+        "page",
+        "past",
+        "reactions",
+        "replies",
+        "session",
+        "stored_room",
+    }
+)
 # Windows reserves these file names, with any extension.
 DEVICES = frozenset(
     {"aux", "con", "nul", "prn"}

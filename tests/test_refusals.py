@@ -173,8 +173,8 @@ def test_names_of_all_other_resources_are_rejected(root: Path) -> None:
     package = root / "{{cookiecutter.project_slug}}/src/{{cookiecutter.package_name}}"
     modules = {path.stem for path in (package / "resources").glob("[a-z]*.py")}
     hook = (root / "hooks" / "pre_gen_project.py").read_text("utf-8")
-    [block] = re.findall(r"RESOURCE_MODULES = frozenset\((.*?)\)", hook)
-    assert modules == ast.literal_eval(block)
+    [block] = re.findall(r"RESOURCE_MODULES = frozenset\((.*?)\)", hook, re.DOTALL)
+    assert modules == ast.literal_eval(block.strip())
 
 
 @pytest.mark.timeout(300)
