@@ -34,6 +34,14 @@ def test_each_type_refers_to_shared_schemas_by_name() -> None:
     assert list(shared) == ["Branch", "Colour", "Leaf"]
 
 
+def test_any_value_fits_object_and_other_classes_have_no_schema() -> None:
+    [schema], _ = schemas_of([dict[str, object]])
+    assert list(Draft7Validator(schema).iter_errors({"a": None, "b": [1, {}]})) == []
+    assert list(Draft7Validator(schema).iter_errors([])) != []
+    with pytest.raises(TypeError, match=r"Unknown.* is not supported"):
+        schemas_of([type("Unknown", (), {})])
+
+
 def test_schemas_are_valid_draft_07_and_accept_encoded_values() -> None:
     [schema], shared = schemas_of([Branch])
     document = {**schema, "components": {"schemas": shared}}

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 
 from ..connection.connection import Connection
 from ..connection.outbox import Outbox, OutboxGroup
-from ..connection.state import CONNECTING
+from ..connection.state import CONNECTING, OPEN
 from ..publication import Publication
 
 
@@ -30,7 +30,7 @@ class FanOut:
         for connection in connections:
             if connection.state is CONNECTING:
                 self.connecting.append(connection)
-            elif not connection.closed:
+            elif connection.state is OPEN:
                 by_class.setdefault(type(connection._outbox), []).append(connection._outbox)
         self.groups: list[OutboxGroup] = []
         for kind, outboxes in by_class.items():

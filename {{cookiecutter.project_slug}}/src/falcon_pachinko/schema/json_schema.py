@@ -17,12 +17,21 @@ def schemas_of(types: Iterable[Any]) -> tuple[list[Any], dict[str, Any]]:
         TypeError: msgspec has no schema for a type, or two types share a qualified name.
     """
     try:
-        each, shared = msgspec.json.schema_components(types, ref_template=REFERENCE + "{name}")
+        each, shared = msgspec.json.schema_components(
+            types, schema_hook=schema_of_object, ref_template=REFERENCE + "{name}"
+        )
     except KeyError as error:
         raise TypeError(f"two classes share the module and name {error}") from None
     return [draft_07(schema) for schema in each], {
         name: draft_07(schema) for name, schema in sorted(shared.items())
     }
+
+
+def schema_of_object(each: type) -> dict[str, Any]:
+    """Return the schema of ``object``, which any value fits; msgspec decodes it, but has no schema for it."""
+    if each is not object:
+        raise NotImplementedError
+    return {"description": "Any value."}  # msgspec takes an empty schema for a missing one
 
 
 def draft_07(schema: Any) -> Any:
