@@ -210,6 +210,7 @@ async def test_a_key_of_a_wrong_type_in_place_of_a_history_is_dropped(
     start = a.backend.position("room")
     assert start is not None
     await publish_all(a, "1")
+    await wait_until(lambda: b.got_last("room", "1"))
     redis_server.command("DEL", key)
     redis_server.command("SET", key, "a text")
     assert await b.backend.recover("room", [start]) is None
