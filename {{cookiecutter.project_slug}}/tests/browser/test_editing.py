@@ -16,6 +16,7 @@ from .pages import (
     NARROW,
     act,
     composer,
+    enter,
     expect_connected,
     expect_messages,
     message,
@@ -178,8 +179,8 @@ def test_an_edit_is_cancelled_by_a_deletion_and_by_another_room(
     open_room(alice, f"{room}-2")
     expect(alice.locator("#context")).to_be_hidden()
     expect(composer(alice)).to_have_value("")
-    open_room(alice, room)
     expect_connected(alice)
+    enter(alice, room)
     act(alice, "one", "Edit")
     act(tab, "one", "Delete")
     tab.get_by_role("button", name="Yes").click()
