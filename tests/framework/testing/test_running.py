@@ -65,6 +65,7 @@ def test_the_public_names_are_listed() -> None:
     assert sorted(falcon_pachinko.testing.__all__) == [
         "Client",
         "Closed",
+        "JoinRefused",
         "Refused",
         "Running",
         "Served",
