@@ -214,9 +214,9 @@ class Lifecycle(HandlerTask):
                         else:
                             kind = type(envelope)
                             reply = await handlers[kind](resource, ws, envelope.payload)
-                            if self.cancelled_at is None and (
+                            if (
                                 reply is not None or envelope.ref is not UNSET
-                            ):
+                            ) and self.cancelled_at is None:
                                 asked = None  # a timeout while the reply waits is no second one
                                 await send_reply(ws, self.name, reply, replies[kind], envelope.ref)
                             continue

@@ -292,7 +292,9 @@ class WebSocketResource:
         if ws._transaction is not None:
             ws._transaction.defer(room, publication, ephemeral)
             return None
-        run = None if ephemeral else self._run
-        return await self.manager.backend.publish_nowait(
-            room, publication, ephemeral=ephemeral, run=run
-        )
+        publish = self.manager.backend.publish_nowait
+        if (
+            ephemeral or self._run is None
+        ):  # PERF: most messages, without an argument that they do not need
+            return await publish(room, publication, ephemeral=ephemeral)
+        return await publish(room, publication, run=self._run)

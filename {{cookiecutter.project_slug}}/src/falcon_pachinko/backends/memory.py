@@ -109,8 +109,9 @@ class MemoryBackend(MemoryLeases, MemoryRestrictions, MemoryTickets, MemoryOnce,
         self.deliver(room, publication, ephemeral=ephemeral)
         if run is not None:
             run.published = True
-        position = publication.position
-        return DONE if position is None else ImmediateResult(position)
+        if (position := publication.position) is None:
+            return DONE
+        return ImmediateResult(position)
 
     def deliver(self, room: str, publication: Publication, *, ephemeral: bool = False) -> None:
         """Deliver and store a publication, whichever worker caused it."""

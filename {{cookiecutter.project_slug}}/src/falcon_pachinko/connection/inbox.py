@@ -151,10 +151,14 @@ class ASGIInbox:
                 await self._wait_ahead(self.ahead)
             if self.queue:
                 return self.queue.pop(0)
-            message = None
-            while message is None and not self.ended:
-                message = self._unpack(await self.receive())
-            return message
+            while not self.ended:
+                event = await self.receive()
+                text: str | None = event.get("text")
+                if text is not None and self.take is None:  # PERF: most messages, without a call
+                    return text
+                if (message := self._unpack(event)) is not None:
+                    return message
+            return None
         except asyncio.CancelledError:
             # NOTE: interrupt() cancels the reader; that cancellation is taken back, any other propagates.
             if self.interrupted and self.reader is not None and self.reader.uncancel() == 0:
