@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import falcon.asgi
@@ -19,51 +18,33 @@ from .connection.outbox import Send
 from .errors import BackendUnavailable, ProviderUnavailable, RegistrationError
 from .limits import DEFAULT_SERVER_LIMITS, ServerLimits
 from .rooms.manager import WebSocketConnectionManager
-from .route_config import (
-    DEFAULT_ROUTE_CONFIG,
-    Authenticate,
-    RouteConfig,
-    check_authenticate,
-    check_origins,
-)
-from .routing.rooms_route import RoomsRoute, route_of
-from .routing.route import CONNECTION_KEY, ResourceFactory, WebSocketRoute, check_resource
+from .route_config import Authenticate, check_authenticate, check_origins
+from .routing.route import CONNECTION_KEY
+from .routing.routed_app import RoutedApp
 from .server.admission import Admission, Refusal, refuse_handshake
 from .server.forwarded import TrustedProxies
 from .server.missing_bounds import turn_off_proxy_headers, warn_of_missing_bounds
-from .server.root_path import (
-    check_root_path,
-    check_route_path,
-    redirect_to_root,
-    strip_root_path,
-)
+from .server.root_path import check_root_path, redirect_to_root, strip_root_path
 from .server.unavailable import UnavailableHandler
 from .startup import UNSTARTED, LifespanMiddleware
 
 LifespanFunction = TypeVar("LifespanFunction", bound=Callable[..., Any])
 
 
-class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
+class App(RoutedApp):
     """A Falcon application with rooms, made by :func:`install`.
 
     Attributes:
-        ws_connection_manager: The connection manager.
-        ws_routes: The WebSocket routes in the order in which they were added.
         ws_admission: The counts of connections; ``overload`` is the reason not to get more.
     """
 
-    # NOTE: falcon.asgi.App has slots, so an instance accepts another class only if that adds none. The
-    #   attributes of one application are those of a class of its own, made by install().
+    # NOTE: falcon.asgi.App has slots, so an instance accepts another class only if that and its bases add none.
+    #   The attributes of one application are those of a class of its own, made by install().
     __slots__ = ()
 
-    ws_connection_manager: ClassVar[WebSocketConnectionManager]
-    ws_routes: ClassVar[list[WebSocketRoute]]
     ws_lifespan: ClassVar[LifespanMiddleware]
-    ws_allowed_origins: ClassVar[Collection[str]]
     ws_trusted_proxies: ClassVar[TrustedProxies | None]
-    ws_root_path: ClassVar[str] = ""
     ws_admission: ClassVar[Admission]
-    ws_authenticate: ClassVar[Authenticate | None]
 
     @property
     def ws_started(self) -> bool:
@@ -132,78 +113,6 @@ class App(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         warn_of_missing_bounds(scope.get("extensions") or {}, push, max_message_bytes)
         lifespan.checked = True
         return True
-
-    def add_route(self, uri_template: str, resource: object, **kwargs: Any) -> None:
-        """Add a route, as in Falcon.
-
-        Raises:
-            ConfigurationError: The template begins with the path prefix of the application.
-        """
-        check_route_path(uri_template, self.ws_root_path)
-        super().add_route(uri_template, resource, **kwargs)
-
-    def add_static_route(self, prefix: str, *args: Any, **kwargs: Any) -> None:
-        """Serve the files of a folder, as in Falcon.
-
-        Raises:
-            ConfigurationError: The route begins with the path prefix of the application.
-        """
-        check_route_path(prefix, self.ws_root_path)
-        super().add_static_route(prefix, *args, **kwargs)
-
-    def add_websocket_route(
-        self,
-        uri_template: str,
-        resource: ResourceFactory,
-        /,
-        *args: Any,
-        route_config: RouteConfig = DEFAULT_ROUTE_CONFIG,
-        **kwargs: Any,
-    ) -> None:
-        """Serve WebSocket connections to a URI template.
-
-        Args:
-            uri_template: As in ``falcon.App.add_route``; its fields are keyword arguments of ``on_connect``.
-            resource: A ``WebSocketResource`` class, or a callable that returns such a resource. It is called
-                for each connection.
-            args: The arguments of the call.
-            route_config: The limits, the history and the origins of this route.
-            kwargs: The keyword arguments of the call.
-
-        Raises:
-            RegistrationError: The resource, its handlers or its ``on_connect`` cannot work.
-            ConfigurationError: The template begins with the path prefix of the application.
-        """
-        config = route_config
-        if not config.allowed_origins:
-            config = replace(config, allowed_origins=self.ws_allowed_origins)
-        if config.authenticate is None:
-            # NOTE: read from the class, or a function would become a method of the application.
-            config = replace(config, authenticate=type(self).ws_authenticate)
-        config = check_resource(uri_template, resource, args, kwargs, config)
-        route = WebSocketRoute(
-            uri_template, resource, args, kwargs, self.ws_connection_manager, config
-        )
-        self.add_route(uri_template, route)
-        self.ws_routes.append(route)
-
-    def add_rooms_route(self, uri_template: str, rooms_template: str) -> None:
-        """Serve connections that may be in several rooms, each as on a connection of its own to another route.
-
-        The ``on_connect`` of a room gets the request of this connection.
-
-        Args:
-            uri_template: The template of these connections, such as ``/ws``.
-            rooms_template: That of a route that has been added: it has one field more, the name of the room.
-
-        Raises:
-            RegistrationError: There is no such route, or it does not declare the class of its resources.
-            ConfigurationError: The template begins with the path prefix of the application.
-        """
-        rooms = route_of(rooms_template, self.ws_routes)
-        route = RoomsRoute(uri_template, rooms, self.router_options.converters)
-        self.add_route(uri_template, route)
-        self.ws_routes.append(route)
 
     def lifespan(self, function: LifespanFunction) -> LifespanFunction:
         """Run an ``async def f(app): ...; yield; ...`` around the life of the application.
