@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import msgspec
 
-from .connection.envelope import envelope_struct, union_of
+from .connection.envelope import envelope_struct, explain, union_of
 from .connection.replies import reply_types_of, request_of
 from .connection.type_rate import TypeRate, limited
 from .errors import InvalidPayload, RegistrationError
@@ -27,7 +27,6 @@ from .messages import (
     ServerAck,
     ServerPong,
 )
-from .names import display_text
 from .rooms.authorization import authorized, check_action
 from .rooms.once import Once, run_once
 from .rooms.refresh import refresh_session
@@ -113,10 +112,6 @@ def handles_binary(function: Function) -> Function:
     """
     function.__handles_binary__ = True  # type: ignore[attr-defined]
     return function
-
-
-# Longer reasons quote a text of the client.
-MAX_REASON_CHARACTERS = 200
 
 
 class HandlerTable:
@@ -232,19 +227,6 @@ class HandlerTable:
         if message_type in self.by_type or message_type in (CLIENT_PING, CLIENT_REPLY):
             reason, field = explain(error)
             raise InvalidPayload(message_type, field, reason) from None
-
-
-def explain(error: Exception) -> tuple[str, str]:
-    """Return the expected value and the path in the payload, for a sentence to the client.
-
-    Both may quote the client's own text, such as the name of an unknown field.
-    """
-    text = str(error)
-    reason, found, path = text.rpartition(" - at `$")
-    path = path.removesuffix("`").removeprefix(".payload").removeprefix(".")
-    if not found:
-        reason, path = text, ""
-    return display_text(reason, MAX_REASON_CHARACTERS), display_text(path, MAX_REASON_CHARACTERS)
 
 
 def marked_methods(owner: type) -> Iterator[tuple[Handler, tuple[Mark, ...], bool]]:

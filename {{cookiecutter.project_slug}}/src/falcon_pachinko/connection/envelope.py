@@ -10,6 +10,10 @@ from typing import Any, NamedTuple, get_origin
 import msgspec
 
 from ..messages import Ref
+from ..names import display_text
+
+# Longer reasons quote a text of the client.
+MAX_REASON_CHARACTERS = 200
 
 
 class RequestPayload(NamedTuple):
@@ -58,3 +62,16 @@ def may_be_missing(payload_type: Any) -> bool:
 def union_of(types: Iterable[type]) -> Any:
     """Return one type for the decoder."""
     return functools.reduce(operator.or_, types)
+
+
+def explain(error: Exception) -> tuple[str, str]:
+    """Return the expected value and the path in the payload, for a sentence to the client.
+
+    Both may quote the client's own text, such as the name of an unknown field.
+    """
+    text = str(error)
+    reason, found, path = text.rpartition(" - at `$")
+    path = path.removesuffix("`").removeprefix(".payload").removeprefix(".")
+    if not found:
+        reason, path = text, ""
+    return display_text(reason, MAX_REASON_CHARACTERS), display_text(path, MAX_REASON_CHARACTERS)

@@ -13,11 +13,11 @@ import falcon.routing
 import msgspec
 
 from ..connection.channel_inbox import Demultiplexer
+from ..connection.envelope import explain
 from ..connection.joins import ClientJoin, ClientLeave
 from ..connection.replies import request_of, send_error
 from ..contract import Contract
 from ..errors import InvalidPayload, InvalidRoomName, RegistrationError
-from ..handlers import explain
 from ..lifecycle import Lifecycle
 from ..messages import CLIENT_JOIN, CLIENT_LEAVE, ServerError
 from ..names import check_room_name
