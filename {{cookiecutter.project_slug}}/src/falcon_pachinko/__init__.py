@@ -10,6 +10,7 @@ the uvicorn protocol in ``falcon_pachinko.uvicorn``.
 from .app import App, install
 from .backends.once import RequestKey
 from .connection.connection import Connection
+from .connection.hooks import HandlerCall, NextHandler
 from .errors import (
     BackendUnavailable,
     ConfigurationError,
@@ -44,12 +45,14 @@ __all__ = [
     "ConfigurationError",
     "Connection",
     "Forbidden",
+    "HandlerCall",
     "History",
     "InvalidPayload",
     "InvalidRoomName",
     "Limits",
     "Message",
     "MessageError",
+    "NextHandler",
     "OutboxFull",
     "PachinkoError",
     "Payload",

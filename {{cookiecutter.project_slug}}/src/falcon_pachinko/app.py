@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, TypeVar
 
@@ -18,7 +18,7 @@ from .connection.outbox import Send
 from .errors import BackendUnavailable, ProviderUnavailable, RegistrationError
 from .limits import DEFAULT_SERVER_LIMITS, ServerLimits
 from .rooms.manager import WebSocketConnectionManager
-from .route_config import Authenticate, check_authenticate, check_origins
+from .route_config import Around, Authenticate, check_around, check_authenticate, check_origins
 from .routing.route import CONNECTION_KEY
 from .routing.routed_app import RoutedApp
 from .server.admission import Admission, Refusal, refuse_handshake
@@ -143,6 +143,7 @@ def install(
     trusted_proxies: Collection[str] | None = None,
     root_path: str = "",
     authenticate: Authenticate | None = None,
+    around: Sequence[Around] = (),
 ) -> App:
     """Add ``ws_connection_manager``, ``add_websocket_route`` and ``lifespan`` to an application.
 
@@ -165,10 +166,12 @@ def install(
         authenticate: ``async def authenticate(token: str) -> object | None`` returns the identity of a token,
             ``None`` for one that is not valid, and may raise ProviderUnavailable. With it a client refreshes
             its session in its connection, by ``clientRefreshSession``.
+        around: Hooks around the handlers of all resources, outermost first: coroutine functions of two parameters,
+            like :meth:`.WebSocketResource.around`.
 
     Raises:
         RegistrationError: The application is not an ASGI application of Falcon or is installed already, an
-            origin is not valid, or ``authenticate`` is not a coroutine function.
+            origin is not valid, ``authenticate`` is not a coroutine function, or a hook cannot work.
         ConfigurationError: A trusted proxy or the path prefix is not valid.
     """
     if not isinstance(app, falcon.asgi.App):
@@ -177,6 +180,7 @@ def install(
         raise RegistrationError("install() has been called for this application already")
     check_origins(allowed_origins)
     check_authenticate(authenticate)
+    check_around(around)
     proxies = None if trusted_proxies is None else TrustedProxies(trusted_proxies)
     manager = WebSocketConnectionManager(backend, server_limits)
     lifespan = LifespanMiddleware(manager)
@@ -189,6 +193,7 @@ def install(
         "ws_root_path": check_root_path(root_path),
         "ws_admission": Admission(server_limits),
         "ws_authenticate": authenticate,
+        "ws_around": tuple(around),
     }
     app.__class__ = make_class(type(app), attributes)
     assert isinstance(app, App)

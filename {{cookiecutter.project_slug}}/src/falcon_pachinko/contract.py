@@ -73,7 +73,7 @@ class Contract:
         """
         name, declared = owner.__qualname__, owner.sends
         has_positions = config.history is not None
-        handlers = HandlerTable.of(owner, refreshes=config.authenticate is not None)
+        handlers = HandlerTable.of(owner, config)
         if isinstance(declared, (tuple, list)):
             if config.presence_batch is not None:
                 declared = (*declared, ServerPresenceChanged)

@@ -6,12 +6,13 @@ Plain code without sockets or waiting.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import msgspec
 
 from .connection.envelope import envelope_struct, explain, union_of
+from .connection.hooks import hooked, hooks_of
 from .connection.replies import reply_types_of, request_of
 from .connection.type_rate import TypeRate, limited
 from .errors import InvalidPayload, RegistrationError
@@ -30,6 +31,7 @@ from .messages import (
 from .rooms.authorization import authorized, check_action
 from .rooms.once import Once, run_once
 from .rooms.refresh import refresh_session
+from .route_config import DEFAULT_ROUTE_CONFIG, Around, RouteConfig
 from .types import WebSocketLike
 
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Message | None]])
@@ -122,6 +124,7 @@ class HandlerTable:
     Args:
         owner: The resource class.
         refreshes: Whether the framework handles ``clientRefreshSession``.
+        around: The hooks around its handlers, outside its own one; not around the framework's.
 
     Attributes:
         decoder: Decodes a text to one of the envelopes; raises for a text that matches none.
@@ -136,10 +139,12 @@ class HandlerTable:
 
     Raises:
         RegistrationError: A handler is not a coroutine function, has a wrong signature or an annotation
-            that cannot be decoded, or two handlers have the same message type.
+            that cannot be decoded, or two handlers have the same message type; or the class's hook cannot work.
     """
 
-    def __init__(self, owner: type, *, refreshes: bool = False) -> None:
+    def __init__(
+        self, owner: type, *, refreshes: bool = False, around: Sequence[Around] = ()
+    ) -> None:
         self.binary: Handler | None = None
         self.by_type: dict[str, Handler] = {}
         self.rates: dict[str, TypeRate] = {}
@@ -147,6 +152,7 @@ class HandlerTable:
         self.reply_types: dict[str, tuple[type[Message], ...]] = {}
         self.once: dict[str, Once] = {}
         actions: dict[str, str] = {}
+        hooks = hooks_of(owner, around)
         for handler, marks, binary in marked_methods(owner):
             parameter, reply_types = payload_parameter(handler), reply_types_of(handler)
             if binary:
@@ -159,7 +165,7 @@ class HandlerTable:
                     raise RegistrationError(
                         f"{owner.__qualname__} has two binary handlers: keep one @handles_binary"
                     )
-                self.binary = handler
+                self.binary = hooked(handler, hooks, None) if hooks else handler
             for message_type, rate, action, once in marks:
                 if message_type in self.by_type:
                     raise RegistrationError(
@@ -186,16 +192,8 @@ class HandlerTable:
         self.replies: dict[type[msgspec.Struct], tuple[type[Message], ...]] = {
             ClientPing: reply_types_of(answer_ping)
         }
-        for message_type, handler in self.by_type.items():
-            once, reply_types = self.once.get(message_type), self.reply_types[message_type]
-            payload_type = self.payload_types[message_type]
-            envelope = envelope_struct(message_type, payload_type, with_ref=once is not None)
-            if message_type in actions:
-                handler = authorized(handler, actions[message_type])
-            if (rate := self.rates.get(message_type)) is not None:
-                handler = limited(handler, message_type, rate)
-            self.envelopes[envelope] = run_once(handler, once, reply_types) if once else handler
-            self.replies[envelope] = reply_types
+        for message_type in self.by_type:
+            self._add_envelope(message_type, actions.get(message_type), hooks)
         try:
             self.decoder = msgspec.json.Decoder(union_of(self.envelopes))
         except TypeError as error:
@@ -203,19 +201,41 @@ class HandlerTable:
                 f"{owner.__qualname__}: a payload annotation cannot be decoded: {error}"
             ) from error
 
+    def _add_envelope(self, message_type: str, action: str | None, hooks: Sequence[Around]) -> None:
+        """Add the envelope of a message type, with its handler and what encloses it."""
+        handler, once = self.by_type[message_type], self.once.get(message_type)
+        payload_type, reply_types = self.payload_types[message_type], self.reply_types[message_type]
+        if message_type == CLIENT_REFRESH_SESSION:
+            hooks = ()
+        with_ref = once is not None or bool(hooks)
+        envelope = envelope_struct(message_type, payload_type, with_ref=with_ref)
+        if action is not None:
+            handler = authorized(handler, action)
+        if (rate := self.rates.get(message_type)) is not None:
+            handler = limited(handler, self.by_type[message_type], message_type, rate)
+        if hooks:
+            handler = hooked(handler, hooks, message_type)
+        if once is not None:
+            handler = run_once(handler, once, reply_types, with_ref=bool(hooks))
+        self.envelopes[envelope] = handler
+        self.replies[envelope] = reply_types
+
     @classmethod
-    def of(cls, owner: type, *, refreshes: bool = False) -> HandlerTable:
-        """Return the table of a resource class, compiled at the first call.
+    def of(cls, owner: type, config: RouteConfig = DEFAULT_ROUTE_CONFIG) -> HandlerTable:
+        """Return the table of a resource class on a route, compiled at the first call.
 
         Raises:
             RegistrationError: As for the constructor.
         """
-        tables: dict[bool, HandlerTable] | None = vars(owner).get("_handler_tables")
+        tables: dict[Any, HandlerTable] | None = vars(owner).get("_handler_tables")
         if tables is None:
             tables = owner._handler_tables = {}  # type: ignore[attr-defined]
-        if refreshes not in tables:
-            tables[refreshes] = cls(owner, refreshes=refreshes)
-        return tables[refreshes]
+        refreshes = config.authenticate is not None
+        # NOTE: a table with handlers keeps its hooks, so no other hook gets their ids.
+        key = (refreshes, *map(id, config.around))
+        if key not in tables:
+            tables[key] = cls(owner, refreshes=refreshes, around=config.around)
+        return tables[key]
 
     def check_payload(self, text: str, error: Exception) -> None:
         """Raise InvalidPayload for a text that :attr:`decoder` has refused, if its type has a handler.

@@ -180,8 +180,7 @@ class Lifecycle(HandlerTask):
             if not await self._connect(req, params):
                 return
             ws, resource, limits = self.connection, self.resource, self.connection.limits
-            refreshes = ws._config.authenticate is not None
-            table = HandlerTable.of(type(resource), refreshes=refreshes)
+            table = HandlerTable.of(type(resource), ws._config)
             ws._inbox.start()
             next_message, now = ws._inbox.next, asyncio.get_running_loop().time
             decode, handlers, replies = table.decoder.decode, table.envelopes, table.replies

@@ -10,6 +10,7 @@ import msgspec
 
 from .backends.once import OnceRun, RequestKey
 from .connection.connection import Connection
+from .connection.hooks import HookMethods
 from .connection.replies import send_error
 from .connection.requests import ClientRequests, result_of
 from .connection.state import CONNECTING
@@ -29,11 +30,11 @@ from .types import WebSocketLike
 ID_BYTES = MAX_POSITION_CHARACTERS + 28
 
 
-class WebSocketResource:
+class WebSocketResource(HookMethods):
     """The behaviour of one route's connections. Each connection has a resource object of its own.
 
-    Override ``on_connect``, ``on_disconnect``, ``authorize``, ``on_unhandled`` and ``on_invalid`` as needed, and mark
-    handlers with ``@handles_message``. One message is handled at a time.
+    Override ``on_connect``, ``on_disconnect``, ``authorize``, ``around``, ``on_unhandled`` and ``on_invalid`` as needed,
+    and mark handlers with ``@handles_message``. One message is handled at a time.
 
     Attributes:
         limits: The bounds of this class's connections, unless the route sets its own.

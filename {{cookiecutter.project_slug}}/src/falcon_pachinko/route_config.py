@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import re
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,8 @@ from .presence import PresenceBatch
 
 # Returns the identity of a token; None for a token that is not valid.
 Authenticate = Callable[[str], Awaitable[object]]
+# A hook around handlers: gets a HandlerCall and the rest of the chain, see connection/hooks.py.
+Around = Callable[[Any, Any], Awaitable[Any]]
 
 # RFC 6454 section 6.2: an origin as browsers serialise it.
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([^\sA-Z/?#@:*\[\]]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
@@ -37,6 +40,8 @@ class RouteConfig:
             each by its own message.
         authenticate: Refreshes sessions: gets the token of ``clientRefreshSession``. By default that given to
             ``install``; without one, that message is an unknown one.
+        around: Hooks around the handlers of its connections, outermost first: coroutine functions of two parameters,
+            like :meth:`.WebSocketResource.around`. They run inside those given to ``install``.
 
     Raises:
         RegistrationError: A value has the wrong type, or an origin is not valid.
@@ -47,6 +52,7 @@ class RouteConfig:
     allowed_origins: Collection[str] = ()
     presence_batch: PresenceBatch | None = None
     authenticate: Authenticate | None = None
+    around: Sequence[Around] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.limits, Limits):
@@ -59,6 +65,7 @@ class RouteConfig:
             )
         check_origins(self.allowed_origins)
         check_authenticate(self.authenticate)
+        check_around(self.around)
 
     @property
     def heartbeat_interval(self) -> float | None:
@@ -103,13 +110,48 @@ def check_authenticate(authenticate: object) -> None:
     Raises:
         RegistrationError: It is not a coroutine function.
     """
-    call = getattr(authenticate, "__call__", None)  # noqa: B004 - an object with such a method will do
-    if authenticate is not None and not (
-        inspect.iscoroutinefunction(authenticate) or inspect.iscoroutinefunction(call)
-    ):
+    if authenticate is not None and not is_async(authenticate):
         raise RegistrationError(
             f"authenticate is {authenticate!r}: pass a coroutine function, 'async def authenticate(token)'"
         )
+
+
+def is_async(function: object) -> bool:
+    """Return whether an object is a coroutine function, or is called like one."""
+    call = getattr(function, "__call__", None)  # noqa: B004 - an object with such a method will do
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def check_around(around: object) -> None:
+    """Check the hooks around handlers.
+
+    Raises:
+        RegistrationError: They are not a list of coroutine functions of two parameters.
+    """
+    if not isinstance(around, (list, tuple)):
+        raise RegistrationError(f"around is {around!r}: give a list of hooks, as in around=[hook]")
+    for hook in around:
+        check_hook(hook, repr(hook), "call, next")
+
+
+def check_hook(hook: Any, name: str, parameters: str) -> None:
+    """Check one hook around handlers.
+
+    Args:
+        hook: The hook.
+        name: Its name in the text of the error.
+        parameters: What it is called with.
+
+    Raises:
+        RegistrationError: It is not a coroutine function, or has other parameters.
+    """
+    if is_async(hook):
+        with contextlib.suppress(TypeError):
+            inspect.signature(hook).bind(*parameters.split(", "))
+            return
+    raise RegistrationError(
+        f"{name} is not a hook around handlers: write 'async def around({parameters})'"
+    )
 
 
 DEFAULT_ROUTE_CONFIG = RouteConfig()

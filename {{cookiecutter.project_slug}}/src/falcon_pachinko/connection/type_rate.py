@@ -59,9 +59,16 @@ class TypeRate:
         return cls(per_second, max(1, math.ceil(per_second)) if burst is None else burst)
 
 
-def limited(handler: Handler, message_type: str, rate: TypeRate) -> Handler:
-    """Return a handler that raises MessageError for a message above a rate."""
-    key = (handler, message_type)
+def limited(handler: Handler, method: Handler, message_type: str, rate: TypeRate) -> Handler:
+    """Return a handler that raises MessageError for a message above a rate.
+
+    Args:
+        handler: The other one.
+        method: The method of the resource class, whose messages count together on all routes.
+        message_type: Their type.
+        rate: The rate.
+    """
+    key = (method, message_type)
 
     @functools.wraps(handler)
     def call(resource: Any, ws: Connection, payload: Any) -> Awaitable[Message | None]:

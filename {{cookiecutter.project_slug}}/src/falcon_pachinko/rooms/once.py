@@ -65,17 +65,30 @@ class Once:
         return cls(bool(repeatable))
 
 
-def run_once(handler: Handler, declared: Once, reply_types: tuple[type[Message], ...]) -> Handler:
+def run_once(
+    handler: Handler,
+    declared: Once,
+    reply_types: tuple[type[Message], ...],
+    *,
+    with_ref: bool = False,
+) -> Handler:
     """Return a handler that answers a request that was handled from the reply that is kept.
 
     It is the outermost one: such an answer counts towards no rate, and needs no permission. A message without a ``ref``,
     or of a client without an id, is handled as by the handler itself.
+
+    Args:
+        handler: The other one.
+        declared: Its declaration.
+        reply_types: The classes that it may return.
+        with_ref: Whether its payload is a RequestPayload.
     """
 
     @functools.wraps(handler)
     async def call(resource: Any, ws: Connection, request: RequestPayload) -> Any:
+        payload = request if with_ref else request.payload
         if request.ref is msgspec.UNSET or ws.client_id is None:
-            return await handler(resource, ws, request.payload)
+            return await handler(resource, ws, payload)
         run = OnceRun(RequestKey(ws.user, ws.client_id, request.ref), ws.limits.once_seconds)
         requests: OnceRequests = resource.manager.backend
         claim = await claimed(requests, run, ws.limits, repeatable=declared.repeatable)
@@ -88,7 +101,7 @@ def run_once(handler: Handler, declared: Once, reply_types: tuple[type[Message],
         resource.request_key, resource._run = run.key, run
         try:
             reply = checked(
-                type(resource).__name__, await handler(resource, ws, request.payload), reply_types
+                type(resource).__name__, await handler(resource, ws, payload), reply_types
             )
             data = b"" if type(reply) is ServerAck else Publication(reply).data
         except MessageError as error:

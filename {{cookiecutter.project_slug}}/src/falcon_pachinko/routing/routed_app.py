@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import falcon.asgi
 
 from ..rooms.manager import WebSocketConnectionManager
-from ..route_config import DEFAULT_ROUTE_CONFIG, Authenticate, RouteConfig
+from ..route_config import DEFAULT_ROUTE_CONFIG, Around, Authenticate, RouteConfig
 from ..server.root_path import check_route_path
 from .rooms_route import RoomsRoute, route_of
 from .route import ResourceFactory, WebSocketRoute, check_resource
@@ -30,6 +30,7 @@ class RoutedApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     ws_allowed_origins: ClassVar[Collection[str]]
     ws_root_path: ClassVar[str] = ""
     ws_authenticate: ClassVar[Authenticate | None]
+    ws_around: ClassVar[Sequence[Around]]
 
     def add_route(self, uri_template: str, resource: object, **kwargs: Any) -> None:
         """Add a route, as in Falcon.
@@ -65,14 +66,14 @@ class RoutedApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             resource: A ``WebSocketResource`` class, or a callable that returns such a resource. It is called
                 for each connection.
             args: The arguments of the call.
-            route_config: The limits, the history and the origins of this route.
+            route_config: The limits, the history, the origins and the hooks of this route.
             kwargs: The keyword arguments of the call.
 
         Raises:
             RegistrationError: The resource, its handlers or its ``on_connect`` cannot work.
             ConfigurationError: The template begins with the path prefix of the application.
         """
-        config = route_config
+        config = replace(route_config, around=(*self.ws_around, *route_config.around))
         if not config.allowed_origins:
             config = replace(config, allowed_origins=self.ws_allowed_origins)
         if config.authenticate is None:
