@@ -432,8 +432,7 @@ class Short(Plain):
 
 class Static(Plain):
     @staticmethod
-    async def around(call: HandlerCall, next: NextHandler) -> None:  # type: ignore[override]
-        ...
+    async def around(call: HandlerCall, next: NextHandler) -> None: ...
 
 
 class Marked(Plain):

@@ -33,6 +33,7 @@ from .resource import WebSocketResource
 from .rooms.activity import Activity
 from .rooms.manager import WebSocketConnectionManager
 from .route_config import RouteConfig
+from .routing.group import WebSocketGroup
 from .startup import lifespan
 from .types import WebSocketLike
 
@@ -65,6 +66,7 @@ __all__ = [
     "ServerError",
     "ServerLimits",
     "WebSocketConnectionManager",
+    "WebSocketGroup",
     "WebSocketLike",
     "WebSocketResource",
     "handles_binary",

@@ -187,6 +187,7 @@ def install(
     attributes = {
         "ws_connection_manager": manager,
         "ws_routes": [],
+        "ws_urls": {},
         "ws_lifespan": lifespan,
         "ws_allowed_origins": frozenset(allowed_origins),
         "ws_trusted_proxies": proxies,

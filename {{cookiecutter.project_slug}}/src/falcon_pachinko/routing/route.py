@@ -38,6 +38,10 @@ CLIENT_ID = re.compile("[0-9a-f]{32}")
 TEMPLATE_FIELD = re.compile(r"{\s*(\w+)[^}]*}")
 
 
+class ClassFactory(functools.partial[WebSocketResource]):
+    """A factory that gets the class of the resources as its first argument."""
+
+
 class WebSocketRoute:
     """The object that Falcon calls for each connection to one URI template.
 
@@ -73,9 +77,7 @@ class WebSocketRoute:
         Raises:
             RegistrationError: The factory does not declare it.
         """
-        factory: Any = self.factory
-        if isinstance(factory, functools.partial):
-            factory = factory.func
+        factory = declaration_of(self.factory)
         if not isinstance(factory, type):
             try:
                 factory = get_type_hints(factory).get("return")
@@ -179,11 +181,15 @@ def check_resource(
         raise RegistrationError(
             f"{factory!r} for {template!r} cannot be called with these arguments: {error}"
         ) from error
-    if isinstance(factory, functools.partial):
-        factory = factory.func
-    if isinstance(factory, type):
-        return check_class(template, factory, config)
-    return config
+    declared = declaration_of(factory)
+    return check_class(template, declared, config) if isinstance(declared, type) else config
+
+
+def declaration_of(factory: Any) -> Any:
+    """Return what declares the class of a factory's resources: the class itself, or a function by its annotation."""
+    if isinstance(factory, ClassFactory):
+        return factory.args[0]
+    return factory.func if isinstance(factory, functools.partial) else factory
 
 
 def check_class(template: str, factory: type, config: RouteConfig) -> RouteConfig:
