@@ -30,6 +30,7 @@ PAGES = (
     "connections",
     "contract",
     "history",
+    "hooks",
     "index",
     "limits",
     "many-processes",
@@ -230,6 +231,37 @@ def test_connections_answer_as_the_table_shows(load: Load, page: Any) -> None:
             assert await stranger.wait_closed() == (4401, "a name is required")
 
     in_process(load("connections").app, talk)
+
+
+def test_hooks_count_refuse_and_answer_as_the_table_shows(load: Load, page: Any) -> None:
+    text, module = page("hooks"), load("hooks")
+    rows = re.findall(
+        r"^\| (`\{.*\}`|the same .*) \| (.+) \| `(\w+\.\w+)`, `(\w+)` \|$", text, re.MULTILINE
+    )
+    assert len(rows) == 5
+    url_for = module.app.ws_url_for
+    [url] = re.findall(r"`app.ws_url_for\(\"write\", user=\"Ada L.\"\)` returns `(\S+)`", text)
+    assert url_for("write", user="Ada L.") == url
+
+    async def talk(server: Running) -> None:
+        put = rows[0][0].strip("`")
+        async with (
+            server.connect(url) as writer,
+            server.connect(url_for("write", user="visitor")) as visitor,
+            server.connect(url_for("read")) as reader,
+        ):
+            clients = (writer, writer, visitor, reader, reader)
+            for (sent, answer, handler, outcome), client in zip(rows, clients, strict=True):
+                await client.send_raw(put if sent.startswith("the same") else sent.strip("`"))
+                received = await client.receive()
+                if answer.startswith("`{"):
+                    assert received == json.loads(answer.strip("`"))
+                else:
+                    assert f"code `{received['payload']['code']}`" in answer
+                assert module.outcomes.pop((handler, outcome)) == 1
+        assert not module.outcomes
+
+    in_process(module.app, talk)
 
 
 def test_sessions_end_and_continue_as_the_table_shows(load: Load, page: Any) -> None:

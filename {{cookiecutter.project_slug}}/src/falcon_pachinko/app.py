@@ -183,12 +183,11 @@ def install(
     check_around(around)
     proxies = None if trusted_proxies is None else TrustedProxies(trusted_proxies)
     manager = WebSocketConnectionManager(backend, server_limits)
-    lifespan = LifespanMiddleware(manager)
     attributes = {
         "ws_connection_manager": manager,
         "ws_routes": [],
         "ws_urls": {},
-        "ws_lifespan": lifespan,
+        "ws_lifespan": LifespanMiddleware(manager),
         "ws_allowed_origins": frozenset(allowed_origins),
         "ws_trusted_proxies": proxies,
         "ws_root_path": check_root_path(root_path),
@@ -196,11 +195,16 @@ def install(
         "ws_authenticate": authenticate,
         "ws_around": tuple(around),
     }
+    return extend(app, attributes)
+
+
+def extend(app: falcon.asgi.App[Any, Any], attributes: Mapping[str, Any]) -> App:
+    """Give an application a class with these attributes, its lifespan and its error handlers."""
     app.__class__ = make_class(type(app), attributes)
     assert isinstance(app, App)
-    lifespan.app = app
+    app.ws_lifespan.app = app
     app.ws_options.max_receive_queue = 0
-    app.add_middleware(lifespan)
+    app.add_middleware(app.ws_lifespan)
     unavailable = UnavailableHandler()
     for error in (ProviderUnavailable, BackendUnavailable):
         app.add_error_handler(error, unavailable.answer)
