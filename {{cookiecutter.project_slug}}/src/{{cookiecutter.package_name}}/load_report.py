@@ -1,0 +1,103 @@
+"""What a run of ``load.py`` prints: its progress, its result, and the metrics of the service."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping
+
+STEPS = 30
+SECONDS_BETWEEN_LINES = 0.2
+METRICS_SECONDS = 5.0
+# Metrics whose change during the run is printed, without their labels.
+SHOWN = (
+    "pachinko_connections",
+    "pachinko_refusals_total",
+    "pachinko_messages_received_total",
+    "pachinko_messages_sent_total",
+    "pachinko_slow_readers_total",
+    "process_cpu_seconds_total",
+    "process_resident_memory_bytes",
+)
+HINTS = {
+    "status 429": "one address: see APP_HANDSHAKES_PER_SECOND and APP_MAX_CONNECTIONS_PER_ADDRESS",
+    "status 503": "the process is full: see APP_MAX_CONNECTIONS",
+    "status 403": "the service does not accept this client's token or host",
+}
+
+
+class Progress:
+    """A bar on a terminal; nothing where the output is not one."""
+
+    def __init__(self) -> None:
+        self.shown = sys.stderr.isatty()
+        self.next_at = 0.0
+
+    def show(self, step: str, done: int, total: int) -> None:
+        """Draw the bar, five times a second at most."""
+        now = time.monotonic()
+        if not self.shown or (now < self.next_at and done < total):
+            return
+        self.next_at = now + SECONDS_BETWEEN_LINES
+        filled = STEPS * done // max(total, 1)
+        bar = "#" * filled + "-" * (STEPS - filled)
+        print(f"\r{step:<8} [{bar}] {done}/{total} ", end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Clear the line."""
+        if self.shown:
+            print("\r" + " " * 70 + "\r", end="", file=sys.stderr, flush=True)
+
+
+def metrics_of(url: str) -> dict[str, float]:
+    """Return the sums of the service's metrics over their labels; empty if it does not serve them.
+
+    The token is ``APP_METRICS_TOKEN`` in the environment; ``LOAD_METRICS_URL`` names a port of their own.
+    """
+    request = urllib.request.Request(os.environ.get("LOAD_METRICS_URL", f"{url}/metrics"))
+    if token := os.environ.get("APP_METRICS_TOKEN"):
+        request.add_header("Authorization", f"Bearer {token}")
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=METRICS_SECONDS) as response:
+            text = response.read().decode()
+    except OSError:
+        return {}
+    sums: dict[str, float] = {}
+    for line in text.splitlines():
+        name, _, value = line.rpartition(" ")
+        if name and not line.startswith("#"):
+            family = name.partition("{")[0]
+            sums[family] = sums.get(family, 0.0) + float(value)
+    return sums
+
+
+def report(
+    results: Mapping[str, str],
+    refused: Mapping[str, int],
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+) -> None:
+    """Print the result of a run.
+
+    Args:
+        results: Lines by their title.
+        refused: The clients that were refused or closed, by reason.
+        before: The metrics of the service before the run.
+        after: Those after it, while the clients are connected.
+    """
+    for title, text in results.items():
+        print(f"{title:<10} {text}")
+    for reason, count in sorted(refused.items()):
+        hint = HINTS.get(reason, "")
+        print(f"{'refused':<10} {count} with {reason}{f' ({hint})' if hint else ''}")
+    if not after:
+        print(
+            f"{'metrics':<10} not served: set APP_METRICS_TOKEN for the service and for this command"
+        )
+    for name in SHOWN:
+        if name in after:
+            change = after[name] - before.get(name, 0.0)
+            print(f"{'metrics':<10} {name} {after[name]:g} ({change:+g})")
