@@ -277,3 +277,19 @@ async def test_a_second_signal_to_the_supervisor_stops_all_processes_at_once(
         assert {code for _, code, _ in ends} == {SERVICE_RESTART}
         await service.wait_ended()
         assert time.monotonic() - started < 6.0
+
+
+@pytest.mark.redis
+async def test_sighup_replaces_the_processes_one_after_the_other_each_with_a_drain(
+    tmp_path: Path, with_backend: None
+) -> None:
+    async with running(tmp_path, drain={"seconds": 0.5}, workers=2) as service:
+        clients = [await service.join("room") for _ in range(8)]
+        service.process.send_signal(signal.SIGHUP)
+        ends = await asyncio.gather(*map(end_of, clients))
+        assert all(wait_in(reason) <= LONGEST for _, _, reason in ends)
+        await service.wait_for(lambda: service.output().count("Finished server process") == 2)
+        again = await service.join("room")
+        service.process.send_signal(signal.SIGTERM)
+        assert (await end_of(again))[1] == SERVICE_RESTART
+        await service.wait_ended()
