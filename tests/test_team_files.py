@@ -36,8 +36,6 @@ SCHEMAS = {
     ".github/dependabot.yml": "vendor.dependabot",
     ".github/workflows/ci.yml": "vendor.github-workflows",
 }
-# uvicorn's grace period comes on top, from the settings.
-LAST_DISCONNECTS_SECONDS, WORKERS_STOP_SECONDS = 15, 10
 
 
 @pytest.fixture(params=["the template", "the defaults", "far from the defaults"])
@@ -257,16 +255,25 @@ def test_nginx_balances_exactly_the_nodes_of_compose(project: Path) -> None:
         )
 
 
-def test_stop_timeouts_cover_the_shutdown(project: Path) -> None:
-    settings = (project / "src/chat_service/settings.py").read_text("utf-8")
-    grace = re.search(r"graceful_shutdown_seconds: int = Field\(default=(\d+)", settings)
-    assert grace
-    longest = int(grace[1]) + LAST_DISCONNECTS_SECONDS + WORKERS_STOP_SECONDS
-    period = load(project / "compose.yaml")["services"]["app"]["stop_grace_period"]
-    assert int(period.removesuffix("s")) > longest
+def test_compose_and_the_documents_allow_for_the_longest_stop(
+    project: Path, project_python: Path, run: Callable[..., str]
+) -> None:
+    """The settings have the formula."""
+    program = "from chat_service.settings import Settings; print(Settings().stop_seconds)"
+    variables = {"PYTHONPATH": project / "src", "APP_SECRET": "x" * 48}
+    longest = int(run(project, project_python, "-c", program, **variables))
+    assert longest == 75
+    for service in load(project / "compose.yaml")["services"].values():
+        assert service.get("stop_grace_period", f"{longest}s") == f"{longest}s"
     operations = (project / "docs/operations.md").read_text("utf-8")
-    assert f"within {longest} s" in operations
-    assert f"--stop-timeout {period.removesuffix('s')} " in operations
+    for value in (
+        f"`stop_grace_period: {longest}s`",
+        f"`terminationGracePeriodSeconds: {longest}`",
+        f"`TimeoutStopSec={longest}`",
+        f"--stop-timeout {longest} ",
+        f"within {longest} s",
+    ):
+        assert value in operations
 
 
 def test_links_of_the_documents_resolve(repository: Path) -> None:

@@ -15,6 +15,7 @@ from falcon_pachinko.publication import Header, Publication
 
 from ..support.backends import (
     HISTORY,
+    TIMING,
     RecordingNode,
     running_redis_cluster,
     running_redis_with_tls,
@@ -389,6 +390,24 @@ async def test_a_user_that_reconnects_within_the_grace_period_has_not_left(
     await wait_until(lambda: "alice left" in a.texts("room"))
     assert a.texts("room") == ["alice joined", "alice left"]
     assert await a.backend.members("room") == []
+
+
+async def test_a_user_whose_client_was_asked_to_wait_remains_present_for_so_much_longer(
+    a: RecordingNode, b: RecordingNode
+) -> None:
+    for node in {id(a): a, id(b): b}.values():
+        await node.backend.subscribe("room", None)
+    told, other = alice("c1"), Presence("c2", "bob", text("bob joined"), text("bob left"))
+    for presence in (told, other):
+        await a.backend.enter_nowait("room", presence)
+    told.wait_seconds = 0.6
+    started = time.monotonic()
+    for presence in (told, other):
+        assert await a.backend.leave_nowait("room", presence, grace=True) is False
+    await wait_until(lambda: "bob left" in b.texts("room"))
+    assert await b.backend.members("room") == ["alice"]
+    await wait_until(lambda: "alice left" in b.texts("room"))
+    assert time.monotonic() - started >= 0.6 + TIMING.grace_seconds
 
 
 async def test_a_user_without_messages_has_no_grace_period(a: RecordingNode) -> None:

@@ -478,6 +478,35 @@ export const scenarios = [
     }
   }),
 
+  simulated("a server that stops announces the delay, and a failed attempt after it has the client's own", (simulation, connect) => {
+    const client = connect({ baseDelayMs: 100, maxDelayMs: 1_000 });
+    for (const [reason, waitMs] of /** @type {[string, number][]} */ ([["retry=1.7", 1_700], ["retry=0", 0], ["retry=45.125", 45_125]])) {
+      simulation.socket?.open();
+      simulation.pass(5_000);
+      simulation.socket?.end(1012, reason);
+      equal(client.status, { state: "waiting", nextTryAtMs: Date.now() + waitMs, code: 1012, reason });
+      simulation.pass(Math.max(waitMs - 1, 0));
+      equal(client.state, waitMs ? "waiting" : "connecting", "too early");
+      simulation.pass(1);
+      equal(client.state, "connecting", "the next attempt");
+      simulation.socket?.end(1006);
+      equal(simulation.waitMs, 100, "the second failure in a row");
+      simulation.pass(100);
+    }
+  }),
+
+  simulated("another code or reason announces no delay", (simulation, connect) => {
+    connect({ baseDelayMs: 100, maxDelayMs: 100 });
+    const reasons = ["", "retry", "retry=", "retry=x", "retry=-1", "retry=1e9", "retry=1.", "retry=99999", "retry=1 ", "wait=2"];
+    const ends = /** @type {[number, string][]} */ ([...reasons.map((reason) => [1012, reason]), [1011, "retry=2"], [4008, "retry=2"]]);
+    for (const [code, reason] of ends) {
+      simulation.socket?.open();
+      simulation.socket?.end(code, reason);
+      equal(simulation.waitMs, 50, `${code} ${reason}`);
+      simulation.pass(50);
+    }
+  }),
+
   simulated("the time to connect does not count as a stable connection", (simulation, connect) => {
     connect({ baseDelayMs: 100, stableAfterMs: 1_000, connectTimeoutMs: 9_000 });
     for (const waitMs of [50, 100, 200]) {
@@ -1669,6 +1698,20 @@ export const scenarios = [
         });
       }
     },
+  },
+
+  {
+    name: "the client waits as long as a server that stops asks for",
+    run: (context) =>
+      withClient(context, "echo", NEVER_AGAIN, async (client, name) => {
+        client.send("close", { code: 1012, reason: "retry=0.4" });
+        const { nextTryAtMs } = await reachState(client, "waiting");
+        const waitMs = nextTryAtMs - Date.now();
+        check(waitMs > 0 && waitMs <= 400, `it waits ${waitMs} ms`);
+        await reachState(client, "open");
+        check(Date.now() >= nextTryAtMs - 5, "it reconnects too early");
+        equal((await report(context, name, 1)).connections, 2, "connections");
+      }),
   },
 
   {

@@ -125,7 +125,7 @@ def close_meanings(name: str, declared: Any, limits: Limits) -> dict[int, str]:
     meanings = {
         MESSAGE_TOO_BIG: f"a message is larger than {limits.max_message_bytes:,} bytes",
         INTERNAL_ERROR: "internal server error",
-        SERVICE_RESTART: "the server is restarting or shutting down",
+        SERVICE_RESTART: "the server is restarting or shutting down; the reason may name a wait in seconds: retry=1.7",
         TRY_AGAIN_LATER: "sign-in is temporarily unavailable",
         SLOW_READER: "the client reads too slowly",
         TOO_MANY_MESSAGES: "the client keeps sending too many messages after an error reply",

@@ -15,6 +15,7 @@ from .connection.outbox import Send
 from .errors import ConfigurationError, RegistrationError
 from .rooms.manager import WebSocketConnectionManager
 from .server.admission import Refusal
+from .server.drain import DRAIN_STATE
 from .support.lifespan import Lifespan
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,9 @@ class LifespanMiddleware:
             self.stack.push_async_callback(backend.stop)
             for function in self.functions:
                 await self.stack.enter_async_context(function(self.app))
+            self.manager._drain.has_begun = False
+            if "state" in scope:
+                scope["state"][DRAIN_STATE] = self.manager._drain
         except BaseException as error:
             if isinstance(error, ConfigurationError):
                 self.refusal = str(error)

@@ -8,13 +8,13 @@ import logging
 import sys
 from typing import Any
 
-import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
 from falcon_pachinko import App, ConfigurationError, PachinkoError
 from falcon_pachinko.publisher import Publisher
 from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol
 from falcon_pachinko.uvicorn.gc_tuning import freeze_startup_objects
+from falcon_pachinko.uvicorn.server import run
 from falcon_pachinko.uvicorn.start_check import check_options
 
 from .app import ROOM_PREFIX, create_app
@@ -61,8 +61,9 @@ def serve(settings: Settings) -> None:
         app = f"{PACKAGE}.__main__:make_app" if several else create_app(settings)
     except ConfigurationError as error:
         sys.exit(f"Invalid settings:\n  {error}")
-    uvicorn.run(
+    run(
         app,
+        drain=settings.drain,
         factory=several,
         host=settings.host,
         port=settings.port,

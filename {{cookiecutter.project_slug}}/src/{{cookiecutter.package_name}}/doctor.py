@@ -1,4 +1,4 @@
-"""The checks of a deployment, for operators: settings, sign-in, open files, database and Redis."""
+"""The checks of a deployment, for operators: settings, sign-in, open files, the stop, database and Redis."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ def check_deployment() -> list[Finding]:
         check_sign_in(settings),
         *check_provider(settings),
         check_open_files(settings),
+        check_stop(settings),
         check_database(settings),
         *asyncio.run(diagnose(url, prefix=settings.backend_prefix)),
     ]
@@ -134,6 +135,21 @@ def check_open_files(settings: Settings) -> Finding:
         "open files",
         f"{files} are allowed, which is enough for {max(files - RESERVED_FILES, 0)} connections",
         f"allow {needed} (ulimit -n), or lower APP_MAX_CONNECTIONS",
+    )
+
+
+def check_stop(settings: Settings) -> Finding:
+    """Report the longest stop; a supervisor whose timeout is shorter kills the process before its end."""
+    seconds = settings.stop_seconds
+    text = f"it takes at most {seconds} s: stop_grace_period, TimeoutStopSec or the like"
+    drains = settings.drain_delay_seconds or settings.drain_seconds
+    if settings.backend_url.get_secret_value() or not drains:
+        return Finding(Outcome.OK, "stop", text)
+    return Finding(
+        Outcome.OK,
+        "stop",
+        f"{text}; no other node takes the clients meanwhile: APP_DRAIN_DELAY_SECONDS=0 and"
+        " APP_DRAIN_SECONDS=0 make a restart shorter",
     )
 
 

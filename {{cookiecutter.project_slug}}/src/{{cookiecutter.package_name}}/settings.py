@@ -15,7 +15,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from falcon_pachinko import ConfigurationError, History, ServerLimits
 from falcon_pachinko.backends import backend_from_url, check_backend_url
@@ -34,6 +34,7 @@ from .checks import (
     check_secrets,
     problem_lines,
 )
+from .stop_settings import StopSettings
 from .store_url import check_store_url, resolve_store_url
 
 PACKAGE = __name__.partition(".")[0]
@@ -42,7 +43,7 @@ ENV_FILE = ".env"
 STATE_FILE = "restrictions.json"
 
 
-class Settings(BaseSettings):
+class Settings(StopSettings):
     """The settings, each read from ``APP_<NAME>`` in the environment, else in ``.env``, else the default."""
 
     model_config = SettingsConfigDict(
@@ -56,7 +57,6 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    environment: Literal["development", "test", "production"] = "production"
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)  # 0: any free port
     secret: SecretStr = SecretStr("")
@@ -85,7 +85,6 @@ class Settings(BaseSettings):
     announcement_text: str = Field(
         default="System maintenance is scheduled for 2 AM UTC.", min_length=1
     )
-    graceful_shutdown_seconds: int = Field(default=20, gt=0)
     workers: int = Field(
         default=1, gt=0, validation_alias=AliasChoices("app_workers", "web_concurrency")
     )
@@ -104,11 +103,6 @@ class Settings(BaseSettings):
     history_redis_bytes: int = Field(default=128 * 1024 * 1024, gt=0)
     presence_grace_seconds: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     presence_expiry_seconds: float = Field(default=30.0, gt=0, allow_inf_nan=False)
-
-    @property
-    def production(self) -> bool:
-        """Whether the service is public: no sign-in by name, and the session cookie is for HTTPS only."""
-        return self.environment == "production"
 
     @property
     def sign_in(self) -> Literal["name", "provider", "none"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -85,6 +86,55 @@ async def test_a_signal_stops_the_service_in_order(
     assert "Application shutdown complete." in output
     assert "Finished server process" in output
     assert "timeout" not in output
+
+
+async def until_stopping(server: Server) -> None:
+    """Wait until the service reports that it is about to stop; its port still accepts."""
+    async with asyncio.timeout(10), httpx.AsyncClient(trust_env=False) as client:
+        while (response := await client.get(f"{server.url}/ready")).status_code == 200:
+            pass
+    assert response.status_code == 503
+    assert response.json()["reasons"] == ["the service is about to stop"]
+
+
+async def test_before_the_stop_the_service_is_not_ready_then_its_clients_are_closed_in_turn(
+    serve: Callable[..., Server], room: str
+) -> None:
+    server = serve("-c", PRINTING, APP_DRAIN_DELAY_SECONDS="3", APP_DRAIN_SECONDS="2")
+    async with server.join("Alice", room) as alice, server.join("Bob", room) as bob:
+        signalled = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        await until_stopping(server)
+        async with server.join("Carol", "elsewhere") as carol:
+            ends = [asyncio.create_task(client.wait_closed()) for client in (alice, bob, carol)]
+            _, others = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            assert time.monotonic() - signalled >= 3
+            assert others, "they are closed one after the other"
+            await asyncio.wait(ends)
+            assert time.monotonic() - signalled >= 4
+            for code, reason in (end.result() for end in ends):
+                assert code == SERVICE_RESTART
+                assert re.fullmatch(r"retry=[012]\.\d", reason)
+    assert await server.wait_ended() == -signal.SIGTERM
+    output = server.output()
+    assert output.count(f" {SERVICE_RESTART}\n") == 3
+    assert "Application shutdown complete." in output
+
+
+async def test_a_second_signal_stops_the_service_at_once(
+    serve: Callable[..., Server], room: str
+) -> None:
+    server = serve("-c", PRINTING, APP_DRAIN_DELAY_SECONDS="60", APP_DRAIN_SECONDS="60")
+    async with server.join("Alice", room) as alice:
+        server.process.send_signal(signal.SIGTERM)
+        await until_stopping(server)
+        signalled = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        code, _ = await alice.wait_closed()
+        assert code == SERVICE_RESTART
+    assert await server.wait_ended() == -signal.SIGTERM
+    assert time.monotonic() - signalled < 10
+    assert f"disconnected: Alice {SERVICE_RESTART}\n" in server.output()
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from ..provider import running_provider
 from ..valkey import running_valkey
 
 CHECKS = [
-    *("settings", "hosts", "sign-in", "open files", "database"),
+    *("settings", "hosts", "sign-in", "open files", "stop", "database"),
     *("Redis", "version", "rights", "memory", "clock", "latency", "nodes", "keys"),
 ]
 
@@ -63,6 +63,7 @@ def test_one_process_needs_no_redis(diagnose: Diagnose) -> None:
             "ok       hosts: the service answers to this machine",
             "ok       sign-in: users sign in by name, without a proof",
             "ok       open files: 65536 are allowed, 10200 are needed",
+            "ok       stop: it takes at most 50 s: stop_grace_period, TimeoutStopSec or the like",
             "ok       database: SQLite, var/messages.db: the first start creates it",
             "ok       Redis: one process needs none",
         ],
@@ -105,6 +106,21 @@ def test_a_public_service_without_a_sign_in_is_a_warning(
         "warning  sign-in: no user can sign in; programs with a token of this service can;"
         " next: set APP_OIDC_ISSUER and APP_OIDC_CLIENT_ID, see docs/identity.md"
     )
+
+
+def test_the_longest_stop_is_reported_and_what_makes_it_shorter_without_other_nodes(
+    diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_ENVIRONMENT", "production")
+    longest = "ok       stop: it takes at most 75 s: stop_grace_period, TimeoutStopSec or the like"
+    advice = (
+        "; no other node takes the clients meanwhile: APP_DRAIN_DELAY_SECONDS=0 and APP_DRAIN_SECONDS=0"
+        " make a restart shorter"
+    )
+    assert longest + advice in diagnose()[1]
+    monkeypatch.setenv("APP_DRAIN_DELAY_SECONDS", "0")
+    monkeypatch.setenv("APP_DRAIN_SECONDS", "0")
+    assert longest.replace("75", "50") in diagnose()[1]
 
 
 def test_a_misspelt_setting_is_a_warning(
@@ -177,9 +193,9 @@ def test_the_database_is_checked_without_a_change(
     assert not Path("var").exists()
     asyncio.run(migrate("sqlite:///var/messages.db"))
     line = "ok       database: SQLite, var/messages.db: writable, with schema 0002"
-    assert diagnose() == (0, [ANY, ANY, ANY, ANY, line, ANY])
+    assert diagnose() == (0, [ANY, ANY, ANY, ANY, ANY, line, ANY])
     asyncio.run(migrate("sqlite:///var/messages.db", "base"))
-    assert diagnose()[1][4].endswith(
+    assert diagnose()[1][5].endswith(
         "with schema base, and this service has 0002: the next start migrates it"
     )
     with contextlib.closing(sqlite3.connect("var/messages.db")) as newer:
@@ -188,10 +204,10 @@ def test_the_database_is_checked_without_a_change(
         newer.commit()
     status, lines = diagnose()
     assert status == 0
-    assert lines[4].startswith("warning  database: ")
-    assert lines[4].endswith("; next: deploy the newer version of the service")
+    assert lines[5].startswith("warning  database: ")
+    assert lines[5].endswith("; next: deploy the newer version of the service")
     monkeypatch.setenv("APP_DATABASE_URL", "none")
-    assert diagnose()[1][4] == "ok       database: none: no message is stored"
+    assert diagnose()[1][5] == "ok       database: none: no message is stored"
 
 
 def test_an_unusable_database_is_a_failure_without_its_password(
@@ -201,14 +217,14 @@ def test_an_unusable_database_is_a_failure_without_its_password(
     monkeypatch.setenv("APP_DATABASE_URL", "postgresql://chat:a-password@127.0.0.1:1/chat")
     status, lines = diagnose()
     assert status == 1
-    assert lines[4].startswith("failure  database: PostgreSQL, 127.0.0.1:1/chat: ")
-    assert lines[4].endswith(next_step)
-    assert "a-password" not in lines[4]
+    assert lines[5].startswith("failure  database: PostgreSQL, 127.0.0.1:1/chat: ")
+    assert lines[5].endswith(next_step)
+    assert "a-password" not in lines[5]
     Path("other.db").write_text("not a database " * 100, encoding="utf-8")
     monkeypatch.setenv("APP_DATABASE_URL", "sqlite:///other.db")
     status, lines = diagnose()
     assert status == 1
-    assert lines[4] == f"failure  database: SQLite, other.db: file is not a database{next_step}"
+    assert lines[5] == f"failure  database: SQLite, other.db: file is not a database{next_step}"
     monkeypatch.setenv("APP_DATABASE_URL", "sqlite:///other.db/messages.db")
     assert diagnose()[0] == 1
 
@@ -217,7 +233,7 @@ def test_sqlite_for_several_nodes_is_a_warning(
     diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("APP_BACKEND_URL", "redis://127.0.0.1:1/0")
-    assert diagnose()[1][4] == (
+    assert diagnose()[1][5] == (
         "warning  database: SQLite, var/messages.db: nodes on other machines do not have its messages;"
         " next: set APP_DATABASE_URL to a PostgreSQL"
     )

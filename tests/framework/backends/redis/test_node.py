@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -197,6 +198,27 @@ async def test_a_stopping_node_leaves_grace_periods_to_the_others(
     await wait_until(lambda: b.got_last("room", "alice left"))
     assert await b.backend.members("room") == ["bob"]
     assert "bob left" not in b.texts("room")
+
+
+async def test_a_stopping_node_leaves_the_time_that_its_clients_were_asked_to_wait_to_the_others(
+    nodes: Nodes, a: RecordingNode, b: RecordingNode
+) -> None:
+    for node in (a, b):
+        await node.backend.subscribe("room", HISTORY)
+    alice, bob = announced("c1", "alice"), announced("c2", "bob")
+    for presence in (alice, bob):
+        await a.backend.enter_nowait("room", presence)
+        presence.wait_seconds = 0.6
+    await a.backend.leave_nowait("room", alice, grace=True)
+    left = time.monotonic()
+    a.backend.leave_nowait("room", bob, grace=True)  # not confirmed when the node stops
+    await nodes.stop(a)
+    await asyncio.sleep(0.5)
+    assert await b.backend.enter_nowait("room", announced("c3", "bob")) is False
+    await wait_until(lambda: b.got_last("room", "alice left"))
+    assert time.monotonic() - left >= 0.6 + TIMING.grace_seconds
+    assert await b.backend.members("room") == ["bob"]
+    assert b.texts("room") == ["alice joined", "bob joined", "alice left"]
 
 
 @pytest.mark.parametrize("name", ["n", "r:{node}"])

@@ -177,8 +177,8 @@ class PresenceStore(ABC):
     def leave_nowait(self, room: str, presence: Presence, *, grace: bool) -> Awaitable[bool]:
         """Remove a connection from a room; act with the call, awaited or not.
 
-        With ``grace``, a user whose presence has messages leaves only after ``grace_seconds`` without another
-        connection; the result is ``False`` then.
+        With ``grace``, a user whose presence has messages leaves only after ``grace_seconds`` and the presence's
+        ``wait_seconds`` without another connection; the result is ``False`` then.
 
         Returns:
             A handle: an awaitable that tells whether the user has left with it. An outage does not raise.

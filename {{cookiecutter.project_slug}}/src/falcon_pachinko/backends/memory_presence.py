@@ -124,7 +124,7 @@ class MemoryPresence:
         entry.set_record(presence.connection, None)
         if entry.connections:
             return False
-        seconds = self.grace_seconds
+        seconds = self.grace_seconds + presence.wait_seconds
         if grace and presence.has_messages and seconds:
             loop = asyncio.get_running_loop()
             entry.expiry = loop.call_later(seconds, self.expire_presence, room, found, presence)

@@ -36,6 +36,8 @@ class Presence:
         record: The connection's record, encoded; ``None`` for none.
         version: Increases with each record of this process; 0 if the connection has never had one.
         sent_version: The version that was sent to Redis, confirmed or not.
+        wait_seconds: How much longer than the grace period the user remains present after the connection: its client
+            was asked to wait so long before it reconnects.
     """
 
     __slots__ = (
@@ -54,6 +56,7 @@ class Presence:
         "sent_version",
         "user",
         "version",
+        "wait_seconds",
     )
 
     def __init__(
@@ -82,6 +85,7 @@ class Presence:
         self.joined_at = time.monotonic()
         self.record: bytes | None = None
         self.version = self.sent_version = 0
+        self.wait_seconds = 0.0
         if record is not None:
             self.set_record(record)
 

@@ -13,6 +13,7 @@ from ..limits import DEFAULT_SERVER_LIMITS, ServerLimits
 from ..names import check_room_name, check_user_name
 from ..presence import ChangeKind, MemberChange, MemberPage, encode_record
 from ..publication import Publication
+from .drain import Drain
 from .history import RoomHistories
 from .registry import ConnectionRegistry
 from .session_control import SessionControl
@@ -38,12 +39,18 @@ class WebSocketConnectionManager(SessionControl, RoomHistories):
         self.backend = backend or MemoryBackend()
         self._registry = ConnectionRegistry(self.backend, server_limits)
         self.backend.node = self._registry
+        self._drain = Drain(self._registry)
 
     def __iter__(self) -> Iterator[Connection]:
         return iter(tuple(self._registry.connections.values()))
 
     def __len__(self) -> int:
         return len(self._registry.connections)
+
+    @property
+    def draining(self) -> bool:
+        """Whether this process is about to stop, so that it should get no further clients."""
+        return self._drain.has_begun
 
     async def broadcast_to_room(
         self,

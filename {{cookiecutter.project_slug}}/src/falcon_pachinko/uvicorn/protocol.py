@@ -230,8 +230,9 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
             self.resume_reading(OUTBOX_FULL)
 
     def shutdown(self) -> None:
-        """Close the connection for a shutdown, unless it is closing: uvicorn's method would raise then."""
-        if not self.transport.is_closing():
+        """Close the connection for a shutdown; one that is closing ends by itself within ``close_seconds``."""
+        # NOTE: uvicorn's method would raise for it, or drop the close frame that has been sent.
+        if self.ending_since is None and not self.transport.is_closing():
             super().shutdown()
             self._end()
 

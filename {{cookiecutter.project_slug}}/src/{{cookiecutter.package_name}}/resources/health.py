@@ -26,8 +26,8 @@ class ReadyResource:
     Do not restart such a process: its connections stay open, and it becomes ready by itself.
 
     Args:
-        app: The application; it is not ready before its start, while Redis is unavailable, and shortly
-            before its maximum of connections. An outage of the database does not count: all nodes have the
+        app: The application; it is not ready before its start, from the signal to stop on, while Redis is
+            unavailable, and shortly before its maximum of connections. An outage of the database does not count: all nodes have the
             same database, and rooms, presence and past messages on the pages go on.
         store: The store of messages, if there is one.
     """
@@ -44,11 +44,13 @@ class ReadyResource:
         succeeds.
         """
         resp.cache_control = ["no-store"]
-        backend = self.app.ws_connection_manager.backend
+        manager = self.app.ws_connection_manager
+        backend = manager.backend
         unstarted = "" if self.app.ws_started else NOT_STARTED
         outage = backend.outage and f"Redis is unavailable: {backend.outage}"
         overload = self.app.ws_admission.overload
-        reasons = [reason for reason in (unstarted, outage, overload) if reason]
+        stopping = "the service is about to stop" if manager.draining else ""
+        reasons = [reason for reason in (unstarted, stopping, outage, overload) if reason]
         resp.media = {"status": "not ready", "reasons": reasons} if reasons else {"status": "ready"}
         if backend.details:
             resp.media["redis"] = backend.details

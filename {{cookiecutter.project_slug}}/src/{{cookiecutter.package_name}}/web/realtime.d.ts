@@ -22,7 +22,7 @@ export interface ConnectionStatus {
   readonly nextTryAtMs: number | null;
   /** The close code; only while `waiting` or `closed`. */
   readonly code: number | null;
-  /** The close reason, often empty. */
+  /** The close reason, often empty; `retry=1.7` with 1012 is the delay in seconds until `nextTryAtMs`. */
   readonly reason: string;
 }
 
@@ -30,7 +30,7 @@ export interface ConnectionStatus {
 export interface RealtimeOptions {
   /** The longest delay before the first retry; it doubles with each failure. Default 500. */
   baseDelayMs?: number | undefined;
-  /** The upper bound of all delays. Default 30,000. */
+  /** The upper bound of the client's own delays: a server that stops may ask for another one. Default 30,000. */
   maxDelayMs?: number | undefined;
   /** A connection that lasts this long resets the delay. Default 5,000. */
   stableAfterMs?: number | undefined;

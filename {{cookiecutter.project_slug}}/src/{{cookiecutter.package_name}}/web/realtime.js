@@ -10,6 +10,9 @@
  * nothing arrives within 3 s. It also reconnects if a repeated position shows that messages are missing.
  * Without an announcement it does none of this.
  *
+ * A server that stops closes with 1012 and the reason `retry=1.7`: the client waits so many seconds, in place of its own
+ * delay, and reconnects to another node.
+ *
  * A session that ends is refreshed over the open connection: when the server announces the end
  * (`serverSessionExpiring`), the client calls `refresh` and sends its result as `clientRefreshSession`. The
  * socket stays, and no message is lost.
@@ -62,7 +65,7 @@
 /**
  * @typedef {object} RealtimeOptions
  * @property {number} [baseDelayMs] The longest delay before the first retry; it doubles with each failure. Default 500.
- * @property {number} [maxDelayMs] The upper bound of all delays. Default 30,000.
+ * @property {number} [maxDelayMs] The upper bound of the client's own delays: a server that stops may ask for another one. Default 30,000.
  * @property {number} [stableAfterMs] A connection that lasts this long resets the delay. Default 5,000.
  * @property {number} [connectTimeoutMs] The timeout of an attempt. Default 10,000.
  * @property {number} [heartbeatTimeoutMs] With a heartbeat: the longest time without a message. Default: twice the announced interval and 5,000.
@@ -95,6 +98,9 @@ const TERMINAL_CODES = new Set([1002, 1003, 1007, 1008, 1009, 1010]);
 // 3000 + the HTTP status, as Falcon maps it: timeout, too early and too many requests are temporary. So are
 // too many connections of one user.
 const RETRYABLE_CODES = new Set([3408, 3425, 3429, 4429]);
+
+// The close reason of a server that stops: the seconds until the next attempt, at most 9,999.
+const RETRY = /^retry=(\d{1,4}(?:\.\d{1,3})?)$/;
 
 // A position in a room's history: `epoch:offset`.
 const POSITION = /^([^:]+):(\d{1,15})$/;
@@ -132,6 +138,7 @@ const MAX_ERROR_CHARACTERS = 1_000;
 const PROBE = JSON.stringify({ type: "clientPing", payload: {} });
 
 const ABNORMAL_CLOSURE = 1006;
+const SERVICE_RESTART = 1012;
 const TRY_AGAIN_LATER = 1013;
 const SIGNED_OUT = 4401;
 const [SOCKET_CONNECTING, SOCKET_OPEN, SOCKET_CLOSED] = [0, 1, 3];
@@ -167,6 +174,12 @@ export function isTerminalCode(code) {
  */
 export function retryDelayMs(failures, baseDelayMs, maxDelayMs) {
   return Math.random() * Math.min(maxDelayMs, baseDelayMs * 2 ** Math.min(failures, 1_000)); // 0 * Infinity is NaN.
+}
+
+/** Return the delay that a server that stops asks for; null for another end. @param {number} code @param {string} reason */
+function announcedDelayMs(code, reason) {
+  const seconds = code === SERVICE_RESTART ? RETRY.exec(reason)?.[1] : undefined;
+  return seconds === undefined ? null : Number(seconds) * 1_000;
 }
 
 /**
@@ -875,7 +888,7 @@ export class RealtimeClient {
       this.#socket = this.#openedAtMs = null;
       this.#isProbing = false;
       this.#rejectSent(false);
-      const delayMs = retryDelayMs(this.#failures, baseDelayMs, maxDelayMs);
+      const delayMs = announcedDelayMs(code, reason) ?? retryDelayMs(this.#failures, baseDelayMs, maxDelayMs);
       this.#failures += 1;
       this.#timer = setTimeout(this.retryNow, delayMs);
       this.#setStatus({ state: "waiting", nextTryAtMs: Date.now() + delayMs, code, reason });

@@ -159,8 +159,9 @@ class RedisNode:
         if self.renewing is not None:
             self.renewing.cancel()
         if not self.outage:
-            ms = self.terms.grace + STOP_MARGIN_MS
             for room in self.presence.rooms:
+                grace_ms = round(1000 * self.presence.longest_grace_seconds(room))
+                ms = max(self.terms.grace, grace_ms) + STOP_MARGIN_MS
                 self.pipeline.call_ignoring_outcome(
                     operations.stop_node(hash_tag(room), self.terms, ms)
                 )

@@ -104,7 +104,7 @@ class PresenceTable(RoomLeases):
         presence, grace, is_repeated = leaving
         state.leaving[presence.connection] = leaving
         if seconds is None:
-            seconds = self.terms.grace / 1000 if grace and presence.has_messages else 0.0
+            seconds = self._grace_seconds_of(leaving)
         ms = round(seconds * 1000)
         # NOTE: earlier leaves that are not confirmed take effect before this one.
         is_last = state.is_ending
@@ -179,6 +179,19 @@ class PresenceTable(RoomLeases):
             hash_tag(room), self.terms, key, is_last=is_last, is_repeated=ending.is_uncertain
         )
         await self.pipeline.submit(operation, on_reply, on_failure)
+
+    def _grace_seconds_of(self, leaving: Leaving) -> float:
+        """Return how long a user remains present after the connection."""
+        presence, grace, _ = leaving
+        stays = grace and presence.has_messages
+        return self.terms.grace / 1000 + presence.wait_seconds if stays else 0.0
+
+    def longest_grace_seconds(self, room: str) -> float:
+        """Return the time until all users whose last connection was in a room of this node have left."""
+        state, now = self.rooms[room], asyncio.get_running_loop().time()
+        rests = [ending.until - now for ending in state.ending.values()]
+        rests += map(self._grace_seconds_of, state.leaving.values())
+        return max(rests, default=0.0)
 
     def _discard_if_empty(self, room: str, state: RoomPresence) -> None:
         if state.is_empty and self.rooms.get(room) is state:

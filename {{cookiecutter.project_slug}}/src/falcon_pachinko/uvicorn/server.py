@@ -1,0 +1,215 @@
+"""uvicorn's server with a drain: before it stops, its clients move to other nodes, in one process or in several."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE, Config
+from uvicorn.supervisors import multiprocess
+
+from ..server.drain import DRAIN_STATE, DrainExtension, DrainPolicy
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.05
+AT_ONCE = DrainPolicy()
+# The signal by which the supervisor passes on that it has received a second one; Windows has only one that ends a process.
+HURRY_SIGNAL = getattr(signal, "SIGUSR2", signal.SIGTERM)
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn's server, which drains the process between the signal to stop and uvicorn's own shutdown.
+
+    At the signal the application reports that it is not ready. It takes clients for ``delay_seconds`` more. Then the
+    listening sockets and idle HTTP connections are closed, and the WebSocket connections over ``seconds``. A second
+    signal ends the drain: all that is left is closed at once.
+
+    Args:
+        config: uvicorn's configuration.
+        policy: How to drain.
+        supervised: Whether a supervisor decides which signal is the second one: a worker gets the signals of a
+            terminal or of systemd from both.
+    """
+
+    def __init__(
+        self, config: Config, policy: DrainPolicy = AT_ONCE, *, supervised: bool = False
+    ) -> None:
+        super().__init__(config)
+        self.policy = policy
+        self.supervised = supervised
+        self.drain: DrainExtension | None = None
+        self.has_drained = policy.delay_seconds == policy.seconds == 0
+        self.hurried = False
+        self.ticks = 0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, and take what it offers for a drain."""
+        await super().startup(sockets)
+        # NOTE: removed, because each connection gets a copy of the state.
+        self.drain = self.lifespan.state.pop(DRAIN_STATE, None)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Handle a signal: begin the drain, or end it."""
+        if self.should_exit and self.supervised:
+            return
+        if self.should_exit and not self.has_drained:
+            self._captured_signals.append(sig)
+            self.hurry()
+            return
+        super().handle_exit(sig, frame)
+        if self.drain is not None:
+            self.drain.begin()
+
+    def hurry(self) -> None:
+        """End the drain."""
+        self.hurried = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, then shut down as uvicorn does."""
+        self.should_exit = True
+        if self.drain is not None:
+            self.drain.begin()
+            if not self.has_drained:
+                await self._drain(self.drain, sockets or ())
+        self.has_drained = True
+        await super().shutdown(sockets)
+
+    async def _drain(self, drain: DrainExtension, sockets: Sequence[socket.socket]) -> None:
+        now, delay_seconds = asyncio.get_running_loop().time, self.policy.delay_seconds
+        if delay_seconds:
+            logger.info("not ready any more; clients are taken for %g s", delay_seconds)
+        begun = now()
+        while now() - begun < delay_seconds and not self.hurried:
+            await self._tick()
+        if not self.policy.seconds:
+            return
+        for server in self.servers:
+            server.close()
+        for each in sockets:
+            each.close()
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, self.config.http_protocol_class):
+                connection.shutdown()
+        drain.plan(self.policy)
+        begun = now()
+        while drain.advance(now() - begun) and not self.hurried:
+            await self._tick()
+        drain.close_rest(now() - begun)
+        # NOTE: uvicorn would close those without a reason whose close frames have not been written.
+        await self._tick()
+
+    async def _tick(self) -> None:
+        """Wait a little, and do what uvicorn's server does meanwhile, such as the header ``Date``."""
+        await asyncio.sleep(TICK_SECONDS)
+        self.ticks += 1
+        await self.on_tick(self.ticks)
+
+
+class WorkerProcess(multiprocess.Process):
+    """One of several processes, with a draining server.
+
+    Args:
+        config: uvicorn's configuration.
+        sockets: The listening sockets.
+        policy: How to drain.
+    """
+
+    def __init__(self, config: Config, sockets: list[socket.socket], policy: DrainPolicy) -> None:
+        super().__init__(config, sockets)
+        self.policy = policy
+
+    def target(self, sockets: list[socket.socket] | None = None) -> None:
+        """Run in the process."""
+        signal.signal(HURRY_SIGNAL, lambda *_: self.server.hurry())
+        super().target(sockets)
+
+    @property
+    def server(self) -> DrainingServer:
+        """The server, in the process."""
+        if self._server is None:
+            self._server = DrainingServer(self.config, self.policy, supervised=True)
+        assert isinstance(self._server, DrainingServer)
+        return self._server
+
+    def hurry(self) -> None:
+        """End the drain."""
+        if self.pid is not None and self.process.is_alive():
+            os.kill(self.pid, HURRY_SIGNAL)
+
+
+class Supervisor(multiprocess.Multiprocess):
+    """uvicorn's supervisor of several processes, which drain; a second signal ends their drains.
+
+    Args:
+        config: uvicorn's configuration.
+        sockets: The listening sockets.
+        policy: How to drain.
+    """
+
+    processes: list[WorkerProcess]  # type: ignore[assignment]  # they are made by the factory of run()
+
+    def __init__(self, config: Config, sockets: list[socket.socket], policy: DrainPolicy) -> None:
+        super().__init__(config, sockets)
+        self.policy = policy
+
+    def run(self) -> None:
+        """Run the processes until a signal."""
+        # NOTE: uvicorn's supervisor has no parameter for the class of its processes.
+        original: Any = multiprocess.Process
+        factory: Any = functools.partial(WorkerProcess, policy=self.policy)
+        multiprocess.Process = factory  # type: ignore[misc]
+        try:
+            super().run()
+        finally:
+            multiprocess.Process = original  # type: ignore[misc]
+
+    def terminate_all(self) -> None:
+        """Let all processes stop."""
+        # NOTE: clients that connect when the last process has closed its copy would wait in the queue of this one.
+        for each in self.sockets:
+            each.close()
+        super().terminate_all()
+
+    def join_all(self) -> None:
+        """Wait for all processes, and pass a second signal on."""
+        while alive := [each for each in self.processes if each.process.is_alive()]:
+            if self.signal_queue:
+                self.signal_queue.clear()
+                for each in alive:
+                    each.hurry()
+            alive[0].process.join(TICK_SECONDS)
+        super().join_all()
+
+
+def run(app: Any, *, drain: DrainPolicy = AT_ONCE, **options: Any) -> None:
+    """Serve an application like ``uvicorn.run``, with a drain at its end; without ``reload``.
+
+    Args:
+        app: The application, made by ``install``; with several ``workers`` its import string.
+        drain: How to drain.
+        options: Options of ``uvicorn.Config``.
+
+    Raises:
+        SystemExit: The server has not started.
+    """
+    config = Config(app, **options)
+    server = DrainingServer(config, drain)
+    try:
+        if config.workers > 1:
+            Supervisor(config, [config.bind_socket()], drain).run()
+        else:
+            server.run()
+    except KeyboardInterrupt:
+        pass
+    if config.workers == 1 and not server.started:
+        sys.exit(STARTUP_FAILURE)
