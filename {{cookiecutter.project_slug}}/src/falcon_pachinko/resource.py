@@ -42,9 +42,8 @@ class WebSocketResource(HookMethods):
             default. Messages of such a room carry their position as ``id``, which a reconnecting client
             passes as ``since``.
         sends: The messages that its clients receive, from any sender: subclasses of
-            :class:`~falcon_pachinko.messages.Message`, and ``bytes`` for binary messages; the replies that
-            handlers return need not be listed. The contract lists them, and the test kit reports messages that are not declared; nothing checks them in
-            production.
+            :class:`~falcon_pachinko.messages.Message`, and ``bytes`` for binary messages; replies need not be listed.
+            The contract lists them, and the test kit reports others; nothing checks them in production.
         closes: The class's own close codes with their meaning, for the contract.
         connection: The connection (the ``ws`` of handlers).
         manager: The application's connection manager.
