@@ -181,7 +181,7 @@ class Lifecycle(HandlerTask):
                 return
             ws, resource, limits = self.connection, self.resource, self.connection.limits
             refreshes = ws._config.authenticate is not None
-            table = HandlerTable.of(type(resource), refreshes=refreshes)
+            table = self.registry.compose(HandlerTable.of(type(resource), refreshes=refreshes))
             ws._inbox.start()
             next_message, now = ws._inbox.next, asyncio.get_running_loop().time
             decode, handlers, replies = table.decoder.decode, table.envelopes, table.replies
@@ -263,6 +263,7 @@ class Lifecycle(HandlerTask):
 
     async def _limit_rate(self, rate: MessageRate, message: str | bytes) -> None:
         """Reply to a message above the rate; close the connection if the client does not slow down."""
+        self.registry.counters.rate_refusals += 1
         if rate.exhausted:
             await self.connection.close(close_codes.TOO_MANY_MESSAGES, "too many messages")
         else:
@@ -279,9 +280,7 @@ class Lifecycle(HandlerTask):
     async def _run_on_disconnect(self) -> None:
         """Run ``on_disconnect`` to its end despite a cancellation of this task."""
         ws, seconds = self.connection, self.connection.limits.on_disconnect_seconds
-        code = ws.close_code or (
-            close_codes.ABNORMAL_CLOSURE if ws.closed else close_codes.SERVICE_RESTART
-        )
+        code = close_codes.end_code(ws.close_code, closed=ws.closed)
         name = f"{self.name}.on_disconnect"
         try:
             await run_shielded(self._on_disconnect(code), seconds, name, self.context)
