@@ -69,6 +69,8 @@ def test_every_setting_has_a_default_except_the_secret(secret: str) -> None:
         "message_retention_days": 0.0,
         "announcement_interval_seconds": 3600.0,
         "announcement_text": "System maintenance is scheduled for 2 AM UTC.",
+        "metrics_port": 0,
+        "metrics_token": SecretStr(""),
         "graceful_shutdown_seconds": 20,
         "workers": 1,
         "backend_url": SecretStr(""),
