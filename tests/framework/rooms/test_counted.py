@@ -3,7 +3,7 @@
 import falcon.asgi
 
 from falcon_pachinko import install
-from falcon_pachinko.rooms.counted import CountedRegistry, count_messages
+from falcon_pachinko.rooms.counted import CountedAdmission, CountedRegistry, count_events
 from falcon_pachinko.testing import run
 
 from ..support.counted import Hall, counted_app
@@ -22,13 +22,13 @@ async def test_connections_keep_the_name_of_their_class() -> None:
         assert type(connection).__name__ == "Connection"
 
 
-def test_messages_are_counted_from_the_first_call_on() -> None:
+def test_the_registry_that_counts_replaces_the_other_one() -> None:
     app = install(falcon.asgi.App())
     app.add_websocket_route("/{name}", Hall)
-    registry = app.ws_connection_manager._registry
-    counters = count_messages(registry)
-    assert isinstance(registry, CountedRegistry)
-    tables = registry.tables
-    assert count_messages(registry) is counters
-    assert registry.tables is tables
+    manager = app.ws_connection_manager
+    counters = count_events(manager, app.ws_admission)
+    assert isinstance(manager._registry, CountedRegistry)
+    assert isinstance(app.ws_admission, CountedAdmission)
+    assert manager.backend.node is manager._registry
+    assert counters is manager.backend.counters
     assert counters.counting

@@ -22,5 +22,6 @@ def test_all_numbers_begin_at_zero() -> None:
     assert not counters.counting
     assert len(counters.joins.buckets) == len(BOUNDS) + 1
     counters.refusals["full"] += 1
-    counters.types["say"].messages += 1
-    assert (counters.refusals["full"], counters.types["say"].messages) == (1, 1)
+    counters.types["say"].unhandled += 1
+    counters.types["say"].handled.append(lambda: 2)
+    assert (counters.refusals["full"], counters.types["say"].messages) == (1, 3)

@@ -7,15 +7,19 @@ from collections.abc import Collection, Iterable
 from typing import Any, TypeVar
 
 from .. import close_codes
+from ..backends.base import Backend
 from ..backends.presence import Presence
 from ..connection.connection import Connection
 from ..connection.counted_handlers import counted_table
+from ..connection.outbox import Outbox
 from ..connection.state import CONNECTING, OPEN
 from ..history import Position
+from ..limits import ServerLimits
 from ..publication import Publication
 from ..server.admission import ADDRESS_FULL, FULL, TOO_FAST, Admission, Place, Refusal
 from ..support.counters import Counters
 from .fanout import FanOut
+from .manager import WebSocketConnectionManager
 from .recovery import Past
 from .registry import ConnectionRegistry
 
@@ -45,33 +49,34 @@ OTHER_CODE = -1
 REFUSALS = {FULL: "full", ADDRESS_FULL: "address_full", TOO_FAST: "address_rate"}
 
 
-class CountedFanOut(FanOut):
-    """A fan-out that counts the messages to its connections."""
+class CountedGroup:
+    """Counts the messages to the other groups of a fan-out: one group more, which writes nothing."""
 
-    __slots__ = ("counters", "members")
+    __slots__ = ("counters", "outboxes", "size")
 
     def __init__(self, connections: Collection[Connection], counters: Counters) -> None:
-        super().__init__(connections)
         self.counters = counters
-        # Those that are connecting are counted by their own method.
-        self.members = {
-            each for each in connections if each.state is not CONNECTING and not each.closed
+        # NOTE: those that are connecting are counted by their own method.
+        self.outboxes = {
+            each._outbox for each in connections if each.state is not CONNECTING and not each.closed
         }
+        self.size = len(self.outboxes)
 
-    def send(self, publication: Publication, exclude: Collection[Connection] = ()) -> None:
-        """Deliver a message, and count its recipients."""
-        super().send(publication, exclude)
-        count = len(self.members)
-        if exclude:
-            count -= len(self.members.intersection(exclude))
-        self.counters.messages_out += count
+    def write(self, publication: Publication, excluded: Collection[Outbox]) -> None:
+        """Count a message for each outbox that is not excluded."""
+        excepted = len(self.outboxes.intersection(excluded)) if excluded else 0
+        self.counters.messages_out += self.size - excepted
 
 
 class CountedRegistry(ConnectionRegistry):
     """A registry whose events are counted in :attr:`counters`."""
 
-    tables: dict[Any, Any]
-    classes: dict[type[Connection], type[Connection]]
+    def __init__(self, backend: Backend, limits: ServerLimits) -> None:
+        super().__init__(backend, limits)
+        self.tables: dict[Any, Any] = {}
+        self.classes: dict[type[Connection], type[Connection]] = {}
+        self.counters.counting = True
+        self.counters.known_codes |= KNOWN_CODES
 
     def add_pending(self, connection: Connection) -> None:
         """Add a connection whose own messages are counted from now on."""
@@ -123,7 +128,10 @@ class CountedRegistry(ConnectionRegistry):
 
     def make_fanout(self, connections: Iterable[Connection]) -> FanOut:
         """Return the fan-out to connections."""
-        return CountedFanOut(tuple(connections), self.counters)
+        members = tuple(connections)
+        fanout = FanOut(members)
+        fanout.groups.append(CountedGroup(members, self.counters))
+        return fanout
 
 
 def counted_class(kind: type[Connection], counters: Counters) -> type[Connection]:
@@ -133,30 +141,18 @@ def counted_class(kind: type[Connection], counters: Counters) -> type[Connection
         __slots__ = ()
 
         def _send(self, publication: Publication) -> Any:
-            if not self.closed:
+            if self.state is OPEN or self.state is CONNECTING:
                 counters.messages_out += 1
-            return super()._send(publication)
+            return kind._send(self, publication)
 
         def _deliver(self, publication: Publication) -> None:
             # NOTE: what is delivered before the accept is delivered once more after it.
             if self.state is OPEN:
                 counters.messages_out += 1
-            super()._deliver(publication)
+            kind._deliver(self, publication)
 
     Counted.__name__, Counted.__qualname__ = kind.__name__, kind.__qualname__
     return Counted
-
-
-def count_messages(registry: ConnectionRegistry) -> Counters:
-    """Count the connections and messages of a registry from now on; called before the first connection."""
-    counters = registry.counters
-    if not isinstance(registry, CountedRegistry):
-        registry.__class__ = CountedRegistry
-        assert isinstance(registry, CountedRegistry)
-        registry.tables, registry.classes = {}, {}
-        counters.counting = True
-        counters.known_codes |= KNOWN_CODES
-    return counters
 
 
 class CountedAdmission(Admission):
@@ -170,8 +166,11 @@ class CountedAdmission(Admission):
         return super()._check(result, address)
 
 
-def count_refusals(admission: Admission, counters: Counters) -> None:
-    """Count the connections that are refused from now on."""
+def count_events(manager: WebSocketConnectionManager, admission: Admission) -> Counters:
+    """Count the connections, messages and refusals of an application; called before the first connection."""
+    registry = CountedRegistry(manager.backend, admission.limits)
+    manager._registry = manager.backend.node = registry
     admission.__class__ = CountedAdmission
     assert isinstance(admission, CountedAdmission)
-    admission.counters = counters
+    admission.counters = registry.counters
+    return registry.counters

@@ -13,7 +13,7 @@ from ..errors import RegistrationError
 from ..server.loop_lag import LoopLag
 from ..server.metrics import Snapshot, Value
 from ..support.counters import Histogram
-from .counted import OTHER_CODE, count_messages, count_refusals
+from .counted import OTHER_CODE, count_events
 
 
 class AppMetrics:
@@ -29,9 +29,8 @@ class AppMetrics:
     def __init__(self, app: Any, version: str = "") -> None:
         self.admission = app.ws_admission
         self.backend = app.ws_connection_manager.backend
+        self.counters = count_events(app.ws_connection_manager, self.admission)
         self.registry = app.ws_connection_manager._registry
-        self.counters = count_messages(self.registry)
-        count_refusals(self.admission, self.counters)
         self.loop_lag = LoopLag(self.counters.loop_lag)
         falcon_version = importlib.metadata.version("falcon")
         self.versions = (version, falcon_version, platform.python_version())

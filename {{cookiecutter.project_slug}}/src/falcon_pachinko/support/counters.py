@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
+from collections.abc import Callable
 
 # Upper bounds of the buckets of all histograms, in seconds.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -33,22 +34,29 @@ class TypeCounts:
     """The messages of one type.
 
     Attributes:
-        messages: Their number.
-        handling: The time of their handler, for a sample of them.
+        handling: The time of their handlers, for a sample of them.
+        handled: A function for each of their handlers, which returns the number of its messages.
+        unhandled: The number of messages without a handler.
     """
 
-    __slots__ = ("handling", "messages")
+    __slots__ = ("handled", "handling", "unhandled")
 
     def __init__(self) -> None:
-        self.messages = 0
         self.handling = Histogram()
+        self.handled: list[Callable[[], int]] = []
+        self.unhandled = 0
+
+    @property
+    def messages(self) -> int:
+        """The number of messages."""
+        return self.unhandled + sum(count() for count in self.handled)
 
 
 class Counters:
     """The events of one application in one process since its start.
 
     Rare events are always counted. What would cost time for each message is counted only after
-    :attr:`counting` has been set, see :func:`..rooms.counted.count_messages`.
+    :attr:`counting` has been set, see :func:`..rooms.counted.count_events`.
 
     Attributes:
         counting: Whether messages are counted.
