@@ -50,6 +50,7 @@ RESOURCE_MODULES = frozenset(
         "contract",
         "health",
         "login",
+        "metrics",
         "page",
         "past",
         "reactions",

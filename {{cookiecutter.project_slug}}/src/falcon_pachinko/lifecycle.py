@@ -180,7 +180,7 @@ class Lifecycle(HandlerTask):
             if not await self._connect(req, params):
                 return
             ws, resource, limits = self.connection, self.resource, self.connection.limits
-            table = HandlerTable.of(type(resource), ws._config)
+            table = self.registry.compose(HandlerTable.of(type(resource), ws._config))
             ws._inbox.start()
             next_message, now = ws._inbox.next, asyncio.get_running_loop().time
             decode, handlers, replies = table.decoder.decode, table.envelopes, table.replies
@@ -262,6 +262,7 @@ class Lifecycle(HandlerTask):
 
     async def _limit_rate(self, rate: MessageRate, message: str | bytes) -> None:
         """Reply to a message above the rate; close the connection if the client does not slow down."""
+        self.registry.counters.rate_refusals += 1
         if rate.exhausted:
             await self.connection.close(close_codes.TOO_MANY_MESSAGES, "too many messages")
         else:
@@ -278,9 +279,7 @@ class Lifecycle(HandlerTask):
     async def _run_on_disconnect(self) -> None:
         """Run ``on_disconnect`` to its end despite a cancellation of this task."""
         ws, seconds = self.connection, self.connection.limits.on_disconnect_seconds
-        code = ws.close_code or (
-            close_codes.ABNORMAL_CLOSURE if ws.closed else close_codes.SERVICE_RESTART
-        )
+        code = close_codes.end_code(ws.close_code, closed=ws.closed)
         name = f"{self.name}.on_disconnect"
         try:
             await run_shielded(self._on_disconnect(code), seconds, name, self.context)

@@ -8,6 +8,7 @@
     "contract": ["ContractResource"],
     "health": ["HealthResource", "ReadyResource"],
     "login": ["CallbackResource", "LoginResource", "LogoutResource"],
+    "metrics": ["MetricsResource"],
     "page": ["PageResource"],
     "session": ["NamedSessionResource", "RefreshResource", "SessionResource", "TicketResource"],
     cookiecutter.__resource_module: ["ROOM_PREFIX", cookiecutter.__resource_class],
@@ -35,6 +36,7 @@ from .headers import SecurityHeadersMiddleware
 from .hosts import HostsMiddleware
 from .invitations import Invitations
 from .messages import MAX_USERS
+from .metrics import ServiceMetrics, has_metrics
 from .names import Names
 from .oidc import open_provider
 from .oidc.attempts import AttemptCookies
@@ -126,6 +128,12 @@ def create_app(settings: Settings) -> App:
     )
 
     app.add_route("/asyncapi.json", ContractResource(describe(app, settings)))
+
+    if has_metrics(settings):
+        metrics = ServiceMetrics(app, settings)
+        app.lifespan(metrics.run)
+        if metrics.token:
+            app.add_route("/metrics", MetricsResource(metrics))
 
     workers = WorkerController(manager=manager)
 

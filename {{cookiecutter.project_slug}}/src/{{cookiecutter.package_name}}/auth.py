@@ -10,6 +10,7 @@ import falcon.asgi
 from falcon_pachinko import WebSocketConnectionManager
 
 from .cookies import SessionCookie
+from .hosts import UNCHECKED_PATHS
 from .tokens import MAX_TOKEN_CHARACTERS, Session, Tokens
 from .users import User
 
@@ -102,6 +103,9 @@ class AuthMiddleware:
                 close code 1013 to a WebSocket.
         """
         session, proof = None, COOKIE
+        if req.path in UNCHECKED_PATHS:  # they need no user, and no service that may be unavailable
+            req.context.session = req.context.user = req.context.proof = None
+            return
         if token := bearer_token(req):
             session, proof = await self.authenticator.session_of(token), BEARER
         elif resp is None and (ticket := req.get_param("ticket")):

@@ -14,12 +14,14 @@ from pydantic import ValidationError
 
 from falcon_pachinko import ConfigurationError
 from falcon_pachinko.route_config import is_origin
+from falcon_pachinko.server.exposition import Exposition
 
 from .hosts import ALL_HOSTS, host_name, is_loopback
 from .oidc import check_extra
 
 # RFC 7518 section 3.2: a key for HS256 has at least the 256 bits of its hash.
 MIN_SECRET_BYTES = 32
+MIN_TOKEN_CHARACTERS = 16
 # Of two names, from 0 to 1 (difflib): a name with a misspelt or missing letter has more.
 MIN_SIMILARITY = 0.75
 SEPARATE_ROOMS = (
@@ -60,6 +62,26 @@ def check_secrets(secret: str, previous: str) -> None:
     check_secret("APP_SECRET", secret)
     if previous:
         check_secret("APP_SECRET_PREVIOUS", previous)
+
+
+def check_metrics(port: int, token: str, main_port: int) -> None:
+    """Check the settings of the metrics, and the extra ``metrics`` if they are on.
+
+    Raises:
+        ValueError: The port is that of the service, the token can be guessed, or the extra is not installed.
+    """
+    if port and port == main_port:
+        raise ValueError(f"APP_METRICS_PORT is {port}, the port of the service: choose another one")
+    if token and (len(token) < MIN_TOKEN_CHARACTERS or not token.isascii() or " " in token):
+        raise ValueError(
+            f"APP_METRICS_TOKEN must have {MIN_TOKEN_CHARACTERS} ASCII characters or more without spaces:"
+            f" generate one with {NEW_SECRET}"
+        )
+    if port or token:
+        try:
+            Exposition()
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
 
 
 def check_host(host: str) -> str:

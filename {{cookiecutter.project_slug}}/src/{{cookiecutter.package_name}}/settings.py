@@ -29,6 +29,7 @@ from .checks import (
     check_client,
     check_host,
     check_issuer,
+    check_metrics,
     check_origin,
     check_private,
     check_secrets,
@@ -85,6 +86,8 @@ class Settings(StopSettings):
     announcement_text: str = Field(
         default="System maintenance is scheduled for 2 AM UTC.", min_length=1
     )
+    metrics_port: int = Field(default=0, ge=0, le=65535)  # 0: none
+    metrics_token: SecretStr = SecretStr("")
     workers: int = Field(
         default=1, gt=0, validation_alias=AliasChoices("app_workers", "web_concurrency")
     )
@@ -253,8 +256,9 @@ class Settings(StopSettings):
 
     @model_validator(mode="after")
     def check_secret(self) -> Settings:
-        """Refuse a secret that can be guessed: with it, a token for any user can be forged."""
+        """Refuse a secret that can be guessed, such as for forged tokens of any user, and metrics that cannot be served."""
         check_secrets(self.secret.get_secret_value(), self.secret_previous.get_secret_value())
+        check_metrics(self.metrics_port, self.metrics_token.get_secret_value(), self.port)
         return self
 
     @model_validator(mode="after")

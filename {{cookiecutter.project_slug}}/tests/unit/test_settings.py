@@ -72,6 +72,8 @@ def test_every_setting_has_a_default_except_the_secret(secret: str) -> None:
         "drain_delay_seconds": 5.0,
         "drain_seconds": 20.0,
         "drain_connections_per_second": 150.0,
+        "metrics_port": 0,
+        "metrics_token": SecretStr(""),
         "graceful_shutdown_seconds": 20,
         "workers": 1,
         "backend_url": SecretStr(""),

@@ -47,6 +47,7 @@ from ..presence import MemberPage
 from ..publication import Publication
 from .histories import Histories
 from .lease import Lease
+from .numbers import BackendNumbers
 from .once import OnceRequests, OnceRun
 from .presence import Presence
 from .restriction_entry import RestrictionEntry
@@ -247,7 +248,9 @@ class Leases(ABC):
         """
 
 
-class Backend(Broker, PresenceStore, Leases, UserCounts, Restrictions, Tickets, OnceRequests):
+class Backend(
+    Broker, PresenceStore, Leases, UserCounts, Restrictions, Tickets, OnceRequests, BackendNumbers
+):
     """A backend of all contracts; see the module's docstring for the guarantees.
 
     Attributes:

@@ -66,6 +66,11 @@ class MemoryBackend(MemoryLeases, MemoryRestrictions, MemoryTickets, MemoryOnce,
         )
 
     @property
+    def history_bytes(self) -> int:
+        """The memory of all histories."""
+        return self.budget.size_bytes
+
+    @property
     def outage(self) -> str:
         """Empty: memory is always available."""
         return ""

@@ -78,6 +78,7 @@ def limited(handler: Handler, method: Handler, message_type: str, rate: TypeRate
         bucket = buckets.of(ws._rate_key or (ws.id,), now)
         if bucket.take_available(now):
             return handler(resource, ws, payload)
+        resource.manager._registry.counters.rate_refusals += 1
         raise MessageError(
             f"Too many {message_type} messages: wait {bucket.empty_seconds:.1f} s.",
             code="tooManyMessages",

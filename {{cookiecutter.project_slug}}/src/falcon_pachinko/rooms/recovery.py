@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from ..backends.base import Backend
 from ..connection.connection import Connection
-from ..errors import BackendUnavailable
-from ..history import Position
+from ..errors import BackendUnavailable, RegistrationError
+from ..history import History, Position
 from ..messages import ServerPosition
 from ..publication import Publication
 
@@ -52,6 +52,21 @@ def fitting_last(connection: Connection, publications: list[Publication]) -> lis
         first -= 1
         size_bytes -= found[first].size_bytes
     return found[first:]
+
+
+def check_history(histories: Mapping[str, History], connection: Connection, room: str) -> None:
+    """Refuse a connection whose route declares another history for a room than the first route did.
+
+    Raises:
+        RegistrationError: It does.
+    """
+    history = connection._config.history
+    declared = histories.get(room, history)
+    if history is not None and history != declared:
+        raise RegistrationError(
+            f"room {room!r} has {declared!r} from another route, but this route declares {history!r}:"
+            " give both routes the same history, or their rooms other names"
+        )
 
 
 class Past(NamedTuple):

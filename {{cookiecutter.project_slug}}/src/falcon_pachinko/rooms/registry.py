@@ -21,19 +21,20 @@ from ..publication import DEFAULT_HEADER, Publication
 from ..support.tasks import TaskSet
 from .activity import Activities
 from .commands import CloseCommands
+from .composition import Composition
 from .enforcement import Enforcement
 from .exclusions import Exclusions
 from .fanout import FanOut
 from .heartbeat import Heartbeats
 from .membership import Membership
-from .recovery import local_past_of, past_of, send_past, send_position
+from .recovery import check_history, local_past_of, past_of, send_position
 from .resync import Resyncs
 from .users import UserIndex
 
 logger = logging.getLogger(__name__)
 
 
-class ConnectionRegistry:
+class ConnectionRegistry(Composition):
     """The connections of one process: a ``Node`` of the backend (:class:`..backends.base.Node`).
 
     Attributes:
@@ -46,6 +47,7 @@ class ConnectionRegistry:
         rates: The rates of messages by user and by address.
         fanouts: The fan-out to the members of a room, built once per change of membership.
         histories: The history that a route of this process has declared for a room.
+        counters: The numbers of events.
 
     Args:
         backend: The backend of the rooms.
@@ -54,6 +56,7 @@ class ConnectionRegistry:
 
     def __init__(self, backend: Backend, limits: ServerLimits = DEFAULT_SERVER_LIMITS) -> None:
         self.backend = backend
+        self.counters = backend.counters
         self.connections: dict[str, Connection] = {}
         self.channels: dict[str, Connection] = {}
         self.pending: dict[str, Connection] = {}
@@ -155,7 +158,7 @@ class ConnectionRegistry:
         self._check_alive(connection)
         if self.presence_of(connection, room) or connection in self.commands.joining.get(room, ()):
             return False
-        self._check_history(connection, room)
+        check_history(self.histories, connection, room)
         self.commands.begin_join(connection, room)
         try:
             await self._subscribe(connection, room, presence)
@@ -179,13 +182,13 @@ class ConnectionRegistry:
         # NOTE: from here to the position message nothing awaits, or a message could come in between.
         try:
             self._check_alive(connection)
-            self._check_history(connection, room)  # another join may have declared one meanwhile
+            check_history(self.histories, connection, room)  # another join may have declared one
         except (WebSocketDisconnected, RegistrationError):
             self.backend.unsubscribe(room)
             raise
         self._put_in(connection, room, presence, synced=past is not None)
         if past is not None:
-            send_past(connection, self.backend.position(room), past)
+            self.send_past(connection, self.backend.position(room), past)
 
     async def leave(self, connection: Connection, room: str) -> bool:
         """Remove a connection from a room; return whether its user was visible there and has left."""
@@ -205,7 +208,7 @@ class ConnectionRegistry:
         if fanout is None:
             if room not in self.synced.members_by_room:
                 return
-            fanout = self.fanouts[room] = FanOut(self.synced.members_by_room[room])
+            fanout = self.fanouts[room] = self.make_fanout(self.synced.members_by_room[room])
         header = publication.header
         if header is DEFAULT_HEADER:
             fanout.sent_at = self.heartbeats.now
@@ -226,7 +229,9 @@ class ConnectionRegistry:
         else:
             named = tuple(self.connections.values())
         excluded = self.exclusions.of(header)
-        FanOut(named).send(publication, [*excluded, *(each._carrier for each in excluded)])
+        self.make_fanout(named).send(
+            publication, [*excluded, *(each._carrier for each in excluded)]
+        )
 
     def on_history_lost(self, room: str) -> None:
         """Send the room's position and ``recovered: false`` to its members: messages are missing before it."""
@@ -248,7 +253,7 @@ class ConnectionRegistry:
             presence = self.unsynced.leave(connection, room)
             past = local_past_of(self.backend, connection, room, presence.recent)
             self._put_in(connection, room, presence, synced=True)
-            send_past(connection, self.backend.position(room), past)
+            self.send_past(connection, self.backend.position(room), past)
             self._drop_since(connection)
         self.resyncs.start(room)
 
@@ -257,16 +262,6 @@ class ConnectionRegistry:
     def _check_alive(self, connection: Connection) -> None:
         if not self.is_visible(connection) and connection.id not in self.pending:
             raise WebSocketDisconnected(connection.close_code)
-
-    def _check_history(self, connection: Connection, room: str) -> None:
-        """Refuse a connection whose route declares another history for a room than the first route did."""
-        history = connection._config.history
-        declared = self.histories.get(room, history)
-        if history is not None and history != declared:
-            raise RegistrationError(
-                f"room {room!r} has {declared!r} from another route, but this route declares {history!r}:"
-                " give both routes the same history, or their rooms other names"
-            )
 
     def presence_of(self, connection: Connection, room: str) -> Presence | None:
         """Return the presence of a connection in a room; ``None`` if it is not a member."""

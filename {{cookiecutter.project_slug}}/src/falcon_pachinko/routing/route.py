@@ -128,6 +128,7 @@ class WebSocketRoute:
                 req.get_header("Origin"),
                 own_origin(req),
             )
+            self.manager.backend.counters.refusals["origin"] += 1
             await connection.close()
             return None
         connection._websocket = ws

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from ..backends.base import Backend
 from ..errors import BackendUnavailable, RegistrationError
+from ..support.counters import Counters
 from ..support.exit_status import fail_on_exit, stop_server
 from .backoff import Backoff, check_seconds
 from .cluster import Worker, lease_name, run_once_per_cluster
@@ -58,6 +59,7 @@ class WorkerController:
         self.stop_seconds = stop_seconds
         self.restart = restart
         self.manager = manager
+        self.counters = Counters() if manager is None else manager.backend.counters
         self.tasks: set[asyncio.Task[None]] = set()
         self.leases: list[str] = []
 
@@ -140,6 +142,8 @@ class WorkerController:
         backoff, attempt = self.restart or Backoff(), 0
         while True:
             started_at = loop.time()
+            self.counters.worker_starts += 1
+            self.counters.workers += 1
             try:
                 await worker(**context)
             except (GeneratorExit, KeyboardInterrupt):
@@ -152,6 +156,7 @@ class WorkerController:
                         raise
                     logger.exception("worker %s died while being stopped", name)
                     return
+                self.counters.worker_deaths += 1
                 if self.restart is None and not isinstance(error, BackendUnavailable):
                     logger.critical("worker %s died", name, exc_info=True)
                     loop.call_soon(self.on_death)
@@ -164,6 +169,8 @@ class WorkerController:
             else:
                 logger.info("worker %s has returned", name)
                 return
+            finally:
+                self.counters.workers -= 1
             await asyncio.sleep(delay)
 
 

@@ -7,6 +7,7 @@ import logging
 import time
 
 from ...errors import BackendUnavailable
+from ...support.counters import Counters
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +35,13 @@ class Availability:
         state: The state.
         outage: The reason why Redis is unavailable; empty while it is available.
         since: The time of the last change of the state, in seconds on the process's monotonic clock.
+
+    Args:
+        counters: Adds up the durations of outages.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, counters: Counters | None = None) -> None:
+        self.counters = counters or Counters()
         self.state = State.CREATED
         self.outage = State.CREATED.value
         self.since = time.monotonic()
@@ -45,8 +50,16 @@ class Availability:
         """Change the state; return how many seconds the last one has lasted."""
         now = time.monotonic()
         lasted_seconds = now - self.since
+        if self.state is State.UNAVAILABLE:
+            self.counters.unavailable_seconds += lasted_seconds
         self.state, self.outage, self.since = state, reason or state.value, now
         return lasted_seconds
+
+    @property
+    def unavailable_seconds(self) -> float:
+        """The duration of all outages, the present one included."""
+        present = time.monotonic() - self.since if self.state is State.UNAVAILABLE else 0.0
+        return self.counters.unavailable_seconds + present
 
     def connect(self) -> None:
         """Wait for the first response."""

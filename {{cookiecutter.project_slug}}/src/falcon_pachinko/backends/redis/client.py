@@ -76,6 +76,14 @@ class RedisClient(ABC):
         """Return the hash tag of a channel, with its suffix."""
         return channel[len(self.channel_prefix) + 1 :]
 
+    def age_seconds(self, tag: str, published_ms: int) -> float:
+        """Return how long ago a publication was made, by the clock of a room's server; 0 before its first reply."""
+        ahead_ms = self.clock_offsets_ms.get(self.server_of(self.channel(tag)))
+        if ahead_ms is None:
+            return 0.0
+        now_ms = asyncio.get_running_loop().time() * 1000 + ahead_ms
+        return max(0.0, now_ms - published_ms) / 1000
+
     @abstractmethod
     async def execute(self, operations: Sequence[Request]) -> list[Any]:
         """Execute operations in order and return their results; a failed one has an exception as result.

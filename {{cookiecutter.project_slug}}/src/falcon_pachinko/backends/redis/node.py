@@ -9,6 +9,7 @@ import time
 
 from ...errors import BackendUnavailable, ConfigurationError
 from ...publication import Publication
+from ...support.counters import Counters
 from ...support.tasks import TaskSet
 from ..base import Node
 from ..restriction_table import RestrictionTable
@@ -49,6 +50,7 @@ class RedisNode:
     """
 
     node: Node
+    counters: Counters
 
     def __init__(self, client: RedisClient, timing: Timing) -> None:
         self.client = client
@@ -67,7 +69,7 @@ class RedisNode:
             grace=round(timing.grace_seconds * 1000),
             recovery=round(1000 * max(timing.grace_seconds, min(timing.renewal_seconds, 1.0))),
         )
-        self.availability = Availability()
+        self.availability = Availability(self.counters)
         self.pipeline = Pipeline(
             self.client, self.availability, lambda reason: self.pubsub.restart(reason)
         )
@@ -115,6 +117,16 @@ class RedisNode:
     def outage(self) -> str:
         """The reason why Redis is unavailable; empty while it is available."""
         return self.availability.outage
+
+    @property
+    def history_bytes(self) -> int:
+        """The memory of the messages that this node keeps of the histories."""
+        return self.subscriptions.budget.size_bytes
+
+    @property
+    def unavailable_seconds(self) -> float:
+        """The duration of all outages of Redis, the present one included."""
+        return self.availability.unavailable_seconds
 
     @property
     def details(self) -> dict[str, str]:

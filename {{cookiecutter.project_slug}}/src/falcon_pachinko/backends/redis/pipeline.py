@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
@@ -40,6 +41,7 @@ class Pipeline:
 
     Attributes:
         availability: Whether Redis is available.
+        calls: The time of calls.
         held: The operations that wait for a lease, by hash tag.
         on_fenced: Called with the hash tag of a room that has refused an operation for want of a lease.
 
@@ -52,6 +54,7 @@ class Pipeline:
     def __init__(
         self, client: RedisClient, availability: Availability, on_outage: Callable[[str], None]
     ) -> None:
+        self.calls = availability.counters.redis_calls
         self.client = client
         self.availability = availability
         self.on_outage = on_outage
@@ -161,7 +164,7 @@ class Pipeline:
                     await self.idle
                 batch = self.take_batch()
                 try:
-                    results = await self.client.execute([each.operation.request for each in batch])
+                    results = await self.execute(batch)
                 except UnicodeEncodeError:
                     called, batch = batch, []
                     self.reject_invalid(called)
@@ -179,6 +182,14 @@ class Pipeline:
         finally:
             self.has_ended = True
             self.fail_all(batch, BackendUnavailable("the backend has been stopped"))
+
+    async def execute(self, batch: list[PendingOperation]) -> list[Any]:
+        """Execute operations in one call, and time it."""
+        started = time.perf_counter()
+        try:
+            return await self.client.execute([each.operation.request for each in batch])
+        finally:
+            self.calls.observe(time.perf_counter() - started)
 
     def take_batch(self) -> list[PendingOperation]:
         """Return the operations of the next call."""

@@ -8,17 +8,15 @@ from collections.abc import Awaitable, Callable
 
 from ...errors import BackendUnavailable, OperationRefused, failure_reason
 from ...history import History, Position
-from ...presence import ChangeKind, MemberChange
 from ...publication import Publication
 from ...support.tasks import TaskSet
 from ..base import Node
 from ..buffer import HistoryBudget
-from ..presence import user_of
 from . import operations
 from .client import CONNECTION_ERRORS
 from .fetching import MAX_CONCURRENT_FETCHES, Fetcher
 from .operations import Terms
-from .operations.replies import decode_records
+from .operations.replies import decode_change
 from .pipeline import Pipeline
 from .pubsub import PubSub
 from .script import hash_tag, room_of
@@ -33,6 +31,7 @@ class Subscriptions:
     Attributes:
         node: Receives the publications.
         budget: The memory of the buffers of all rooms, and its bound.
+        counters: The numbers of events.
         streams: The stream of each room.
         on_control: Called with a room and a message for the nodes on its channel.
         expected: The positions of publications that this node has published and not received yet.
@@ -51,6 +50,7 @@ class Subscriptions:
         self.pubsub = pubsub
         self.terms = terms
         self.budget = HistoryBudget()
+        self.counters = pipeline.availability.counters
         self.streams: dict[str, RoomStream] = {}
         self.expected: dict[str, Position] = {}
         self.on_control: Callable[[str, str], None]
@@ -72,6 +72,8 @@ class Subscriptions:
         if head != b"-":
             epoch, offset, shown, ms, *change = head.split(b":", 4)
             publication.number(Position(epoch.decode(), int(offset)), int(ms), shown=shown == b"1")
+            if self.counters.counting:
+                self.counters.redis_lag.observe(self.pipeline.client.age_seconds(tag, int(ms)))
             if change:
                 publication.change = decode_change(room, change[0])
         if stream.receive(publication):
@@ -291,10 +293,3 @@ class Subscriptions:
         """Return the position of the last publication delivered here."""
         stream = self.streams.get(room)
         return stream.position if stream is not None and stream.shows_positions else None
-
-
-def decode_change(room: str, encoded: bytes) -> MemberChange:
-    """Decode the change of a room's members in the head of a message; see :mod:`.script`."""
-    change, *records = encoded.split(b"\t")
-    kind, user = ChangeKind(chr(change[0])), user_of(change[1:].decode())
-    return MemberChange(room, user, kind, decode_records(records))

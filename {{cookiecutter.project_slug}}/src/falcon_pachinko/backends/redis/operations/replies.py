@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from ....history import Position
-from ....presence import Records
+from ....presence import ChangeKind, MemberChange, Records
+from ...presence import user_of
 
 T = TypeVar("T")
 
@@ -263,3 +264,10 @@ def decode_position(reply: Any) -> Position:
 def decode_records(flat: Sequence[bytes]) -> Records:
     """Return the records of a user by connection from connections and records in turn."""
     return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+
+
+def decode_change(room: str, encoded: bytes) -> MemberChange:
+    """Decode the change of a room's members in the head of a message; see :mod:`..script`."""
+    change, *records = encoded.split(b"\t")
+    kind, user = ChangeKind(chr(change[0])), user_of(change[1:].decode())
+    return MemberChange(room, user, kind, decode_records(records))

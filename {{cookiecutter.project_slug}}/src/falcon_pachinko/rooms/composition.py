@@ -1,0 +1,29 @@
+"""The parts of a registry that count events where metrics are on, see :mod:`.counted`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from ..connection.connection import Connection
+from ..history import Position
+from .fanout import FanOut
+from .recovery import Past, send_past
+
+TableT = TypeVar("TableT")
+
+
+class Composition:
+    """Makes the objects through which messages pass; here without a count, which costs nothing."""
+
+    def compose(self, table: TableT) -> TableT:
+        """Return the table of handlers of a connection."""
+        return table
+
+    def make_fanout(self, connections: Iterable[Connection]) -> FanOut:
+        """Return the fan-out to connections."""
+        return FanOut(connections)
+
+    def send_past(self, connection: Connection, position: Position | None, past: Past) -> None:
+        """Send the past of a room with history, then its position."""
+        send_past(connection, position, past)

@@ -1,0 +1,176 @@
+"""A registry that counts connections, joins and messages, in place of one that does not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable
+from typing import Any, TypeVar
+
+from .. import close_codes
+from ..backends.base import Backend
+from ..backends.presence import Presence
+from ..connection.connection import Connection
+from ..connection.counted_handlers import counted_table
+from ..connection.outbox import Outbox
+from ..connection.state import CONNECTING, OPEN
+from ..history import Position
+from ..limits import ServerLimits
+from ..publication import Publication
+from ..server.admission import ADDRESS_FULL, FULL, TOO_FAST, Admission, Place, Refusal
+from ..support.counters import Counters
+from .fanout import FanOut
+from .manager import WebSocketConnectionManager
+from .recovery import Past
+from .registry import ConnectionRegistry
+
+TableT = TypeVar("TableT")
+
+# The reasons of refusals by the code with which the connection was closed before it was open.
+REASONS = {
+    close_codes.ACCESS_DENIED: "access",
+    close_codes.BAD_ROOM_NAME: "room_name",
+    close_codes.SESSION_ENDED: "session",
+    close_codes.TOO_MANY_CONNECTIONS: "user_connections",
+    close_codes.TRY_AGAIN_LATER: "unavailable",
+    close_codes.INTERNAL_ERROR: "error",
+    close_codes.NO_STATUS_RECEIVED: "disconnected",
+    close_codes.ABNORMAL_CLOSURE: "disconnected",
+}
+# The codes of the framework, and those of RFC 6455 section 7.4 that a client or a server may send.
+KNOWN_CODES = {
+    *REASONS,
+    *close_codes.SENDABLE,
+    close_codes.FORBIDDEN,
+    close_codes.SLOW_READER,
+    close_codes.TOO_MANY_MESSAGES,
+}
+OTHER_CODE = -1
+# The reasons of refusals before the application.
+REFUSALS = {FULL: "full", ADDRESS_FULL: "address_full", TOO_FAST: "address_rate"}
+
+
+class CountedGroup:
+    """Counts the messages to the other groups of a fan-out: one group more, which writes nothing."""
+
+    __slots__ = ("counters", "outboxes", "size")
+
+    def __init__(self, connections: Collection[Connection], counters: Counters) -> None:
+        self.counters = counters
+        # NOTE: those that are connecting are counted by their own method.
+        self.outboxes = {
+            each._outbox for each in connections if each.state is not CONNECTING and not each.closed
+        }
+        self.size = len(self.outboxes)
+
+    def write(self, publication: Publication, excluded: Collection[Outbox]) -> None:
+        """Count a message for each outbox that is not excluded."""
+        excepted = len(self.outboxes.intersection(excluded)) if excluded else 0
+        self.counters.messages_out += self.size - excepted
+
+
+class CountedRegistry(ConnectionRegistry):
+    """A registry whose events are counted in :attr:`counters`."""
+
+    def __init__(self, backend: Backend, limits: ServerLimits) -> None:
+        super().__init__(backend, limits)
+        self.tables: dict[Any, Any] = {}
+        self.classes: dict[type[Connection], type[Connection]] = {}
+        self.counters.counting = True
+        self.counters.known_codes |= KNOWN_CODES
+
+    def add_pending(self, connection: Connection) -> None:
+        """Add a connection whose own messages are counted from now on."""
+        kind = type(connection)
+        counted = self.classes.get(kind)
+        if counted is None:
+            counted = self.classes[kind] = counted_class(kind, self.counters)
+        # PERF: a class of the same layout, so that a connection without metrics has no branch.
+        connection.__class__ = counted
+        super().add_pending(connection)
+
+    async def add(self, connection: Connection) -> None:
+        """Make an accepted connection visible to others."""
+        self.counters.accepts += connection._carrier is connection
+        await super().add(connection)
+
+    def remove(self, connection: Connection) -> None:
+        """Remove a connection at its end, and count its close code or the reason of its refusal."""
+        if connection._carrier is connection:
+            counters, code = self.counters, connection.close_code
+            if self.is_visible(connection):
+                code = close_codes.end_code(code, closed=connection.closed)
+                counters.closes[code if code in counters.known_codes else OTHER_CODE] += 1
+            else:
+                counters.refusals[REASONS.get(code or 0, "handler")] += 1
+        super().remove(connection)
+
+    async def join(self, connection: Connection, room: str, presence: Presence) -> bool:
+        """Add a connection to a room, and time it."""
+        started = time.perf_counter()
+        joined = await super().join(connection, room, presence)
+        self.counters.joins.observe(time.perf_counter() - started)
+        return joined
+
+    def send_past(self, connection: Connection, position: Position | None, past: Past) -> None:
+        """Send the past of a room, and count whether it is complete for a reconnecting client."""
+        if past.recovered is True:
+            self.counters.recovered += 1
+        elif past.recovered is False:
+            self.counters.unrecovered += 1
+        super().send_past(connection, position, past)
+
+    def compose(self, table: TableT) -> TableT:
+        """Return the table of handlers of a connection, which counts the messages."""
+        counted: TableT | None = self.tables.get(table)
+        if counted is None:
+            counted = self.tables[table] = counted_table(table, self.counters)
+        return counted
+
+    def make_fanout(self, connections: Iterable[Connection]) -> FanOut:
+        """Return the fan-out to connections."""
+        members = tuple(connections)
+        fanout = FanOut(members)
+        fanout.groups.append(CountedGroup(members, self.counters))
+        return fanout
+
+
+def counted_class(kind: type[Connection], counters: Counters) -> type[Connection]:
+    """Return a class of connections that counts the messages to each of them."""
+
+    class Counted(kind):  # type: ignore[misc, valid-type]  # a class that is known at run time only
+        __slots__ = ()
+
+        def _send(self, publication: Publication) -> Any:
+            if self.state is OPEN or self.state is CONNECTING:
+                counters.messages_out += 1
+            return kind._send(self, publication)
+
+        def _deliver(self, publication: Publication) -> None:
+            # NOTE: what is delivered before the accept is delivered once more after it.
+            if self.state is OPEN:
+                counters.messages_out += 1
+            kind._deliver(self, publication)
+
+    Counted.__name__, Counted.__qualname__ = kind.__name__, kind.__qualname__
+    return Counted
+
+
+class CountedAdmission(Admission):
+    """An admission that counts what it refuses."""
+
+    counters: Counters
+
+    def _check(self, result: Place | Refusal, address: str | None) -> Place | Refusal:
+        if isinstance(result, Refusal):
+            self.counters.refusals[REFUSALS[result]] += 1
+        return super()._check(result, address)
+
+
+def count_events(manager: WebSocketConnectionManager, admission: Admission) -> Counters:
+    """Count the connections, messages and refusals of an application; called before the first connection."""
+    registry = CountedRegistry(manager.backend, admission.limits)
+    manager._registry = manager.backend.node = registry
+    admission.__class__ = CountedAdmission
+    assert isinstance(admission, CountedAdmission)
+    admission.counters = registry.counters
+    return registry.counters
