@@ -25,9 +25,11 @@ from .enforcement import Enforcement
 from .exclusions import Exclusions
 from .fanout import FanOut
 from .heartbeat import Heartbeats
+from .history import check_declared
 from .membership import Membership
 from .recovery import local_past_of, past_of, send_past, send_position
 from .resync import Resyncs
+from .traffic import Traffic, count_direct
 from .users import UserIndex
 
 logger = logging.getLogger(__name__)
@@ -41,8 +43,7 @@ class ConnectionRegistry:
         channels: Accepted channels by id: the rooms of connections that are in several.
         pending: Connections whose ``on_connect`` has not accepted yet, by id.
         synced: The rooms of connections that receive live messages.
-        unsynced: The rooms of connections that joined during an outage; they get missed messages before
-            live ones.
+        unsynced: Those of connections that joined during an outage, and get missed messages first.
         rates: The rates of messages by user and by address.
         fanouts: The fan-out to the members of a room, built once per change of membership.
         histories: The history that a route of this process has declared for a room.
@@ -62,6 +63,7 @@ class ConnectionRegistry:
         self.rates = MessageRates(limits.users_per_address)
         self.synced: Membership[Connection, Presence] = Membership()
         self.unsynced: Membership[Connection, Presence] = Membership()
+        self.traffic = Traffic(self.synced, self.is_visible)
         self.fanouts: dict[str, FanOut] = {}
         self.histories: dict[str, History] = {}
         self.heartbeats = Heartbeats(self.connections, self.synced, self.fanouts, backend)
@@ -94,6 +96,7 @@ class ConnectionRegistry:
             self.channels[connection.id] = connection
         for room in self.synced.rooms_of(connection):
             self.fanouts.pop(room, None)
+            self.traffic.enter(connection, room)
         self._drop_since(connection)
         self.heartbeats.add(connection)
         # NOTE: all presence entries are sent before the first response is awaited.
@@ -109,6 +112,7 @@ class ConnectionRegistry:
         """Remove a connection at its end; from now on it cannot join a room."""
         self.pending.pop(connection.id, None)
         visible = self.is_visible(connection)
+        self.traffic.end(connection)
         self.connections.pop(connection.id, None)
         self.channels.pop(connection.id, None)
         grace = not (isinstance(connection, Channel) and connection.left)
@@ -155,7 +159,7 @@ class ConnectionRegistry:
         self._check_alive(connection)
         if self.presence_of(connection, room) or connection in self.commands.joining.get(room, ()):
             return False
-        self._check_history(connection, room)
+        check_declared(self.histories, connection, room)
         self.commands.begin_join(connection, room)
         try:
             await self._subscribe(connection, room, presence)
@@ -179,7 +183,7 @@ class ConnectionRegistry:
         # NOTE: from here to the position message nothing awaits, or a message could come in between.
         try:
             self._check_alive(connection)
-            self._check_history(connection, room)  # another join may have declared one meanwhile
+            check_declared(self.histories, connection, room)  # another join may have declared one
         except (WebSocketDisconnected, RegistrationError):
             self.backend.unsubscribe(room)
             raise
@@ -191,6 +195,7 @@ class ConnectionRegistry:
         """Remove a connection from a room; return whether its user was visible there and has left."""
         if self.presence_of(connection, room) is None:
             return False
+        self.traffic.leave(connection, room)
         presence = self._take_out(connection, room)
         is_visible = self.is_visible(connection)
         left = is_visible and self.backend.leave_nowait(room, presence, grace=False)
@@ -205,13 +210,16 @@ class ConnectionRegistry:
         if fanout is None:
             if room not in self.synced.members_by_room:
                 return
-            fanout = self.fanouts[room] = FanOut(self.synced.members_by_room[room])
+            members = self.synced.members_by_room[room]
+            fanout = self.fanouts[room] = FanOut(members, self.traffic.rooms[room])
         header = publication.header
         if header is DEFAULT_HEADER:
             fanout.sent_at = self.heartbeats.now
             fanout.send(publication)
         else:
-            fanout.send(publication, self.exclusions.of(header))
+            excluded = self.exclusions.of(header)
+            fanout.send(publication, excluded)
+            self.traffic.exclude(room, publication, excluded)
             self.heartbeats.on_partial_delivery(room, publication.position)
 
     def deliver_direct(self, publication: Publication) -> None:
@@ -219,14 +227,15 @@ class ConnectionRegistry:
         header = publication.header
         named: tuple[Connection, ...]
         if header.connection is not None:
-            connection = self.find(header.connection)
-            named = () if connection is None else (connection,)
+            named = tuple(filter(None, [self.find(header.connection)]))
         elif header.user is not None:
             named = self.users.connections_of(header.user)
         else:
             named = tuple(self.connections.values())
         excluded = self.exclusions.of(header)
-        FanOut(named).send(publication, [*excluded, *(each._carrier for each in excluded)])
+        excluded += [each._carrier for each in excluded]
+        FanOut(named).send(publication, excluded)
+        count_direct(publication, named, excluded)
 
     def on_history_lost(self, room: str) -> None:
         """Send the room's position and ``recovered: false`` to its members: messages are missing before it."""
@@ -258,16 +267,6 @@ class ConnectionRegistry:
         if not self.is_visible(connection) and connection.id not in self.pending:
             raise WebSocketDisconnected(connection.close_code)
 
-    def _check_history(self, connection: Connection, room: str) -> None:
-        """Refuse a connection whose route declares another history for a room than the first route did."""
-        history = connection._config.history
-        declared = self.histories.get(room, history)
-        if history is not None and history != declared:
-            raise RegistrationError(
-                f"room {room!r} has {declared!r} from another route, but this route declares {history!r}:"
-                " give both routes the same history, or their rooms other names"
-            )
-
     def presence_of(self, connection: Connection, room: str) -> Presence | None:
         """Return the presence of a connection in a room; ``None`` if it is not a member."""
         return self.rooms_of(connection).get(room)
@@ -280,6 +279,7 @@ class ConnectionRegistry:
         self, connection: Connection, room: str, presence: Presence, *, synced: bool
     ) -> None:
         (self.synced if synced else self.unsynced).join(connection, room, presence)
+        self.traffic.enter(connection, room)
         self.fanouts.pop(room, None)
         if connection._config.history is not None:
             self.histories[room] = connection._config.history
@@ -290,6 +290,7 @@ class ConnectionRegistry:
         self.fanouts.pop(room, None)
         if room not in self.synced.members_by_room and room not in self.unsynced.members_by_room:
             self.histories.pop(room, None)
+            self.traffic.rooms.pop(room, None)
             self.heartbeats.partial.pop(room, None)
         return presence
 
