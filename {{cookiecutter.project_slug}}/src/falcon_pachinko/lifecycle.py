@@ -176,7 +176,7 @@ class Lifecycle(HandlerTask):
 
     async def _serve(self, req: falcon.asgi.Request, params: dict[str, Any]) -> None:
         """Connect, and pass one message after the other to its handler until the connection ends."""
-        rate, rates, debugs = None, self.registry.rates, logger.isEnabledFor(logging.DEBUG)
+        rate, rates = None, self.registry.rates
         try:
             if not await self._connect(req, params):
                 return
@@ -184,7 +184,7 @@ class Lifecycle(HandlerTask):
             refreshes = ws._config.authenticate is not None
             table = HandlerTable.of(type(resource), refreshes=refreshes)
             ws._inbox.start()
-            next_message, now = ws._inbox.next, asyncio.get_running_loop().time
+            next_message, now = self.reader(), asyncio.get_running_loop().time
             decode, handlers, replies = table.decoder.decode, table.envelopes, table.replies
             rate = rates.hold(limits, ws._rate_key, address_of(req.scope), now())
             self.seconds = limits.handler_seconds or math.inf
@@ -204,8 +204,6 @@ class Lifecycle(HandlerTask):
                     await self._limit_rate(rate, message)
                     continue
                 self.busy_since, self.message = at, message
-                if debugs:
-                    logger.debug("%s: a message of %d characters", self.name, len(message))
                 # PERF: a method for the following would be another coroutine per message.
                 try:
                     if isinstance(message, str):

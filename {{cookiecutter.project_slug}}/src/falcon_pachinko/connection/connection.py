@@ -20,8 +20,8 @@ from ..route_config import DEFAULT_ROUTE_CONFIG, RouteConfig
 from .carrier import Carrier
 from .events import publication_of
 from .extension import PushExtension
-from .log_context import log_info
 from .inbox import ASGIInbox, Event, Inbox, Receive
+from .log_context import log_info
 from .outbox import ASGIOutbox, Outbox, Send
 from .state import CLOSED, CLOSING, CONNECTING, OPEN, State
 from .transaction import AcceptTransaction

@@ -6,13 +6,14 @@ import asyncio
 import contextvars
 import logging
 import math
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from ..support.loop_local import PerLoop
 from ..support.tasks import call_later
 from .connection import Connection
-from .log_context import Rooms, fields_of, log_end
+from .inbox import Message
+from .log_context import Rooms, fields_of, log_end, type_of
 from .shield import abandon
 
 logger = logging.getLogger(__name__)
@@ -130,6 +131,22 @@ class HandlerTask:
         self.end()  # a task that is cancelled before it begins does not call it
         if not self.task.cancelled() and (failure := self.task.exception()) is not None:
             raise failure
+
+    def reader(self) -> Callable[[], Awaitable[Message | None]]:
+        """Return what waits for the next message; at the level ``debug`` it logs each of them."""
+        inbox, name = self.connection._inbox, self.name
+        if not logger.isEnabledFor(logging.DEBUG):  # PERF: checked once per connection
+            return inbox.next
+
+        async def next_message() -> Message | None:
+            message = await inbox.next()
+            if message is not None:
+                fields = fields_of(self.connection)
+                fields["message_type"] = type_of(message)
+                logger.debug("%s: a message", name, extra=fields)
+            return message
+
+        return next_message
 
     def leave(self, accepted: bool) -> None:
         """Remove the connection from its rooms, and log its end."""

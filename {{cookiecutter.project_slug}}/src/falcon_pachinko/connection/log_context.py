@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 from weakref import ref
 
-from .inbox import Inbox
+from .inbox import Inbox, Message
 from .outbox import Outbox
 from .replies import request_of
 
@@ -35,7 +35,7 @@ class Rooms(Protocol):
 class Life(Protocol):
     """The life cycle of a connection: what its resource does now."""
 
-    message: str | bytes | None
+    message: Message | None
     busy_since: float | None
     registry: Rooms
 
@@ -84,16 +84,22 @@ def fields_of(connection: Logged) -> LogFields:
         "user_id": connection.user,
         "room": rooms[0] if len(rooms) == 1 else None,
         "route": connection._route,
-        "message_type": message_type_of(life),
+        "message_type": running_type_of(life),
         "close_code": connection.close_code,
     }
 
 
-def message_type_of(life: Life | None) -> str | None:
+def running_type_of(life: Life | None) -> str | None:
     """Return the type of the message that a handler is busy with."""
     if life is None or life.busy_since is None or life.message is None:
         return None
-    return request_of(life.message).type[:MAX_TYPE_CHARACTERS] or None
+    return type_of(life.message)
+
+
+def type_of(message: Message) -> str | None:
+    """Return the type of a message of a client, shortened; ``None`` for one without a type."""
+    found: str = request_of(message).type
+    return found[:MAX_TYPE_CHARACTERS] or None
 
 
 def log_info(connection: Logged, text: str, *values: object) -> None:
@@ -111,19 +117,17 @@ def log_end(connection: Logged, name: str, fields: LogFields, *, accepted: bool)
         accepted: Whether ``on_connect`` has accepted it.
     """
     inbox, outbox = connection._inbox, connection._outbox
+    seconds = round(time.monotonic() - connection.opened_at, 3)
     counts: LogFields = {
-        "seconds": round(time.monotonic() - connection.opened_at, 3),
+        "seconds": seconds,
         "messages_in": inbox.received,
-        "bytes_in": inbox.received_bytes,
         "messages_out": outbox.sent,
-        "bytes_out": outbox.sent_bytes,
     }
-    logger.info(
-        "%s: %s after %.3f s with %s: %d messages in (%d bytes), %d out (%d bytes)",
-        name,
-        "closed" if accepted else "refused",
-        counts["seconds"],
-        fields["close_code"] or "no close code",
-        *list(counts.values())[1:],
-        extra=fields | counts,
-    )
+    text = f"{inbox.received} messages in, {outbox.sent} out"
+    if outbox.measures_bytes:
+        counts |= {"bytes_in": inbox.received_bytes, "bytes_out": outbox.sent_bytes}
+        text += f"; {inbox.received_bytes} bytes in, {outbox.sent_bytes} out"
+    verb = "closed" if accepted else "refused"
+    code = fields["close_code"] or "no close code"
+    extra = fields | counts
+    logger.info("%s: %s after %.3f s with %s: %s", name, verb, seconds, code, text, extra=extra)
