@@ -12,7 +12,7 @@ from .inbox import Inbox, Message
 from .outbox import Outbox
 from .replies import request_of
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 # SECURITY: the type of a message is a text of the client.
 MAX_TYPE_CHARACTERS = 64
