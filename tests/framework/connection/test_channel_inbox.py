@@ -20,7 +20,7 @@ class Source:
         self.messages = deque(messages)
         self.interrupted = False
         self.full = False
-        self.size_bytes = 0
+        self.size_bytes = self.received = self.received_bytes = 0
 
     async def next(self) -> Message | None:
         return self.messages.popleft() if self.messages else None

@@ -84,6 +84,7 @@ class App(RoutedApp):
             return
         try:
             connection = Connection(receive, send, push, self.ws_connection_manager.backend.node_id)
+            connection._log_from_here()
             try:
                 await super().__call__(
                     {**scope, CONNECTION_KEY: connection}, receive, connection._forward
@@ -95,9 +96,7 @@ class App(RoutedApp):
                 finally:
                     await connection.aclose()
                 flood = 0.0 if push is None else push.flood
-                if connection.close_code == TOO_MANY_MESSAGES:
-                    flood = 1.0
-                if flood:
+                if flood := 1.0 if connection.close_code == TOO_MANY_MESSAGES else flood:
                     self.ws_admission.charge_flood(scope, flood)
         finally:
             place.release()

@@ -37,14 +37,15 @@ class Lifecycle(HandlerTask):
     """
 
     # NOTE: an idle connection is small, so this is a HandlerTask and does not refer to one.
-    __slots__ = ("accepted", "registry", "resource")
+    __slots__ = ("accepted", "resource")
+
+    registry: ConnectionRegistry
 
     def __init__(
         self, resource: WebSocketResource, connection: Connection, registry: ConnectionRegistry
     ) -> None:
-        super().__init__(connection, type(resource).__name__)
+        super().__init__(connection, type(resource).__name__, registry)
         self.resource = resource
-        self.registry = registry
         self.accepted = False
 
     async def run(self, req: falcon.asgi.Request, params: dict[str, Any]) -> None:
@@ -109,7 +110,7 @@ class Lifecycle(HandlerTask):
             if self.accepted:
                 await self._run_on_disconnect()
         finally:
-            self.registry.remove(ws)
+            self.leave(self.accepted)
 
     async def _connect(self, req: falcon.asgi.Request, params: dict[str, Any]) -> bool:
         """Run ``on_connect`` as a transaction; return whether the connection is open."""
@@ -182,14 +183,13 @@ class Lifecycle(HandlerTask):
             ws, resource, limits = self.connection, self.resource, self.connection.limits
             table = self.registry.compose(HandlerTable.of(type(resource), ws._config))
             ws._inbox.start()
-            next_message, now = ws._inbox.next, asyncio.get_running_loop().time
+            next_message, now = self.reader(), asyncio.get_running_loop().time
             decode, handlers, replies = table.decoder.decode, table.envelopes, table.replies
             rate = rates.hold(limits, ws._rate_key, address_of(req.scope), now())
             self.seconds = limits.handler_seconds or math.inf
             # PERF: a character has at most 4 bytes of UTF-8, so a short message need not be measured.
             short = limits.max_message_bytes // 4
-            asked: str | bytes | None = None
-            while self.cancelled_at is None or await self._on_timeout(asked):
+            while self.cancelled_at is None or await self._on_timeout(self.message):
                 self.busy_since = None
                 if (message := await next_message()) is None:
                     return
@@ -202,7 +202,7 @@ class Lifecycle(HandlerTask):
                 if rate is not None and not rate.take(at):
                     await self._limit_rate(rate, message)
                     continue
-                self.busy_since, asked = at, message
+                self.busy_since, self.message = at, message
                 # PERF: a method for the following would be another coroutine per message.
                 try:
                     if isinstance(message, str):
@@ -216,7 +216,9 @@ class Lifecycle(HandlerTask):
                             if (
                                 reply is not None or envelope.ref is not UNSET
                             ) and self.cancelled_at is None:
-                                asked = None  # a timeout while the reply waits is no second one
+                                self.message = (
+                                    None  # a timeout while the reply waits is no second one
+                                )
                                 await send_reply(ws, self.name, reply, replies[kind], envelope.ref)
                             continue
                     elif table.binary is not None:
@@ -268,13 +270,6 @@ class Lifecycle(HandlerTask):
         else:
             text = f"Too many messages: wait {rate.exceeded.empty_seconds:.1f} s."
             await send_error(self.connection, "tooManyMessages", text, message)
-
-    async def _wait_disconnect_event(self) -> None:
-        """Read until the server's disconnect event, whose code comes after the client's last messages."""
-        inbox = self.connection._inbox
-        inbox.start()
-        while self.connection.close_code is None and await inbox.next() is not None:
-            pass
 
     async def _run_on_disconnect(self) -> None:
         """Run ``on_disconnect`` to its end despite a cancellation of this task."""

@@ -16,6 +16,7 @@ from .errors import ConfigurationError, RegistrationError
 from .rooms.manager import WebSocketConnectionManager
 from .server.admission import Refusal
 from .server.drain import DRAIN_STATE
+from .server.falcon_log import lower_client_mistakes
 from .support.lifespan import Lifespan
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class LifespanMiddleware:
         self.has_logged = False
         self.refusal = ""
         self.app: Any
+        lower_client_mistakes()
 
     async def process_startup(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
         """Start the backend and enter all functions; if one fails, exit the entered ones and re-raise."""

@@ -20,7 +20,7 @@ from falcon_pachinko.uvicorn.start_check import check_options
 from .app import ROOM_PREFIX, create_app
 from .database import SCHEMA_VERSION, failure_text, migrate
 from .doctor import print_diagnosis, unknown_settings
-from .logs import set_up_logging
+from .logs import format_of, set_up_logging, uvicorn_log_config
 from .messages import ServerSystemAnnouncement
 from .moderation import add_commands, run_command
 from .settings import Settings, load_settings
@@ -68,6 +68,7 @@ def serve(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         log_level=settings.log_level,
+        log_config=uvicorn_log_config(settings),
         lifespan="on",
         server_header=False,
         # NOTE: the application applies APP_TRUSTED_PROXIES itself, under every server.
@@ -88,7 +89,7 @@ def make_app() -> App:
 def set_up_process(settings: Settings) -> None:
     """Configure logging, and exempt start-up objects from garbage collection."""
     freeze_startup_objects()
-    set_up_logging(settings.log_level)
+    set_up_logging(settings.log_level, format_of(settings))
 
 
 def announce(settings: Settings, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Logging: each record is one line, whatever text it contains; a traceback follows with a prefix."""
+"""Logging: each record is one line, whatever text it contains, as text or as a JSON object."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import sys
 from numbers import Number
 from typing import Any
 
-from uvicorn.config import LOG_LEVELS
+from uvicorn.config import LOG_LEVELS, LOGGING_CONFIG
 
+from falcon_pachinko.connection.log_context import current_fields
+
+from .log_formats import FORMATTERS, TRACEBACK_PREFIX, LogFormat
 from .log_text import escape, redact, shorten
+from .settings import Settings
 
-# No record begins with it.
-TRACEBACK_PREFIX = "    | "
 TRACEBACK_START = "Traceback (most recent call last):"
 MAX_TRACEBACK_LINES = 200
 
@@ -35,6 +37,10 @@ class OneLineRecord(logging.LogRecord):
 
     Any handler and any formatter of text can write it. The message has at most 8,192 characters and no
     credentials; see :mod:`.log_text`.
+
+    Attributes:
+        fields: Those of the connection whose code has made the record; see
+            :func:`~falcon_pachinko.connection.log_context.current_fields`.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class OneLineRecord(logging.LogRecord):
         **kwargs: Any,
     ) -> None:
         super().__init__(name, level, pathname, lineno, msg, args, exc_info, func, sinfo, **kwargs)
+        self.fields = current_fields()
         tracebacks = [self.exc_info and logging.Formatter().formatException(self.exc_info)]
         if not self.args:
             # NOTE: an application passes the traceback of a failed start-up to its server as a text.
@@ -102,16 +109,43 @@ def protect_log() -> None:
     logging.setLogRecordFactory(OneLineRecord)
 
 
-def set_up_logging(level: str) -> None:
+def format_of(settings: Settings) -> LogFormat:
+    """Return the format of the log: JSON in production by default, else text."""
+    return settings.log_format or ("json" if settings.production else "text")
+
+
+def uvicorn_log_config(settings: Settings) -> dict[str, Any] | None:
+    """Return the configuration of uvicorn's loggers: its own lines of text, or none, for those of the root logger."""
+    return LOGGING_CONFIG if format_of(settings) == "text" else None
+
+
+def set_up_logging(level: str, log_format: LogFormat = "text") -> None:
     """Configure the root logger.
 
     Args:
         level: ``critical``, ``error``, ``warning``, ``info``, ``debug`` or ``trace``.
+        log_format: ``text`` or ``json``.
     """
     protect_log()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     # NOTE: only uvicorn knows the level "trace".
     lowest = max(LOG_LEVELS[level], logging.DEBUG)
-    logging.basicConfig(level=lowest, format="%(levelname)s:     %(name)s - %(message)s")
+    logging.basicConfig(level=lowest)
+    for handler in logging.root.handlers:
+        handler.setFormatter(FORMATTERS[log_format]())
     logging.captureWarnings(True)
+
+
+def set_up_server_log(settings: Settings) -> None:
+    """Let another server write JSON as well: its handlers, which have been made before, get the format.
+
+    In the format ``text`` the lines of the server stay in its own form.
+    """
+    if format_of(settings) == "text":
+        return
+    set_up_logging(settings.log_level, "json")
+    for logger in tuple(logging.root.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger):
+            for handler in logger.handlers:
+                handler.setFormatter(FORMATTERS["json"]())

@@ -72,6 +72,7 @@ class Settings(StopSettings):
     oidc_roles_claim: str = "roles"
     allow_insecure: bool = False
     log_level: Literal["critical", "error", "warning", "info", "debug", "trace"] = "info"
+    log_format: Literal["", "text", "json"] = ""
     public_origin: str = ""
     root_path: str = ""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()

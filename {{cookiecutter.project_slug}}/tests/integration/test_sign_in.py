@@ -265,12 +265,14 @@ async def test_a_clock_ahead_is_named_in_the_log(
 async def test_a_cancelled_sign_in_is_a_page(
     browser: httpx.AsyncClient, provider: TestProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     provider.answer = "access_denied"
     text = await check_refused(browser, await agree(browser, "#a&b"), 403)
     assert "cancelled" in text
     assert "0800" not in text, "no text of the request is shown"
     assert 'href="/login?next=%23a%26b"' in text
     assert "access_denied" in caplog.text
+    assert {each.levelno for each in caplog.records if "refused" in each.message} == {logging.INFO}
     provider.answer = "temporarily_unavailable"
     await check_refused(browser, await agree(browser), 503)
 

@@ -57,6 +57,7 @@ def test_every_setting_has_a_default_except_the_secret(secret: str) -> None:
         "oidc_roles_claim": "roles",
         "allow_insecure": False,
         "log_level": "info",
+        "log_format": "",
         "public_origin": "",
         "root_path": "",
         "allowed_hosts": (),

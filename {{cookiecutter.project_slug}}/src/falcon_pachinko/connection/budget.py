@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from operator import itemgetter
 
 from ..close_codes import SLOW_READER
+from ..support.tasks import call_later
 from .connection import Connection
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class BufferBudget:
     def start(self) -> None:
         """Check once a second while there are connections. Idempotent."""
         if self.timer is None:
-            self.timer = asyncio.get_running_loop().call_later(CHECK_SECONDS, self._run)
+            self.timer = call_later(asyncio.get_running_loop(), CHECK_SECONDS, self._run)
 
     def _run(self) -> None:
         self.timer = None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterator, Mapping
 from typing import Any, Protocol
+from weakref import ref
 
 from .identity import Identity
+from .log_context import CURRENT, Life
 from .requests import ClientRequests
 
 
@@ -44,7 +46,7 @@ class Channels(Protocol):
 class Carrier(Identity):
     """The part of a connection that other objects depend on."""
 
-    __slots__ = ("_channels", "_requests")
+    __slots__ = ("__weakref__", "_channels", "_life", "_requests", "_route")
 
     id: str
 
@@ -52,6 +54,12 @@ class Carrier(Identity):
         super().__init__()
         self._requests: ClientRequests | None = None  # of its handlers to its client
         self._channels: Channels | None = None  # None for a connection of one resource
+        self._life: Life | None = None  # its life cycle, until the end
+        self._route: str | None = None  # the URI template
+
+    def _log_from_here(self) -> None:
+        """Let log records of the calling task have the fields of this connection."""
+        CURRENT.set(ref(self))
 
     @property
     def _rate_key(self) -> Hashable:

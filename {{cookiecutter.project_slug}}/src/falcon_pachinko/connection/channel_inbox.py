@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from ..limits import DEFAULT_LIMITS, Limits
 from ..messages import size_bytes_of
+from .counts import Received
 from .inbox import Inbox, Message, poll_disconnect
 from .replies import request_of
 
@@ -47,6 +48,16 @@ class Demultiplexer:
     @limits.setter
     def limits(self, limits: Limits) -> None:
         self.inbox.limits = limits
+
+    @property
+    def received(self) -> int:
+        """The number of messages from the client, to all rooms."""
+        return self.inbox.received
+
+    @property
+    def received_bytes(self) -> int:
+        """Their size."""
+        return self.inbox.received_bytes
 
     @property
     def full(self) -> bool:
@@ -131,7 +142,7 @@ class Demultiplexer:
         self.inbox.close()
 
 
-class ChannelInbox:
+class ChannelInbox(Received):
     """The messages of a client to one room: the promises of :class:`.inbox.Inbox`.
 
     Args:
@@ -151,6 +162,7 @@ class ChannelInbox:
     )
 
     def __init__(self, demultiplexer: Demultiplexer) -> None:
+        super().__init__()
         self.demultiplexer = demultiplexer
         self.limits = DEFAULT_LIMITS
         self.queue: deque[Message] = deque()
@@ -173,6 +185,8 @@ class ChannelInbox:
 
     async def put(self, message: Message) -> None:
         """Append a message when there is space; drop it at the end of the channel."""
+        self.received += 1
+        self.received_bytes += size_bytes_of(message)
         if self.take is not None and self.take(message):
             return
         while not self.interrupted and (self.full or self.demultiplexer.channels_full):

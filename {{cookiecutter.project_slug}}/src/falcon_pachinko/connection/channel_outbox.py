@@ -9,12 +9,13 @@ from msgspec import UNSET, UnsetType
 from ..limits import DEFAULT_LIMITS
 from ..messages import ENCODER, Message, ServerError, ServerJoined, ServerLeft
 from ..publication import EVENT, Publication, with_fields
+from .counts import Sent
 from .outbox import Backlog, Outbox, OutboxGroup
 
 REFUSED = "The room was not joined."
 
 
-class ChannelOutbox:
+class ChannelOutbox(Sent):
     """An outbox that writes to that of the connection: the promises of :class:`.outbox.Outbox`.
 
     Args:
@@ -39,6 +40,7 @@ class ChannelOutbox:
     )
 
     def __init__(self, carrier: Outbox, room: str, ref: str | UnsetType = UNSET) -> None:
+        super().__init__()
         self.carrier = carrier
         self.room_field = room_field(room)
         self.ref = ref
@@ -78,6 +80,8 @@ class ChannelOutbox:
             self._write_close(publication.event["code"], publication.event["reason"])
         elif not self.closed:
             self.used = True
+            self.sent += 1
+            self.sent_bytes += publication.size_bytes
             self.carrier.write(publication.for_room(self.room_field))
 
     def _write_close(self, code: int, reason: str) -> None:

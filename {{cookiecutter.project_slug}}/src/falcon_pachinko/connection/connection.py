@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -22,11 +21,10 @@ from .carrier import Carrier
 from .events import publication_of
 from .extension import PushExtension
 from .inbox import ASGIInbox, Event, Inbox, Receive
+from .log_context import log_info
 from .outbox import ASGIOutbox, Outbox, Send
 from .state import CLOSED, CLOSING, CONNECTING, OPEN, State
 from .transaction import AcceptTransaction
-
-logger = logging.getLogger(__name__)
 
 
 class Connection(Carrier):
@@ -161,7 +159,7 @@ class Connection(Carrier):
         """Close the connection at once and drop pending messages, for a client that does not read."""
         if self.closed:
             return
-        logger.info("%r is closed with %d: %s", self, code, reason)
+        log_info(self, "%r is closed with %d: %s", self, code, reason)
         self._start_closing(close_codes.close_event(code, reason), discard=True)
 
     async def aclose(self) -> None:
@@ -288,7 +286,7 @@ class Connection(Carrier):
         if isinstance(error, OutboxFull):
             self.abort(close_codes.SLOW_READER, "reads too slowly")
         elif not self.closed:
-            logger.info("%r is lost: %r", self, error)
+            log_info(self, "%r is lost: %r", self, error)
             self._set_state(CLOSING, self.close_code)
             self._outbox.discard()
             # NOTE: uvicorn reports no disconnect while a message is pending for a client that answers no ping.

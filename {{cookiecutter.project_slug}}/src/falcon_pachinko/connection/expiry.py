@@ -9,6 +9,7 @@ import time
 from typing import Protocol
 
 from ..support.loop_local import PerLoop
+from ..support.tasks import call_later
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class ExpiryWheel:
         self.buckets.setdefault(second, set()).add(expiry)
         self.earliest = min(self.earliest, second)
         if self.timer is None:
-            self.timer = self.loop.call_later(TICK_SECONDS, self._run)
+            self.timer = call_later(self.loop, TICK_SECONDS, self._run)
 
     def discard(self, expiry: Expiry) -> None:
         """Call the connection no longer; one that has not been added is ignored."""
@@ -119,7 +120,7 @@ class ExpiryWheel:
                     logger.exception("the expiry of a connection failed")
             self.earliest = min(self.buckets, default=math.inf)
         if self.buckets and self.timer is None:
-            self.timer = self.loop.call_later(TICK_SECONDS, self._run)
+            self.timer = call_later(self.loop, TICK_SECONDS, self._run)
 
     def _call(self, expiry: Expiry, now: float) -> None:
         if expiry.at <= now:

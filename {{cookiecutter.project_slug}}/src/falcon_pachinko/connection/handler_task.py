@@ -6,11 +6,14 @@ import asyncio
 import contextvars
 import logging
 import math
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from ..support.loop_local import PerLoop
+from ..support.tasks import call_later
 from .connection import Connection
+from .inbox import Message
+from .log_context import Rooms, fields_of, log_end, type_of
 from .shield import abandon
 
 logger = logging.getLogger(__name__)
@@ -34,6 +37,7 @@ class HandlerTask:
 
     Attributes:
         busy_since: When the running method began, in the event loop's time; ``None`` between two.
+        message: The message that the running handler is for; ``None`` for none.
         seconds: The time of a method; ``math.inf`` for no bound.
         cancelled_at: When the running method was cancelled for its time; ``None`` if it was not.
         abandoned: Whether the task has been abandoned.
@@ -42,6 +46,7 @@ class HandlerTask:
     Args:
         connection: The connection.
         name: The name of the resource class, for the log.
+        registry: The connections of this process.
     """
 
     __slots__ = (
@@ -52,15 +57,19 @@ class HandlerTask:
         "connection",
         "context",
         "ended",
+        "message",
         "name",
+        "registry",
         "seconds",
         "task",
     )
 
-    def __init__(self, connection: Connection, name: str) -> None:
+    def __init__(self, connection: Connection, name: str, registry: Rooms) -> None:
         self.connection = connection
         self.name = name
+        self.registry = registry
         self.busy_since: float | None = None
+        self.message: str | bytes | None = None
         self.seconds = math.inf
         self.cancelled_at: float | None = None
         self.closed_at: float | None = None
@@ -68,6 +77,7 @@ class HandlerTask:
         self.context = contextvars.copy_context()
         self.ended: asyncio.Future[None]
         self.task: asyncio.Task[None]
+        connection._life = self
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         """Start the coroutine, which calls :meth:`end` at its end; return a future of this or of its abandonment.
@@ -121,6 +131,36 @@ class HandlerTask:
         self.end()  # a task that is cancelled before it begins does not call it
         if not self.task.cancelled() and (failure := self.task.exception()) is not None:
             raise failure
+
+    def reader(self) -> Callable[[], Awaitable[Message | None]]:
+        """Return what waits for the next message; at the level ``debug`` it logs each of them."""
+        inbox, name = self.connection._inbox, self.name
+        if not logger.isEnabledFor(logging.DEBUG):  # PERF: checked once per connection
+            return inbox.next
+
+        async def next_message() -> Message | None:
+            message = await inbox.next()
+            if message is not None:
+                fields = fields_of(self.connection)
+                fields["message_type"] = type_of(message)
+                logger.debug("%s: a message", name, extra=fields)
+            return message
+
+        return next_message
+
+    def leave(self, accepted: bool) -> None:
+        """Remove the connection from its rooms, and log its end."""
+        fields = fields_of(self.connection)
+        self.connection._life = None  # or both would be a cycle
+        self.registry.remove(self.connection)
+        log_end(self.connection, self.name, fields, accepted=accepted)
+
+    async def _wait_disconnect_event(self) -> None:
+        """Read until the server's disconnect event, whose code comes after the client's last messages."""
+        inbox = self.connection._inbox
+        inbox.start()
+        while self.connection.close_code is None and await inbox.next() is not None:
+            pass
 
     def take_back(self) -> None:
         """Take back the cancellation of a method that has exceeded its time.
@@ -200,7 +240,7 @@ class HandlerSweep:
     def _schedule(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
-        self.timer = self.loop.call_later(self.interval_seconds, self._check_all)
+        self.timer = call_later(self.loop, self.interval_seconds, self._check_all)
 
     def _check_all(self) -> None:
         if not self.tasks:

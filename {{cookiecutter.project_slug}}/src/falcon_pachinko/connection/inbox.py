@@ -9,14 +9,14 @@ from typing import Any, Protocol
 from ..limits import DEFAULT_LIMITS, Limits
 from ..messages import size_bytes_of
 from ..support.loop_local import PerLoop
-from ..support.tasks import ignore
+from ..support.tasks import call_later, ignore
+from .counts import Received
 
 Event = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 Message = str | bytes
 
-# A handler that is busy with one message at two checks is slow. Two checks fit into the shortest ping
-# interval in use, one second.
+# A handler that is busy with one message at two checks is slow; both fit into a ping interval of a second.
 CHECK_SECONDS = 0.25
 
 
@@ -24,6 +24,16 @@ class Inbox(Protocol):
     """The messages of one client in their order, read by one task."""
 
     limits: Limits
+
+    @property
+    def received(self) -> int:
+        """The number of messages from the client."""
+        ...
+
+    @property
+    def received_bytes(self) -> int:
+        """Their size."""
+        ...
 
     @property
     def full(self) -> bool:
@@ -72,7 +82,7 @@ class Inbox(Protocol):
         ...
 
 
-class ASGIInbox:
+class ASGIInbox(Received):
     """The messages that the server's ``receive`` returns: read directly, ahead only behind a slow handler.
 
     A server reads nothing from a client whose last message the application has not received yet, not
@@ -102,6 +112,7 @@ class ASGIInbox:
     )
 
     def __init__(self, receive: Receive, on_disconnect: Callable[[Event], None]) -> None:
+        super().__init__()
         self.receive = receive
         self.on_disconnect = on_disconnect
         self.limits = DEFAULT_LIMITS
@@ -155,6 +166,7 @@ class ASGIInbox:
                 event = await self.receive()
                 text: str | None = event.get("text")
                 if text is not None and self.take is None:  # PERF: most messages, without a call
+                    self.received += 1
                     return text
                 if (message := self._unpack(event)) is not None:
                     return message
@@ -210,6 +222,7 @@ class ASGIInbox:
         if event["type"] == "websocket.receive":
             text: str | None = event.get("text")
             message: Message = event["bytes"] if text is None else text
+            self.received += 1
             return None if self.take is not None and self.take(message) else message
         self.ended = True
         self.on_disconnect(event)
@@ -219,10 +232,9 @@ class ASGIInbox:
         """Start reading ahead if the handler has been busy since the last check."""
         if self.reading or self.interrupted or self.ended:
             return
-        if not self.busy:
-            self.busy = True
-        else:
+        if self.busy:
             self._read_ahead_unless_full()
+        self.busy = True
 
     def _read_ahead_unless_full(self) -> None:
         if self.ahead is None or (self.ahead.done() and not self.full):
@@ -259,14 +271,14 @@ class ReadAheadSupervisor:
         self.inboxes.add(inbox)
         if not self.scheduled:
             self.scheduled = True
-            self.loop.call_later(CHECK_SECONDS, self._check_all)
+            call_later(self.loop, CHECK_SECONDS, self._check_all)
 
     def _check_all(self) -> None:
         for inbox in self.inboxes:
             inbox.check()
         self.scheduled = bool(self.inboxes)
         if self.scheduled:
-            self.loop.call_later(CHECK_SECONDS, self._check_all)
+            call_later(self.loop, CHECK_SECONDS, self._check_all)
 
 
 SUPERVISORS = PerLoop(ReadAheadSupervisor)

@@ -12,6 +12,7 @@ from ..errors import OutboxFull
 from ..limits import DEFAULT_LIMITS, Limits
 from ..publication import EVENT, Publication
 from ..support.tasks import ignore
+from .counts import Sent
 from .eager import Suspended, run_eagerly
 from .inbox import Event
 
@@ -33,6 +34,11 @@ class Outbox(Protocol):
     limits: Limits
     used: bool
     """Whether a message has been written to this outbox, not to a group, since the owner set it to ``False``."""
+    sent: int
+    """The number of messages, see :class:`.counts.Sent`."""
+    sent_bytes: int
+    counts_groups: bool
+    measures_bytes: bool
 
     @property
     def backlog(self) -> Backlog:
@@ -129,7 +135,7 @@ class Backlog:
         self.size_bytes = 0
 
 
-class ASGIOutbox:
+class ASGIOutbox(Sent):
     """An outbox over the server's ``send``.
 
     The first step of each ``send`` runs in place, in a context of the connection's own. That is correct
@@ -154,7 +160,11 @@ class ASGIOutbox:
         "wrapped",
     )
 
+    # PERF: a size costs more than the rest of the count; a server of this package has it anyway.
+    counts_groups, measures_bytes = True, False
+
     def __init__(self, send: Send, on_failure: OnFailure) -> None:
+        super().__init__()
         self.send = send
         self.wrapped = isinstance(send, FunctionType)
         self.on_failure = on_failure
@@ -181,6 +191,8 @@ class ASGIOutbox:
         if self.closed and publication.opcode != EVENT:
             return
         self.used = True
+        if publication.opcode:  # it is not an EVENT
+            self.sent += 1
         try:
             if self.waiting:
                 self.backlog.add(publication, self.limits)

@@ -11,6 +11,7 @@ from ..backends.base import Backend
 from ..backends.presence import Presence
 from ..connection.connection import Connection
 from ..connection.counted_handlers import counted_table
+from ..connection.counts import Sent
 from ..connection.outbox import Outbox
 from ..connection.state import CONNECTING, OPEN
 from ..history import Position
@@ -126,10 +127,10 @@ class CountedRegistry(ConnectionRegistry):
             counted = self.tables[table] = counted_table(table, self.counters)
         return counted
 
-    def make_fanout(self, connections: Iterable[Connection]) -> FanOut:
+    def make_fanout(self, connections: Iterable[Connection], sent: Sent | None = None) -> FanOut:
         """Return the fan-out to connections."""
         members = tuple(connections)
-        fanout = FanOut(members)
+        fanout = FanOut(members, sent)
         fanout.groups.append(CountedGroup(members, self.counters))
         return fanout
 

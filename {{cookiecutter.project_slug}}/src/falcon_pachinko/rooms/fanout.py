@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterable
 
 from ..connection.connection import Connection
+from ..connection.counts import Sent
 from ..connection.outbox import Outbox, OutboxGroup
 from ..connection.state import CONNECTING, OPEN
 from ..publication import Publication
@@ -19,11 +20,13 @@ class FanOut:
 
     Args:
         connections: The connections. The fan-out is to be built again when one of them opens.
+        sent: The count of what they have been sent; by default a new one.
     """
 
-    __slots__ = ("connecting", "groups", "sent_at")
+    __slots__ = ("connecting", "groups", "sent", "sent_at")
 
-    def __init__(self, connections: Iterable[Connection]) -> None:
+    def __init__(self, connections: Iterable[Connection], sent: Sent | None = None) -> None:
+        self.sent = Sent() if sent is None else sent
         self.sent_at = -math.inf
         self.connecting: list[Connection] = []
         by_class: dict[type[Outbox], list[Outbox]] = {}
@@ -38,6 +41,8 @@ class FanOut:
 
     def send(self, publication: Publication, exclude: Collection[Connection] = ()) -> None:
         """Deliver a message to each connection that is neither excluded nor closed."""
+        self.sent.sent += 1
+        self.sent.sent_bytes += publication.size_bytes
         excluded = [connection._outbox for connection in exclude] if exclude else ()
         for group in self.groups:
             group.write(publication, excluded)

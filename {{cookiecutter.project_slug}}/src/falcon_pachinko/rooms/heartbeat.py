@@ -14,6 +14,7 @@ from ..connection.connection import Connection
 from ..connection.state import OPEN
 from ..history import Position
 from ..publication import Publication
+from ..support.tasks import call_later
 from .fanout import FanOut
 from .membership import Membership
 from .recovery import positions_message, repeated_position_message
@@ -145,7 +146,7 @@ class Heartbeats:
 
     def _call_later(self, sweep: HeartbeatSweep) -> None:
         loop = asyncio.get_running_loop()
-        sweep.timer = loop.call_later(sweep.pause_seconds, self._check_batch, sweep)
+        sweep.timer = call_later(loop, sweep.pause_seconds, self._check_batch, sweep)
 
     def _check_batch(self, sweep: HeartbeatSweep) -> None:
         """Check some connections, and send a heartbeat to those that are idle."""

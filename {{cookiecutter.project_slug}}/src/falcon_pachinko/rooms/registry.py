@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Collection
 
 from falcon import WebSocketDisconnected
 
@@ -29,6 +30,7 @@ from .heartbeat import Heartbeats
 from .membership import Membership
 from .recovery import check_history, local_past_of, past_of, send_position
 from .resync import Resyncs
+from .traffic import Traffic, count_direct
 from .users import UserIndex
 
 logger = logging.getLogger(__name__)
@@ -42,8 +44,7 @@ class ConnectionRegistry(Composition):
         channels: Accepted channels by id: the rooms of connections that are in several.
         pending: Connections whose ``on_connect`` has not accepted yet, by id.
         synced: The rooms of connections that receive live messages.
-        unsynced: The rooms of connections that joined during an outage; they get missed messages before
-            live ones.
+        unsynced: Those of connections that joined during an outage, and get missed messages first.
         rates: The rates of messages by user and by address.
         fanouts: The fan-out to the members of a room, built once per change of membership.
         histories: The history that a route of this process has declared for a room.
@@ -65,6 +66,7 @@ class ConnectionRegistry(Composition):
         self.rates = MessageRates(limits.users_per_address)
         self.synced: Membership[Connection, Presence] = Membership()
         self.unsynced: Membership[Connection, Presence] = Membership()
+        self.traffic = Traffic(self.synced, self.is_visible)
         self.fanouts: dict[str, FanOut] = {}
         self.histories: dict[str, History] = {}
         self.heartbeats = Heartbeats(self.connections, self.synced, self.fanouts, backend)
@@ -97,6 +99,7 @@ class ConnectionRegistry(Composition):
             self.channels[connection.id] = connection
         for room in self.synced.rooms_of(connection):
             self.fanouts.pop(room, None)
+            self.traffic.enter(connection, room)
         self._drop_since(connection)
         self.heartbeats.add(connection)
         # NOTE: all presence entries are sent before the first response is awaited.
@@ -112,6 +115,7 @@ class ConnectionRegistry(Composition):
         """Remove a connection at its end; from now on it cannot join a room."""
         self.pending.pop(connection.id, None)
         visible = self.is_visible(connection)
+        self.traffic.end(connection)
         self.connections.pop(connection.id, None)
         self.channels.pop(connection.id, None)
         grace = not (isinstance(connection, Channel) and connection.left)
@@ -194,9 +198,11 @@ class ConnectionRegistry(Composition):
         """Remove a connection from a room; return whether its user was visible there and has left."""
         if self.presence_of(connection, room) is None:
             return False
+        self.traffic.leave(connection, room)
         presence = self._take_out(connection, room)
-        is_visible = self.is_visible(connection)
-        left = is_visible and self.backend.leave_nowait(room, presence, grace=False)
+        left = self.is_visible(connection) and self.backend.leave_nowait(
+            room, presence, grace=False
+        )
         self.backend.unsubscribe(room)
         return left is not False and await left
 
@@ -208,30 +214,30 @@ class ConnectionRegistry(Composition):
         if fanout is None:
             if room not in self.synced.members_by_room:
                 return
-            fanout = self.fanouts[room] = self.make_fanout(self.synced.members_by_room[room])
+            members, sent = self.synced.members_by_room[room], self.traffic.rooms[room]
+            fanout = self.fanouts[room] = self.make_fanout(members, sent)
         header = publication.header
         if header is DEFAULT_HEADER:
             fanout.sent_at = self.heartbeats.now
             fanout.send(publication)
         else:
-            fanout.send(publication, self.exclusions.of(header))
+            excluded = self.exclusions.of(header)
+            fanout.send(publication, excluded)
+            self.traffic.exclude(room, publication, excluded)
             self.heartbeats.on_partial_delivery(room, publication.position)
 
     def deliver_direct(self, publication: Publication) -> None:
         """Deliver a message to the connections that its header names, or to all."""
         header = publication.header
-        named: tuple[Connection, ...]
+        named: Collection[Connection] = self.connections.values()
         if header.connection is not None:
-            connection = self.find(header.connection)
-            named = () if connection is None else (connection,)
+            named = tuple(filter(None, [self.find(header.connection)]))
         elif header.user is not None:
             named = self.users.connections_of(header.user)
-        else:
-            named = tuple(self.connections.values())
         excluded = self.exclusions.of(header)
-        self.make_fanout(named).send(
-            publication, [*excluded, *(each._carrier for each in excluded)]
-        )
+        excluded += [each._carrier for each in excluded]
+        self.make_fanout(named).send(publication, excluded)
+        count_direct(publication, named, excluded)
 
     def on_history_lost(self, room: str) -> None:
         """Send the room's position and ``recovered: false`` to its members: messages are missing before it."""
@@ -257,8 +263,6 @@ class ConnectionRegistry(Composition):
             self._drop_since(connection)
         self.resyncs.start(room)
 
-    # Steps of the above.
-
     def _check_alive(self, connection: Connection) -> None:
         if not self.is_visible(connection) and connection.id not in self.pending:
             raise WebSocketDisconnected(connection.close_code)
@@ -275,6 +279,7 @@ class ConnectionRegistry(Composition):
         self, connection: Connection, room: str, presence: Presence, *, synced: bool
     ) -> None:
         (self.synced if synced else self.unsynced).join(connection, room, presence)
+        self.traffic.enter(connection, room)
         self.fanouts.pop(room, None)
         if connection._config.history is not None:
             self.histories[room] = connection._config.history
@@ -285,6 +290,7 @@ class ConnectionRegistry(Composition):
         self.fanouts.pop(room, None)
         if room not in self.synced.members_by_room and room not in self.unsynced.members_by_room:
             self.histories.pop(room, None)
+            self.traffic.rooms.pop(room, None)
             self.heartbeats.partial.pop(room, None)
         return presence
 

@@ -145,6 +145,7 @@ class RoomChannels:
         before: asyncio.Task[None] | None,
     ) -> None:
         """Run the life of a channel; its exceptions end this channel only."""
+        channel._log_from_here()
         try:
             if before is not None:
                 await asyncio.wait({before})
@@ -166,6 +167,7 @@ class RoomChannels:
         try:
             resource, config = self.route.make_resource(channel)
             self.resources[channel] = resource
+            channel._route = self.route.uri_template
             channel._configure(channel_config(config))
             if config.history is not None:
                 set_past(channel, asked.since, asked.connection)

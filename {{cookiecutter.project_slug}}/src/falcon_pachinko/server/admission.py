@@ -173,6 +173,7 @@ class Admission:
         self.handshakes = TokenBuckets(limits.handshakes_per_second, limits.handshake_burst)
         self.refused_sockets = 0
         self.refused_connections = RepeatedLog(logging.WARNING)
+        self.refused_clients = RepeatedLog(logging.INFO)
         self.refused_requests = RepeatedLog(logging.INFO)
         self.forwarding_checked = False
 
@@ -180,8 +181,7 @@ class Admission:
         """Raise the limit of open files to the maximum, adapt the number of connections, and log it."""
         files = raise_open_files()
         if files is not None:
-            room = files - min(RESERVED_FILES, files // 2)
-            self.connections = min(self.limits.connections, room)
+            self.connections = min(self.limits.connections, files - min(RESERVED_FILES, files // 2))
         logger.info(
             "this process takes %d connections (bound: %d, open files: %s)",
             self.connections,
@@ -236,9 +236,9 @@ class Admission:
 
     def _check(self, result: Place | Refusal, address: str | None) -> Place | Refusal:
         if isinstance(result, Refusal):
-            host = address or "an unknown address"
-            text = "refused a connection of %s with HTTP %d: %s"
-            self.refused_connections.add(text, host, result.status, result.text)
+            log = self.refused_connections if result is FULL else self.refused_clients
+            values = (address or "an unknown address", result.status, result.text)
+            log.add("refused a connection of %s with HTTP %d: %s", *values)
         return result
 
     def _check_forwarding(self, scope: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -38,6 +39,13 @@ class TaskSet:
         self.timers.clear()
         while self.tasks:
             await cancel(self.tasks)
+
+
+def call_later(
+    loop: asyncio.AbstractEventLoop, seconds: float, function: Callable[..., object], *args: object
+) -> asyncio.TimerHandle:
+    """Call a function later, in a context of its own: the caller may be a connection, and the timer is for all."""
+    return loop.call_later(seconds, function, *args, context=contextvars.Context())
 
 
 async def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:

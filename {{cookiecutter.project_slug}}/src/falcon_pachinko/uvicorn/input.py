@@ -9,6 +9,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 
 from ..close_codes import INVALID_TEXT, MESSAGE_TOO_BIG, TOO_MANY_MESSAGES
+from ..connection.counts import Received
 from ..connection.inbox import Event, Message, is_full, poll_disconnect, size_of
 from ..connection.rate_limit import address_of
 from ..limits import DEFAULT_LIMITS, Limits
@@ -92,6 +93,8 @@ class BoundedInput(WebSocketsSansIOProtocol):
         is_handled = self.handshake_complete and not self.close_sent
         if not is_handled and (not self._count_frame() or self.close_sent):
             return
+        self.inbox.received += 1
+        self.inbox.received_bytes += len(data)
         if self.curr_msg_data_type == "bytes":
             self.inbox.feed(bytes(data))
             return
@@ -145,10 +148,8 @@ class BoundedInput(WebSocketsSansIOProtocol):
 
     def _count_frame(self) -> bool:
         """Count a frame that is not a whole message; return whether it is to be handled."""
-        if self.inbox is None:
-            return True
-        if self.failed:
-            return False
+        if self.inbox is None or self.failed:
+            return not self.failed
         now = self.loop.time()
         if self.frame_rate is None:
             address, buckets = address_of(self.scope), BUCKETS.of(self.loop)
@@ -170,7 +171,7 @@ class BoundedInput(WebSocketsSansIOProtocol):
         self.handle_parser_exception()
 
 
-class PushInbox:
+class PushInbox(Received):
     """The messages of one client as they are parsed: the promises of :class:`..connection.inbox.Inbox`.
 
     It replaces uvicorn's queue of events (``put_nowait``, ``get``, ``empty``), which holds one message.
@@ -179,6 +180,7 @@ class PushInbox:
     __slots__ = ("events", "interrupted", "limits", "on_disconnect", "protocol", "take", "waiter")
 
     def __init__(self, protocol: BoundedInput) -> None:
+        super().__init__()
         self.protocol = protocol
         self.events: list[Message | Event] = []
         self.limits = DEFAULT_LIMITS
@@ -212,11 +214,9 @@ class PushInbox:
         event = self.events.pop(0)
         if self.protocol.paused_by and not self.events:
             self.protocol.resume_reading(INBOX_FULL)
-        if isinstance(event, str):
-            return {"type": "websocket.receive", "text": event}
-        if isinstance(event, bytes):
-            return {"type": "websocket.receive", "bytes": event}
-        return event
+        if not isinstance(event, (str, bytes)):
+            return event
+        return {"type": "websocket.receive", "text" if isinstance(event, str) else "bytes": event}
 
     def empty(self) -> bool:
         """Return whether no event is pending."""
@@ -243,8 +243,8 @@ class PushInbox:
     @property
     def size_bytes(self) -> int:
         """The size of all data that waits for a handler, with that of incomplete messages."""
-        waiting = len(self.protocol.unparsed) + sum(map(len, self.protocol.frames))
-        return waiting + size_of(self.events)
+        unread = (self.protocol.unparsed, *self.protocol.frames)
+        return sum(map(len, unread)) + size_of(self.events)
 
     def pause(self) -> None:
         """Read nothing more from the client until :meth:`resume`."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable
 from operator import attrgetter
 
+from ..connection.counts import Sent
 from ..connection.eager import Suspended, run_eagerly
 from ..connection.outbox import Backlog, OnFailure, Outbox, Send
 from ..errors import OutboxFull
@@ -17,7 +18,7 @@ from .write_batch import MAX_JOINED_BYTES, WRITE_BATCHES, WriteBatch, join_frame
 WRITE_NOW = attrgetter("write_now")
 
 
-class PushOutbox:
+class PushOutbox(Sent):
     """An outbox that writes frames to the transport: the promises of :class:`..connection.outbox.Outbox`.
 
     Messages are pending here while the transport buffers more than its high-water mark (64 KiB).
@@ -52,6 +53,7 @@ class PushOutbox:
         send: Send,
         on_failure: OnFailure,
     ) -> None:
+        super().__init__()
         self.loop = loop
         self.transport = transport
         self.send = send
@@ -86,6 +88,8 @@ class PushOutbox:
         """Write a message at the end of this iteration of the loop, or behind pending ones."""
         if publication.opcode != EVENT:
             self.used = True
+            self.sent += 1
+            self.sent_bytes += publication.size_bytes
             self.batch.add(self, publication)
             return
         if not self.closed:

@@ -7,6 +7,7 @@ import logging
 from typing import Protocol
 
 from ..support.loop_local import PerLoop
+from ..support.tasks import call_later
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class Sweep:
         """Check a connection until it is discarded. Idempotent."""
         self.connections.add(connection)
         if self.timer is None:
-            self.timer = self.loop.call_later(SWEEP_SECONDS, self._run)
+            self.timer = call_later(self.loop, SWEEP_SECONDS, self._run)
 
     def discard(self, connection: Checked) -> None:
         """Check a connection no longer; one that is not checked is ignored."""
@@ -60,7 +61,7 @@ class Sweep:
                 logger.exception("the check of a connection failed")
                 self.discard(connection)
         if self.connections and self.timer is None:
-            self.timer = self.loop.call_later(SWEEP_SECONDS, self._run)
+            self.timer = call_later(self.loop, SWEEP_SECONDS, self._run)
 
 
 SWEEPS = PerLoop(Sweep)

@@ -22,7 +22,15 @@ NOT_AN_ATTEMPT = (jwt.InvalidTokenError, RecursionError, UnicodeError, TypeError
 
 
 class SignInRefused(Exception):
-    """The provider, or a check of its response, refuses a sign-in; the text is for the log."""
+    """The provider, or a check of its response, refuses a sign-in; the text is for the log.
+
+    Attributes:
+        by_client: Whether a browser can cause it; else the operator may have to act.
+    """
+
+    def __init__(self, text: str, *, by_client: bool = False) -> None:
+        super().__init__(text)
+        self.by_client = by_client
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,15 @@ MAX_TIME = 1e11
 
 
 class InvalidToken(Exception):
-    """A token of the provider is not valid; the text is for the log."""
+    """A token of the provider is not valid; the text is for the log.
+
+    Attributes:
+        by_client: Whether a client can cause it, such as with an expired token; else the operator may have to act.
+    """
+
+    def __init__(self, text: str, *, by_client: bool = True) -> None:
+        super().__init__(text)
+        self.by_client = by_client
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +69,8 @@ class ClaimNames:
         try:
             user_id = check(str(found) if isinstance(found, int) else found)
         except (TypeError, ValueError) as error:
-            raise InvalidToken(f"the claim {self.id!r} is not a valid id: {error}") from None
+            text = f"the claim {self.id!r} is not a valid id: {error}"
+            raise InvalidToken(text, by_client=False) from None
         names = [value_at(claims, name) for name in (self.name, *OTHER_NAME_CLAIMS)]
         name = next(filter(None, map(valid_name, names)), user_id)
         return User(user_id, name, self.roles_of(claims), session_id, expires_at)
@@ -118,7 +127,8 @@ def check_times(claims: Mapping[str, Any]) -> None:
         elif value > now + LEEWAY_SECONDS:
             raise InvalidToken(
                 f"the claim {name!r} is {value - now:.0f} s ahead of this machine's clock, and {LEEWAY_SECONDS} s"
-                " are allowed: correct the clock of this machine or of the provider"
+                " are allowed: correct the clock of this machine or of the provider",
+                by_client=False,
             )
 
 

@@ -129,7 +129,8 @@ class OpenIdProvider:
         """
         metadata = await self.metadata.get()
         if issuer != metadata.issuer and (issuer is not None or metadata.names_itself):
-            raise SignInRefused(f"the redirect is from the issuer {issuer!r:.200}")
+            text = f"the redirect is from the issuer {issuer!r:.200}"
+            raise SignInRefused(text, by_client=True)
 
     async def sign_in(self, code: str, attempt: Attempt, redirect_uri: str) -> User:
         """Exchange an authorization code for the user who has signed in.
@@ -156,7 +157,10 @@ class OpenIdProvider:
             claims = await self._check_id_token(tokens, attempt.nonce, metadata)
             return self.claim_names.user(await self._with_user_info(claims, tokens, metadata))
         except (OAuthError, InvalidToken) as error:
-            raise SignInRefused(f"{type(error).__name__}: {error}") from None
+            # RFC 6749 section 5.2: the browser has brought a wrong or used code.
+            by_client = getattr(error, "error", "") == "invalid_grant"
+            text = f"{type(error).__name__}: {error}"
+            raise SignInRefused(text, by_client=by_client) from None
         # NOTE: these are for a response that is not one of the protocol, such as the page of a gateway.
         except (httpx2.HTTPError, ValueError, TypeError) as error:
             raise self.client.failure(metadata.endpoints["token_endpoint"], str(error)) from None
@@ -181,7 +185,8 @@ class OpenIdProvider:
         try:
             return await self._session_of(unchecked)
         except InvalidToken as error:
-            logger.warning("an access token of the identity provider is refused: %s", error)
+            level = logging.INFO if error.by_client else logging.WARNING
+            logger.log(level, "an access token of the identity provider is refused: %s", error)
             return None
 
     async def logout_url(self, return_to: str) -> str | None:

@@ -124,7 +124,8 @@ class CallbackResource:
             if error in TEMPORARY_ERRORS:
                 raise ProviderUnavailable(error)
             if error or not code:
-                raise SignInRefused(f"{error}: {req.get_param('error_description')}")
+                text = f"{error}: {req.get_param('error_description')}"
+                raise SignInRefused(text, by_client=True)
             user = await self.provider.sign_in(
                 code, attempt, self.provider.base_url(req) + CALLBACK
             )
@@ -132,7 +133,8 @@ class CallbackResource:
             show_unavailable(req, resp, attempt.target)
             return
         except SignInRefused as problem:
-            logger.warning("a sign-in is refused: %.500s", problem)
+            level = logging.INFO if problem.by_client else logging.WARNING
+            logger.log(level, "a sign-in is refused: %.500s", problem)
             if error == "access_denied":
                 text = "The sign-in was cancelled, or you may not use this service."
             else:
