@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings
 
 from falcon_pachinko.backends.timing import ANSWER_SECONDS
 from falcon_pachinko.limits import DEFAULT_LIMITS
-from falcon_pachinko.server.drain import DrainPolicy
+from falcon_pachinko.server.drain import DEFAULT_CONNECTIONS_PER_SECOND, DrainPolicy
 
 # The time that a worker has to end, by default of WorkerController.
 WORKERS_SECONDS = 10.0
@@ -27,7 +27,7 @@ class StopSettings(BaseSettings):
     environment: Literal["development", "test", "production"] = "production"
     drain_delay_seconds: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     drain_seconds: float = Field(default=20.0, ge=0, allow_inf_nan=False)
-    drain_connections_per_second: float = Field(default=150.0, gt=0, allow_inf_nan=False)
+    drain_connections_per_second: float = Field(default=DEFAULT_CONNECTIONS_PER_SECOND, gt=0, allow_inf_nan=False)
     graceful_shutdown_seconds: int = Field(default=20, gt=0)
 
     @property

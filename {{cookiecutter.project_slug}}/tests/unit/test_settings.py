@@ -72,7 +72,7 @@ def test_every_setting_has_a_default_except_the_secret(secret: str) -> None:
         "announcement_text": "System maintenance is scheduled for 2 AM UTC.",
         "drain_delay_seconds": 5.0,
         "drain_seconds": 20.0,
-        "drain_connections_per_second": 150.0,
+        "drain_connections_per_second": 100.0,
         "metrics_port": 0,
         "metrics_token": SecretStr(""),
         "graceful_shutdown_seconds": 20,

@@ -11,6 +11,10 @@ from ..errors import ConfigurationError
 # The key in the state of the lifespan under which an application offers a DrainExtension to its server.
 DRAIN_STATE = "falcon_pachinko.drain"
 
+# A client that returns to a room of 20 costs the other node 3.5 to 4 ms of CPU. Measured on a busy machine: with 100 a
+# second the 99th percentile of its own clients' messages rises from 27 to 36 ms, with 150 to 103 ms.
+DEFAULT_CONNECTIONS_PER_SECOND = 100.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainPolicy:
@@ -30,7 +34,7 @@ class DrainPolicy:
 
     delay_seconds: float = 0.0
     seconds: float = 0.0
-    connections_per_second: float = 150.0
+    connections_per_second: float = DEFAULT_CONNECTIONS_PER_SECOND
 
     def __post_init__(self) -> None:
         for field in fields(self):
