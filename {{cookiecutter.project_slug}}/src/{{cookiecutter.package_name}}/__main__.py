@@ -20,6 +20,7 @@ from falcon_pachinko.uvicorn.start_check import check_options
 from .app import ROOM_PREFIX, create_app
 from .database import SCHEMA_VERSION, failure_text, migrate
 from .doctor import print_diagnosis, unknown_settings
+from .inherited_sockets import inherited_sockets
 from .logs import format_of, set_up_logging, uvicorn_log_config
 from .messages import ServerSystemAnnouncement
 from .moderation import add_commands, run_command
@@ -64,6 +65,7 @@ def serve(settings: Settings) -> None:
     run(
         app,
         drain=settings.drain,
+        sockets=inherited_sockets(),
         factory=several,
         host=settings.host,
         port=settings.port,

@@ -27,7 +27,9 @@ class StopSettings(BaseSettings):
     environment: Literal["development", "test", "production"] = "production"
     drain_delay_seconds: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     drain_seconds: float = Field(default=20.0, ge=0, allow_inf_nan=False)
-    drain_connections_per_second: float = Field(default=DEFAULT_CONNECTIONS_PER_SECOND, gt=0, allow_inf_nan=False)
+    drain_connections_per_second: float = Field(
+        default=DEFAULT_CONNECTIONS_PER_SECOND, gt=0, allow_inf_nan=False
+    )
     graceful_shutdown_seconds: int = Field(default=20, gt=0)
 
     @property

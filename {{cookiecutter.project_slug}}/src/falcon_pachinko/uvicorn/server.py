@@ -191,12 +191,19 @@ class Supervisor(multiprocess.Multiprocess):
         super().join_all()
 
 
-def run(app: Any, *, drain: DrainPolicy = AT_ONCE, **options: Any) -> None:
+def run(
+    app: Any,
+    *,
+    drain: DrainPolicy = AT_ONCE,
+    sockets: Sequence[socket.socket] = (),
+    **options: Any,
+) -> None:
     """Serve an application like ``uvicorn.run``, with a drain at its end; without ``reload``.
 
     Args:
         app: The application, made by ``install``; with several ``workers`` its import string.
         drain: How to drain.
+        sockets: Listening sockets, such as those of systemd; by default one is bound to ``host`` and ``port``.
         options: Options of ``uvicorn.Config``.
 
     Raises:
@@ -206,9 +213,9 @@ def run(app: Any, *, drain: DrainPolicy = AT_ONCE, **options: Any) -> None:
     server = DrainingServer(config, drain)
     try:
         if config.workers > 1:
-            Supervisor(config, [config.bind_socket()], drain).run()
+            Supervisor(config, [*sockets] or [config.bind_socket()], drain).run()
         else:
-            server.run()
+            server.run([*sockets] or None)
     except KeyboardInterrupt:
         pass
     if config.workers == 1 and not server.started:
