@@ -6,14 +6,8 @@ from typing import Any
 import falcon.asgi
 import pytest
 
-from falcon_pachinko import (
-    BackendUnavailable,
-    ServerLimits,
-    WebSocketResource,
-    install,
-)
+from falcon_pachinko import BackendUnavailable, ServerLimits, install
 from falcon_pachinko.backends import backend_from_url
-from falcon_pachinko.connection.outbox import Backlog
 from falcon_pachinko.publication import Publication
 from falcon_pachinko.rooms.metrics import AppMetrics
 from falcon_pachinko.server.metrics import METRICS
@@ -118,11 +112,11 @@ async def test_messages_in_by_type_and_the_time_of_their_handlers() -> None:
     app, metrics = counted_app()
     async with run(app) as running, running.connect("/alice") as alice:
         await alice.receive_until("serverPosition")
-        for _ in range(17):
+        for _ in range(20):
             await alice.send("echo", {"text": "a"})
             await alice.receive()
-        assert number(metrics, "messages_in_total", "echo") == 17
-        assert number(metrics, "handler_seconds", "echo") == 2  # the first one, and the 17th
+        assert number(metrics, "messages_in_total", "echo") == 20
+        assert number(metrics, "handler_seconds", "echo") == 1  # of a sample
         await alice.send("echo", {"text": 1})
         await alice.receive()
         assert number(metrics, "messages_in_total", "invalid") == 1
@@ -197,16 +191,15 @@ async def test_outboxes_and_slow_readers() -> None:
         first, second = app.ws_connection_manager
         for connection, size in ((first, 100), (second, 30)):
             connection._outbox.backlog.add(Publication.of_text("x" * size), LIMITS)
-        assert number(metrics, "outbox_bytes") == 130
+        await wait_number(metrics, 130, "outbox_bytes")  # at the next check, within a second
         assert number(metrics, "outbox_largest_bytes") == 100
         for connection in (first, second):
             connection._outbox.discard()
-        assert number(metrics, "outbox_bytes") == 0
+        await wait_number(metrics, 0, "outbox_bytes")
         second.abort(4008, "reads too slowly")
         assert (await bob.wait_closed())[0] == 4008
         await wait_number(metrics, 1, "slow_readers_total")
         assert number(metrics, "closes_total", "4008") == 1
-    assert Backlog().size_bytes == 0
 
 
 async def test_the_memory_of_histories() -> None:
@@ -305,4 +298,3 @@ def test_an_application_without_metrics_has_the_plain_classes() -> None:
     app = install(falcon.asgi.App())
     assert type(app.ws_connection_manager._registry).__name__ == "ConnectionRegistry"
     assert not app.ws_connection_manager.backend.counters.counting
-    assert issubclass(Hall, WebSocketResource)

@@ -12,7 +12,6 @@ from ..backends.presence import Presence
 from ..connection.connection import Connection
 from ..connection.counted_handlers import counted_table
 from ..connection.counts import Sent
-from ..connection.outbox import Outbox
 from ..connection.state import CONNECTING, OPEN
 from ..history import Position
 from ..limits import ServerLimits
@@ -50,23 +49,27 @@ OTHER_CODE = -1
 REFUSALS = {FULL: "full", ADDRESS_FULL: "address_full", TOO_FAST: "address_rate"}
 
 
-class CountedGroup:
-    """Counts the messages to the other groups of a fan-out: one group more, which writes nothing."""
+class CountedFanOut(FanOut):
+    """A fan-out that counts the messages to its connections."""
 
-    __slots__ = ("counters", "outboxes", "size")
+    __slots__ = ("counters", "members", "size")
 
-    def __init__(self, connections: Collection[Connection], counters: Counters) -> None:
+    def __init__(
+        self, connections: Collection[Connection], counters: Counters, sent: Sent | None
+    ) -> None:
+        super().__init__(connections, sent)
         self.counters = counters
         # NOTE: those that are connecting are counted by their own method.
-        self.outboxes = {
-            each._outbox for each in connections if each.state is not CONNECTING and not each.closed
+        self.members = {
+            each for each in connections if each.state is not CONNECTING and not each.closed
         }
-        self.size = len(self.outboxes)
+        self.size = len(self.members)
 
-    def write(self, publication: Publication, excluded: Collection[Outbox]) -> None:
-        """Count a message for each outbox that is not excluded."""
-        excepted = len(self.outboxes.intersection(excluded)) if excluded else 0
+    def send(self, publication: Publication, exclude: Collection[Connection] = ()) -> None:
+        """Deliver a message, and count its recipients."""
+        excepted = len(self.members.intersection(exclude)) if exclude else 0
         self.counters.messages_out += self.size - excepted
+        FanOut.send(self, publication, exclude)  # PERF: super() costs more than the call
 
 
 class CountedRegistry(ConnectionRegistry):
@@ -129,10 +132,7 @@ class CountedRegistry(ConnectionRegistry):
 
     def make_fanout(self, connections: Iterable[Connection], sent: Sent | None = None) -> FanOut:
         """Return the fan-out to connections."""
-        members = tuple(connections)
-        fanout = FanOut(members, sent)
-        fanout.groups.append(CountedGroup(members, self.counters))
-        return fanout
+        return CountedFanOut(tuple(connections), self.counters, sent)
 
 
 def counted_class(kind: type[Connection], counters: Counters) -> type[Connection]:

@@ -58,7 +58,10 @@ class AppMetrics:
         yield "build_info", [(self.versions, 1.0)]
         by_type = sorted(counters.types.items())
         yield "messages_in_total", [((kind,), float(each.messages)) for kind, each in by_type]
-        yield "handler_seconds", [((kind,), value_of(each.handling)) for kind, each in by_type]
+        yield (
+            "handler_seconds",
+            [((kind,), value_of(each.handling)) for kind, each in by_type if each.messages],
+        )
         yield "refusals_total", [((why,), float(n)) for why, n in sorted(counters.refusals.items())]
         yield (
             "closes_total",
@@ -78,18 +81,15 @@ class AppMetrics:
     def _state(self) -> Iterator[tuple[str, float]]:
         """Yield what is read from the state of the application."""
         registry = self.registry
-        # PERF: 4 ms with 10,000 connections.
-        outboxes = [each._outbox.size_bytes for each in registry.connections.values()]
-        synced, unsynced = registry.synced, registry.unsynced
-        rooms = synced.members_by_room.keys() | unsynced.members_by_room.keys()
-        members = sum(map(len, synced.rooms_by_member.values()))
-        members += sum(map(len, unsynced.rooms_by_member.values()))
+        synced, unsynced = registry.synced.members_by_room, registry.unsynced.members_by_room
+        members = sum(map(len, synced.values())) + sum(map(len, unsynced.values()))
         yield "processes", 1
         yield "connections", len(registry.connections)
         yield "connections_limit", self.admission.connections
-        yield "outbox_bytes", sum(outboxes)
-        yield "outbox_largest_bytes", max(outboxes, default=0)
-        yield "rooms", len(rooms)
+        # PERF: of the last check, because a look at each of 10,000 outboxes takes 4 ms.
+        yield "outbox_bytes", registry.budget.outbox_bytes
+        yield "outbox_largest_bytes", registry.budget.largest_bytes
+        yield "rooms", len(synced.keys() | unsynced.keys())
         yield "members", members
         yield "history_bytes", self.backend.history_bytes
         yield "redis_up", not self.backend.outage
