@@ -17,6 +17,7 @@ from falcon_pachinko.uvicorn.gc_tuning import freeze_startup_objects
 from falcon_pachinko.uvicorn.server import run
 from falcon_pachinko.uvicorn.start_check import check_options
 
+from .admin import Request, ServiceUnreachable, send_command
 from .app import ROOM_PREFIX, create_app
 from .database import SCHEMA_VERSION, failure_text, migrate
 from .doctor import print_diagnosis, unknown_settings
@@ -24,6 +25,7 @@ from .inherited_sockets import inherited_sockets
 from .logs import format_of, set_up_logging, uvicorn_log_config
 from .messages import ServerSystemAnnouncement
 from .moderation import add_commands, run_command
+from .ports import check_port
 from .settings import Settings, load_settings
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ def serve(settings: Settings) -> None:
         SystemExit: A setting does not fit to the application, such as an APP_ROOT_PATH that is a route.
     """
     set_up_process(settings)
+    check_port(settings.host, settings.port)
     for name, nearest in unknown_settings():
         if nearest:
             logger.warning("%s is not a setting, and is ignored: is %s meant?", name, nearest)
@@ -95,12 +98,19 @@ def set_up_process(settings: Settings) -> None:
 
 
 def announce(settings: Settings, text: str) -> None:
-    """Send an announcement to every room of all processes.
+    """Send an announcement to every room of all processes, or of the process that serves without Redis.
 
     Raises:
-        SystemExit: Redis is unavailable or not configured; the text gives the number of rooms reached.
+        SystemExit: Redis is unavailable, or no process serves; the text gives the number of rooms reached.
     """
     url = settings.backend_url.get_secret_value()
+    if not url:
+        try:
+            reply = send_command(settings.state_file, Request(announce=text))
+        except ServiceUnreachable as error:
+            sys.exit(f"announced to no room: {error}")
+        print(reply.error or f"announced to {reply.rooms} rooms")
+        sys.exit(bool(reply.error))
     reached, rooms = 0, []
     try:
         with Publisher(url, prefix=settings.backend_prefix) as publisher:
@@ -135,7 +145,7 @@ def main(arguments: list[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", metavar="command")
     commands.add_parser("serve", help="serve the application (the default)")
     announcing = commands.add_parser(
-        "announce", help="send a text to all rooms, over Redis at APP_BACKEND_URL"
+        "announce", help="send a text to all rooms, over Redis or to the process in this folder"
     )
     announcing.add_argument("text", help="the announcement")
     commands.add_parser(

@@ -25,8 +25,10 @@ from pathlib import Path
 import falcon.asgi
 
 from falcon_pachinko import App, PresenceBatch, RouteConfig, install
+from falcon_pachinko.server.watchdog import watch_loop
 from falcon_pachinko.workers import WorkerController
 
+from .admin import Reply, Request, admin_socket, announce_to_all
 from .auth import Authenticator, AuthMiddleware
 from .checks import make_state_folder
 from .contract import describe
@@ -137,6 +139,13 @@ def create_app(settings: Settings) -> App:
 
     workers = WorkerController(manager=manager)
 
+    if settings.environment == "development":
+
+        @app.lifespan
+        async def name_blocking_handlers(_: App) -> AsyncIterator[None]:
+            async with watch_loop():
+                yield
+
     @app.lifespan
     async def open_store(_: App) -> AsyncIterator[None]:
         if manager.backend.single:
@@ -149,6 +158,14 @@ def create_app(settings: Settings) -> App:
             logger.warning(SHARED_SQLITE)
         async with aclosing(store):
             await store.open()
+            yield
+
+    @app.lifespan
+    async def answer_commands(_: App) -> AsyncIterator[None]:
+        async def answer(request: Request) -> Reply:
+            return await announce_to_all(manager, ROOM_PREFIX, request)
+
+        async with admin_socket(settings.state_file, answer):
             yield
 
     @app.lifespan

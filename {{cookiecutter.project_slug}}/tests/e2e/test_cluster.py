@@ -203,7 +203,7 @@ async def test_the_doctor_command_counts_the_nodes_and_fails_without_redis(
 @pytest.mark.parametrize(
     ("arguments", "variables", "error"),
     [
-        (["announce", "x"], {}, "announced to no room: a publisher needs the backend's URL"),
+        (["announce", "x"], {}, "announced to no room: no service answers at var/admin.sock"),
         (["announce", "x"], {"APP_BACKEND_URL": "redis://127.0.0.1:1"}, "127.0.0.1:1"),
         (["announce"], {}, "text"),
         (["ban", "x"], {}, "ban: set APP_BACKEND_URL"),
