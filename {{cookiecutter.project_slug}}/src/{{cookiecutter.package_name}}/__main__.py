@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import logging
 import sys
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,7 +28,7 @@ from .logs import format_of, set_up_logging, uvicorn_log_config
 from .messages import ServerSystemAnnouncement
 from .moderation import add_commands, run_command
 from .ports import check_port
-from .settings import Settings, load_settings
+from .settings import ENV_FILE, Settings, load_settings
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,9 @@ PACKAGE = create_app.__module__.partition(".")[0]
 # Enough for the longest text of a message with every character escaped. A larger message closes its
 # connection with 1009.
 MAX_MESSAGE_BYTES = 65_536
+
+# Folders of a project whose changes do not concern the service.
+NOT_SERVED = (".venv", "tests")
 
 # uvicorn's protocols; the tests that serve in their own process use the same.
 WEBSOCKET_OPTIONS: dict[str, Any] = {
@@ -47,8 +52,12 @@ WEBSOCKET_OPTIONS: dict[str, Any] = {
 }
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, *, reload: bool = False) -> None:
     """Serve until SIGTERM or Ctrl+C, then shut down in order.
+
+    Args:
+        settings: The settings.
+        reload: Whether to start again after each change of the code and, if watchfiles is installed, of ``.env``.
 
     Raises:
         SystemExit: A setting does not fit to the application, such as an APP_ROOT_PATH that is a route.
@@ -59,7 +68,7 @@ def serve(settings: Settings) -> None:
         if nearest:
             logger.warning("%s is not a setting, and is ignored: is %s meant?", name, nearest)
     check_options(WEBSOCKET_OPTIONS, MAX_MESSAGE_BYTES)
-    several = settings.workers > 1
+    several = reload or settings.workers > 1
     try:
         # NOTE: with several processes, each creates an application of its own.
         app = f"{PACKAGE}.__main__:make_app" if several else create_app(settings)
@@ -78,14 +87,28 @@ def serve(settings: Settings) -> None:
         server_header=False,
         # NOTE: the application applies APP_TRUSTED_PROXIES itself, under every server.
         proxy_headers=False,
-        workers=settings.workers,
+        **(reload_options() if reload else {"workers": settings.workers}),
         timeout_graceful_shutdown=settings.graceful_shutdown_seconds,
         **WEBSOCKET_OPTIONS,
     )
 
 
+def reload_options() -> dict[str, Any]:
+    """Return uvicorn's options for a process that starts again after each change."""
+    if importlib.util.find_spec("watchfiles") is None:
+        # NOTE: uvicorn looks at every Python file four times a second: not at those in .venv.
+        return {"reload": True, "reload_dirs": [str(Path(__file__).parents[1])]}
+    others = [Path.cwd() / folder for folder in NOT_SERVED]
+    return {
+        "reload": True,
+        "reload_dirs": [str(Path.cwd())],
+        "reload_includes": [ENV_FILE],
+        "reload_excludes": [str(folder) for folder in others if folder.is_dir()],
+    }
+
+
 def make_app() -> App:
-    """Create the application in one of several processes."""
+    """Create the application in a process that another one has started."""
     settings = load_settings()
     set_up_process(settings)
     return create_app(settings)
@@ -143,7 +166,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command given on the command line; the default is ``serve``."""
     parser = argparse.ArgumentParser(prog=f"python -m {PACKAGE}")
     commands = parser.add_subparsers(dest="command", metavar="command")
-    commands.add_parser("serve", help="serve the application (the default)")
+    serving = commands.add_parser("serve", help="serve the application (the default)")
+    serving.add_argument(
+        "--reload", action="store_true", help="start again after each change, for development"
+    )
     announcing = commands.add_parser(
         "announce", help="send a text to all rooms, over Redis or to the process in this folder"
     )
@@ -171,7 +197,7 @@ def main(arguments: list[str] | None = None) -> None:
     elif given.command == "migrate":
         migrate_schema(settings, given.to)
     elif given.command in (None, "serve"):
-        serve(settings)
+        serve(settings, reload=getattr(given, "reload", False))
     else:
         run_command(settings, given)
 
