@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from .close_codes import check_close_code
-from .history import Position
+from .history import Position, with_id
 from .messages import ENCODER, Message
 from .presence import MemberChange
 
@@ -281,17 +281,6 @@ def envelope_head(message_class: type[Message]) -> tuple[bytes, int]:
     head = b'{"type":' + tag + b',"payload":{', len(name) + len(tag) + len("{:,")
     ENVELOPE_HEADS[message_class] = head
     return head
-
-
-def with_id(data: bytes, position: Position, published_ms: int | None) -> bytes:
-    """Add a position as ``id``, and a time as ``at``, to an encoded JSON object; other JSON values stay as they are."""
-    if not data.endswith(b"}"):
-        return data
-    comma = b"," if len(data) > len(b"{}") else b""
-    name = b"%b:%d" % (position.epoch.encode(), position.offset)
-    if published_ms is None:
-        return b'%b%b"id":"%b"}' % (data[:-1], comma, name)
-    return b'%b%b"id":"%b","at":%d}' % (data[:-1], comma, name, published_ms)
 
 
 def with_fields(data: bytes, fields: bytes) -> bytes:
