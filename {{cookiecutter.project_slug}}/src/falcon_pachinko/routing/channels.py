@@ -166,6 +166,7 @@ class RoomChannels:
         try:
             resource, config = self.route.make_resource(channel)
             self.resources[channel] = resource
+            channel._route = self.route.uri_template
             channel._configure(channel_config(config))
             if config.history is not None:
                 set_past(channel, asked.since, asked.connection)
