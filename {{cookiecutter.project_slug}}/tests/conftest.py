@@ -249,7 +249,7 @@ def running(
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the settings in the environment of the test run."""
     for name in os.environ:
-        if name.upper().startswith(settings.ENV_PREFIX):
+        if name.upper().startswith((settings.ENV_PREFIX, "OTEL_")):
             monkeypatch.delenv(name)
 
 

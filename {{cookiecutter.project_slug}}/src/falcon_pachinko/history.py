@@ -92,3 +92,14 @@ def last_known(current: Position | None, since: Sequence[Position]) -> Position 
     if current is None:
         return None
     return next((position for position in since if position.epoch == current.epoch), None)
+
+
+def with_id(data: bytes, position: Position, published_ms: int | None) -> bytes:
+    """Add a position as ``id``, and a time as ``at``, to an encoded JSON object; other JSON values stay as they are."""
+    if not data.endswith(b"}"):
+        return data
+    comma = b"," if len(data) > len(b"{}") else b""
+    name = b"%b:%d" % (position.epoch.encode(), position.offset)
+    if published_ms is None:
+        return b'%b%b"id":"%b"}' % (data[:-1], comma, name)
+    return b'%b%b"id":"%b","at":%d}' % (data[:-1], comma, name, published_ms)

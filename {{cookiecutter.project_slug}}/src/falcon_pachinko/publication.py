@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from .close_codes import check_close_code
-from .history import Position
+from .history import Position, with_id
 from .messages import ENCODER, Message
 from .presence import MemberChange
 
@@ -34,6 +34,7 @@ class Header(
         connection: The id of the only connection that receives it.
         retracts: Positions of earlier messages of the room that are removed from its history with this one.
         close_code: If not zero, close the recipients with this code; the data is the reason.
+        traceparent: The span that has published it, where traces are on (W3C Trace Context, section 3.2).
     """
 
     binary: bool = False
@@ -43,6 +44,7 @@ class Header(
     connection: str | None = None
     retracts: tuple[str, ...] = ()
     close_code: int = 0
+    traceparent: str | None = None
 
 
 DEFAULT_HEADER = Header()
@@ -71,6 +73,7 @@ class Publication:
         position: The position in the room; ``None`` for a message without one.
         published_ms: The time of the publication in Unix milliseconds, from the clock that has numbered it.
         shows_position: Whether clients get the position.
+        traceparent: That of the header with which another process has encoded it; not set without one.
         variant: The fields, the body and the result of the last :meth:`for_room`; not set before.
         change: How a live message changes the members of a room; ``None`` for most of them.
 
@@ -91,8 +94,10 @@ class Publication:
         "published_ms",
         "shows_position",
         "size_bytes",
+        "traceparent",
         "variant",
     )
+    traceparent: str
 
     def __init__(self, message: object) -> None:
         data = ENCODER.encode(message)
@@ -259,7 +264,13 @@ class Publication:
         if not head:
             return cls.of_encoded(data)
         header = DECODE_HEADER(head)
-        return cls.of_encoded(data, BINARY if header.binary else TEXT, header)
+        self = cls.of_encoded(data, BINARY if header.binary else TEXT, header)
+        if header.traceparent is not None:
+            self.traceparent = header.traceparent
+            # NOTE: the header of a message for all members is recognised by its identity.
+            header = msgspec.structs.replace(header, traceparent=None)
+            self.header = DEFAULT_HEADER if header == DEFAULT_HEADER else header
+        return self
 
     def is_for(self, connection_ids: AbstractSet[str], user: str | None) -> bool:
         """Return whether a member of the room receives it, given the ids of its connections, earlier ones included."""
@@ -281,17 +292,6 @@ def envelope_head(message_class: type[Message]) -> tuple[bytes, int]:
     head = b'{"type":' + tag + b',"payload":{', len(name) + len(tag) + len("{:,")
     ENVELOPE_HEADS[message_class] = head
     return head
-
-
-def with_id(data: bytes, position: Position, published_ms: int | None) -> bytes:
-    """Add a position as ``id``, and a time as ``at``, to an encoded JSON object; other JSON values stay as they are."""
-    if not data.endswith(b"}"):
-        return data
-    comma = b"," if len(data) > len(b"{}") else b""
-    name = b"%b:%d" % (position.epoch.encode(), position.offset)
-    if published_ms is None:
-        return b'%b%b"id":"%b"}' % (data[:-1], comma, name)
-    return b'%b%b"id":"%b","at":%d}' % (data[:-1], comma, name, published_ms)
 
 
 def with_fields(data: bytes, fields: bytes) -> bytes:

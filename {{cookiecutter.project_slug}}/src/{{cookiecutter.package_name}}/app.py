@@ -51,6 +51,7 @@ from .settings import Settings
 from .store import MessageStore
 from .store_url import sqlite_path
 from .tokens import Tokens
+from .traces import open_traces
 from .workers import announce, remove_old_messages
 
 __all__ = ["ROOM_PREFIX", "create_app"]
@@ -72,6 +73,7 @@ def create_app(settings: Settings) -> App:
     provider = open_provider(settings)
     authenticator = Authenticator(tokens, provider)
     store = MessageStore(settings.store_url) if settings.store_url else None
+    traces = open_traces()
     app = install(
         falcon.asgi.App(
             router=HeadRouter(),
@@ -85,6 +87,7 @@ def create_app(settings: Settings) -> App:
             ],
         ),
         allowed_origins=settings.origins,
+        around=[] if traces is None else [traces.hook],
         authenticate=authenticator.authenticate,
         backend=settings.make_backend(),
         root_path=settings.root_path,
@@ -136,6 +139,8 @@ def create_app(settings: Settings) -> App:
         app.lifespan(metrics.run)
         if metrics.token:
             app.add_route("/metrics", MetricsResource(metrics))
+    if traces is not None:
+        app.lifespan(traces.run)
 
     workers = WorkerController(manager=manager)
 
