@@ -12,7 +12,6 @@ from opentelemetry.sdk.resources import SERVICE_NAME
 from falcon_pachinko import ConfigurationError
 
 from {{ cookiecutter.package_name }} import traces
-from {{ cookiecutter.package_name }}.traces import PACKAGE, Traces, make_resource, open_traces
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
 
@@ -34,7 +33,7 @@ def set_all(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
 )
 def test_traces_are_off(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch, variables)
-    assert open_traces() is None
+    assert traces.open_traces() is None
 
 
 @pytest.mark.parametrize(
@@ -50,7 +49,7 @@ def test_an_endpoint_or_an_exporter_switches_traces_on(
     variables: dict[str, str], exporter: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_all(monkeypatch, variables)
-    found = open_traces()
+    found = traces.open_traces()
     assert found is not None
     assert found.exporter == exporter
 
@@ -67,20 +66,20 @@ def test_a_value_that_is_not_supported_is_named(
 ) -> None:
     set_all(monkeypatch, variables)
     with pytest.raises(ConfigurationError, match=text):
-        open_traces()
+        traces.open_traces()
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch, ENDPOINT)
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
     with pytest.raises(ConfigurationError, match="extra 'traces'"):
-        open_traces()
+        traces.open_traces()
 
 
 @pytest.mark.parametrize(
     ("variables", "name"),
     [
-        ({}, PACKAGE),
+        ({}, traces.PACKAGE),
         ({"OTEL_SERVICE_NAME": "chat"}, "chat"),
         ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=talk"}, "talk"),
     ],
@@ -89,14 +88,14 @@ def test_the_service_has_the_given_name_or_that_of_the_package(
     variables: dict[str, str], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_all(monkeypatch, variables)
-    assert make_resource().attributes[SERVICE_NAME] == name
+    assert traces.make_resource().attributes[SERVICE_NAME] == name
 
 
 async def test_the_end_does_not_wait_for_a_collector_that_does_not_respond(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(traces, "FLUSH_SECONDS", 0.05)
-    found, responded = Traces("console"), threading.Event()
+    found, responded = traces.Traces("console"), threading.Event()
     monkeypatch.setattr(found.provider, "shutdown", lambda: responded.wait(20))
     started = time.monotonic()
     try:
