@@ -53,6 +53,11 @@ def close_event(code: int, reason: str) -> dict[str, Any]:
     return {"type": "websocket.close", "code": code, "reason": shorten_close_reason(reason)}
 
 
+def end_code(code: int | None, *, closed: bool) -> int:
+    """Return the code of a connection at its end: without one, 1006 if it is lost, 1012 if the server stops."""
+    return code or (ABNORMAL_CLOSURE if closed else SERVICE_RESTART)
+
+
 def is_disconnect(error: Exception) -> bool:
     """Return whether an exception only reports a disconnect; a TaskGroup wraps it in a group."""
     if isinstance(error, ExceptionGroup):

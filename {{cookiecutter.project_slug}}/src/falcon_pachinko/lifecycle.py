@@ -278,9 +278,7 @@ class Lifecycle(HandlerTask):
     async def _run_on_disconnect(self) -> None:
         """Run ``on_disconnect`` to its end despite a cancellation of this task."""
         ws, seconds = self.connection, self.connection.limits.on_disconnect_seconds
-        code = ws.close_code or (
-            close_codes.ABNORMAL_CLOSURE if ws.closed else close_codes.SERVICE_RESTART
-        )
+        code = close_codes.end_code(ws.close_code, closed=ws.closed)
         name = f"{self.name}.on_disconnect"
         try:
             await run_shielded(self._on_disconnect(code), seconds, name, self.context)

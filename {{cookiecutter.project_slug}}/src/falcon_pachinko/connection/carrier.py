@@ -44,7 +44,7 @@ class Channels(Protocol):
 class Carrier(Identity):
     """The part of a connection that other objects depend on."""
 
-    __slots__ = ("_channels", "_requests")
+    __slots__ = ("_channels", "_requests", "_route")
 
     id: str
 
@@ -52,6 +52,7 @@ class Carrier(Identity):
         super().__init__()
         self._requests: ClientRequests | None = None  # of its handlers to its client
         self._channels: Channels | None = None  # None for a connection of one resource
+        self._route: str | None = None  # the URI template
 
     @property
     def _rate_key(self) -> Hashable:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 
 from falcon import WebSocketDisconnected
 
 from ..backends.base import Backend
 from ..backends.presence import Presence
+from ..close_codes import end_code
 from ..connection.budget import BufferBudget
 from ..connection.channel import Channel
 from ..connection.connection import Connection
@@ -25,6 +27,7 @@ from .enforcement import Enforcement
 from .exclusions import Exclusions
 from .fanout import FanOut
 from .heartbeat import Heartbeats
+from .history import check_declared
 from .membership import Membership
 from .recovery import local_past_of, past_of, send_past, send_position
 from .resync import Resyncs
@@ -41,11 +44,11 @@ class ConnectionRegistry:
         channels: Accepted channels by id: the rooms of connections that are in several.
         pending: Connections whose ``on_connect`` has not accepted yet, by id.
         synced: The rooms of connections that receive live messages.
-        unsynced: The rooms of connections that joined during an outage; they get missed messages before
-            live ones.
+        unsynced: Those of connections that joined during an outage, and get missed messages first.
         rates: The rates of messages by user and by address.
         fanouts: The fan-out to the members of a room, built once per change of membership.
         histories: The history that a route of this process has declared for a room.
+        closes: The number of accepted connections that have ended, by close code.
 
     Args:
         backend: The backend of the rooms.
@@ -64,6 +67,7 @@ class ConnectionRegistry:
         self.unsynced: Membership[Connection, Presence] = Membership()
         self.fanouts: dict[str, FanOut] = {}
         self.histories: dict[str, History] = {}
+        self.closes: Counter[int] = Counter()
         self.heartbeats = Heartbeats(self.connections, self.synced, self.fanouts, backend)
         self.tasks = TaskSet()
         memberships = (self.synced, self.unsynced)
@@ -109,7 +113,8 @@ class ConnectionRegistry:
         """Remove a connection at its end; from now on it cannot join a room."""
         self.pending.pop(connection.id, None)
         visible = self.is_visible(connection)
-        self.connections.pop(connection.id, None)
+        if self.connections.pop(connection.id, None) is not None:
+            self.closes[end_code(connection.close_code, closed=connection.closed)] += 1
         self.channels.pop(connection.id, None)
         grace = not (isinstance(connection, Channel) and connection.left)
         self.resyncs.late.pop(connection, None)
@@ -155,7 +160,7 @@ class ConnectionRegistry:
         self._check_alive(connection)
         if self.presence_of(connection, room) or connection in self.commands.joining.get(room, ()):
             return False
-        self._check_history(connection, room)
+        check_declared(self.histories, connection, room)
         self.commands.begin_join(connection, room)
         try:
             await self._subscribe(connection, room, presence)
@@ -179,7 +184,7 @@ class ConnectionRegistry:
         # NOTE: from here to the position message nothing awaits, or a message could come in between.
         try:
             self._check_alive(connection)
-            self._check_history(connection, room)  # another join may have declared one meanwhile
+            check_declared(self.histories, connection, room)  # another join may have declared one
         except (WebSocketDisconnected, RegistrationError):
             self.backend.unsubscribe(room)
             raise
@@ -257,16 +262,6 @@ class ConnectionRegistry:
     def _check_alive(self, connection: Connection) -> None:
         if not self.is_visible(connection) and connection.id not in self.pending:
             raise WebSocketDisconnected(connection.close_code)
-
-    def _check_history(self, connection: Connection, room: str) -> None:
-        """Refuse a connection whose route declares another history for a room than the first route did."""
-        history = connection._config.history
-        declared = self.histories.get(room, history)
-        if history is not None and history != declared:
-            raise RegistrationError(
-                f"room {room!r} has {declared!r} from another route, but this route declares {history!r}:"
-                " give both routes the same history, or their rooms other names"
-            )
 
     def presence_of(self, connection: Connection, room: str) -> Presence | None:
         """Return the presence of a connection in a room; ``None`` if it is not a member."""

@@ -131,6 +131,7 @@ class WebSocketRoute:
             await connection.close()
             return None
         connection._websocket = ws
+        connection._route = self.uri_template
         return connection
 
     def make_resource(self, connection: Connection) -> tuple[WebSocketResource, RouteConfig]:
