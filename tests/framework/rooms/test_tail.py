@@ -39,7 +39,7 @@ async def texts_of(tail: Tail) -> list[tuple[str | None, str]]:
 async def test_the_tail_of_a_room_has_its_messages_and_no_others(app: App) -> None:
     manager = app.ws_connection_manager
     async with run(app) as running, running.connect("/red?user=alice") as alice:
-        with Tails(manager).open(room="red") as tail:
+        with Tails(manager).open(rooms=["red"]) as tail:
             await manager.broadcast_to_room("red", [1])
             await manager.broadcast_to_room("blue", [2])
             await manager.send_to_user("alice", [3])
@@ -83,7 +83,7 @@ async def test_without_a_tail_no_message_passes_through_its_code(app: App) -> No
     registry, tails = manager._registry, Tails(manager)
     methods = {"deliver", "deliver_direct"}
     assert not methods & vars(registry).keys()
-    with tails.open(room="red"):
+    with tails.open(rooms=["red"]):
         with tails.open(user="alice"):
             assert methods <= vars(registry).keys()
         assert methods <= vars(registry).keys()
@@ -97,7 +97,7 @@ async def test_a_reader_that_is_slow_loses_messages_with_a_count(
     monkeypatch.setattr(tail_module, "MAX_QUEUED", 2)
     monkeypatch.setattr(tail_module, "MAX_SHOWN_BYTES", 4)
     manager = app.ws_connection_manager
-    with Tails(manager).open(room="red") as tail:
+    with Tails(manager).open(rooms=["red"]) as tail:
         for _ in range(5):
             await manager.broadcast_to_room("red", "abcdefg")
         assert await texts_of(tail) == [("red", '"abc')] * 2
@@ -108,7 +108,7 @@ async def test_a_reader_that_is_slow_loses_messages_with_a_count(
 
 async def test_a_tail_waits_for_the_next_message_within_its_timeout(app: App) -> None:
     manager = app.ws_connection_manager
-    with Tails(manager).open(room="red") as tail:
+    with Tails(manager).open(rooms=["red"]) as tail:
         assert await tail.take(0.01) == []
         taking = asyncio.create_task(tail.take(5))
         await asyncio.sleep(0)

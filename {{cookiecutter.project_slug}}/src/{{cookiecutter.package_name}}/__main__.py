@@ -12,17 +12,18 @@ import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
 from falcon_pachinko import App, ConfigurationError, PachinkoError
-from falcon_pachinko.publisher import Publisher
 from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol
 from falcon_pachinko.uvicorn.gc_tuning import freeze_startup_objects
 from falcon_pachinko.uvicorn.start_check import check_options
 
+from .admin_client import Processes
 from .app import ROOM_PREFIX, create_app
 from .database import SCHEMA_VERSION, failure_text, migrate
 from .doctor import print_diagnosis, unknown_settings
+from .inspection import add_inspect_command, inspect
 from .logs import set_up_logging
 from .messages import ServerSystemAnnouncement
-from .moderation import add_commands, run_command
+from .moderation import add_commands, open_service, run_command
 from .settings import Settings, load_settings
 
 logger = logging.getLogger(__name__)
@@ -94,16 +95,19 @@ def announce(settings: Settings, text: str) -> None:
     """Send an announcement to every room of all processes.
 
     Raises:
-        SystemExit: Redis is unavailable or not configured; the text gives the number of rooms reached.
+        SystemExit: Redis is unavailable, or without Redis no process runs here; the text gives the number of rooms
+            reached.
     """
-    url = settings.backend_url.get_secret_value()
     reached, rooms = 0, []
     try:
-        with Publisher(url, prefix=settings.backend_prefix) as publisher:
-            rooms = publisher.get_rooms_by_prefix(ROOM_PREFIX)
-            for room in rooms:
-                publisher.broadcast_to_room(room, ServerSystemAnnouncement(text=text))
-                reached += 1
+        with open_service(settings) as service:
+            if isinstance(service, Processes):
+                reached = service.announce(text)
+            else:
+                rooms = service.get_rooms_by_prefix(ROOM_PREFIX)
+                for room in rooms:
+                    service.broadcast_to_room(room, ServerSystemAnnouncement(text=text))
+                    reached += 1
     except PachinkoError as error:
         count = f"{reached} of {len(rooms)} rooms" if reached else "no room"
         sys.exit(f"announced to {count}: {error}")
@@ -130,9 +134,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=f"python -m {PACKAGE}")
     commands = parser.add_subparsers(dest="command", metavar="command")
     commands.add_parser("serve", help="serve the application (the default)")
-    announcing = commands.add_parser(
-        "announce", help="send a text to all rooms, over Redis at APP_BACKEND_URL"
-    )
+    announcing = commands.add_parser("announce", help="send a text to all rooms")
     announcing.add_argument("text", help="the announcement")
     commands.add_parser(
         "doctor",
@@ -147,6 +149,7 @@ def main(arguments: list[str] | None = None) -> None:
         metavar="REVISION",
         help="another revision; a lower one, down to base without tables, loses data",
     )
+    add_inspect_command(commands)
     add_commands(commands)
     given = parser.parse_args(arguments)
     if given.command == "doctor":
@@ -154,6 +157,8 @@ def main(arguments: list[str] | None = None) -> None:
     settings = load_settings()
     if given.command == "announce":
         announce(settings, given.text)
+    elif given.command == "inspect":
+        inspect(settings, given)
     elif given.command == "migrate":
         migrate_schema(settings, given.to)
     elif given.command in (None, "serve"):

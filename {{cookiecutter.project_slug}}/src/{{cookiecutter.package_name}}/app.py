@@ -26,6 +26,7 @@ import falcon.asgi
 from falcon_pachinko import App, PresenceBatch, RouteConfig, install
 from falcon_pachinko.workers import WorkerController
 
+from .admin_socket import AdminSocket
 from .auth import Authenticator, AuthMiddleware
 from .checks import make_state_folder
 from .contract import describe
@@ -166,5 +167,10 @@ def create_app(settings: Settings) -> App:
             await workers.stop()
             if provider is not None:
                 await provider.aclose()
+
+    @app.lifespan
+    async def open_admin_socket(_: App) -> AsyncIterator[None]:
+        async with AdminSocket(settings.state_folder, manager, ROOM_PREFIX):
+            yield
 
     return app

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import msgspec
 
@@ -36,20 +36,22 @@ class TailedMessage(msgspec.Struct, frozen=True):
 
 
 class Tail:
-    """The messages to one room or to one user, from now on. A reader that is slow loses messages, and slows nothing.
+    """The messages to rooms or to one user, from now on. A reader that is slow loses messages, and slows nothing.
 
     Attributes:
         dropped: The number of lost messages.
 
     Args:
         registry: The connections of the process.
-        room: The room.
-        user: The user, if there is no room.
+        rooms: The rooms.
+        user: The user, if there are no rooms.
     """
 
-    def __init__(self, registry: ConnectionRegistry, room: str | None, user: str | None) -> None:
+    def __init__(
+        self, registry: ConnectionRegistry, rooms: Collection[str], user: str | None
+    ) -> None:
         self.registry = registry
-        self.room = room
+        self.rooms = frozenset(rooms)
         self.user = user
         self.queue: list[TailedMessage] = []
         self.dropped = 0
@@ -78,7 +80,7 @@ class Tail:
 
     def _concerns(self, room: str | None, publication: Publication) -> bool:
         if self.user is None:
-            return room == self.room
+            return room in self.rooms
         connections = carried(self.registry.users.connections_of(self.user))
         header = publication.header
         if room is not None:
@@ -104,13 +106,13 @@ class Tails:
         self.running: list[Tail] = []
 
     @contextlib.contextmanager
-    def open(self, *, room: str | None = None, user: str | None = None) -> Iterator[Tail]:
-        """Start a tail of a room or, without one, of a user; it ends with the context.
+    def open(self, *, rooms: Collection[str] = (), user: str | None = None) -> Iterator[Tail]:
+        """Start a tail of rooms or of a user; it ends with the context.
 
         That of a user has the messages to the rooms in which the user is, to the user, to single connections of the
         user, and to all. What a handler sends to its own client is not among them.
         """
-        tail = Tail(self.registry, room, user)
+        tail = Tail(self.registry, rooms, user)
         if not self.running:
             # PERF: the attributes of the registry hide its methods for as long as a tail runs.
             vars(self.registry).update(deliver=self._deliver, deliver_direct=self._deliver_direct)
