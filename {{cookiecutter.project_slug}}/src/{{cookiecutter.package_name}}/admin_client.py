@@ -15,6 +15,7 @@ from falcon_pachinko.backends.restriction_entry import Restriction
 
 from .admin_messages import (
     MAX_ANSWER_BYTES,
+    MAX_REQUEST_BYTES,
     Announce,
     Answer,
     AnyRequest,
@@ -63,6 +64,8 @@ def ask(
         line = ENCODE_REQUEST(request) + b"\n"
     except UnicodeEncodeError:
         raise AdminError("the arguments are not UTF-8 text") from None
+    if len(line) > MAX_REQUEST_BYTES:
+        raise AdminError(f"the arguments have more than {MAX_REQUEST_BYTES} bytes")
     found = sockets_in(Path(folder))
     if not asyncio.run(ask_all(found, line, on_answer, seconds)):
         raise AdminError(

@@ -38,6 +38,7 @@ SOCKET_NAME = re.compile(r"admin-(\d+)-[0-9a-f]{8}\.sock")
 MAX_CLIENTS = 8
 # The time of a request to arrive, and of the answers to be taken beside the time of a tail.
 TRANSFER_SECONDS = 10.0
+DISCARD_SECONDS = 1.0
 
 DECODE_REQUEST = msgspec.json.Decoder(AnyRequest).decode
 ENCODE_ANSWER = msgspec.json.Encoder().encode
@@ -106,7 +107,7 @@ class AdminSocket:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request; whatever fails ends in an error line, and a client that does not read is cut off."""
-        client = Client(writer)
+        client = Client(reader, writer)
         try:
             try:
                 if len(self.tasks) > MAX_CLIENTS:
@@ -118,11 +119,11 @@ class AdminSocket:
                 async with asyncio.timeout(TRANSFER_SECONDS + seconds):
                     await self._answer(request, client)
             except asyncio.LimitOverrunError:
-                await client.send(Answer(error=f"a request has at most {MAX_REQUEST_BYTES} bytes"))
+                await client.refuse(f"a request has at most {MAX_REQUEST_BYTES} bytes")
             except (PachinkoError, ValueError) as error:
-                await client.send(Answer(error=str(error)))
-            except TimeoutError:
-                writer.transport.abort()
+                await client.refuse(str(error))
+        except TimeoutError:
+            writer.transport.abort()
         except (OSError, EOFError):
             logger.debug("a client of the admin socket has disconnected")
         except Exception:
@@ -176,15 +177,28 @@ class AdminSocket:
 
 
 class Client:
-    """The writing side of a connection to the admin socket."""
+    """A connection to the admin socket."""
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
         self.writer = writer
 
     async def send(self, answer: Answer) -> None:
         """Write a line, and wait while the other side does not read."""
         self.writer.write(ENCODE_ANSWER(answer) + b"\n")
         await self.writer.drain()
+
+    async def refuse(self, reason: str) -> None:
+        """Write an error line, and discard what the other side still sends.
+
+        Raises:
+            TimeoutError: It does not end within a second.
+        """
+        await self.send(Answer(error=reason))
+        # NOTE: closing a Unix socket with unread data would take the answer from the other side.
+        async with asyncio.timeout(DISCARD_SECONDS):
+            while await self.reader.read(MAX_REQUEST_BYTES):
+                pass
 
 
 def sockets_in(folder: Path) -> dict[Path, int]:
