@@ -10,6 +10,7 @@ from falcon_pachinko.close_codes import (
     check_close_code,
     close_code_of,
     close_event,
+    end_code,
     is_disconnect,
     shorten_close_reason,
 )
@@ -61,3 +62,9 @@ def test_a_disconnect_is_recognised_in_a_group() -> None:
     assert is_disconnect(ExceptionGroup("group", [lost, ExceptionGroup("inner", [lost])]))
     assert not is_disconnect(ExceptionGroup("group", [lost, RuntimeError()]))
     assert not is_disconnect(RuntimeError())
+
+
+def test_the_end_of_a_connection_has_a_code() -> None:
+    assert end_code(4001, closed=True) == 4001
+    assert end_code(None, closed=True) == 1006
+    assert end_code(None, closed=False) == 1012

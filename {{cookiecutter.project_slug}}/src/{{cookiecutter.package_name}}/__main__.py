@@ -13,20 +13,20 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from falcon_pachinko import App, ConfigurationError, PachinkoError
-from falcon_pachinko.publisher import Publisher
 from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol
 from falcon_pachinko.uvicorn.gc_tuning import freeze_startup_objects
 from falcon_pachinko.uvicorn.server import run
 from falcon_pachinko.uvicorn.start_check import check_options
 
-from .admin import Request, ServiceUnreachable, send_command
+from .admin_client import Processes
 from .app import ROOM_PREFIX, create_app
 from .database import SCHEMA_VERSION, failure_text, migrate
 from .doctor import print_diagnosis, unknown_settings
 from .inherited_sockets import inherited_sockets
+from .inspection import add_inspect_command, inspect
 from .logs import format_of, set_up_logging, uvicorn_log_config
 from .messages import ServerSystemAnnouncement
-from .moderation import add_commands, run_command
+from .moderation import add_commands, open_service, run_command
 from .ports import check_port
 from .settings import ENV_FILE, Settings, load_settings
 
@@ -124,23 +124,19 @@ def announce(settings: Settings, text: str) -> None:
     """Send an announcement to every room of all processes, or of the process that serves without Redis.
 
     Raises:
-        SystemExit: Redis is unavailable, or no process serves; the text gives the number of rooms reached.
+        SystemExit: Redis is unavailable, or without Redis no process runs here; the text gives the number of rooms
+            reached.
     """
-    url = settings.backend_url.get_secret_value()
-    if not url:
-        try:
-            reply = send_command(settings.state_file, Request(announce=text))
-        except ServiceUnreachable as error:
-            sys.exit(f"announced to no room: {error}")
-        print(reply.error or f"announced to {reply.rooms} rooms")
-        sys.exit(bool(reply.error))
     reached, rooms = 0, []
     try:
-        with Publisher(url, prefix=settings.backend_prefix) as publisher:
-            rooms = publisher.get_rooms_by_prefix(ROOM_PREFIX)
-            for room in rooms:
-                publisher.broadcast_to_room(room, ServerSystemAnnouncement(text=text))
-                reached += 1
+        with open_service(settings) as service:
+            if isinstance(service, Processes):
+                reached = service.announce(text)
+            else:
+                rooms = service.get_rooms_by_prefix(ROOM_PREFIX)
+                for room in rooms:
+                    service.broadcast_to_room(room, ServerSystemAnnouncement(text=text))
+                    reached += 1
     except PachinkoError as error:
         count = f"{reached} of {len(rooms)} rooms" if reached else "no room"
         sys.exit(f"announced to {count}: {error}")
@@ -170,9 +166,7 @@ def main(arguments: list[str] | None = None) -> None:
     serving.add_argument(
         "--reload", action="store_true", help="start again after each change, for development"
     )
-    announcing = commands.add_parser(
-        "announce", help="send a text to all rooms, over Redis or to the process in this folder"
-    )
+    announcing = commands.add_parser("announce", help="send a text to all rooms")
     announcing.add_argument("text", help="the announcement")
     commands.add_parser(
         "doctor",
@@ -187,6 +181,7 @@ def main(arguments: list[str] | None = None) -> None:
         metavar="REVISION",
         help="another revision; a lower one, down to base without tables, loses data",
     )
+    add_inspect_command(commands)
     add_commands(commands)
     given = parser.parse_args(arguments)
     if given.command == "doctor":
@@ -194,6 +189,8 @@ def main(arguments: list[str] | None = None) -> None:
     settings = load_settings()
     if given.command == "announce":
         announce(settings, given.text)
+    elif given.command == "inspect":
+        inspect(settings, given)
     elif given.command == "migrate":
         migrate_schema(settings, given.to)
     elif given.command in (None, "serve"):

@@ -28,7 +28,7 @@ from falcon_pachinko import App, PresenceBatch, RouteConfig, install
 from falcon_pachinko.server.watchdog import watch_loop
 from falcon_pachinko.workers import WorkerController
 
-from .admin import Reply, Request, admin_socket, announce_to_all
+from .admin_socket import AdminSocket
 from .auth import Authenticator, AuthMiddleware
 from .checks import make_state_folder
 from .contract import describe
@@ -166,14 +166,6 @@ def create_app(settings: Settings) -> App:
             yield
 
     @app.lifespan
-    async def answer_commands(_: App) -> AsyncIterator[None]:
-        async def answer(request: Request) -> Reply:
-            return await announce_to_all(manager, ROOM_PREFIX, request)
-
-        async with admin_socket(settings.state_file, answer):
-            yield
-
-    @app.lifespan
     async def run_workers(_: App) -> AsyncIterator[None]:
         await workers.start(
             announce,
@@ -196,5 +188,10 @@ def create_app(settings: Settings) -> App:
             await workers.stop()
             if provider is not None:
                 await provider.aclose()
+
+    @app.lifespan
+    async def open_admin_socket(_: App) -> AsyncIterator[None]:
+        async with AdminSocket(settings.state_folder, manager, ROOM_PREFIX):
+            yield
 
     return app

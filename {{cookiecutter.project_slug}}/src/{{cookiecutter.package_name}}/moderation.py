@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +14,7 @@ from falcon_pachinko.names import check_room_name
 from falcon_pachinko.publisher import Publisher
 from falcon_pachinko.rooms.enforcement import iso_time
 
+from .admin_client import Processes
 from .app import ROOM_PREFIX
 from .contract import server_object
 from .invitations import Invitations
@@ -30,14 +33,16 @@ LIFTING = {"unban": "end a ban", "unmute": "end a mute"}
 def add_commands(commands: Any) -> None:
     """Add the commands to the subparsers of a parser."""
     for name, text in (RESTRICTING | LIFTING).items():
-        parser = commands.add_parser(name, help=f"{text}, over Redis at APP_BACKEND_URL")
+        parser = commands.add_parser(name, help=text)
         parser.add_argument("user", help="the id of the user")
         parser.add_argument("--room", help="in this room only")
         if name in RESTRICTING:
             parser.add_argument(
                 "--seconds", type=float, default=3600.0, help="the duration (default: an hour)"
             )
-    commands.add_parser("restrictions", help="list bans and mutes, over Redis at APP_BACKEND_URL")
+    parser = commands.add_parser("disconnect", help="close the connections of a user")
+    parser.add_argument("user", help="the id of the user")
+    commands.add_parser("restrictions", help="list bans and mutes")
     parser = commands.add_parser("invite", help="print a link to a private room")
     parser.add_argument("room", help="the room; its name begins with private-")
     parser.add_argument("--days", type=float, default=INVITATION_DAYS, help="how long it is valid")
@@ -55,7 +60,7 @@ def run_command(settings: Settings, given: argparse.Namespace) -> None:
     """Run one of the commands.
 
     Raises:
-        SystemExit: An argument is not valid, or Redis is unavailable or not configured.
+        SystemExit: An argument is not valid, or Redis is unavailable, or without Redis no process runs here.
     """
     try:
         if given.command == "invite":
@@ -71,33 +76,43 @@ def run_command(settings: Settings, given: argparse.Namespace) -> None:
 
 
 def restrict(settings: Settings, given: argparse.Namespace) -> None:
-    """List or change the restrictions in all processes."""
-    url = settings.backend_url.get_secret_value()
-    if not url:
-        raise ValueError(
-            "set APP_BACKEND_URL to the Redis of the service: without one, only the service's own code can do this"
-        )
+    """List or change the restrictions in all processes, or close the connections of a user."""
     room = getattr(given, "room", None)
     if room is not None:
         room = ROOM_PREFIX + check_room_name(room)
-    with Publisher(url, prefix=settings.backend_prefix) as publisher:
+    with open_service(settings) as service:
         if given.command == "restrictions":
-            for each in publisher.restrictions():
+            for each in service.restrictions():
                 where = place_of(each.room)
                 print(f"{each.kind}  {each.user}  {where}  until {iso_time(each.until)}")
             return
-        change = getattr(publisher, given.command)
+        if given.command == "disconnect":
+            service.disconnect_user(given.user)
+            print("done")
+            return
+        change = getattr(service, given.command)
         if given.command in RESTRICTING:
             change(given.user, room, seconds=given.seconds)
         else:
             kind = given.command.removeprefix("un")
-            known = {(each.kind, each.user, each.room) for each in publisher.restrictions()}
+            known = {(each.kind, each.user, each.room) for each in service.restrictions()}
             if (kind, given.user, room) not in known:
                 raise ValueError(
                     f"{given.user!r} has no {kind} in {place_of(room)}: list them with 'restrictions'"
                 )
             change(given.user, room)
     print("done")
+
+
+@contextmanager
+def open_service(settings: Settings) -> Iterator[Publisher | Processes]:
+    """Reach the service over Redis or, without it, its process on this machine."""
+    url = settings.backend_url.get_secret_value()
+    if not url:
+        yield Processes(settings.state_folder)
+        return
+    with Publisher(url, prefix=settings.backend_prefix) as publisher:
+        yield publisher
 
 
 def place_of(room: str | None) -> str:

@@ -203,10 +203,10 @@ async def test_the_doctor_command_counts_the_nodes_and_fails_without_redis(
 @pytest.mark.parametrize(
     ("arguments", "variables", "error"),
     [
-        (["announce", "x"], {}, "announced to no room: no service answers at var/admin.sock"),
+        (["announce", "x"], {}, "announced to no room: no process of the service"),
         (["announce", "x"], {"APP_BACKEND_URL": "redis://127.0.0.1:1"}, "127.0.0.1:1"),
         (["announce"], {}, "text"),
-        (["ban", "x"], {}, "ban: set APP_BACKEND_URL"),
+        (["ban", "x"], {}, "ban: no process of the service"),
         (["mute", "x", "--room", " y"], {"APP_BACKEND_URL": "redis://[::1]:1"}, "the room name"),
         (["sing"], {}, "invalid choice: 'sing'"),
         ([], {"APP_BACKEND_URL": "http://secret@x"}, "APP_BACKEND_URL"),

@@ -51,7 +51,10 @@ def test_a_token_is_printed_alone_and_its_end_beside_it(
         ),
         (("token", "robot", "--seconds", "28801"), "token: --seconds is 28801: give 1 to 28800"),
         (("token", " "), "token: "),
-        (("ban", "mallory"), "ban: set APP_BACKEND_URL to the Redis of the service"),
+        (
+            ("ban", "mallory"),
+            "ban: no process of the service has a socket in 'var' (APP_STATE_FOLDER)",
+        ),
     ],
     ids=repr,
 )

@@ -44,7 +44,6 @@ KNOWN_CODES = {
     close_codes.SLOW_READER,
     close_codes.TOO_MANY_MESSAGES,
 }
-OTHER_CODE = -1
 # The reasons of refusals before the application.
 REFUSALS = {FULL: "full", ADDRESS_FULL: "address_full", TOO_FAST: "address_rate"}
 
@@ -98,14 +97,9 @@ class CountedRegistry(ConnectionRegistry):
         await super().add(connection)
 
     def remove(self, connection: Connection) -> None:
-        """Remove a connection at its end, and count its close code or the reason of its refusal."""
-        if connection._carrier is connection:
-            counters, code = self.counters, connection.close_code
-            if self.is_visible(connection):
-                code = close_codes.end_code(code, closed=connection.closed)
-                counters.closes[code if code in counters.known_codes else OTHER_CODE] += 1
-            else:
-                counters.refusals[REASONS.get(code or 0, "handler")] += 1
+        """Remove a connection at its end, and count the reason of its refusal."""
+        if connection._carrier is connection and not self.is_visible(connection):
+            self.counters.refusals[REASONS.get(connection.close_code or 0, "handler")] += 1
         super().remove(connection)
 
     async def join(self, connection: Connection, room: str, presence: Presence) -> bool:

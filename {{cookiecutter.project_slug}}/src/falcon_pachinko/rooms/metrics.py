@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import platform
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..errors import RegistrationError
 from ..server.loop_lag import LoopLag
 from ..server.metrics import Snapshot, Value
 from ..support.counters import Histogram
-from .counted import OTHER_CODE, count_events
+from .counted import count_events
 
 
 class AppMetrics:
@@ -63,13 +64,10 @@ class AppMetrics:
             [((kind,), value_of(each.handling)) for kind, each in by_type if each.messages],
         )
         yield "refusals_total", [((why,), float(n)) for why, n in sorted(counters.refusals.items())]
-        yield (
-            "closes_total",
-            [
-                (("other" if code == OTHER_CODE else str(code),), float(number))
-                for code, number in sorted(counters.closes.items())
-            ],
-        )
+        closes: Counter[str] = Counter()
+        for code, number in sorted(counters.closes.items()):
+            closes[str(code) if code in counters.known_codes else "other"] += number
+        yield "closes_total", [((code,), float(number)) for code, number in closes.items()]
         yield (
             "recoveries_total",
             [

@@ -11,6 +11,7 @@ from falcon import WebSocketDisconnected
 
 from ..backends.base import Backend
 from ..backends.presence import Presence
+from ..close_codes import end_code
 from ..connection.budget import BufferBudget
 from ..connection.channel import Channel
 from ..connection.connection import Connection
@@ -116,7 +117,8 @@ class ConnectionRegistry(Composition):
         self.pending.pop(connection.id, None)
         visible = self.is_visible(connection)
         self.traffic.end(connection)
-        self.connections.pop(connection.id, None)
+        if self.connections.pop(connection.id, None) is not None:
+            self.counters.closes[end_code(connection.close_code, closed=connection.closed)] += 1
         self.channels.pop(connection.id, None)
         grace = not (isinstance(connection, Channel) and connection.left)
         self.resyncs.late.pop(connection, None)
@@ -275,9 +277,7 @@ class ConnectionRegistry(Composition):
         """Return the rooms of a connection with its presences."""
         return self.synced.rooms_of(connection) | self.unsynced.rooms_of(connection)
 
-    def _put_in(
-        self, connection: Connection, room: str, presence: Presence, *, synced: bool
-    ) -> None:
+    def _put_in(self, connection: Connection, room: str, presence: Presence, synced: bool) -> None:
         (self.synced if synced else self.unsynced).join(connection, room, presence)
         self.traffic.enter(connection, room)
         self.fanouts.pop(room, None)

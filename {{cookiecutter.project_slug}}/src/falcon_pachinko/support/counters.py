@@ -62,8 +62,8 @@ class Counters:
         counting: Whether messages are counted.
         accepts: The connections that have been accepted.
         refusals: Refused handshakes by reason.
-        closes: Ended connections by close code; -1 stands for codes that are not in ``known_codes``.
-        known_codes: The close codes that are counted by themselves.
+        closes: Ended connections by close code.
+        known_codes: The close codes that have a label of their own; a client may send any other one.
         types: The messages of clients by type.
         messages_out: The messages to clients.
         rate_refusals: The messages above a rate.
