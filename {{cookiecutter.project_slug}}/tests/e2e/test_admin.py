@@ -106,17 +106,3 @@ async def test_the_socket_of_a_killed_process_is_replaced_and_that_of_another_on
     second.stop()
     async with first.join("Alice", "lobby"):
         assert (await command(tmp_path, "announce", "Tea!")).stdout == "announced to 1 rooms\n"
-
-
-async def test_a_taken_port_is_one_sentence_with_another_one(
-    serve: Callable[..., Server], start: Callable[..., Server]
-) -> None:
-    server = serve()
-    port = int(server.url.rpartition(":")[2])
-    second = start(APP_PORT=str(port))
-    assert await second.wait_ended() == 1
-    [line] = second.output().splitlines()
-    assert line == (
-        f"Port {port} of 127.0.0.1 is taken by another program: stop it, or use another port with"
-        f" 'make run PORT={port + 1}' or APP_PORT={port + 1}."
-    )
