@@ -225,13 +225,16 @@ async def test_the_service_stops_without_connections(serve: Callable[..., Server
     assert "Finished server process" in server.output()
 
 
-async def test_a_port_in_use_is_reported_and_ends_the_service(
+async def test_a_port_in_use_is_one_sentence_with_another_one(
     serve: Callable[..., Server], start: Callable[..., Server]
 ) -> None:
-    port = serve().url.rpartition(":")[2]
-    second = start(APP_PORT=port)
-    assert await second.wait_ended() > 0
-    assert "address already in use" in second.output()
+    port = int(serve().url.rpartition(":")[2])
+    second = start(APP_PORT=str(port))
+    assert await second.wait_ended() == 1
+    assert second.output() == (
+        f"Port {port} of 127.0.0.1 is taken by another program: stop it, or use another port with"
+        f" 'make run PORT={port + 1}' or APP_PORT={port + 1}.\n"
+    )
 
 
 @pytest.mark.parametrize(
