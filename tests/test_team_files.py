@@ -261,6 +261,7 @@ def test_compose_and_the_documents_allow_for_the_longest_stop(
     """The settings have the formula."""
     program = "from chat_service.settings import Settings; print(Settings().stop_seconds)"
     variables = {"PYTHONPATH": project / "src", "APP_SECRET": "x" * 48}
+    variables["APP_ENVIRONMENT"] = "production"
     longest = int(run(project, project_python, "-c", program, **variables))
     assert longest == 75
     for service in load(project / "compose.yaml")["services"].values():
