@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import msgspec
 
 from ..backends.base import Backend
 from ..connection.connection import Connection
-from ..errors import MessageError, RegistrationError
-from ..history import History, PastMessage, Position
+from ..errors import MessageError
+from ..history import PastMessage, Position
 from ..publication import TEXT, Publication
 from .recovery import is_for
 
@@ -104,18 +104,3 @@ class RoomHistories:
         retracts = tuple(str(each) for each in positions)
         publication.header = msgspec.structs.replace(publication.header, retracts=retracts)
         return await self.backend.publish_nowait(room, publication)
-
-
-def check_declared(histories: Mapping[str, History], connection: Connection, room: str) -> None:
-    """Refuse a connection whose route declares another history for a room than the first route did.
-
-    Raises:
-        RegistrationError: It does.
-    """
-    history = connection._config.history
-    declared = histories.get(room, history)
-    if history is not None and history != declared:
-        raise RegistrationError(
-            f"room {room!r} has {declared!r} from another route, but this route declares {history!r}:"
-            " give both routes the same history, or their rooms other names"
-        )
