@@ -10,8 +10,6 @@ SYMPTOMS = (
     *("1006", "1012", "4008", "4029", "4401", "403", "hangs", "do not see each other"),
     *("port is taken", "starts slowly", "memory grows"),
 )
-# Of prometheus-client itself.
-OF_PROCESSES = {"process_resident_memory_bytes"}
 
 
 @pytest.fixture
@@ -33,8 +31,8 @@ def test_metrics_and_settings_exist(page: str, root: Path) -> None:
     metrics = {
         name: line for line in operations.splitlines() for name in re.findall(r"^\| `(\w+)`", line)
     }
-    for name, label in re.findall(r"`((?:pachinko|process)_\w+)(?:\{(\w+)=[^`]*)?`", page):
-        assert name in metrics or name in OF_PROCESSES, name
+    for name, label in re.findall(r"`(pachinko_\w+)(?:\{(\w+)=[^`]*)?`", page):
+        assert name in metrics, name
         assert not label or f"`{label}`" in metrics[name], f"{name} has no label {label}"
     example = (root / PROJECT / ".env.example").read_text("utf-8")
     settings = set(re.findall(r"\bAPP_[A-Z_]+", page))

@@ -17,6 +17,7 @@ from falcon_pachinko.backends.memory import MemoryBackend
 from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.rooms import drain as module
 from falcon_pachinko.rooms.drain import drain_order
+from falcon_pachinko.rooms.metrics import AppMetrics
 from falcon_pachinko.server.drain import DrainPolicy
 from falcon_pachinko.testing import Client, Running, run
 
@@ -201,6 +202,16 @@ async def test_connections_are_closed_when_their_time_comes(
         assert drain.advance(9.0) is False
     assert "draining: 10 connections in 10 s" in caplog.text
     assert "APP_DRAIN_CONNECTIONS_PER_SECOND" not in caplog.text
+
+
+async def test_connections_are_closed_where_they_are_counted(app: App) -> None:
+    AppMetrics(app, "1")
+    async with crowd(app, 2):
+        connections, drain = tuple(app.ws_connection_manager), app.ws_connection_manager._drain
+        drain.plan(DrainPolicy(seconds=2.0))
+        assert drain.advance(2.0) is False
+        await asyncio.sleep(0)
+        assert all(each.closed for each in connections)
 
 
 async def test_a_rate_above_what_another_node_takes_is_a_warning(

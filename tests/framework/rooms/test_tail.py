@@ -114,3 +114,23 @@ async def test_a_tail_waits_for_the_next_message_within_its_timeout(app: App) ->
         await asyncio.sleep(0)
         await manager.broadcast_to_room("red", [1])
         assert [each.text for each in await taking] == ["[1]"]
+
+
+async def test_methods_of_traces_stay_in_place_during_and_after_a_tail(app: App) -> None:
+    manager, delivered = app.ws_connection_manager, list[str]()
+    registry = manager._registry
+    deliver = registry.deliver
+
+    def traced(room: str, publication: Publication) -> None:
+        delivered.append(room)
+        deliver(room, publication)
+
+    async with run(app):
+        vars(registry)["deliver"] = traced
+        with Tails(manager).open(rooms=["red"]) as tail:
+            await manager.broadcast_to_room("red", [1])
+            assert await texts_of(tail) == [("red", "[1]")]
+        await manager.broadcast_to_room("red", [2])
+        assert delivered == ["red", "red"]
+        assert vars(registry).pop("deliver") is traced
+        assert "deliver_direct" not in vars(registry)

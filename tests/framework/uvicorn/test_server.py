@@ -254,6 +254,7 @@ async def test_several_processes_drain_also_if_a_signal_reaches_each_of_them(
         send(service.process.pid, signal.SIGTERM)
         await service.wait_for(lambda: service.output().count("not ready any more") == 2)
         assert await service.ready() == 503
+        service.process.send_signal(signal.SIGWINCH)  # a terminal that is resized ends no drain
         ends = await asyncio.gather(*map(end_of, clients))
         assert max(at for at, _, _ in ends) - started > 1.8
         assert min(at for at, _, _ in ends) - started >= 1.0

@@ -63,7 +63,9 @@ def serve(settings: Settings, *, reload: bool = False) -> None:
         SystemExit: A setting does not fit to the application, such as an APP_ROOT_PATH that is a route.
     """
     set_up_process(settings)
-    check_port(settings.host, settings.port)
+    sockets = inherited_sockets()
+    if not sockets:
+        check_port(settings.host, settings.port)
     for name, nearest in unknown_settings():
         if nearest:
             logger.warning("%s is not a setting, and is ignored: is %s meant?", name, nearest)
@@ -77,7 +79,7 @@ def serve(settings: Settings, *, reload: bool = False) -> None:
     run(
         app,
         drain=settings.drain,
-        sockets=inherited_sockets(),
+        sockets=sockets,
         factory=several,
         host=settings.host,
         port=settings.port,

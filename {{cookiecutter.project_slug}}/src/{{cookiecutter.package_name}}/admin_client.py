@@ -106,16 +106,20 @@ async def ask_one(
         raise AdminError(
             f"{path} of process {pid} cannot be used ({error}): run this as the user of the service"
         ) from None
+    is_complete = False
     try:
         writer.write(request)
         while True:
             async with asyncio.timeout(seconds):
                 line = await reader.readline()
-            if not line:
+            if not line and is_complete:
                 return True
+            if not line:
+                raise AdminError(f"process {pid} has ended without an answer: look at its log")
             answer = DECODE_ANSWER(line)
             if answer.error is not None:
                 raise AdminError(answer.error)
+            is_complete = answer.message is None  # a tail ends with the number of lost messages
             on_answer(pid, answer)
     except TimeoutError:
         raise AdminError(f"process {pid} has not answered within {seconds:g} s") from None

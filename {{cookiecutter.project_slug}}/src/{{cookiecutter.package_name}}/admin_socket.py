@@ -128,6 +128,8 @@ class AdminSocket:
             logger.debug("a client of the admin socket has disconnected")
         except Exception:
             logger.exception("a request on the admin socket failed")
+            with contextlib.suppress(OSError):
+                await client.refuse("the request failed: look at the log of the service")
         finally:
             writer.close()
 

@@ -232,10 +232,14 @@ def is_loopback(url: str) -> bool:
         SystemExit: It is not an HTTP URL, or its host is unknown.
     """
     parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError as error:
+        sys.exit(f"{url!r} is not a URL of a service: {error}")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         sys.exit(f"{url!r} is not a URL of a service, such as http://127.0.0.1:8000")
     try:
-        found = socket.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
     except OSError as error:
         sys.exit(f"{parts.hostname} is unknown: {error}")
     return all(ipaddress.ip_address(str(address[4][0])).is_loopback for address in found)

@@ -7,6 +7,10 @@ import sys
 import time
 import urllib.request
 from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
 
 STEPS = 30
 SECONDS_BETWEEN_LINES = 0.2
@@ -15,17 +19,24 @@ METRICS_SECONDS = 5.0
 SHOWN = (
     "pachinko_connections",
     "pachinko_refusals_total",
-    "pachinko_messages_received_total",
-    "pachinko_messages_sent_total",
+    "pachinko_messages_in_total",
+    "pachinko_messages_out_total",
+    "pachinko_outbox_largest_bytes",
     "pachinko_slow_readers_total",
-    "process_cpu_seconds_total",
-    "process_resident_memory_bytes",
 )
 HINTS = {
     "status 429": "one address: see APP_HANDSHAKES_PER_SECOND and APP_MAX_CONNECTIONS_PER_ADDRESS",
     "status 503": "the process is full: see APP_MAX_CONNECTIONS",
     "status 403": "the service does not accept this client's token or host",
 }
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: the token is for the service only."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Return no request, so that the response is an error."""
+        return
 
 
 class Progress:
@@ -54,12 +65,15 @@ class Progress:
 def metrics_of(url: str) -> dict[str, float]:
     """Return the sums of the service's metrics over their labels; empty if it does not serve them.
 
-    The token is ``APP_METRICS_TOKEN`` in the environment; ``LOAD_METRICS_URL`` names a port of their own.
+    Their port and the token are ``APP_METRICS_PORT`` and ``APP_METRICS_TOKEN`` in the environment or in ``.env``.
     """
-    request = urllib.request.Request(os.environ.get("LOAD_METRICS_URL", f"{url}/metrics"))
-    if token := os.environ.get("APP_METRICS_TOKEN"):
+    given = {**dotenv_values(".env"), **os.environ}
+    if (port := given.get("APP_METRICS_PORT") or "0") != "0":
+        url = f"http://{urlsplit(url).hostname}:{port}"
+    request = urllib.request.Request(f"{url}/metrics")
+    if token := given.get("APP_METRICS_TOKEN"):
         request.add_header("Authorization", f"Bearer {token}")
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirect())
     try:
         with opener.open(request, timeout=METRICS_SECONDS) as response:
             text = response.read().decode()
@@ -94,9 +108,7 @@ def report(
         hint = HINTS.get(reason, "")
         print(f"{'refused':<10} {count} with {reason}{f' ({hint})' if hint else ''}")
     if not after:
-        print(
-            f"{'metrics':<10} not served: set APP_METRICS_TOKEN for the service and for this command"
-        )
+        print(f"{'metrics':<10} not served: set APP_METRICS_TOKEN or APP_METRICS_PORT in .env")
     for name in SHOWN:
         if name in after:
             change = after[name] - before.get(name, 0.0)

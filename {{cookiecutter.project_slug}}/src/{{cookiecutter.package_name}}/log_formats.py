@@ -33,6 +33,9 @@ OTHER_ATTRIBUTES = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))
     "message",
     "taskName",
 }
+
+# SECURITY: fields whose values are not written.
+SECRET_NAME = re.compile("(?i)token|ticket|password|secret|authorization|cookie|api_?key")
 PLAIN = re.compile(r"[\w./:{}~@+-]+", re.ASCII)
 
 
@@ -87,7 +90,11 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     """Return the fields of a record: those of the connection whose code has made it, and its ``extra``."""
     own = {name: value for name, value in vars(record).items() if name not in OTHER_ATTRIBUTES}
     found = getattr(record, "fields", {}) | own
-    return {escape(name): safe(value) for name, value in found.items() if value is not None}
+    return {
+        escape(name): "[redacted]" if SECRET_NAME.search(name) else safe(value)
+        for name, value in found.items()
+        if value is not None
+    }
 
 
 def safe(value: object) -> str | int | float:
@@ -98,7 +105,7 @@ def safe(value: object) -> str | int | float:
         text = str(value)
     except Exception:  # logging reports a wrong record, it does not raise
         text = f"<{type(value).__qualname__}>"
-    return shorten(redact(escape(text), headers=False))
+    return shorten(redact(escape(text), headers=True))
 
 
 def quoted(value: object) -> str:

@@ -34,6 +34,15 @@ CREDENTIALS = (
         re.compile(r"(?i)(\b(?:\w+_)?(?:token|ticket|password|secret|api_?key)=)[^&\s\"']+"),
         r"\1[redacted]",
     ),
+    # As a field of JSON or of a dict.
+    (
+        re.compile(
+            r"(?i)([\"'](?:\w{1,32}_)?(?:token|ticket|password|secret|api_?key)[\"']\s{0,8}:\s{0,8}[\"'])[^\"']+"
+        ),
+        r"\1[redacted]",
+    ),
+    # The user and the password of a URL.
+    (re.compile(r"(://)[^\s/@:]{1,256}:[^\s/@]{1,256}@"), r"\1[redacted]@"),
     # The authorization code of a sign-in.
     (re.compile(r"(?i)(/login/callback\?)[^\s\"']+"), r"\1[redacted]"),
     # An invitation to a private room.

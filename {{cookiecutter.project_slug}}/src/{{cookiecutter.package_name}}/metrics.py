@@ -85,7 +85,8 @@ class ServiceMetrics:
         except OSError as error:
             if self.snapshots is None:
                 raise ConfigurationError(
-                    f"APP_METRICS_PORT is {self.port_number}, which cannot be served ({error}): choose another port"
+                    f"APP_METRICS_PORT is {self.port_number}, which cannot be served ({error}): choose another port;"
+                    " several processes share one only with an APP_STATE_FOLDER"
                 ) from None
 
     async def _share(self) -> None:

@@ -14,7 +14,7 @@ from falcon_pachinko.server.drain import DEFAULT_CONNECTIONS_PER_SECOND, DrainPo
 
 # The time that a worker has to end, by default of WorkerController.
 WORKERS_SECONDS = 10.0
-# For the server's own steps.
+# For the server's own steps and the last spans of traces.
 MARGIN_SECONDS = 1.0
 
 # Without users that other nodes could take, nobody waits for a drain.

@@ -28,8 +28,8 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 PROTOCOL = "http/protobuf"
 
-# The time that the end of the service gives to the last spans.
-FLUSH_SECONDS = 5.0
+# The time that the end of the service gives to the last spans: a part of MARGIN_SECONDS of the stop.
+FLUSH_SECONDS = 1.0
 
 
 def open_traces() -> Traces | None:

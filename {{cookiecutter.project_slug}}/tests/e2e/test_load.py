@@ -58,6 +58,7 @@ async def test_refused_clients_are_counted_with_the_setting(serve: Callable[...,
     [
         (("--url", "http://192.0.2.1:8000"), "is another machine"),
         (("--url", "ftp://127.0.0.1"), "is not a URL of a service"),
+        (("--url", "http://127.0.0.1:99999"), "Port out of range"),
         (("--clients", "0"), "--clients is 0: give a number above 0, 20000 at most"),
         (("--seconds", "nan"), "--seconds is nan"),
         (("--url", "http://127.0.0.1:9"), "does not answer"),

@@ -20,13 +20,15 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 ACTIVATED = f"""
 import os, runpy, socket
 listening = socket.create_server(("127.0.0.1", 0))
-print("running on http://127.0.0.1:%d" % listening.getsockname()[1], flush=True)
+port = listening.getsockname()[1]
+print("running on http://127.0.0.1:%d" % port, flush=True)
 os.dup2(listening.fileno(), 3)
 if listening.fileno() != 3:
     listening.close()
 else:
     listening.detach()
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", APP_PORT="1")
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.environ["APP_PORT"] = str(port)  # as in a service whose port is that of its socket
 runpy.run_module({PACKAGE!r}, run_name="__main__")
 """
 

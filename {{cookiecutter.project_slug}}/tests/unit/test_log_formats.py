@@ -67,6 +67,24 @@ def test_no_text_breaks_a_line_forges_a_field_or_brings_a_credential() -> None:
     assert line == f"INFO:     chat - {ESCAPED} [user_id={json.dumps(ESCAPED)}]"
 
 
+def test_fields_with_the_name_of_a_secret_and_those_inside_of_values_are_not_written() -> None:
+    headers = {"Authorization": "Basic abc", "x": "y"}
+    line = json.dumps(
+        as_json(
+            record(
+                "%s of https://user:pw@host/",
+                {"client_secret": "zzz"},
+                access_token="t0k",
+                Password="hunter2",
+                headers=headers,
+            )
+        )
+    )
+    for secret in ("zzz", "t0k", "hunter2", "Basic abc", "user:pw"):
+        assert secret not in line
+    assert line.count("[redacted]") == 5
+
+
 def test_a_value_has_a_bounded_length() -> None:
     assert len(as_json(record("x", user_id="y" * 100_000))["user_id"]) < 8_300
 

@@ -46,6 +46,7 @@ KNOWN_CODES = {
 }
 # The reasons of refusals before the application.
 REFUSALS = {FULL: "full", ADDRESS_FULL: "address_full", TOO_FAST: "address_rate"}
+ALL_REASONS = {*REASONS.values(), *REFUSALS.values(), "handler", "origin"}
 
 
 class CountedFanOut(FanOut):
@@ -164,7 +165,7 @@ class CountedAdmission(Admission):
 def count_events(manager: WebSocketConnectionManager, admission: Admission) -> Counters:
     """Count the connections, messages and refusals of an application; called before the first connection."""
     registry = CountedRegistry(manager.backend, admission.limits)
-    manager._registry = manager.backend.node = registry
+    manager._registry = manager.backend.node = manager._drain.registry = registry
     admission.__class__ = CountedAdmission
     assert isinstance(admission, CountedAdmission)
     admission.counters = registry.counters

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import platform
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +13,7 @@ from ..errors import RegistrationError
 from ..server.loop_lag import LoopLag
 from ..server.metrics import Snapshot, Value
 from ..support.counters import Histogram
-from .counted import count_events
+from .counted import ALL_REASONS, count_events
 
 
 class AppMetrics:
@@ -63,8 +62,10 @@ class AppMetrics:
             "handler_seconds",
             [((kind,), value_of(each.handling)) for kind, each in by_type if each.messages],
         )
-        yield "refusals_total", [((why,), float(n)) for why, n in sorted(counters.refusals.items())]
-        closes: Counter[str] = Counter()
+        # NOTE: zeros, too: Prometheus sees no increase in a series that begins with its first event.
+        refusals = dict.fromkeys(ALL_REASONS, 0) | counters.refusals
+        yield "refusals_total", [((why,), float(n)) for why, n in sorted(refusals.items())]
+        closes = {str(code): 0 for code in sorted(counters.known_codes)} | {"other": 0}
         for code, number in sorted(counters.closes.items()):
             closes[str(code) if code in counters.known_codes else "other"] += number
         yield "closes_total", [((code,), float(number)) for code, number in closes.items()]

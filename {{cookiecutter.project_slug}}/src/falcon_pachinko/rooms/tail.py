@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Collection, Iterator
+from typing import Any
 
 import msgspec
 
@@ -17,6 +18,8 @@ from .registry import ConnectionRegistry
 # The messages of one tail that its reader has not taken, and the bytes of each that are shown.
 MAX_QUEUED = 256
 MAX_SHOWN_BYTES = 4_096
+
+METHODS = ("deliver", "deliver_direct")
 
 
 class TailedMessage(msgspec.Struct, frozen=True):
@@ -104,6 +107,9 @@ class Tails:
     def __init__(self, manager: WebSocketConnectionManager) -> None:
         self.registry = manager._registry
         self.running: list[Tail] = []
+        # The registry's own methods, and those of its attributes that they replace, as traces do.
+        self.deliver, self.deliver_direct = self.registry.deliver, self.registry.deliver_direct
+        self.replaced: dict[str, Any] = {}
 
     @contextlib.contextmanager
     def open(self, *, rooms: Collection[str] = (), user: str | None = None) -> Iterator[Tail]:
@@ -114,22 +120,28 @@ class Tails:
         """
         tail = Tail(self.registry, rooms, user)
         if not self.running:
+            self.deliver, self.deliver_direct = self.registry.deliver, self.registry.deliver_direct
+            own = vars(self.registry)
+            self.replaced = {name: own[name] for name in METHODS if name in own}
             # PERF: the attributes of the registry hide its methods for as long as a tail runs.
-            vars(self.registry).update(deliver=self._deliver, deliver_direct=self._deliver_direct)
+            own.update(deliver=self._deliver, deliver_direct=self._deliver_direct)
         self.running.append(tail)
         try:
             yield tail
         finally:
             self.running.remove(tail)
             if not self.running:
-                del vars(self.registry)["deliver"], vars(self.registry)["deliver_direct"]
+                own = vars(self.registry)
+                for name in METHODS:
+                    del own[name]
+                own.update(self.replaced)
 
     def _deliver(self, room: str, publication: Publication) -> None:
         for tail in self.running:
             tail.offer(room, publication)
-        type(self.registry).deliver(self.registry, room, publication)
+        self.deliver(room, publication)
 
     def _deliver_direct(self, publication: Publication) -> None:
         for tail in self.running:
             tail.offer(None, publication)
-        type(self.registry).deliver_direct(self.registry, publication)
+        self.deliver_direct(publication)

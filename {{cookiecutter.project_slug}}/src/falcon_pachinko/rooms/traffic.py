@@ -68,8 +68,9 @@ def count_direct(
     publication: Publication, recipients: Collection[Connection], excluded: Collection[Connection]
 ) -> None:
     """Count a message that connections have been sent as a group which is not a room."""
+    excepted = set(excluded)
     for connection in recipients:
-        if connection not in excluded:
+        if connection not in excepted:
             add(connection, 1, publication.size_bytes)
 
 

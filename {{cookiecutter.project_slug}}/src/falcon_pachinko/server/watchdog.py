@@ -26,7 +26,7 @@ CHECKS = 10
 # Code of others: the line that calls it is the one to change.
 LIBRARIES = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    | {str(Path(__file__).parents[1])}
+    | {str(Path(__file__).parents[1]), "<frozen "}
 )
 
 

@@ -237,7 +237,9 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
             self._end()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Release everything that waits for the client."""
+        """Release everything that waits for the client, which is lost without a close frame (RFC 6455 section 7.1.5)."""
+        if self.handshake_complete and self.conn.close_rcvd is None:
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": ABNORMAL_CLOSURE})
         super().connection_lost(exc)
         SWEEPS.of(self.loop).discard(self)
         if self.outbox is not None:

@@ -15,7 +15,8 @@ from typing import Any
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE, Config
-from uvicorn.supervisors import multiprocess
+from uvicorn.server import HANDLED_SIGNALS
+from uvicorn.supervisors import ChangeReload, multiprocess
 
 from ..server.drain import DRAIN_STATE, DrainExtension, DrainPolicy
 
@@ -183,8 +184,9 @@ class Supervisor(multiprocess.Multiprocess):
     def join_all(self) -> None:
         """Wait for all processes, and pass a second signal on."""
         while alive := [each for each in self.processes if each.process.is_alive()]:
-            if self.signal_queue:
-                self.signal_queue.clear()
+            received = [self.signal_queue.pop(0) for _ in range(len(self.signal_queue))]
+            # NOTE: the queue has other signals, too, such as that of a terminal that was resized.
+            if any(each in HANDLED_SIGNALS for each in received):
                 for each in alive:
                     each.hurry()
             alive[0].process.join(TICK_SECONDS)
@@ -198,7 +200,7 @@ def run(
     sockets: Sequence[socket.socket] = (),
     **options: Any,
 ) -> None:
-    """Serve an application like ``uvicorn.run``, with a drain at its end; without ``reload``.
+    """Serve an application like ``uvicorn.run``, with a drain at its end.
 
     Args:
         app: The application, made by ``install``; with several ``workers`` its import string.
@@ -212,11 +214,14 @@ def run(
     config = Config(app, **options)
     server = DrainingServer(config, drain)
     try:
-        if config.workers > 1:
+        if config.should_reload:
+            listening = [*sockets] or [config.bind_socket()]
+            ChangeReload(config, target=server.run, sockets=listening).run()
+        elif config.workers > 1:
             Supervisor(config, [*sockets] or [config.bind_socket()], drain).run()
         else:
             server.run([*sockets] or None)
     except KeyboardInterrupt:
         pass
-    if config.workers == 1 and not server.started:
+    if config.workers == 1 and not (server.started or config.should_reload):
         sys.exit(STARTUP_FAILURE)
