@@ -21,7 +21,7 @@ from .support.processes import required_program
 ROOT = Path(__file__).resolve().parent.parent
 FRAMEWORK_TESTS = ROOT / "tests" / "framework"
 REQUIRES_ALL = "CI_REQUIRES_ALL"
-COMMAND_SECONDS = 800
+COMMAND_SECONDS = 1500
 INSTALL_SECONDS = 240
 PORT_ATTEMPTS = 100
 VARIABLES = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))

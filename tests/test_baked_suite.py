@@ -14,7 +14,7 @@ import pytest
 
 from .conftest import ALLOWED_SKIPS, FAR_FROM_DEFAULT, REQUIRES_ALL
 
-BOUND_SECONDS = 1800
+BOUND_SECONDS = 2700
 
 OVERLAY = Path(__file__).parent / "overlay"
 

@@ -294,3 +294,18 @@ async def test_sighup_replaces_the_processes_one_after_the_other_each_with_a_dra
         service.process.send_signal(signal.SIGTERM)
         assert (await end_of(again))[1] == SERVICE_RESTART
         await service.wait_ended()
+
+
+@pytest.mark.redis
+async def test_a_stop_does_not_wait_for_the_restart_of_one_process_after_the_other(
+    tmp_path: Path, with_backend: None
+) -> None:
+    async with running(tmp_path, drain={"seconds": 4.0}, workers=2) as service:
+        clients = [await service.join("room") for _ in range(16)]
+        service.process.send_signal(signal.SIGHUP)
+        await service.wait_for(lambda: "draining:" in service.output())
+        service.process.send_signal(signal.SIGTERM)
+        await asyncio.gather(*map(end_of, clients))
+        await service.wait_ended()
+    before_the_first_end = service.output().partition("Finished server process")[0]
+    assert before_the_first_end.count("draining:") == 2

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from types import FrameType
 from typing import Any
@@ -148,6 +149,28 @@ class WorkerProcess(multiprocess.Process):
             os.kill(self.pid, HURRY_SIGNAL)
 
 
+class StopFlag:
+    """A ``threading.Event`` without a lock, which a signal handler may set while its thread waits for it."""
+
+    def __init__(self) -> None:
+        self.flag = False
+
+    def is_set(self) -> bool:
+        """Return whether it has been set."""
+        return self.flag
+
+    def set(self) -> None:
+        """Set it."""
+        self.flag = True
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until it is set, or for so many seconds; return whether it is."""
+        end = time.monotonic() + timeout
+        while not self.flag and time.monotonic() < end:
+            time.sleep(TICK_SECONDS)
+        return self.flag
+
+
 class Supervisor(multiprocess.Multiprocess):
     """uvicorn's supervisor of several processes, which drain; a second signal ends their drains.
 
@@ -162,6 +185,10 @@ class Supervisor(multiprocess.Multiprocess):
     def __init__(self, config: Config, sockets: list[socket.socket], policy: DrainPolicy) -> None:
         super().__init__(config, sockets)
         self.policy = policy
+        self.should_exit: Any = StopFlag()
+        # NOTE: uvicorn's supervisor looks for signals twice a second, and not while it waits for a process.
+        for each in HANDLED_SIGNALS:
+            signal.signal(each, self.on_signal)
 
     def run(self) -> None:
         """Run the processes until a signal."""
@@ -181,16 +208,15 @@ class Supervisor(multiprocess.Multiprocess):
             each.close()
         super().terminate_all()
 
-    def join_all(self) -> None:
-        """Wait for all processes, and pass a second signal on."""
-        while alive := [each for each in self.processes if each.process.is_alive()]:
-            received = [self.signal_queue.pop(0) for _ in range(len(self.signal_queue))]
-            # NOTE: the queue has other signals, too, such as that of a terminal that was resized.
-            if any(each in HANDLED_SIGNALS for each in received):
-                for each in alive:
-                    each.hurry()
-            alive[0].process.join(TICK_SECONDS)
-        super().join_all()
+    def on_signal(self, sig: int, frame: FrameType | None) -> None:
+        """Let all processes stop, also while a restart waits for one of them; a second signal ends their drains."""
+        is_first = not self.should_exit.is_set()
+        self.should_exit.set()
+        for each in self.processes:
+            if is_first:
+                each.terminate()
+            else:
+                each.hurry()
 
 
 def run(
