@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 import urllib.request
@@ -10,7 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from .settings import ENV_FILE, ENV_PREFIX
 
 STEPS = 30
 SECONDS_BETWEEN_LINES = 0.2
@@ -29,6 +30,17 @@ HINTS = {
     "status 503": "the process is full: see APP_MAX_CONNECTIONS",
     "status 403": "the service does not accept this client's token or host",
 }
+
+
+class MetricsSettings(BaseSettings):
+    """The settings of the service that this command needs; the others need not be valid here."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_file=ENV_FILE, env_ignore_empty=True, extra="ignore"
+    )
+
+    metrics_port: int = 0
+    metrics_token: str = ""
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -67,12 +79,12 @@ def metrics_of(url: str) -> dict[str, float]:
 
     Their port and the token are ``APP_METRICS_PORT`` and ``APP_METRICS_TOKEN`` in the environment or in ``.env``.
     """
-    given = {**dotenv_values(".env"), **os.environ}
-    if (port := given.get("APP_METRICS_PORT") or "0") != "0":
-        url = f"http://{urlsplit(url).hostname}:{port}"
+    given = MetricsSettings()
+    if given.metrics_port:
+        url = f"http://{urlsplit(url).hostname}:{given.metrics_port}"
     request = urllib.request.Request(f"{url}/metrics")
-    if token := given.get("APP_METRICS_TOKEN"):
-        request.add_header("Authorization", f"Bearer {token}")
+    if given.metrics_token:
+        request.add_header("Authorization", f"Bearer {given.metrics_token}")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirect())
     try:
         with opener.open(request, timeout=METRICS_SECONDS) as response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 WAIT_SECONDS = 60.0
 
 
-async def run_load(*options: str) -> tuple[int, str]:
+async def run_load(*options: str, **variables: str) -> tuple[int, str]:
     """Run the command; return its status and what it has printed."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-m", f"{PACKAGE}.load", *options),
+        env=os.environ | variables,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -43,6 +45,17 @@ async def test_all_clients_join_and_no_message_is_lost(serve: Callable[..., Serv
     assert "20 sent, 300 deliveries, p50 " in printed
     assert "0 of 300 deliveries" in printed
     assert re.search(r"joins +\d+ per second, p50 [\d.]+ ms, p99 [\d.]+ ms", printed)
+
+
+async def test_the_metrics_of_the_service_are_printed(serve: Callable[..., Server]) -> None:
+    token = "a-token-of-the-metrics"
+    server = serve(APP_DATABASE_URL="none", APP_METRICS_TOKEN=token)
+    options = ("--url", server.url, "--clients", "3", "--seconds", "0.1")
+    status, printed = await run_load(*options, APP_METRICS_TOKEN=token)
+    assert status == 0, printed
+    assert "metrics    pachinko_connections 3 (+3)" in printed
+    assert "pachinko_messages_out_total" in printed
+    assert "metrics    not served: set APP_METRICS_TOKEN" in (await run_load(*options))[1]
 
 
 async def test_refused_clients_are_counted_with_the_setting(serve: Callable[..., Server]) -> None:
