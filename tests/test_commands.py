@@ -13,7 +13,7 @@ from cookiecutter.main import cookiecutter
 
 TARGETS = {
     "template": "help install run test quick chaos model soak check format asyncapi manifest screenshots bench sizing clean",
-    "project": "help install run test browser check format asyncapi clean",
+    "project": "help install run test browser check format load asyncapi clean",
 }
 
 
