@@ -242,6 +242,8 @@ def run(
     try:
         if config.should_reload:
             listening = [*sockets] or [config.bind_socket()]
+            for each in listening:
+                each.listen(config.backlog)  # clients wait while the process starts, and are not refused
             ChangeReload(config, target=server.run, sockets=listening).run()
         elif config.workers > 1:
             Supervisor(config, [*sockets] or [config.bind_socket()], drain).run()
