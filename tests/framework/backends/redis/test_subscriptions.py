@@ -82,8 +82,11 @@ async def test_a_gap_beyond_the_stream_is_reported_and_the_rest_is_delivered(
         await b.backend.publish_nowait("room", text(str(number)))
     redis_server.command("CLIENT", "KILL", "TYPE", "pubsub")
     await wait_until(lambda: a.got_last("room", "399"))
-    assert a.history_losses == [("room", Position(start.epoch, 400 - 256))]
-    assert a.texts("room") == [str(number) for number in range(400 - 256, 400)]
+    # NOTE: a renewal may find the gap before the connection is killed; then it is smaller.
+    [(room, position)] = a.history_losses
+    assert (room, position.epoch) == ("room", start.epoch)
+    assert 0 < position.offset <= 400 - 256
+    assert a.texts("room") == [str(number) for number in range(position.offset, 400)]
 
 
 async def test_the_last_message_of_a_room_reaches_a_disconnected_node(

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # The script blocks Redis for up to 70 µs per operation (measured: a user that joins with a message).
-MAX_COST_PER_CALL = 48
+MAX_COST_PER_CALL = 32
 
 # How often a room may refuse an operation for want of a lease before it fails.
 MAX_ATTEMPTS = 5

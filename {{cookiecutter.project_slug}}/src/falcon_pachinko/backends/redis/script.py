@@ -122,7 +122,7 @@ ROOMS_PER_OPERATION = 500
 # blocks Redis for more than a few milliseconds (measured: 50 µs for each user that leaves with a message, 10 µs for
 # each user that is read with records).
 ROOMS_PER_SCAN = 1_000
-ENTRIES_PER_SLICE = 48
+ENTRIES_PER_SLICE = 32
 MESSAGES_PER_READ = 100
 MAX_RETRACTED = 1_000
 RECORDS_PER_READ = 250
