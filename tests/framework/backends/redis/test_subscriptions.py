@@ -84,6 +84,7 @@ async def test_a_gap_beyond_the_stream_is_reported_and_the_rest_is_delivered(
     await wait_until(lambda: a.got_last("room", "399"))
     # NOTE: a renewal may find the gap before the connection is killed; then it is smaller.
     [(room, position)] = a.history_losses
+    assert position is not None
     assert (room, position.epoch) == ("room", start.epoch)
     assert 0 < position.offset <= 400 - 256
     assert a.texts("room") == [str(number) for number in range(position.offset, 400)]
