@@ -242,8 +242,9 @@ def run(
     try:
         if config.should_reload:
             listening = [*sockets] or [config.bind_socket()]
+            # NOTE: clients wait while the process starts, and are not refused.
             for each in listening:
-                each.listen(config.backlog)  # clients wait while the process starts, and are not refused
+                each.listen(config.backlog)
             ChangeReload(config, target=server.run, sockets=listening).run()
         elif config.workers > 1:
             Supervisor(config, [*sockets] or [config.bind_socket()], drain).run()
