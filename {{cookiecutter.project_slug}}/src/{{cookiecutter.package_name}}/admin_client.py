@@ -27,6 +27,8 @@ from .admin_socket import sockets_in
 
 # A process that is busy for longer does not answer its clients either.
 ANSWER_SECONDS = 15.0
+# Errors of a process that has ended.
+ENDED = (ConnectionRefusedError, FileNotFoundError)
 
 ENCODE_REQUEST = msgspec.json.Encoder().encode
 DECODE_ANSWER = msgspec.json.Decoder(Answer).decode
@@ -100,7 +102,7 @@ async def ask_one(
     """
     try:
         reader, writer = await asyncio.open_unix_connection(path, limit=MAX_ANSWER_BYTES)
-    except (ConnectionRefusedError, FileNotFoundError):
+    except ENDED:
         return False  # it has ended meanwhile
     except OSError as error:
         raise AdminError(

@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 SOCKET_NAME = re.compile(r"admin-(\d+)-[0-9a-f]{8}\.sock")
 MAX_CLIENTS = 8
+# Errors of a client that is lost.
+LOST = (OSError, EOFError)
 # The time of a request to arrive, and of the answers to be taken beside the time of a tail.
 TRANSFER_SECONDS = 10.0
 DISCARD_SECONDS = 1.0
@@ -124,7 +126,7 @@ class AdminSocket:
                 await client.refuse(str(error))
         except TimeoutError:
             writer.transport.abort()
-        except (OSError, EOFError):
+        except LOST:
             logger.debug("a client of the admin socket has disconnected")
         except Exception:
             logger.exception("a request on the admin socket failed")

@@ -17,6 +17,8 @@ MAX_CONNECTIONS = 8
 MAX_HEAD_BYTES = 8_192
 REQUEST_SECONDS = 5.0
 HEAD_END = b"\r\n\r\n"
+# Errors of a request that is not complete.
+INCOMPLETE = (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 PATH = "/metrics"
 
 
@@ -59,7 +61,7 @@ class MetricsPort:
                     head = await reader.readuntil(HEAD_END)
                     writer.write(self.answer(head.decode("latin-1")))
                     await writer.drain()
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        except INCOMPLETE:
             logger.debug("a request for metrics was not complete")
         finally:
             self.connections -= 1

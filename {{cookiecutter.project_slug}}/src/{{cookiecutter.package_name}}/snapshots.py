@@ -21,6 +21,8 @@ SNAPSHOT_SECONDS = 5.0
 STALE_SECONDS = 3 * SNAPSHOT_SECONDS
 # The files of processes that have ended which are kept while the server runs, the latest ones.
 MAX_ENDED = 32
+# Errors of a file that has been removed or has another format, and of a process that has ended.
+UNREADABLE = (OSError, ValueError, IndexError, OverflowError, msgspec.DecodeError)
 # Files of other servers are removed after this time.
 FORGOTTEN_SECONDS = 24 * 3600.0
 
@@ -58,7 +60,7 @@ class Snapshots:
         for path, age_seconds in self._others():
             try:
                 snapshot = decode_snapshot(path.read_bytes())
-            except (OSError, msgspec.DecodeError):  # just removed, or of another version
+            except UNREADABLE:  # just removed, or of another version
                 continue
             lives = age_seconds < STALE_SECONDS and is_alive(path)
             (living if lives else ended).append(snapshot)
@@ -105,7 +107,7 @@ def is_alive(path: Path) -> bool:
         os.kill(int(number), 0)
     except PermissionError:
         return True
-    except (OSError, OverflowError):
+    except UNREADABLE:
         return False
     return True
 
@@ -114,5 +116,5 @@ def started_ms(process: int) -> int:
     """Return the start of a process after the boot in milliseconds; 0 without Linux's ``/proc``."""
     try:
         return round(read_stat(process)[1] * 1000)
-    except (OSError, ValueError, IndexError):
+    except UNREADABLE:
         return 0
