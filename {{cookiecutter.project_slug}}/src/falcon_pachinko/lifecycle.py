@@ -213,12 +213,10 @@ class Lifecycle(HandlerTask):
                         else:
                             kind = type(envelope)
                             reply = await handlers[kind](resource, ws, envelope.payload)
-                            if (
-                                reply is not None or envelope.ref is not UNSET
-                            ) and self.cancelled_at is None:
-                                self.message = (
-                                    None  # a timeout while the reply waits is no second one
-                                )
+                            needs_reply = reply is not None or envelope.ref is not UNSET
+                            if needs_reply and self.cancelled_at is None:
+                                # NOTE: a timeout while the reply waits is no second one.
+                                self.message = None
                                 await send_reply(ws, self.name, reply, replies[kind], envelope.ref)
                             continue
                     elif table.binary is not None:

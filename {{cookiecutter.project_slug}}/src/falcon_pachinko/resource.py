@@ -293,8 +293,7 @@ class WebSocketResource(HookMethods):
             ws._transaction.defer(room, publication, ephemeral)
             return None
         publish = self.manager.backend.publish_nowait
-        if (
-            ephemeral or self._run is None
-        ):  # PERF: most messages, without an argument that they do not need
+        # PERF: most messages, without an argument that they do not need.
+        if ephemeral or self._run is None:
             return await publish(room, publication, ephemeral=ephemeral)
         return await publish(room, publication, run=self._run)

@@ -41,10 +41,8 @@ def counted_table(table: TableT, counters: Counters) -> TableT:
 
 def counted_handler(handler: Handler, counts: TypeCounts) -> Handler:
     """Return a handler that counts its messages, and times a sample of them."""
-    left, samples = (
-        1,
-        0,
-    )  # the messages until the next one that is timed, and the number of timed ones
+    # The messages until the next one that is timed, and the number of timed ones.
+    left, samples = 1, 0
 
     @functools.wraps(handler)
     async def timed(resource: Any, ws: Any, payload: Any) -> Any:
