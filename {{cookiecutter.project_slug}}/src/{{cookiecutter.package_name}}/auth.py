@@ -134,5 +134,10 @@ class AuthMiddleware:
 
 def bearer_token(req: falcon.asgi.Request) -> str | None:
     """Return the token in the header ``Authorization: Bearer ...``."""
-    scheme, _, token = (req.get_header("Authorization") or "").partition(" ")
+    return token_in(req.get_header("Authorization") or "")
+
+
+def token_in(authorization: str) -> str | None:
+    """Return the token in the value of a header ``Authorization``, which may have another scheme."""
+    scheme, _, token = authorization.partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None

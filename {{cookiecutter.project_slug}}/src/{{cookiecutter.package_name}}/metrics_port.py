@@ -10,6 +10,8 @@ from http import HTTPStatus
 
 from falcon_pachinko.server.exposition import CONTENT_TYPE
 
+from .auth import token_in
+
 logger = logging.getLogger(__name__)
 
 # SECURITY: the bounds of what a stranger can use.
@@ -89,9 +91,8 @@ def split_header(line: str) -> tuple[str, str, str]:
 
 def is_token(authorization: str, token: str) -> bool:
     """Return whether a header ``Authorization`` has a token; takes the same time for any other token."""
-    scheme, _, given = authorization.partition(" ")
-    is_bearer = scheme.lower() == "bearer"
-    return hmac.compare_digest(given.strip().encode(), token.encode()) and is_bearer
+    given = token_in(authorization) or ""
+    return hmac.compare_digest(given.encode(), token.encode())
 
 
 def response(
