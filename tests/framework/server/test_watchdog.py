@@ -94,7 +94,8 @@ async def test_a_handler_that_waits_is_not_named(caplog: pytest.LogCaptureFixtur
     async with serve(watched_app()) as running, running.connect("/busy") as client:
         await client.send("wait")
         await client.receive()
-    assert warnings_of(caplog) == []
+    # A machine that runs something else meanwhile delays other code, which is named then.
+    assert not [each for each in warnings_of(caplog) if "Busy.wait" in each.getMessage()]
 
 
 async def test_the_thread_ends_with_the_application() -> None:

@@ -253,6 +253,7 @@ def test_actions_have_no_axe_violations(
 ) -> None:
     alice, bob = new_user("Alice", **LOOKS[look]), new_user("Bob")
     send_message(bob, "from Bob")
+    expect_messages(alice, "from Bob")
     send_message(alice, "mine")
     expect_messages(alice, "from Bob", "mine")
     send_message(bob, "a reply")

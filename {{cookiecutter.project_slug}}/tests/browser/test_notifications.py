@@ -92,6 +92,7 @@ def test_a_mention_is_notified_while_the_page_is_hidden(
     expect_shown(alice, (title, "Hello @ALICE B!"))
     alice.clock.set_fixed_time(now + timedelta(seconds=10))
     send_message(alice, "@Alice B myself")
+    expect_messages(bob, *texts, "@Alice B again", "@Alice B myself")
     send_message(bob, "@Alice B, are you there?")
     expect_messages(alice, *texts, "@Alice B again", "@Alice B myself", "@Alice B, are you there?")
     expect_shown(alice, (title, "Hello @ALICE B!"), (title, "@Alice B, are you there?"))
