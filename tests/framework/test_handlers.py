@@ -63,7 +63,7 @@ def decode(table: HandlerTable, message: Any) -> Any:
     except (ValueError, RecursionError) as error:
         table.check_payload(text, error)
         return None
-    return table.envelopes[type(envelope)].__name__, envelope.payload
+    return table.entries[type(envelope)].handler.__name__, envelope.payload
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_override_keeps_the_registration_of_its_method() -> None:
             ...
 
     assert HandlerTable(Louder).by_type["any"] is Louder.any
-    assert Louder.any in HandlerTable(Louder).envelopes.values()
+    assert Louder.any in [each.handler for each in HandlerTable(Louder).entries.values()]
 
 
 def test_one_method_can_handle_several_types() -> None:

@@ -374,10 +374,10 @@ async def test_hooks_run_for_each_room_of_a_connection() -> None:
 def test_the_table_of_a_class_without_a_hook_holds_its_own_handlers() -> None:
     table = HandlerTable.of(Plain)
     methods = [Plain.say, Plain.note, Plain.hang]
-    assert [each for each in table.envelopes.values() if each in methods] == methods
+    assert [each.handler for each in table.entries.values() if each.handler in methods] == methods
     assert table.binary is Plain.blob
     with_hook = HandlerTable.of(Plain, RouteConfig(around=[keep]))
-    assert not any(each in methods for each in with_hook.envelopes.values())
+    assert not any(each.handler in methods for each in with_hook.entries.values())
     assert with_hook.binary is not Plain.blob
     assert with_hook.by_type == table.by_type
     assert HandlerTable.of(Plain) is table
@@ -388,8 +388,8 @@ def test_the_hooks_of_a_class_are_composed_once() -> None:
     table = HandlerTable.of(Hooked, RouteConfig(around=hooks))
     assert HandlerTable.of(Hooked, RouteConfig(around=tuple(hooks))) is table
     assert HandlerTable.of(Hooked, RouteConfig(around=hooks[::-1])) is not table
-    ping = HandlerTable.of(Plain).envelopes[ClientPing]
-    assert table.envelopes[ClientPing] is ping
+    ping = HandlerTable.of(Plain).entries[ClientPing].handler
+    assert table.entries[ClientPing].handler is ping
 
 
 async def no_parameter() -> None: ...

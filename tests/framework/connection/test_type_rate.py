@@ -53,4 +53,6 @@ def test_burst_of_a_type_is_one_second_by_default(rate: Any, expected: Any) -> N
     table = HandlerTable(Bounded)
     assert table.rates == {"say": TypeRate(*expected)}
     assert table.by_type == {"free": Bounded.say, "say": Bounded.say}
-    assert list(table.envelopes.values()).count(Bounded.say) == 1  # only the other one is wrapped
+    assert [each.handler for each in table.entries.values()].count(
+        Bounded.say
+    ) == 1  # only the other one is wrapped

@@ -122,9 +122,10 @@ async def test_authorize_that_returns_nothing_refuses_and_warns(
 
 def test_only_handlers_with_an_action_are_wrapped() -> None:
     table = HandlerTable(Guarded)
-    assert Guarded.enter in table.envelopes.values()
-    assert Guarded.say in table.envelopes.values()
-    assert Guarded.send not in table.envelopes.values()
+    handlers = [each.handler for each in table.entries.values()]
+    assert Guarded.enter in handlers
+    assert Guarded.say in handlers
+    assert Guarded.send not in handlers
     assert table.by_type["send"] is Guarded.send
 
 
@@ -147,5 +148,9 @@ def test_authorize_must_be_a_coroutine_function() -> None:
 
 
 async def test_name_of_a_handler_with_an_action_is_that_of_its_method() -> None:
-    wrapped = [each for each in HandlerTable(Guarded).envelopes.values() if "send" in str(each)]
+    wrapped = [
+        each.handler
+        for each in HandlerTable(Guarded).entries.values()
+        if "send" in str(each.handler)
+    ]
     assert [each.__qualname__ for each in wrapped] == ["Guarded.send"]

@@ -15,7 +15,7 @@ from ..support.counted import counted_app
 
 def test_every_metric_is_in_the_text_with_its_kind_and_labels() -> None:
     _, metrics = counted_app()
-    metrics.counters.types["say"].unhandled += 1
+    metrics.counters.types["say"].others += 1
     metrics.counters.refusals["full"] += 1
     metrics.counters.closes[1000] += 1
     text = Exposition().text(metrics.measure()).decode()

@@ -11,7 +11,7 @@ from ..support.backends import wait_until
 
 async def test_a_callback_that_blocks_the_loop_is_a_delay() -> None:
     delays = Histogram()
-    lag = LoopLag(delays)
+    lag = LoopLag(delays.observe)
     lag.start()
     lag.start()
     asyncio.get_running_loop().call_soon(time.sleep, INTERVAL_SECONDS + 0.1)

@@ -17,11 +17,17 @@ def test_a_duration_is_in_the_bucket_whose_bound_it_does_not_exceed(
     assert histogram.seconds == seconds
 
 
+class Numbered:
+    number = 0
+
+
 def test_all_numbers_begin_at_zero() -> None:
     counters = Counters()
     assert not counters.counting
     assert len(counters.joins.buckets) == len(BOUNDS) + 1
     counters.refusals["full"] += 1
-    counters.types["say"].unhandled += 1
-    counters.types["say"].handled.append(lambda: 2)
+    counters.types["say"].others += 1
+    entry = Numbered()
+    counters.types["say"].entries.append(entry)
+    entry.number += 2
     assert (counters.refusals["full"], counters.types["say"].messages) == (1, 3)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import msgspec
 
+from .connection.entries import Entry
 from .connection.envelope import envelope_struct, explain, union_of
 from .connection.hooks import hooked, hooks_of
 from .connection.replies import reply_types_of, request_of
@@ -128,14 +129,13 @@ class HandlerTable:
 
     Attributes:
         decoder: Decodes a text to one of the envelopes; raises for a text that matches none.
-        envelopes: The handler by the envelope's class, including the framework's own.
+        entries: The handler and its replies by the envelope's class, including the framework's own.
         binary: The handler of binary messages.
         by_type: The handlers by message type.
         rates: The rates of the message types that have one of their own.
         once: The message types whose requests are handled once.
         payload_types: The annotations of the payloads by message type.
         reply_types: The classes of the replies of a handler by message type.
-        replies: The same by the envelope's class.
 
     Raises:
         RegistrationError: A handler is not a coroutine function, has a wrong signature or an annotation
@@ -185,17 +185,14 @@ class HandlerTable:
             self.by_type[CLIENT_REFRESH_SESSION] = refresh_session
             self.payload_types[CLIENT_REFRESH_SESSION] = RefreshSession
             self.reply_types[CLIENT_REFRESH_SESSION] = reply_types_of(refresh_session)
-        self.envelopes: dict[type[msgspec.Struct], Handler] = {
-            ClientPing: answer_ping,
-            ClientReply: ignore_reply,
-        }
-        self.replies: dict[type[msgspec.Struct], tuple[type[Message], ...]] = {
-            ClientPing: reply_types_of(answer_ping)
+        self.entries: dict[type[msgspec.Struct], Entry] = {
+            ClientPing: Entry(answer_ping, reply_types_of(answer_ping)),
+            ClientReply: Entry(ignore_reply, reply_types_of(ignore_reply)),
         }
         for message_type in self.by_type:
             self._add_envelope(message_type, actions.get(message_type), hooks)
         try:
-            self.decoder = msgspec.json.Decoder(union_of(self.envelopes))
+            self.decoder = msgspec.json.Decoder(union_of(self.entries))
         except TypeError as error:
             raise RegistrationError(
                 f"{owner.__qualname__}: a payload annotation cannot be decoded: {error}"
@@ -217,8 +214,7 @@ class HandlerTable:
             handler = hooked(handler, hooks, message_type)
         if once is not None:
             handler = run_once(handler, once, reply_types, with_ref=bool(hooks))
-        self.envelopes[envelope] = handler
-        self.replies[envelope] = reply_types
+        self.entries[envelope] = Entry(handler, reply_types)
 
     @classmethod
     def of(cls, owner: type, config: RouteConfig = DEFAULT_ROUTE_CONFIG) -> HandlerTable:

@@ -184,7 +184,7 @@ class Lifecycle(HandlerTask):
             table = self.registry.compose(HandlerTable.of(type(resource), ws._config))
             ws._inbox.start()
             next_message, now = self.reader(), asyncio.get_running_loop().time
-            decode, handlers, replies = table.decoder.decode, table.envelopes, table.replies
+            decode, entries = table.decoder.decode, table.entries
             rate = rates.hold(limits, ws._rate_key, address_of(req.scope), now())
             self.seconds = limits.handler_seconds or math.inf
             # PERF: a character has at most 4 bytes of UTF-8, so a short message need not be measured.
@@ -211,13 +211,14 @@ class Lifecycle(HandlerTask):
                         except (ValueError, RecursionError) as error:
                             table.check_payload(message, error)
                         else:
-                            kind = type(envelope)
-                            reply = await handlers[kind](resource, ws, envelope.payload)
+                            entry = entries[type(envelope)]
+                            entry.number += 1
+                            reply = await entry.handler(resource, ws, envelope.payload)
                             needs_reply = reply is not None or envelope.ref is not UNSET
                             if needs_reply and self.cancelled_at is None:
                                 # NOTE: a timeout while the reply waits is no second one.
                                 self.message = None
-                                await send_reply(ws, self.name, reply, replies[kind], envelope.ref)
+                                await send_reply(ws, self.name, reply, entry.replies, envelope.ref)
                             continue
                     elif table.binary is not None:
                         await table.binary(resource, ws, message)

@@ -19,6 +19,10 @@ class Composition:
         """Return the table of handlers of a connection."""
         return table
 
+    def make_fanouts(self) -> dict[str, FanOut]:
+        """Return a place for the fan-out of each room."""
+        return {}
+
     # PERF: the class itself, without another call.
     make_fanout = staticmethod(FanOut)
 

@@ -10,7 +10,7 @@ from .. import close_codes
 from ..backends.base import Backend
 from ..backends.presence import Presence
 from ..connection.connection import Connection
-from ..connection.counted_handlers import counted_table
+from ..connection.entries import counted_table
 from ..connection.counts import Sent
 from ..connection.state import CONNECTING, OPEN
 from ..history import Position
@@ -50,26 +50,50 @@ ALL_REASONS = {*REASONS.values(), *REFUSALS.values(), "handler", "origin"}
 
 
 class CountedFanOut(FanOut):
-    """A fan-out that counts the messages to its connections."""
+    """A fan-out whose messages are counted later, from those of its room and the number of its connections.
 
-    __slots__ = ("counters", "members", "size")
+    Args:
+        connections: The connections; those that are connecting count for themselves.
+        sent: The count of what the room has been sent; by default a new one.
+    """
 
-    def __init__(
-        self, connections: Collection[Connection], counters: Counters, sent: Sent | None
-    ) -> None:
+    __slots__ = ("sent_before", "size")
+
+    def __init__(self, connections: Collection[Connection], sent: Sent | None) -> None:
         super().__init__(connections, sent)
-        self.counters = counters
-        # NOTE: those that are connecting are counted by their own method.
-        self.members = {
-            each for each in connections if each.state is not CONNECTING and not each.closed
-        }
-        self.size = len(self.members)
+        self.size = sum(each.state is OPEN for each in connections)
+        self.sent_before = self.sent.sent
 
-    def send(self, publication: Publication, exclude: Collection[Connection] = ()) -> None:
-        """Deliver a message, and count its recipients."""
-        excepted = len(self.members.intersection(exclude)) if exclude else 0
-        self.counters.messages_out += self.size - excepted
-        FanOut.send(self, publication, exclude)  # PERF: super() costs more than the call
+    def count(self) -> int:
+        """Return the number of messages since the last call, those to excluded connections included."""
+        number = (self.sent.sent - self.sent_before) * self.size
+        self.sent_before = self.sent.sent
+        return number
+
+
+class CountedFanOuts(dict[str, FanOut]):
+    """The fan-outs of rooms, which are counted when they are dropped.
+
+    Args:
+        counters: Gets the number of their messages.
+    """
+
+    def __init__(self, counters: Counters) -> None:
+        super().__init__()
+        self.counters = counters
+
+    def pop(self, room: str, default: Any = None) -> Any:
+        """Remove the fan-out of a room, and count its messages."""
+        fanout = super().pop(room, default)
+        if isinstance(fanout, CountedFanOut):
+            self.counters.messages_out += fanout.count()
+        return fanout
+
+    def count(self) -> None:
+        """Count the messages of all rooms."""
+        for fanout in self.values():
+            assert isinstance(fanout, CountedFanOut)
+            self.counters.messages_out += fanout.count()
 
 
 class CountedRegistry(ConnectionRegistry):
@@ -125,9 +149,20 @@ class CountedRegistry(ConnectionRegistry):
             counted = self.tables[table] = counted_table(table, self.counters)
         return counted
 
+    def make_fanouts(self) -> CountedFanOuts:
+        """Return a place for the fan-out of each room."""
+        return CountedFanOuts(self.counters)
+
     def make_fanout(self, connections: Iterable[Connection], sent: Sent | None = None) -> FanOut:
         """Return the fan-out to connections."""
-        return CountedFanOut(tuple(connections), self.counters, sent)
+        return CountedFanOut(tuple(connections), sent)
+
+    def count_messages(self) -> None:
+        """Bring the number of messages to clients up to date."""
+        assert isinstance(self.fanouts, CountedFanOuts)
+        self.fanouts.count()
+        self.counters.messages_out -= self.traffic.excluded
+        self.traffic.excluded = 0
 
 
 def counted_class(kind: type[Connection], counters: Counters) -> type[Connection]:

@@ -31,7 +31,7 @@ class AppMetrics:
         self.backend = app.ws_connection_manager.backend
         self.counters = count_events(app.ws_connection_manager, self.admission)
         self.registry = app.ws_connection_manager._registry
-        self.loop_lag = LoopLag(self.counters.loop_lag)
+        self.loop_lag = LoopLag(self._on_timer)
         falcon_version = importlib.metadata.version("falcon")
         self.versions = (version, falcon_version, platform.python_version())
         for route in app.ws_routes:
@@ -39,8 +39,14 @@ class AppMetrics:
             with contextlib.suppress(RegistrationError):
                 self.counters.known_codes |= route.contract.closes.keys()
 
+    def _on_timer(self, delay_seconds: float) -> None:
+        self.counters.loop_lag.observe(delay_seconds)
+        for sample_next in self.counters.samplers:
+            sample_next()
+
     def measure(self) -> Snapshot:
         """Return the numbers now."""
+        self.registry.count_messages()
         return dict(self._samples())
 
     def _samples(self) -> Iterator[tuple[str, list[tuple[tuple[str, ...], Value]]]]:

@@ -68,7 +68,7 @@ class ConnectionRegistry(Composition):
         self.synced: Membership[Connection, Presence] = Membership()
         self.unsynced: Membership[Connection, Presence] = Membership()
         self.traffic = Traffic(self.synced, self.is_visible)
-        self.fanouts: dict[str, FanOut] = {}
+        self.fanouts = self.make_fanouts()
         self.histories: dict[str, History] = {}
         self.heartbeats = Heartbeats(self.connections, self.synced, self.fanouts, backend)
         self.tasks = TaskSet()
@@ -239,7 +239,7 @@ class ConnectionRegistry(Composition):
         excluded = self.exclusions.of(header)
         excluded += [each._carrier for each in excluded]
         self.make_fanout(named).send(publication, excluded)
-        count_direct(publication, named, excluded)
+        self.counters.messages_out += count_direct(publication, named, excluded)
 
     def on_history_lost(self, room: str) -> None:
         """Send the room's position and ``recovered: false`` to its members: messages are missing before it."""

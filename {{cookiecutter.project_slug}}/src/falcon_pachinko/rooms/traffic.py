@@ -20,6 +20,7 @@ class Traffic:
 
     Attributes:
         rooms: The count of each room that has a member.
+        excluded: The messages that members of rooms have not received because they were excluded.
 
     Args:
         synced: The members of rooms that receive live messages.
@@ -32,6 +33,7 @@ class Traffic:
         is_visible: Callable[[Connection], bool],
     ) -> None:
         self.rooms: dict[str, Sent] = {}
+        self.excluded = 0
         self.synced = synced
         self.is_visible = is_visible
 
@@ -58,6 +60,7 @@ class Traffic:
         """Do not count a message of a room for the members that have not received it."""
         for connection in set(excluded):
             if self._receives(connection, room):
+                self.excluded += 1
                 add(connection, -1, -publication.size_bytes)
 
     def _receives(self, connection: Connection, room: str) -> bool:
@@ -66,12 +69,13 @@ class Traffic:
 
 def count_direct(
     publication: Publication, recipients: Collection[Connection], excluded: Collection[Connection]
-) -> None:
-    """Count a message that connections have been sent as a group which is not a room."""
+) -> int:
+    """Count a message that connections have been sent as a group which is not a room; return their number."""
     excepted = set(excluded)
-    for connection in recipients:
-        if connection not in excepted:
-            add(connection, 1, publication.size_bytes)
+    included = [connection for connection in recipients if connection not in excepted]
+    for connection in included:
+        add(connection, 1, publication.size_bytes)
+    return len(included)
 
 
 def add(connection: Connection, messages: int, size_bytes: int) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-
-from ..support.counters import Histogram
+from collections.abc import Callable
 
 # The interval between two measurements.
 INTERVAL_SECONDS = 0.25
@@ -15,11 +14,11 @@ class LoopLag:
     """Measures the delay of a timer, four times a second, between :meth:`start` and :meth:`stop`.
 
     Args:
-        delays: Gets the delays.
+        observe: Is called with each delay in seconds.
     """
 
-    def __init__(self, delays: Histogram) -> None:
-        self.delays = delays
+    def __init__(self, observe: Callable[[float], None]) -> None:
+        self.observe = observe
         self.timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -40,5 +39,5 @@ class LoopLag:
         self.timer = loop.call_later(INTERVAL_SECONDS, self._measure, due)
 
     def _measure(self, due: float) -> None:
-        self.delays.observe(max(0.0, time.monotonic() - due))
+        self.observe(max(0.0, time.monotonic() - due))
         self._schedule()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Protocol
 
 # Upper bounds of the buckets of all histograms, in seconds.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -30,26 +31,36 @@ class Histogram:
         self.seconds += seconds
 
 
+class Numbered(Protocol):
+    """What counts messages.
+
+    Attributes:
+        number: The number of messages.
+    """
+
+    number: int
+
+
 class TypeCounts:
     """The messages of one type.
 
     Attributes:
         handling: The time of their handlers, for a sample of them.
-        handled: A function for each of their handlers, which returns the number of its messages.
-        unhandled: The number of messages without a handler.
+        entries: What counts its messages, in each table of handlers that has it.
+        others: The number of messages that have no entry.
     """
 
-    __slots__ = ("handled", "handling", "unhandled")
+    __slots__ = ("entries", "handling", "others")
 
     def __init__(self) -> None:
         self.handling = Histogram()
-        self.handled: list[Callable[[], int]] = []
-        self.unhandled = 0
+        self.entries: list[Numbered] = []
+        self.others = 0
 
     @property
     def messages(self) -> int:
         """The number of messages."""
-        return self.unhandled + sum(count() for count in self.handled)
+        return self.others + sum(entry.number for entry in self.entries)
 
 
 class Counters:
@@ -65,6 +76,7 @@ class Counters:
         closes: Ended connections by close code.
         known_codes: The close codes that have a label of their own; a client may send any other one.
         types: The messages of clients by type.
+        samplers: Functions that have the next message of a type timed.
         messages_out: The messages to clients.
         rate_refusals: The messages above a rate.
         joins: The time of joining a room.
@@ -92,6 +104,7 @@ class Counters:
         "redis_calls",
         "redis_lag",
         "refusals",
+        "samplers",
         "types",
         "unavailable_seconds",
         "unrecovered",
@@ -107,6 +120,7 @@ class Counters:
         self.closes: defaultdict[int, int] = defaultdict(int)
         self.known_codes: set[int] = set()
         self.types: defaultdict[str, TypeCounts] = defaultdict(TypeCounts)
+        self.samplers: list[Callable[[], None]] = []
         self.messages_out = 0
         self.rate_refusals = 0
         self.joins = Histogram()
