@@ -66,6 +66,7 @@ def serve(settings: Settings, *, reload: bool = False) -> None:
     sockets = inherited_sockets()
     if not sockets:
         check_port(settings.host, settings.port)
+    check_port(settings.host, settings.metrics_port, "APP_METRICS_PORT")
     for name, nearest in unknown_settings():
         if nearest:
             logger.warning("%s is not a setting, and is ignored: is %s meant?", name, nearest)

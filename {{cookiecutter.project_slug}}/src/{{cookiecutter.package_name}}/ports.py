@@ -1,4 +1,4 @@
-"""The check of the port before the service starts: a taken one is the commonest reason why it does not."""
+"""The check of the ports before the service starts: a taken one is the commonest reason why it does not."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ import sys
 LAST_PORT = 65_535
 
 
-def check_port(host: str, port: int) -> None:
+def check_port(host: str, port: int, setting: str = "APP_PORT") -> None:
     """Return if the service can listen on a port; any other problem than a taken one is the server's to report.
+
+    Args:
+        host: The name or address of the interface.
+        port: The port; 0 for any.
+        setting: The setting that chooses it.
 
     Raises:
         SystemExit: Another program listens on it.
@@ -30,13 +35,14 @@ def check_port(host: str, port: int) -> None:
                 probe.listen()
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
-                    sys.exit(taken(host, port))
+                    sys.exit(taken(host, port, setting))
 
 
-def taken(host: str, port: int) -> str:
+def taken(host: str, port: int, setting: str) -> str:
     """Return the sentence about a taken port."""
     other = port + 1 if port < LAST_PORT else port - 1
+    command = f"'make run PORT={other}' or " if setting == "APP_PORT" else ""
     return (
         f"Port {port} of {host} is taken by another program: stop it, or use another port with"
-        f" 'make run PORT={other}' or APP_PORT={other}."
+        f" {command}{setting}={other}."
     )

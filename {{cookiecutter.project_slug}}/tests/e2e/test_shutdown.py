@@ -235,6 +235,12 @@ async def test_a_port_in_use_is_one_sentence_with_another_one(
         f"Port {port} of 127.0.0.1 is taken by another program: stop it, or use another port with"
         f" 'make run PORT={port + 1}' or APP_PORT={port + 1}.\n"
     )
+    third = start(APP_METRICS_PORT=str(port))
+    assert await third.wait_ended() == 1
+    assert third.output() == (
+        f"Port {port} of 127.0.0.1 is taken by another program: stop it, or use another port with"
+        f" APP_METRICS_PORT={port + 1}.\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -26,5 +26,7 @@ def test_other_problems_are_left_to_the_server() -> None:
 
 
 def test_the_suggested_port_exists() -> None:
-    assert "PORT=8001" in taken("127.0.0.1", 8000)
-    assert f"PORT={LAST_PORT - 1}" in taken("127.0.0.1", LAST_PORT)
+    assert "PORT=8001" in taken("127.0.0.1", 8000, "APP_PORT")
+    assert f"PORT={LAST_PORT - 1}" in taken("127.0.0.1", LAST_PORT, "APP_PORT")
+    other = taken("127.0.0.1", 9000, "APP_METRICS_PORT")
+    assert other.endswith("use another port with APP_METRICS_PORT=9001.")

@@ -10,8 +10,8 @@ from .. import close_codes
 from ..backends.base import Backend
 from ..backends.presence import Presence
 from ..connection.connection import Connection
-from ..connection.entries import counted_table
 from ..connection.counts import Sent
+from ..connection.entries import counted_table
 from ..connection.state import CONNECTING, OPEN
 from ..history import Position
 from ..limits import ServerLimits

@@ -26,7 +26,6 @@ from .commands import CloseCommands
 from .composition import Composition
 from .enforcement import Enforcement
 from .exclusions import Exclusions
-from .fanout import FanOut
 from .heartbeat import Heartbeats
 from .membership import Membership
 from .recovery import check_history, local_past_of, past_of, send_position
