@@ -13,6 +13,9 @@ def main() -> None:
     parser.add_argument("app", help="import path, such as bench.servers.bare:app")
     parser.add_argument("--push", action="store_true", help="serve with PushProtocol")
     parser.add_argument("--deflate", action="store_true", help="accept permessage-deflate")
+    parser.add_argument(
+        "--drain", type=float, default=0.0, help="close in so many seconds at the end"
+    )
     options = parser.parse_args()
     protocols: dict[str, Any] = {"http": "httptools", "ws": "websockets-sansio"}
     if options.push:
@@ -21,17 +24,22 @@ def main() -> None:
 
         freeze_startup_objects()
         protocols = {"http": BoundedHTTPProtocol, "ws": PushProtocol}
-    config = uvicorn.Config(
-        options.app,
-        loop="uvloop",
-        **protocols,
-        ws_per_message_deflate=options.deflate,
-        log_level="warning",
-        access_log=False,
-    )
+    config = protocols | {
+        "loop": "uvloop",
+        "ws_per_message_deflate": options.deflate,
+        "log_level": "warning",
+        "access_log": False,
+    }
     with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
         print(listener.getsockname()[1], flush=True)
-        uvicorn.Server(config).run([listener])
+        if options.drain:
+            from falcon_pachinko.server.drain import DrainPolicy
+            from falcon_pachinko.uvicorn.server import run
+
+            policy = DrainPolicy(seconds=options.drain)
+            run(options.app, drain=policy, sockets=[listener], **config)
+        else:
+            uvicorn.Server(uvicorn.Config(options.app, **config)).run([listener])
 
 
 if __name__ == "__main__":

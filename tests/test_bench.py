@@ -103,6 +103,7 @@ def test_workloads_with_redis_and_in_a_shared_process_are_measured(
         "redis-latency": ["push", "push-one-node"],
         "publishing": ["joined", "awaited"],
         "recovery": ["recovery"],
+        "drain": ["drain"],
         "visits": ["visits", "visits-alone", "visits-recent"],
     }
     servers = {server for names in expected.values() for server in names}
@@ -120,7 +121,8 @@ def test_workloads_with_redis_and_in_a_shared_process_are_measured(
         for server in workload["servers"].values():
             medians = server["medians"]
             assert medians.get("p99_ms", medians.get("cpu_us", 0)) > 0
-    assert workloads["recovery"]["servers"]["recovery"]["medians"]["complete"] == 1.0
+    for name in ("recovery", "drain"):
+        assert workloads[name]["servers"][name]["medians"]["complete"] == 1.0
     deadline = time.monotonic() + BOUND_SECONDS
     while left := processes_with(mark):
         assert time.monotonic() < deadline, f"still running: {left}"
