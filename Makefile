@@ -13,7 +13,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
 .DEFAULT_GOAL := help
 .PHONY: help install environment run test quick chaos model soak check format asyncapi manifest \
-	screenshots bench sizing clean
+	screenshots bench sizing lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -80,6 +80,12 @@ bench: ## compare the framework with others for ten minutes, into bench/results/
 
 sizing: install ## measure the figures of tools/capacity.py and of a project's docs/scaling.md, in two minutes
 	@$(FRAMEWORK) $(RUN) tools.sizing
+
+lock: environment ## lock the dependencies of a project's image, at their newest versions
+	@rm -rf build/lock
+	@$(RUN) cookiecutter . --no-input --default-config -o build/lock > /dev/null
+	@$(MAKE) --no-print-directory -C build/lock/chat-service lock
+	@cp build/lock/chat-service/requirements.txt build/lock/chat-service/requirements-build.txt '$(TEMPLATE)'
 
 clean: ## remove the files that the other targets create
 	@rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -35,6 +35,7 @@ SCHEMAS = {
     "compose.yaml": "vendor.compose-spec",
     ".github/dependabot.yml": "vendor.dependabot",
     ".github/workflows/ci.yml": "vendor.github-workflows",
+    ".github/workflows/supply-chain.yml": "vendor.github-workflows",
 }
 
 
