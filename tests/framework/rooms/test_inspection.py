@@ -6,10 +6,22 @@ from typing import Any
 import falcon.asgi
 import pytest
 
-from falcon_pachinko import App, WebSocketLike, WebSocketResource, handles_message, install
+from falcon_pachinko import (
+    App,
+    BackendUnavailable,
+    WebSocketLike,
+    WebSocketResource,
+    handles_message,
+    install,
+)
+from falcon_pachinko.backends import backend_from_url
 from falcon_pachinko.rooms import inspection
-from falcon_pachinko.rooms.inspection import RoomView, take_snapshot
+from falcon_pachinko.rooms.counted import count_events
+from falcon_pachinko.rooms.inspection import EventCounts, RedisView, RoomView, take_snapshot
 from falcon_pachinko.testing import Running, run
+
+from ..support.backends import wait_until
+from ..support.redis_servers import RedisServer
 
 
 class Lobby(WebSocketResource):
@@ -109,6 +121,51 @@ async def test_a_refused_handshake_counts_as_no_end(app: App) -> None:
         with pytest.raises(Exception, match="403"):
             await running.connect("/rooms/nowhere").__aenter__()
         assert take_snapshot(app.ws_connection_manager).closes == {}
+
+
+async def test_events_are_shown_only_if_they_are_counted(app: App) -> None:
+    manager = app.ws_connection_manager
+    async with run(app) as running, running.connect("/rooms/red"):
+        assert take_snapshot(manager).counts is None
+    count_events(manager, app.ws_admission)
+    async with run(app) as running:
+        await end_one(running, 4001)
+        async with running.connect("/rooms/red") as client:
+            await manager.broadcast_to_room("all", {"type": "hello", "payload": {}})
+            await client.receive()
+            counts = take_snapshot(manager).counts
+            assert counts == EventCounts(accepts=2, messages_in=1, messages_out=1)
+
+
+@pytest.mark.redis
+async def test_redis_is_shown_if_there_is_one(app: App, redis_server: RedisServer) -> None:
+    async with run(app):
+        assert take_snapshot(app.ws_connection_manager).redis is None
+    backend = backend_from_url(redis_server.url, prefix="inspection")
+    over_redis = install(falcon.asgi.App(), backend=backend)
+    over_redis.add_websocket_route("/rooms/{room}", Lobby)
+    async with run(over_redis) as running, running.connect("/rooms/red"):
+        view = redis_of(over_redis)
+        assert (view.outage, view.unavailable_seconds) == ("", 0.0)
+        assert view.calls > 0
+        assert view.call_seconds > 0
+        redis_server.pause()
+        try:
+            with pytest.raises(BackendUnavailable):
+                await over_redis.ws_connection_manager.get_rooms_by_prefix("")
+            await wait_until(lambda: redis_of(over_redis).unavailable_seconds > 0)
+            assert redis_of(over_redis).outage == backend.outage != ""
+        finally:
+            redis_server.resume()
+        await wait_until(lambda: not redis_of(over_redis).outage)
+        assert redis_of(over_redis).unavailable_seconds > 0
+
+
+def redis_of(app: App) -> RedisView:
+    """Return the connection to Redis in a snapshot."""
+    view = take_snapshot(app.ws_connection_manager).redis
+    assert view is not None
+    return view
 
 
 async def test_lists_are_bounded_and_counts_are_not(

@@ -1,4 +1,4 @@
-"""The state of one process for its operator: rooms, connections, close codes."""
+"""The state of one process for its operator: rooms, connections, close codes, numbers of events, Redis."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from heapq import nlargest
 
 import msgspec
 
+from ..backends.base import Backend
 from ..connection.carrier import carried
 from ..connection.connection import Connection
+from .counted import CountedRegistry
 from .manager import WebSocketConnectionManager
+from .registry import ConnectionRegistry
 
 MAX_LISTED = 1_000
 MAX_LISTED_ROOMS_OF_CONNECTION = 10
@@ -54,6 +57,36 @@ class ConnectionView(msgspec.Struct, frozen=True):
     room_count: int
 
 
+class EventCounts(msgspec.Struct, frozen=True):
+    """The numbers of events since the start of the process.
+
+    Attributes:
+        accepts: The accepted connections.
+        messages_in: The messages of clients.
+        messages_out: The messages to clients, each recipient counted.
+    """
+
+    accepts: int
+    messages_in: int
+    messages_out: int
+
+
+class RedisView(msgspec.Struct, frozen=True):
+    """The connection of the process to Redis.
+
+    Attributes:
+        outage: The reason why Redis is unavailable; empty while it is available.
+        unavailable_seconds: The duration of all outages, the present one included.
+        calls: The number of calls, each of which many operations share.
+        call_seconds: The duration of all calls.
+    """
+
+    outage: str
+    unavailable_seconds: float
+    calls: int
+    call_seconds: float
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """The state of one process.
 
@@ -64,6 +97,9 @@ class Snapshot(msgspec.Struct, frozen=True):
         connection_count: The number of all accepted connections.
         pending_count: The number of handshakes whose ``on_connect`` runs.
         closes: The ended connections since the start by close code, the most frequent codes only.
+        counts: The numbers of other events; ``None`` unless they are counted
+            (:func:`~falcon_pachinko.rooms.counted.count_events`).
+        redis: The connection to Redis; ``None`` for a process without one.
     """
 
     rooms: list[RoomView]
@@ -72,6 +108,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     connection_count: int
     pending_count: int
     closes: dict[int, int]
+    counts: EventCounts | None = None
+    redis: RedisView | None = None
 
 
 def take_snapshot(manager: WebSocketConnectionManager, user: str | None = None) -> Snapshot:
@@ -105,6 +143,32 @@ def take_snapshot(manager: WebSocketConnectionManager, user: str | None = None) 
         connection_count=len(registry.connections),
         pending_count=len(registry.pending),
         closes=dict(Counter(registry.counters.closes).most_common(MAX_LISTED_CODES)),
+        counts=event_counts(registry),
+        redis=None if manager.backend.single else redis_view(manager.backend),
+    )
+
+
+def event_counts(registry: ConnectionRegistry) -> EventCounts | None:
+    """Return the numbers of events, if they are counted."""
+    if not isinstance(registry, CountedRegistry):
+        return None
+    registry.count_messages()
+    counters = registry.counters
+    return EventCounts(
+        accepts=counters.accepts,
+        messages_in=sum(each.messages for each in counters.types.values()),
+        messages_out=counters.messages_out,
+    )
+
+
+def redis_view(backend: Backend) -> RedisView:
+    """Describe the connection to Redis."""
+    calls = backend.counters.redis_calls
+    return RedisView(
+        outage=backend.outage,
+        unavailable_seconds=round(backend.unavailable_seconds, 1),
+        calls=sum(calls.buckets),
+        call_seconds=calls.seconds,
     )
 
 
