@@ -19,13 +19,13 @@ from falcon_pachinko.uvicorn.server import run
 from falcon_pachinko.uvicorn.start_check import check_options
 
 from .admin_client import Processes
+from .announcements import PartialAnnouncement, announce_to_rooms
 from .app import ROOM_PREFIX, create_app
 from .database import SCHEMA_VERSION, failure_text, migrate
 from .doctor import print_diagnosis, unknown_settings
 from .inherited_sockets import inherited_sockets
 from .inspection import add_inspect_command, inspect
 from .logs import format_of, set_up_logging, uvicorn_log_config
-from .messages import ServerSystemAnnouncement
 from .moderation import add_commands, open_service, run_command
 from .ports import check_port
 from .settings import ENV_FILE, Settings, load_settings
@@ -130,19 +130,16 @@ def announce(settings: Settings, text: str) -> None:
         SystemExit: Redis is unavailable, or without Redis no process runs here; the text gives the number of rooms
             reached.
     """
-    reached, rooms = 0, []
     try:
         with open_service(settings) as service:
             if isinstance(service, Processes):
                 reached = service.announce(text)
             else:
-                rooms = service.get_rooms_by_prefix(ROOM_PREFIX)
-                for room in rooms:
-                    service.broadcast_to_room(room, ServerSystemAnnouncement(text=text))
-                    reached += 1
+                reached = service.run(announce_to_rooms(service.publisher, ROOM_PREFIX, text))
+    except PartialAnnouncement as error:
+        sys.exit(str(error))
     except PachinkoError as error:
-        count = f"{reached} of {len(rooms)} rooms" if reached else "no room"
-        sys.exit(f"announced to {count}: {error}")
+        sys.exit(f"announced to no room: {error}")
     print(f"announced to {reached} rooms")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -24,6 +24,7 @@ from .admin_messages import (
     Restrict,
 )
 from .admin_socket import sockets_in
+from .announcements import PartialAnnouncement
 
 # A process that is busy for longer does not answer its clients either.
 ANSWER_SECONDS = 15.0
@@ -54,6 +55,7 @@ def ask(
     Raises:
         AdminError: No process runs, or one does not answer or has refused the request.
     """
+    line = line_of(request)
     if not hasattr(socket, "AF_UNIX"):
         raise AdminError(
             "this system has no Unix sockets, over which the command reaches a process"
@@ -62,18 +64,27 @@ def ask(
         raise AdminError(
             "APP_STATE_FOLDER is empty, so a process of the service has no admin socket"
         )
-    try:
-        line = ENCODE_REQUEST(request) + b"\n"
-    except UnicodeEncodeError:
-        raise AdminError("the arguments are not UTF-8 text") from None
-    if len(line) > MAX_REQUEST_BYTES:
-        raise AdminError(f"the arguments have more than {MAX_REQUEST_BYTES} bytes")
     found = sockets_in(Path(folder))
     if not asyncio.run(ask_all(found, line, on_answer, seconds)):
         raise AdminError(
             f"no process of the service has a socket in {folder!r} (APP_STATE_FOLDER): start it, or run this in"
             " the folder and with the settings of the service, such as APP_BACKEND_URL"
         )
+
+
+def line_of(request: AnyRequest) -> bytes:
+    """Return a request as a line.
+
+    Raises:
+        AdminError: It cannot be sent.
+    """
+    try:
+        line = ENCODE_REQUEST(request) + b"\n"
+    except UnicodeEncodeError:
+        raise AdminError("the arguments are not UTF-8 text") from None
+    if len(line) > MAX_REQUEST_BYTES:
+        raise AdminError(f"the arguments have more than {MAX_REQUEST_BYTES} bytes")
+    return line
 
 
 async def ask_all(
@@ -147,8 +158,19 @@ class Processes:
         self.folder = folder
 
     def announce(self, text: str) -> int:
-        """Send an announcement to all rooms; return their number."""
-        return sum(answer.rooms or 0 for answer in self._ask(Announce(text)))
+        """Send an announcement to all rooms; return their number.
+
+        Raises:
+            PartialAnnouncement: A process has failed, and another one has sent it to its rooms.
+        """
+        answers: list[Answer] = []
+        try:
+            ask(self.folder, Announce(text), lambda _, answer: answers.append(answer))
+        except AdminError as error:
+            if not answers:
+                raise
+            raise PartialAnnouncement(reached_by(answers), error) from error
+        return reached_by(answers)
 
     def disconnect_user(self, user: str) -> None:
         """Close all connections of a user."""
@@ -180,3 +202,8 @@ class Processes:
         answers: list[Answer] = []
         ask(self.folder, request, lambda _, answer: answers.append(answer))
         return answers
+
+
+def reached_by(answers: Iterable[Answer]) -> int:
+    """Return the number of rooms that an announcement has reached."""
+    return sum(answer.rooms or 0 for answer in answers)

@@ -61,7 +61,8 @@ class ListRestrictions(Request, frozen=True, tag="restrictions"):
     """List bans and mutes."""
 
 
-AnyRequest = Inspect | TailRequest | Announce | Disconnect | Restrict | ListRestrictions
+Action = Announce | Disconnect | Restrict
+AnyRequest = Inspect | TailRequest | Action | ListRestrictions
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -19,18 +19,16 @@ from falcon_pachinko import PachinkoError, WebSocketConnectionManager
 from falcon_pachinko.rooms.inspection import take_snapshot
 from falcon_pachinko.rooms.tail import Tails
 
+from .admin_actions import carry_out
 from .admin_messages import (
     MAX_REQUEST_BYTES,
     MAX_TAIL_MESSAGES,
-    Announce,
     Answer,
     AnyRequest,
-    Disconnect,
     Inspect,
-    Restrict,
+    ListRestrictions,
     TailRequest,
 )
-from .messages import ServerSystemAnnouncement
 
 logger = logging.getLogger(__name__)
 
@@ -141,30 +139,10 @@ class AdminSocket:
             await client.send(Answer(snapshot=take_snapshot(manager, request.user)))
         elif isinstance(request, TailRequest):
             await self._tail(request, client)
-        elif isinstance(request, Announce):
-            rooms = await manager.get_rooms_by_prefix(self.room_prefix)
-            for room in rooms:
-                await manager.broadcast_to_room(room, ServerSystemAnnouncement(text=request.text))
-            await client.send(Answer(rooms=len(rooms)))
-        elif isinstance(request, Disconnect):
-            await manager.disconnect_user(request.user)
-            await client.send(Answer(done=True))
-        elif isinstance(request, Restrict):
-            await self._restrict(request)
-            await client.send(Answer(done=True))
-        else:
+        elif isinstance(request, ListRestrictions):
             await client.send(Answer(restrictions=await manager.restrictions()))
-
-    async def _restrict(self, request: Restrict) -> None:
-        manager, user, room = self.manager, request.user, request.room
-        if request.change == "ban":
-            await manager.ban(user, room, seconds=request.seconds)
-        elif request.change == "mute":
-            await manager.mute(user, room, seconds=request.seconds)
-        elif request.change == "unban":
-            await manager.unban(user, room)
         else:
-            await manager.unmute(user, room)
+            await client.send(await carry_out(manager, request, self.room_prefix))
 
     async def _tail(self, request: TailRequest, client: Client) -> None:
         """Send messages until the time or the number is over, then the number of those that were lost."""
@@ -205,12 +183,17 @@ class Client:
                 pass
 
 
-def sockets_in(folder: Path) -> dict[Path, int]:
-    """Return the admin sockets in a folder, each with its process id; remove those of processes that have died."""
+def sockets_in(folder: Path, own: Path | None = None) -> dict[Path, int]:
+    """Return the admin sockets in a folder, each with its process id; remove those of processes that have died.
+
+    Args:
+        folder: The folder.
+        own: A socket that is left out: that of this process.
+    """
     found = {}
     for path in sorted(folder.glob("admin-*.sock")):
         match = SOCKET_NAME.fullmatch(path.name)
-        if match is not None and not remove_if_stale(path):
+        if match is not None and path != own and not remove_if_stale(path):
             found[path] = int(match[1])
     return found
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from falcon_pachinko import BackendUnavailable, WebSocketConnectionManager
+from falcon_pachinko import WebSocketConnectionManager
 from falcon_pachinko.workers import every
 
+from .announcements import PartialAnnouncement, announce_to_rooms
 from .message_ids import time_ms
-from .messages import ServerSystemAnnouncement
 from .store import MessageStore
 from .transactions import StoreUnavailable
 
@@ -25,10 +25,9 @@ async def announce(
     """Send an announcement to every room at an interval, which continues in the next process."""
     async for _ in every(interval_seconds):
         try:
-            for room in await manager.get_rooms_by_prefix(room_prefix):
-                await manager.broadcast_to_room(room, ServerSystemAnnouncement(text=text))
-        except BackendUnavailable as error:
-            logger.warning("the announcement did not reach every room: %s", error)
+            await announce_to_rooms(manager, room_prefix, text)
+        except PartialAnnouncement as error:
+            logger.warning("%s", error)
 
 
 async def remove_old_messages(
