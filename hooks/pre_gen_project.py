@@ -67,6 +67,7 @@ RESOURCE_MODULES = frozenset(
         "changes",
         "contract",
         "health",
+        "inspect",
         "login",
         "metrics",
         "page",

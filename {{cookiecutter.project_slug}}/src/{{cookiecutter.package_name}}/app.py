@@ -7,6 +7,7 @@
 {%- set resources = {
     "contract": ["ContractResource"],
     "health": ["HealthResource", "ReadyResource"],
+    "inspect": ["InspectResource", "has_inspect_page"],
     "login": ["CallbackResource", "LoginResource", "LogoutResource"],
     "metrics": ["MetricsResource"],
     "page": ["PageResource"],
@@ -25,6 +26,7 @@ from pathlib import Path
 import falcon.asgi
 
 from falcon_pachinko import App, PresenceBatch, RouteConfig, install
+from falcon_pachinko.rooms.counted import count_events
 from falcon_pachinko.server.watchdog import watch_loop
 from falcon_pachinko.workers import WorkerController
 
@@ -37,6 +39,7 @@ from .head import HeadMiddleware, HeadRouter
 from .headers import SecurityHeadersMiddleware
 from .hosts import HostsMiddleware
 from .invitations import Invitations
+from .logs import hide_requests
 from .messages import MAX_USERS
 from .metrics import ServiceMetrics, has_metrics
 from .names import Names
@@ -59,6 +62,7 @@ __all__ = ["ROOM_PREFIX", "create_app"]
 logger = logging.getLogger(__name__)
 
 WEB_FOLDER = Path(__file__).parent / "web"
+INSPECT_JSON = "/inspect.json"
 SHARED_SQLITE = (
     "several nodes serve (APP_BACKEND_URL is set), but messages are stored in SQLite, a file of this machine:"
     " nodes on other machines would not have them, and the processes of one machine wait for each other; set"
@@ -139,6 +143,13 @@ def create_app(settings: Settings) -> App:
         app.lifespan(metrics.run)
         if metrics.token:
             app.add_route("/metrics", MetricsResource(metrics))
+    elif has_inspect_page(settings):
+        count_events(manager, app.ws_admission)
+    admin = AdminSocket(settings.state_folder, manager, ROOM_PREFIX)
+    if has_inspect_page(settings):
+        app.add_route("/inspect", PageResource(WEB_FOLDER / "inspect.html"))
+        app.add_route(INSPECT_JSON, InspectResource(manager, admin))
+        hide_requests(INSPECT_JSON)  # the page sends one per second
     if traces is not None:
         app.lifespan(traces.run)
 
@@ -191,7 +202,7 @@ def create_app(settings: Settings) -> App:
 
     @app.lifespan
     async def open_admin_socket(_: App) -> AsyncIterator[None]:
-        async with AdminSocket(settings.state_folder, manager, ROOM_PREFIX):
+        async with admin:
             yield
 
     return app

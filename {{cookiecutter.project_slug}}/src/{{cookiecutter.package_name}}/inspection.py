@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,8 +16,8 @@ from falcon_pachinko.rooms.tail import TailedMessage
 
 from .admin_client import ANSWER_SECONDS, AdminError, ask
 from .admin_messages import MAX_TAIL_MESSAGES, MAX_TAIL_SECONDS, Answer, Inspect, TailRequest
-from .app import ROOM_PREFIX
 from .log_text import escape
+from .resources.{{ cookiecutter.__resource_module }} import ROOM_PREFIX
 from .settings import Settings
 
 
@@ -88,8 +88,7 @@ def show_state(folder: str, user: str | None, *, as_json: bool) -> None:
 
     ask(folder, Inspect(user), on_answer)
     if as_json:
-        processes = [{"pid": pid} | fields_of(found[pid]) for pid in sorted(found)]
-        print(json.dumps({"processes": processes}))
+        print(json.dumps({"processes": processes_of(found)}))
     else:
         print("\n\n".join("\n".join(state_lines(pid, found[pid])) for pid in sorted(found)))
 
@@ -117,6 +116,11 @@ def show_message(pid: int, message: TailedMessage, *, as_json: bool) -> None:
     print(f"{at}  {pid}  {to}  {message.size_bytes} bytes  {text}", flush=True)
 
 
+def processes_of(found: Mapping[int, Snapshot]) -> list[dict[str, Any]]:
+    """Return what JSON shows of processes, by their ids."""
+    return [{"pid": pid} | fields_of(found[pid]) for pid in sorted(found)]
+
+
 def fields_of(shown: Snapshot | TailedMessage) -> dict[str, Any]:
     """Return what JSON shows, with the names of rooms as in tables."""
     fields: dict[str, Any] = msgspec.to_builtins(shown, str_keys=True)
@@ -137,6 +141,7 @@ def state_lines(pid: int, state: Snapshot) -> list[str]:
         f"process {pid}: {state.connection_count} connections, {state.pending_count} handshakes,"
         f" {state.room_count} rooms",
         f"close codes since the start: {codes or 'none'}",
+        *count_lines(state),
         "",
         *table(("ROOM", "USERS", "CONNECTIONS"), map(room_cells, state.rooms)),
         "",
@@ -145,6 +150,18 @@ def state_lines(pid: int, state: Snapshot) -> list[str]:
             map(connection_cells, state.connections),
         ),
     ]
+
+
+def count_lines(state: Snapshot) -> Iterable[str]:
+    """Yield the lines about events, if they are counted, and about Redis, if there is one."""
+    if (counts := state.counts) is not None:
+        yield (
+            f"since the start: {counts.accepts} connections, {counts.messages_in} messages of clients,"
+            f" {counts.messages_out} to clients"
+        )
+    if (redis := state.redis) is not None:
+        status = f"unavailable: {escape(redis.outage)}" if redis.outage else "available"
+        yield f"Redis: {status}; unavailable for {redis.unavailable_seconds:.1f} s since the start"
 
 
 def room_cells(room: RoomView) -> Sequence[str]:

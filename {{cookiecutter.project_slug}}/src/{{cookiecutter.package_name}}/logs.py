@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
+from dataclasses import dataclass
 from numbers import Number
 from typing import Any
 
@@ -107,6 +109,23 @@ def prefixed(traceback: str) -> str:
 def protect_log() -> None:
     """Let every logger of this process write each record on one line, also those of the server."""
     logging.setLogRecordFactory(OneLineRecord)
+
+
+@dataclass(frozen=True)
+class HiddenRequests:
+    """A filter of a logger; equal ones are one, so that each application may add its own."""
+
+    path: str
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a line of the access log is written."""
+        hidden = rf'"GET [^ ?]*{re.escape(self.path)}(\?\S*)? HTTP/[0-9.]+" 200$'
+        return re.search(hidden, record.getMessage()) is None
+
+
+def hide_requests(path: str) -> None:
+    """Keep the requests for a path with the status 200 out of uvicorn's access log, such as those of a page that polls."""
+    logging.getLogger("uvicorn.access").addFilter(HiddenRequests(path))
 
 
 def format_of(settings: Settings) -> LogFormat:

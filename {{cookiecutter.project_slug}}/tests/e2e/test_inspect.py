@@ -199,6 +199,24 @@ async def test_commands_reach_one_process_without_redis(
     assert (status, error[:5]) == (1, "ban: ")
 
 
+async def test_an_announcement_that_one_of_two_processes_has_sent_is_counted(
+    serve: Callable[..., Server], tmp_path: Path, room: str
+) -> None:
+    server = serve()
+
+    async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.close()
+
+    ending = await asyncio.start_unix_server(end, tmp_path / FOLDER / "admin-1-0123abcd.sock")
+    async with ending, server.join("Alice", room) as alice:
+        assert await command("announce", "Tea!") == (
+            1,
+            "announced to 1 rooms, not to all: process 1 has ended without an answer: look at its log",
+        )
+        await alice.expect("serverSystemAnnouncement", text="Tea!")
+
+
 @pytest.mark.redis
 async def test_each_of_several_processes_answers(
     serve: Callable[..., Server], tmp_path: Path, room: str
@@ -213,6 +231,10 @@ async def test_each_of_several_processes_answers(
             processes = await inspect()
             assert len({each["pid"] for each in processes}) == 2
             assert sum(each["connection_count"] for each in processes) == 2
+            assert all(each["redis"]["outage"] == "" for each in processes)
+            status, output = await command("inspect")
+            assert status == 0, output
+            assert output.count("\nRedis: available; unavailable for 0.0 s since the start\n") == 2
         server.stop()
     assert sockets_of(tmp_path) == []
 

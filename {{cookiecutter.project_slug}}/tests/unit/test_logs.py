@@ -180,3 +180,34 @@ def test_warnings_tasks_and_a_terminal_without_unicode_are_covered() -> None:
     assert any('\\udc80 - "GET / HTTP/1.1" 200' in line for line in lines)
     assert "    | ValueError: c" in lines
     assert "    | d" in lines
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status", "shown"),
+    [
+        ("GET /a.json", 200, False),
+        ("GET /prefix/a.json?user=x", 200, False),
+        ("GET /a.json", 403, True),
+        ("POST /a.json", 200, True),
+        ("GET /aXjson", 200, True),
+        ("GET /b?next=/a.json", 200, True),
+    ],
+)
+def test_successful_requests_for_a_hidden_path_are_not_logged(
+    request_line: str, status: int, shown: bool
+) -> None:
+    method, path = request_line.split()
+    access = ("127.0.0.1:1", method, path, "1.1", status)
+    each = record('%s - "%s %s HTTP/%s" %d', *access)
+    assert logs.HiddenRequests("/a.json").filter(each) is shown
+
+
+def test_a_path_is_hidden_once_however_often_it_is_asked_for() -> None:
+    logger = logging.getLogger("uvicorn.access")
+    before = list(logger.filters)
+    try:
+        for _ in range(3):
+            logs.hide_requests("/only-in-this-test")
+        assert len(logger.filters) == len(before) + 1
+    finally:
+        logger.filters = before

@@ -1,4 +1,4 @@
-"""``GET /`` and ``GET /docs``: the chat page and the page that documents the messages."""
+"""``GET /``, ``GET /docs`` and ``GET /inspect``: the chat page, that of the messages, and that of the live state."""
 
 from __future__ import annotations
 
