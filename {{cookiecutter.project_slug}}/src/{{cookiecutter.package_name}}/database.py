@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,10 @@ MIGRATION_LOCK = 7_255_116_103
 CONNECT_SECONDS = 5
 # How long a transaction of SQLite waits for that of another process.
 BUSY_SECONDS = 5.0
+# The interval of attempts where SQLite does not wait.
+LOCKED_SECONDS = 0.01
+# Errors of a database that is not reachable or not usable.
+UNUSABLE = (SQLAlchemyError, sqlite3.Error, OSError)
 
 
 def open_engine(url: str, *, migrating: bool = False) -> AsyncEngine:
@@ -55,7 +62,7 @@ def open_engine(url: str, *, migrating: bool = False) -> AsyncEngine:
     @event.listens_for(engine.sync_engine, "connect")
     def configure(connection: Any, record: object) -> None:
         # FULL: a committed message survives a power cut (https://sqlite.org/pragma.html#pragma_synchronous).
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        for pragma in ("synchronous = FULL", "foreign_keys = ON"):
             connection.execute(f"PRAGMA {pragma}").close()
         if migrating:
             connection.isolation_level = None  # The driver begins no transaction by itself.
@@ -86,7 +93,7 @@ async def prepare_schema(url: str) -> None:
         if is_behind(version):
             logger.info("migrating the database from schema %s to %s", version, SCHEMA_VERSION)
             await migrate(url)
-    except (SQLAlchemyError, OSError) as error:
+    except UNUSABLE as error:
         raise ConfigurationError(
             f"APP_DATABASE_URL: the database cannot be used ({failure_text(error)}): correct it, or set none to"
             " store no message"
@@ -111,16 +118,38 @@ async def check_encoding(connection: AsyncConnection) -> None:
 
 
 def make_file(url: str) -> None:
-    """Create the folder and the file of SQLite, if they are missing.
+    """Create the folder and the file of SQLite, if they are missing, with a log that readers do not wait for.
 
     Raises:
         OSError: They cannot be created.
+        sqlite3.Error: It is not a database, or another process locks it.
     """
     path = sqlite_path(url)
     if path is not None and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         # SECURITY: messages are for the service only; SQLite's files beside this one get the same mode.
         path.touch(mode=0o600)
+    if path is not None:
+        with closing(sqlite3.connect(path)) as connection:
+            use_wal(connection)
+
+
+def use_wal(connection: sqlite3.Connection) -> None:
+    """Change the file to a write-ahead log, which is a property of the file.
+
+    Raises:
+        sqlite3.Error: The file is not a database, or another process locks it.
+    """
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            # NOTE: SQLite does not wait for another process that does the same, whatever its timeout.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(LOCKED_SECONDS)
 
 
 def is_behind(version: str) -> bool:

@@ -119,7 +119,7 @@ def test_the_handlers_accept_the_examples(document: dict[str, Any]) -> None:
         [example] = document["components"]["messages"][name]["examples"]
         envelope = HANDLERS.decoder.decode(msgspec.json.encode(example["payload"]))
         # NOTE: each call of the table wraps the handlers that ask for authorization.
-        found = [HANDLERS.envelopes[type(envelope)], HANDLERS.by_type[name]]
+        found = [HANDLERS.entries[type(envelope)].handler, HANDLERS.by_type[name]]
         assert inspect.unwrap(found[0]) is inspect.unwrap(found[1])
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +182,7 @@ def test_alembic_is_imported_only_to_migrate(tmp_path: Path) -> None:
 
 async def test_sqlite_waits_for_the_disk_and_lets_readers_read_meanwhile(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/messages.db"
+    database.make_file(url)
     full = 2
     for name, value in (("journal_mode", "wal"), ("synchronous", full), ("foreign_keys", 1)):
         read = text(f"PRAGMA {name}")
@@ -187,6 +191,27 @@ async def test_sqlite_waits_for_the_disk_and_lets_readers_read_meanwhile(tmp_pat
             return connection.execute(read).scalar()
 
         assert await run_sync(url, pragma) == value
+
+
+def test_a_process_waits_while_another_one_creates_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "messages.db"
+    with (
+        closing(sqlite3.connect(path, isolation_level=None)) as other,
+        closing(sqlite3.connect(path, timeout=0.0, check_same_thread=False)) as connection,
+    ):
+        other.execute("BEGIN EXCLUSIVE")
+        monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            database.use_wal(connection)
+        monkeypatch.setattr(database, "BUSY_SECONDS", WAIT_SECONDS)
+        with ThreadPoolExecutor() as threads:
+            waiting = threads.submit(database.use_wal, connection)
+            assert not waiting.done()
+            other.execute("COMMIT")
+            waiting.result(WAIT_SECONDS)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
