@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
@@ -456,3 +457,46 @@ async def test_close_sends_what_the_connection_has_accepted(relay: Relay) -> Non
         assert await take(other, 1) == [ServerSaid(text="last")]
         assert isinstance(client, Client)
         assert (client.status.code, client.status.reason) == (4000, "enough")
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        '{"type": "serverPosition", "payload": {"rooms": 5}}',
+        '{"type": "serverPosition", "payload": {"rooms": {"a": 1}}}',
+        '{"type": "serverLeft", "payload": {"code": "x"}, "room": "a"}',
+        '{"type": "serverError", "payload": {"closeCode": []}, "ref": "1", "room": "a"}',
+    ],
+)
+async def test_a_message_that_breaks_the_protocol_leaves_no_connection_that_nobody_reads(
+    hostile: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    connections = 0
+
+    async def handle(connection: ServerConnection) -> None:
+        nonlocal connections
+        connections += 1
+        join = json.loads(await connection.recv())
+        if connections == 1:
+            if "serverLeft" in hostile:
+                joined = {"type": "serverJoined", "payload": {}, "ref": join["ref"], "room": "a"}
+                await connection.send(json.dumps(joined))
+            await connection.send(hostile)
+        else:
+            await connection.send('{"type": "serverSaid", "payload": {"text": "a"}}')
+        await connection.wait_closed()
+
+    async with serve_websockets(handle, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        async with connect(f"ws://127.0.0.1:{port}/", receives=RECEIVES, options=QUICK) as client:
+            client.join("a")
+            with caplog.at_level(logging.CRITICAL):
+                assert await take(client, 1) == [ServerSaid(text="a")]
+
+
+async def test_a_client_is_used_once(relay: Relay) -> None:
+    client = connect(url(relay), options=QUICK)
+    async with client:
+        await client.wait_open()
+    with pytest.raises(RuntimeError, match="used once"):
+        await client.__aenter__()

@@ -87,3 +87,27 @@ async def test_a_listener_that_fails_affects_nothing_else(caplog: pytest.LogCapt
     with caplog.at_level(logging.CRITICAL):
         simulation.socket.end(1012, "retry=2")
     assert (seen, round(simulation.timers[0].at - simulation.now, 3)) == ([1012], 2)
+
+
+async def test_a_room_that_has_ended_does_not_stop_the_reading() -> None:
+    stream, simulation = make_stream(max_received_messages=1)
+    say(simulation.socket, "a")
+    assert not stream._platform.readable.is_set()
+    simulation.socket.end(4403, "banned")
+    assert stream._platform.readable.is_set()
+    assert await anext(stream) == ServerSaid(text="a")
+
+
+async def test_a_send_goes_on_when_a_probe_was_answered() -> None:
+    stream, simulation = make_stream(max_queued_messages=1)
+    socket = simulation.socket
+    socket.receive({"type": "serverPosition", "payload": {"heartbeatSeconds": 20}})
+    stream._machine.liveness.wake()
+    await stream.send("clientSay", {"text": "a"})
+    waiting = asyncio.create_task(stream.send("clientSay", {"text": "b"}))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    socket.receive({"type": "serverPong", "payload": {}})
+    async with asyncio.timeout(5):
+        await waiting
+    assert len(socket.sent) == 3

@@ -47,6 +47,8 @@ class Client(MessageStream):
         self._rooms: dict[str, Room] = {}
 
     async def __aenter__(self) -> Client:
+        if self._machine.attempt:
+            raise RuntimeError("a client is used once: make another one with connect()")
         self._machine.start()
         return self
 
@@ -98,7 +100,7 @@ class Client(MessageStream):
         rooms = list(self._rooms.values())
         check_close_code(code)
         for room in rooms:
-            room.leave_with_client()
+            room._leave_with_client()
         self._close(code, reason)
         await self._platform.aclose()
 

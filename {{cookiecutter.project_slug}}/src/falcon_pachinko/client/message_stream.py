@@ -211,11 +211,8 @@ class MessageStream:
     def _close(self, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
         self._is_closed_here = self._is_closed_here or self.status.state is not State.CLOSED
         self._machine.close(code, reason)
-        self._machine.connection.full_streams.discard(self)
-        if not self._machine.connection.full_streams:
-            self._platform.readable.set()
 
-    def leave_with_client(self) -> None:
+    def _leave_with_client(self) -> None:
         """Mark a room as closed by its client, so that its iteration ends without an error."""
         self._is_closed_here = self._is_closed_here or self.status.state is not State.CLOSED
 
@@ -238,6 +235,8 @@ class MessageStream:
         return envelope
 
     def _receive(self, message: dict[str, Any]) -> None:
+        # The answer to a probe has emptied the queue.
+        self._platform.progress.notify()
         is_outcome = message["payload"].get("recovered") is not None
         if message["type"] in INTERNAL or (message["type"] == "serverPosition" and not is_outcome):
             return
@@ -256,7 +255,7 @@ class MessageStream:
     def _release_reading(self) -> None:
         connection = self._machine.connection
         is_full = len(self._received) >= self._machine.options.max_received_messages
-        if self in connection.full_streams and not is_full:
+        if self in connection.full_streams and (not is_full or self.status.state is State.CLOSED):
             connection.full_streams.remove(self)
             if not connection.full_streams:
                 connection.liveness.received_at = connection.liveness.instant()
@@ -268,6 +267,8 @@ class MessageStream:
                 listener(status)
             except Exception:
                 logger.exception("a listener of the status failed")
+        # Nobody may take what a room that has ended has received.
+        self._release_reading()
         self._arrived.notify()
         self._platform.progress.notify()
 

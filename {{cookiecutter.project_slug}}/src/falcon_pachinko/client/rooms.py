@@ -113,16 +113,17 @@ class Rooms:
             if message["type"] != "serverLeft":
                 socket.machine.on_message(socket, message)
                 return
+            code = int(payload.get("code", NORMAL_CLOSURE))
             del self.sockets[room]
-            socket.end(int(payload.get("code", NORMAL_CLOSURE)), str(payload.get("reason", "")))
+            socket.end(code, str(payload.get("reason", "")))
         elif message.get("ref") != socket.reference:
             return
         elif message["type"] == "serverJoined":
             socket.has_joined = True
             socket.machine.on_open(socket)
         elif message["type"] == "serverError":
-            del self.sockets[room]
             code = int(payload.get("closeCode", TRY_AGAIN_LATER))
+            del self.sockets[room]
             socket.end(code, str(payload.get("error", "")))
 
     def receive_positions(self, rooms: dict[str, list[str]]) -> None:

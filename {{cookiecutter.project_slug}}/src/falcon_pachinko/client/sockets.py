@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import ssl
 import time
@@ -17,6 +18,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 
 from ..close_codes import ABNORMAL_CLOSURE, NORMAL_CLOSURE, shorten_close_reason
 from .platform import SocketEvents
+
+logger = logging.getLogger(__name__)
 
 # Close code 3000 + the status, as Falcon maps it.
 HTTP_STATUS_OFFSET = 3_000
@@ -114,6 +117,9 @@ class WebsocketsSocket:
             code = HTTP_STATUS_OFFSET + refused.response.status_code
         except CONNECT_ERRORS as error:
             reason = shorten_close_reason(str(error))
+        except Exception:
+            # A message that does not follow the protocol must not leave a connection that nobody reads.
+            logger.exception("the client could not handle a message: it connects again")
         self.connection = None
         self.events.on_end(self, code, reason)
         self.platform.progress.notify()
