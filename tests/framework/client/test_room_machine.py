@@ -5,7 +5,7 @@ from falcon_pachinko.client.room_machine import join_room
 from .simulation import Run
 
 
-def test_a_room_is_joined_once_and_anew_after_it_was_closed() -> None:
+def test_a_room_is_joined_once_and_again_after_it_was_closed() -> None:
     run = Run({})
     run.step("join", "a")
     first = run.rooms["a"].machine

@@ -190,7 +190,7 @@ class RequestFailed(ClientError):
 
     Attributes:
         code: The server's, such as ``invalidPayload``; or ``timeout`` or ``disconnected``, after which the request may
-            have taken effect; or ``notSent``, after which it has not; or ``receiveQueueFull`` where nobody takes the
+            have taken effect; or ``notSent``, after which it has not; or ``receiveQueueFull`` where the program does not take the
             received messages, so that no reply can be read.
         field: The path of the invalid value in the payload; ``None`` without one.
     """

@@ -5,7 +5,7 @@
         async for message in client:
             print(message)
 
-It follows the same rules as ``web/realtime.js``; the page ``docs/framework/protocol.md`` describes them.
+It follows the same rules as ``web/realtime.js``; the page ``docs/protocol.md`` describes them.
 """
 
 from ..errors import ClientClosed, ClientError, RequestFailed

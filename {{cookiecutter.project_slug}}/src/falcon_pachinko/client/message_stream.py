@@ -36,7 +36,7 @@ class MessageStream:
     The iteration returns an object of the registered class for each message, or an :class:`Envelope` for one of another
     type. A ``ServerPosition`` is returned after a recovery only: with ``recovered=False`` messages are missing, and the
     state of the application may be out of date. The iteration ends after ``close()``, and raises :class:`ClientClosed`
-    after a terminal close code. Messages that nobody takes are kept up to ``Options.max_received_messages``; then the
+    after a terminal close code. Messages that are not taken are kept up to ``Options.max_received_messages``; then the
     client reads nothing, so that the server may close it as a slow reader, and requests fail.
     """
 
@@ -267,7 +267,7 @@ class MessageStream:
                 listener(status)
             except Exception:
                 logger.exception("a listener of the status failed")
-        # Nobody may take what a room that has ended has received.
+        # The application may not take what a room that has ended has received.
         self._release_reading()
         self._arrived.notify()
         self._platform.progress.notify()

@@ -118,7 +118,7 @@ class WebsocketsSocket:
         except CONNECT_ERRORS as error:
             reason = shorten_close_reason(str(error))
         except Exception:
-            # A message that does not follow the protocol must not leave a connection that nobody reads.
+            # A message that does not follow the protocol must not leave a connection without a reader.
             logger.exception("the client could not handle a message: it connects again")
         self.connection = None
         self.events.on_end(self, code, reason)
