@@ -123,6 +123,7 @@ def test_project_has_its_required_files(baked: Baked) -> None:
         "docs/decisions.md",
         "docs/framework/index.md",
         "docs/operations.md",
+        "docs/protocol.md",
         "docs/scaling.md",
         "pyproject.toml",
         "src/chat_service/__main__.py",

@@ -19,14 +19,16 @@ import pytest
 import falcon_pachinko
 from falcon_pachinko import History, RouteConfig
 from falcon_pachinko.backends.timing import Timing
+from falcon_pachinko.client import connect
 from falcon_pachinko.limits import DEFAULT_LIMITS, DEFAULT_SERVER_LIMITS
-from falcon_pachinko.testing import Closed, JoinRefused, Running, run
+from falcon_pachinko.testing import Closed, JoinRefused, Running, run, serve
 from falcon_pachinko.uvicorn import PushProtocol
 from tests.framework.support.redis_servers import running_redis
 
 GUIDE = Path("{{cookiecutter.project_slug}}/docs/framework")
 SOURCES = Path(falcon_pachinko.__file__).parents[1]
 PAGES = (
+    "client",
     "connections",
     "contract",
     "history",
@@ -343,6 +345,26 @@ def test_one_connection_is_in_several_rooms(load: Load, page: Any) -> None:
             assert (await alice.receive())["type"] == "serverJoined"
 
     in_process(module.app, talk)
+
+
+def test_the_client_answers_questions(load: Load) -> None:
+    module = load("client", "client.py")
+
+    async def talk() -> None:
+        async with serve(load("history").app) as server:
+            url = server.ws_url("/rooms/general")
+            bot = asyncio.create_task(module.main(url, "token"))
+            try:
+                async with asyncio.timeout(PROGRAM_SECONDS), connect(url) as client:
+                    assert (await client.receive()).payload == {"text": "I am here."}
+                    await client.send("clientSendMessage", {"text": "Tea?"})
+                    texts = [(await client.receive()).payload["text"] for _ in range(2)]
+                    assert texts == ["Tea?", "Tea!"]
+            finally:
+                bot.cancel()
+                await asyncio.wait({bot})
+
+    asyncio.run(talk())
 
 
 def test_moderation_bans_and_mutes_from_a_room(

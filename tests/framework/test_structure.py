@@ -96,6 +96,13 @@ def test_the_scaffold_imports_errors_and_names_only_and_is_imported_by_main_only
             assert "scaffold" not in units, module
 
 
+def test_the_client_is_imported_by_main_only() -> None:
+    for module in MODULES:
+        units = {unit_of(imported) for imported in imports_of(module)}
+        if unit_of(module) not in ("client", "__main__"):
+            assert "client" not in units, module
+
+
 def test_imports_have_no_cycle() -> None:
     graph = {module: set(imports_of(module)) - {module} for module in MODULES}
     done: set[str] = set()
@@ -119,6 +126,13 @@ def test_plain_modules_wait_for_nothing() -> None:
         "backends.restriction_entry",
         "backends.restriction_table",
         "backends.roster",
+        "client.machine",
+        "client.liveness",
+        "client.policy",
+        "client.positions",
+        "client.requests",
+        "client.rooms",
+        "client.sign_in",
         "connection.rate_limit",
         "connection.transaction",
         "contract",

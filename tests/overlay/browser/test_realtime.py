@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .conftest import NewWindow, PageErrors
 
 SCENARIOS = HERE / "realtime_scenarios.js"
+VECTORS = HERE / "realtime_vectors.json"
 
 # Errors that the scenarios cause on purpose.
 EXPECTED_ERRORS = (
@@ -25,9 +26,10 @@ EXPECTED_ERRORS = (
 
 # Runs all scenarios of a list; returns the failures and the number of scenarios.
 RUN = """
-async ([list, address, roomAddress]) => {
+async ([list, address, roomAddress, vectors]) => {
   const realtime = await import("/static/realtime.js");
-  const all = (await import("/static/realtime_scenarios.js"))[list];
+  const scenarios = await import("/static/realtime_scenarios.js");
+  const all = [...scenarios[list], ...(vectors ? scenarios.vectorScenarios(JSON.parse(vectors)) : [])];
   const post = async (path, body, headers = {}) => {
     headers["Content-Type"] = "application/json";
     const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
@@ -65,10 +67,12 @@ def test_the_scenarios_pass_in_a_browser(
         page = new_window().new_page()
         page.goto(address)
         url = f"ws://{urlsplit(address).netloc}/ws/"
-        result: dict[str, Any] = page.evaluate(RUN, ["scenarios", url, ""])
+        result: dict[str, Any] = page.evaluate(
+            RUN, ["scenarios", url, "", VECTORS.read_text("utf-8")]
+        )
         page.goto("about:blank")
     assert result["failures"] == []
-    assert result["count"] > 30
+    assert result["count"] > 80
 
 
 def test_the_service_scenarios_pass_in_a_browser(
@@ -83,5 +87,5 @@ def test_the_service_scenarios_pass_in_a_browser(
     page = window.new_page()
     page.goto("/")
     path = f"{websocket_path}/{room}"
-    result: dict[str, Any] = page.evaluate(RUN, ["serviceScenarios", "", path])
+    result: dict[str, Any] = page.evaluate(RUN, ["serviceScenarios", "", path, ""])
     assert result == {"failures": [], "count": 2}

@@ -1,8 +1,9 @@
 /** Runs the scenarios in Node; `test_realtime.py` starts the servers and passes their addresses. */
 
+import { readFileSync } from "node:fs";
 import test from "node:test";
 
-import { scenarios, serviceScenarios } from "./realtime_scenarios.js";
+import { scenarios, serviceScenarios, vectorScenarios } from "./realtime_scenarios.js";
 
 const { CLIENT = "", SERVER = "", SERVICE = "", ROOM = "" } = process.env;
 
@@ -34,4 +35,6 @@ async function signIn(name) {
   return { WebSocketClass };
 }
 
-for (const { name, run } of [...scenarios, ...serviceScenarios]) test(name, () => run(context));
+const vectors = vectorScenarios(JSON.parse(readFileSync(new URL("./realtime_vectors.json", import.meta.url), "utf8")));
+
+for (const { name, run } of [...vectors, ...scenarios, ...serviceScenarios]) test(name, () => run(context));

@@ -249,6 +249,8 @@ class FakeSocket extends EventTarget {
 /** Simulated clock, randomness, network and console. */
 class Simulation {
   nowMs = 1_000_000;
+  /** What the clock shows at the start of the simulation. */
+  clockMs = 1_700_000_000_000;
   random = 0.5;
   lastTimer = 0;
   /** @type {Map<number, { atMs: number, call: () => void }>} */
@@ -351,7 +353,7 @@ function simulated(name, scenario) {
           }
         },
       }),
-      replace(Date, { now: () => simulation.nowMs + 1_700_000_000_000 }),
+      replace(Date, { now: () => simulation.nowMs + simulation.clockMs }),
       replace(performance, { now: () => simulation.nowMs }),
       replace(Math, { random: () => simulation.random }),
       replace(console, {
@@ -407,17 +409,6 @@ function expectReleased(simulation, client) {
 
 /** @type {Scenario[]} */
 export const scenarios = [
-  {
-    name: "the terminal codes are exactly those of the contract",
-    run({ realtime }) {
-      const ranges = [[1002, 1003], [1007, 1010], [3400, 3407], [3409, 3424], [3426, 3428], [3430, 3499], [4400, 4428], [4430, 4499]];
-      for (let code = 0; code <= 5_000; code++) {
-        const isTerminal = ranges.some(([first = 0, last = 0]) => code >= first && code <= last);
-        equal(realtime.isTerminalCode(code), isTerminal, `code ${code}`);
-      }
-    },
-  },
-
   simulated("a client closes on each terminal code and retries on each other one", (simulation, connect, { realtime }) => {
     for (let code = 1000; code <= 4999; code++) {
       const client = connect();
@@ -431,16 +422,6 @@ export const scenarios = [
     equal([simulation.timers.size, simulation.listeners.size], [0, 0], "timers and listeners left");
   }),
 
-  simulated("a delay is a random fraction of a bound that doubles up to the maximum", (simulation, _, { realtime }) => {
-    for (const random of [0, 0.25, 0.999]) {
-      simulation.random = random;
-      const delays = [0, 1, 2, 3, 4, 5, 6, 50].map((failures) => realtime.retryDelayMs(failures, 500, 30_000));
-      equal(delays, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000].map((bound) => random * bound));
-    }
-    equal(realtime.retryDelayMs(5_000, 0, 30_000), 0, "no base");
-    equal(realtime.retryDelayMs(5_000, 1, 30_000), 0.999 * 30_000, "many failures");
-  }),
-
   {
     name: "delays cover the whole range: full jitter",
     run({ realtime }) {
@@ -451,71 +432,6 @@ export const scenarios = [
       }
     },
   },
-
-  simulated("each failure doubles the delay, and the status has the time of the next attempt", (simulation, connect) => {
-    const client = connect({ baseDelayMs: 100, maxDelayMs: 1_000 });
-    for (const waitMs of [50, 100, 200, 400, 500, 500]) {
-      simulation.socket?.end(1006);
-      equal(simulation.waitMs, waitMs);
-      equal(client.status, { state: "waiting", nextTryAtMs: Date.now() + waitMs, code: 1006, reason: "" });
-      const attempts = simulation.sockets.length;
-      simulation.pass(waitMs - 1);
-      equal([simulation.sockets.length, client.state], [attempts, "waiting"], "too early");
-      simulation.pass(1);
-      equal([simulation.sockets.length, client.state], [attempts + 1, "connecting"], "the next attempt");
-      equal(client.status, { state: "connecting", nextTryAtMs: null, code: null, reason: "" });
-    }
-  }),
-
-  simulated("only a stable connection resets the delay", (simulation, connect) => {
-    connect({ baseDelayMs: 100, maxDelayMs: 10_000, stableAfterMs: 5_000 });
-    for (const [livedMs = 0, waitMs = 0] of [[0, 50], [0, 100], [4_999, 200], [5_000, 50], [0, 100], [60_000, 50]]) {
-      simulation.socket?.open();
-      simulation.pass(livedMs);
-      simulation.socket?.end(1012);
-      equal(simulation.waitMs, waitMs, `after ${livedMs} ms`);
-      simulation.pass(waitMs);
-    }
-  }),
-
-  simulated("a server that stops announces the delay, and a failed attempt after it has the client's own", (simulation, connect) => {
-    const client = connect({ baseDelayMs: 100, maxDelayMs: 1_000 });
-    for (const [reason, waitMs] of /** @type {[string, number][]} */ ([["retry=1.7", 1_700], ["retry=0", 0], ["retry=45.125", 45_125]])) {
-      simulation.socket?.open();
-      simulation.pass(5_000);
-      simulation.socket?.end(1012, reason);
-      equal(client.status, { state: "waiting", nextTryAtMs: Date.now() + waitMs, code: 1012, reason });
-      simulation.pass(Math.max(waitMs - 1, 0));
-      equal(client.state, waitMs ? "waiting" : "connecting", "too early");
-      simulation.pass(1);
-      equal(client.state, "connecting", "the next attempt");
-      simulation.socket?.end(1006);
-      equal(simulation.waitMs, 100, "the second failure in a row");
-      simulation.pass(100);
-    }
-  }),
-
-  simulated("another code or reason announces no delay", (simulation, connect) => {
-    connect({ baseDelayMs: 100, maxDelayMs: 100 });
-    const reasons = ["", "retry", "retry=", "retry=x", "retry=-1", "retry=1e9", "retry=1.", "retry=99999", "retry=1 ", "wait=2"];
-    const ends = /** @type {[number, string][]} */ ([...reasons.map((reason) => [1012, reason]), [1011, "retry=2"], [4008, "retry=2"]]);
-    for (const [code, reason] of ends) {
-      simulation.socket?.open();
-      simulation.socket?.end(code, reason);
-      equal(simulation.waitMs, 50, `${code} ${reason}`);
-      simulation.pass(50);
-    }
-  }),
-
-  simulated("the time to connect does not count as a stable connection", (simulation, connect) => {
-    connect({ baseDelayMs: 100, stableAfterMs: 1_000, connectTimeoutMs: 9_000 });
-    for (const waitMs of [50, 100, 200]) {
-      simulation.pass(8_000);
-      simulation.socket?.end(1006);
-      equal(simulation.waitMs, waitMs);
-      simulation.pass(waitMs);
-    }
-  }),
 
   simulated("an attempt times out, and its later events are ignored", (simulation, connect) => {
     const client = connect({ connectTimeoutMs: 700, baseDelayMs: 100 });
@@ -601,19 +517,6 @@ export const scenarios = [
     equal(client.state, "waiting");
   }),
 
-  simulated("retryNow() retries at once while waiting, and has no effect otherwise", (simulation, connect) => {
-    const client = connect(NEVER_AGAIN);
-    client.retryNow();
-    simulation.socket?.open();
-    client.retryNow();
-    equal(simulation.sockets.length, 1);
-    simulation.socket?.end(1006);
-    const { retryNow } = client;
-    retryNow();
-    retryNow();
-    equal([client.state, simulation.sockets.length, simulation.waitMs], ["connecting", 2, 10_000]);
-  }),
-
   simulated("the client retries at once when the network is online again", (simulation, connect) => {
     const client = connect(NEVER_AGAIN);
     for (const [index, type] of ["online", "pageshow", "visibilitychange"].entries()) {
@@ -637,29 +540,6 @@ export const scenarios = [
 
   // --- Dead connections ------------------------------------------------------------------------------
 
-  simulated("with a heartbeat of 20 s, a client reconnects after 45 s without a message", (simulation, connect) => {
-    const client = connect({ baseDelayMs: 100 });
-    simulation.socket?.open();
-    equal(simulation.waitMs, null, "without an announcement there is no timeout");
-    simulation.pass(3_600_000);
-    simulation.announce("e:0");
-    for (const silentMs of [20_000, 44_999, 1, 44_999]) {
-      simulation.pass(silentMs);
-      simulation.socket?.receive({ type: "serverPosition", payload: { heartbeatSeconds: 20 }, id: "e:0" });
-    }
-    simulation.pass(44_999);
-    equal([client.state, simulation.socket?.sent], ["open", []]);
-    simulation.pass(1);
-    equal(client.status, { state: "waiting", nextTryAtMs: Date.now() + 50, code: 1006, reason: "" });
-    equal(simulation.socket?.closings.length, 1, "closings");
-    simulation.pass(50);
-    equal([client.state, simulation.sockets.length], ["connecting", 2]);
-    simulation.socket?.open();
-    equal(simulation.waitMs, null, "the new connection has announced nothing");
-    client.close();
-    expectReleased(simulation, client);
-  }),
-
   simulated("any message counts, also one that is not valid, and restarts no timer", (simulation, connect) => {
     const client = connect();
     simulation.socket?.open();
@@ -675,28 +555,6 @@ export const scenarios = [
     equal([client.state, simulation.waitMs], ["open", 6_000]);
     simulation.pass(6_000);
     equal(client.state, "waiting");
-  }),
-
-  simulated("heartbeatTimeoutMs replaces the timeout, but not the announcement", (simulation, connect) => {
-    const client = connect({ heartbeatTimeoutMs: 300 });
-    simulation.socket?.open();
-    for (const heartbeatSeconds of [undefined, null, "20", 0, -1, true]) {
-      simulation.socket?.receive({ type: "serverPosition", payload: { connection: "c", heartbeatSeconds }, id: "e:0" });
-      equal(simulation.waitMs, null, `announced ${heartbeatSeconds}`);
-    }
-    simulation.announce("e:0");
-    equal(simulation.waitMs, 300);
-    simulation.pass(300);
-    equal(client.state, "waiting");
-  }),
-
-  simulated("a heartbeat of years does not overflow the timer", (simulation, connect) => {
-    const client = connect();
-    simulation.socket?.open();
-    simulation.announce("e:0", 1e9);
-    equal(simulation.waitMs, 2 ** 31 - 1);
-    simulation.pass(2 ** 31 - 1);
-    equal([client.state, simulation.waitMs], ["open", 2 ** 31 - 1]);
   }),
 
   simulated("on a wake-up a client asks for an answer, and reconnects without one within 3 s", (simulation, connect) => {
@@ -720,125 +578,6 @@ export const scenarios = [
       client.close();
       expectReleased(simulation, client);
     }
-  }),
-
-  simulated("any message is an answer, after which the heartbeat is expected again", (simulation, connect) => {
-    const client = connect({ probeTimeoutMs: 500 });
-    const errors = collect(client, "serverError");
-    simulation.socket?.open();
-    simulation.announce("e:0");
-    for (const type of ["serverPong", "serverPosition", "a"]) {
-      simulation.pass(1_000);
-      simulation.dispatch("online");
-      equal(simulation.waitMs, 500);
-      simulation.pass(499);
-      simulation.socket?.receive({ type, payload: {} });
-      equal([client.state, simulation.waitMs], ["open", 45_000], type);
-    }
-    equal([simulation.socket?.sent.length, errors.length], [3, 0]);
-    simulation.visibilityState = "hidden";
-    simulation.dispatch("visibilitychange");
-    equal(simulation.socket?.sent.length, 3, "the page is hidden");
-    simulation.pass(45_000);
-    equal(client.state, "waiting");
-  }),
-
-  simulated("messages wait for the answer, so that a dead connection does not swallow them", (simulation, connect) => {
-    const client = connect({ maxQueuedMessages: 2 });
-    simulation.socket?.open();
-    simulation.announce("e:0");
-    simulation.dispatch("online");
-    equal([client.send("a"), client.send("b"), client.send("c"), client.queuedMessages], [true, true, false, 2]);
-    simulation.socket?.receive({ type: "serverPong", payload: {} });
-    client.send("d");
-    const types = () => simulation.socket?.sent.map((text) => JSON.parse(text).type);
-    equal(types(), ["clientPing", "a", "b", "d"]);
-
-    simulation.dispatch("online");
-    client.send("e");
-    simulation.pass(3_000);
-    client.retryNow();
-    simulation.socket?.open();
-    equal(types(), ["e"], "the next connection");
-
-    simulation.announce("e:0");
-    simulation.dispatch("online");
-    client.send("f");
-    client.reconnect();
-    equal(simulation.waitMs, 10_000, "the only timer is that of the attempt");
-    simulation.socket?.open();
-    equal(types(), ["f"], "after reconnect()");
-
-    simulation.announce("e:0");
-    simulation.dispatch("online");
-    client.send("g");
-    client.close();
-    equal(types(), ["f", "clientPing", "g"], "before the close");
-    expectReleased(simulation, client);
-  }),
-
-  simulated("after a sleep, messages that have arrived meanwhile are received first", (simulation, connect) => {
-    const client = connect(NEVER_AGAIN);
-    simulation.socket?.open();
-    simulation.announce("e:0");
-    const sleep = (/** @type {number} */ ms) => {
-      const [[id, timer] = [0, undefined]] = [...simulation.timers];
-      simulation.timers.delete(id);
-      simulation.nowMs += ms;
-      timer?.call();
-    };
-    sleep(60_000);
-    equal([client.state, simulation.socket?.sent.length, simulation.waitMs], ["open", 1, 3_000], "it asks first");
-    simulation.socket?.receive({ type: "serverPong", payload: {} });
-    equal([client.state, simulation.waitMs], ["open", 45_000]);
-    sleep(60_000);
-    sleep(60_000);
-    equal([client.state, simulation.socket?.sent.length, simulation.waitMs], ["open", 3, 3_000], "once more");
-    sleep(60_000);
-    equal(client.state, "waiting", "not forever: the timers of a hidden page are always late");
-  }),
-
-  simulated("a clock that is set back does not hide a silence, and one that is set forward ends nothing", (simulation, connect) => {
-    let offsetMs = 1_700_000_000_000;
-    const restore = replace(Date, { now: () => simulation.nowMs + offsetMs });
-    const client = connect(NEVER_AGAIN);
-    simulation.socket?.open();
-    simulation.announce("e:0");
-    offsetMs += 3_600_000;
-    simulation.pass(45_000);
-    equal([client.state, simulation.socket?.sent.length], ["open", 1], "forward: it asks");
-    simulation.socket?.receive({ type: "serverPong", payload: {} });
-    offsetMs -= 7_200_000;
-    simulation.pass(45_000);
-    equal(client.state, "waiting", "back");
-    restore();
-  }),
-
-  simulated("a repeated position after the last message is a gap; a lower one is none", (simulation, connect) => {
-    const client = connect(NEVER_AGAIN);
-    /** @type {unknown[]} */
-    const received = [];
-    client.on("serverPosition", (/** @type {any} */ payload) => received.push(payload.connection ?? "repeated"));
-    simulation.socket?.open();
-    const repeat = (/** @type {string} */ id) =>
-      simulation.socket?.receive({ type: "serverPosition", payload: { heartbeatSeconds: 20 }, id });
-    simulation.announce("e:4");
-    simulation.socket?.receive({ type: "entry", id: "e:6" });
-    for (const id of ["e:6", "e:5", "other:7"]) repeat(id);
-    equal([client.state, received], ["open", ["c", "repeated", "repeated", "repeated"]]);
-    simulation.socket?.receive({ price: 3, id: "e:7" });
-    repeat("e:7");
-    equal([client.state, received.length], ["open", 5], "an object without a type has a position too");
-    repeat("e:8");
-    equal([client.state, client.status.code, received.length], ["waiting", 1006, 5]);
-    client.retryNow();
-    const query = new URL(simulation.urls.at(-1) ?? "").searchParams;
-    equal([query.getAll("since"), query.get("connection")], [["other:7", "e:7"], "c"]);
-    simulation.socket?.open();
-    simulation.socket?.receive({ type: "entry", id: "e:8" });
-    simulation.announce("e:8");
-    repeat("e:8");
-    equal(client.state, "open");
   }),
 
   simulated("HTTP URLs become WebSocket URLs, and an invalid one leaves nothing open", (simulation, _, { realtime }) => {
@@ -865,74 +604,6 @@ export const scenarios = [
   }),
 
   // --- Recovery ------------------------------------------------------------------------------------
-
-  simulated("a reconnecting client sends its positions and receives nothing twice", (simulation, connect) => {
-    const client = connect();
-    equal(new URL(withoutClient(simulation.urls.at(-1) ?? "")).search, "", "the first attempt sends no position");
-    simulation.socket?.open();
-    /** @type {unknown[]} */
-    const received = [];
-    client.on("entry", (/** @type {any} */ { number }) => received.push(number));
-    client.on("serverPosition", () => received.push("position"));
-    client.onRecovery((/** @type {any} */ recovery) => received.push(recovery));
-    const receive = (/** @type {string} */ type, /** @type {any} */ payload, /** @type {any} */ id) =>
-      simulation.socket?.receive({ type, payload, id });
-    receive("serverPosition", { connection: "c1" }, "e:4");
-    receive("entry", { number: 5 }, "e:5");
-    receive("entry", { number: 5 }, "e:5");
-    receive("entry", { number: 3 }, "e:3");
-    receive("entry", { number: "other" }, "f:1");
-    for (const id of [undefined, 7, "", "e", "e:", "e:x", ":1", null]) receive("entry", { number: "no place" }, id);
-    equal(received, ["position", 5, "other", ...Array(8).fill("no place")]);
-    simulation.socket?.end(1006);
-    client.retryNow();
-    const back = new URL(simulation.urls.at(-1) ?? "").searchParams;
-    equal([back.getAll("since"), back.getAll("connection")], [["e:5", "f:1"], ["c1"]]);
-    simulation.socket?.open();
-    received.length = 0;
-    receive("entry", { number: 5 }, "e:5");
-    receive("entry", { number: 7 }, "e:7");
-    receive("serverPosition", { connection: "c2", recovered: true }, "e:8");
-    receive("entry", { number: 9 }, "e:9");
-    equal(received, [7, "position", { recovered: true }, 9]);
-    simulation.socket?.end(1006);
-    client.retryNow();
-    const again = new URL(simulation.urls.at(-1) ?? "").searchParams;
-    equal([again.getAll("since"), again.getAll("connection")], [["f:1", "e:9"], ["c1", "c2"]]);
-    simulation.socket?.open();
-    for (const connection of ["c3", "c4", "c5", "c5"]) receive("serverPosition", { connection }, "e:9");
-    client.reconnect();
-    const last = new URL(simulation.urls.at(-1) ?? "").searchParams;
-    equal(last.getAll("connection"), ["c2", "c3", "c4", "c5"], "the ids of the last four connections");
-  }),
-
-  simulated("after a loss, the client continues from the server's position", (simulation, connect) => {
-    const client = connect();
-    simulation.socket?.open();
-    /** @type {unknown[]} */
-    const received = [];
-    client.on("entry", (/** @type {any} */ { number }) => received.push(number));
-    const stop = client.onRecovery((/** @type {any} */ { recovered }) => received.push(recovered));
-    const receive = (/** @type {string} */ type, /** @type {any} */ payload, /** @type {string} */ id) =>
-      simulation.socket?.receive({ type, payload, id });
-    receive("entry", { number: 20 }, "e:20");
-    receive("serverPosition", { connection: "c1", recovered: false }, "e:10");
-    receive("entry", { number: 11 }, "e:11");
-    receive("serverPosition", { connection: "c1", recovered: false }, "new:0");
-    receive("entry", { number: 1 }, "new:1");
-    equal(received, [20, false, 11, false, 1]);
-    equal([stop(), stop()], [true, false]);
-    receive("serverPosition", { connection: "c1", recovered: false }, "new:1");
-    equal(received.length, 5);
-    for (let number = 0; number < 20; number += 1) receive("entry", { number }, `epoch${number}:1`);
-    receive("entry", { number: "kept" }, "epoch4:2");
-    client.reconnect();
-    equal(client.state, "connecting");
-    const since = new URL(simulation.urls.at(-1) ?? "").searchParams.getAll("since");
-    equal([since.length, since[0], since.at(-1)], [16, "epoch5:1", "epoch4:2"]);
-    client.reconnect();
-    equal(client.state, "connecting", "it does nothing while it is not open");
-  }),
 
   // --- Tickets and the session's expiry ----------------------------------------------------------------
 
@@ -1153,27 +824,6 @@ export const scenarios = [
     equal(simulation.socket?.sent, ['{"type":"d","payload":{}}', '{"type":"b","payload":{}}']);
   }),
 
-  simulated("the socket's buffer is bounded", (simulation, connect) => {
-    const client = connect({ maxBufferedBytes: 1_000 });
-    simulation.socket?.open();
-    for (const [bytes = 0, accepted] of [[1_000, true], [1_001, false], [0, true]]) {
-      if (simulation.socket) simulation.socket.bufferedAmount = Number(bytes);
-      equal(client.send("a"), accepted, `${bytes} bytes`);
-    }
-    equal(simulation.socket?.sent.length, 2);
-  }),
-
-  simulated("a message for a closing connection is queued for the next one", (simulation, connect) => {
-    const client = connect({ maxQueuedMessages: 1 });
-    simulation.socket?.open();
-    if (simulation.socket) simulation.socket.readyState = 2;
-    equal([client.state, client.send("a"), client.send("b"), client.queuedMessages], ["open", true, false, 1]);
-    simulation.socket?.end(1012);
-    client.retryNow();
-    simulation.socket?.open();
-    equal(simulation.socket?.sent, ['{"type":"a","payload":{}}']);
-  }),
-
   simulated("nothing is sent over a closing connection: no probe, and no queue at the end", (simulation, connect) => {
     const client = connect(NEVER_AGAIN);
     simulation.socket?.open();
@@ -1290,27 +940,6 @@ export const scenarios = [
 
   // --- Requests ---------------------------------------------------------------------------------------
 
-  simulated("a request is settled by the message with its reference, which no listener receives", async (simulation, connect) => {
-    const client = connect();
-    const rolled = collect(client, "serverDiceRolled");
-    simulation.socket?.open();
-    const [first, second] = [client.request("clientRollDice", { sides: 6 }), client.request("clientWait")];
-    equal(
-      simulation.socket?.sent.map((text) => JSON.parse(text)),
-      [
-        { type: "clientRollDice", payload: { sides: 6 }, ref: "1" },
-        { type: "clientWait", payload: {}, ref: "2" },
-      ],
-    );
-    simulation.socket?.receive({ type: "serverAck", payload: {}, ref: "2" });
-    simulation.socket?.receive({ type: "serverDiceRolled", payload: { value: 4 }, ref: "1" });
-    simulation.socket?.receive({ type: "serverDiceRolled", payload: { value: 5 }, ref: "1" });
-    simulation.socket?.receive({ type: "serverDiceRolled", payload: { value: 6 } });
-    equal(await second, { type: "serverAck", payload: {} });
-    equal(await first, { type: "serverDiceRolled", payload: { value: 4 } });
-    equal([rolled, simulation.waitMs], [[{ value: 6 }], null]);
-  }),
-
   simulated("a request fails with the server's error", async (simulation, connect, { realtime }) => {
     const client = connect();
     const errors = collect(client, "serverError");
@@ -1362,119 +991,6 @@ export const scenarios = [
     decide("too late");
     await settle();
     equal(simulation.socket?.sent, [], "replies over another connection");
-  }),
-
-  simulated("a request without a reply fails at its timeout, or with its connection", async (simulation, connect) => {
-    const client = connect();
-    simulation.socket?.open();
-    const slow = outcome(client.request("clientWait", {}, { timeoutMs: 200 }));
-    simulation.pass(200);
-    equal((await slow).code, "timeout");
-    for (const lose of [() => simulation.socket?.end(1012), () => client.reconnect(), () => client.close()]) {
-      const lost = outcome(client.request("clientWait"));
-      lose();
-      equal((await lost).code, "disconnected");
-      client.retryNow();
-      simulation.socket?.open();
-    }
-  }),
-
-  simulated("a queued request survives a lost attempt, and has no effect if it fails in the queue", async (simulation, connect) => {
-    const client = connect();
-    const queued = client.request("clientRollDice", { sides: 6 });
-    simulation.socket?.end(1006);
-    const late = outcome(client.request("clientWait", {}, { timeoutMs: 1 }));
-    simulation.pass(1);
-    equal((await late).code, "notSent");
-    client.retryNow();
-    simulation.socket?.open();
-    equal(simulation.socket?.sent.length, 1, "messages sent");
-    simulation.socket?.receive({ type: "serverDiceRolled", payload: { value: 4 }, ref: "1" });
-    equal((await queued).payload, { value: 4 });
-    simulation.socket?.end(1006);
-    const dropped = outcome(client.request("clientWait"));
-    client.close();
-    equal([(await dropped).code, (await outcome(client.request("clientWait"))).code], ["notSent", "notSent"]);
-  }),
-
-  simulated("a request with once is sent again over the next connection, before newer messages, until it is answered", async (simulation, connect) => {
-    const client = connect();
-    simulation.socket?.open();
-    const sent = () => simulation.socket?.sent.map((text) => JSON.parse(text)).map(({ payload, ref }) => [payload.text, ref]);
-    const say = (/** @type {string} */ text) => client.request("clientSendMessage", { text }, { once: true });
-    const [first, second] = [say("a"), say("b")];
-    client.send("clientSendMessage", { text: "plain" });
-    equal([sent(), client.queuedMessages], [[["a", "1"], ["plain", undefined]], 1]);
-    simulation.socket?.end(1006);
-    client.send("clientSendMessage", { text: "newer" });
-    simulation.pass(1_000);
-    simulation.socket?.end(1006);
-    equal(client.queuedMessages, 3);
-    client.retryNow();
-    simulation.socket?.open();
-    equal(sent(), [["a", "1"], ["newer", undefined]]);
-    client.reconnect();
-    simulation.socket?.open();
-    equal(sent(), [["a", "1"]]);
-    simulation.socket?.receive({ type: "serverAck", payload: {}, ref: "1" });
-    equal([await first, sent()], [{ type: "serverAck", payload: {} }, [["a", "1"], ["b", "2"]]]);
-    simulation.socket?.receive({ type: "serverDone", payload: { n: 2 }, ref: "2" });
-    equal([await second, client.queuedMessages], [{ type: "serverDone", payload: { n: 2 } }, 0]);
-    simulation.socket?.end(1006);
-    client.retryNow();
-    simulation.socket?.open();
-    equal(sent(), [], "messages after the replies");
-    const ids = simulation.urls.map((url) => new URL(url).searchParams.get("client") ?? "");
-    equal([new Set(ids).size, /^[0-9a-f]{32}$/.test(String(ids[0]))], [1, true], "ids of the client");
-  }),
-
-  simulated("a request with once is repeated while the server has no place for it, and the next one waits", async (simulation, connect) => {
-    const client = connect({ baseDelayMs: 100, maxDelayMs: 1_000 });
-    simulation.socket?.open();
-    const refs = () => simulation.socket?.sent.map((text) => JSON.parse(text).ref);
-    const first = client.request("clientSendMessage", {}, { once: true });
-    const second = outcome(client.request("clientSendMessage", {}, { once: true }));
-    const refuse = (/** @type {string} */ ref, /** @type {string} */ code) =>
-      simulation.socket?.receive({ type: "serverError", payload: { code, error: "Later." }, ref });
-    for (const [index, code] of ["unavailable", "tooManyMessages", "timeout"].entries()) {
-      refuse("1", code);
-      equal(refs()?.length, index + 1);
-      simulation.pass(2_000);
-      equal(refs()?.length, index + 2);
-    }
-    equal(refs(), ["1", "1", "1", "1"]);
-    refuse("1", "unavailable");
-    simulation.socket?.end(1012);
-    client.retryNow();
-    simulation.socket?.open();
-    equal(refs(), ["1"], "at once after a reconnection");
-    simulation.socket?.receive({ type: "serverAck", payload: {}, ref: "1" });
-    equal((await first).type, "serverAck");
-    refuse("2", "interrupted");
-    equal([(await second).code, simulation.waitMs], ["interrupted", null]);
-  }),
-
-  simulated("a request with once fails at its timeout, and at the end of its client", async (simulation, connect) => {
-    const client = connect({ maxQueuedMessages: 3 });
-    const once = (/** @type {number} */ timeoutMs) => outcome(client.request("clientSendMessage", {}, { once: true, timeoutMs }));
-    const [unsent, sent] = [once(1), once(50)];
-    const queued = client.request("clientSendMessage", {}, { once: true });
-    equal((await once(60)).code, "notSent", "above the bound");
-    simulation.pass(1);
-    equal((await unsent).code, "notSent");
-    simulation.socket?.open();
-    simulation.socket?.end(1006);
-    simulation.pass(49);
-    equal((await sent).code, "timeout", "in the queue again");
-    const [waiting, last] = [once(5_000), once(5_000)];
-    client.retryNow();
-    simulation.socket?.open();
-    equal(simulation.socket?.sent.map((text) => JSON.parse(text).ref), ["3"]);
-    simulation.socket?.receive({ type: "serverAck", payload: {}, ref: "3" });
-    equal((await queued).type, "serverAck");
-    equal(simulation.socket?.sent.map((text) => JSON.parse(text).ref), ["3", "5"]);
-    client.close();
-    equal([(await waiting).code, (await last).code, client.queuedMessages], ["disconnected", "notSent", 0]);
   }),
 
   simulated("a request with half a character fails at once, because its reply would have no reference", async (simulation, connect) => {
@@ -1798,166 +1314,138 @@ function nextStatus(client) {
   });
 }
 
-// --- Several rooms on one connection ----------------------------------------------------------------
+// --- The vectors that the Python client shares -------------------------------------------------------
 
-/** Return what a socket has sent, decoded. @param {FakeSocket | undefined} socket */
-function sentBy(socket) {
-  return (socket?.sent ?? []).map((text) => JSON.parse(text));
-}
+const STEPS = /** @type {Record<string, (run: VectorRun, at: any, ...given: any[]) => any>} */ ({
+  open: ({ simulation }) => simulation.socket?.open(),
+  end: ({ simulation }, _, code, reason) => simulation.socket?.end(code, reason),
+  receive: ({ simulation }, _, message) => simulation.socket?.receive(message),
+  pass: ({ simulation }, _, ms) => simulation.pass(ms),
+  sleep({ simulation }, _, ms) {
+    const [[id, timer] = [0, undefined]] = [...simulation.timers];
+    simulation.timers.delete(id);
+    simulation.nowMs += ms;
+    timer?.call();
+  },
+  setClock: ({ simulation }, _, ms) => (simulation.clockMs += ms),
+  wake: ({ simulation }) => simulation.dispatch("online"),
+  buffer: ({ simulation }, _, bytes) => simulation.socket && (simulation.socket.bufferedAmount = bytes),
+  closing: ({ simulation }) => simulation.socket && (simulation.socket.readyState = 2),
+  send: (_, at, type, payload, accepted) => equal(at.send(type, payload), accepted, type),
+  request(run, at, name, type, payload, options) {
+    at.request(type, payload, options).then(
+      (/** @type {any} */ reply) => (run.replies[name] = [reply.type, reply.payload]),
+      (/** @type {any} */ error) => (run.errors[name] = error.code),
+    );
+  },
+  retryNow: (_, at) => at.retryNow(),
+  reconnect: (_, at) => at.reconnect(),
+  close: (_, at, ...given) => at.close(...given),
+  join: (run, at, name) => (run.rooms[name] = run.watch(at.join(name))),
+  leave: (run, _, name) => run.rooms[name].leave(),
+  room: (run, _, name, [action, ...given]) => STEPS[action](run, run.rooms[name], ...given),
+  expect(run, at, expected) {
+    for (const [name, value] of Object.entries(expected)) equal(run.fact(at, name), value, name);
+  },
+});
 
-/** Confirm the rooms of a socket's requests to join. @param {FakeSocket | undefined} socket */
-function confirmJoins(socket) {
-  for (const { type, payload, ref } of sentBy(socket)) {
-    if (type !== "clientJoin") continue;
-    for (const { room } of payload.rooms) socket?.receive({ type: "serverJoined", payload: {}, ref, room });
+/** One vector, in a simulation. */
+class VectorRun {
+  replies = /** @type {Record<string, any>} */ ({});
+  errors = /** @type {Record<string, string>} */ ({});
+  rooms = /** @type {Record<string, any>} */ ({});
+  /** What each client or room has reported since the last look. @type {Map<any, { received: any[], recoveries: any[] }>} */
+  reports = new Map();
+
+  /** @param {Simulation} simulation @param {any} client @param {string[]} types */
+  constructor(simulation, client, types) {
+    this.simulation = simulation;
+    this.types = types;
+    this.client = this.watch(client);
+  }
+
+  /** @param {any} at */
+  watch(at) {
+    if (this.reports.has(at)) return at;
+    const report = { received: /** @type {any[]} */ ([]), recoveries: /** @type {any[]} */ ([]) };
+    this.reports.set(at, report);
+    for (const type of this.types) at.on(type, (/** @type {any} */ payload) => report.received.push([type, payload]));
+    at.onRecovery((/** @type {any} */ { recovered }) => report.recoveries.push(recovered));
+    return at;
+  }
+
+  /** Return what is the case. @param {any} at @param {string} name @returns {any} */
+  fact(at, name) {
+    const { simulation, replies, errors } = this;
+    const report = /** @type {any} */ (this.reports.get(at));
+    const query = (/** @type {string | undefined} */ url) => new URL(url ?? "").searchParams;
+    const sent = () => (simulation.socket?.sent ?? []).map((text) => JSON.parse(text));
+    switch (name) {
+      case "state": return at.state;
+      case "code": return at.status.code;
+      case "reason": return at.status.reason;
+      case "waitMs": return simulation.waitMs;
+      case "sockets": return simulation.sockets.length;
+      case "closings": return simulation.socket?.closings.length;
+      case "queued": return at.queuedMessages;
+      case "sent": return sent();
+      case "sentTypes": return sent().map(({ type }) => type);
+      case "sentRefs": return sent().map(({ ref }) => ref ?? null);
+      case "since":
+      case "connection": return query(simulation.urls.at(-1)).getAll(name);
+      case "clientIds": return new Set(simulation.urls.map((url) => query(url).get("client"))).size;
+      case "received":
+      case "recoveries": return report[name].splice(0);
+      case "replies": return (this.replies = {}, Object.fromEntries(Object.entries(replies).sort()));
+      case "errors": return (this.errors = {}, Object.fromEntries(Object.entries(errors).sort()));
+      default: throw new Error(`unknown fact ${name}`);
+    }
   }
 }
 
-/** @type {Scenario[]} */
-const roomScenarios = [
-  simulated("rooms are joined by one message, and their messages are sorted", async (simulation, connect) => {
-    const client = connect();
-    const [a, b] = [client.join("a"), client.join("b")];
-    equal(client.join("a") === a, true, "a room is joined twice");
-    const [inA, inB, outside] = [collect(a, "note"), collect(b, "note"), collect(client, "note")];
-    equal(a.send("early", {}), true);
-    simulation.socket?.open();
-    const [join, ...others] = sentBy(simulation.socket);
-    equal(join.payload.rooms.map(({ room }) => room), ["a", "b"]);
-    equal(others, []);
-    equal([a.state, b.state], ["connecting", "connecting"]);
-    confirmJoins(simulation.socket);
-    equal([a.state, b.state], ["open", "open"]);
-    equal(sentBy(simulation.socket).at(-1), { type: "early", payload: {}, room: "a" });
-    simulation.socket?.receive({ type: "note", payload: 1, room: "a", id: "e:1" });
-    simulation.socket?.receive({ type: "note", payload: 1, room: "a", id: "e:1" });
-    simulation.socket?.receive({ type: "note", payload: 2, room: "b", id: "f:1" });
-    simulation.socket?.receive({ type: "note", payload: 3 });
-    simulation.socket?.receive({ type: "note", payload: 4, room: "unknown" });
-    equal([inA, inB, outside], [[1], [2], [3]]);
-    client.close();
-    equal([a.state, b.state], ["closed", "closed"]);
-    expectReleased(simulation, client);
-  }),
-
-  simulated("after a loss one message joins all rooms with their positions", async (simulation, connect) => {
-    const client = connect();
-    const rooms = ["a", "b", "c"].map((name) => client.join(name));
-    simulation.socket?.open();
-    confirmJoins(simulation.socket);
-    simulation.socket?.receive({ type: "serverPosition", payload: { connection: "x" }, id: "e:4", room: "a" });
-    simulation.socket?.receive({ type: "note", payload: {}, id: "e:5", room: "a" });
-    simulation.socket?.receive({ type: "serverPosition", payload: { connection: "y" }, id: "f:0", room: "b" });
-    const recoveries = /** @type {any[]} */ ([]);
-    rooms[0].onRecovery((/** @type {any} */ recovery) => recoveries.push(recovery));
-    simulation.socket?.end(1006);
-    equal(client.state, "waiting");
-    equal(rooms.map(({ state }) => state), ["connecting", "connecting", "connecting"]);
-    await settle();
-    simulation.pass(400);
-    simulation.socket?.open();
-    await settle();
-    const joins = sentBy(simulation.socket).filter(({ type }) => type === "clientJoin");
-    equal(joins.map(({ payload }) => payload.rooms), [
-      [
-        { room: "a", since: ["e:5"], connection: ["x"] },
-        { room: "b", since: ["f:0"], connection: ["y"] },
-        { room: "c", since: [], connection: [] },
-      ],
-    ]);
-    confirmJoins(simulation.socket);
-    simulation.socket?.receive({ type: "serverPosition", payload: { connection: "z", recovered: true }, id: "e:5", room: "a" });
-    equal(recoveries, [{ recovered: true }]);
-    equal(rooms.map(({ state }) => state), ["open", "open", "open"]);
-    client.close();
-  }),
-
-  simulated("a refused room is closed or tried again by itself", async (simulation, connect) => {
-    const client = connect();
-    const [a, b, c] = [client.join("a"), client.join("b"), client.join("c")];
-    simulation.socket?.open();
-    const [{ ref }] = sentBy(simulation.socket);
-    const refuse = (/** @type {string} */ room, /** @type {number} */ closeCode, /** @type {string} */ error) =>
-      simulation.socket?.receive({ type: "serverError", payload: { code: "refused", error, closeCode }, ref, room });
-    refuse("a", 4403, "by invitation only");
-    refuse("b", 1013, "try again later");
-    simulation.socket?.receive({ type: "serverJoined", payload: {}, ref, room: "c" });
-    equal([a.state, a.status.code, a.status.reason], ["closed", 4403, "by invitation only"]);
-    equal([b.state, c.state, client.state], ["waiting", "open", "open"]);
-    simulation.pass(60_000);
-    await settle();
-    const retried = sentBy(simulation.socket).at(-1);
-    equal([retried.type, retried.payload.rooms[0].room], ["clientJoin", "b"]);
-    simulation.socket?.receive({ type: "serverJoined", payload: {}, ref: retried.ref, room: "b" });
-    equal(b.state, "open");
-    equal(client.join("a") === a, false, "a closed room is returned");
-    client.close();
-  }),
-
-  simulated("a room is left by the client, or by the server", async (simulation, connect) => {
-    const client = connect();
-    const [a, b] = [client.join("a"), client.join("b")];
-    simulation.socket?.open();
-    confirmJoins(simulation.socket);
-    a.leave();
-    equal(sentBy(simulation.socket).at(-1), { type: "clientLeave", payload: { room: "a" } });
-    equal([a.state, a.send("late", {})], ["closed", false]);
-    const again = client.join("a");
-    await settle();
-    simulation.socket?.receive({ type: "serverLeft", payload: { code: 1000, reason: "" }, room: "a" });
-    equal(again.state, "connecting");
-    confirmJoins(simulation.socket);
-    equal(again.state, "open");
-    simulation.socket?.receive({ type: "serverLeft", payload: { code: 4403, reason: "banned" }, room: "b" });
-    equal([b.state, b.status.code, b.status.reason, client.state], ["closed", 4403, "banned", "open"]);
-    client.close();
-  }),
-
-  simulated("requests of rooms have references of their own, and settle in their room", async (simulation, connect) => {
-    const client = connect();
-    const [a, b] = [client.join("a"), client.join("b")];
-    simulation.socket?.open();
-    confirmJoins(simulation.socket);
-    const replies = [a.request("ask", {}), b.request("ask", {}, { once: true }), client.request("ask", {})];
-    const asked = sentBy(simulation.socket).filter(({ type }) => type === "ask");
-    equal(new Set(asked.map(({ ref }) => ref)).size, 3, "a reference is used twice");
-    equal(asked.map(({ room }) => room ?? null), ["a", "b", null]);
-    for (const { ref, room } of asked) simulation.socket?.receive({ type: "answer", payload: { room }, ref, room });
-    equal((await Promise.all(replies)).map(({ payload }) => payload.room ?? null), ["a", "b", null]);
-    const once = b.request("ask", { again: true }, { once: true });
-    const first = sentBy(simulation.socket).at(-1);
-    simulation.socket?.end(1006);
-    await settle();
-    simulation.pass(400);
-    simulation.socket?.open();
-    await settle();
-    equal(sentBy(simulation.socket).some(({ type }) => type === "ask"), false, "sent before the room is joined");
-    confirmJoins(simulation.socket);
-    equal(sentBy(simulation.socket).at(-1), first);
-    simulation.socket?.receive({ type: "answer", payload: {}, ref: first.ref, room: "b" });
-    equal((await once).type, "answer");
-    client.close();
-  }),
-
-  simulated("a heartbeat shows a gap in any room, and the connection is replaced", async (simulation, connect) => {
-    const client = connect();
-    const a = client.join("a");
-    simulation.socket?.open();
-    confirmJoins(simulation.socket);
-    simulation.socket?.receive({ type: "serverPosition", payload: { connection: "x" }, id: "e:4", room: "a" });
-    const beat = (/** @type {string} */ id) => ({ type: "serverPosition", payload: { heartbeatSeconds: 20, rooms: { a: [id], b: ["f:1"] } } });
-    simulation.socket?.receive(beat("e:4"));
-    equal([client.state, simulation.sockets.length], ["open", 1]);
-    simulation.socket?.receive(beat("e:5"));
-    equal([client.state, a.state, simulation.sockets.length], ["connecting", "connecting", 2]);
-    simulation.socket?.open();
-    await settle();
-    equal(sentBy(simulation.socket)[0].payload.rooms, [{ room: "a", since: ["e:4"], connection: ["x"] }]);
-    client.close();
-  }),
-];
-
-scenarios.push(...roomScenarios);
+/**
+ * Make a scenario of each vector of `realtime_vectors.json`.
+ *
+ * @param {any} shared
+ * @returns {Scenario[]}
+ */
+export function vectorScenarios({ terminalRanges, delays, vectors }) {
+  return [
+    {
+      name: "the terminal codes are exactly those of the contract",
+      run({ realtime }) {
+        for (let code = 0; code <= 5_000; code++) {
+          const isTerminal = terminalRanges.some(([first = 0, last = 0]) => code >= first && code <= last);
+          equal(realtime.isTerminalCode(code), isTerminal, `code ${code}`);
+        }
+      },
+    },
+    simulated("a delay is a random fraction of a bound that doubles up to the maximum", (simulation, _, { realtime }) => {
+      for (const random of [0, 0.25, 0.999]) {
+        simulation.random = random;
+        for (const [failures, bound] of Object.entries(delays.bounds)) {
+          equal(realtime.retryDelayMs(Number(failures), delays.baseDelayMs, delays.maxDelayMs), random * Number(bound));
+        }
+      }
+      equal(realtime.retryDelayMs(5_000, 0, 30_000), 0, "no base");
+    }),
+    ...vectors.map((/** @type {any} */ { name, options, listen = [], steps }) =>
+      simulated(name, async (simulation, connect) => {
+        const run = new VectorRun(simulation, connect(options), listen);
+        for (const [index, [action, ...given]] of steps.entries()) {
+          try {
+            STEPS[action](run, run.client, ...given);
+          } catch (error) {
+            throw new Error(`step ${index + 1}, ${JSON.stringify(steps[index])}: ${error instanceof Error ? error.message : error}`);
+          }
+          await settle();
+        }
+        run.client.close();
+        await settle();
+      }),
+    ),
+  ];
+}
 
 // --- With the service ------------------------------------------------------------------------------
 

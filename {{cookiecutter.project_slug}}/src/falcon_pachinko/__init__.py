@@ -11,6 +11,7 @@ from .app import App, install
 from .backends.once import RequestKey
 from .connection.connection import Connection
 from .connection.hooks import HandlerCall, NextHandler
+from .connection.websocket_like import WebSocketLike
 from .errors import (
     BackendUnavailable,
     ConfigurationError,
@@ -35,7 +36,6 @@ from .rooms.manager import WebSocketConnectionManager
 from .route_config import RouteConfig
 from .routing.group import WebSocketGroup
 from .startup import lifespan
-from .types import WebSocketLike
 
 __version__ = "0.1.0"
 

@@ -24,11 +24,43 @@ def verify(given: argparse.Namespace) -> int:
     return 0
 
 
+def add_conformance(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``conformance`` to the commands."""
+    purpose = "compare a running server with the protocol of docs/protocol.md"
+    parser = commands.add_parser(
+        "conformance", help=purpose, description=purpose, allow_abbrev=False
+    )
+    parser.add_argument("url", help="of a room, such as ws://127.0.0.1:8000/ws/chat/general")
+    parser.add_argument("--token", help="a bearer token")
+    parser.add_argument(
+        "--send",
+        nargs=2,
+        metavar=("TYPE", "JSON"),
+        help="a message that the room broadcasts, also to its sender; without it, recovery of messages is not checked",
+    )
+    parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="per answer")
+    parser.add_argument(
+        "--max-message-bytes", type=int, default=65_536, metavar="BYTES", help="the server's bound"
+    )
+    parser.add_argument("--any-origin", action="store_true", help="pages of any origin may connect")
+    parser.add_argument("--quick", action="store_true", help="do not wait for a heartbeat")
+    parser.set_defaults(run=conformance)
+
+
+def conformance(given: argparse.Namespace) -> int:
+    """Compare a server with the protocol; return 1 if it differs."""
+    # The client and its library are imported for this command only.
+    from .client.conformance import command
+
+    return command.run(given)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status; argparse exits with 2 on wrong usage."""
     parser = argparse.ArgumentParser("python -m falcon_pachinko", allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="command")
     scaffold.add_to(commands)
+    add_conformance(commands)
     purpose = "list the files of the framework that were changed"
     commands.add_parser("verify", help=purpose, description=purpose).set_defaults(run=verify)
     given = parser.parse_args(arguments)

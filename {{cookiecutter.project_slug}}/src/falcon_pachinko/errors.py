@@ -13,6 +13,9 @@ PachinkoError
 │   └── BackendUnavailable                Redis does not respond, or refuses; the message may be lost
 │       └── OperationRefused              Redis refuses one operation; within the framework only
 ├── TooManyRestrictions                   no place for another ban, mute or revoked session
+├── ClientError                           the client of a service cannot do this
+│   ├── ClientClosed                      it is closed for good, by the server or by close()
+│   └── RequestFailed                     a request has no reply, or the reply is an error
 ├── LeaseLost                             another worker has taken over this worker's lease
 └── Reject                                a refusal with a close code that the client can see
     └── InvalidRoomName     (ValueError)  not a valid room name; closes with 4400
@@ -158,6 +161,44 @@ class TooManyRestrictions(PachinkoError):
 
 class LeaseLost(PachinkoError):
     """The lease of a worker that runs once per cluster has expired; another node may run it."""
+
+
+class ClientError(PachinkoError):
+    """A client of a service, as in :mod:`falcon_pachinko.client`, cannot do what it was asked for."""
+
+
+class ClientClosed(ClientError):
+    """A client is closed for good.
+
+    Attributes:
+        code: The close code; 3000 + the HTTP status of a refused handshake.
+        reason: The close reason, often empty.
+    """
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        refused = (
+            f"the handshake was refused with HTTP {code - 3000}" if 3400 <= code < 3600 else ""
+        )
+        detail = refused or f"close code {code}"
+        super().__init__(f"the client is closed: {detail}{', ' if reason else ''}{reason}")
+        self.code = code
+        self.reason = reason
+
+
+class RequestFailed(ClientError):
+    """A request of a client has no reply, or the reply is an error.
+
+    Attributes:
+        code: The server's, such as ``invalidPayload``; or ``timeout`` or ``disconnected``, after which the request may
+            have taken effect; or ``notSent``, after which it has not; or ``receiveQueueFull`` where the program does not take the
+            received messages, so that no reply can be read.
+        field: The path of the invalid value in the payload; ``None`` without one.
+    """
+
+    def __init__(self, text: str, *, code: str, field: str | None = None) -> None:
+        super().__init__(f"{code}: {text}")
+        self.code = code
+        self.field = field
 
 
 class Reject(PachinkoError):

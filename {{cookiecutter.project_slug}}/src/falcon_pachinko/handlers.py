@@ -16,6 +16,7 @@ from .connection.envelope import envelope_struct, explain, union_of
 from .connection.hooks import hooked, hooks_of
 from .connection.replies import reply_types_of, request_of
 from .connection.type_rate import TypeRate, limited
+from .connection.websocket_like import WebSocketLike
 from .errors import InvalidPayload, RegistrationError
 from .messages import (
     CLIENT_PING,
@@ -33,7 +34,6 @@ from .rooms.authorization import authorized, check_action
 from .rooms.once import Once, run_once
 from .rooms.refresh import refresh_session
 from .route_config import DEFAULT_ROUTE_CONFIG, Around, RouteConfig
-from .types import WebSocketLike
 
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Message | None]])
 Handler = Callable[..., Awaitable[Message | None]]

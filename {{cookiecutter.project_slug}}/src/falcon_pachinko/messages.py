@@ -236,7 +236,7 @@ class ClientReply(msgspec.Struct, frozen=True, tag_field="type", tag=CLIENT_REPL
     payload: ReplyPayload = ReplyPayload()
 
 
-SERVER_MESSAGES = {
+SERVER_MESSAGES: dict[str, type[Message]] = {
     "serverAck": ServerAck,
     "serverError": ServerError,
     "serverJoined": ServerJoined,

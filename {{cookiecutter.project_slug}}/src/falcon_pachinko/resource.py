@@ -14,6 +14,7 @@ from .connection.hooks import HookMethods
 from .connection.replies import send_error
 from .connection.requests import ClientRequests, result_of
 from .connection.state import CONNECTING
+from .connection.websocket_like import WebSocketLike
 from .errors import InvalidPayload, MessageError
 from .history import MAX_POSITION_CHARACTERS, History, Position
 from .limits import DEFAULT_LIMITS, Limits
@@ -24,7 +25,6 @@ from .publication import Publication
 from .rooms.activity import EXPIRY_SECONDS, REPEAT_SECONDS, Activity
 from .rooms.authorization import JOIN, require
 from .rooms.manager import WebSocketConnectionManager
-from .types import WebSocketLike
 
 # What the position and the time of a message take at most: ,"id":"...","at":1732700000000
 ID_BYTES = MAX_POSITION_CHARACTERS + 28

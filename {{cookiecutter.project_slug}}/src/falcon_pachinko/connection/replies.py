@@ -12,7 +12,7 @@ import msgspec
 from ..errors import RegistrationError
 from ..messages import ENCODER, MAX_REF_CHARACTERS, Message, ServerAck, ServerError
 from ..publication import Publication
-from ..types import WebSocketLike
+from .websocket_like import WebSocketLike
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from falcon import WebSocketDisconnected
 
 from ..errors import RequestError
 from ..messages import CLIENT_REPLY, ENCODER, ClientReply, ReplyPayload, size_bytes_of
-from ..types import WebSocketLike
 from .inbox import Inbox, Message
+from .websocket_like import WebSocketLike
 
 DECODER = msgspec.json.Decoder(ClientReply)
 

@@ -16,6 +16,7 @@ from ..connection.channel_inbox import Demultiplexer
 from ..connection.envelope import explain
 from ..connection.joins import ClientJoin, ClientLeave
 from ..connection.replies import request_of, send_error
+from ..connection.websocket_like import WebSocketLike
 from ..contract import Contract
 from ..errors import InvalidPayload, InvalidRoomName, RegistrationError
 from ..lifecycle import Lifecycle
@@ -23,7 +24,6 @@ from ..messages import CLIENT_JOIN, CLIENT_LEAVE, ServerError
 from ..names import check_room_name
 from ..resource import WebSocketResource
 from ..route_config import RouteConfig
-from ..types import WebSocketLike
 from .channels import RoomChannels
 from .route import TEMPLATE_FIELD, WebSocketRoute, client_id_in
 

@@ -1,0 +1,1 @@
+"""Compare a server with the protocol: ``python -m falcon_pachinko conformance URL``."""
