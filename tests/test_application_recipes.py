@@ -15,7 +15,7 @@ import pytest
 from falcon_pachinko import testing
 
 from .support.http_requests import request
-from .support.processes import WAIT_SECONDS
+from .support.processes import WAIT_SECONDS, required_program
 from .support.recipe_project import (
     APPLICATION_RECIPES,
     RECIPES,
@@ -45,6 +45,13 @@ def service(
 async def payload_of(client: testing.Client, message_type: str) -> Any:
     """Receive up to the next message of a type, and return its payload."""
     return (await client.receive_until(message_type))[-1]["payload"]
+
+
+def test_the_index_lists_all_recipes() -> None:
+    index = (RECIPES / "index.md").read_text("utf-8")
+    linked = set(re.findall(r"\]\(([\w.-]+)\)", index))
+    assert linked >= {f"{name}.md" for name in APPLICATION_RECIPES}
+    assert linked == {path.name for path in RECIPES.iterdir()} - {"index.md"}
 
 
 @pytest.mark.parametrize("name", APPLICATION_RECIPES)
@@ -96,6 +103,8 @@ async def test_direct_messages_are_for_two_users(service: Service) -> None:
 async def test_a_signed_webhook_reaches_the_room(
     service: Service, recipe_project: RecipeProject
 ) -> None:
+    for program in ("curl", "openssl"):
+        required_program(program)
     [commands] = recipe_blocks("webhook", "run")
     commands = commands.replace("127.0.0.1:8000", f"127.0.0.1:{service.port}")
 

@@ -1,4 +1,4 @@
-"""The recipes for databases and several nodes: PostgreSQL, Valkey and the services are the real programs."""
+"""Recipes and the tutorial's worker on several nodes: PostgreSQL, Valkey and the services are real programs."""
 
 import asyncio
 import contextlib
@@ -11,10 +11,12 @@ import redis
 
 from falcon_pachinko import testing
 
+from .support.blocks import steps_of, write_block
 from .support.recipe_project import RecipeProject, recipe_blocks
 
 BOUND_SECONDS = 300
 EXPIRY_SECONDS = 3
+OUTAGE_MS = 6_000
 
 
 @pytest.fixture
@@ -118,3 +120,49 @@ async def test_a_game_continues_on_another_node(
                     frame = await payload_of(bob, "serverFrame")
                     reached -= 1
                     assert frame["positions"]["Bob"] == reached
+
+
+@pytest.fixture
+def voyages(plain_project: RecipeProject, root: Path, tmp_path: Path) -> RecipeProject:
+    """A project after the steps of the tutorial that add voyages and their worker."""
+    project = plain_project.copy(tmp_path / "chat-service")
+    project.module("falcon_pachinko", "new", "Voyage", "--path", "/ws/voyages/{number:int}")
+    text = (root / "docs/tutorial.md").read_text("utf-8").replace("ship_talk", "chat_service")
+    for step, block in steps_of(text[text.index("## 3.") : text.index("## 5.")]):
+        write_block(project.folder, step, block)
+    return project
+
+
+@pytest.mark.timeout(BOUND_SECONDS)
+async def test_the_worker_of_the_tutorial_runs_once_and_survives_an_outage(
+    voyages: RecipeProject, tmp_path: Path, valkey_url: str
+) -> None:
+    variables = {
+        "APP_BACKEND_URL": valkey_url,
+        "APP_PRESENCE_EXPIRY_SECONDS": str(EXPIRY_SECONDS),
+    }
+    path = "/ws/voyages/7"
+
+    async def miles(passenger: testing.Client, count: int) -> list[int]:
+        return [
+            (await payload_of(passenger, "serverVoyagePosition"))["miles"] for _ in range(count)
+        ]
+
+    with (
+        voyages.serve(tmp_path / "first", **variables) as first,
+        voyages.serve(tmp_path / "second", **variables) as second,
+    ):
+        async with second.connect(path, "Bo") as bo:
+            async with first.connect(path, "Ada") as ada:
+                # Two workers would send each position twice.
+                for passenger in (ada, bo):
+                    received = await miles(passenger, 6)
+                    assert received == sorted(set(received))
+                with redis.Redis.from_url(valkey_url) as administrator:
+                    administrator.execute_command("CLIENT PAUSE", OUTAGE_MS, "ALL")
+                [before] = await miles(bo, 1)
+                while (await miles(bo, 1))[0] < before + 2 * OUTAGE_MS // 500:
+                    pass
+            first.process.kill()
+            received = await miles(bo, 12)
+            assert received == sorted(set(received))

@@ -84,7 +84,7 @@ class RecipeProject:
     """A project in which recipes are carried out.
 
     Args:
-        folder: The project.
+        folder: The project, which has the default answers.
         python: A Python with the dependencies of the project.
         environment: The environment of its commands and services.
     """
