@@ -17,6 +17,7 @@ import pytest
 from pytest_cookies.plugin import Cookies, Result
 
 from .support.processes import required_program
+from .support.recipe_project import APPLICATION_RECIPES, RecipeProject
 
 ROOT = Path(__file__).resolve().parent.parent
 FRAMEWORK_TESTS = ROOT / "tests" / "framework"
@@ -215,6 +216,30 @@ def project_python(shared: Path) -> Path:
             run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *requirements)
             (folder / "complete").touch()
     return python
+
+
+@pytest.fixture(scope="session")
+def plain_project(
+    tmp_path_factory: pytest.TempPathFactory, shared: Path, project_python: Path
+) -> RecipeProject:
+    """A project with the default answers, to copy."""
+    folder = tmp_path_factory.mktemp("recipes")
+    environment = environment_of(folder / "home", shared)
+    command = [sys.executable, "-m", "cookiecutter", str(ROOT), "--no-input", "-o", str(folder)]
+    subprocess.run(command, env=environment, check=True, timeout=INSTALL_SECONDS)
+    return RecipeProject(folder / "chat-service", project_python, environment)
+
+
+@pytest.fixture(scope="session")
+def recipe_project(
+    plain_project: RecipeProject, tmp_path_factory: pytest.TempPathFactory
+) -> RecipeProject:
+    """A project with all recipes for applications, after `make format asyncapi`."""
+    project = plain_project.copy(tmp_path_factory.mktemp("recipes") / "chat-service")
+    for name in APPLICATION_RECIPES:
+        project.apply(name)
+    project.tidy()
+    return project
 
 
 def environment_of(home: Path, shared: Path) -> dict[str, str]:

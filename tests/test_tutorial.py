@@ -1,5 +1,6 @@
 """The tutorial works: its commands are run, its code blocks are written into the named files."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -13,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from .support.blocks import steps_of, write_block
+from .support.cluster import ChatClient
+
 BOUND_SECONDS = 1200
 WAIT_SECONDS = 240.0
 CONTAINER_ENGINE = Path(__file__).with_name("support") / "container_engine.py"
 
-# A comment that names a step, and the code block it applies to, if the step has one.
-STEP = re.compile(r"^<!-- ([^\n]+) -->\n(?:```\w+\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
 ADDRESS = "127.0.0.1:8000"
 
 pytestmark = pytest.mark.skipif(
@@ -128,21 +130,21 @@ class Follower:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGKILL)
 
-    def write(self, path: str, where: str, anchor: str, text: str) -> None:
-        """Insert a block into a file above or below its anchor text, or instead of it."""
-        file = self.folder / path
-        written = file.read_text("utf-8")
-        assert written.count(anchor) == 1, f"{path} has {anchor!r} {written.count(anchor)} times"
-        before, _, after = written.partition(anchor)
-        if where == "above":
-            written = before + text + anchor + after
-        elif where == "below":
-            assert after.startswith("\n"), f"{anchor!r} is not a whole line of {path}"
-            written = f"{before}{anchor}\n{text}{after[1:]}"
-        else:
-            assert where == "instead", where
-            written = before + text.removesuffix("\n") + after
-        file.write_text(written, "utf-8")
+    async def chat(self, names: list[str]) -> None:
+        """Let two users chat in the room general, as in two windows."""
+        first, second = (ChatClient(name, self.port) for name in names)
+        async with asyncio.timeout(WAIT_SECONDS):
+            await first.connect()
+            await second.connect()
+            await first.receive("serverUserJoined", user=second.user)
+            await first.socket.send('{"type": "clientStartTyping", "payload": {}}')
+            await second.receive("serverUserTyping", user=first.user, isTyping=True)
+            await first.send_text("Ahoy!")
+            for client in (first, second):
+                await client.receive("serverNewMessage", user=first.user, text="Ahoy!")
+            await second.socket.close()
+            await first.receive("serverUserLeft", user=second.user)
+            await first.socket.close()
 
     def follow(self, step: str, block: str) -> None:
         """Carry out one step.
@@ -156,35 +158,30 @@ class Follower:
             self.serve(block)
         elif step == "stop":
             self.stop()
+        elif users := re.fullmatch(r"chat of (\w+) and (\w+)", step):
+            asyncio.run(self.chat([*users.groups()]))
         elif step == "prints":
             assert self.printed == block
+        elif step == "prints the line":
+            assert block in self.printed
         elif step == "prints like":
             pattern = re.sub(r"\d+", r"\\d+", re.escape(block.strip()))
             assert re.search(f"^{pattern}$", self.printed, re.MULTILINE), self.printed
-        elif new := re.fullmatch(r"new (\S+)", step):
-            path = self.folder / new[1]
-            assert not path.exists(), path
-            path.write_text(self.localized(block), "utf-8")
-        elif end := re.fullmatch(r"at the end of (\S+)", step):
-            with (self.folder / end[1]).open("a", encoding="utf-8") as file:
-                file.write(block)
-        elif inside := re.fullmatch(r"in (\S+) (above|below|instead) (?:of )?(\".+\")", step):
-            self.write(inside[1], inside[2], json.loads(inside[3]), block)
-        else:
+        elif not write_block(self.folder, step, self.localized(block)):
             raise ValueError(f"unknown step of the tutorial: {step}")
 
 
 def test_every_block_of_the_tutorial_has_a_step(root: Path) -> None:
     text = (root / "docs/tutorial.md").read_text("utf-8")
     assert len(re.findall(r"^```\w", text, re.MULTILINE)) == len(
-        [block for _, block in STEP.findall(text) if block]
+        [block for _, block in steps_of(text) if block]
     )
     assert text.count("```sh\n") == len(re.findall(r"^<!-- (?:run|serve) -->", text, re.MULTILINE))
 
 
 @pytest.mark.timeout(BOUND_SECONDS)
 def test_tutorial_works_from_start_to_end(root: Path, follower: Follower) -> None:
-    for step, block in STEP.findall((root / "docs/tutorial.md").read_text("utf-8")):
+    for step, block in steps_of((root / "docs/tutorial.md").read_text("utf-8")):
         follower.follow(step, block)
     last = subprocess.run(
         ["git", "log", "--format=%s"],
