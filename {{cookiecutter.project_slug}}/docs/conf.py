@@ -19,7 +19,7 @@ language = "en"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "README"
 include_patterns = ["*.md", "docs/**.md"]
-exclude_patterns = [".*", "build", "src", "tests", "AGENTS.md"]
+exclude_patterns = [".*", "build", "dist", "src", "tests", "var", "AGENTS.md"]
 
 # The anchors of headings are those of GitHub.
 myst_heading_anchors = 6
