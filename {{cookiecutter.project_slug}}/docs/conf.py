@@ -44,14 +44,19 @@ html_theme_options = {"navigation_with_keys": True}
 
 # The navigation: captions and patterns of pages in their order. A page that no pattern matches comes last.
 OTHER_PAGES = "More"
+GUIDE = """
+    index connections rooms presence history sessions hooks several-rooms moderation limits workers
+    many-processes servers contract testing *
+"""
+REFERENCE = "index application resources messages rooms limits errors workers servers contract *"
 SECTIONS = (
     ("Start", ("docs/tutorial", "docs/architecture", "docs/glossary")),
-    ("The framework", ("docs/framework/index", "docs/framework/*")),
+    ("The framework", tuple(f"docs/framework/{name}" for name in GUIDE.split())),
     ("Clients", ("docs/protocol", "docs/client*")),
     ("Recipes", ("docs/recipes/*",)),
     ("Operations", ("docs/operations", "docs/settings", "docs/scaling", "docs/troubleshooting")),
     ("Security", ("docs/identity", "docs/security")),
-    ("Reference", ("docs/reference/index", "docs/reference/*")),
+    ("Reference", tuple(f"docs/reference/{name}" for name in REFERENCE.split())),
     ("Changes", ("docs/decisions", "CONTRIBUTING", "SECURITY", "CHANGELOG")),
 )
 
