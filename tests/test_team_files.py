@@ -36,6 +36,7 @@ SCHEMAS = {
     ".github/dependabot.yml": "vendor.dependabot",
     ".github/workflows/ci.yml": "vendor.github-workflows",
     ".github/workflows/supply-chain.yml": "vendor.github-workflows",
+    ".github/workflows/docs.yml": "vendor.github-workflows",
 }
 
 
