@@ -22,5 +22,5 @@ def test_an_editor_shows_no_type_error_in_a_project(
     command = (CHECKER, "--pythonpath", project_python)
     assert "0 errors, 0 warnings" in run(project, *command)
     wrong = project / "src/zzz_late/wrong.py"
-    wrong.write_text('import falcon\n\nSTATUS: int = falcon.HTTP_200\n', "utf-8")
+    wrong.write_text("import falcon\n\nSTATUS: int = falcon.HTTP_200\n", "utf-8")
     assert "reportAssignmentType" in run(project, *command, wrong, status=1)

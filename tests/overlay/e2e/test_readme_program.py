@@ -1,4 +1,4 @@
-"""The programs of the README work against the service."""
+"""The programs of the README and of the guide work against the service."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..conftest import Server
 
-README = Path(__file__).parents[2] / "README.md"
+PROJECT = Path(__file__).parents[2]
 BOUND_SECONDS = 20.0
 
 
+def programs(document: str, heading: str) -> list[str]:
+    """Return the Python blocks below a heading."""
+    text = (PROJECT / document).read_text("utf-8")
+    section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+
+
 def test_one_connection_is_in_several_rooms(server: Server) -> None:
-    section = README.read_text("utf-8").partition("### From a program\n")[2].partition("\n## ")[0]
-    first, second = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    [first] = programs("README.md", "From a program")
+    [second] = programs("docs/guide.md", "Join several rooms from a program")
     sign_in = first.partition("url = ")[0].replace("127.0.0.1:8000", server.url.partition("//")[2])
     finished = subprocess.run(
         [sys.executable, "-c", sign_in + second],

@@ -23,6 +23,8 @@ from {{ cookiecutter.package_name }}.message_fields import Quoted, Reaction
 if TYPE_CHECKING:
     from ..conftest import HeadersOf, Join, MakeSettings
 
+pytestmark = pytest.mark.slow
+
 UNKNOWN_ID = "0" * 28
 
 

@@ -119,6 +119,7 @@ async def test_the_page_contains_the_websocket_path(
     assert re.findall(r'data-websocket-path="([^"]*)"', page) == [websocket_path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WEB_FILES)
 async def test_static_files_are_served_with_their_media_types(
     client: falcon.testing.ASGIConductor, name: str
