@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from pytest_cookies.plugin import Cookies, Result
 
+from falcon_pachinko.testing.shell import clean_environment
+
 from .support.processes import required_program
 from .support.recipe_project import APPLICATION_RECIPES, RecipeProject
 
@@ -47,8 +49,17 @@ sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(ROOT / "bu
 # These run inside a baked project: see test_baked_suite.py.
 collect_ignore = ["overlay"]
 
+# Variables of the template's tests and of projects.
+OWN_PREFIXES = ("APP_", "COOKIECUTTER", "MAKE")
+
 # Skips that CI allows: the system refuses the operation, and no program can be installed to change it.
 ALLOWED_SKIPS = ("PID namespace", "namespace of processes", "in memory is not lost")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure() -> None:
+    """Remove from the environment what the shell sets for other programs; installations keep a proxy."""
+    clean_environment(OWN_PREFIXES, keep_proxies=True)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -150,15 +161,16 @@ def free_port() -> Callable[[], int]:
     """Return an unused port, for a program that cannot choose one itself.
 
     It lies below the ephemeral ports (32,768 and up on Linux), so that no outgoing connection of
-    another test takes it before the program does.
+    another test takes it before the program does. pytest-randomly gives all workers the same seed, hence
+    the generator of the system.
     """
 
     def free_port() -> int:
         for _ in range(PORT_ATTEMPTS):
             with contextlib.suppress(OSError):
-                with socket.create_server(("127.0.0.1", random.randrange(20_000, 32_000))) as tried:
-                    port: int = tried.getsockname()[1]
-                return port
+                port = random.SystemRandom().randrange(20_000, 32_000)
+                with socket.create_server(("127.0.0.1", port)):
+                    return port
         raise AssertionError("no free port between 20,000 and 32,000")
 
     return free_port
@@ -211,7 +223,8 @@ def project_python(shared: Path) -> Path:
             run(*bake, "--overwrite-if-exists")
             pyproject = (folder / "chat-service" / "pyproject.toml").read_text(encoding="utf-8")
             declared = tomllib.loads(pyproject)["project"]
-            requirements = declared["dependencies"] + declared["optional-dependencies"]["dev"]
+            extras = declared["optional-dependencies"]
+            requirements = declared["dependencies"] + extras["dev"] + extras["servers"]
             run(sys.executable, "-m", "venv", "--clear", folder / "venv")
             run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *requirements)
             (folder / "complete").touch()

@@ -13,7 +13,7 @@ from cookiecutter.main import cookiecutter
 
 TARGETS = {
     "template": "help install run test quick chaos model soak check format asyncapi manifest docs screenshots bench sizing lock clean",
-    "project": "help install run test browser check format load asyncapi docs lock audit sbom clean",
+    "project": "help install run test quick browser check format load asyncapi docs lock audit sbom clean",
 }
 
 
@@ -128,7 +128,7 @@ def test_environment_is_rebuilt_only_after_changes(
     everything = [
         "uv venv --quiet --clear --python python3 .venv",
         "uv pip install --quiet --python .venv -e .",
-        "uv pip install --quiet --python .venv -e .[dev]",
+        "uv pip install --quiet --python .venv -e .[dev,servers]",
     ]
     assert steps() == everything
     assert steps() == []

@@ -12,6 +12,8 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
+from .support.documents import settings_of
+
 KUBERNETES = "1.34"
 FILE = re.compile(r"^```(?:yaml|ini)\n# (\S+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -56,8 +58,7 @@ def test_nobody_kills_a_process_before_its_stop_has_ended(files_of: Any, root: P
 
 
 def test_settings_in_the_files_exist(files_of: Any, root: Path) -> None:
-    example = (root / "{{cookiecutter.project_slug}}/.env.example").read_text("utf-8")
-    settings = set(re.findall(r"\bAPP_[A-Z_]+", example))
+    settings = settings_of(root / "{{cookiecutter.project_slug}}/docs/settings.md").keys()
     texts = "".join(text for name in ("kubernetes", "systemd") for text in files_of(name).values())
     named = set(re.findall(r"\bAPP_[A-Z_]+", texts))
     assert len(named) > 6

@@ -12,6 +12,8 @@ import pytest
 from falcon_pachinko import Limits, ServerLimits
 from falcon_pachinko.presence import PresenceBatch
 
+from .support.documents import settings_of
+
 PROJECT = "{{cookiecutter.project_slug}}"
 UNITS = {"": 1, "s": 1, "KiB": 1024, "MiB": 1024 * 1024}
 DEFAULTS = {
@@ -78,8 +80,7 @@ def test_every_guarantee_has_a_bound_a_figure_and_a_test(page: str) -> None:
 
 
 def test_every_figure_is_the_default(root: Path, page: str) -> None:
-    example = (root / PROJECT / ".env.example").read_text("utf-8")
-    settings = dict(re.findall(r"^(APP_\w+)=(.*)$", example, re.MULTILINE))
+    settings = settings_of(root / PROJECT / "docs/settings.md")
     checked = set()
     for name, number, unit in figures(page):
         checked.add(name)

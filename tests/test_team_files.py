@@ -15,6 +15,8 @@ import pytest
 import uvicorn
 import yaml
 
+from .support.documents import settings_of
+
 YAMLLINT = """
 extends: default
 rules:
@@ -348,11 +350,8 @@ def test_documents_name_existing_files_settings_and_targets(repository: Path) ->
         assert set(command.split()) <= targets, command
     if not (repository / ".env.example").exists():
         return
-    example = (repository / ".env.example").read_text("utf-8")
-    settings = set(re.findall(r"^(APP_\w+)=", example, re.MULTILINE))
+    settings = settings_of(repository / "docs/settings.md").keys()
     assert set(re.findall(r"APP_[A-Z_]*[A-Z]", text)) <= settings
-    readme = (repository / "README.md").read_text("utf-8")
-    assert set(re.findall(r"^\| `(APP_\w+)` \|", readme, re.MULTILINE)) == settings
     [package] = [path.parent for path in repository.glob("src/*/settings.py")]
     architecture = (repository / "docs/architecture.md").read_text("utf-8")
     table = architecture.partition("| what | where |")[2].partition("\n\n")[0]

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from .support.documents import settings_of
+
 PROJECT = "{{cookiecutter.project_slug}}"
 SYMPTOMS = (
     *("1006", "1012", "4008", "4029", "4401", "403", "hangs", "do not see each other"),
@@ -34,10 +36,9 @@ def test_metrics_and_settings_exist(page: str, root: Path) -> None:
     for name, label in re.findall(r"`(pachinko_\w+)(?:\{(\w+)=[^`]*)?`", page):
         assert name in metrics, name
         assert not label or f"`{label}`" in metrics[name], f"{name} has no label {label}"
-    example = (root / PROJECT / ".env.example").read_text("utf-8")
     settings = set(re.findall(r"\bAPP_[A-Z_]+", page))
     assert len(settings) > 10
-    assert settings - set(re.findall(r"\bAPP_[A-Z_]+", example)) == set()
+    assert settings - settings_of(root / PROJECT / "docs/settings.md").keys() == set()
 
 
 def test_log_lines_exist(page: str, root: Path) -> None:

@@ -11,6 +11,12 @@ def code_block(project: Path, language: str, document: str) -> str:
     return str(block)
 
 
+def settings_of(page: Path) -> dict[str, str]:
+    """Return the settings in the tables of a project's docs/settings.md with the default, as it is written there."""
+    rows = re.findall(r"^\| `(APP_\w+)` \| ([^|]+) \|", page.read_text("utf-8"), re.MULTILINE)
+    return {name: cell.strip("`") for name, cell in rows}
+
+
 def nginx_blocks(project: Path) -> list[str]:
     """Return the changes to nginx's configuration in docs/scaling.md, in their order."""
     text = (project / "docs/scaling.md").read_text("utf-8")

@@ -32,6 +32,7 @@ from falcon_pachinko.messages import ServerPosition
 from falcon_pachinko.names import display_name
 from falcon_pachinko.testing import Running
 from falcon_pachinko.testing.contract import Declaration
+from falcon_pachinko.testing.shell import clean_environment
 
 from {{ cookiecutter.package_name }} import app, settings, tokens
 from {{ cookiecutter.package_name }}.__main__ import WEBSOCKET_OPTIONS
@@ -245,12 +246,10 @@ def running(
     assert server.may_print_tracebacks or "Traceback" not in server.output(), server.output()
 
 
-@pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove the settings in the environment of the test run."""
-    for name in os.environ:
-        if name.upper().startswith((settings.ENV_PREFIX, "OTEL_")):
-            monkeypatch.delenv(name)
+@pytest.hookimpl(trylast=True)
+def pytest_configure() -> None:
+    """Remove from the environment what the shell sets for other programs, and the settings."""
+    clean_environment([settings.ENV_PREFIX])
 
 
 @pytest.fixture(scope="session")
@@ -283,7 +282,8 @@ def make_settings() -> MakeSettings:
         # NOTE: Falcon's test client names a host of its own.
         values: dict[str, Any] = {"_env_file": None, "environment": "test", "secret": SECRET}
         values["allowed_hosts"] = ["falconframework.org", "127.0.0.1", "localhost"]
-        return settings.Settings(**values | {"state_folder": ""} | given)
+        values |= {"state_folder": ""} | given
+        return settings.Settings(**values)
 
     return make_settings
 

@@ -81,7 +81,8 @@ def running_valkey() -> Iterator[Valkey]:
 
 def free_port() -> int:
     """A port of 127.0.0.1 that is free and that the kernel gives to no client."""
+    # NOTE: pytest-randomly gives all processes the same seed, and so the same port.
     while True:
-        port = random.choice(PORTS)
+        port = random.SystemRandom().choice(PORTS)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port

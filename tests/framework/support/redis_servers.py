@@ -198,7 +198,8 @@ def running_redis(
 
 def free_port() -> int:
     """Return an unused port of 127.0.0.1 outside the ephemeral range."""
+    # NOTE: pytest-randomly gives all processes the same seed, and so the same port.
     while True:
-        port = random.choice(PORTS)
+        port = random.SystemRandom().choice(PORTS)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port

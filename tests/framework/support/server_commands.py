@@ -130,7 +130,7 @@ def free_port() -> int:
     """Return an unused port below the ephemeral ones, which no outgoing connection takes meanwhile."""
     while True:
         with contextlib.suppress(OSError):
-            port = random.randrange(20_000, 32_000)
+            port = random.SystemRandom().randrange(20_000, 32_000)
             socket.create_server(("127.0.0.1", port)).close()
             return port
 

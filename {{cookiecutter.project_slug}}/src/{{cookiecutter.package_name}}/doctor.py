@@ -65,7 +65,7 @@ def check_names() -> list[Finding]:
             Outcome.WARNING,
             "settings",
             f"{name} is not a setting, and is ignored",
-            f"is {nearest} meant?" if nearest else "see .env.example for all settings",
+            f"is {nearest} meant?" if nearest else "see docs/settings.md for all settings",
         )
         for name, nearest in unknown_settings()
     ]

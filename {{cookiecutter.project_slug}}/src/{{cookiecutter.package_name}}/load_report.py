@@ -46,7 +46,7 @@ class MetricsSettings(BaseSettings):
 class NoRedirect(urllib.request.HTTPRedirectHandler):
     """Follows no redirect: the token is for the service only."""
 
-    def redirect_request(self, *_: Any) -> None:
+    def redirect_request(self, *_: Any, **__: Any) -> None:
         """Return no request, so that the response is an error."""
         return
 

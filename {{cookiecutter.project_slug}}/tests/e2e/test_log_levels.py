@@ -50,7 +50,7 @@ async def make_http_mistakes(server: Server) -> None:
     async with httpx.AsyncClient(
         base_url=server.url, trust_env=False, timeout=WAIT_SECONDS
     ) as client:
-        for method, path, options in (
+        mistakes: tuple[tuple[str, str, dict[str, Any]], ...] = (
             ("GET", "/none", {}),
             ("DELETE", "/health", {}),
             ("POST", "/session", {"content": b"{"}),
@@ -65,7 +65,8 @@ async def make_http_mistakes(server: Server) -> None:
             ("GET", "/static/../settings.py", {}),
             ("GET", "/" + "x" * 20_000, {}),
             ("GET", "/health", {"headers": {"X-Long": "x" * 40_000}}),
-        ):
+        )
+        for method, path, options in mistakes:
             try:
                 response = await client.request(method, path, **options)
             except httpx.TransportError:
@@ -88,7 +89,8 @@ async def make_websocket_mistakes(server: Server, headers: dict[str, str]) -> No
     url = f"{server.ws_url}/lobby"
 
     def connect(path: str = url, **options: Any) -> websockets.connect:
-        return websockets.connect(path, proxy=None, **{"additional_headers": headers} | options)
+        given: dict[str, Any] = {"additional_headers": headers, **options}
+        return websockets.connect(path, proxy=None, **given)
 
     async with connect() as client:
         for message in MISTAKES:

@@ -51,7 +51,8 @@ class Site:
     @asynccontextmanager
     async def connect(self, proof: str, token: str, room: str) -> AsyncIterator[Client]:
         """Connect to a room with a token, and receive up to the position."""
-        server, options = self.nodes[-1], dict[str, Any]()
+        server = self.nodes[-1]
+        options: dict[str, Any]
         if proof == "cookie":
             options = {"cookies": {SESSION_COOKIE: token}, "origin": server.url}
         elif proof == "bearer":

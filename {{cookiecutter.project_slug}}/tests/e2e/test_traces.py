@@ -61,7 +61,7 @@ class Collector(ThreadingHTTPServer):
 
 
 class Receiver(BaseHTTPRequestHandler):
-    server: Collector
+    server: Collector  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def do_POST(self) -> None:
         assert self.path == "/v1/traces"

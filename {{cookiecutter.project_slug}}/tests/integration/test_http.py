@@ -119,6 +119,7 @@ async def test_the_page_contains_the_websocket_path(
     assert re.findall(r'data-websocket-path="([^"]*)"', page) == [websocket_path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WEB_FILES)
 async def test_static_files_are_served_with_their_media_types(
     client: falcon.testing.ASGIConductor, name: str
@@ -232,15 +233,15 @@ async def test_sign_in_by_name_returns_a_token_and_no_cookie(make_settings: Make
     settings = make_settings(token_lifetime_seconds=1234)
     async with falcon.testing.ASGIConductor(app.create_app(settings)) as client:
         response = await client.simulate_post("/session", json={"name": " Zoë 房间 "})
-    assert response.status_code == 201
-    token, end = response.json["token"], response.json["expiresAt"]
-    user = {"id": "Zoë 房间", "name": "Zoë 房间", "roles": []}
-    assert response.json == {"user": user, "token": token, "expiresAt": end}
-    assert end == pytest.approx(time.time() + 1234, abs=10)
-    session = Tokens.of(settings).read(token)
-    assert session is not None
-    assert (session.user.id, session.user.expires_at) == ("Zoë 房间", end)
-    assert not response.cookies
+        assert response.status_code == 201
+        token, end = response.json["token"], response.json["expiresAt"]
+        user = {"id": "Zoë 房间", "name": "Zoë 房间", "roles": []}
+        assert response.json == {"user": user, "token": token, "expiresAt": end}
+        assert end == pytest.approx(time.time() + 1234, abs=10)
+        session = Tokens.of(settings).read(token)
+        assert session is not None
+        assert (session.user.id, session.user.expires_at) == ("Zoë 房间", end)
+        assert not response.cookies
 
 
 async def test_a_session_returns_its_user(client: falcon.testing.ASGIConductor) -> None:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from ..conftest import MakeSettings
 
+pytestmark = pytest.mark.slow
+
 WAIT_SECONDS = 20.0
 NEW_SECRET = "a-new-secret-that-replaces-the-one-of-the-tests"
 LONG_SECONDS = 300

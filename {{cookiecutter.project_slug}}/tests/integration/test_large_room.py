@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     Enter = Callable[[str], Awaitable[tuple[Client, ServerRoomState]]]
 
+pytestmark = pytest.mark.slow
+
 MAX_USERS = 5
 
 

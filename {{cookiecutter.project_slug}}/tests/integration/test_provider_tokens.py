@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from ..conftest import MakeSettings
 
+pytestmark = pytest.mark.slow
+
 WAIT_SECONDS = 20.0
 COOLDOWN_SECONDS = 0.5
 STEP_SECONDS = 0.05

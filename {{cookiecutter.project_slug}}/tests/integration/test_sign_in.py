@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from ..conftest import MakeSettings
 
+pytestmark = pytest.mark.slow
+
 WAIT_SECONDS = 20.0
 
 OpenBrowser = Callable[[], httpx.AsyncClient]

@@ -39,6 +39,8 @@ from {{ cookiecutter.package_name }}.tables import NewMessage
 if TYPE_CHECKING:
     from ..conftest import HeadersOf, Join, MakeSettings
 
+pytestmark = pytest.mark.slow
+
 WAIT_SECONDS = 20.0
 DAY_MS = 24 * 3600 * 1000
 

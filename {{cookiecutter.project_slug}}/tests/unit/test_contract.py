@@ -50,6 +50,7 @@ def test_the_generated_files_are_up_to_date() -> None:
     assert found == [], "run: make asyncapi"
 
 
+@pytest.mark.slow
 def test_the_command_writes_only_outdated_files(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Any
 ) -> None:
@@ -66,6 +67,7 @@ def test_the_command_writes_only_outdated_files(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_the_service_does_not_need_pyyaml() -> None:
     code = "import sys; sys.modules['yaml'] = None; import {{ cookiecutter.package_name }}.asgi"
     environment = {**os.environ, "PYTHONPATH": str(contract_files.PROJECT / "src")}

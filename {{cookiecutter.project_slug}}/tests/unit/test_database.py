@@ -34,6 +34,8 @@ from {{ cookiecutter.package_name }}.database import (
 
 from ..postgres import Postgres, running_postgres
 
+pytestmark = pytest.mark.slow
+
 WAIT_SECONDS = 30.0
 PROCESSES = 4
 

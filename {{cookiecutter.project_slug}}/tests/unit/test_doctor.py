@@ -133,7 +133,7 @@ def test_a_misspelt_setting_is_a_warning(
     assert lines[1:3] == [
         "warning  settings: APP_PUBLIC_ORIGNI is not a setting, and is ignored; next: is"
         " APP_PUBLIC_ORIGIN meant?",
-        "warning  settings: APP_VERSION is not a setting, and is ignored; next: see .env.example for"
+        "warning  settings: APP_VERSION is not a setting, and is ignored; next: see docs/settings.md for"
         " all settings",
     ]
 

@@ -103,6 +103,7 @@ def test_a_text_without_credentials_is_unchanged(text: str) -> None:
     assert log_text.redact(text, headers=False) == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece",
     ["redis://", "eyJ", "-eyJ", "eyJa.", "bearer ", "?token=", "cookie:", "unix+", "a_", "a_token"],

@@ -162,6 +162,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_warnings_tasks_and_a_terminal_without_unicode_are_covered() -> None:
     finished = subprocess.run(
         [sys.executable, "-c", PROGRAM],

@@ -66,6 +66,7 @@ def test_a_command_that_cannot_work_ends_with_a_sentence(
     assert str(ended.value.code).startswith(sentence)
 
 
+@pytest.mark.slow
 def test_a_path_prefix_that_is_a_route_ends_the_program_with_a_sentence(
     start: Callable[..., Server],
 ) -> None:

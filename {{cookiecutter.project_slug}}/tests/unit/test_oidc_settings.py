@@ -77,6 +77,7 @@ def test_the_client_secret_is_not_shown(make_settings: MakeSettings) -> None:
     assert "APP_OIDC_CLIENT_SECRET" in settings.CONFIDENTIAL
 
 
+@pytest.mark.slow
 def test_without_an_issuer_no_library_of_the_extra_is_imported(secret: str) -> None:
     program = f"""
 import sys

@@ -55,6 +55,7 @@ for worker in workers:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
 @pytest.mark.parametrize("kind", ["tcp", "unix", "bound"])
 @pytest.mark.parametrize(("sockets", "found"), [("shared", "1 1"), ("separate", "0 0")])
+@pytest.mark.slow
 def test_processes_with_a_listening_socket_in_common_are_siblings(
     tmp_path: Path, kind: str, sockets: str, found: str
 ) -> None:

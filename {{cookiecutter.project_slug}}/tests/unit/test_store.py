@@ -25,6 +25,8 @@ from {{ cookiecutter.package_name }}.transactions import StoreUnavailable
 
 from ..postgres import Postgres, running_postgres
 
+pytestmark = pytest.mark.slow
+
 WAIT_SECONDS = 20.0
 END_OF_TIME_MS = 2**47
 UNAVAILABLE = "This cannot be done right now: try again."

@@ -35,9 +35,13 @@ def test_a_name_may_be_any_displayable_text(name: str) -> None:
     ],
 )
 def test_an_invalid_id_or_name_or_role_is_refused(name: str) -> None:
-    for values in ((name, "Alice"), ("u1", name), ("u1", "Alice", frozenset({name}))):
+    for user_id, user_name, role in (
+        (name, "Alice", "staff"),
+        ("u1", name, "staff"),
+        ("u1", "Alice", name),
+    ):
         with pytest.raises(ValueError, match=r"^the user "):
-            User(*values)
+            User(user_id, user_name, frozenset({role}))
 
 
 def test_too_many_roles_are_refused() -> None:

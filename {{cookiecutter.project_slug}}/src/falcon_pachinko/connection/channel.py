@@ -62,9 +62,10 @@ class Channel(Connection):
 
     __slots__ = ("_carrier", "left", "room")
 
+    # A channel has the parts that ChannelEnds makes, for its whole life.
     _carrier: Connection
-    _inbox: ChannelInbox
-    _outbox: ChannelOutbox
+    _inbox: ChannelInbox  # pyright: ignore[reportIncompatibleVariableOverride]
+    _outbox: ChannelOutbox  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(
         self,
@@ -77,7 +78,7 @@ class Channel(Connection):
         outbox = ChannelOutbox(carrier._outbox, room, ref)
         ends = ChannelEnds(ChannelInbox(demultiplexer), outbox)
         super().__init__(ends.receive, ends.send, ends, node_id)
-        self._carrier = carrier
+        self._carrier = carrier  # pyright: ignore[reportIncompatibleMethodOverride]
         self.room = room
         self.left = False
         self.take_identity()

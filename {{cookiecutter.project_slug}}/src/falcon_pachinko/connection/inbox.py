@@ -23,7 +23,13 @@ CHECK_SECONDS = 0.25
 class Inbox(Protocol):
     """The messages of one client in their order, read by one task."""
 
-    limits: Limits
+    @property
+    def limits(self) -> Limits:
+        """The bounds of the connection."""
+        ...
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None: ...
 
     @property
     def received(self) -> int:

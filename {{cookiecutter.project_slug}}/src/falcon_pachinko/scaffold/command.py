@@ -16,7 +16,7 @@ from pathlib import Path
 from ..errors import ScaffoldError
 from .new_resource import check_name, check_route, choose_prefix, fields_of, render, snake_case
 
-BY_HAND = "add the resource by hand, as README.md shows"
+BY_HAND = "add the resource by hand, as docs/guide.md shows"
 ROUTING_METHODS = {"add_route", "add_websocket_route", "add_sink", "add_static_route"}
 
 

@@ -116,7 +116,7 @@ class HandshakeProtocol(WebSocketsSansIOProtocol):
         if self.head is not None:
             self.scope["headers"], self.head = self.head.headers, None
         if self.counted:
-            extensions: dict[str, Any] = self.scope["extensions"]
+            extensions: dict[str, Any] = self.scope.setdefault("extensions", {})
             extensions[COUNTED_EXTENSION] = {}
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -55,6 +55,8 @@ class BoundedHTTPProtocol(HTTPConnection):
     # Read by PushProtocol and by the check at start-up.
     bounds_requests = True
 
+    # uvicorn removes the parser at the end of a connection, after which nothing is parsed.
+    parser: httptools.HttpRequestParser  # pyright: ignore[reportIncompatibleVariableOverride]
     header_bytes = header_lines = body_bytes = raw_bytes = requests = earlier_bytes = 0
 
     def data_received(self, data: bytes) -> None:

@@ -77,9 +77,10 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
         if self.close_sent:  # refused: no application will release it
             self.inbox, self.queue = None, asyncio.Queue()
         elif supported:
-            self.scope["extensions"][PUSH_EXTENSION] = self  # type: ignore[assignment]
+            extensions: dict[str, Any] = self.scope.setdefault("extensions", {})
+            extensions[PUSH_EXTENSION] = self
             if getattr(self.config.http_protocol_class, "bounds_requests", False):
-                self.scope["extensions"][HTTP_EXTENSION] = {}
+                extensions[HTTP_EXTENSION] = {}
 
     def send_500_response(self) -> None:
         """Send the response of an application that did not answer, unless the client has disconnected."""
@@ -257,7 +258,7 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
     def _release(self) -> None:
         """Break the reference cycles of an ended connection."""
         if self.inbox is not None and self.finished and self.disconnected:
-            self.scope["extensions"].clear()  # pyright: ignore[reportTypedDictNotRequiredAccess]
+            self.scope.setdefault("extensions", {}).clear()
             self.inbox = self.outbox = None
             self.queue = asyncio.Queue()
 

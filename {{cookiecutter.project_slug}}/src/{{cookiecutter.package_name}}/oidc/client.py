@@ -43,7 +43,7 @@ class ProviderClient(AsyncOAuth2Client):  # type: ignore[misc]
         options["stream"] = True
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
-                response = await super().send(request, **options)
+                response = await super().send(request, **options)  # pyright: ignore[reportAttributeAccessIssue]
                 try:
                     content = await read_content(response)
                 finally:

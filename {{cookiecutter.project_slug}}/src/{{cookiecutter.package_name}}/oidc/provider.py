@@ -98,7 +98,7 @@ class OpenIdProvider:
     async def aclose(self) -> None:
         """End all requests and connections."""
         await self.tasks.aclose()
-        await self.client.aclose()
+        await self.client.aclose()  # pyright: ignore[reportAttributeAccessIssue]
 
     def base_url(self, req: falcon.asgi.Request) -> str:
         """Return the address of this service without a slash at its end, as the provider knows it."""

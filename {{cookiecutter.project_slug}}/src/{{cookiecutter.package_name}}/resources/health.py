@@ -51,10 +51,12 @@ class ReadyResource:
         overload = self.app.ws_admission.overload
         stopping = "the service is about to stop" if manager.draining else ""
         reasons = [reason for reason in (unstarted, stopping, outage, overload) if reason]
-        resp.media = {"status": "not ready", "reasons": reasons} if reasons else {"status": "ready"}
-        if backend.details:
-            resp.media["redis"] = backend.details
-        if self.store is not None and self.store.outage:
-            resp.media["database"] = {"outage": self.store.outage}
+        media: dict[str, object] = {"status": "not ready" if reasons else "ready"}
         if reasons:
+            media["reasons"] = reasons
             resp.status = falcon.HTTP_503
+        if backend.details:
+            media["redis"] = backend.details
+        if self.store is not None and self.store.outage:
+            media["database"] = {"outage": self.store.outage}
+        resp.media = media

@@ -9,9 +9,9 @@ import time
 
 from ...errors import BackendUnavailable, ConfigurationError
 from ...publication import Publication
-from ...support.counters import Counters
 from ...support.tasks import TaskSet
 from ..base import Node
+from ..numbers import BackendNumbers
 from ..restriction_table import RestrictionTable
 from ..timing import Timing
 from . import operations
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 STOP_MARGIN_MS = 100
 
 
-class RedisNode:
+class RedisNode(BackendNumbers):
     """The parts of a node of the Redis backend.
 
     Args:
@@ -50,7 +50,6 @@ class RedisNode:
     """
 
     node: Node
-    counters: Counters
 
     def __init__(self, client: RedisClient, timing: Timing) -> None:
         self.client = client

@@ -46,6 +46,7 @@ class Caller(Protocol):
 
     async def __call__(self, operation: Operation[T], /) -> T:
         """Return the value of the reply."""
+        ...
 
 
 class Terms(NamedTuple):

@@ -1,4 +1,4 @@
-"""The steps in a project's README work as written."""
+"""The steps in a project's guide work as written."""
 
 import re
 import shlex
@@ -20,9 +20,9 @@ def project(baked: Callable[..., Path]) -> Path:
 
 
 def code_of(project: Path, heading: str) -> list[str]:
-    """Return the code blocks below a heading of the README, without the indentation of a list."""
-    readme = (project / "README.md").read_text(encoding="utf-8")
-    section = readme.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    """Return the code blocks below a heading of docs/guide.md, without the indentation of a list."""
+    guide = (project / "docs/guide.md").read_text(encoding="utf-8")
+    section = guide.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     blocks = re.findall(r"^( *)```\w*\n(.*?)^ *```$", section, re.DOTALL | re.MULTILINE)
     return [re.sub(f"^{indent}", "", code, flags=re.MULTILINE) for indent, code in blocks]
 
@@ -36,7 +36,7 @@ def put(path: Path, anchor: str, text: str, *, after: bool = False) -> None:
 
 
 @pytest.mark.timeout(BOUND_SECONDS)
-def test_readme_steps_add_a_message_type_and_a_resource(
+def test_steps_of_the_guide_add_a_message_type_and_a_resource(
     project: Path, run: Callable[..., str]
 ) -> None:
     run(project, "make", "install", f"PYTHON={sys.executable}")
