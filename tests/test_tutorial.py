@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.address import address
+
 BOUND_SECONDS = 1200
 WAIT_SECONDS = 240.0
 CONTAINER_ENGINE = Path(__file__).with_name("support") / "container_engine.py"
@@ -71,7 +73,7 @@ class Follower:
         self.server: subprocess.Popen[bytes] | None = None
 
     def localized(self, text: str) -> str:
-        local = text.replace("gh:org/pachinko-template", f"'{self.root}'")
+        local = text.replace(f"gh:{address()}", f"'{self.root}'")
         return local.replace(ADDRESS, f"127.0.0.1:{self.port}")
 
     def run(self, commands: str) -> None:
