@@ -6,8 +6,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -72,7 +73,11 @@ class Small:
         (folder / "pyproject.toml").write_text(PYPROJECT, "utf-8")
 
     def install(
-        self, *arguments: str, status: int = 0, uv: bool = True, **variables: str
+        self,
+        *arguments: str,
+        expected: int = 0,
+        uv: bool = True,
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> tuple[str, list[str]]:
         """Run the program, and return its output and the commands of uv."""
         self.log.write_text("", "utf-8")
@@ -80,13 +85,13 @@ class Small:
         finished = subprocess.run(
             [*command, *arguments],
             cwd=self.folder,
-            env=self.environment | variables,
+            env={**self.environment, **variables},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=BOUND_SECONDS,
         )
-        assert finished.returncode == status, finished.stderr
+        assert finished.returncode == expected, finished.stderr
         assert "Traceback" not in finished.stderr
         assert not self.folder.joinpath(".venv.old").exists()
         commands = self.log.read_text("utf-8").splitlines()
@@ -164,7 +169,7 @@ def test_an_environment_of_another_program_is_used_and_never_removed(small: Smal
     python = small.folder / ".venv/bin/python"
     python.unlink()
     python.symlink_to("/nonexistent")
-    printed, commands = small.install("dev", status=1)
+    printed, commands = small.install("dev", expected=1)
     assert commands == []
     assert ".venv does not run here, and was not created by this program: rename or delete it" in (
         printed
@@ -180,7 +185,7 @@ def test_an_environment_that_does_not_run_is_replaced_once_the_new_one_works(sma
     python.unlink()
     python.symlink_to("/nonexistent")
     for command in ("venv", "pip"):
-        small.install("dev", status=1, UV_FAILS=command)
+        small.install("dev", expected=1, variables={"UV_FAILS": command})
         assert own.exists(), "the former one is restored"
     printed, commands = small.install()
     assert commands == ["venv", "pip"]
@@ -193,7 +198,7 @@ def test_a_moved_project_gets_a_new_environment(small: Small) -> None:
     own = small.packages / "mine.py"
     own.touch()
     small.folder = small.folder.rename(small.folder.with_name("moved"))
-    small.install("dev", status=1, UV_FAILS="pip")
+    small.install("dev", expected=1, variables={"UV_FAILS": "pip"})
     assert (small.packages / "mine.py").exists()
     assert small.install("dev")[1] == ["venv", "pip"]
     assert not (small.packages / "mine.py").exists()
@@ -228,25 +233,25 @@ def test_an_interrupted_replacement_is_undone(small: Small) -> None:
 
 
 def test_an_unfinished_first_installation_continues(small: Small) -> None:
-    small.install("dev", status=1, UV_FAILS="venv")
+    small.install("dev", expected=1, variables={"UV_FAILS": "venv"})
     assert not (small.folder / ".venv").exists()
-    small.install("dev", status=1, UV_FAILS="pip")
+    small.install("dev", expected=1, variables={"UV_FAILS": "pip"})
     assert small.install("dev")[1] == ["pip"]
 
 
 def test_an_unknown_extra_is_refused_with_the_known_ones(small: Small) -> None:
-    assert "pyproject.toml has no extra devel: it has dev" in small.install("devel", status=1)[0]
+    assert "pyproject.toml has no extra devel: it has dev" in small.install("devel", expected=1)[0]
 
 
 @pytest.mark.timeout(BOUND_SECONDS)
 def test_without_a_network_an_environment_of_pip_stays(small: Small) -> None:
     # A user's default, which pip refuses in an environment.
-    small.install("dev", uv=False, PIP_USER="1")
+    small.install("dev", uv=False, variables={"PIP_USER": "1"})
     small.change("0.1.0", "0.2.0")
-    printed, _ = small.install("dev", uv=False, **OFFLINE)
+    printed, _ = small.install("dev", uv=False, variables=OFFLINE)
     assert "The installation failed: .venv is as it was. It has every requirement" in printed
     small.change("dependencies = []", 'dependencies = ["missing-from-every-index>=1"]')
-    printed, _ = small.install("dev", uv=False, status=1, **OFFLINE)
+    printed, _ = small.install("dev", uv=False, expected=1, variables=OFFLINE)
     assert ".venv is as it was, without missing-from-every-index." in printed
     check = "import iniconfig, importlib.metadata as m; print(m.version('small'))"
     python = small.folder / ".venv/bin/python"
