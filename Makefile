@@ -7,6 +7,10 @@ TEMPLATE := {{cookiecutter.project_slug}}
 BAKED := build/chat-service
 # The framework lies in the template's folder and is imported from there.
 FRAMEWORK = PYTHONPATH='$(TEMPLATE)/src'
+UV ?= $(shell command -v uv 2> /dev/null)
+# The program of the projects: it installs what is missing, and keeps an environment that works.
+INSTALL = "$(PYTHON)" '$(TEMPLATE)/tools/environment.py' --venv $(VENV) --uv "$(UV)" \
+	$(if $(filter file,$(origin PYTHON)),,--this-python)
 
 # NOTE: Cookiecutter copies every file of the template's folder, so bytecode must be written elsewhere.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
@@ -18,19 +22,17 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
-install: environment ## install the tools for tests and checks into .venv
-	@test -e $(VENV)/has-tools || { $(INSTALL) -e '.[dev]' && touch $(VENV)/has-tools; }
+install: ## install the tools for tests and checks into .venv
+	@$(INSTALL) dev
 
-# Created again after a change of pyproject.toml, of the Python version or of the repository's path.
 environment:
-	@wanted=$$("$(PYTHON)" -c "$$PYTHON_IN_USE" && cat pyproject.toml) || exit 1; \
-	[ "$$wanted" = "$$(cat $(VENV)/made-from 2> /dev/null)" ] || { \
-		$(MAKE_VENV) && $(INSTALL) -e . && printf '%s\n' "$$wanted" > $(VENV)/made-from; }
+	@$(INSTALL)
 
 # Keeps the environment, and the secret with which the sessions of open pages are signed.
 run: environment ## bake the defaults into build/ and serve them on http://127.0.0.1:8000
 	@mkdir -p $(BAKED)
 	@find $(BAKED) -mindepth 1 -maxdepth 1 ! -name .venv ! -name .env -exec rm -rf {} +
+	@echo "Baking into $(BAKED) ..." >&2
 	@$(RUN) cookiecutter . --no-input --default-config --overwrite-if-exists -o build > /dev/null
 	@$(MAKE) --no-print-directory -C $(BAKED) run
 
@@ -52,6 +54,7 @@ soak: install ## connect and disconnect clients for MINUTES=10, and check for le
 
 check: install ## check lint rules, formatting and types
 	@$(RUN) ruff check && $(RUN) ruff format --check
+	@echo "Checking types with mypy ..." >&2
 	@MYPYPATH='$(TEMPLATE)/src' $(RUN) mypy hooks tests tools bench
 	@MYPYPATH='$(TEMPLATE)/src' $(RUN) mypy -p falcon_pachinko
 
@@ -77,8 +80,7 @@ screenshots: install ## update the screenshots of the pages in docs/images/
 # The other frameworks are installed into an environment of their own.
 bench: VENV := build/bench/venv
 bench: ## compare the framework with others for ten minutes, into bench/results/
-	@$(MAKE) --no-print-directory VENV=$(VENV) environment
-	@test -e $(VENV)/has-tools || { $(INSTALL) -e '.[bench]' && touch $(VENV)/has-tools; }
+	@$(INSTALL) bench
 	@$(RUN) bench --out bench/results
 
 sizing: install ## measure the figures of tools/capacity.py and of a project's docs/scaling.md, in two minutes
@@ -91,24 +93,7 @@ lock: environment ## lock the dependencies of a project's image, at their newest
 	@cp build/lock/chat-service/requirements.txt build/lock/chat-service/requirements-build.txt '$(TEMPLATE)'
 
 clean: ## remove the files that the other targets create
-	@rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@if grep -qs '^created-by' $(VENV)/pyvenv.cfg || ! test -e $(VENV); then rm -rf $(VENV) $(VENV).old; \
+		else echo "$(VENV) was created by another program, and stays." >&2; fi
+	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
-
-# Refuses a Python that is too old.
-define PYTHON_IN_USE
-import os, sys
-if sys.version_info < (3, 11):
-    sys.exit("Python 3.11 or newer is needed, but $(PYTHON) is %d.%d: name a newer one,"
-             " such as make PYTHON=python3.14 ..." % sys.version_info[:2])
-print(sys.version, sys.base_prefix, os.getcwd())
-endef
-export PYTHON_IN_USE
-
-UV ?= $(if $(shell command -v uv 2>/dev/null),uv)
-ifneq ($(UV),)
-MAKE_VENV = $(UV) venv --quiet --clear --python "$(PYTHON)" $(VENV)
-INSTALL = $(UV) pip install --quiet --python $(VENV)
-else
-MAKE_VENV = "$(PYTHON)" -m venv --clear $(VENV)
-INSTALL = $(RUN) pip install --quiet --disable-pip-version-check
-endif

@@ -15,14 +15,17 @@ def open_privately(path: str, flags: int) -> int:
 try:
     with open(ENVIRONMENT_FILE, "x", encoding="ascii", opener=open_privately) as environment:
         environment.write(f"APP_ENVIRONMENT=development\nAPP_SECRET={secrets.token_urlsafe(48)}\n")
+    new = not pathlib.Path(".git").exists()
 except FileExistsError:
-    pass  # Hooks run again on an update from the template.
+    new = False  # Hooks run again on an update, and on cookiecutter --overwrite-if-exists.
 
-# Cookiecutter copies every file of the template's folder, including caches of tools.
+# Cookiecutter copies every file of the template's folder, including caches of tools. In an existing
+# project they are the owner's: .hypothesis holds failing examples.
 CACHES = {"__pycache__", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
-for path in sorted(pathlib.Path().rglob("*")):
-    if path.name in CACHES and ".venv" not in path.parts:
-        shutil.rmtree(path, ignore_errors=True)
+if new:
+    for path in sorted(pathlib.Path().rglob("*")):
+        if path.name in CACHES and ".venv" not in path.parts:
+            shutil.rmtree(path, ignore_errors=True)
 
 print(
     """\

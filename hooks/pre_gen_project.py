@@ -14,6 +14,13 @@ from email.headerregistry import Address
 
 ANSWERS = json.loads(r"""{{ cookiecutter | jsonify }}""")
 
+# Cookiecutter 1 does not render the computed values, from which the checks and the files are made.
+if not ANSWERS["__year"].isdigit():
+    sys.exit(
+        "This template needs Cookiecutter 2.6 or newer, and this one is older (Debian 12 and Ubuntu 22.04"
+        " have 1.7): install it with 'pip install --upgrade cookiecutter', or run 'uvx cookiecutter'."
+    )
+
 DISTRIBUTIONS = frozenset(
     """
     accessible-pygments aiosqlite alabaster alembic annotated-types anyio ast-serialize attrs

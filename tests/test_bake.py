@@ -133,6 +133,8 @@ def test_project_has_its_required_files(baked: Baked) -> None:
         "docs/scaling.md",
         "docs/settings.md",
         "pyproject.toml",
+        "tools/axe.py",
+        "tools/environment.py",
         "src/chat_service/__main__.py",
         "src/chat_service/app.py",
         "src/chat_service/asgi.py",
@@ -281,17 +283,21 @@ def test_hook_keeps_an_existing_secret(baked: Baked, root: Path) -> None:
     assert (project / ".env").read_bytes() == before
 
 
-def test_commit_hooks_use_the_versions_of_pyproject(baked: Baked) -> None:
+def test_each_pinned_version_stands_in_one_place(baked: Baked) -> None:
     project = baked()
     pyproject = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"]
-    declared = {*pyproject["dependencies"], *pyproject["optional-dependencies"]["dev"]}
-    config = yaml.safe_load((project / ".pre-commit-config.yaml").read_text("utf-8"))
-    [repository] = config["repos"]
-    assert repository["repo"] == "local"
-    for hook in repository["hooks"]:
-        assert set(hook["additional_dependencies"]) <= declared, hook["id"]
-    mypy = repository["hooks"][-1]
-    assert set(pyproject["dependencies"]) <= set(mypy["additional_dependencies"])
+    pins = [
+        requirement
+        for extra in pyproject["optional-dependencies"].values()
+        for requirement in extra
+        if "==" in requirement
+    ]
+    assert "pre-commit" in {pin.partition("==")[0] for pin in pins}
+    for path in project.rglob("*"):
+        # `make lock` writes the requirements files.
+        if path.is_file() and not path.name.startswith(("pyproject", "requirements")):
+            text = path.read_bytes().decode("utf-8", "ignore")
+            assert not [pin for pin in pins if pin in text], path
 
 
 def test_template_pins_the_same_tools_as_its_projects(baked: Baked, root: Path) -> None:
@@ -302,3 +308,17 @@ def test_template_pins_the_same_tools_as_its_projects(baked: Baked, root: Path) 
     project, template = pins(baked() / "pyproject.toml"), pins(root / "pyproject.toml")
     for tool in ("mypy", "pytest", "pytest-timeout", "ruff"):
         assert project[tool] == template[tool]
+
+
+def test_extras_are_installed_with_the_project_in_place(root: Path) -> None:
+    """Without ``-e`` a project runs on a copy of itself, and its changes have no effect."""
+    project = root / "{{cookiecutter.project_slug}}"
+    texts = [path for path in project.rglob("*") if path.suffix in {".md", ".py", ".toml"}]
+    texts += [root / "README.md", *(root / "docs").rglob("*.md")]
+    found = [
+        line
+        for path in texts
+        for line in re.findall(r"pip install .*?['\"]?\.\[[a-z]+\]", path.read_text("utf-8"))
+    ]
+    assert len(found) >= 8
+    assert [line for line in found if "install -e " not in line] == []

@@ -210,3 +210,19 @@ def test_command_line_fails_and_leaves_no_files(
     assert finished.returncode == 1
     assert f"'{answer}' cannot be used" in finished.stderr
     assert [path.name for path in (tmp_path / "work").rglob("*")] == ["here"]
+
+
+@pytest.mark.timeout(300)
+def test_an_old_cookiecutter_is_told_the_required_version(
+    root: Path, tmp_path: Path, run: Callable[..., str]
+) -> None:
+    """1.7 is the version of Debian 12 and Ubuntu 22.04."""
+    run(tmp_path, sys.executable, "-m", "venv", "venv")
+    pip = ("venv/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    run(tmp_path, *pip, "cookiecutter==1.7.3", "setuptools<80")
+    bake = ("venv/bin/python", "-W", "ignore", "-m", "cookiecutter", str(root), "--no-input")
+    printed = run(tmp_path, *bake, "-o", "out", status=1)
+    assert "This template needs Cookiecutter 2.6 or newer" in printed
+    assert "Traceback" not in printed
+    assert "cannot be used" not in printed
+    assert not list((tmp_path / "out").rglob("*"))

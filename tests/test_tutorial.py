@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.address import address
+
 from .support.blocks import steps_of, write_block
 from .support.cluster import ChatClient
 
@@ -73,7 +75,7 @@ class Follower:
         self.server: subprocess.Popen[bytes] | None = None
 
     def localized(self, text: str) -> str:
-        local = text.replace("gh:org/pachinko-template", f"'{self.root}'")
+        local = text.replace(f"gh:{address()}", f"'{self.root}'")
         return local.replace(ADDRESS, f"127.0.0.1:{self.port}")
 
     def run(self, commands: str) -> None:

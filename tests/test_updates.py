@@ -13,6 +13,20 @@ BOUND_SECONDS = 900
 PROJECT = "{{cookiecutter.project_slug}}"
 CHAT = "src/chat_service/resources/chat_room.py"
 # Last lines of files from each part of a project in the previous version.
+# What an owner has changed in the project of an older version: text in a file, and its replacement.
+EDITS = {
+    ".env.example": ("\n", "\n# our setting\n"),
+    ".gitignore": ("\n", "\n/ours/\n"),
+    "README.md": ("\n\n", "\n\nOur introduction.\n\n"),
+    "pyproject.toml": ('version = "0.1.0"', 'version = "3.2.1"'),
+    CHAT: (
+        '    @handles_message("clientStartTyping")\n',
+        '    # ours\n    @handles_message("clientStartTyping")\n',
+    ),
+}
+OWN = {"NOTES.md": "ours\n", "src/chat_service/ours.py": "OURS = True\n"}
+DELETED = "LICENSE"
+VERSIONS = 10
 EARLIER = {
     "docs/architecture.md": "\n## It was here before\n",
     "src/falcon_pachinko/limits.py": "EARLIER = True\n",
@@ -33,15 +47,20 @@ def template(root: Path, tmp_path: Path, run: Run) -> Path:
     put_previous(root, folder, run)
     commit(folder, "before", run)
     run(folder, "git", "tag", "v0")
+    put_working_tree(root, folder, run)
+    return folder
+
+
+def put_working_tree(root: Path, folder: Path, run: Run) -> None:
+    """Commit the files of the working tree as the next version of a repository of the template."""
     for path in folder.iterdir():
         if path.name != ".git":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     for name in run(root, "git", "ls-files", "-z").split("\0"):
-        if name:
+        if name and (root / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / name, folder / name)
-    commit(folder, "now", run)
-    return folder
+    commit(folder, "now", run, "--allow-empty")
 
 
 def put_previous(root: Path, folder: Path, run: Run) -> None:
@@ -60,9 +79,9 @@ def put_previous(root: Path, folder: Path, run: Run) -> None:
     (project / "docs" / "gone.md").write_text("# It is not there any more\n", "utf-8")
 
 
-def commit(folder: Path, message: str, run: Run) -> None:
+def commit(folder: Path, message: str, run: Run, *options: str) -> None:
     run(folder, "git", "add", "--all", "--force")
-    run(folder, "git", "commit", "--quiet", "--no-verify", "-m", message)
+    run(folder, "git", "commit", "--quiet", "--no-verify", *options, "-m", message)
 
 
 @pytest.mark.timeout(BOUND_SECONDS)
@@ -131,3 +150,121 @@ def commit_tracked(folder: Path, message: str, run: Run) -> None:
     """Commit all files that .gitignore does not exclude."""
     run(folder, "git", "add", "--all")
     run(folder, "git", "commit", "--quiet", "--no-verify", "-m", message)
+
+
+@pytest.fixture
+def whole_history(root: Path, tmp_path: Path, run: Run) -> Path:
+    """A repository with all commits of the template, then the working tree."""
+    if run(root, "git", "rev-parse", "--is-shallow-repository").strip() == "true":
+        pytest.skip("the clone has no history: git fetch --unshallow")
+    folder = tmp_path / "template"
+    run(tmp_path, "git", "clone", "--quiet", "--no-tags", str(root), str(folder))
+    run(folder, "git", "checkout", "--quiet", "-B", "main")
+    put_working_tree(root, folder, run)
+    return folder
+
+
+@pytest.mark.timeout(BOUND_SECONDS)
+@pytest.mark.parametrize("tenth", range(VERSIONS))
+def test_update_from_across_the_history_keeps_an_owners_edits(
+    whole_history: Path, tmp_path: Path, run: Run, tenth: int
+) -> None:
+    """Each file is that of a new project, except for what the owner has changed."""
+    template = str(whole_history)
+    history = run(
+        whole_history,
+        *("git", "log", "--first-parent", "--reverse", "--format=%H", "main~1", "--", PROJECT),
+    ).split()
+    # Without the last one, from which nothing may have changed.
+    baking = [each for each in history if has_questions(whole_history, each)][:-1]
+    commit_id = baking[tenth * (len(baking) - 1) // (VERSIONS - 1)]
+    cruft = (sys.executable, "-m", "cruft")
+    create = (*cruft, "create", template, "--no-input", "--extra-context", json.dumps(ANSWERS))
+    run(tmp_path, *create, "--checkout", commit_id)
+    project = tmp_path / "chat-service"
+    run(project, "git", "init", "--quiet")
+    commit_tracked(project, "as it came", run)
+    # The first versions did not have all of the files.
+    edits = {name: edit for name, edit in EDITS.items() if (project / name).exists()}
+    for name, (old, new) in edits.items():
+        text = (project / name).read_text("utf-8")
+        assert old in text, name
+        (project / name).write_text(text.replace(old, new, 1), "utf-8")
+    for name, text in OWN.items():
+        (project / name).write_text(text, "utf-8")
+    (project / DELETED).unlink(missing_ok=True)
+    secret = (project / ".env").read_bytes()
+    commit_tracked(project, "what we did", run)
+
+    run(project, *cruft, "update", "--skip-apply-ask", "--checkout", "main")
+    assert not list(project.rglob("*.rej")) + list(project.rglob("*.orig"))
+    conflicts = run(project, "git", "diff", "--name-only", "--diff-filter=U").split()
+    assert set(conflicts) <= edits.keys(), "a conflict can only be where the owner has edited"
+    for name, (old, new) in edits.items():
+        kept = {line.strip() for line in (project / name).read_text("utf-8").splitlines()}
+        assert {line.strip() for line in set(new.splitlines()) - set(old.splitlines())} <= kept
+    for name, text in OWN.items():
+        assert (project / name).read_text("utf-8") == text
+    assert not (project / DELETED).exists()
+    assert (project / ".env").read_bytes() == secret
+
+    fresh = tmp_path / "fresh"
+    run(tmp_path, *create, "--checkout", "main", "--output-dir", str(fresh))
+    expected, updated = contents(fresh / "chat-service"), contents(project)
+    assert {*updated, DELETED} == {*expected, *OWN}
+    common = expected.keys() & updated.keys()
+    different = {name for name in common if expected[name] != updated[name]}
+    assert different <= {*edits, ".env", ".cruft.json"}
+    [revision] = {
+        json.loads((each / ".cruft.json").read_text("utf-8"))["commit"]
+        for each in (fresh / "chat-service", project)
+    }
+    assert run(whole_history, "git", "rev-parse", "main").strip() == revision
+
+
+def has_questions(template: Path, commit_id: str) -> bool:
+    """Return whether a commit has the questions: the first commits came before them."""
+    command = ["git", "cat-file", "-e", f"{commit_id}:cookiecutter.json"]
+    return subprocess.run(command, cwd=template, capture_output=True, timeout=60).returncode == 0
+
+
+def contents(project: Path) -> dict[str, bytes]:
+    """Return the content of each file by its name, without .git and caches."""
+    return {
+        path.relative_to(project).as_posix(): path.read_bytes()
+        for path in project.rglob("*")
+        if path.is_file() and not {".git", "__pycache__"} & {*path.relative_to(project).parts}
+    }
+
+
+def test_no_choice_has_been_dropped(root: Path, run: Run) -> None:
+    """Cookiecutter refuses an answer that is no longer a choice, so such a project could not be updated."""
+    now = json.loads((root / "cookiecutter.json").read_text("utf-8"))
+    for commit_id in run(root, "git", "log", "--format=%H", "--", "cookiecutter.json").split():
+        if not has_questions(root, commit_id):
+            continue
+        before = json.loads(run(root, "git", "show", f"{commit_id}:cookiecutter.json"))
+        for question, choices in before.items():
+            if isinstance(choices, list) and not question.startswith("_"):
+                assert set(choices) <= set(now[question]), f"{question} at {commit_id}"
+
+
+def test_baking_again_with_skip_if_file_exists_keeps_the_files_of_an_owner(
+    root: Path, tmp_path: Path, run: Run
+) -> None:
+    bake = (sys.executable, "-m", "cookiecutter", str(root), "--no-input", "--default-config")
+    run(tmp_path, *bake)
+    project = tmp_path / "chat-service"
+    for name, (old, new) in EDITS.items():
+        text = (project / name).read_text("utf-8")
+        (project / name).write_text(text.replace(old, new, 1), "utf-8")
+    for name in (*OWN, ".hypothesis/examples/failing", "data/.mypy_cache/file", "empty"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("ours\n", "utf-8")
+    (project / DELETED).unlink()
+    before = contents(project)
+    printed = run(tmp_path, *bake, "--overwrite-if-exists", "--skip-if-file-exists")
+    assert "Next steps" in printed
+    after = contents(project)
+    assert after.keys() - before.keys() == {DELETED}, "only what is missing is added"
+    assert {name for name in before if after.get(name) != before[name]} == set()

@@ -46,5 +46,5 @@ def test_buckets_are_cumulative() -> None:
 
 def test_without_the_library_the_error_names_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    with pytest.raises(ConfigurationError, match=r"pip install '\.\[metrics\]'"):
+    with pytest.raises(ConfigurationError, match=r"pip install -e '\.\[metrics\]'"):
         Exposition()

@@ -41,7 +41,7 @@ def check_store_url(url: str) -> None:
         raise ValueError(f"it is not the URL of a database: {FORMS}")
     if find_spec("psycopg") is None:
         raise ValueError(
-            "PostgreSQL needs the extra 'postgres': python -m pip install '.[postgres]'"
+            "PostgreSQL needs the extra 'postgres': python -m pip install -e '.[postgres]'"
         )
 
 

@@ -1,8 +1,8 @@
-"""Versions of tools agree in all files."""
+"""Each version of a tool stands in one place: pyproject.toml."""
 
 from __future__ import annotations
 
-import tomllib
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -12,10 +12,13 @@ yaml = pytest.importorskip("yaml")
 ROOT = Path(__file__).parents[2]
 
 
-def test_commit_hooks_use_the_declared_versions() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {*project["dependencies"], *project["optional-dependencies"]["dev"]}
+def test_commit_hooks_run_the_tools_of_the_environment() -> None:
     text = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     [repository] = yaml.safe_load(text)["repos"]
+    assert repository["repo"] == "local"
     for hook in repository["hooks"]:
-        assert set(hook["additional_dependencies"]) <= declared, hook["id"]
+        assert hook["language"] == "system"
+        assert "additional_dependencies" not in hook, hook["id"]
+        python, option, module, *_ = hook["entry"].split()
+        assert (python, option) == (".venv/bin/python", "-m")
+        assert importlib.util.find_spec(module), module

@@ -62,5 +62,5 @@ def check_backend_url(url: str) -> None:
 def missing_extra(error: ModuleNotFoundError) -> ConfigurationError:
     """Return the error for a missing redis-py."""
     return ConfigurationError(
-        f"{error}: a backend with a URL needs the extra 'redis', as in pip install '.[redis]'"
+        f"{error}: a backend with a URL needs the extra 'redis', as in pip install -e '.[redis]'"
     )

@@ -10,7 +10,7 @@ from ..support.counters import BOUNDS
 from .metrics import COUNTER, HISTOGRAM, METRICS, Metric, Snapshot, Value
 
 MISSING_EXTRA = (
-    "metrics need prometheus-client: install the extra 'metrics' (pip install '.[metrics]'), or leave"
+    "metrics need prometheus-client: install the extra 'metrics' (pip install -e '.[metrics]'), or leave"
     " APP_METRICS_PORT and APP_METRICS_TOKEN empty"
 )
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
