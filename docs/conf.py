@@ -19,14 +19,19 @@ spec.loader.exec_module(project_conf)
 
 # The navigation: captions and patterns of pages in their order.
 OWN_SECTIONS = (
-    ("Start", ("docs/tutorial", "docs/comparison", "docs/upgrade*")),
-    ("Recipes of deployment", ("docs/recipes/*",)),
+    (
+        "Start",
+        ("docs/start", "docs/questions", "docs/tutorial", "docs/comparison", "docs/upgrading"),
+    ),
+    ("Recipes", ("docs/recipes/index", "docs/recipes/*")),
     (
         "The template",
         (
             "docs/architecture",
             "docs/decisions",
-            "docs/release*",
+            "docs/contributing",
+            "docs/releasing",
+            "docs/performance",
             "bench/README",
             "CHANGELOG",
             "SECURITY",
@@ -42,7 +47,6 @@ project_conf.SECTIONS = OWN_SECTIONS + tuple(
 globals().update({name: each for name, each in vars(project_conf).items() if name[0] != "_"})
 project = html_title = "pachinko-template"
 include_patterns = ["*.md", "docs/**.md", "bench/**.md", "project/*.md", "project/docs/**.md"]
-exclude_patterns = ["project/AGENTS.md"]
 
 
 def copy_images(app: Any, error: Exception | None) -> None:

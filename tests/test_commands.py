@@ -15,7 +15,7 @@ from cookiecutter.main import cookiecutter
 PROGRAM = "{{cookiecutter.project_slug}}/tools/environment.py"
 TARGETS = {
     "template": "help install run test quick chaos model soak check format asyncapi manifest docs screenshots bench sizing lock clean",
-    "project": "help install run test quick browser check format load asyncapi docs lock audit sbom clean",
+    "project": "help install run test quick browser axe check format load asyncapi docs lock audit sbom clean",
 }
 
 

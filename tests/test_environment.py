@@ -19,7 +19,7 @@ OFFLINE = {
     "PIP_CONFIG_FILE": os.devnull,
     "PIP_EXTRA_INDEX_URL": "",
     "PIP_FIND_LINKS": "",
-    "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+    "PIP_INDEX_URL": "http://127.0.0.1:9/none",
     "PIP_RETRIES": "0",
 }
 PYPROJECT = """\

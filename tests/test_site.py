@@ -58,7 +58,7 @@ def make_docs(project: Path) -> subprocess.CompletedProcess[str]:
 def public_names() -> set[str]:
     """Return the public names: those that the modules export, and those of the guide's second table."""
     names: set[str] = set()
-    for module in ("", ".testing", ".workers", ".publisher", ".uvicorn"):
+    for module in ("", ".client", ".testing", ".workers", ".publisher", ".uvicorn"):
         exported = importlib.import_module(f"falcon_pachinko{module}").__all__
         names |= {f"falcon_pachinko{module}.{name}" for name in exported}
     table = GUIDE.read_text("utf-8").partition("From its modules:")[2]

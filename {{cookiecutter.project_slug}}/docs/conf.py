@@ -19,7 +19,7 @@ language = "en"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "README"
 include_patterns = ["*.md", "docs/**.md"]
-exclude_patterns = [".*", "build", "dist", "src", "tests", "var", "AGENTS.md"]
+exclude_patterns = [".*", "build", "dist", "src", "tests", "var"]
 
 # The anchors of headings are those of GitHub.
 myst_heading_anchors = 6
@@ -50,14 +50,13 @@ GUIDE = """
 """
 REFERENCE = "index application resources messages rooms limits errors workers servers contract *"
 SECTIONS = (
-    ("Start", ("docs/tutorial", "docs/architecture", "docs/glossary")),
+    ("Start", ("docs/guide", "docs/messages", "docs/architecture", "docs/glossary")),
+    ("Clients", ("docs/protocol", "docs/framework/client")),
     ("The framework", tuple(f"docs/framework/{name}" for name in GUIDE.split())),
-    ("Clients", ("docs/protocol", "docs/client*")),
-    ("Recipes", ("docs/recipes/*",)),
     ("Operations", ("docs/operations", "docs/settings", "docs/scaling", "docs/troubleshooting")),
     ("Security", ("docs/identity", "docs/security")),
     ("Reference", tuple(f"docs/reference/{name}" for name in REFERENCE.split())),
-    ("Changes", ("docs/decisions", "CONTRIBUTING", "SECURITY", "CHANGELOG")),
+    ("Changes", ("docs/decisions", "CONTRIBUTING", "AGENTS", "SECURITY", "CHANGELOG")),
 )
 
 

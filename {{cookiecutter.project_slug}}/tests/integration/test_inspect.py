@@ -18,7 +18,10 @@ from falcon_pachinko.testing import Client
 
 from {{ cookiecutter.package_name }} import app
 from {{ cookiecutter.package_name }}.__main__ import WEBSOCKET_OPTIONS
-from {{ cookiecutter.package_name }}.messages import ServerNewMessage, ServerSystemAnnouncement
+from {{ cookiecutter.package_name }}.messages import (
+    ServerNewMessage,
+    ServerSystemAnnouncement,
+)
 
 from ..conftest import WAIT_SECONDS, Server, token_of
 from ..valkey import running_valkey

@@ -10,7 +10,10 @@ import pytest
 from falcon_pachinko import BackendUnavailable, WebSocketLike, WebSocketResource, install
 from falcon_pachinko.backends.memory import MemoryBackend
 
-from {{ cookiecutter.package_name }}.announcements import PartialAnnouncement, announce_to_rooms
+from {{ cookiecutter.package_name }}.announcements import (
+    PartialAnnouncement,
+    announce_to_rooms,
+)
 from {{ cookiecutter.package_name }}.messages import ServerSystemAnnouncement
 
 if TYPE_CHECKING:

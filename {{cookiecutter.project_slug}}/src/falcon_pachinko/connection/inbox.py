@@ -53,27 +53,21 @@ class Inbox(Protocol):
 
     def pause(self) -> None:
         """Read nothing more from the client until :meth:`resume`; messages that were read are handled."""
-        ...
 
     def resume(self) -> None:
         """End a pause. Idempotent."""
-        ...
 
     def expect_reply(self, take: Callable[[Message], bool]) -> None:
         """Read ahead of the running handler, and offer each message to ``take``: one that it takes is not handled."""
-        ...
 
     def start_watching(self) -> None:
         """Detect a disconnect while ``on_connect`` runs."""
-        ...
 
     async def stop_watching(self) -> None:
         """Let the event loop report a disconnect that has happened; stop what ``start_watching`` started."""
-        ...
 
     def start(self) -> None:
         """Make the calling task the reader."""
-        ...
 
     async def next(self) -> Message | None:
         """Wait for the next message; return ``None`` at the end or after :meth:`interrupt`."""
@@ -81,11 +75,9 @@ class Inbox(Protocol):
 
     def interrupt(self) -> None:
         """Wake the reader if it waits for a message; a running handler is not disturbed."""
-        ...
 
     def close(self) -> None:
         """Stop reading."""
-        ...
 
 
 class ASGIInbox(Received):
