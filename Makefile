@@ -93,7 +93,7 @@ lock: environment ## lock the dependencies of a project's image, at their newest
 	@cp build/lock/chat-service/requirements.txt build/lock/chat-service/requirements-build.txt '$(TEMPLATE)'
 
 clean: ## remove the files that the other targets create
-	@if grep -qs '^created-by' $(VENV)/pyvenv.cfg || ! test -e $(VENV); then rm -rf $(VENV) $(VENV).old; \
+	@if test -e $(VENV)/created-by-make || ! test -e $(VENV); then rm -rf $(VENV) $(VENV).replaced; \
 		else echo "$(VENV) was created by another program, and stays." >&2; fi
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -62,7 +62,7 @@ MODULES_OF_OTHER_NAMES = frozenset(
     }
 )
 # Modules of any supported Python; the Python that runs this may have only some of them.
-STANDARD_LIBRARY = sys.stdlib_module_names | frozenset(
+STANDARD_LIBRARY = getattr(sys, "stdlib_module_names", frozenset()) | frozenset(
     """
     aifc annotationlib asynchat asyncore audioop cgi cgitb chunk compression crypt distutils imghdr
     imp lib2to3 mailcap msilib nis nntplib ossaudiodev pipes smtpd sndhdr spwd sunau telnetlib test
@@ -205,7 +205,7 @@ CHECKS = (
         "resource name",
         is_resource,
         "a CamelCase name of ASCII letters and digits such as ChatRoom, and not a keyword, a "
-        "Windows device, WebSocket, Contract, Health, Page or Session",
+        "Windows device, WebSocket or the name of a resource that each project has, such as Session",
     ),
     (
         "websocket_path",

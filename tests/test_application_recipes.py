@@ -190,7 +190,7 @@ async def test_old_and_new_clients_share_a_room(service: Service) -> None:
         service.connect("/ws/chat/general", "Nina") as new,
         service.connect("/ws/old/staff", "Olga") as refused,
     ):
-        assert (await refused.wait_closed())[0] == 4401
+        assert (await refused.wait_closed())[0] == 4403
         await new.receive_until("serverPosition")
         await old.send({"message": "from the old one"})
         assert await old.receive() == {"message": "from the old one"}

@@ -93,7 +93,7 @@ class Small:
         )
         assert finished.returncode == expected, finished.stderr
         assert "Traceback" not in finished.stderr
-        assert not self.folder.joinpath(".venv.old").exists()
+        assert not self.folder.joinpath(".venv.replaced", "created-by-make").exists()
         commands = self.log.read_text("utf-8").splitlines()
         return finished.stderr, [line.partition(" ")[0] for line in commands]
 
@@ -222,14 +222,33 @@ def test_an_interrupted_replacement_is_undone(small: Small) -> None:
     own = small.packages / "mine.py"
     own.touch()
     venv = small.folder / ".venv"
-    venv.rename(small.folder / ".venv.old")
+    venv.rename(small.folder / ".venv.replaced")
     venv.mkdir()  # incomplete: the machine was switched off
     assert small.install() == ("", [])
     assert own.exists()
-    shutil.copytree(venv, small.folder / ".venv.old", symlinks=True)
+    shutil.copytree(venv, small.folder / ".venv.replaced", symlinks=True)
     own.unlink()
     assert small.install() == ("", []), "the new one was complete"
     assert not own.exists()
+
+
+def test_a_folder_of_another_program_is_never_restored(small: Small) -> None:
+    small.install()
+    other = small.folder / ".venv.replaced"
+    other.mkdir()
+    (other / "mine").touch()
+    assert small.install() == ("", [])
+    assert (other / "mine").exists()
+
+
+def test_a_creation_that_was_interrupted_is_repeated(small: Small) -> None:
+    venv = small.folder / ".venv"
+    venv.mkdir()
+    (venv / "created-by-make").touch()
+    (venv / "bin").mkdir()
+    printed, commands = small.install("dev")
+    assert "a new one replaces it once it is complete" in printed
+    assert commands == ["venv", "pip"]
 
 
 def test_an_unfinished_first_installation_continues(small: Small) -> None:
@@ -268,7 +287,7 @@ def test_clean_keeps_an_environment_of_another_program(
     (venv / "pyvenv.cfg").write_text("home = /usr/bin\n", "utf-8")
     assert ".venv was created by another program, and stays" in run(project, "make", "clean")
     assert venv.exists()
-    (venv / "pyvenv.cfg").write_text("created-by = tools/environment.py\n", "utf-8")
+    (venv / "created-by-make").touch()
     run(project, "make", "clean")
     assert not venv.exists()
 
@@ -302,7 +321,7 @@ def test_two_projects_in_one_environment_do_not_share_a_framework(
         tmp_path, project_python, "-m", "alpha", "--help", **variables
     )
     for module in ("beta", "beta.asgi"):
-        printed = run(tmp_path, project_python, "-m", module, status=1, **variables)
+        printed = run(tmp_path, project_python, "-m", module, status=3, **variables)
         assert printed.count("\n") == 1, printed
         assert f"falcon_pachinko in {alpha}/src belongs to another project than beta" in printed
 

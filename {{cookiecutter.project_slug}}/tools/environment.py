@@ -30,8 +30,8 @@ from typing import Any
 
 # What the last installation was for, and what it has left: in the environment.
 RECORD = "installed.json"
-# The line of pyvenv.cfg that tells our environments from those of others.
-CREATED_HERE = "created-by = tools/environment.py"
+# The file that tells our environments, complete or not, from those of others.
+CREATED_HERE = "created-by-make"
 FAILURES = (OSError, subprocess.TimeoutExpired)
 UNREADABLE = (OSError, ValueError)
 
@@ -145,8 +145,7 @@ class Environment:
         )
 
     def created_here(self) -> bool:
-        configuration = self.folder / "pyvenv.cfg"
-        return configuration.exists() and CREATED_HERE in configuration.read_text("utf-8")
+        return (self.folder / CREATED_HERE).exists()
 
     def install(self, wanted: Wanted, uv: str) -> bool:
         """Install the project and the extras, and return whether it succeeded."""
@@ -159,16 +158,11 @@ class Environment:
         if uv:
             command = [uv, "pip", "install", *quiet, "--python", str(self.python)]
         else:
-            if not (self.packages / "pip").is_dir():  # an environment of uv
+            pip = [str(self.python), "-m", "pip", "--disable-pip-version-check"]
+            # An environment of uv has none, one whose creation was interrupted has a part of it.
+            if subprocess.run([*pip, "--version"], capture_output=True).returncode != 0:
                 subprocess.run([str(self.python), "-m", "ensurepip"], stdout=sys.stderr)
-            command = [
-                str(self.python),
-                "-m",
-                "pip",
-                "--disable-pip-version-check",
-                "install",
-                *quiet,
-            ]
+            command = [*pip, "install", *quiet]
         # A user's default of pip, which refuses to apply it to a virtual environment.
         variables = os.environ | {"PIP_USER": "0"}
         command += ["-e", project]
@@ -187,9 +181,12 @@ def create(folder: Path, uv: str) -> Environment:
     """
     say(f"Creating {folder} with Python {dotted(sys.version_info)} ...")
     if uv:
-        command = [uv, "venv", "--quiet", "--python", sys.executable, str(folder)]
+        options = ["--quiet", "--allow-existing", "--python", sys.executable]
+        command = [uv, "venv", *options, str(folder)]
     else:
         command = [sys.executable, "-m", "venv", str(folder)]
+    folder.mkdir(exist_ok=True)
+    (folder / CREATED_HERE).touch()
     created = False
     try:
         created = subprocess.run(command, stdout=sys.stderr).returncode == 0
@@ -198,8 +195,6 @@ def create(folder: Path, uv: str) -> Environment:
             shutil.rmtree(folder, ignore_errors=True)
     if not created:
         sys.exit(f"{folder} cannot be created: the lines above have the reason.")
-    with (folder / "pyvenv.cfg").open("a", encoding="utf-8") as configuration:
-        configuration.write(f"{CREATED_HERE}\n")
     return Environment(folder)
 
 
@@ -207,20 +202,24 @@ def normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def is_missing(folder: Path) -> bool:
+    return not folder.exists() or not any(folder.iterdir())
+
+
 def aside(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".old")
+    return folder.with_name(folder.name + ".replaced")
 
 
 def clean_up(folder: Path) -> None:
     """Remove the environment that was put aside if its successor is complete, else restore it."""
-    if not aside(folder).exists():
+    former, successor = Environment(aside(folder)), Environment(folder)
+    if not former.created_here() or not (is_missing(folder) or successor.created_here()):
         return
-    if Environment(folder).record():
-        shutil.rmtree(aside(folder))
+    if successor.record():
+        shutil.rmtree(former.folder)
         return
-    if folder.exists():
-        shutil.rmtree(folder)
-    aside(folder).rename(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    former.folder.rename(folder)
 
 
 def replace(folder: Path, wanted: Wanted, uv: str, reason: str) -> None:
@@ -289,7 +288,7 @@ def main() -> None:
     environment = Environment(folder)
     wanted = Wanted(pyproject, set(given.extras))
     reason = unusable(environment, oldest, this_python=given.this_python)
-    if not folder.exists():
+    if is_missing(folder):
         if not create(folder, given.uv).install(wanted, given.uv):
             sys.exit(f"The installation failed: {folder} is incomplete; the next run continues.")
     elif not reason:

@@ -6,7 +6,7 @@ from typing import Any
 import falcon.asgi
 import pytest
 
-from falcon_pachinko import BackendUnavailable, ServerLimits, install
+from falcon_pachinko import BackendUnavailable, ServerLimits, WebSocketLike, install
 from falcon_pachinko.backends import backend_from_url
 from falcon_pachinko.publication import Publication
 from falcon_pachinko.rooms.metrics import AppMetrics
@@ -15,7 +15,7 @@ from falcon_pachinko.testing import Refused, Running, run
 from falcon_pachinko.workers import Backoff, WorkerController
 
 from ..support.backends import wait_until
-from ..support.counted import LIMITS, Hall, counted_app, number
+from ..support.counted import LIMITS, Hall, ServerSaid, counted_app, number
 from ..support.redis_servers import RedisServer
 
 
@@ -157,6 +157,26 @@ async def test_messages_out_count_once_per_recipient() -> None:
         await app.ws_connection_manager.send_to_user("bob", {"type": "x"})
         await bob.receive()
         assert number(metrics, "messages_out_total") == before + 5
+
+
+class Goodbye(Hall):
+    """A room whose users say goodbye to the others."""
+
+    async def on_disconnect(self, ws: WebSocketLike, code: int) -> None:
+        await self.broadcast_to_room("hall", ServerSaid(text="Goodbye"), exclude_self=True)
+
+
+async def test_a_message_without_its_closing_sender_does_not_lower_the_number() -> None:
+    app = install(falcon.asgi.App())
+    app.add_websocket_route("/{name}", Goodbye)
+    metrics = AppMetrics(app)
+    async with run(app) as running:
+        for closed in range(1, 4):
+            async with running.connect("/alice") as alice:
+                await alice.receive_until("serverPosition")
+                before = number(metrics, "messages_out_total")
+            await wait_number(metrics, closed, "closes_total", "1000")
+            assert number(metrics, "messages_out_total") >= before >= closed
 
 
 async def test_messages_above_the_rate_of_all_or_of_a_type() -> None:

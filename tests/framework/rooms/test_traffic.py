@@ -5,6 +5,7 @@ from typing import Any, cast
 from falcon_pachinko.backends.presence import Presence
 from falcon_pachinko.connection.connection import Connection
 from falcon_pachinko.connection.counts import Sent
+from falcon_pachinko.connection.state import OPEN
 from falcon_pachinko.publication import Publication
 from falcon_pachinko.rooms.membership import Membership
 from falcon_pachinko.rooms.traffic import Traffic, count_direct
@@ -24,6 +25,7 @@ class Member:
         self._outbox = outbox or Sent()
         self._carrier = self
         self.visible = True
+        self.state = OPEN
 
 
 class World:

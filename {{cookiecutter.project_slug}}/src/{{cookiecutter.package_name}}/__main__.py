@@ -10,8 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from falcon_pachinko import App, ConfigurationError, PachinkoError
 from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol
 from falcon_pachinko.uvicorn.gc_tuning import freeze_startup_objects
@@ -21,7 +19,7 @@ from falcon_pachinko.uvicorn.start_check import check_options
 from .admin_client import Processes
 from .announcements import PartialAnnouncement, announce_to_rooms
 from .app import ROOM_PREFIX, create_app
-from .database import SCHEMA_VERSION, failure_text, migrate
+from .database import SCHEMA_VERSION, UNUSABLE, failure_text, migrate
 from .doctor import print_diagnosis, unknown_settings
 from .inherited_sockets import inherited_sockets
 from .inspection import add_inspect_command, inspect
@@ -153,7 +151,7 @@ def migrate_schema(settings: Settings, revision: str) -> None:
         sys.exit("migrate: APP_DATABASE_URL is none, so there is no database")
     try:
         version = asyncio.run(migrate(settings.store_url, revision))
-    except (ConfigurationError, SQLAlchemyError, OSError) as error:
+    except (ConfigurationError, *UNUSABLE) as error:
         sys.exit(f"migrate: {failure_text(error)}")
     print(f"the schema of the database is at version {version}")
 

@@ -33,6 +33,8 @@ CONNECT_SECONDS = 5
 BUSY_SECONDS = 5.0
 # The interval of attempts where SQLite does not wait.
 LOCKED_SECONDS = 0.01
+# The bits of an error code that name the kind (https://sqlite.org/rescode.html).
+PRIMARY_CODE = 0xFF
 # Errors of a database that is not reachable or not usable.
 UNUSABLE = (SQLAlchemyError, sqlite3.Error, OSError)
 
@@ -130,7 +132,7 @@ def make_file(url: str) -> None:
         # SECURITY: messages are for the service only; SQLite's files beside this one get the same mode.
         path.touch(mode=0o600)
     if path is not None:
-        with closing(sqlite3.connect(path)) as connection:
+        with closing(sqlite3.connect(path, timeout=0.0)) as connection:
             use_wal(connection)
 
 
@@ -145,9 +147,10 @@ def use_wal(connection: sqlite3.Connection) -> None:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             return
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
             # NOTE: SQLite does not wait for another process that does the same, whatever its timeout.
-            if time.monotonic() > deadline:
+            is_busy = error.sqlite_errorcode & PRIMARY_CODE == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > deadline:
                 raise
             time.sleep(LOCKED_SECONDS)
 
@@ -192,6 +195,7 @@ async def migrate(url: str, revision: str = SCHEMA_VERSION) -> str:
     Raises:
         SQLAlchemyError: The database is not reachable, or refuses a statement.
         OSError: SQLite's file cannot be created.
+        sqlite3.Error: It is not a database, or another process locks it.
         ConfigurationError: There is no such revision.
     """
     make_file(url)

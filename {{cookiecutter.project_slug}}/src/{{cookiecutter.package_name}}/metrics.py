@@ -49,13 +49,16 @@ class ServiceMetrics:
         self.snapshots: Snapshots | None = None
         if max(settings.workers, count_by_command()) > 1 and settings.state_folder:
             self.snapshots = Snapshots(Path(settings.state_folder, FOLDER))
+        self.written = self.numbers.measure()
         self.has_failed = False
 
     def text(self) -> bytes:
         """Return the numbers of all processes in the text format of Prometheus."""
-        own = self.numbers.measure()
-        living, ended = ([], []) if self.snapshots is None else self.snapshots.read()
-        return self.exposition.text(merge([own, *living], ended))
+        if self.snapshots is None:
+            return self.exposition.text(merge([self.numbers.measure()], []))
+        # NOTE: not the numbers of now, which another process does not have: a sum that it returns next would be lower.
+        living, ended = self.snapshots.read()
+        return self.exposition.text(merge([self.written, *living], ended))
 
     async def run(self, app: App) -> AsyncIterator[None]:
         """Measure and serve while the application runs: one of its lifespan functions.
@@ -99,8 +102,9 @@ class ServiceMetrics:
     def _write(self) -> None:
         """Write the numbers; log once that they cannot be written."""
         assert self.snapshots is not None
+        self.written = self.numbers.measure()
         try:
-            self.snapshots.write(self.numbers.measure())
+            self.snapshots.write(self.written)
             with contextlib.suppress(OSError):
                 self.snapshots.clean()
         except OSError as error:

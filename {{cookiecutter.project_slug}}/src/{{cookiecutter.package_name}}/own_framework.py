@@ -16,6 +16,8 @@ from pathlib import Path
 DISTRIBUTION = "{{ cookiecutter.project_slug }}"
 SOURCES = Path(__file__).resolve().parents[1]
 MANIFEST = "falcon_pachinko/MANIFEST"
+# The status of uvicorn and Gunicorn for a worker process that is not to be started again.
+STARTUP_FAILURE = 3
 
 
 def check_framework() -> None:
@@ -28,11 +30,15 @@ def check_framework() -> None:
     if framework is None or framework.origin is None or not (SOURCES / MANIFEST).exists():
         return
     found = Path(framework.origin).resolve().parents[1]
-    if found != SOURCES or replaced():
-        sys.exit(
-            f"The package falcon_pachinko in {found} belongs to another project than {DISTRIBUTION}:"
-            f" give each project its own environment, or put {SOURCES} first into PYTHONPATH."
-        )
+    remedy = ""
+    if found != SOURCES:
+        remedy = f"give each project its own environment, or put {SOURCES} first into PYTHONPATH"
+    elif replaced():
+        remedy = "give each project its own environment, and install this one there"
+    if remedy:
+        text = f"falcon_pachinko in {found} belongs to another project than {DISTRIBUTION}"
+        print(f"The package {text}: {remedy}.", file=sys.stderr)
+        sys.exit(STARTUP_FAILURE)
 
 
 def replaced() -> bool:
@@ -42,8 +48,9 @@ def replaced() -> bool:
     except metadata.PackageNotFoundError:
         return False
     for file in files:
-        # The record of an editable installation does not list it.
-        if file.as_posix() == MANIFEST and file.hash is not None:
+        if file.as_posix() != MANIFEST or file.hash is None:
+            continue  # The record of an editable installation does not list it.
+        if Path(str(file.locate())).resolve() == SOURCES / MANIFEST:
             digest = hashlib.new(file.hash.mode, file.read_binary()).digest()
             return base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != file.hash.value
     return False

@@ -297,7 +297,7 @@ def test_changes_in_another_order_or_twice_do_no_harm(
         server.on_message(receive)
 
     alice = new_window().new_page()
-    alice.route_web_socket(re.compile("/ws/"), hold_changes)
+    alice.route_web_socket(re.compile("^ws"), hold_changes)
     open_room(alice, room)
     sign_in(alice, "Alice")
     bob = new_user("Bob")

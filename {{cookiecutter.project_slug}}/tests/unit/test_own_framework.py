@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from {{ cookiecutter.package_name }}.own_framework import DISTRIBUTION
+from {{ cookiecutter.package_name }}.own_framework import DISTRIBUTION, STARTUP_FAILURE
 
 PACKAGE = "{{ cookiecutter.package_name }}"
 SOURCES = Path(__file__).parents[2] / "src"
@@ -40,7 +41,7 @@ def test_the_framework_of_another_project_is_refused_in_one_sentence(tmp_path: P
     other.mkdir()
     (other / "__init__.py").touch()
     finished = imported(tmp_path, SOURCES)
-    assert finished.returncode == 1
+    assert finished.returncode == STARTUP_FAILURE
     assert f"falcon_pachinko in {tmp_path.resolve()} belongs to another project" in finished.stderr
     assert str(SOURCES.resolve()) in finished.stderr
     assert finished.stderr.count("\n") == 1, finished.stderr
@@ -52,13 +53,18 @@ def test_a_wheel_that_has_replaced_the_framework_is_noticed(tmp_path: Path) -> N
     information.mkdir()
     (information / "METADATA").write_text("Metadata-Version: 2.4\nName: x\n", "utf-8")
     (information / "RECORD").write_text(RECORD, "utf-8")
-    # Without __init__.py the folder is not the package that is imported.
+    for name in ("__init__.py", "own_framework.py"):
+        (tmp_path / PACKAGE).mkdir(exist_ok=True)
+        shutil.copy(SOURCES / PACKAGE / name, tmp_path / PACKAGE)
     manifest = tmp_path / "falcon_pachinko" / "MANIFEST"
     manifest.parent.mkdir()
+    manifest.with_name("__init__.py").touch()
     manifest.write_text("own", "utf-8")
-    same = imported(tmp_path, SOURCES)
+    same = imported(tmp_path)
     assert same.returncode == 0, same.stderr
     manifest.write_text("not", "utf-8")
-    replaced = imported(tmp_path, SOURCES)
-    assert replaced.returncode == 1
-    assert "belongs to another project" in replaced.stderr
+    replaced = imported(tmp_path)
+    assert replaced.returncode == STARTUP_FAILURE
+    assert "install this one there" in replaced.stderr
+    from_sources = imported(SOURCES, tmp_path)
+    assert from_sources.returncode == 0, from_sources.stderr

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from ..backends.presence import Presence
 from ..connection.connection import Connection
 from ..connection.counts import Sent
+from ..connection.state import OPEN
 from ..publication import Publication
 from .membership import Membership
 
@@ -20,7 +21,7 @@ class Traffic:
 
     Attributes:
         rooms: The count of each room that has a member.
-        excluded: The messages that members of rooms have not received because they were excluded.
+        excluded: The messages that open members of rooms have not received because they were excluded.
 
     Args:
         synced: The members of rooms that receive live messages.
@@ -60,7 +61,8 @@ class Traffic:
         """Do not count a message of a room for the members that have not received it."""
         for connection in set(excluded):
             if self._receives(connection, room):
-                self.excluded += 1
+                # NOTE: a member that is closing is not among those of a fan-out.
+                self.excluded += connection.state is OPEN
                 add(connection, -1, -publication.size_bytes)
 
     def _receives(self, connection: Connection, room: str) -> bool:

@@ -47,10 +47,12 @@ def clean_environment(prefixes: Iterable[str] = (), *, keep_proxies: bool = Fals
         if upper in UNWANTED or is_proxy or upper.startswith(unwanted_prefixes):
             del os.environ[name]
     if keep_proxies:
+        either = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
         for name in ("NO_PROXY", "no_proxy"):
-            given = os.environ.get(name, "")
+            given = os.environ.get(name) or either
             if NOT_PROXIED not in given:
-                os.environ[name] = f"{given},{NOT_PROXIED}" if given else NOT_PROXIED
+                given = f"{given},{NOT_PROXIED}" if given else NOT_PROXIED
+            os.environ[name] = given
     if len(os.fsencode(tempfile.gettempdir())) > TEMPORARY_FOLDER_BYTES:
         use_short_folder()
 

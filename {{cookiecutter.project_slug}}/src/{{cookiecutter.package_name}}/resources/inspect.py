@@ -18,6 +18,7 @@ from ..admin_client import AdminError, ask_all, line_of
 from ..admin_messages import Action, Answer, Inspect
 from ..admin_socket import AdminSocket, sockets_in
 from ..announcements import PartialAnnouncement
+from ..hosts import ALL_HOSTS
 from ..inspection import processes_of
 from ..settings import Settings
 from .session import read_json
@@ -31,8 +32,13 @@ REFUSED = (PachinkoError, ValueError)
 
 
 def has_inspect_page(settings: Settings) -> bool:
-    """Return whether the page exists: in development, unless other machines may reach the service."""
-    return settings.environment == "development" and not settings.allow_insecure
+    """Return whether the page exists: in development, for this machine's own names only."""
+    return (
+        settings.environment == "development"
+        and not settings.allow_insecure
+        # SECURITY: with any host name, a page of a stranger whose name leads to this machine has the same origin.
+        and ALL_HOSTS not in settings.hosts
+    )
 
 
 class InspectResource:

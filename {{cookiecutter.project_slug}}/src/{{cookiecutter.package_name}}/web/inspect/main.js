@@ -65,18 +65,25 @@ function report(text, isProblem) {
 // --- Polling --------------------------------------------------------------------------------------
 
 async function poll() {
-  if (!isPaused && !document.hidden) await update();
+  if (!isPaused && !document.hidden) await update({ isNextPoint: true });
   setTimeout(poll, INTERVAL_MS);
 }
 
-async function update() {
+let requests = 0;
+
+/** Show the state now; it is a point of the charts, too, at the interval of polling only. */
+async function update({ isNextPoint = false } = {}) {
+  const request = ++requests;
   const url = urlOf("inspect.json");
   if (page.user.value) url.searchParams.set("user", page.user.value);
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(10 * INTERVAL_MS) });
     const state = await response.json();
+    // Another filter has been asked for meanwhile.
+    if (request !== requests) return;
     if (!response.ok) throw new Error(state.description ?? state.title);
-    show(state.processes, performance.now());
+    if (isNextPoint) showRates(state.processes, performance.now());
+    show(state.processes);
     setState(state.problem);
   } catch (error) {
     setState(`The service does not answer (${error instanceof Error ? error.message : error}); trying again.`);
@@ -94,17 +101,11 @@ function setState(problem) {
 
 // --- The state ------------------------------------------------------------------------------------
 
-/** @param {Process[]} processes @param {number} nowMs */
-function show(processes, nowMs) {
+/** @param {Process[]} processes */
+function show(processes) {
   const isAlone = processes.length === 1;
-  const count = total(processes, "connection_count");
-  page.connectionCount.textContent = number(count);
+  page.connectionCount.textContent = number(total(processes, "connection_count"));
   page.roomCount.textContent = number(total(processes, "room_count"));
-  showRates(processes, count, nowMs);
-  tables.redis.show(
-    processes.flatMap((process) => redisEntry(process, nowMs)),
-    isAlone,
-  );
   const clients = processes.flatMap((process) => process.connections.map((connection) => ({ process, connection })));
   clients.sort((one, other) => other.connection.backlog_bytes - one.connection.backlog_bytes);
   const slow = clients.filter(({ connection }) => connection.backlog_bytes > 0);
@@ -118,9 +119,13 @@ function total(processes, name) {
   return processes.reduce((sum, process) => sum + process[name], 0);
 }
 
-/** @param {Process[]} processes @param {number} count @param {number} nowMs */
-function showRates(processes, count, nowMs) {
-  charts.connections.add(count);
+/** Show what has happened since the last call. @param {Process[]} processes @param {number} nowMs */
+function showRates(processes, nowMs) {
+  tables.redis.show(
+    processes.flatMap((process) => redisEntry(process, nowMs)),
+    processes.length === 1,
+  );
+  charts.connections.add(total(processes, "connection_count"));
   const found = rates.next(new Map(processes.map(({ pid, counts }) => [pid, counts ?? {}])), nowMs);
   if (found === null) return;
   for (const name of /** @type {const} */ (["accepts", "messages_in", "messages_out"])) charts[name].add(found[name] ?? 0);
@@ -188,5 +193,5 @@ page.pause.addEventListener("click", () => {
   isPaused = !isPaused;
   page.pause.setAttribute("aria-pressed", String(isPaused));
 });
-page.user.addEventListener("input", update);
+page.user.addEventListener("input", () => void update());
 poll();
