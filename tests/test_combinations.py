@@ -178,14 +178,19 @@ def test_first_commit_of_every_combination_passes_its_hooks_unchanged(
     baked: Callable[..., Path], run: Callable[..., str], project_python: Path, tmp_path: Path
 ) -> None:
     pre_commit = (".venv/bin/python", "-m", "pre_commit", "run", "--all-files")
+    # Of the answers, only the version changes types.
+    checked: set[str] = set()
     for answers in COMBINATIONS:
         project = baked(**answers)
         run(project, "git", "init", "--quiet")
         # One environment for all projects, whose name is not that of a folder for git.
         (project / ".venv").symlink_to(project_python.parents[1])
         run(project, "git", "add", "--all", ":!.venv")
-        printed = run(project, *pre_commit, PRE_COMMIT_HOME=tmp_path / "hooks")
-        assert printed.count("Passed") == HOOKS, printed
+        version = answers["python_version"]
+        skipped = "mypy" if version in checked else ""
+        checked.add(version)
+        printed = run(project, *pre_commit, PRE_COMMIT_HOME=tmp_path / "hooks", SKIP=skipped)
+        assert printed.count("Passed") == HOOKS - bool(skipped), printed
         assert run(project, "git", "diff", "--name-only") == ""
         assert ".env" not in run(project, "git", "ls-files").splitlines()
         shutil.rmtree(project)

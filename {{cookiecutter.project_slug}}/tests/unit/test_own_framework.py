@@ -9,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from {{ cookiecutter.package_name }}.own_framework import DISTRIBUTION, STARTUP_FAILURE
+from {{ cookiecutter.package_name }}.own_framework import (
+    DISTRIBUTION,
+    STARTUP_FAILURE,
+)
 
 PACKAGE = "{{ cookiecutter.package_name }}"
 SOURCES = Path(__file__).parents[2] / "src"
