@@ -181,7 +181,8 @@ def create(folder: Path, uv: str) -> Environment:
     """
     say(f"Creating {folder} with Python {dotted(sys.version_info)} ...")
     if uv:
-        options = ["--quiet", "--allow-existing", "--python", sys.executable]
+        # With pip, for the commands of the documents.
+        options = ["--quiet", "--seed", "--allow-existing", "--python", sys.executable]
         command = [uv, "venv", *options, str(folder)]
     else:
         command = [sys.executable, "-m", "venv", str(folder)]
