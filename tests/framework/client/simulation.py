@@ -44,9 +44,12 @@ class FakeSocket:
         self.sent: list[str] = []
         self.closings: list[tuple[int, str]] = []
 
-    def send(self, text: str) -> None:
+    def send(self, text: str, unsent: Callable[[], object] | None = None) -> None:
         assert self.is_open, "it sends without a connection"
         self.sent.append(text)
+
+    def return_unsent(self) -> None:
+        pass
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         self.closings.append((code, reason))

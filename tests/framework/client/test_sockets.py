@@ -1,12 +1,20 @@
 """Sockets of the library websockets: order, the end, attempts that are cancelled."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from falcon_pachinko.client.platform import Socket
-from falcon_pachinko.client.sockets import AsyncioPlatform, Signal
+from falcon_pachinko.client.sockets import (
+    CANCEL_SECONDS,
+    CLOSE_SECONDS,
+    END_SECONDS,
+    AsyncioPlatform,
+    Signal,
+)
 
 WAIT_SECONDS = 10.0
 
@@ -112,3 +120,127 @@ async def test_a_signal_wakes_all_that_wait_and_forgets_those_that_gave_up() -> 
     async with asyncio.timeout(WAIT_SECONDS):
         await asyncio.gather(*waiting[1:])
     assert signal.waiters == set()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    for _ in range(1_000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("the condition has not become true")
+
+
+async def block(connection: ServerConnection) -> None:
+    """Read nothing, so that the buffers of the client fill."""
+    connection.transport.pause_reading()  # type: ignore[attr-defined]
+    await connection.wait_closed()
+
+
+async def open_blocked(platform: AsyncioPlatform, port: int) -> tuple[Any, Events]:
+    """Return a connection whose writer waits for a server that reads nothing."""
+    events = Events()
+    socket = platform.connect(f"ws://127.0.0.1:{port}/", {}, events)
+    await events.opened.wait()
+    for number in range(300):
+        socket.send(
+            f"{number}:" + "x" * 100_000, lambda number=number: events.messages.append(number)
+        )
+    counts = [-1]
+
+    def is_blocked() -> bool:
+        counts.append(len(socket.pending))
+        return 0 < counts[-1] == counts[max(0, len(counts) - 10)]
+
+    await until(is_blocked)
+    return socket, events
+
+
+async def test_a_server_that_reads_nothing_delays_the_end_by_a_bound() -> None:
+    loop, platform = asyncio.get_running_loop(), AsyncioPlatform(1_000)
+    async with (
+        serve(block, "127.0.0.1", 0, compression=None, close_timeout=0.1) as server,
+        asyncio.timeout(2 * WAIT_SECONDS),
+    ):
+        port = next(iter(server.sockets)).getsockname()[1]
+        socket, events = await open_blocked(platform, port)
+        started = loop.time()
+        socket.close()
+        await events.ended.wait()
+        assert loop.time() - started < CLOSE_SECONDS + 1
+        assert (events.ends[0][0], platform.sockets) == (1006, set())
+        # One that was not closed, and one whose end is cancelled.
+        await open_blocked(platform, port)
+        started = loop.time()
+        await platform.aclose()
+        assert loop.time() - started < END_SECONDS + CANCEL_SECONDS
+        assert platform.tasks == set()
+        await open_blocked(platform, port)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await platform.aclose()
+        await until(lambda: not platform.tasks)
+
+
+async def test_a_task_that_refuses_to_end_does_not_block_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("falcon_pachinko.client.sockets.END_SECONDS", 0.05)
+    monkeypatch.setattr("falcon_pachinko.client.sockets.CANCEL_SECONDS", 0.05)
+    platform, release = AsyncioPlatform(1_000), asyncio.Event()
+
+    async def refuse() -> None:
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+
+    task = platform.spawn(refuse())
+    async with asyncio.timeout(WAIT_SECONDS):
+        await platform.aclose()
+        assert not task.done()
+        release.set()
+        await task
+
+
+async def test_messages_that_were_not_written_are_returned_in_order() -> None:
+    platform = AsyncioPlatform(1_000)
+    async with (
+        serve(block, "127.0.0.1", 0, compression=None, close_timeout=0.1) as server,
+        asyncio.timeout(WAIT_SECONDS),
+    ):
+        port = next(iter(server.sockets)).getsockname()[1]
+        socket, events = await open_blocked(platform, port)
+        count = len(socket.pending)
+        socket.return_unsent()
+        assert events.messages == list(range(299, 299 - count, -1))
+        socket.return_unsent()
+        assert (len(events.messages), len(socket.pending)) == (count, 0)
+        # The message that is being written is counted until then.
+        assert 100_000 <= socket.buffered_bytes < 200_100
+        socket.abort()
+        await platform.aclose()
+
+
+async def test_a_connection_that_the_server_is_closing_is_not_open() -> None:
+    closing = asyncio.Event()
+
+    async def handle(connection: ServerConnection) -> None:
+        # The close frame, and no end of TCP.
+        connection.protocol.send_close(1012, "retry=5")
+        connection.send_data()
+        await closing.wait()
+
+    events, platform = Events(), AsyncioPlatform(1_000)
+    async with serve(handle, "127.0.0.1", 0) as server, asyncio.timeout(WAIT_SECONDS):
+        port = next(iter(server.sockets)).getsockname()[1]
+        socket = platform.connect(f"ws://127.0.0.1:{port}/", {}, events)
+        await events.opened.wait()
+        await until(lambda: not socket.is_open)
+        is_early = not events.ends
+        closing.set()
+        await events.ended.wait()
+        await platform.aclose()
+    assert is_early
+    assert events.ends == [(1012, "retry=5")]

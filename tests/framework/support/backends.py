@@ -24,6 +24,7 @@ from falcon_pachinko.backends.timing import Timing
 from falcon_pachinko.history import History, Position
 from falcon_pachinko.publication import Header, Publication
 
+from .certificate import make_certificate
 from .redis_servers import REDIS, VALKEY, RedisServer, find_program, free_port, running_redis
 
 T = TypeVar("T")
@@ -174,25 +175,11 @@ def running_redis_with_tls() -> Iterator[str]:
     Raises:
         FileNotFoundError: redis-server (the wheel's Valkey has no TLS) or openssl is not installed.
     """
-    program, openssl = find_program(REDIS), shutil.which("openssl")
-    if program is None or openssl is None:
+    program = find_program(REDIS)
+    if program is None or shutil.which("openssl") is None:
         raise FileNotFoundError("redis-server and openssl are required")
     with tempfile.TemporaryDirectory() as folder:
-        key, certificate = Path(folder) / "key.pem", Path(folder) / "certificate.pem"
-        request = [
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-        ]
-        names = ["subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-        subprocess.run([openssl, *request, *names], check=True, capture_output=True, timeout=60)
+        certificate, key = make_certificate(Path(folder))
         port = free_port()
         options = f"--port 0 --tls-port {port} --bind 127.0.0.1 --tls-auth-clients no".split()
         files = ["--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--dir", folder]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .options import Options
@@ -106,7 +107,21 @@ class Core(abc.ABC):
         if socket.is_open:
             queued, self.queue = self.queue, []
             for text in queued:
-                socket.send(text)
+                socket.send(text, partial(self.requeue, text))
+
+    def requeue(self, text: str) -> None:
+        """Queue a message that a lost connection has not written, before those that were sent after it.
+
+        There may be more of them than the bound of the queue; their size has the bound of a connection.
+        """
+        if self.state is not State.CLOSED:
+            self.queue.insert(0, text)
+
+    def reset_if_stable(self) -> None:
+        """Forget the failures before a connection that has lasted long enough."""
+        opened_at, stable = self.opened_at, self.options.stable_after_seconds
+        if opened_at is not None and self.platform.monotonic() - opened_at >= stable:
+            self.failures = 0
 
     def retry_delay(self, failures: int) -> float:
         """Return a random delay in seconds after a number of failures."""

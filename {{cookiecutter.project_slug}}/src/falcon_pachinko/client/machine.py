@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -109,7 +110,7 @@ class Machine(Core):
         if self.state is State.OPEN and self.socket is not None and is_ready:
             if self.socket.buffered_bytes > self.options.max_buffered_bytes:
                 return False
-            self.socket.send(text)
+            self.socket.send(text, partial(self.requeue, text))
             return True
         if self.state is State.CLOSED or self.queued_messages >= self.options.max_queued_messages:
             return False
@@ -132,6 +133,8 @@ class Machine(Core):
         socket = self.socket
         if self.state is not State.OPEN or socket is None:
             return
+        self.reset_if_stable()
+        socket.return_unsent()
         self.socket = self.opened_at = None
         socket.close()
         self.requests.reject_sent(is_final=False)
@@ -179,6 +182,8 @@ class Machine(Core):
             # It has a position, even if no application can receive it.
             self.positions.advance(message.get("id"), None, payload)
             logger.warning("ignored a message from the server: it has no type")
+        elif self.connection is self and self.rooms.refuse_all(message):
+            pass
         elif isinstance(message.get("room"), str) and self.connection is self:
             self.rooms.receive(message)
         else:
@@ -230,12 +235,13 @@ class Machine(Core):
         """
         if socket is not self.socket:
             return
-        now, options = self.platform.monotonic(), self.options
-        if self.opened_at is not None and now - self.opened_at >= options.stable_after_seconds:
-            self.failures = 0
+        now = self.platform.monotonic()
+        self.reset_if_stable()
         if is_terminal_code(code):
             self.end(code, reason)
         else:
+            if socket is not None:
+                socket.return_unsent()
             self.release()
             self.requests.reject_sent(is_final=False)
             delay = announced_delay(code, reason)

@@ -27,8 +27,17 @@ class Socket(Protocol):
         """The size of messages that are not written yet."""
         ...
 
-    def send(self, text: str) -> None:
-        """Send a message, in order; one to a closing connection is lost."""
+    def send(self, text: str, unsent: Callable[[], object] | None = None) -> None:
+        """Send a message, in order; one to a closing connection is lost.
+
+        Args:
+            text: The message.
+            unsent: Called by :meth:`return_unsent`, if it is not written.
+        """
+        ...
+
+    def return_unsent(self) -> None:
+        """Take the messages back that are not written, and report them, the last one first."""
         ...
 
     def close(self, code: int = 1000, reason: str = "") -> None:

@@ -13,20 +13,19 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.client import connect as connect_websocket
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 
 from ..close_codes import ABNORMAL_CLOSURE, NORMAL_CLOSURE, shorten_close_reason
+from .handshake import CONFIGURATION_ERRORS, TEMPORARY_ERRORS, DirectConnect, end_of, tls_arguments
 from .platform import SocketEvents
 
 logger = logging.getLogger(__name__)
 
-# Close code 3000 + the status, as Falcon maps it.
-HTTP_STATUS_OFFSET = 3_000
-# How long the closing handshake of either side may take.
+# How long the last messages and the closing handshake may take.
 CLOSE_SECONDS = 2.0
-# A failed handshake is reported by any of these.
-CONNECT_ERRORS = (OSError, EOFError, WebSocketException, ValueError)
+# The bounds of the end of all tasks, which are 4 s together: in order, and after they were cancelled.
+END_SECONDS, CANCEL_SECONDS = 3.0, 1.0
 
 
 class Signal:
@@ -69,43 +68,73 @@ class WebsocketsSocket:
         self.headers = headers
         self.events = events
         self.connection: ClientConnection | None = None
-        self.pending: deque[str] = deque()
+        self.pending: deque[tuple[str, Callable[[], object] | None]] = deque()
         self.buffered_bytes = 0
         self.has_text = asyncio.Event()
         self.closing: tuple[int, str] | None = None
+        self.deadline: asyncio.TimerHandle | None = None
+        platform.sockets.add(self)
         self.task = platform.spawn(self.run())
 
     @property
     def is_open(self) -> bool:
-        """Whether messages can be sent."""
-        return self.connection is not None and self.closing is None
+        """Whether messages can be sent: neither side has begun to close the connection."""
+        connection = self.connection
+        return connection is not None and self.closing is None and connection.state is State.OPEN
 
-    def send(self, text: str) -> None:
+    def send(self, text: str, unsent: Callable[[], object] | None = None) -> None:
         """Send a message after those that were sent before."""
-        self.pending.append(text)
+        self.pending.append((text, unsent))
         self.buffered_bytes += len(text)
         self.has_text.set()
 
+    def return_unsent(self) -> None:
+        """Take the messages back that are not written, and report them, the last one first."""
+        pending, self.pending = self.pending, deque()
+        for text, unsent in reversed(pending):
+            self.buffered_bytes -= len(text)
+            if unsent is not None:
+                unsent()
+
     def close(self, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
-        """Send what is pending, then close; an attempt is cancelled."""
+        """Send what is pending, then close; an attempt is cancelled. The connection is aborted after 2 s."""
         if self.closing is None:
             self.closing = (code, shorten_close_reason(reason))
             self.has_text.set()
             if self.connection is None:
                 self.task.cancel()
+            else:
+                self.deadline = self.platform.loop.call_later(CLOSE_SECONDS, self.abort)
+
+    def abort(self) -> None:
+        """End the connection at once: a peer that reads nothing blocks both the messages and the close frame."""
+        if self.connection is not None:
+            self.connection.transport.abort()
 
     async def run(self) -> None:
         """Connect, receive until the end, report it."""
+        try:
+            code, reason = await self.connect()
+        finally:
+            self.connection = None
+            self.platform.sockets.discard(self)
+            if self.deadline is not None:
+                self.deadline.cancel()
+        self.events.on_end(self, code, reason)
+        self.platform.progress.notify()
+
+    async def connect(self) -> tuple[int, str]:
+        """Connect and receive until the end; return the close code and the reason."""
         code, reason = ABNORMAL_CLOSURE, ""
         try:
-            async with connect_websocket(
+            async with DirectConnect(
                 self.url,
                 additional_headers=self.headers,
                 ping_interval=None,
                 open_timeout=None,
                 close_timeout=CLOSE_SECONDS,
                 max_size=self.platform.max_message_bytes,
-                ssl=self.platform.ssl if self.url.startswith("wss:") else None,
+                **tls_arguments(self.url, self.platform.ssl),
             ) as connection:
                 self.connection = connection
                 async with asyncio.TaskGroup() as tasks:
@@ -113,16 +142,12 @@ class WebsocketsSocket:
                     self.events.on_open(self)
                     code, reason = await self.read(connection)
                     writer.cancel()
-        except InvalidStatus as refused:
-            code = HTTP_STATUS_OFFSET + refused.response.status_code
-        except CONNECT_ERRORS as error:
-            reason = shorten_close_reason(str(error))
+        except (*TEMPORARY_ERRORS, *CONFIGURATION_ERRORS) as error:
+            return end_of(error)
         except Exception:
             # A message that does not follow the protocol must not leave a connection without a reader.
             logger.exception("the client could not handle a message: it connects again")
-        self.connection = None
-        self.events.on_end(self, code, reason)
-        self.platform.progress.notify()
+        return code, reason
 
     async def read(self, connection: ClientConnection) -> tuple[int, str]:
         """Pass messages on until the end; return the close code and the reason."""
@@ -141,9 +166,10 @@ class WebsocketsSocket:
             while True:
                 await self.has_text.wait()
                 self.has_text.clear()
-                while self.pending:
-                    await connection.send(self.pending[0])
-                    self.buffered_bytes -= len(self.pending.popleft())
+                while self.pending and connection.state is State.OPEN:
+                    text, _ = self.pending.popleft()
+                    await connection.send(text)
+                    self.buffered_bytes -= len(text)
                     self.platform.progress.notify()
                 if self.closing is not None:
                     await connection.close(*self.closing)
@@ -170,6 +196,7 @@ class AsyncioPlatform:
         self.readable.set()
         self.progress = Signal()
         self.tasks: set[asyncio.Task[None]] = set()
+        self.sockets: set[WebsocketsSocket] = set()
 
     def monotonic(self) -> float:
         """Return the time of the event loop in seconds."""
@@ -205,12 +232,18 @@ class AsyncioPlatform:
         return task
 
     async def aclose(self) -> None:
-        """Wait for the ends of all connections, within a bound, then cancel what is left."""
+        """Wait for the ends of all connections and tasks for 3 s, then abort and cancel what is left, within 1 s."""
         self.readable.set()
         tasks = self.tasks - {asyncio.current_task(self.loop)}
-        if tasks:
-            await asyncio.wait(tasks, timeout=2 * CLOSE_SECONDS)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        try:
+            if tasks:
+                await asyncio.wait(tasks, timeout=END_SECONDS)
+        finally:
+            # The cleanup of a cancelled task would wait for a peer that reads nothing.
+            for socket in list(self.sockets):
+                socket.abort()
+            for task in tasks:
+                task.cancel()
+        left = {task for task in tasks if not task.done()}
+        if left:
+            await asyncio.wait(left, timeout=CANCEL_SECONDS)

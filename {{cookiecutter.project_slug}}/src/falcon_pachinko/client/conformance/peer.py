@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from ...messages import MAX_REF_CHARACTERS
+from ..handshake import DirectConnect
 from ..positions import POSITION
 
 MAX_RECEIVED_BYTES = 16 * 1024 * 1024
@@ -170,7 +171,7 @@ async def open_peer(
     parts = urlsplit(target.url)
     added = urlencode(query or {}, doseq=True)
     url = urlunsplit(parts._replace(query="&".join(filter(None, [parts.query, added]))))
-    async with connect(
+    async with DirectConnect(
         url,
         additional_headers={**target.headers, **(headers or {})},
         open_timeout=target.timeout_seconds,
