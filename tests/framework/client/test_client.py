@@ -500,3 +500,70 @@ async def test_a_client_is_used_once(relay: Relay) -> None:
         await client.wait_open()
     with pytest.raises(RuntimeError, match="used once"):
         await client.__aenter__()
+
+
+async def test_messages_that_a_lost_connection_has_not_written_are_sent_over_the_next_one() -> None:
+    received: list[list[int]] = []
+    is_complete = asyncio.Event()
+
+    async def handle(connection: ServerConnection) -> None:
+        numbers: list[int] = []
+        received.append(numbers)
+        if len(received) == 1:
+            # It reads nothing until the client's buffers are full, then it is gone.
+            connection.transport.pause_reading()  # type: ignore[attr-defined]
+            await connection.wait_closed()
+            return
+        async for data in connection:
+            numbers.append(json.loads(data)["payload"]["number"])
+            if numbers[-1] == 299:
+                is_complete.set()
+
+    options = Options(base_delay_seconds=0.02, max_buffered_bytes=64 * 1024 * 1024)
+    settings: Any = {"compression": None, "close_timeout": 0.1}
+    async with serve_websockets(handle, "127.0.0.1", 0, **settings) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        async with relay_to(port) as relay, connect(url(relay), options=options) as client:
+            await client.wait_open()
+            for number in range(300):
+                await client.send("clientNote", {"number": number, "text": "x" * 100_000})
+            relay.drop()
+            await reach(client, State.WAITING)
+            await reach(client, State.OPEN)
+            async with asyncio.timeout(WAIT_SECONDS):
+                await is_complete.wait()
+    first, *_ = received[1]
+    assert received[1] == list(range(first, 300))
+
+
+async def test_a_message_during_the_close_by_the_server_is_queued() -> None:
+    received: list[Any] = []
+    sent, arrived = asyncio.Event(), asyncio.Event()
+
+    async def handle(connection: ServerConnection) -> None:
+        if not sent.is_set():
+            # The close frame, and the end of TCP only after the client's message.
+            connection.protocol.send_close(1012, "retry=0.05")
+            connection.send_data()
+            await sent.wait()
+            return
+        received.append(json.loads(await connection.recv())["payload"])
+        arrived.set()
+        await connection.wait_closed()
+
+    async with serve_websockets(handle, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        async with connect(f"ws://127.0.0.1:{port}/", options=QUICK) as client:
+            await client.wait_open()
+            socket = client._machine.socket
+            for _ in range(1_000):
+                if socket is None or not socket.is_open:
+                    break
+                await asyncio.sleep(0.005)
+            assert client.status.state is State.OPEN
+            await client.send("clientNote", {"text": "a"})
+            assert client.queued_messages == 1
+            sent.set()
+            async with asyncio.timeout(WAIT_SECONDS):
+                await arrived.wait()
+    assert received == [{"text": "a"}]
