@@ -501,6 +501,7 @@ export class RealtimeClient {
   reconnect() {
     const socket = this.#socket;
     if (this.state !== "open" || !socket) return;
+    this.#resetIfStable();
     this.#socket = this.#openedAtMs = null;
     socket.close();
     this.#rejectSent(false);
@@ -582,7 +583,7 @@ export class RealtimeClient {
 
   /** @param {WebSocket} socket */
   #sendQueue(socket) {
-    if (socket.readyState !== SOCKET_OPEN) return;
+    if (socket.readyState !== SOCKET_OPEN || (this.#carrier ?? this).#socket?.readyState !== SOCKET_OPEN) return;
     for (const text of this.#queue.splice(0)) socket.send(text);
   }
 
@@ -608,6 +609,7 @@ export class RealtimeClient {
       return;
     }
     const payload = message.payload ?? {};
+    if (this.#refuseAll(message, payload)) return;
     if (typeof message.room === "string" && !this.#carrier) return this.#receiveInRoom(message, payload);
     if (message.type === "serverPosition" && payload.rooms) this.#receivePositions(payload.rooms);
     if (message.type === "serverPosition") this.#expectHeartbeats(socket, payload.heartbeatSeconds);
@@ -667,7 +669,8 @@ export class RealtimeClient {
       bufferedAmount: () => this.#socket?.bufferedAmount ?? 0,
       leave: () => {
         if (this.#roomSockets.get(socket.room) === socket) this.#roomSockets.delete(socket.room);
-        if (socket.ref !== null && this.state === "open") this.#write(JSON.stringify({ type: LEAVE, payload: { room: socket.room } }));
+        const isOpen = this.state === "open" && this.#socket?.readyState === SOCKET_OPEN;
+        if (socket.ref !== null && isOpen) this.#write(JSON.stringify({ type: LEAVE, payload: { room: socket.room } }));
       },
     };
   }
@@ -678,13 +681,32 @@ export class RealtimeClient {
     const waiting = [...this.#roomSockets.values()].filter(({ ref }) => ref === null);
     while (waiting.length > 0) {
       const [ref, rooms, limit] = [this.#nextRef(), /** @type {object[]} */ ([]), MAX_JOIN_CHARACTERS];
+      const asked = /** @type {Set<unknown>} */ (new Set());
       for (let size = 0; waiting.length > 0 && size < limit; size += JSON.stringify(rooms.at(-1)).length) {
         const socket = /** @type {RoomSocket} */ (waiting.shift());
         socket.ref = ref;
+        socket.asked = asked.add(socket.room);
         rooms.push({ room: socket.room, ...socket.past });
       }
       this.#socket.send(JSON.stringify({ type: JOIN, payload: { rooms }, ref }));
     }
+  }
+
+  /**
+   * End the rooms of a request to join that is refused as a whole: the error has its reference, and no room or one that
+   * was not asked for.
+   *
+   * @param {any} message
+   * @param {any} payload
+   * @returns {boolean} Whether the message is such an error.
+   */
+  #refuseAll({ type, ref, room }, payload) {
+    if (type !== "serverError" || ref === undefined || this.#carrier) return false;
+    const sockets = [...this.#roomSockets.values()];
+    const refused = sockets.filter((each) => each.ref === ref && each.readyState !== SOCKET_OPEN && !each.asked.has(room));
+    for (const socket of refused) this.#roomSockets.delete(socket.room);
+    for (const socket of refused) socket.end(payload.closeCode ?? TRY_AGAIN_LATER, payload.error);
+    return refused.length > 0;
   }
 
   /** @param {any} message @param {any} payload */
@@ -874,11 +896,16 @@ export class RealtimeClient {
     if (socket.readyState === SOCKET_OPEN) socket.send(PROBE);
   }
 
+  /** Forget the failures before a connection that has lasted long enough. */
+  #resetIfStable() {
+    if (this.#openedAtMs !== null && performance.now() - this.#openedAtMs >= this.#options.stableAfterMs) this.#failures = 0;
+  }
+
   /** @param {WebSocket | null} socket Null before the handshake. @param {number} code @param {string} reason */
   #lose(socket, code, reason) {
     if (socket !== this.#socket) return;
-    const { baseDelayMs, maxDelayMs, stableAfterMs } = this.#options;
-    if (this.#openedAtMs !== null && performance.now() - this.#openedAtMs >= stableAfterMs) this.#failures = 0;
+    const { baseDelayMs, maxDelayMs } = this.#options;
+    this.#resetIfStable();
     if (isTerminalCode(code)) {
       this.#end(code, reason);
     } else {
@@ -944,6 +971,8 @@ class RoomSocket extends EventTarget {
   readyState = SOCKET_CONNECTING;
   /** The reference of the request to join; null before it is sent. @type {string | null} */
   ref = null;
+  /** All rooms of that request. @type {Set<unknown>} */
+  asked = new Set();
   /** Whether the connection has been lost, not the room. */
   isDropped = false;
 
