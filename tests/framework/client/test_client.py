@@ -331,6 +331,7 @@ async def test_rooms_share_a_connection_and_are_joined_again(relay: Relay) -> No
         position, said = await take(a, 2)
         assert (position.recovered, said) == (True, ServerSaid(text="again"))
         a.leave()
+        assert list(client._rooms) == ["b"]
         assert [message async for message in a] == []
         assert client.status.state is State.OPEN
         assert client.join("a") is not a

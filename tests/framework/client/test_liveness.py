@@ -21,6 +21,17 @@ def test_a_client_that_reads_nothing_does_not_count_as_silent_server() -> None:
     run.step("expect", {"sockets": 2})
 
 
+def test_a_wake_up_asks_nothing_while_no_answer_can_be_read() -> None:
+    run = announced()
+    run.client.machine.full_streams.add(run)
+    run.step("wake")
+    run.step("pass", 100_000)
+    run.step("expect", {"state": "open", "sent": []})
+    run.client.machine.full_streams.clear()
+    run.step("wake")
+    run.step("expect", {"sentTypes": ["clientPing"]})
+
+
 def test_a_late_timer_asks_once_more_and_not_forever() -> None:
     run = announced()
     for _ in range(2):

@@ -1,13 +1,17 @@
 """Tokens of handshakes and the refresh of a session, in a simulation."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from falcon_pachinko.client.client import fetcher_of
 from falcon_pachinko.client.machine import Machine
 from falcon_pachinko.client.options import Options
+from falcon_pachinko.client.sign_in import reason_of
+from falcon_pachinko.client.sockets import AsyncioPlatform
 from falcon_pachinko.client.status import State
 
 from .simulation import Simulation
@@ -59,6 +63,7 @@ def test_a_token_that_cannot_be_fetched_is_a_failed_attempt() -> None:
     run = SignedIn()
     for wait_seconds in (0.05, 0.1, 0.2):
         run.calls[-1](OSError("no network"))
+        assert run.machine.status.reason == "token: no network"
         assert run.simulation.timers[0].at - run.simulation.now == pytest.approx(wait_seconds)
         run.simulation.pass_time(wait_seconds)
     assert len(run.calls) == 4
@@ -125,3 +130,35 @@ def test_a_refresh_ends_with_its_connection_or_without_a_session() -> None:
     run.open()
     late("for the earlier connection")
     assert (run.sent, run.simulation.timers) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (OSError("no network"), "token: no network"),
+        (b"bytes", "token: token() returned bytes, not str or None"),
+        (None, "token: TimeoutError"),
+    ],
+)
+async def test_a_token_that_fails_is_logged_and_a_hanging_call_ends(
+    wrong: Any, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    platform, results = AsyncioPlatform(1_000), list[Any]()
+
+    async def token() -> Any:
+        if isinstance(wrong, Exception):
+            raise wrong
+        if wrong is None:
+            await asyncio.Event().wait()
+        return wrong
+
+    fetcher_of(platform, token, 0.05)(results.append)
+    async with asyncio.timeout(5):
+        await asyncio.gather(*platform.tasks)
+        await platform.aclose()
+    [error] = results
+    assert reason_of(error) == reason
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import secrets
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -20,6 +22,8 @@ from .options import DEFAULT_OPTIONS, Options
 from .room_machine import join_room
 from .sockets import AsyncioPlatform
 from .status import State
+
+logger = logging.getLogger(__name__)
 
 CLIENT_ID_BYTES = 16
 SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
@@ -76,8 +80,13 @@ class Client(MessageStream):
             return known
         machine = join_room(self._machine, room)
         joined = self._rooms[room] = Room(machine, self._platform, self._types)
+        joined.on_status(lambda status: self._forget_closed(room, joined))
         machine.start()
         return joined
+
+    def _forget_closed(self, room: str, joined: Room) -> None:
+        if joined.status.state is State.CLOSED and self._rooms.get(room) is joined:
+            del self._rooms[room]
 
     def reconnect(self) -> None:
         """Replace the connection with a new one; no effect while it is not open."""
@@ -120,7 +129,8 @@ def connect(
     Args:
         url: A ``ws:``, ``wss:``, ``http:`` or ``https:`` URL.
         token: A bearer token; or a coroutine function that returns one, called for each attempt and before the session of
-            the connection ends. Its exception is a failed attempt, which is retried; ``None`` closes with 4401.
+            the connection ends. Its exception is a failed attempt, which is logged and retried, and so is a call that
+            takes longer than ``connect_timeout_seconds``; ``None`` closes with 4401.
         headers: Further headers of each handshake, such as ``Origin``.
         receives: Classes of the messages that the service sends: the iteration returns objects of them.
         resource: The resource class of the service, in place of ``receives``: its messages, and the payloads of
@@ -138,6 +148,9 @@ def connect(
             f"{url!r} is not a WebSocket URL: write it like ws://127.0.0.1:8000/ws/chat/general"
         )
     platform = AsyncioPlatform(options.max_message_bytes, ssl_context)
+    fetch_token = (
+        fetcher_of(platform, token, options.connect_timeout_seconds) if callable(token) else None
+    )
     machine = Machine(
         parts._replace(scheme=SCHEMES[parts.scheme]).geturl(),
         options,
@@ -147,20 +160,30 @@ def connect(
             **(headers or {}),
             **({"Authorization": f"Bearer {token}"} if isinstance(token, str) else {}),
         },
-        fetch_token=fetcher_of(platform, token) if callable(token) else None,
+        fetch_token=fetch_token,
     )
     return Client(machine, platform, MessageTypes(receives, resource))
 
 
 def fetcher_of(
-    platform: AsyncioPlatform, token: Callable[[], Awaitable[str | None]]
+    platform: AsyncioPlatform,
+    token: Callable[[], Awaitable[str | None]],
+    timeout_seconds: float,
 ) -> Callable[[Callable[[str | Exception | None], None]], object]:
-    """Return a function that calls an application's coroutine function for a token in a task."""
+    """Return a function that calls an application's coroutine function for a token in a task, within a bound.
+
+    Its exception, a result that is neither a text nor ``None``, and a call that takes too long are logged.
+    """
 
     async def fetch(done: Callable[[Any], None]) -> None:
+        result: Any
         try:
-            result: Any = await token()
+            async with asyncio.timeout(timeout_seconds):
+                result = await token()
+            if result is not None and not isinstance(result, str):
+                raise TypeError(f"token() returned {type(result).__name__}, not str or None")
         except Exception as error:
+            logger.warning("the token could not be fetched", exc_info=error)
             result = error
         done(result)
 

@@ -89,7 +89,14 @@ class Liveness:
         """Handle a sign that the connection may have died unnoticed, such as a change of the network."""
         machine = self.machine
         machine.retry_now()
-        if machine.socket is not None and self.silence_seconds and not self.is_probing:
+        # An answer cannot be read while a queue of received messages is full.
+        is_reading = not machine.full_streams
+        if (
+            machine.socket is not None
+            and self.silence_seconds
+            and not self.is_probing
+            and is_reading
+        ):
             self.probe(machine.socket)
 
     def probe(self, socket: Socket, *, is_first: bool = True) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..close_codes import ABNORMAL_CLOSURE, SESSION_ENDED
+from ..close_codes import ABNORMAL_CLOSURE, SESSION_ENDED, shorten_close_reason
 from ..messages import ENCODER
 from .core import Core
 from .platform import Socket, Timer
@@ -51,7 +51,7 @@ class SignIn:
                 machine.open_socket(result)
             else:
                 code = SESSION_ENDED if result is None else ABNORMAL_CLOSURE
-                machine.lose(None, code, "")
+                machine.lose(None, code, reason_of(result))
 
         if self.fetch_token is not None and attempt == machine.attempt:
             self.fetch_token(done)
@@ -118,3 +118,10 @@ class SignIn:
             self.timer = None
         self.call += 1
         self.is_refreshing = self.is_sent = False
+
+
+def reason_of(error: Exception | None) -> str:
+    """Return the reason of a loss for want of a token."""
+    if error is None:
+        return ""
+    return shorten_close_reason(f"token: {str(error) or type(error).__name__}")
