@@ -79,6 +79,19 @@ async def test_reading_stops_at_the_bound_and_goes_on_below_it() -> None:
     assert (readable.is_set(), machine.full_streams) == (True, set())
 
 
+async def test_reading_stops_at_a_number_of_bytes() -> None:
+    stream, simulation = make_stream(max_received_bytes=2_000)
+    readable = stream._platform.readable
+    say(simulation.socket, "x" * 1_500)
+    assert readable.is_set()
+    say(simulation.socket, "x" * 1_500)
+    assert not readable.is_set()
+    await anext(stream)
+    assert readable.is_set()
+    await anext(stream)
+    assert (stream._received_bytes, stream._machine.full_streams) == (0, set())
+
+
 async def test_a_listener_that_fails_affects_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
     stream, simulation = make_stream()
     seen: list[int | None] = []

@@ -30,7 +30,9 @@ def test_the_defaults_are_those_of_the_browser_client() -> None:
     assert options.max_buffered_bytes == found["maxBufferedBytes"]
 
 
-@pytest.mark.parametrize("name", ["base_delay_seconds", "max_received_messages"])
+@pytest.mark.parametrize(
+    "name", ["base_delay_seconds", "max_received_messages", "max_received_bytes"]
+)
 def test_a_value_that_is_not_above_zero_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} is 0"):
         Options(**{name: 0})

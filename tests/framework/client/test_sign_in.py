@@ -77,6 +77,7 @@ def test_a_late_token_is_ignored() -> None:
     run.simulation.pass_time(0.7)
     run.calls[0]("late")
     assert (run.machine.state, run.simulation.sockets) == (State.WAITING, [])
+    assert run.machine.status.reason == "token: no result in time"
     run.machine.close()
     run.calls[0]("later")
     assert (run.machine.state, run.simulation.sockets) == (State.CLOSED, [])

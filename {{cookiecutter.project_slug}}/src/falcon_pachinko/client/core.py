@@ -27,6 +27,7 @@ class Core(abc.ABC):
         failures: The number of failures since the last stable connection.
         attempt: The number of attempts and of their ends: the result of an earlier attempt's token is ignored.
         queue: Encoded messages for the next connection.
+        message_size: The number of characters of the message that is being received.
     """
 
     def __init__(self, options: Options, platform: Platform) -> None:
@@ -45,6 +46,7 @@ class Core(abc.ABC):
         self.failures = 0
         self.attempt = 0
         self.queue: list[str] = []
+        self.message_size = 0
 
     @property
     def state(self) -> State:

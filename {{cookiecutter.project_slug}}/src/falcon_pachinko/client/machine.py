@@ -81,11 +81,15 @@ class Machine(Core):
         self.attempt += 1
         if not self.sign_in.has_token:
             self.open_socket(None)
-        seconds = self.options.connect_timeout_seconds
-        self.start_timer(seconds, lambda: self.lose(self.socket, ABNORMAL_CLOSURE, ""))
+        self.start_timer(self.options.connect_timeout_seconds, self.on_connect_timeout)
         self.set_status(Status(State.CONNECTING))
         if self.sign_in.has_token:
             self.sign_in.fetch_for_handshake()
+
+    def on_connect_timeout(self) -> None:
+        """Give up an attempt: there is no token, or no answer to the handshake."""
+        reason = "token: no result in time" if self.socket is None else ""
+        self.lose(self.socket, ABNORMAL_CLOSURE, reason)
 
     def open_socket(self, token: str | None) -> None:
         """Start a handshake."""
@@ -173,6 +177,8 @@ class Machine(Core):
         if socket is not self.socket:
             return
         self.liveness.on_message(socket)
+        if isinstance(data, str):
+            self.message_size = len(data)
         message = decode(data)
         if message is None:
             logger.warning("ignored a message from the server: it is not a JSON object with a type")

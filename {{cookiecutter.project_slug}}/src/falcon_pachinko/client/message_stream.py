@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any, TypeVar, overload
 from ..close_codes import NORMAL_CLOSURE
 from ..errors import ClientClosed, ClientError, RequestFailed
 from ..messages import Message
+from .answers import Answers
 from .envelope import Envelope, MessageTypes
 from .machine import Machine
 from .sockets import AsyncioPlatform, Signal
@@ -24,8 +24,6 @@ T = TypeVar("T", bound=Message)
 REQUEST_SECONDS = 10.0
 ONCE_SECONDS = 60.0
 SEND_SECONDS = 10.0
-# The longest error that the server accepts.
-MAX_ERROR_CHARACTERS = 1_000
 # Messages of the framework that only the state machine needs.
 INTERNAL = frozenset({"serverPong", "serverJoined", "serverAck"})
 
@@ -36,21 +34,23 @@ class MessageStream:
     The iteration returns an object of the registered class for each message, or an :class:`Envelope` for one of another
     type. A ``ServerPosition`` is returned after a recovery only: with ``recovered=False`` messages are missing, and the
     state of the application may be out of date. The iteration ends after ``close()``, and raises :class:`ClientClosed`
-    after a terminal close code. Messages that are not taken are kept up to ``Options.max_received_messages``; then the
-    client reads nothing, so that the server may close it as a slow reader, and requests fail.
+    after a terminal close code. Messages that are not taken are kept up to ``Options.max_received_messages`` and
+    ``Options.max_received_bytes``; then the client reads nothing, so that the server may close it as a slow reader, and requests fail.
     """
 
     def __init__(self, machine: Machine, platform: AsyncioPlatform, types: MessageTypes) -> None:
         self._machine = machine
         self._platform = platform
         self._types = types
-        self._received: deque[Envelope] = deque()
+        # With their sizes.
+        self._received: deque[tuple[Envelope, int]] = deque()
         self._arrived = Signal()
         self._is_closed_here = False
-        self._answers: dict[str, Callable[[Any], Any]] = {}
+        self._received_bytes = 0
+        self._answers = Answers(platform, types)
         self._status_listeners: list[Callable[[Status], object]] = []
         machine.on_message_received = self._receive
-        machine.on_request = self._answer
+        machine.on_request = self._answers.receive
         machine.on_status = self._report_status
 
     @property
@@ -198,13 +198,10 @@ class MessageStream:
         Args:
             message_type: The type.
             function: A function or a coroutine function. It gets the message, an object of the registered class or else
-                the payload, and its result is the answer; its exception is logged, and its text is sent.
-                ``None`` removes it.
+                the payload, and its result is the answer; its exception is logged, and its text is sent. Above 100
+                calls that run at once, requests are answered with an error. ``None`` removes it.
         """
-        if function is None:
-            self._answers.pop(message_type, None)
-        else:
-            self._answers[message_type] = function
+        self._answers.set(message_type, function)
 
     # Steps of the methods above.
 
@@ -230,7 +227,8 @@ class MessageStream:
                     return None
                 raise self._closed_error()
             await self._arrived.wait()
-        envelope = self._received.popleft()
+        envelope, size = self._received.popleft()
+        self._received_bytes -= size
         self._release_reading()
         return envelope
 
@@ -240,10 +238,18 @@ class MessageStream:
         is_outcome = message["payload"].get("recovered") is not None
         if message["type"] in INTERNAL or (message["type"] == "serverPosition" and not is_outcome):
             return
-        self._received.append(self._types.decode(message))
+        size = self._machine.connection.message_size
+        self._received.append((self._types.decode(message), size))
+        self._received_bytes += size
         self._arrived.notify()
-        if len(self._received) >= self._machine.options.max_received_messages:
+        if self._is_full:
             self._pause_reading()
+
+    @property
+    def _is_full(self) -> bool:
+        options = self._machine.options
+        is_large = self._received_bytes >= options.max_received_bytes
+        return is_large or len(self._received) >= options.max_received_messages
 
     def _pause_reading(self) -> None:
         connection = self._machine.connection
@@ -254,8 +260,8 @@ class MessageStream:
 
     def _release_reading(self) -> None:
         connection = self._machine.connection
-        is_full = len(self._received) >= self._machine.options.max_received_messages
-        if self in connection.full_streams and (not is_full or self.status.state is State.CLOSED):
+        may_read = not self._is_full or self.status.state is State.CLOSED
+        if self in connection.full_streams and may_read:
             connection.full_streams.remove(self)
             if not connection.full_streams:
                 connection.liveness.received_at = connection.liveness.instant()
@@ -271,24 +277,3 @@ class MessageStream:
         self._release_reading()
         self._arrived.notify()
         self._platform.progress.notify()
-
-    def _answer(self, message: dict[str, Any], reply: Callable[[object], None]) -> None:
-        self._platform.spawn(self._run_answer(message, reply))
-
-    async def _run_answer(self, message: dict[str, Any], reply: Callable[[object], None]) -> None:
-        message_type = message["type"]
-        function = self._answers.get(message_type)
-        if function is None:
-            text = f"This client does not answer {message_type}."
-            reply({"code": "unsupported", "error": text[:MAX_ERROR_CHARACTERS]})
-            return
-        try:
-            found = self._types.object_of(message_type, message["payload"])
-            result = function(message["payload"] if found is None else found)
-            if inspect.isawaitable(result):
-                result = await result
-        except Exception as error:
-            logger.exception("the answer to %s failed", message_type)
-            reply({"code": "failed", "error": str(error)[:MAX_ERROR_CHARACTERS]})
-        else:
-            reply({"result": result})

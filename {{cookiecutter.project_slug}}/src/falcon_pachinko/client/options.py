@@ -23,6 +23,7 @@ class Options:
         max_buffered_bytes: The size of messages that wait in an open connection; above it no message is accepted.
         max_received_messages: The number of received messages that wait for the iteration. At this bound
             the client stops reading, and requests fail.
+        max_received_bytes: The same bound for their size, as characters of JSON.
         max_message_bytes: The largest message of the server; a larger one closes the client with 1009.
 
     Raises:
@@ -38,6 +39,7 @@ class Options:
     max_queued_messages: int = 100
     max_buffered_bytes: int = 1024 * 1024
     max_received_messages: int = 1_000
+    max_received_bytes: int = 16 * 1024 * 1024
     max_message_bytes: int = 4 * 1024 * 1024
 
     def __post_init__(self) -> None:
