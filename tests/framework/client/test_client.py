@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websockets
 from websockets.http11 import Request, Response
 
+import falcon_pachinko
 from falcon_pachinko.client import (
     Client,
     ClientClosed,
@@ -512,7 +514,7 @@ async def test_messages_that_a_lost_connection_has_not_written_are_sent_over_the
         received.append(numbers)
         if len(received) == 1:
             # It reads nothing until the client's buffers are full, then it is gone.
-            connection.transport.pause_reading()  # type: ignore[attr-defined]
+            connection.transport.pause_reading()
             await connection.wait_closed()
             return
         async for data in connection:
@@ -568,3 +570,36 @@ async def test_a_message_during_the_close_by_the_server_is_queued() -> None:
             async with asyncio.timeout(WAIT_SECONDS):
                 await arrived.wait()
     assert received == [{"text": "a"}]
+
+
+async def test_the_example_of_the_guide_shows_the_messages_of_all_rooms(
+    relay: Relay, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guide = Path(falcon_pachinko.__file__).parents[2] / "docs/framework/client.md"
+    [code] = [
+        block.partition("```")[0]
+        for block in guide.read_text("utf-8").split("```python\n")
+        if "async def watch(" in block
+    ]
+    names: dict[str, Any] = {"SendMessage": Say}
+    exec(code.replace("clientSendMessage", "clientSay"), names)
+    address = f"ws://127.0.0.1:{relay.port}/rooms"
+    async with (
+        connect(f"ws://127.0.0.1:{relay.target}/rooms/general") as other,
+        connect(address, receives=RECEIVES, options=QUICK) as client,
+    ):
+        watching = asyncio.create_task(names["watch"](client))
+        await client.join("general").wait_open()
+        await other.send("clientSay", Say(text="from elsewhere"))
+        printed = ""
+        for _ in range(1_000):
+            printed += capsys.readouterr().out
+            if printed.count("\n") == 2:
+                break
+            await asyncio.sleep(0.01)
+        await client.close()
+        await watching
+    assert sorted(printed.splitlines()) == [
+        "ServerSaid(text='Hello')",
+        "ServerSaid(text='from elsewhere')",
+    ]

@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from falcon_pachinko.client import ClientClosed, Options, State, Status, connect
+from falcon_pachinko.client import Client, ClientClosed, Options, State, Status, connect
 from falcon_pachinko.client.conformance.peer import Target, open_peer
 from falcon_pachinko.client.handshake import end_of, tls_arguments
 
@@ -29,6 +29,20 @@ async def greet(connection: ServerConnection) -> None:
 
 def port_of(server: Any) -> int:
     return int(next(iter(server.sockets)).getsockname()[1])
+
+
+async def wait_lost(client: Client) -> Status:
+    """Wait until the attempt has failed and return the status."""
+    lost = asyncio.Event()
+
+    def check(status: Status) -> None:
+        if status.state is State.WAITING:
+            lost.set()
+
+    client.on_status(check)
+    check(client.status)
+    await lost.wait()
+    return client.status
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +76,9 @@ async def test_without_a_context_an_unknown_certificate_is_refused_with_its_reas
     statuses: list[Status] = []
     async with serve(greet, "127.0.0.1", 0, ssl=server_context) as server:
         client = connect(f"wss://127.0.0.1:{port_of(server)}/", options=NEVER_AGAIN)
-        waiting = asyncio.Event()
         client.on_status(statuses.append)
-        client.on_status(lambda status: status.state is State.WAITING and waiting.set())
         async with client, asyncio.timeout(WAIT_SECONDS):
-            await waiting.wait()
+            await wait_lost(client)
     [lost] = [status for status in statuses if status.state is State.WAITING]
     assert lost.code == 1006
     assert "certificate verify failed" in lost.reason
@@ -143,11 +155,9 @@ async def test_a_redirect_is_not_followed_and_the_status_names_its_target(
 
     async with serve(greet, "127.0.0.1", 0, process_request=redirect) as server:
         url = f"ws://127.0.0.1:{port_of(server)}/here"
-        client, waiting = connect(url, token="abc", options=NEVER_AGAIN), asyncio.Event()
-        client.on_status(lambda status: status.state is State.WAITING and waiting.set())
+        client = connect(url, token="abc", options=NEVER_AGAIN)
         async with client, asyncio.timeout(WAIT_SECONDS):
-            await waiting.wait()
-            status = client.status
+            status = await wait_lost(client)
         with pytest.raises(Exception, match="HTTP 302"):
             async with open_peer(Target(url)):
                 raise AssertionError("it has followed the redirect")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -133,7 +134,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def block(connection: ServerConnection) -> None:
     """Read nothing, so that the buffers of the client fill."""
-    connection.transport.pause_reading()  # type: ignore[attr-defined]
+    connection.transport.pause_reading()
     await connection.wait_closed()
 
 
@@ -143,9 +144,7 @@ async def open_blocked(platform: AsyncioPlatform, port: int) -> tuple[Any, Event
     socket = platform.connect(f"ws://127.0.0.1:{port}/", {}, events)
     await events.opened.wait()
     for number in range(300):
-        socket.send(
-            f"{number}:" + "x" * 100_000, lambda number=number: events.messages.append(number)
-        )
+        socket.send(f"{number}:" + "x" * 100_000, partial(events.messages.append, number))
     counts = [-1]
 
     def is_blocked() -> bool:
