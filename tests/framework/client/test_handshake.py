@@ -14,6 +14,7 @@ from websockets.http11 import Request, Response
 from falcon_pachinko.client import Client, ClientClosed, Options, State, Status, connect
 from falcon_pachinko.client.conformance.peer import Target, open_peer
 from falcon_pachinko.client.handshake import end_of, tls_arguments
+from falcon_pachinko.errors import ConfigurationError
 
 from ..support.certificate import make_certificate
 
@@ -164,3 +165,21 @@ async def test_a_redirect_is_not_followed_and_the_status_names_its_target(
     assert (status.code, status.reason) == (3302, "redirect to /elsewhere, which is not followed")
     assert "redirect to /elsewhere" in caplog.text
     assert [path.partition("?")[0] for path in requests] == ["/here", "/here"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"headers": {"X": "a\r\nEvil: secret"}},
+        {"headers": {"X": "secret Ω"}},
+        {"headers": {"X y": "secret"}},
+        {"headers": {"": "secret"}},
+        {"token": "secret\n"},
+    ],
+)
+async def test_a_header_that_is_not_valid_is_refused_at_once_and_its_value_is_not_shown(
+    given: dict[str, Any],
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"the header '.*' is not valid") as refused:
+        connect("ws://a.test/", **given)
+    assert "secret" not in str(refused.value)

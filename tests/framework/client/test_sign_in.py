@@ -138,6 +138,7 @@ def test_a_refresh_ends_with_its_connection_or_without_a_session() -> None:
     [
         (OSError("no network"), "token: no network"),
         (b"bytes", "token: token() returned bytes, not str or None"),
+        ("a\nb", "token: token() returned a text that a header cannot have"),
         (None, "token: TimeoutError"),
     ],
 )

@@ -16,6 +16,7 @@ from ..errors import ClientClosed, ConfigurationError
 from ..messages import Message
 from ..resource import WebSocketResource
 from .envelope import MessageTypes
+from .handshake import check_headers, is_header_value
 from .machine import Machine
 from .message_stream import MessageStream
 from .options import DEFAULT_OPTIONS, Options
@@ -139,7 +140,7 @@ def connect(
         ssl_context: The TLS context of ``wss:`` and ``https:``; by default one that verifies certificates.
 
     Raises:
-        ConfigurationError: The URL is not a WebSocket URL.
+        ConfigurationError: The URL is not a WebSocket URL, or a header or the token is not valid in a request.
         RuntimeError: No event loop is running.
     """
     parts = urlsplit(url)
@@ -147,6 +148,10 @@ def connect(
         raise ConfigurationError(
             f"{url!r} is not a WebSocket URL: write it like ws://127.0.0.1:8000/ws/chat/general"
         )
+    all_headers = dict(headers or {})
+    if isinstance(token, str):
+        all_headers["Authorization"] = f"Bearer {token}"
+    check_headers(all_headers)
     platform = AsyncioPlatform(options.max_message_bytes, ssl_context)
     fetch_token = (
         fetcher_of(platform, token, options.connect_timeout_seconds) if callable(token) else None
@@ -156,10 +161,7 @@ def connect(
         options,
         platform,
         client_id=secrets.token_hex(CLIENT_ID_BYTES),
-        headers={
-            **(headers or {}),
-            **({"Authorization": f"Bearer {token}"} if isinstance(token, str) else {}),
-        },
+        headers=all_headers,
         fetch_token=fetch_token,
     )
     return Client(machine, platform, MessageTypes(receives, resource))
@@ -182,6 +184,8 @@ def fetcher_of(
                 result = await token()
             if result is not None and not isinstance(result, str):
                 raise TypeError(f"token() returned {type(result).__name__}, not str or None")
+            if not is_header_value(result):
+                raise ValueError("token() returned a text that a header cannot have")
         except Exception as error:
             logger.warning("the token could not be fetched", exc_info=error)
             result = error

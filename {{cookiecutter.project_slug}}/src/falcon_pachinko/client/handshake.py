@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import ssl
 from collections.abc import Mapping
 from typing import Any
@@ -12,14 +13,18 @@ from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import InvalidProxy, InvalidStatus, InvalidURI, WebSocketException
 
 from ..close_codes import ABNORMAL_CLOSURE, shorten_close_reason
+from ..errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
 # Close code 3000 + the status, as Falcon maps it.
 HTTP_STATUS_OFFSET = 3_000
+# RFC 9110 sections 5.1 and 5.5: a line break would add a header.
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 # A handshake that fails for a reason that a retry may remove. NOTE: a certificate error is an OSError and a ValueError.
 TEMPORARY_ERRORS = (OSError, EOFError, WebSocketException)
-# The attempt itself is not valid: the headers, the URL, the proxy, or a package that it needs.
+# The attempt itself is not valid: the URL, the proxy, or a package that it needs.
 CONFIGURATION_ERRORS = (InvalidURI, InvalidProxy, ValueError, TypeError, ImportError)
 # A terminal code, as for a request that the server calls invalid (HTTP status 400).
 INVALID_ATTEMPT = 3_400
@@ -34,6 +39,25 @@ class DirectConnect(connect_websocket):
     def process_redirect(self, exc: Exception) -> Exception:
         """Return the error: the handshake fails."""
         return exc
+
+
+def is_header_value(value: object) -> bool:
+    """Return whether a header can have a value."""
+    return HEADER_VALUE.fullmatch(str(value)) is not None
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Check the headers of each handshake.
+
+    Raises:
+        ConfigurationError: A name or a value is not valid. SECURITY: the text has no value, which may be a token.
+    """
+    for name, value in headers.items():
+        if HEADER_NAME.fullmatch(name) is None or not is_header_value(value):
+            raise ConfigurationError(
+                f"the header {name!r} is not valid: neither its name nor its value may have line breaks or "
+                "characters outside of ISO 8859-1"
+            )
 
 
 def tls_arguments(url: str, context: ssl.SSLContext | None) -> Mapping[str, Any]:
