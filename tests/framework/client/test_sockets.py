@@ -1,6 +1,7 @@
 """Sockets of the library websockets: order, the end, attempts that are cancelled."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -27,11 +28,14 @@ class Events:
         self.opened, self.ended = asyncio.Event(), asyncio.Event()
         self.messages: list[object] = []
         self.ends: list[tuple[int, str]] = []
+        self.error: Exception | None = None
 
     def on_open(self, socket: Socket) -> None:
         self.opened.set()
 
     def on_message(self, socket: Socket, data: object) -> None:
+        if self.error is not None:
+            raise self.error
         self.messages.append(data)
 
     def on_end(self, socket: Socket, code: int, reason: str, *, is_dropped: bool = False) -> None:
@@ -179,6 +183,30 @@ async def test_a_server_that_reads_nothing_delays_the_end_by_a_bound() -> None:
             async with asyncio.timeout(0.1):
                 await platform.aclose()
         await until(lambda: not platform.tasks)
+
+
+async def test_a_message_that_cannot_be_handled_ends_a_blocked_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    is_blocked = asyncio.Event()
+
+    async def handle(connection: ServerConnection) -> None:
+        connection.transport.pause_reading()
+        await is_blocked.wait()
+        await connection.send("a message")
+        await connection.wait_closed()
+
+    platform = AsyncioPlatform(1_000)
+    settings: Any = {"compression": None, "close_timeout": 0.1}
+    async with serve(handle, "127.0.0.1", 0, **settings) as server, asyncio.timeout(WAIT_SECONDS):
+        port = next(iter(server.sockets)).getsockname()[1]
+        _, events = await open_blocked(platform, port)
+        events.error = RuntimeError("it cannot be handled")
+        with caplog.at_level(logging.CRITICAL):
+            is_blocked.set()
+            await events.ended.wait()
+        await platform.aclose()
+    assert (events.ends, platform.tasks) == ([(1006, "")], set())
 
 
 async def test_a_task_that_refuses_to_end_does_not_block_the_end(

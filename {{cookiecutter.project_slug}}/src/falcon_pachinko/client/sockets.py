@@ -137,11 +137,15 @@ class WebsocketsSocket:
                 **tls_arguments(self.url, self.platform.ssl),
             ) as connection:
                 self.connection = connection
-                async with asyncio.TaskGroup() as tasks:
-                    writer = tasks.create_task(self.write(connection))
-                    self.events.on_open(self)
-                    code, reason = await self.read(connection)
-                    writer.cancel()
+                try:
+                    async with asyncio.TaskGroup() as tasks:
+                        writer = tasks.create_task(self.write(connection))
+                        self.events.on_open(self)
+                        code, reason = await self.read(connection)
+                        writer.cancel()
+                finally:
+                    # The library closes the connection now, which has no bound of its own.
+                    self.close()
         except (*TEMPORARY_ERRORS, *CONFIGURATION_ERRORS) as error:
             return end_of(error)
         except Exception:
