@@ -1,16 +1,22 @@
 """Fixtures of the template's tests: baked projects, a clean environment, the order of the tests."""
 
+# ruff: noqa: E402 - the next statement has to precede the imports.
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# NOTE: Cookiecutter copies every file of the template's folder, so bytecode must be written elsewhere.
+sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(ROOT / "build" / "pycache"))
+
 import contextlib
 import fcntl
 import json
-import os
 import random
 import socket
 import subprocess
-import sys
 import tomllib
 from collections.abc import Callable, Generator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +27,6 @@ from falcon_pachinko.testing.shell import clean_environment
 from .support.processes import required_program
 from .support.recipe_project import APPLICATION_RECIPES, RecipeProject
 
-ROOT = Path(__file__).resolve().parent.parent
 FRAMEWORK_TESTS = ROOT / "tests" / "framework"
 REQUIRES_ALL = "CI_REQUIRES_ALL"
 COMMAND_SECONDS = 1500
@@ -42,9 +47,6 @@ FAR_FROM_DEFAULT = {
     "license": "Proprietary",
 }
 
-
-# NOTE: Cookiecutter copies every file of the template's folder, so bytecode must be written elsewhere.
-sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(ROOT / "build" / "pycache"))
 
 # These run inside a baked project: see test_baked_suite.py.
 collect_ignore = ["overlay"]

@@ -136,7 +136,7 @@ def test_several_processes_without_redis_end_the_server(
         env=os.environ | variables,
         capture_output=True,
         encoding="utf-8",
-        timeout=WAIT_SECONDS,
+        timeout=2 * WAIT_SECONDS,
     )
     output = done.stdout + done.stderr
     assert re.search(r"[23] processes would serve, and each would have rooms of its own", output)
