@@ -60,8 +60,9 @@ def test_a_project_passes_all_checks_after_new_resources(
     python("mypy")
     contract = python(f"{answers['package_name']}.contract_files")
     assert "wrote" not in contract, "the contract is current"
-    # tests/e2e is about processes.
+    # The tests of `make quick`: the others are about processes and databases.
     suite = ("tests/unit", "tests/integration")
-    python("pytest", "-q", "-n", "2", "-m", "not redis and not postgres", *suite)
+    quick = "not slow and not redis and not postgres"
+    python("pytest", "-q", "-n", "2", "-m", quick, *suite)
     unchanged = "All files are unchanged since falcon_pachinko"
     assert unchanged in python("falcon_pachinko", "verify"), "the framework is unchanged"

@@ -39,8 +39,8 @@ def test_a_project_without_all_parts_passes_its_tests(
     tests = " or ".join(tests for _, tests in PARTS.values())
     run(
         *(project, project_python, "-m", "pytest", "-q", "-n", "2"),
-        *("-m", "not redis and not postgres", "-k", f"not ({tests})"),
-        *("tests/unit", "tests/integration", "tests/web"),  # tests/e2e is about processes.
+        *("-m", "not slow and not redis and not postgres", "-k", f"not ({tests})"),
+        *("tests/unit", "tests/integration", "tests/web"),
         PYTHONPATH=project / "src",
     )
 
