@@ -12,11 +12,13 @@ from pathlib import Path
 
 from picows import WSFrame, WSMsgType, WSTransport
 
+from falcon_pachinko.client.policy import announced_delay
+from falcon_pachinko.close_codes import NO_STATUS_RECEIVED
 from falcon_pachinko.server.drain import DEFAULT_CONNECTIONS_PER_SECOND
 
 from .child import python, start
 from .listeners import WAIT_SECONDS, Listener, connect
-from .live import live_traffic
+from .live import compare, live_traffic
 from .plan import Order, Outcome
 from .valkey import URL_VARIABLE, Valkey
 
@@ -30,12 +32,13 @@ class Moving(Listener):
 
     def __init__(self) -> None:
         super().__init__()
-        self.reason = asyncio.get_running_loop().create_future()
+        self.closed = asyncio.get_running_loop().create_future()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Keep a message, or the reason of the close."""
+        """Keep a message, or the code and the reason of the close."""
         if frame.msg_type == WSMsgType.CLOSE:
-            self.reason.set_result((frame.get_close_message() or b"").decode())
+            reason = (frame.get_close_message() or b"").decode()
+            self.closed.set_result((frame.get_close_code() or NO_STATUS_RECEIVED, reason))
             transport.disconnect()
         else:
             super().on_ws_frame(transport, frame)
@@ -43,8 +46,7 @@ class Moving(Listener):
 
 async def move(client: Moving, path: str, port: int) -> bool:
     """Reconnect a client to another node when it is closed; return whether it has missed nothing."""
-    key, _, seconds = (await client.reason).partition("=")
-    await asyncio.sleep(float(seconds) if key == "retry" else 0.0)
+    await asyncio.sleep(announced_delay(*await client.closed) or 0.0)
     returned = await connect(port, f"{path}?since={client.position['id']}", Listener())
     await returned.positioned
     returned.transport.disconnect(False)
@@ -83,13 +85,6 @@ async def drain(valkey: Valkey) -> AsyncIterator[Callable[[Order], Awaitable[Out
                     complete = await asyncio.gather(*moves)
                 seconds = time.perf_counter() - started
                 during_ms = await p99_ms()
-            return {
-                "p99_alone_ms": before_ms,
-                "p99_ms": during_ms,
-                "p99_ratio": during_ms / before_ms,
-                "complete": sum(complete) / count,
-                "incomplete": float(count - sum(complete)),
-                "seconds": seconds,
-            }
+            return compare(before_ms, during_ms, sum(complete), count, seconds)
 
         yield measure

@@ -16,6 +16,7 @@ from picows import WSFrame, WSTransport
 
 from .child import python, start
 from .listeners import WAIT_SECONDS, Listener, connect, post, read_lines
+from .plan import Outcome
 
 LIVE_MEMBERS, LIVE_PER_SECOND = 50, 50
 
@@ -67,6 +68,20 @@ def live_traffic(
             return float(await asyncio.to_thread(traffic.read_line, WAIT_SECONDS))
 
         yield p99_ms
+
+
+def compare(
+    before_ms: float, during_ms: float, complete: int, count: int, seconds: float
+) -> Outcome:
+    """Return the p99 before and while clients come, and how many of them have missed nothing."""
+    return {
+        "p99_alone_ms": before_ms,
+        "p99_ms": during_ms,
+        "p99_ratio": during_ms / before_ms,
+        "complete": complete / count,
+        "incomplete": float(count - complete),
+        "seconds": seconds,
+    }
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from falcon_pachinko.backends import backend_from_url
 from .child import python, start
 from .drain import drain
 from .listeners import WAIT_SECONDS, Listener, connect, post, read_lines, wait_until
-from .live import live_traffic
+from .live import compare, live_traffic
 from .plan import RECENT_ROOMS, Order, Outcome
 from .valkey import URL_VARIABLE, Valkey, running_valkey
 from .visits import visits
@@ -131,14 +131,7 @@ async def recovery(valkey: Valkey) -> AsyncIterator[Measure]:
             )
             for client in (*clients, sender):
                 client.transport.disconnect(False)
-            return {
-                "p99_alone_ms": before_ms,
-                "p99_ms": during_ms,
-                "p99_ratio": during_ms / before_ms,
-                "complete": complete / RECONNECTING,
-                "incomplete": float(RECONNECTING - complete),
-                "seconds": seconds,
-            }
+            return compare(before_ms, during_ms, complete, RECONNECTING, seconds)
 
         yield measure
 

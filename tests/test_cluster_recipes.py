@@ -89,14 +89,19 @@ async def test_two_services_share_one_redis(
             assert "serverSystemAnnouncement" not in {each["type"] for each in before}
 
 
+def node_of_cluster(valkey_url: str) -> dict[str, str]:
+    """Return the settings of a node whose users leave soon after its end."""
+    return {
+        "APP_BACKEND_URL": valkey_url,
+        "APP_PRESENCE_EXPIRY_SECONDS": str(EXPIRY_SECONDS),
+    }
+
+
 @pytest.mark.timeout(BOUND_SECONDS)
 async def test_a_game_continues_on_another_node(
     recipe_project: RecipeProject, tmp_path: Path, valkey_url: str
 ) -> None:
-    variables = {
-        "APP_BACKEND_URL": valkey_url,
-        "APP_PRESENCE_EXPIRY_SECONDS": str(EXPIRY_SECONDS),
-    }
+    variables = node_of_cluster(valkey_url)
     path = "/ws/races/derby"
     with contextlib.ExitStack() as nodes:
 
@@ -137,10 +142,7 @@ def voyages(plain_project: RecipeProject, root: Path, tmp_path: Path) -> RecipeP
 async def test_the_worker_of_the_tutorial_runs_once_and_survives_an_outage(
     voyages: RecipeProject, tmp_path: Path, valkey_url: str
 ) -> None:
-    variables = {
-        "APP_BACKEND_URL": valkey_url,
-        "APP_PRESENCE_EXPIRY_SECONDS": str(EXPIRY_SECONDS),
-    }
+    variables = node_of_cluster(valkey_url)
     path = "/ws/voyages/7"
 
     async def miles(passenger: testing.Client, count: int) -> list[int]:

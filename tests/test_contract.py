@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ import pytest
 import yaml
 
 from .framework.schema.asyncapi_rules import problems_of
+from .support.npm import BOUND_SECONDS, COMPILER_OPTIONS, install_packages, run
 
-BOUND_SECONDS = 240
 PACKAGES = ("@asyncapi/parser@3.6.3", "typescript@7.0.2")
 
 PARSE = """
@@ -80,41 +79,12 @@ room.leave();
 connect<Record<string, any>, Record<string, any>>("/ws/other").send("anything", 5);
 client.close(4000, String(stop));
 """
-COMPILER_OPTIONS = {
-    "strict": True,
-    "noEmit": True,
-    "allowJs": True,
-    "checkJs": True,
-    "target": "es2024",
-    "module": "es2022",
-    "moduleResolution": "bundler",
-    "lib": ["dom", "dom.iterable", "es2024"],
-    "types": [],
-}
 
 
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the installed npm packages."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("no npm on PATH: install Node 20 or newer")
-    folder = tmp_path_factory.mktemp("tools")
-    (folder / "package.json").write_text('{"type": "module"}')
-    command = [npm, "install", "--silent", "--no-package-lock", "--ignore-scripts", *PACKAGES]
-    installed = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=BOUND_SECONDS
-    )
-    assert installed.returncode == 0, installed.stdout + installed.stderr
-    return folder
-
-
-def run(tools: Path, *command: str) -> str:
-    finished = subprocess.run(
-        command, cwd=tools, capture_output=True, text=True, timeout=BOUND_SECONDS
-    )
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    return finished.stdout
+    return install_packages(tmp_path_factory.mktemp("tools"), PACKAGES)
 
 
 @pytest.mark.timeout(BOUND_SECONDS)

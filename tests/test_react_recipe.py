@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .test_contract import BOUND_SECONDS, COMPILER_OPTIONS, run
+from .support.npm import BOUND_SECONDS, COMPILER_OPTIONS, install_packages, run
 
 PACKAGES = ("@types/react@19.3.3", "typescript@7.0.2")
 MAX_HOOK_LINES, MAX_PAGE_LINES = 40, 80
@@ -53,17 +53,7 @@ def page(root: Path) -> str:
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the compiler and the types of React."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("no npm on PATH: install Node 20 or newer")
-    folder = tmp_path_factory.mktemp("react")
-    (folder / "package.json").write_text('{"type": "module"}')
-    command = [npm, "install", "--silent", "--no-package-lock", "--ignore-scripts", *PACKAGES]
-    installed = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=BOUND_SECONDS
-    )
-    assert installed.returncode == 0, installed.stdout + installed.stderr
-    return folder
+    return install_packages(tmp_path_factory.mktemp("react"), PACKAGES)
 
 
 @pytest.fixture
