@@ -1,12 +1,18 @@
 """Clients of Redis: deadlines in the server's time, the script's cache, failover."""
 
 import asyncio
+import contextlib
+import itertools
+import time
+from typing import Any
 
 import pytest
 
 from falcon_pachinko import BackendUnavailable
 from falcon_pachinko.backends.presence import Presence
+from falcon_pachinko.backends.redis import operations
 from falcon_pachinko.backends.redis.client import SingleClient
+from falcon_pachinko.backends.redis.url import make_client
 
 from ...support.backends import (
     HISTORY,
@@ -33,6 +39,28 @@ async def test_a_changed_server_clock_loses_nothing(a: RecordingNode) -> None:
         await backend.publish_nowait("room", text(str(number)))
     await wait_until(lambda: a.texts("room") == ["0", "1"])
     assert not backend.outage
+
+
+async def test_a_call_ends_at_its_deadline_though_the_cancellation_is_swallowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = make_client("redis://127.0.0.1:1", "test", 0.1)
+    calls = itertools.count()
+
+    async def reach_late(tag: str, packed: bytes, deadline_ms: int) -> list[Any]:
+        """Reply without results, as after the deadline; first swallow a cancellation, as asyncio.wait_for may."""
+        if next(calls) == 0:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+        await asyncio.sleep(0)
+        return [round(time.time() * 1000)]
+
+    monkeypatch.setattr(client, "run_script", reach_late)
+    deadline = asyncio.get_running_loop().time() + client.answer_seconds
+    request = operations.live_nodes().request
+    with pytest.raises(TimeoutError, match="after their deadline"):
+        async with asyncio.timeout_at(deadline):
+            await client.execute_until(deadline, "room", [request])
 
 
 async def test_a_flushed_script_is_loaded_again(

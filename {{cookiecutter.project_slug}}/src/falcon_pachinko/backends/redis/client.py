@@ -104,6 +104,7 @@ class RedisClient(ABC):
 
         Raises:
             redis.exceptions.RedisError: See :meth:`execute`.
+            TimeoutError: The deadline has passed; nothing was executed.
         """
         loop = asyncio.get_running_loop()
         packed = ENCODE(operations)
@@ -120,6 +121,10 @@ class RedisClient(ABC):
             self.clock_offsets_ms[server], self.max_offsets_ms[server] = least_ms, most_ms
             if results or not operations:
                 return results
+            # NOTE: before Python 3.12, asyncio.wait_for (used by redis-py) may swallow the cancellation at the deadline
+            #   (https://github.com/python/cpython/issues/86296).
+            if loop.time() >= deadline:
+                raise TimeoutError("the operations reached Redis after their deadline")
 
     @abstractmethod
     async def run_script(self, tag: str, packed: bytes, deadline_ms: int) -> list[Any]:
