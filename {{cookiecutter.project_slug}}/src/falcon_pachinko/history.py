@@ -13,6 +13,8 @@ from .errors import RegistrationError
 
 # Longer than any position that a server sends; a client's longer text is not parsed.
 MAX_POSITION_CHARACTERS = 64
+# The most messages that one call removes from a history: it blocks Redis for a few milliseconds.
+MAX_RETRACTED = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

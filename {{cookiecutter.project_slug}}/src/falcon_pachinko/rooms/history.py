@@ -9,12 +9,11 @@ import msgspec
 from ..backends.base import Backend
 from ..connection.connection import Connection
 from ..errors import MessageError
-from ..history import PastMessage, Position
+from ..history import MAX_RETRACTED, PastMessage, Position
 from ..publication import TEXT, Publication
 from .recovery import is_for
 
 MAX_PAGE = 1_000
-MAX_RETRACTED = 1_000
 
 
 class RoomHistories:
