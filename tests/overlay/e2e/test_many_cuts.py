@@ -11,15 +11,17 @@ import json
 import random
 import signal
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 from ..conftest import WAIT_SECONDS, token_of
+from ..postgres import running_postgres
 from ..valkey import Valkey, running_valkey
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ RETRIED = {"unavailable", "tooManyMessages", "timeout"}
 RETRY_SECONDS = 0.02
 # A request takes 2 to 5 ms: a cut hits any of its steps.
 CUT_WITHIN_SECONDS = 0.006
+TEXTS = "SELECT text FROM messages ORDER BY id"
 LOST = (OSError, EOFError, TimeoutError, WebSocketException)
 
 
@@ -226,12 +229,17 @@ async def visiting(writer: Writer, reader: Reader) -> AsyncIterator[None]:
         await reader.aclose()
 
 
-@contextlib.contextmanager
-def stored(folder: Path) -> Iterator[sqlite3.Connection]:
-    """The database of the service."""
+def stored_in_sqlite(folder: Path) -> list[str]:
+    """Return the texts in the store of the service, in order."""
     [path] = folder.rglob("messages.db")
     with contextlib.closing(sqlite3.connect(path)) as database:
-        yield database
+        return [text for (text,) in database.execute(TEXTS)]
+
+
+def stored_in_postgresql(url: str) -> list[str]:
+    """Return the texts in a database, in order."""
+    with psycopg.connect(url) as connection:
+        return [text for (text,) in connection.execute(TEXTS)]
 
 
 async def send_with_cuts(
@@ -257,10 +265,18 @@ async def check(
     service: Service,
     faults: Sequence[Callable[[], Awaitable[None]]],
     rng: random.Random,
-    folder: Path,
+    stored: Callable[[], list[str]],
     room: str,
 ) -> None:
-    """Send with the faults and, up to 100, with cut connections, and count the messages."""
+    """Send with the faults and, up to 100, with cut connections, and count the messages.
+
+    Args:
+        service: The nodes.
+        faults: The faults beside those of connections.
+        rng: Chooses the moments of the faults.
+        stored: Returns the texts in the store.
+        room: The room.
+    """
     writer = Writer("Alice", service, room, f"{rng.getrandbits(128):032x}")
     reader = Reader("Bob", service, room)
 
@@ -272,10 +288,8 @@ async def check(
     async with visiting(writer, reader):
         texts = await send_with_cuts(writer, cuts, rng)
         await reader.wait_shown(texts[-1])
-    with stored(folder) as database:
-        rows = [text for (text,) in database.execute("SELECT text FROM messages ORDER BY id")]
     print(f"sent {writer.sent}, repeated {reader.repeated}, read from the store {reader.gaps}")
-    assert rows == texts
+    assert stored() == texts
     assert [text for _, text in reader.shown] == texts
 
 
@@ -285,18 +299,25 @@ async def test_a_process_with_sqlite(
 ) -> None:
     rng = random.Random(SEED)
     service = Service(start, {}, 1, rng)
-    await check(service, [service.kill] * 5, rng, tmp_path, room)
+    await check(service, [service.kill] * 5, rng, lambda: stored_in_sqlite(tmp_path), room)
 
 
+@pytest.mark.postgres
 @pytest.mark.redis
 @pytest.mark.timeout(180)
-async def test_two_nodes_with_valkey(
-    start: Callable[..., Server], tmp_path: Path, room: str
+async def test_two_nodes_with_valkey_and_postgresql(
+    start: Callable[..., Server], room: str
 ) -> None:
     rng = random.Random(SEED)
-    with running_valkey() as valkey:
-        variables = {"APP_BACKEND_URL": valkey.url, "APP_PRESENCE_EXPIRY_SECONDS": "1.5"}
-        service = Service(start, variables | {"APP_PRESENCE_GRACE_SECONDS": "0.3"}, 2, rng)
+    with running_valkey() as valkey, running_postgres() as postgres:
+        url = postgres.new_database()
+        variables = {
+            "APP_BACKEND_URL": valkey.url,
+            "APP_DATABASE_URL": url,
+            "APP_PRESENCE_EXPIRY_SECONDS": "1.5",
+            "APP_PRESENCE_GRACE_SECONDS": "0.3",
+        }
+        service = Service(start, variables, 2, rng)
 
         async def restart() -> None:
             await asyncio.to_thread(valkey.restart)
@@ -305,7 +326,7 @@ async def test_two_nodes_with_valkey(
             await pause_for(valkey, rng.uniform(0.1, 0.4))
 
         faults = [*[service.kill] * 4, *[restart] * 3, *[pause] * 5]
-        await check(service, faults, rng, tmp_path, room)
+        await check(service, faults, rng, lambda: stored_in_postgresql(url), room)
 
 
 async def pause_for(valkey: Valkey, seconds: float) -> None:
