@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from .conftest import WITH_UV
+
 BOUND_SECONDS = 1200
 PACKAGE = Path("src/chat_service")
 RESOURCE = PACKAGE / "resources/chat_room.py"
@@ -39,7 +41,7 @@ def put(path: Path, anchor: str, text: str, *, after: bool = False) -> None:
 def test_steps_of_the_guide_add_a_message_type_and_a_resource(
     project: Path, run: Callable[..., str]
 ) -> None:
-    run(project, "make", "install", f"PYTHON={sys.executable}")
+    run(project, "make", "install", f"PYTHON={sys.executable}", WITH_UV)
     pytest_command = (".venv/bin/python", "-m", "pytest", "-q", "-x")
 
     structs, handler, command, wire_form, test, page = code_of(project, "Add a message type")

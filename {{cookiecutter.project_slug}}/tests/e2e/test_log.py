@@ -101,29 +101,29 @@ async def test_other_ways_to_serve_write_the_same_lines(
     assert [line for line in lines if line not in known or not line.isprintable()] == []
 
 
-async def test_an_outage_of_redis_is_reported_without_the_password(
-    start: Callable[..., Server],
-) -> None:
-    urls = [
+@pytest.mark.parametrize(
+    "url",
+    [
         f"redis://:{PASSWORD}@127.0.0.1:1",
         f"redis+sentinel://:{PASSWORD}@127.0.0.1:1/rooms",
         f"redis+cluster://:{PASSWORD}@127.0.0.1:1",
         f"redis://127.0.0.1:1?password={PASSWORD}",
-    ]
-    servers = [start(APP_BACKEND_URL=url, APP_LOG_LEVEL="debug") for url in urls]
+    ],
+)
+async def test_an_outage_of_redis_is_reported_without_the_password(
+    start: Callable[..., Server], url: str
+) -> None:
+    server = start(APP_BACKEND_URL=url, APP_LOG_LEVEL="debug")
     async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
-        for server in servers:
-            server.wait_serving()
-            response = await client.get(f"{server.url}/ready")
-            assert response.status_code == 503
-            assert "Redis is unavailable: " in response.text
-            assert PASSWORD not in response.text
-    for server in servers:
-        server.process.terminate()
-    for server in servers:
-        await server.wait_ended()
-        assert "Redis is unavailable: " in server.output()
-        assert PASSWORD not in server.output()
+        server.wait_serving()
+        response = await client.get(f"{server.url}/ready")
+        assert response.status_code == 503
+        assert "Redis is unavailable: " in response.text
+        assert PASSWORD not in response.text
+    server.process.terminate()
+    await server.wait_ended()
+    assert "Redis is unavailable: " in server.output()
+    assert PASSWORD not in server.output()
 
 
 FAILING = f"""

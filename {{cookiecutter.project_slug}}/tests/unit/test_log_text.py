@@ -109,5 +109,5 @@ def test_a_text_without_credentials_is_unchanged(text: str) -> None:
     ["redis://", "eyJ", "-eyJ", "eyJa.", "bearer ", "?token=", "cookie:", "unix+", "a_", "a_token"],
 )
 def test_redaction_takes_linear_time(piece: str) -> None:
-    # Quadratic time would take hours, and the test's timeout would end it.
-    log_text.redact(piece * 1_000_000, headers=True)
+    # Quadratic time would take many minutes, and the test's timeout would end it.
+    log_text.redact(piece * 200_000, headers=True)
