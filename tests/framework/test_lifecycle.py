@@ -29,7 +29,7 @@ from falcon_pachinko import (
 )
 from falcon_pachinko.testing import Client, connect, serve
 
-from .support.servers import SERVERS, Endpoint
+from .support.servers import RECEIVING_SERVERS, SERVERS, Endpoint
 
 WAIT_SECONDS = 5.0
 BEFORE_TIMEOUT_SECONDS = 0.2
@@ -145,11 +145,11 @@ class World:
         return self.manager._registry.synced.members_by_room
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=RECEIVING_SERVERS)
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """A served application, on each server in turn."""
     world = World()
-    async with SERVERS[request.param](world.app) as world.served, world.stack:
+    async with RECEIVING_SERVERS[request.param](world.app) as world.served, world.stack:
         yield world
 
 
