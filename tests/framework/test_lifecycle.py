@@ -383,7 +383,7 @@ async def test_on_connect_sets_subprotocol_and_headers(world: World) -> None:
     assert bob.socket.response.headers["X-Node"] == "one"
 
 
-@on({"push", "uvicorn"})
+@on({"push by parser", "uvicorn"})
 @pytest.mark.parametrize("compression", ["deflate", None])
 async def test_connections_with_and_without_compression_receive_the_same_messages(
     world: World, compression: str | None

@@ -65,7 +65,8 @@ def serve_by_push(app: Any, **options: Any) -> AbstractAsyncContextManager[Endpo
 
 
 def serve_by_parsing_push(app: Any, **options: Any) -> AbstractAsyncContextManager[Endpoint]:
-    return serve_by_push(app, ws=ParsingProtocol, **options)
+    """Serve with the protocol that parses all frames, those that are compressed too."""
+    return serve_by_uvicorn(app, ws=ParsingProtocol, **options)
 
 
 @asynccontextmanager

@@ -93,13 +93,17 @@ def test_nothing_is_read_after_a_close() -> None:
     [
         frame(TEXT, b"ab", fin=False),
         frame(TEXT, b"ab", rsv=4),
-        frame(TEXT, b"ab", masked=False),
+        frame(TEXT, b"ab" * 20, masked=False),
+        frame(TEXT, b"ab" * 62, masked=False),
         frame(TEXT, b"\xff"),
         frame(TEXT, b"x" * 65_536),
         b"\x81\xfe\x00\x02\x00\x00\x00\x00ab",
         b"\x81\xfe\x00",
     ],
-    ids=[*("fragment", "reserved", "not masked", "UTF-8", "64-bit", "long form", "incomplete")],
+    ids=[
+        *("fragment", "reserved", "short, not masked", "not masked"),
+        *("UTF-8", "64-bit", "long form", "incomplete"),
+    ],
 )
 def test_other_frames_are_left_to_websockets(data: bytes) -> None:
     text = frame(TEXT, b"ok")
@@ -232,6 +236,6 @@ async def test_the_readers_agree_wherever_a_read_ends(arena: Arena, kind: str) -
 
 
 async def test_the_readers_agree_on_random_bytes(arena: Arena) -> None:
-    counts = await fuzz(20, cases=120)
+    counts = await fuzz(20, cases=200)
     assert counts["failed"] > 50
     assert counts["texts"] - counts["parsed texts"] > 500

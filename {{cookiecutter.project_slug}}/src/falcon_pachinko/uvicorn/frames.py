@@ -69,12 +69,12 @@ def read_text_frames(conn: Parser, inbox: Feed, data: bytes, start: int) -> int:
     while start < stop and size - start >= 6 and data[start] == PLAIN_TEXT:
         length = data[start + 1] - MASKED
         payload = start + 6
-        if length == LENGTH_16_BITS and size > start + 8:
+        if length == LENGTH_16_BITS:
             length = data[start + 2] << 8 | data[start + 3]
             payload = start + 8
             if length < LENGTH_16_BITS:  # not the shortest form
                 break
-        elif not 0 <= length < LENGTH_16_BITS:  # not masked, too long, or incomplete
+        elif not 0 <= length < LENGTH_16_BITS:  # not masked, or too long
             break
         end = payload + length
         if end > size or length > max_bytes:
@@ -116,7 +116,7 @@ def is_supported() -> bool:
     if not supported:
         logger.warning(
             "the parser of websockets %s is not known: text messages are read by it, at a higher cost;"
-            " install websockets 17, or a framework that knows this version",
+            " install websockets 16 or 17, or a framework that knows this version",
             version,
         )
     return supported
