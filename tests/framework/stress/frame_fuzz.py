@@ -321,7 +321,9 @@ BAD: dict[str, Callable[[random.Random], list[bytes]]] = {
     "text in a fragmented message": lambda rng: [frame(rng, TEXT, b"abc"), *plain(rng)],
     "too many fragments": lambda rng: [
         frame(rng, TEXT, b"a"),
-        *(frame(rng, CONTINUATION, b"") for _ in range(LIMITS.message_fragments + 1)),
+        *(frame(rng, CONTINUATION, b"") for _ in range(LIMITS.message_fragments)),
+        # NOTE: without an end, the next text would be another error.
+        frame(rng, 0x80 | CONTINUATION, b""),
     ],
     "long ping": lambda rng: [frame(rng, 0x80 | PING, bytes(126))],
     "fragmented ping": lambda rng: [frame(rng, PING, b"abc")],
