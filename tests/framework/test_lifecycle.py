@@ -29,7 +29,7 @@ from falcon_pachinko import (
 )
 from falcon_pachinko.testing import Client, connect, serve
 
-from .support.servers import SERVERS, Endpoint
+from .support.servers import RECEIVING_SERVERS, SERVERS, Endpoint
 
 WAIT_SECONDS = 5.0
 BEFORE_TIMEOUT_SECONDS = 0.2
@@ -145,11 +145,11 @@ class World:
         return self.manager._registry.synced.members_by_room
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=RECEIVING_SERVERS)
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """A served application, on each server in turn."""
     world = World()
-    async with SERVERS[request.param](world.app) as world.served, world.stack:
+    async with RECEIVING_SERVERS[request.param](world.app) as world.served, world.stack:
         yield world
 
 
@@ -383,7 +383,7 @@ async def test_on_connect_sets_subprotocol_and_headers(world: World) -> None:
     assert bob.socket.response.headers["X-Node"] == "one"
 
 
-@on({"push", "uvicorn"})
+@on({"push by parser", "uvicorn"})
 @pytest.mark.parametrize("compression", ["deflate", None])
 async def test_connections_with_and_without_compression_receive_the_same_messages(
     world: World, compression: str | None

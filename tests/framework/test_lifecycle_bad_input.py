@@ -29,6 +29,7 @@ from falcon_pachinko import (
 from falcon_pachinko.testing import Client, Served, connect, serve
 from falcon_pachinko.uvicorn import PushProtocol
 
+from .support.servers import ParsingProtocol
 from .support.stranger import (
     BINARY,
     CLOSE,
@@ -46,7 +47,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 WAIT_SECONDS = 5.0
 MAX_MESSAGE_BYTES = 300_000
 PROTOCOL_ERROR, INVALID_DATA, TOO_BIG = 1002, 1007, 1009
-WAYS = {"push": PushProtocol, "uvicorn": "websockets-sansio"}
+WAYS = {"push": PushProtocol, "push by parser": ParsingProtocol, "uvicorn": "websockets-sansio"}
 
 
 class Post(msgspec.Struct):

@@ -22,7 +22,7 @@ from falcon_pachinko import (
 from falcon_pachinko.connection.rate_limit import REFUSALS_BEFORE_CLOSE
 from falcon_pachinko.testing import Client, Closed, connect
 
-from .support.servers import SERVERS, Endpoint
+from .support.servers import RECEIVING_SERVERS, Endpoint
 
 WAIT_SECONDS = 5.0
 BURST = 20
@@ -89,11 +89,11 @@ class World:
                 await asyncio.sleep(0.001)
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=RECEIVING_SERVERS)
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """A served application, on each server in turn."""
     world = World()
-    async with SERVERS[request.param](world.app) as world.served, world.stack:
+    async with RECEIVING_SERVERS[request.param](world.app) as world.served, world.stack:
         yield world
 
 

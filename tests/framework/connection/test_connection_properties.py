@@ -827,6 +827,7 @@ class PushConnections(Connections):
             lambda: self.world.accepted.append(peer),
             config=self.config,
             deflate=extra == 1,
+            accelerated=extra < 3,
             high_water_bytes=40 if extra == 2 else 0,
         )
 

@@ -22,7 +22,7 @@ from falcon_pachinko import (
 )
 from falcon_pachinko.testing import Client, connect
 
-from ..support.servers import SERVERS, Endpoint
+from ..support.servers import RECEIVING_SERVERS, SERVERS, Endpoint
 
 WAIT_SECONDS = 5.0
 # uvicorn closes a client without a pong after this time; reading ahead starts earlier.
@@ -83,10 +83,10 @@ class World:
                 await asyncio.sleep(0.001)
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=RECEIVING_SERVERS)
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     app = install(falcon.asgi.App())
-    async with SERVERS[request.param](app) as served, AsyncExitStack() as stack:
+    async with RECEIVING_SERVERS[request.param](app) as served, AsyncExitStack() as stack:
         yield World(app, served, stack)
 
 
@@ -145,13 +145,13 @@ async def test_message_size_limit_is_exact(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("server", ["push", "uvicorn"])
+@pytest.mark.parametrize("server", ["push", "push by parser", "uvicorn"])
 async def test_busy_handler_with_pending_frames_keeps_the_connection(
     server: str,
 ) -> None:
     app = install(falcon.asgi.App())
     options = {"ws_ping_interval": PING_SECONDS, "ws_ping_timeout": PING_SECONDS}
-    async with SERVERS[server](app, **options) as served, AsyncExitStack() as stack:
+    async with RECEIVING_SERVERS[server](app, **options) as served, AsyncExitStack() as stack:
         world = World(app, served, stack)
         client = await world.connect()
         await client.send("slow")

@@ -14,6 +14,7 @@ from granian.server.embed import Server as GranianServer
 
 from falcon_pachinko.testing import serve
 from falcon_pachinko.uvicorn import PushProtocol
+from falcon_pachinko.uvicorn.protocol import PushSansIOProtocol
 
 WAIT_SECONDS = 15.0
 
@@ -45,8 +46,27 @@ async def serve_by_uvicorn(app: Any, **options: Any) -> AsyncIterator[Endpoint]:
         yield Endpoint(served.port, stop)
 
 
+class ParsingSansIOProtocol(PushSansIOProtocol):
+    """The protocol without the reader of plain text frames."""
+
+    accelerated = False
+
+
+class ParsingProtocol(PushProtocol):
+    """``PushProtocol``, whose frames are all read by websockets' parser."""
+
+    protocol_class = ParsingSansIOProtocol
+
+
 def serve_by_push(app: Any, **options: Any) -> AbstractAsyncContextManager[Endpoint]:
-    return serve_by_uvicorn(app, ws=PushProtocol, **options)
+    """Serve as projects do: a frame that is compressed would not be read by the accelerator."""
+    options = {"ws": PushProtocol, "ws_per_message_deflate": False, **options}
+    return serve_by_uvicorn(app, **options)
+
+
+def serve_by_parsing_push(app: Any, **options: Any) -> AbstractAsyncContextManager[Endpoint]:
+    """Serve with the protocol that parses all frames, those that are compressed too."""
+    return serve_by_uvicorn(app, ws=ParsingProtocol, **options)
 
 
 @asynccontextmanager
@@ -78,6 +98,8 @@ SERVERS: dict[str, Callable[..., AbstractAsyncContextManager[Endpoint]]] = {
     "hypercorn": serve_by_hypercorn,
     "granian": serve_by_granian,
 }
+# For the tests of what servers receive.
+RECEIVING_SERVERS = {**SERVERS, "push by parser": serve_by_parsing_push}
 
 
 @asynccontextmanager

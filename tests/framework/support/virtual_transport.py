@@ -352,6 +352,7 @@ class PushClient(VirtualClient):
     Args:
         config: uvicorn's configuration of the application.
         deflate: Whether the client offers compression.
+        accelerated: Whether plain text frames are read without websockets' parser.
         high_water_bytes: The size of the buffer above which the protocol is paused.
     """
 
@@ -363,9 +364,11 @@ class PushClient(VirtualClient):
         *,
         config: uvicorn.Config,
         deflate: bool = False,
+        accelerated: bool = True,
         high_water_bytes: int = 0,
     ) -> None:
         super().__init__(app, path, on_open)
+        self.accelerated = accelerated
         self.config = config
         self.high_water_bytes = high_water_bytes
         self.protocol_client = ClientProtocol(
@@ -387,6 +390,7 @@ class PushClient(VirtualClient):
         state = ServerState()
         self.protocol = ObservedProtocol(self.config, state, {})
         self.protocol.virtual_client = self
+        self.protocol.accelerated = self.accelerated
         self.transport = VirtualTransport(self, self.high_water_bytes)
         self.protocol.connection_made(self.transport)
         self.protocol_client.send_request(self.protocol_client.connect())

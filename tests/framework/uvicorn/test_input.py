@@ -24,9 +24,11 @@ from falcon_pachinko import (
 )
 from falcon_pachinko.testing import Served, serve
 from falcon_pachinko.uvicorn import PushProtocol
-from falcon_pachinko.uvicorn.input import BYTES_AFTER_CLOSE, SLICE_BYTES
+from falcon_pachinko.uvicorn.frames import SLICE_BYTES
+from falcon_pachinko.uvicorn.input import BYTES_AFTER_CLOSE
 from falcon_pachinko.uvicorn.protocol import PushSansIOProtocol
 
+from ..support.servers import ParsingProtocol
 from ..support.stranger import (
     BINARY,
     CLOSE,
@@ -124,11 +126,11 @@ class World:
 BOUNDS = ServerLimits(handshakes_per_second=0.001)
 
 
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
+@pytest.fixture(params=[PushProtocol, ParsingProtocol], ids=["accelerated", "by parser"])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     asyncio.get_running_loop().set_debug(False)
     app = install(falcon.asgi.App(), server_limits=BOUNDS)
-    async with serve(app, ws=PushProtocol) as served:
+    async with serve(app, ws=request.param) as served:
         yield World(app, served)
 
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from falcon_pachinko.connection.inbox import Event
 from falcon_pachinko.publication import Publication
+from falcon_pachinko.uvicorn import write_batch
 from falcon_pachinko.uvicorn.outbox import PushGroup, PushOutbox
-from falcon_pachinko.uvicorn.write_batch import MAX_JOINED_BYTES, WriteBatch
+from falcon_pachinko.uvicorn.write_batch import MAX_JOINED_BYTES, WriteBatch, join_frames
 
 
 class Transport:
@@ -111,6 +112,117 @@ def test_large_batch_is_written_before_the_end_of_the_iteration() -> None:
         clients.batch.add(clients.outboxes[0], outgoing)
     assert clients.transports[0].writes
     assert max(map(len, clients.transports[0].writes)) <= MAX_JOINED_BYTES + 102
+
+
+def counted_joins(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list to which the number of messages of each join of several is appended."""
+    joins: list[int] = []
+
+    def join_and_count(messages: list[Publication]) -> bytes:
+        if len(messages) > 1:
+            joins.append(len(messages))
+        return join_frames(messages)
+
+    monkeypatch.setattr(write_batch, "join_frames", join_and_count)
+    return joins
+
+
+def test_rooms_that_take_turns_share_the_joined_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    joins = counted_joins(monkeypatch)
+    clients = Clients(6)
+    rooms = [clients.group(0, 1, 2), clients.group(3, 4, 5)]
+    for number, outgoing in enumerate(texts(*range(8))):
+        clients.batch.add(rooms[number % 2], outgoing)
+    clients.batch.flush()
+    assert joins == [4, 4]
+    for number, transport in enumerate(clients.transports):
+        assert transport.texts() == [str(each) for each in range(8) if each % 2 == number // 3]
+        assert len(transport.writes) == 1
+
+
+def test_members_share_the_joined_bytes_although_senders_are_excluded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    joins = counted_joins(monkeypatch)
+    clients = Clients(6)
+    room = clients.group(*range(6))
+    for number, outgoing in enumerate(texts(*range(3))):
+        clients.batch.add(room, outgoing, [clients.outboxes[number]])
+    clients.batch.flush()
+    assert joins == [3, 2, 2, 2]
+    for number, transport in enumerate(clients.transports):
+        assert transport.texts() == [str(each) for each in range(3) if each != number]
+        assert len(transport.writes) == 1
+    assert clients.transports[3].writes[0] is clients.transports[5].writes[0]
+
+
+def test_members_of_two_rooms_that_take_turns_share_the_joined_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    joins = counted_joins(monkeypatch)
+    clients = Clients(4)
+    rooms = [clients.group(0, 1, 2), clients.group(1, 2, 3)]
+    for number, outgoing in enumerate(texts(*range(4))):
+        clients.batch.add(rooms[number % 2], outgoing)
+    clients.batch.flush()
+    assert sorted(joins) == [2, 2, 4]
+    assert clients.transports[1].texts() == ["0", "1", "2", "3"]
+    assert clients.transports[1].writes[0] is clients.transports[2].writes[0]
+
+
+@pytest.mark.parametrize("excluded", [(1,), (0, 2), (0, 1, 2, 3), (3,)])
+@pytest.mark.parametrize("waiting", [None, 1, 2])
+def test_a_single_message_is_not_joined_for_members_beside_an_excluded_one(
+    monkeypatch: pytest.MonkeyPatch, excluded: tuple[int, ...], waiting: int | None
+) -> None:
+    joins = counted_joins(monkeypatch)
+    clients = Clients(4)
+    room = clients.group(0, 1, 2)
+    if waiting is not None:
+        clients.outboxes[waiting].pause()
+    (outgoing,) = texts("hello")
+    clients.batch.add(room, outgoing, [clients.outboxes[each] for each in excluded])
+    clients.batch.flush()
+    if waiting is not None:
+        clients.outboxes[waiting].resume()
+    assert joins == []
+    for number, transport in enumerate(clients.transports):
+        receives = number < 3 and number not in excluded
+        assert transport.texts() == (["hello"] if receives else [])
+
+
+def test_a_broken_transport_beside_an_excluded_one_does_not_affect_others() -> None:
+    for broken in range(4):
+        for excluded in ([1], [1, 2]):
+            clients = Clients(4)
+            clients.transports[broken].broken = True
+            (outgoing,) = texts("hello")
+            clients.batch.add(
+                clients.group(0, 1, 2, 3), outgoing, [clients.outboxes[e] for e in excluded]
+            )
+            clients.batch.flush()
+            for number in range(4):
+                receives = number not in excluded
+                assert len(clients.failures[number]) == (receives and number == broken)
+                assert clients.transports[number].texts() == ["hello"] * (
+                    receives and number != broken
+                )
+
+
+def test_an_outbox_of_another_kind_may_be_excluded() -> None:
+    """Those of a room on several kinds of servers are one list."""
+    clients = Clients(2)
+    (outgoing,) = texts("hello")
+    clients.batch.add(clients.group(0, 1), outgoing, [object(), clients.outboxes[1]])
+    clients.batch.flush()
+    assert [transport.texts() for transport in clients.transports] == [["hello"], []]
+
+
+def test_without_messages_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    clients = Clients(1)
+    monkeypatch.setattr(write_batch, "write_joined", None)
+    clients.batch.flush()
+    assert clients.transports[0].writes == []
 
 
 POSTS = st.lists(

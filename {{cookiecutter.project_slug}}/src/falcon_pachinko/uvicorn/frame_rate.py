@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ..connection.rate_limit import TokenBucket, TokenBuckets, buckets_of
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from ..connection.rate_limit import TokenBucket, TokenBuckets, address_of, buckets_of
 from ..limits import DEFAULT_SERVER_LIMITS, Limits
 from ..support.loop_local import PerLoop
 
@@ -41,6 +45,13 @@ class FrameRate:
         self.address = address
         times = TIMES_PER_ADDRESS
         self.addresses = buckets_of(addresses, per_second * times, burst * times)
+
+    @classmethod
+    def of(
+        cls, limits: Limits, scope: Mapping[str, Any], loop: asyncio.AbstractEventLoop
+    ) -> FrameRate:
+        """Make the tokens of the connection with an ASGI scope."""
+        return cls(limits, address_of(scope), BUCKETS.of(loop), loop.time())
 
     def take(self, now: float) -> bool:
         """Take a token for a frame; return whether the connection may go on."""

@@ -11,16 +11,14 @@ from websockets.frames import Frame
 from ..close_codes import INVALID_TEXT, MESSAGE_TOO_BIG, TOO_MANY_MESSAGES
 from ..connection.counts import Received
 from ..connection.inbox import Event, Message, is_full, poll_disconnect, size_of
-from ..connection.rate_limit import address_of
 from ..limits import DEFAULT_LIMITS, Limits
 from ..support.tasks import ignore
-from .frame_rate import BUCKETS, FrameRate
+from .frame_rate import FrameRate
+from .frames import SLICE_BYTES, is_supported, read_text_frames
 
 # Why nothing is read: messages wait for a handler, the process buffers too much, the client does not read, the end.
 INBOX_FULL, BUDGET_EXCEEDED, OUTBOX_FULL, ENDING = 1, 2, 4, 8
 
-# SECURITY: the parser handles all frames of its input, 12 µs each, before any of them can be counted.
-SLICE_BYTES = 4_096
 # After our close only the client's close frame is of interest, which may be behind messages on the way.
 BYTES_AFTER_CLOSE = 65_536
 
@@ -32,11 +30,13 @@ class BoundedInput(WebSocketsSansIOProtocol):
     closes the connection with 4029, too many fragments of a message close it with 1009.
 
     Attributes:
+        accelerated: Whether plain text frames are read without websockets' parser (:mod:`.frames`).
         paused_by: The reasons for which nothing is read.
         unparsed: Data that was received before reading was paused.
         failed: Whether the connection has been closed because of its frames; further ones are discarded.
     """
 
+    accelerated = True
     inbox: PushInbox | None = None
     paused_by = 0
     unparsed = b""
@@ -51,36 +51,36 @@ class BoundedInput(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse data, unless nothing is to be read from the client now."""
-        if self.inbox is None:
+        if (inbox := self.inbox) is None:
             super().data_received(data)
-        elif self.unparsed or self.paused_by or self.close_sent or len(data) > SLICE_BYTES:
-            self.bytes_after_close += len(data) if self.close_sent else 0
-            self._parse_in_slices(data)
-        else:
-            # PERF: as in _parse(), without the call.
-            self.conn.receive_data(data)
-            if self.conn.parser_exc is not None:
-                self.handle_parser_exception()
-            else:
-                self.handle_events()
+            return
+        end = 0
+        if self.close_sent:
+            self.bytes_after_close += len(data)
+        elif self.accelerated and not (self.unparsed or self.paused_by):
+            # PERF: as in _parse_in_slices(), without the call; most data ends here.
+            end = read_text_frames(self.conn, inbox, data, 0)
+        if end < len(data):
+            self._parse_in_slices(inbox, data[end:])
 
-    def _parse(self, data: bytes) -> None:
-        self.conn.receive_data(data)
-        if self.conn.parser_exc is not None:
-            self.handle_parser_exception()
-        else:
-            self.handle_events()
-
-    def _parse_in_slices(self, data: bytes) -> None:
+    def _parse_in_slices(self, inbox: PushInbox, data: bytes) -> None:
         """Parse data until reading is paused; keep the rest."""
         if self.bytes_after_close > BYTES_AFTER_CLOSE:
             self.pause_reading(ENDING)
         data, self.unparsed = self.unparsed + data, b""
-        for start in range(0, len(data), SLICE_BYTES):
+        end = 0
+        while (start := end) < len(data):
             if self.paused_by or self.failed:
                 self.unparsed = data[start:]
                 return
-            self._parse(data[start : start + SLICE_BYTES])
+            end = read_text_frames(self.conn, inbox, data, start) if self.accelerated else start
+            if end == start:
+                end += SLICE_BYTES
+                self.conn.receive_data(data[start:end])
+                if self.conn.parser_exc is not None:
+                    self.handle_parser_exception()
+                else:
+                    self.handle_events()
 
     def send_receive_event_to_app(self) -> None:
         """Pass a complete message to the inbox."""
@@ -122,8 +122,8 @@ class BoundedInput(WebSocketsSansIOProtocol):
         if self.pong_timer is not None and self.ping_timeout is not None:
             self.pong_timer.cancel()
             self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
-        if self.unparsed:
-            self._parse_in_slices(b"")
+        if self.unparsed and self.inbox is not None:
+            self._parse_in_slices(self.inbox, b"")
 
     def handle_ping(self) -> None:
         """Send the pong, unless the connection is not open."""
@@ -150,11 +150,9 @@ class BoundedInput(WebSocketsSansIOProtocol):
         """Count a frame that is not a whole message; return whether it is to be handled."""
         if self.inbox is None or self.failed:
             return not self.failed
-        now = self.loop.time()
         if self.frame_rate is None:
-            address, buckets = address_of(self.scope), BUCKETS.of(self.loop)
-            self.frame_rate = FrameRate(self.inbox.limits, address, buckets, now)
-        if self.frame_rate.take(now):
+            self.frame_rate = FrameRate.of(self.inbox.limits, self.scope, self.loop)
+        if self.frame_rate.take(self.loop.time()):
             return True
         self._fail(TOO_MANY_MESSAGES, "too many frames")
         return False
@@ -188,6 +186,8 @@ class PushInbox(Received):
         self.waiter: asyncio.Future[None] | None = None
         self.take: Callable[[Message], bool] | None = None
         self.interrupted = False
+        if protocol.accelerated and not is_supported():
+            protocol.accelerated = False
 
     def attach(self, on_disconnect: Callable[[Event], None]) -> None:
         """Set the callback for a disconnect; it is called at once for an earlier one."""

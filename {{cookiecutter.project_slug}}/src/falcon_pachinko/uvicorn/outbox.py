@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
+from itertools import filterfalse
 from operator import attrgetter
 
 from ..connection.counts import Sent
@@ -99,8 +100,12 @@ class PushOutbox(Sent):
         else:
             self._send_event(publication)
 
-    def put(self, messages: list[Publication], data: bytes) -> None:
+    def put(
+        self, messages: list[Publication], data: bytes, excluded: Collection[Outbox] = ()
+    ) -> None:
         """Write messages whose frames are joined in ``data``, or queue them."""
+        if excluded and self in excluded:
+            return
         if self.write_now is not None:
             try:
                 self.write_now(data)
@@ -243,23 +248,38 @@ class PushGroup:
         """Write a message at the end of this iteration of the loop."""
         self.batch.add(self, publication, excluded)
 
-    def put(self, messages: list[Publication], data: bytes) -> None:
-        """Write messages to all outboxes."""
+    def put(
+        self, messages: list[Publication], data: bytes, excluded: Collection[Outbox] = ()
+    ) -> None:
+        """Write messages to all outboxes that are not excluded."""
         if self.changes != self.batch.changes:
             writers = tuple(map(WRITE_NOW, self.outboxes))
             self.writers = () if None in writers else writers
             self.changes = self.batch.changes
         if not self.writers:
             for outbox in self.outboxes:
-                outbox.put(messages, data)
+                outbox.put(messages, data, excluded)
             return
+        rest, skipped = iter(self.writers), None
+        if excluded:
+            not_called = [o.write_now for o in excluded if isinstance(o, PushOutbox)]
+            if len(not_called) == 1:
+                (skipped,) = not_called
+            else:
+                rest = filterfalse(set(not_called).__contains__, self.writers)
         # PERF: each object that this loop touches is a cache miss per delivery, because the kernel runs
         #   between two writes; the outboxes would be two of four.
-        rest, write_now = iter(self.writers), self.writers[0]
+        write_now = self.writers[0]
         while True:
             try:
-                for write_now in rest:
-                    write_now(data)
+                if skipped is None:
+                    for write_now in rest:
+                        write_now(data)
+                else:
+                    # PERF: nearly always one is excluded, the sender; an identity test costs the least.
+                    for write_now in rest:
+                        if write_now is not skipped:
+                            write_now(data)
                 return
             except Exception as error:
                 self.outboxes[self.writers.index(write_now)].on_failure(error)

@@ -13,6 +13,7 @@ from ..connection.extension import HTTP_EXTENSION, PUSH_EXTENSION
 from ..limits import DEFAULT_LIMITS
 from ..server.missing_bounds import warn_of_missing_bounds
 from . import protocol as push
+from .frames import is_supported
 
 
 async def no_application(scope: Any, receive: Any, send: Any) -> None:
@@ -24,6 +25,8 @@ def check_options(
 ) -> None:
     """Log one line with the bounds that uvicorn with these options does not keep, if there are any.
 
+    Another line is logged if the installed websockets is not known (:func:`.frames.is_supported`).
+
     Args:
         options: Options of ``uvicorn.run``, such as ``ws=PushProtocol``.
         max_message_bytes: The largest bound of the routes.
@@ -34,6 +37,7 @@ def check_options(
     protocol_class: Any = getattr(ws_class, "protocol_class", ws_class)
     extensions: dict[str, Any] = {}
     if isinstance(protocol_class, type) and issubclass(protocol_class, push.PushSansIOProtocol):
+        is_supported()
         # NOTE: some of the attributes exist on instances only.
         loop = asyncio.new_event_loop()
         try:

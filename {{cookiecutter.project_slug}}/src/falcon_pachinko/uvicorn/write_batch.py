@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
-from itertools import groupby
-from operator import itemgetter
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..publication import Publication
 from ..support.loop_local import PerLoop
@@ -23,19 +21,25 @@ class Target(Protocol):
         """The outboxes of the clients."""
         ...
 
-    def put(self, messages: list[Publication], data: bytes) -> None:
-        """Write messages, whose frames are joined in ``data``, or queue them."""
+    def put(self, messages: list[Publication], data: bytes, excluded: Collection[Any] = ()) -> None:
+        """Write messages, whose frames are joined in ``data``, or queue them.
+
+        Args:
+            messages: The messages.
+            data: Their frames, joined.
+            excluded: Outboxes that do not receive them.
+        """
         ...
 
 
-BatchItem = tuple[Target, Publication, Collection[object]]
+BatchItem = tuple[Target, Publication, Collection[Any]]
 
 
 class WriteBatch:
     """The messages to be written at the end of this iteration of the event loop.
 
     A single message is not delayed: the flush is the loop's next callback. Of several messages to the
-    same clients, all frames are joined once and leave in one write per client.
+    same clients, all frames are joined once, whatever lies between them, and leave in one write per client.
 
     Attributes:
         changes: Counts how often an outbox has started or stopped writing to its transport directly.
@@ -47,9 +51,7 @@ class WriteBatch:
         self.size_bytes = 0
         self.changes = 0
 
-    def add(
-        self, target: Target, publication: Publication, excluded: Collection[object] = ()
-    ) -> None:
+    def add(self, target: Target, publication: Publication, excluded: Collection[Any] = ()) -> None:
         """Write a message at the end of this iteration.
 
         Args:
@@ -70,32 +72,54 @@ class WriteBatch:
             return
         items, self.items = self.items, []
         self.size_bytes = 0
-        if len(items) == 1 and not items[0][2]:
-            # PERF: a single message is the common case, and needs no grouping.
-            target, publication, _ = items[0]
-            target.put([publication], publication.frame or publication.make_frame())
-            return
-        runs = [(target, list(run)) for target, run in groupby(items, key=itemgetter(0))]
-        if len(runs) > len({id(target) for target, _ in runs}):
-            write_per_outbox(items)  # a target that occurs again would get more than one write
-            return
-        for target, run in runs:
-            if any(excluded for _, _, excluded in run):
-                write_per_outbox(run)
-            else:
-                messages = [publication for _, publication, _ in run]
-                target.put(messages, join_frames(messages))
+        if len(items) == 1 or len({target for target, _, _ in items}) == len(items):
+            # PERF: a single message, or one for each of several targets, needs no grouping.
+            for target, publication, excluded in items:
+                frame = publication.frame or publication.make_frame()
+                target.put([publication], frame, excluded)
+        else:
+            write_joined(items)
 
 
-def write_per_outbox(items: list[BatchItem]) -> None:
-    """Write to each outbox the messages that it receives, all at once."""
+def write_joined(items: list[BatchItem]) -> None:
+    """Write to each outbox its messages at once; outboxes with the same messages share the joined bytes."""
     messages_of: dict[Target, list[Publication]] = {}
+    for target, publication, _ in items:
+        messages_of.setdefault(target, []).append(publication)
+    apart = find_apart(items, list(messages_of))
+    apart_of = {target: apart.intersection(target.outboxes) for target in messages_of}
+    messages_apart: dict[Target, list[Publication]] = {}
     for target, publication, excluded in items:
-        for outbox in target.outboxes:
+        for outbox in apart_of[target]:
             if outbox not in excluded:
-                messages_of.setdefault(outbox, []).append(publication)
-    for outbox, messages in messages_of.items():
-        outbox.put(messages, join_frames(messages))
+                messages_apart.setdefault(outbox, []).append(publication)
+    joined: dict[tuple[int, ...], bytes] = {}
+    for target, messages in messages_of.items():
+        if len(apart_of[target]) < len(target.outboxes):
+            joined[tuple(map(id, messages))] = data = join_frames(messages)
+            target.put(messages, data, apart_of[target])
+    for outbox, messages in messages_apart.items():
+        ids = tuple(map(id, messages))
+        if ids not in joined:
+            joined[ids] = join_frames(messages)
+        outbox.put(messages, joined[ids])
+
+
+def find_apart(items: list[BatchItem], targets: list[Target]) -> set[Target]:
+    """Return the outboxes that do not receive the same messages as all others of a target.
+
+    They are excluded from a message, or belong to several targets.
+    """
+    apart: set[Target] = set()
+    for _, _, excluded in items:
+        apart.update(excluded)
+    # PERF: the outboxes of the largest target are looked up, and not inserted.
+    *smaller, largest = sorted(targets, key=lambda target: len(target.outboxes))
+    seen: set[Target] = set()
+    for target in smaller:
+        apart |= seen.intersection(target.outboxes)
+        seen.update(target.outboxes)
+    return apart | seen.intersection(largest.outboxes)
 
 
 def join_frames(messages: list[Publication]) -> bytes:
