@@ -14,6 +14,7 @@ from granian.server.embed import Server as GranianServer
 
 from falcon_pachinko.testing import serve
 from falcon_pachinko.uvicorn import PushProtocol
+from falcon_pachinko.uvicorn.protocol import PushSansIOProtocol
 
 WAIT_SECONDS = 15.0
 
@@ -43,6 +44,18 @@ async def serve_by_uvicorn(app: Any, **options: Any) -> AsyncIterator[Endpoint]:
             served.server.should_exit = True
 
         yield Endpoint(served.port, stop)
+
+
+class ParsingSansIOProtocol(PushSansIOProtocol):
+    """The protocol without its reader of plain handshakes."""
+
+    accelerated = False
+
+
+class ParsingProtocol(PushProtocol):
+    """``PushProtocol``, whose handshakes are all read by websockets' parser."""
+
+    protocol_class = ParsingSansIOProtocol
 
 
 def serve_by_push(app: Any, **options: Any) -> AbstractAsyncContextManager[Endpoint]:

@@ -55,7 +55,9 @@ def knows_handshake(protocol_class: Any) -> bool:
     Args:
         protocol_class: The class with both ways, :class:`.handshake.HandshakeProtocol`.
     """
-    config = uvicorn.Config(no_application, log_config=None, http=asyncio.Protocol, ws=protocol_class)
+    config = uvicorn.Config(
+        no_application, log_config=None, http=asyncio.Protocol, ws=protocol_class
+    )
     try:
         config.load()
         known = _try(protocol_class, config, "receive_plain") == _try(
