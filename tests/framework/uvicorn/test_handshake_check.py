@@ -91,8 +91,7 @@ async def test_an_unknown_release_serves_with_the_parser_of_websockets(
     )
     app = install(falcon.asgi.App())
     app.add_websocket_route("/", WebSocketResource)
-    options = {"ws": PushProtocol, "ws_per_message_deflate": False}
-    async with serve(app, **options) as served:
+    async with serve(app, ws=PushProtocol, ws_per_message_deflate=False) as served:
         for _ in range(2):
             async with connect(served.ws_url("/")) as client:
                 await client.send("unknown")
