@@ -30,6 +30,7 @@ from falcon_pachinko import (
 from falcon_pachinko.testing import Client, connect, serve
 
 from .support.servers import RECEIVING_SERVERS, SERVERS, Endpoint
+from .support.virtual_transport import PortableClient, SteppedLoop
 
 WAIT_SECONDS = 5.0
 BEFORE_TIMEOUT_SECONDS = 0.2
@@ -650,6 +651,54 @@ async def test_on_disconnect_runs_after_the_end_of_the_grace_period() -> None:
         served.server.should_exit = True
         assert await bob.wait_closed() == (1012, "")
     assert record == [1012, "end"]
+
+
+def tasks_of_a_visit(resource: type[WebSocketResource]) -> list[str]:
+    """Return the names of the coroutines of all tasks of one connection, after the server's."""
+    loop, found = SteppedLoop(), []
+    app = install(falcon.asgi.App())
+    app.add_websocket_route("/{name}", resource)
+
+    def make_task(loop: Any, coroutine: Any, **options: Any) -> Any:
+        found.append(coroutine.__name__)
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    async def visit() -> None:
+        loop.set_task_factory(make_task)
+        client = PortableClient(app, "/bob", lambda: None)
+        client.connect()
+        await loop.run_until_idle()
+        client.vanish()
+        await client.task
+
+    try:
+        loop.run_until_complete(visit())
+    finally:
+        loop.close()
+    return found
+
+
+def test_an_on_disconnect_of_the_base_class_takes_no_task() -> None:
+    class Quiet(WebSocketResource):
+        async def on_connect(
+            self, req: falcon.asgi.Request, ws: WebSocketLike, name: str, **params: Any
+        ) -> bool:
+            return True
+
+    class Loud(Quiet):
+        async def on_disconnect(self, ws: WebSocketLike, close_code: int) -> None: ...
+
+    class Own(Quiet):
+        def __init__(self) -> None:
+            self.on_disconnect = self.leave  # type: ignore[method-assign]
+
+        async def leave(self, ws: WebSocketLike, close_code: int) -> None: ...
+
+    assert "_on_disconnect" not in tasks_of_a_visit(Quiet)
+    for resource in (Loud, Own):
+        assert sorted(tasks_of_a_visit(resource)) == sorted(
+            [*tasks_of_a_visit(Quiet), "_on_disconnect"]
+        )
 
 
 async def test_stalled_client_blocks_its_handler_for_a_bounded_time(

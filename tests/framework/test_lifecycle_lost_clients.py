@@ -13,9 +13,15 @@ from falcon_pachinko import App, Limits, WebSocketLike, WebSocketResource, handl
 from falcon_pachinko.testing import Served, connect, serve
 from falcon_pachinko.uvicorn import PushProtocol
 
+from .support.servers import ParsingProtocol
+
 WAIT_SECONDS = 5.0
 SOON_SECONDS = 0.2
-WAYS_OUT = {"push": PushProtocol, "portable": "websockets-sansio"}
+WAYS_OUT = {
+    "push": PushProtocol,
+    "push by parser": ParsingProtocol,
+    "portable": "websockets-sansio",
+}
 
 
 class Room(WebSocketResource):
@@ -145,7 +151,7 @@ async def test_client_lost_right_before_the_accept_has_no_visible_effect(way: An
 
     world.before_accept = vanish
     async with (
-        serve(world.app, ws=way) as world.served,
+        serve(world.app, ws=way, ws_per_message_deflate=False) as world.served,
         connect(world.served.ws_url("/alice")) as alice,
     ):
         await world.wait_until(lambda: len(world.manager) == 1)
@@ -160,7 +166,7 @@ async def test_client_lost_right_before_the_accept_has_no_visible_effect(way: An
 async def test_client_without_pongs_leaves_despite_pending_output(way: Any) -> None:
     world = World()
     options: dict[str, Any] = {"ws_ping_interval": SOON_SECONDS, "ws_ping_timeout": SOON_SECONDS}
-    async with serve(world.app, ws=way, ws_per_message_deflate=False, **options) as world.served:
+    async with serve(world.app, ws=way, **options) as world.served:
         bob = SilentClient(world.served.port, "bob")
         try:
             await world.fill_pipe_of(bob)
@@ -230,7 +236,7 @@ async def test_uncancellable_on_disconnect_does_not_keep_room_members(
             await release.wait()
 
     world.disconnect = hang
-    async with serve(world.app, ws=way) as world.served:
+    async with serve(world.app, ws=way, ws_per_message_deflate=False) as world.served:
         try:
             async with connect(world.served.ws_url("/alice")):
                 await world.wait_until(lambda: len(world.manager) == 1)
@@ -244,7 +250,7 @@ async def test_failed_send_does_not_change_the_code_of_on_disconnect(
 ) -> None:
     world = World()
     async with (
-        serve(world.app, ws=way) as world.served,
+        serve(world.app, ws=way, ws_per_message_deflate=False) as world.served,
         connect(world.served.ws_url("/alice")) as alice,
     ):
         await alice.send("wait")

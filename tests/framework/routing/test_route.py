@@ -2,6 +2,7 @@
 
 import functools
 import re
+from collections import deque
 from typing import Any
 
 import falcon.asgi
@@ -105,6 +106,19 @@ async def test_factory_that_returns_no_resource_is_an_internal_error(
             async with connect(served.ws_url("/r/x")):
                 pass
     assert "it must return a WebSocketResource" in caplog.text
+
+
+async def test_the_queue_of_falcon_is_released_where_it_is_turned_off(app: App) -> None:
+    app.add_websocket_route("/r/{name}", Room)
+    queues: list[Any] = []
+    for events in (0, 4):
+        app.ws_options.max_receive_queue = events
+        async with serve(app) as served, connect(served.ws_url("/r/x")):
+            (connection,) = app.ws_connection_manager
+            receiver: Any = connection._websocket
+            queues.append(receiver._buffered_receiver._messages)
+    assert queues[0] == ()
+    assert queues[1] == deque()
 
 
 async def test_names_that_the_framework_does_not_use_are_free(app: App) -> None:

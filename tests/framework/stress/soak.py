@@ -23,6 +23,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 import falcon_pachinko
 from falcon_pachinko.testing import Client, connect
 
+from .handshake_fuzz import fuzz_for
+
 PROGRAM = Path(__file__).with_name("soak_program.py")
 SOURCE = Path(falcon_pachinko.__file__).parent.parent
 CLIENTS = 60
@@ -35,6 +37,8 @@ GROWTH_OBJECTS = 2000
 # Longer than the program's limits for a stalled handler and a stalled close together.
 STALL_SECONDS = 2.0
 SLOW_SHARE = 0.1
+# The comparison of handshakes takes this share of the time in addition.
+FUZZ_SHARE = 0.1
 
 Statistics = dict[str, int]
 
@@ -235,6 +239,8 @@ def main() -> None:
     if found:
         sys.exit("\n".join(found))
     print(f"{count} clients have connected and left: nothing has grown")
+    plain, other = asyncio.run(fuzz_for(seconds * FUZZ_SHARE, options.seed))
+    print(f"{plain} plain handshakes and {other} others: both ways agree")
 
 
 if __name__ == "__main__":

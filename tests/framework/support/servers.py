@@ -47,13 +47,13 @@ async def serve_by_uvicorn(app: Any, **options: Any) -> AsyncIterator[Endpoint]:
 
 
 class ParsingSansIOProtocol(PushSansIOProtocol):
-    """The protocol without the reader of plain text frames."""
+    """The protocol without its readers of plain handshakes and of plain text frames."""
 
     accelerated = False
 
 
 class ParsingProtocol(PushProtocol):
-    """``PushProtocol``, whose frames are all read by websockets' parser."""
+    """``PushProtocol``, whose handshakes and frames are all read by websockets' parser."""
 
     protocol_class = ParsingSansIOProtocol
 

@@ -9,9 +9,10 @@ import falcon.asgi
 import pytest
 
 from falcon_pachinko import App, ServerLimits, WebSocketLike, WebSocketResource, install
-from falcon_pachinko.testing import connect, serve
+from falcon_pachinko.testing import Served, connect, serve
 from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol
-from falcon_pachinko.uvicorn.handshake import shorten_head
+from falcon_pachinko.uvicorn.handshake import UVICORN_ATTRIBUTES, HandshakeProtocol, shorten_head
+from falcon_pachinko.uvicorn.protocol import PushSansIOProtocol
 
 from ..support.backends import wait_until
 
@@ -20,6 +21,13 @@ KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 VERSION = b"Sec-WebSocket-Version: 13\r\n"
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 VALID = UPGRADE + KEY + VERSION
+
+
+@pytest.fixture(params=[True, False], ids=["accelerated", "parsed"], autouse=True)
+def accelerated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether plain handshakes are read without websockets' parser."""
+    monkeypatch.setattr(PushSansIOProtocol, "accelerated", request.param)
+    return bool(request.param)
 
 
 class Room(WebSocketResource):
@@ -34,9 +42,10 @@ class Room(WebSocketResource):
 
 
 class Site:
-    def __init__(self, app: App, port: int, requests: list[falcon.asgi.Request]) -> None:
+    def __init__(self, app: App, served: Served, requests: list[falcon.asgi.Request]) -> None:
         self.app = app
-        self.port = port
+        self.port = served.port
+        self.protocols = served.server.server_state.connections
         self.requests = requests
 
     async def handshake(self, data: bytes) -> bytes:
@@ -67,7 +76,7 @@ async def serve_site(**options: Any) -> AsyncIterator[Site]:
     app.add_websocket_route("/room", Room, requests)
     options = {"ws": PushProtocol, "http": BoundedHTTPProtocol, **options}
     async with asyncio.timeout(2 * WAIT_SECONDS), serve(app, **options) as served:
-        yield Site(app, served.port, requests)
+        yield Site(app, served, requests)
         await wait_until(
             lambda: not (app.ws_admission.sockets.total or app.ws_admission.websockets.total)
         )
@@ -177,3 +186,24 @@ def test_a_short_head_is_not_changed() -> None:
     assert shorten_head(data) == (data, None)
     data = b"GET / HTTP/1.1\r\n" + b"x: " + b"a" * 5_000 + b"\r\ny: " + b"a" * 5_000 + b"\r\n\r\n"
     assert shorten_head(data) == (data, None)
+
+
+async def test_a_plain_handshake_leaves_no_objects_of_websockets(accelerated: bool) -> None:
+    async with (
+        serve_site(ws_per_message_deflate=False) as site,
+        connect(f"ws://127.0.0.1:{site.port}/room"),
+    ):
+        protocol: Any = next(iter(site.protocols))
+        assert protocol.request is None
+        assert (protocol.response is None) == accelerated
+        assert protocol.accept_key is None
+        assert "accept" not in vars(protocol.conn)
+
+
+def test_the_attributes_of_uvicorn_are_in_slots() -> None:
+    """An attribute of a later release is found in ``__dict__``; it works, but takes more memory."""
+    protocol = PushSansIOProtocol.__new__(PushSansIOProtocol)
+    for name in UVICORN_ATTRIBUTES:
+        setattr(protocol, name, None)
+    assert vars(protocol) == {}
+    assert set(HandshakeProtocol.__slots__) == set(UVICORN_ATTRIBUTES)

@@ -271,7 +271,10 @@ class Lifecycle(HandlerTask):
             await send_error(self.connection, "tooManyMessages", text, message)
 
     async def _run_on_disconnect(self) -> None:
-        """Run ``on_disconnect`` to its end despite a cancellation of this task."""
+        """Run ``on_disconnect`` to its end despite a cancellation of this task; that of the base class is not run."""
+        method = getattr(self.resource.on_disconnect, "__func__", None)
+        if method is WebSocketResource.on_disconnect:
+            return  # PERF: a task, its context and a timer less for most classes
         ws, seconds = self.connection, self.connection.limits.on_disconnect_seconds
         code = close_codes.end_code(ws.close_code, closed=ws.closed)
         name = f"{self.name}.on_disconnect"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import socket
 from collections import deque
@@ -256,8 +257,13 @@ def address_of(scope: Mapping[str, Any]) -> str | None:
     """
     client = scope.get("client")
     host = client[0] if client else None
-    if not host or not isinstance(host, str):
-        return None
+    return key_of(host) if host and isinstance(host, str) else None
+
+
+# PERF: the key is needed several times for each connection.
+@functools.lru_cache(maxsize=1024)
+def key_of(host: str) -> str:
+    """Return the key of a client's host: see :func:`address_of`."""
     if host.startswith("["):  # some proxies report the port as well
         host = host[1:].partition("]")[0]
     elif host.count(":") == 1:

@@ -131,6 +131,7 @@ class WebSocketRoute:
             self.manager.backend.counters.refusals["origin"] += 1
             await connection.close()
             return None
+        release_queue(ws)
         connection._websocket = ws
         connection._route = self.uri_template
         return connection
@@ -159,6 +160,14 @@ class WebSocketRoute:
         resource.connection = connection
         resource.manager = self.manager
         return resource, self.config.for_class(type(resource))
+
+
+def release_queue(ws: falcon.asgi.WebSocket) -> None:
+    """Release the queue of events that Falcon makes for each connection, even where it is turned off."""
+    # PERF: 0.7 KiB of each connection.
+    receiver: Any = getattr(ws, "_buffered_receiver", None)
+    if getattr(receiver, "_max_queue", None) == 0:
+        receiver._messages = ()
 
 
 def check_resource(

@@ -53,6 +53,21 @@ REQUIRED_ATTRIBUTES = (
     "writable",
 )
 
+# PERF: an event of its own would be 0.8 KiB of each connection. This one is always set, and nothing waits for it.
+WRITABLE = asyncio.Event()
+WRITABLE.set()
+
+# Whether a class has all attributes of a list.
+_checked: dict[tuple[type, tuple[str, ...]], bool] = {}
+
+
+def has_attributes(protocol: object, names: tuple[str, ...]) -> bool:
+    """Check once for each class whether its objects have all attributes; some exist on objects only."""
+    key = (type(protocol), names)
+    if key not in _checked:
+        _checked[key] = all(hasattr(protocol, name) for name in names)
+    return _checked[key]
+
 
 class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
     """uvicorn's sans-I/O WebSocket protocol with a :class:`..connection.extension.PushExtension`.
@@ -69,10 +84,11 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
 
     def handle_connect(self, event: Any) -> None:
         """Offer the extension; the application's task starts in a later iteration of the event loop."""
-        supported = all(hasattr(self, name) for name in REQUIRED_ATTRIBUTES)
+        supported = has_attributes(self, REQUIRED_ATTRIBUTES)
         if supported:
             self.inbox = PushInbox(self)
             self.queue = self.inbox  # type: ignore[assignment]  # it has the methods that uvicorn calls
+            self.writable = WRITABLE
         super().handle_connect(event)
         if self.close_sent:  # refused: no application will release it
             self.inbox, self.queue = None, asyncio.Queue()
@@ -98,7 +114,7 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
 
         def send_now(event: Event) -> Awaitable[None]:
             # NOTE: uvicorn's send() waits for buffer space, which an event hardly needs.
-            self.writable.set()
+            self._set_writable()
             return send(event)
 
         def fail(error: Exception) -> None:
@@ -211,8 +227,14 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
             return bool(self.paused_by)
         return self.ping_timeout is None or self.loop.time() - self.progress_at < self.ping_timeout
 
+    def _set_writable(self) -> None:
+        """Release what waits for buffer space in uvicorn's ``send``."""
+        self.writable.set()
+        self.writable = WRITABLE
+
     def pause_writing(self) -> None:
         """Handle a transport buffer above the high-water mark: read nothing from a client that does not read."""
+        self.writable = asyncio.Event()
         super().pause_writing()
         if self.outbox is not None:
             self.outbox.pause()
@@ -225,6 +247,7 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
     def resume_writing(self) -> None:
         """Handle a transport buffer with space again."""
         super().resume_writing()
+        self._set_writable()
         if self.outbox is not None:
             self.outbox.resume()
         if self.outbox is None or not self.outbox.waiting:

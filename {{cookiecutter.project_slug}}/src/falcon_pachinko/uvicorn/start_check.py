@@ -14,6 +14,8 @@ from ..limits import DEFAULT_LIMITS
 from ..server.missing_bounds import warn_of_missing_bounds
 from . import protocol as push
 from .frames import is_supported
+from .handshake import HandshakeProtocol
+from .handshake_check import knows_handshake
 
 
 async def no_application(scope: Any, receive: Any, send: Any) -> None:
@@ -44,8 +46,9 @@ def check_options(
             protocol = protocol_class(config, ServerState(), {}, loop)
         finally:
             loop.close()
-        if all(hasattr(protocol, name) for name in push.REQUIRED_ATTRIBUTES):
+        if push.has_attributes(protocol, push.REQUIRED_ATTRIBUTES):
             extensions[PUSH_EXTENSION] = protocol
+        knows_handshake(HandshakeProtocol)  # it logs a line of its own
     if getattr(config.http_protocol_class, "bounds_requests", False):
         extensions[HTTP_EXTENSION] = {}
     warn_of_missing_bounds(extensions, extensions.get(PUSH_EXTENSION), max_message_bytes)
