@@ -1,4 +1,7 @@
-"""The commands of ``python -m falcon_pachinko``."""
+"""The commands of ``python -m falcon_pachinko``.
+
+A command imports the modules that it needs, so that ``--help`` and an error of usage do not wait for them.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,29 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from .scaffold import command as scaffold
-from .support import manifest
+
+def add_new(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``new`` to the commands."""
+    text = "write a WebSocket resource with its messages, tests and route into the project here"
+    parser = commands.add_parser("new", help=text, description=text, allow_abbrev=False)
+    parser.add_argument("name", help="GameRoom gives the class GameRoomResource in game_room.py")
+    parser.add_argument("--path", help="for GameRoom by default: /ws/game-room/{game_room_name}")
+    parser.add_argument("--prefix", help="of room names; for GameRoom by default: game_room:")
+    parser.add_argument("--dry-run", action="store_true", help="print a diff and write nothing")
+    parser.set_defaults(run=new)
+
+
+def new(given: argparse.Namespace) -> int:
+    """Write a resource; return the exit status."""
+    from .scaffold import command
+
+    return command.run(given)
 
 
 def verify(given: argparse.Namespace) -> int:
     """List the changed files of the framework; return 1 if there are any."""
+    from .support import manifest
+
     try:
         version, lines = manifest.differences()
     except (OSError, ValueError) as error:
@@ -49,7 +69,6 @@ def add_conformance(commands: argparse._SubParsersAction[argparse.ArgumentParser
 
 def conformance(given: argparse.Namespace) -> int:
     """Compare a server with the protocol; return 1 if it differs."""
-    # The client and its library are imported for this command only.
     from .client.conformance import command
 
     return command.run(given)
@@ -59,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status; argparse exits with 2 on wrong usage."""
     parser = argparse.ArgumentParser("python -m falcon_pachinko", allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="command")
-    scaffold.add_to(commands)
+    add_new(commands)
     add_conformance(commands)
     purpose = "list the files of the framework that were changed"
     commands.add_parser("verify", help=purpose, description=purpose).set_defaults(run=verify)

@@ -10,21 +10,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from falcon_pachinko import App, ConfigurationError, PachinkoError
+from falcon_pachinko import App, ConfigurationError
 from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol
 from falcon_pachinko.uvicorn.gc_tuning import freeze_startup_objects
 from falcon_pachinko.uvicorn.server import run
 from falcon_pachinko.uvicorn.start_check import check_options
 
-from .admin_client import Processes
-from .announcements import PartialAnnouncement, announce_to_rooms
-from .app import ROOM_PREFIX, create_app
-from .database import SCHEMA_VERSION, UNUSABLE, failure_text, migrate
+from .app import create_app
 from .doctor import print_diagnosis, unknown_settings
 from .inherited_sockets import inherited_sockets
 from .inspection import add_inspect_command, inspect
 from .logs import format_of, set_up_logging, uvicorn_log_config
-from .moderation import add_commands, open_service, run_command
+from .moderation import add_commands, announce, run_command
 from .ports import check_port
 from .settings import ENV_FILE, Settings, load_settings
 
@@ -121,36 +118,18 @@ def set_up_process(settings: Settings) -> None:
     set_up_logging(settings.log_level, format_of(settings))
 
 
-def announce(settings: Settings, text: str) -> None:
-    """Send an announcement to every room of all processes, or of the process that serves without Redis.
-
-    Raises:
-        SystemExit: Redis is unavailable, or without Redis no process runs here; the text gives the number of rooms
-            reached.
-    """
-    try:
-        with open_service(settings) as service:
-            if isinstance(service, Processes):
-                reached = service.announce(text)
-            else:
-                reached = service.run(announce_to_rooms(service.publisher, ROOM_PREFIX, text))
-    except PartialAnnouncement as error:
-        sys.exit(str(error))
-    except PachinkoError as error:
-        sys.exit(f"announced to no room: {error}")
-    print(f"announced to {reached} rooms")
-
-
-def migrate_schema(settings: Settings, revision: str) -> None:
-    """Migrate the database of messages to a revision.
+def migrate_schema(settings: Settings, revision: str | None) -> None:
+    """Migrate the database of messages to a revision, by default that of this service.
 
     Raises:
         SystemExit: It is not reachable, or there is no such revision.
     """
     if not settings.store_url:
         sys.exit("migrate: APP_DATABASE_URL is none, so there is no database")
+    from .database import SCHEMA_VERSION, UNUSABLE, failure_text, migrate
+
     try:
-        version = asyncio.run(migrate(settings.store_url, revision))
+        version = asyncio.run(migrate(settings.store_url, revision or SCHEMA_VERSION))
     except (ConfigurationError, *UNUSABLE) as error:
         sys.exit(f"migrate: {failure_text(error)}")
     print(f"the schema of the database is at version {version}")
@@ -175,7 +154,6 @@ def main(arguments: list[str] | None = None) -> None:
     )
     migrating.add_argument(
         "--to",
-        default=SCHEMA_VERSION,
         metavar="REVISION",
         help="another revision; a lower one, down to base without tables, loses data",
     )

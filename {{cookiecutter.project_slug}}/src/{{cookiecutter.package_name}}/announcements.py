@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from falcon_pachinko import BackendUnavailable, PachinkoError, WebSocketConnectionManager
-from falcon_pachinko.publisher import AsyncPublisher
 
 from .messages import ServerSystemAnnouncement
+
+if TYPE_CHECKING:
+    from falcon_pachinko.publisher import AsyncPublisher
 
 
 class PartialAnnouncement(PachinkoError):

@@ -22,6 +22,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import falcon.asgi
 
@@ -51,11 +52,13 @@ from .processes import check_processes
 {%- endfor %}
 from .room_list import RoomList
 from .settings import Settings
-from .store import MessageStore
 from .store_url import sqlite_path
 from .tokens import Tokens
 from .traces import open_traces
 from .workers import announce, remove_old_messages
+
+if TYPE_CHECKING:
+    from .store import MessageStore
 
 __all__ = ["ROOM_PREFIX", "create_app"]
 
@@ -70,13 +73,22 @@ SHARED_SQLITE = (
 )
 
 
+def make_store(url: str) -> MessageStore | None:
+    """Create the store of messages; ``None`` without a URL, and SQLAlchemy is not imported."""
+    if not url:
+        return None
+    from .store import MessageStore
+
+    return MessageStore(url)
+
+
 def create_app(settings: Settings) -> App:
     """Create the application for these settings."""
     tokens = Tokens.of(settings)
     cookie = SessionCookie(always_secure=settings.production)
     provider = open_provider(settings)
     authenticator = Authenticator(tokens, provider)
-    store = MessageStore(settings.store_url) if settings.store_url else None
+    store = make_store(settings.store_url)
     traces = open_traces()
     app = install(
         falcon.asgi.App(

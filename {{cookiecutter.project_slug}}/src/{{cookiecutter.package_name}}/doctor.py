@@ -6,14 +6,11 @@ import asyncio
 import os
 from pathlib import Path
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from falcon_pachinko import ProviderUnavailable
 from falcon_pachinko.backends.doctor import Finding, Outcome, diagnose
 from falcon_pachinko.server.admission import RESERVED_FILES, raise_open_files
 
 from .checks import unknown_variables
-from .database import SCHEMA_VERSION, failure_text, is_behind, probe, shown_url
 from .log_text import escape, redact
 from .oidc import open_provider
 from .settings import ENV_FILE, ENV_PREFIX, Settings, load_settings
@@ -158,6 +155,8 @@ def check_database(settings: Settings) -> Finding:
     url, topic = settings.store_url, "database"
     if not url:
         return Finding(Outcome.OK, topic, "none: no message is stored")
+    from .database import SCHEMA_VERSION, UNUSABLE, failure_text, is_behind, probe, shown_url
+
     shown, path = shown_url(url), sqlite_path(url)
     if path and settings.backend_url.get_secret_value():
         text = f"{shown}: nodes on other machines do not have its messages"
@@ -166,7 +165,7 @@ def check_database(settings: Settings) -> Finding:
         return check_new_file(path, shown)
     try:
         version = asyncio.run(probe(url))
-    except (SQLAlchemyError, OSError) as error:
+    except UNUSABLE as error:
         text = f"{shown}: {failure_text(error)}"
         return Finding(Outcome.FAILURE, topic, text, CHECK_DATABASE)
     text = f"{shown}: writable, with schema {version}"

@@ -1,4 +1,4 @@
-"""The commands of moderators: bans and mutes, invitations to private rooms, and tokens for programs."""
+"""The commands of moderators: announcements, bans and mutes, invitations to private rooms, and tokens for programs."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from falcon_pachinko import PachinkoError
 from falcon_pachinko.names import check_room_name
-from falcon_pachinko.publisher import Publisher
 from falcon_pachinko.rooms.enforcement import iso_time
 
 from .admin_client import Processes
+from .announcements import PartialAnnouncement, announce_to_rooms
 from .app import ROOM_PREFIX
 from .contract import server_object
 from .invitations import Invitations
 from .settings import Settings
 from .tokens import Tokens
 from .users import User
+
+if TYPE_CHECKING:
+    from falcon_pachinko.publisher import Publisher
 
 INVITATION_DAYS = 7.0
 RESTRICTING = {
@@ -54,6 +57,26 @@ def add_commands(commands: Any) -> None:
         type=int,
         help="how long it is valid unless it is refreshed: APP_TOKEN_LIFETIME_SECONDS by default, and at most",
     )
+
+
+def announce(settings: Settings, text: str) -> None:
+    """Send an announcement to every room of all processes, or of the process that serves without Redis.
+
+    Raises:
+        SystemExit: Redis is unavailable, or without Redis no process runs here; the text gives the number of rooms
+            reached.
+    """
+    try:
+        with open_service(settings) as service:
+            if isinstance(service, Processes):
+                reached = service.announce(text)
+            else:
+                reached = service.run(announce_to_rooms(service.publisher, ROOM_PREFIX, text))
+    except PartialAnnouncement as error:
+        sys.exit(str(error))
+    except PachinkoError as error:
+        sys.exit(f"announced to no room: {error}")
+    print(f"announced to {reached} rooms")
 
 
 def run_command(settings: Settings, given: argparse.Namespace) -> None:
@@ -111,6 +134,8 @@ def open_service(settings: Settings) -> Iterator[Publisher | Processes]:
     if not url:
         yield Processes(settings.state_folder)
         return
+    from falcon_pachinko.publisher import Publisher
+
     with Publisher(url, prefix=settings.backend_prefix) as publisher:
         yield publisher
 

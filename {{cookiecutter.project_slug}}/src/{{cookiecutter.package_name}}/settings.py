@@ -56,6 +56,8 @@ class Settings(StopSettings):
         frozen=True,
         populate_by_name=True,
         hide_input_in_errors=True,
+        # PERF: the other engine compiles the pattern of backend_prefix in 100 ms.
+        regex_engine="python-re",
     )
 
     host: str = "127.0.0.1"
@@ -93,7 +95,7 @@ class Settings(StopSettings):
         default=1, gt=0, validation_alias=AliasChoices("app_workers", "web_concurrency")
     )
     backend_url: SecretStr = SecretStr("")
-    backend_prefix: str = Field(default=PACKAGE, pattern=r"^[\w.-]{1,200}$")
+    backend_prefix: str = Field(default=PACKAGE, pattern=r"^[\w.-]{1,200}\Z")
     max_connections: int = Field(default=10_000, gt=0)
     max_connections_per_address: int = Field(default=2_000, gt=0)
     max_connections_per_user: int = Field(default=20, gt=0)

@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from .database import prepare_schema
 from .group_commit import GroupCommit
 from .message_ids import MessageIds, lowest_id, time_ms
+from .records import NewMessage, StoredMessage, StoreUnavailable
 from .stored_reactions import ReactionStore
-from .tables import NewMessage, StoredMessage, is_in, is_present, messages, read_markers
-from .transactions import StoreUnavailable
+from .tables import is_in, is_present, messages, read_markers
 
 # The most markers of a user; the oldest ones are removed.
 MAX_MARKERS = 500

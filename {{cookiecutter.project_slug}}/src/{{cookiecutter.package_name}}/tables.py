@@ -1,10 +1,9 @@
-"""The tables and the records of the message store; a change of a table needs a migration."""
+"""The tables of the message store; a change of a table needs a migration."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 
 # A Unicode noncharacter, which no text should contain. A text that does is stored without a loss, too.
@@ -89,35 +88,3 @@ def is_in(room: str | sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
 def is_present(room: str, message_id: str) -> sa.ColumnElement[bool]:
     """Return the condition of a message: it is in the room, and has not been deleted."""
     return (messages.c.id == message_id) & is_in(room)
-
-
-class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """A message to store; ``reply_to`` is the id of another message."""
-
-    room: str
-    user_id: str
-    user_name: str
-    text: str
-    reply_to: str | None = None
-
-
-class StoredMessage(NewMessage, frozen=True, kw_only=True):
-    """A stored message.
-
-    Attributes:
-        id: See :class:`.message_ids.MessageIds`.
-        sent_at: When the service has accepted it, in Unix milliseconds.
-        edited_at: The last change of its text, in Unix milliseconds; ``None`` for none.
-        deleted_at: Its deletion, in Unix milliseconds, after which its text is empty; ``None`` for none.
-        revision: The number of its changes: edits, its deletion, reactions to it.
-        existed: Whether an earlier request with the same client id and ``ref`` has stored it.
-    """
-
-    id: str
-    sent_at: int
-    edited_at: int | None = None
-    deleted_at: int | None = None
-    client_id: str | None = None
-    ref: str | None = None
-    revision: int = 0
-    existed: bool = False

@@ -6,32 +6,23 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from falcon_pachinko import MessageError
-
 from .database import failure_text, open_engine
+from .records import StoreUnavailable
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
 
 logger = logging.getLogger(__name__)
 
 # The bound of each transaction, the wait for a connection and for locks included.
 OPERATION_SECONDS = 10.0
 READERS = 3
-
-
-class StoreUnavailable(MessageError):
-    """The database does not respond, or refuses; a change may have been stored all the same.
-
-    Raised out of a handler, it is sent as ``serverError``; the cause has been logged.
-    """
-
-    def __init__(self) -> None:
-        super().__init__("This cannot be done right now: try again.", code="unavailable")
 
 
 class Transactions:
@@ -55,8 +46,13 @@ class Transactions:
 
     def insert_into(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
         """Return an insertion that can have ``ON CONFLICT``."""
+        # The engine has imported its own dialect; the other one stays unloaded.
         if self.engine.dialect.name == "postgresql":
+            from sqlalchemy.dialects import postgresql
+
             return postgresql.insert(table)
+        from sqlalchemy.dialects import sqlite
+
         return sqlite.insert(table)
 
     @asynccontextmanager

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from falcon_pachinko import WebSocketConnectionManager
 from falcon_pachinko.workers import every
 
 from .announcements import PartialAnnouncement, announce_to_rooms
 from .message_ids import time_ms
-from .store import MessageStore
-from .transactions import StoreUnavailable
+from .records import StoreUnavailable
+
+if TYPE_CHECKING:
+    from .store import MessageStore
 
 logger = logging.getLogger(__name__)
 

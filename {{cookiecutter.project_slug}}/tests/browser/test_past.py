@@ -13,8 +13,8 @@ from playwright.sync_api import Page, expect
 
 from {{ cookiecutter.package_name }} import app
 from {{ cookiecutter.package_name }}.message_ids import time_ms
+from {{ cookiecutter.package_name }}.records import NewMessage
 from {{ cookiecutter.package_name }}.store import MessageStore
-from {{ cookiecutter.package_name }}.tables import NewMessage
 
 from .pages import (
     LOST_CONNECTION,

@@ -33,8 +33,8 @@ from {{ cookiecutter.package_name }}.messages import (
     ServerHistory,
     ServerNewMessage,
 )
+from {{ cookiecutter.package_name }}.records import NewMessage
 from {{ cookiecutter.package_name }}.store import MessageStore
-from {{ cookiecutter.package_name }}.tables import NewMessage
 
 if TYPE_CHECKING:
     from ..conftest import HeadersOf, Join, MakeSettings

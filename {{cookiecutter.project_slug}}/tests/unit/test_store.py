@@ -19,9 +19,8 @@ from {{ cookiecutter.package_name }} import (
 )
 from {{ cookiecutter.package_name }} import store as store_module
 from {{ cookiecutter.package_name }}.message_ids import time_ms
+from {{ cookiecutter.package_name }}.records import NewMessage, StoreUnavailable
 from {{ cookiecutter.package_name }}.store import MessageStore
-from {{ cookiecutter.package_name }}.tables import NewMessage
-from {{ cookiecutter.package_name }}.transactions import StoreUnavailable
 
 from ..postgres import Postgres, running_postgres
 

@@ -20,17 +20,6 @@ BY_HAND = "add the resource by hand, as docs/guide.md shows"
 ROUTING_METHODS = {"add_route", "add_websocket_route", "add_sink", "add_static_route"}
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``new`` to the commands of a command line."""
-    text = "write a WebSocket resource with its messages, tests and route into the project here"
-    parser = commands.add_parser("new", help=text, description=text, allow_abbrev=False)
-    parser.add_argument("name", help="GameRoom gives the class GameRoomResource in game_room.py")
-    parser.add_argument("--path", help="for GameRoom by default: /ws/game-room/{game_room_name}")
-    parser.add_argument("--prefix", help="of room names; for GameRoom by default: game_room:")
-    parser.add_argument("--dry-run", action="store_true", help="print a diff and write nothing")
-    parser.set_defaults(run=run)
-
-
 def run(given: argparse.Namespace) -> int:
     """Run ``new`` in the current folder, the project's, and return the exit status."""
     module, path = snake_case(given.name), given.path

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import falcon
 import falcon.asgi
 
 from falcon_pachinko import App
 
-from ..store import MessageStore
+if TYPE_CHECKING:
+    from ..store import MessageStore
 
 NOT_STARTED = "the application has not been started: its server runs no ASGI lifespan"
 

@@ -10,7 +10,7 @@ from falcon_pachinko import WebSocketLike, handles_message
 
 from ..message_fields import Quoted
 from ..messages import PastMessage, SendReply
-from ..tables import StoredMessage
+from ..records import StoredMessage
 from .stored_room import StoredRoom
 
 MAX_QUOTED_CHARACTERS = 200

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from falcon_pachinko import MessageError, WebSocketResource
@@ -9,8 +11,10 @@ from falcon_pachinko import MessageError, WebSocketResource
 from .. import users
 from ..message_fields import Quoted
 from ..messages import ServerNewMessage
-from ..store import MessageStore
-from ..tables import NewMessage, StoredMessage
+from ..records import NewMessage, StoredMessage
+
+if TYPE_CHECKING:
+    from ..store import MessageStore
 
 
 class StoredRoom(WebSocketResource):

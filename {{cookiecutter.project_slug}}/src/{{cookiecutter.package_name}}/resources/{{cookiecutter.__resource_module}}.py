@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import falcon.asgi
 import msgspec
 
@@ -27,9 +29,11 @@ from ..messages import (
 )
 from ..names import Names
 from ..room_list import RoomList
-from ..store import MessageStore
 from .changes import Changes
 from .past import Past
+
+if TYPE_CHECKING:
+    from ..store import MessageStore
 
 # The prefix of this resource's room names; several resources share one manager.
 ROOM_PREFIX = {{ cookiecutter.__room_prefix_literal }}
