@@ -184,6 +184,7 @@ async def test_another_body_changes_nothing_and_gets_the_reason(
     assert (await requests.get(URL)).json()["processes"][0]["connection_count"] == 1
 
 
+@pytest.mark.slow
 async def test_the_requests_of_the_page_are_not_in_the_access_log(
     serve: Callable[..., Server],
 ) -> None:

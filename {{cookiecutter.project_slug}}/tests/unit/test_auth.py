@@ -9,9 +9,9 @@ import falcon.asgi
 import falcon.testing
 import pytest
 
-from falcon_pachinko import ProviderUnavailable
+from falcon_pachinko import ProviderUnavailable, WebSocketConnectionManager
 
-from {{ cookiecutter.package_name }} import app, auth
+from {{ cookiecutter.package_name }} import auth
 from {{ cookiecutter.package_name }}.cookies import (
     SESSION_COOKIE,
     SessionCookie,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def authenticator(make_settings: MakeSettings) -> auth.Authenticator:
     made = auth.Authenticator(Tokens.of(make_settings()))
-    made.manager = app.create_app(make_settings()).ws_connection_manager
+    made.manager = WebSocketConnectionManager()
     return made
 
 

@@ -138,6 +138,7 @@ def test_a_misspelt_setting_is_a_warning(
     ]
 
 
+@pytest.mark.slow
 def test_the_identity_provider_is_checked(
     diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +187,7 @@ def test_an_unreachable_redis_is_a_failure_without_its_password(
     assert "a-password" not in line
 
 
+@pytest.mark.slow
 def test_the_database_is_checked_without_a_change(
     diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch
 ) -> None:

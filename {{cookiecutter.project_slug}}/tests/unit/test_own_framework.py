@@ -9,10 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from {{ cookiecutter.package_name }}.own_framework import (
     DISTRIBUTION,
     STARTUP_FAILURE,
 )
+
+pytestmark = pytest.mark.slow
 
 PACKAGE = "{{ cookiecutter.package_name }}"
 SOURCES = Path(__file__).parents[2] / "src"
