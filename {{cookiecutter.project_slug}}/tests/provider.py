@@ -1,4 +1,7 @@
-"""A small OpenID Connect provider on 127.0.0.1, in a thread of its own, whose faults a test chooses."""
+"""A small OpenID Connect provider on 127.0.0.1, in a thread of its own, whose faults a test chooses.
+
+``python -m tests.provider`` serves it for a sign-in by hand, and prints the settings of the service.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,8 @@ from .valkey import free_port
 
 WAIT_SECONDS = 20.0
 STEP_SECONDS = 0.01
+# Of the provider for a sign-in by hand.
+MANUAL_PORT = 9400
 CLIENT_ID, CLIENT_SECRET, AUDIENCE = "chat-client", "client-secret:%/+", "https://chat.example"
 
 
@@ -39,12 +44,15 @@ class TestProvider:
         fault: What all requests get: ``hang``, ``error``, ``huge``, ``text``; empty for a correct response.
         hides_user: Whether the user's claims are at the user info endpoint only.
         requests: The number of requests by path.
+
+    Args:
+        port: The port; a free one by default.
     """
 
     __test__ = False
 
-    def __init__(self) -> None:
-        self.port = free_port()
+    def __init__(self, port: int | None = None) -> None:
+        self.port = port or free_port()
         self.issuer = f"http://127.0.0.1:{self.port}/realm"
         self.user: dict[str, Any] = {"sub": "auth0|5f7c", "name": "Alice", "roles": ["staff"]}
         self.answer = self.fault = ""
@@ -256,3 +264,22 @@ def running_provider() -> Iterator[TestProvider]:
         yield provider
     finally:
         provider.stop()
+
+
+def main() -> None:
+    """Serve a provider until Ctrl+C, at an address that remains the same."""
+    provider = TestProvider(MANUAL_PORT)
+    try:
+        print("# Add these lines to .env, and start the service again. Ctrl+C stops the provider.")
+        for name, value in provider.variables().items():
+            print(f"{name}={value}")
+        print("APP_OIDC_ROLES_CLAIM=roles", flush=True)
+        provider.thread.join()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        provider.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -69,7 +69,7 @@ INSPECT_JSON = "/inspect.json"
 SHARED_SQLITE = (
     "several nodes serve (APP_BACKEND_URL is set), but messages are stored in SQLite, a file of this machine:"
     " nodes on other machines would not have them, and the processes of one machine wait for each other; set"
-    " APP_DATABASE_URL to a PostgreSQL, such as postgresql://user:password@host/database"
+    " APP_DATABASE_URL to one PostgreSQL for all of them"
 )
 
 

@@ -44,7 +44,7 @@ UVICORN_ATTRIBUTES = """
     scheme queue handshake_initiated handshake_complete close_sent disconnected close_timer close_timeout
     initial_response conn read_paused writable ping_interval ping_timeout ping_timer pong_timer pending_ping_payload
     ping_sent_at last_ping_rtt frames curr_msg_data_type request response scope
-""".split()
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class HandshakeProtocol(WebSocketsSansIOProtocol):
 
     # PERF: 1.3 KiB less for each connection than in a dict, which has no place for so many in the object.
     __slots__ = tuple(
-        name for name in UVICORN_ATTRIBUTES if not hasattr(WebSocketsSansIOProtocol, name)
+        name for name in UVICORN_ATTRIBUTES.split() if not hasattr(WebSocketsSansIOProtocol, name)
     )
 
     place: Place | None = None
