@@ -346,6 +346,13 @@ class ObservedProtocol(PushSansIOProtocol):
             self.virtual_client.on_accepted()
 
 
+def as_rebuilt(request: bytes) -> bytes:
+    """Return a request as uvicorn's HTTP protocol passes it on: with the names of headers in lower case."""
+    first, *lines = request.split(b"\r\n")
+    pairs = [line.partition(b":") for line in lines]
+    return b"\r\n".join([first, *(name.lower() + colon + value for name, colon, value in pairs)])
+
+
 class PushClient(VirtualClient):
     """A real ``PushSansIOProtocol``, and a client of the library ``websockets`` that exchanges bytes with it.
 
@@ -394,8 +401,8 @@ class PushClient(VirtualClient):
         self.transport = VirtualTransport(self, self.high_water_bytes)
         self.protocol.connection_made(self.transport)
         self.protocol_client.send_request(self.protocol_client.connect())
-        for data in self.protocol_client.data_to_send():
-            self.protocol.data_received(data)
+        (request,) = self.protocol_client.data_to_send()
+        self.protocol.receive_handshake(as_rebuilt(request), counted=False)
         (self.task,) = state.tasks
 
     def read(self, data: bytes) -> None:
