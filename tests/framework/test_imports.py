@@ -108,7 +108,7 @@ def test_the_first_connection_imports_nothing() -> None:
 
 
 def test_each_public_name_is_imported_from_the_module_that_type_checkers_see() -> None:
-    seen = {}
+    seen: dict[str, str | None] = {}
     for node in ast.walk(ast.parse(INIT.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
             seen |= {alias.name: node.module for alias in node.names}
