@@ -73,6 +73,10 @@ async def visits(
         async def measure(order: Order) -> Outcome:
             bare = await cost_us(lambda number: "/bare")
             full = await cost_us(lambda number: f"{room(number)}?user=user{number}")
-            return {"cpu_us": full[0] - bare[0], "redis_us": full[1] - bare[1]}
+            return {
+                "cpu_us": full[0] - bare[0],
+                "redis_us": full[1] - bare[1],
+                "bare_us": bare[0],
+            }
 
         yield measure
