@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from .install import (
     ROOT,
     Unavailable,
     check_bun,
+    check_package,
     compile_loop,
     compiled,
     environment,
@@ -66,8 +66,8 @@ class Server:
                 raise Unavailable(f"npm has not installed {self.needs}")
             if self.needs == "bun":
                 check_bun()
-        elif self.needs and importlib.util.find_spec(self.needs) is None:
-            raise Unavailable(f"{self.needs} is not installed; make bench installs it")
+        elif self.needs:
+            check_package(self.needs)
 
     @property
     def is_on_node(self) -> bool:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib.util
 import os
 import shutil
 import subprocess
 from pathlib import Path
+
+from .child import python
 
 ROOT = Path(__file__).resolve().parent.parent
 FRAMEWORK = ROOT / "{{cookiecutter.project_slug}}" / "src"
@@ -51,6 +54,22 @@ def compile_loop(name: str) -> None:
     library = ctypes.CDLL(str(compiled(name)))
     if hasattr(library, "prepare") and not library.prepare():
         raise Unavailable("the kernel, or a container's profile, does not permit io_uring")
+
+
+@functools.cache
+def check_package(name: str) -> None:
+    """Check that a package of Python can be imported.
+
+    Raises:
+        Unavailable: It is not installed, or its library is for other platforms.
+    """
+    if importlib.util.find_spec(name) is None:
+        raise Unavailable(f"{name} is not installed; make bench installs it")
+    command = python("-c", f"import {name}")
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS)
+    if finished.returncode != 0:
+        *_, reason = finished.stderr.strip().splitlines() or ["no message"]
+        raise Unavailable(f"{name} cannot be imported here: {reason}")
 
 
 @functools.cache
