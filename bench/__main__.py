@@ -94,20 +94,18 @@ def possible(workloads: Sequence[Workload]) -> list[Workload]:
     return ready
 
 
-def check_noise(*, refuse: bool) -> float:
-    """Print the share of the machine that other programs take, and return it.
+def check_noise(busy: float, *, refuse: bool) -> None:
+    """Print the share of the machine that other programs take.
 
     Raises:
         SystemExit: It is too high, and the run is to be refused then.
     """
-    busy = busy_share()
     print(f"Other programs take {busy:.0%} of the machine.")
     if busy > QUIET_SHARE:
         text = f"a quiet machine has less than {QUIET_SHARE:.0%} taken by other programs"
         if refuse:
             raise SystemExit(f"{text}: run it later, or without --refuse-noise")
         print(f"NOTE: {text}: do not publish these figures.")
-    return busy
 
 
 def main() -> None:
@@ -128,7 +126,8 @@ def main() -> None:
     effort = Effort(options.starts, options.rounds, options.seconds, available_cores())
     if options.quick:
         effort = Effort(1, 2, 0.15, available_cores())
-    busy = check_noise(refuse=options.refuse_noise)
+    busy = busy_share()
+    check_noise(busy, refuse=options.refuse_noise)
     print(
         f"CPU is user and system time of all threads of a server ({CPU_SOURCE}), per delivery."
         f"\nFigures are medians of {effort.starts} starts with {effort.rounds} rounds each; ratios are"

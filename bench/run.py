@@ -67,9 +67,13 @@ def run_workload(workload: Workload, servers: Sequence[Server], effort: Effort) 
             continue
         for group in workload.groups(list(by_name)):
             with clients(workload, [by_name[name] for name in group], effort.cores) as started:
+                # The first measurement of a process takes longer.
                 if workload.kind in ("cpu", "broadcast", "latency", "paced"):
                     for client in started.values():
                         ask(client, Order(action="burst", seconds=effort.seconds))
+                elif workload.kind == "connect":
+                    for client in started.values():
+                        ask(client, Order(action="connect"))
                 for number in itertools.islice(numbers, effort.rounds):
                     for name, client in started.items():
                         outcomes[name][number] = measure(workload, client, effort)
