@@ -167,7 +167,6 @@ WORKLOADS = (
         text_bytes=4_000,
         messages_per_second=200,
         seconds=10,
-        starts=2,
     ),
     Workload(
         name="two-processes",
