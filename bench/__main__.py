@@ -15,7 +15,7 @@ from typing import Any
 
 from .bounds import describe_bounds
 from .catalog import SERVERS, Server
-from .chart import chart
+from .chart import MARKS, chart
 from .cores import available_cores
 from .install import Unavailable
 from .measure import CPU_SOURCE, PROC
@@ -157,7 +157,7 @@ def write_results(results: dict[str, Any], folder: Path) -> None:
     # Lists of figures on one line each.
     as_json = re.sub(r"\[[^][{}]+\]", lambda found: " ".join(found[0].split()), as_json)
     (folder / "latest.json").write_text(as_json + "\n", encoding="utf-8")
-    if any(name.startswith("fan-out") for name in results["workloads"]):
+    if MARKS.keys() & results["workloads"].keys():
         (folder / "latest.svg").write_text(chart(results), encoding="utf-8")
 
 
