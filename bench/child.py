@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import select
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,9 +61,19 @@ class Child:
 
 @contextmanager
 def start(
-    name: str, command: Sequence[str], folder: Path, environment: Mapping[str, str]
+    name: str,
+    command: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    cores: Collection[int] = (),
 ) -> Iterator[Child]:
-    """Start a process in a folder, and kill it and its own children at the end."""
+    """Start a process in a folder, on these cores or on all, and kill it and its own children at the end."""
+
+    def prepare() -> None:
+        die_with_parent()
+        if cores:
+            os.sched_setaffinity(0, cores)
+
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             command,
@@ -73,7 +84,7 @@ def start(
             stderr=errors,
             text=True,
             bufsize=1,
-            preexec_fn=die_with_parent,
+            preexec_fn=prepare,
         )
         try:
             yield Child(name, process, errors)

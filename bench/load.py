@@ -19,9 +19,11 @@ import uvloop
 from .measure import cpu_seconds, memory_bytes, resident_bytes
 from .plan import Order, Outcome, Plan
 from .rooms import Room, connect_rooms, connect_stalled, wait_idle
+from .visitors import visit
 
 ARRIVE_SECONDS = 30
-SETTLED_SECONDS = 0.2
+# Longer than the time for which announcements of a room wait for each other.
+SETTLED_SECONDS = 0.3
 # The load of an idle server, from its timers.
 IDLE_BUSY = 0.05
 
@@ -52,6 +54,7 @@ class Client:
         No message is in transit at the beginning and at the end.
         """
         delivered = -sum(room.received for room in self.rooms)
+        payload_bytes = -sum(room.payload_bytes for room in self.rooms)
         started, own, servers = time.perf_counter(), time.process_time(), self.server_seconds()
         redis = self.redis_seconds()
         for room in self.rooms:
@@ -65,25 +68,52 @@ class Client:
         redis = self.redis_seconds() - redis
         seconds = time.perf_counter() - started
         delivered += sum(room.received for room in self.rooms)
+        broadcasts = delivered / self.rooms[0].recipients
         outcome = {
             "cpu_us": servers / delivered * 1e6,
+            "total_us": (servers + redis) / delivered * 1e6,
+            "broadcast_us": servers / broadcasts * 1e6,
             "deliveries_per_second": delivered / seconds,
             "server_busy": servers / seconds,
             "client_busy": own / seconds,
         }
         if self.plan.redis_pid:
             outcome["redis_us"] = redis / delivered * 1e6
+            outcome["redis_broadcast_us"] = redis / broadcasts * 1e6
+        if self.plan.offer:
+            payload_bytes += sum(room.payload_bytes for room in self.rooms)
+            outcome["bytes"] = payload_bytes / delivered
+        return outcome
+
+    async def settle(self) -> tuple[float, float]:
+        """Wait until the server is idle; return its CPU time, and the share of a core that it takes when idle."""
+        async with asyncio.timeout(ARRIVE_SECONDS):
+            before, started, busy = self.server_seconds(), time.perf_counter(), 1.0
+            while busy > IDLE_BUSY:
+                await asyncio.sleep(SETTLED_SECONDS)
+                used, now = self.server_seconds(), time.perf_counter()
+                busy = (used - before) / (now - started)
+                before, started = used, now
+        return before, busy
+
+    async def connect(self, order: Order) -> Outcome:
+        """Measure the CPU time per client that connects, and per client that leaves."""
+        return await visit(self.plan, self.plan.path.format(room="visited"), self.settle)
+
+    async def join(self, order: Order) -> Outcome:
+        """Measure the same for clients of each room, whose members get what the server announces."""
+        outcome = {}
+        for room in self.rooms:
+            each = await visit(self.plan, room.path, self.settle)
+            outcome[f"join_{len(room.members)}_us"] = each["connect_us"]
+            outcome[f"leave_{len(room.members)}_us"] = each["disconnect_us"]
         return outcome
 
     async def memory(self, order: Order) -> Outcome:
         """Measure the memory per connection of the idle server."""
-        before, busy = self.server_seconds(), 1.0
-        while busy > IDLE_BUSY:
-            await asyncio.sleep(SETTLED_SECONDS)
-            used = self.server_seconds()
-            before, busy = used, (used - before) / SETTLED_SECONDS
+        await self.settle()
         held = sum(memory_bytes(pid) for pid in self.plan.pids) - self.empty_bytes
-        return {"kib": held / self.plan.connections / 1024}
+        return {"kib": held / sum(self.plan.rooms) / 1024}
 
     async def paced(self, order: Order) -> Outcome:
         """Measure the delay of deliveries at a fixed rate, independent of the deliveries."""

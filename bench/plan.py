@@ -8,8 +8,8 @@ from typing import Literal
 # Rooms with a history, and the messages that each of their clients gets when it joins.
 RECENT_ROOMS, RECENT_MESSAGES = 10, 50
 
-Dialect = Literal["plain", "rooms", "socket.io"]
-Action = Literal["burst", "memory", "paced", "stall", "trial"]
+Dialect = Literal["plain", "history", "rooms", "socket.io"]
+Action = Literal["burst", "connect", "join", "memory", "paced", "stall", "trial"]
 
 # Figures by name, which ends with the unit.
 Outcome = dict[str, float]
@@ -20,29 +20,39 @@ class Plan:
     """The server and the connections of a load client.
 
     Attributes:
+        name: The name of the server, with which the names of rooms begin: two may be one process.
         ports: The ports on 127.0.0.1; the members of each room are spread over them.
         pids: The server's processes.
         redis_pid: The Valkey that they share; 0 for none.
         path: The path of a room, with ``{room}`` for its name.
         dialect: The protocol on WebSocket.
-        message: The text message of a sender, with ``ROOM`` for the name of its room.
-        room_members: The recipients of each message, including the sender.
-        connections: The total, in rooms of equal size.
+        messages: The text messages of a sender, in rotation, with ``ROOM`` for the name of its room.
+        rooms: The number of members of each room: the recipients of a message, with the sender.
+        excludes_sender: Whether the sender does not get its own messages.
+        query: What the members of rooms append to the path.
+        recent: The number of messages that are sent to each room once its members have joined.
+        visitors: The clients that connect in a measurement and leave.
         in_flight: The messages that a sender has in transit at once.
-        deflate: Whether compression is offered.
+        offer: The extension that clients offer, with its parameters; empty for none.
+        accepted: The parameters that the server's response must contain.
         silent: Whether no message is sent at all.
     """
 
+    name: str
     ports: tuple[int, ...]
     pids: tuple[int, ...]
     redis_pid: int
     path: str
     dialect: Dialect
-    message: str
-    room_members: int
-    connections: int
+    messages: tuple[str, ...]
+    rooms: tuple[int, ...]
+    excludes_sender: bool
+    query: str
+    recent: int
+    visitors: int
     in_flight: int
-    deflate: bool
+    offer: str
+    accepted: tuple[str, ...]
     silent: bool
 
 

@@ -8,21 +8,22 @@ import importlib.metadata
 import json
 import os
 import platform
-import shutil
 import statistics
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .catalog import BUILD, Server
-from .goals import GOALS
+from .catalog import Server
+from .goals import GOALS, Goal, quartiles
+from .install import BUILD, BUN, NODE_PACKAGES, program_version
 from .measure import CPU_SOURCE
+from .noise import QUIET_SHARE, QUIET_SPREAD, floor_spread, noisy_workloads
 from .run import Effort, Outcomes
 from .table import ratios
-from .workloads import Workload
+from .workload import Workload
 
 DISTRIBUTIONS = (
+    "aiohttp",
     "chanx",
     "channels",
     "Django",
@@ -33,12 +34,12 @@ DISTRIBUTIONS = (
     "msgspec",
     "picows",
     "python-socketio",
+    "socketify",
     "starlette",
     "uvicorn",
     "uvloop",
     "websockets",
 )
-NODE_SECONDS = 10
 
 
 def record(
@@ -46,8 +47,9 @@ def record(
     workloads: Sequence[Workload],
     servers: Sequence[Server],
     effort: Effort,
+    busy: float,
 ) -> dict[str, Any]:
-    """Return the record of a run, as an object for JSON."""
+    """Return the record of a run, as an object for JSON; ``busy`` is the share of other programs before it."""
     titles = {server.name: server.title for server in servers}
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -55,13 +57,24 @@ def record(
         "versions": versions(),
         "cpu_time_is": f"{CPU_SOURCE}: user + system, of all threads",
         "effort": dataclasses.asdict(effort),
+        "noise": {
+            "busy_share_before": short(busy),
+            "quiet_share": QUIET_SHARE,
+            "quiet_spread": QUIET_SPREAD,
+            "noisy_workloads": {
+                name: short(spread) for name, spread in noisy_workloads(results).items()
+            },
+        },
         "workloads": {
             workload.name: dataclasses.asdict(workload)
-            | {"servers": by_server(workload, results[workload.name], titles)}
+            | {
+                "floor_spread": floor_spread(results[workload.name]),
+                "servers": by_server(workload, results[workload.name], titles),
+            }
             for workload in workloads
             if workload.name in results
         },
-        "goals": [goal(each.measured(results), each.title, each.at_most) for each in GOALS],
+        "goals": [judged(each, results) for each in GOALS],
     }
 
 
@@ -72,7 +85,8 @@ def by_server(
     found = {}
     for name, rounds in outcomes.items():
         taken = ratios(workload, outcomes, name)
-        each = {figure: [one[figure] for one in rounds] for figure in rounds[0]}
+        known = dict.fromkeys(figure for one in rounds.values() for figure in one)
+        each = {figure: [one[figure] for one in rounds.values()] for figure in known}
         found[name] = {
             "title": titles[name],
             "of_reference": short(statistics.median(taken)) if taken else None,
@@ -89,11 +103,18 @@ def short(figure: float) -> float:
     return float(f"{figure:.5g}")
 
 
-def goal(measured: float | None, title: str, at_most: float) -> dict[str, Any]:
-    """Return a goal with its result; ``None`` if it was not measured."""
-    met = None if measured is None else measured <= at_most
-    measured = None if measured is None else short(measured)
-    return {"title": title, "at_most": at_most, "measured": measured, "met": met}
+def judged(goal: Goal, results: Mapping[str, Outcomes]) -> dict[str, Any]:
+    """Return a goal with its result and spread; ``None`` if it was not measured."""
+    values = goal.values(results)
+    measured = goal.measured(values)
+    return {
+        "title": goal.title,
+        "at_most": goal.at_most,
+        "measured": None if measured is None else short(measured),
+        "quartiles": [short(each) for each in quartiles(values)] if values else None,
+        "met": None if measured is None else measured <= goal.at_most,
+        "judgement": goal.judgement(values),
+    }
 
 
 def machine() -> dict[str, Any]:
@@ -118,13 +139,11 @@ def versions() -> dict[str, str]:
             found[distribution] = importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:
             continue
-    packages = sorted((BUILD / "node_modules").glob("*/package.json"))
-    for package in packages:
-        if package.parent.name in ("ws", "socket.io"):
-            found[f"{package.parent.name} (npm)"] = json.loads(package.read_text())["version"]
-    if node := shutil.which("node"):
-        finished = subprocess.run(
-            [node, "--version"], capture_output=True, text=True, timeout=NODE_SECONDS
-        )
-        found["Node"] = finished.stdout.strip().removeprefix("v")
+    for name in NODE_PACKAGES:
+        package = BUILD / "node_modules" / name / "package.json"
+        if package.exists():
+            found[f"{name} (npm)"] = json.loads(package.read_text())["version"]
+    for title, program in (("Node", "node"), ("Bun", str(BUN))):
+        if version := program_version(program):
+            found[title] = version
     return found

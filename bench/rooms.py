@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import os
 import socket
 import time
@@ -25,8 +26,9 @@ QUIET_SECONDS = 0.3
 # loopback the server's kernel would buffer megabytes.
 STALLED_BUFFER_BYTES, STALLED_SEGMENT_BYTES = 4_096, 1_460
 EXTENSIONS = "Sec-WebSocket-Extensions"
-OFFER = {EXTENSIONS: "permessage-deflate; client_max_window_bits"}
 
+# The start of a message of a room with a history that is not sent by a member.
+POSITION = b'{"type":"serverPosition"'
 # The starts of messages to a client that may be in several rooms.
 JOINED, SAID = b'{"type":"serverJoined"', b'{"type":"said"'
 # The prefixes of packets of Engine.IO 4 and Socket.IO 5.
@@ -66,6 +68,23 @@ class Member(WSListener):
             room.complete()
 
 
+class SizedMember(Member):
+    """A connection in a room, which counts the bytes of its messages."""
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type is WSMsgType.TEXT:
+            self.room.payload_bytes += frame.payload_size
+            self.count()
+
+
+class HistoryMember(Member):
+    """A connection in a room with a history."""
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if not frame.get_payload_as_bytes().startswith(POSITION):
+            self.count()
+
+
 class RoomsMember(Member):
     """A connection that may be in several rooms, in one of them."""
 
@@ -100,13 +119,20 @@ class SocketIoMember(Member):
             self.ready.set_result(None)
 
 
-MEMBERS = {"plain": Member, "rooms": RoomsMember, "socket.io": SocketIoMember}
+MEMBERS: dict[str, type[Member]] = {
+    "plain": Member,
+    "history": HistoryMember,
+    "rooms": RoomsMember,
+    "socket.io": SocketIoMember,
+}
 
 
 class Room:
     """The members of a room; the first one is the sender.
 
     Attributes:
+        recipients: The number of members that get a message.
+        payload_bytes: The payloads of all received messages, as they were sent; counted with compression only.
         received: The number of deliveries, over all members.
         expected: The number of deliveries of all sent messages.
         lost: The number of ended connections.
@@ -118,13 +144,14 @@ class Room:
 
     def __init__(self, plan: Plan, number: int) -> None:
         self.plan = plan
-        # NOTE: both kinds of connections are to the same server, and not in the same rooms.
-        self.name = f"{'several' if plan.dialect == 'rooms' else 'room'}{number}"
-        self.message = plan.message.replace("ROOM", self.name).encode()
+        self.name = f"{plan.name}-{number}"
+        messages = [message.replace("ROOM", self.name).encode() for message in plan.messages]
+        self.messages = itertools.cycle(messages)
         self.path = plan.path.format(room=self.name)
-        member = MEMBERS[plan.dialect]
-        self.members = [member(self) for _ in range(plan.room_members)]
-        self.received = self.expected = self.lost = 0
+        member = SizedMember if plan.offer else MEMBERS[plan.dialect]
+        self.members = [member(self) for _ in range(plan.rooms[number])]
+        self.recipients = len(self.members) - plan.excludes_sender
+        self.received = self.expected = self.lost = self.payload_bytes = 0
         self.repeats = False
         self.idle = asyncio.Event()
         self.sent_at = array("d")
@@ -134,16 +161,9 @@ class Room:
         """Connect all members."""
         for number, member in enumerate(self.members):
             port = self.plan.ports[number % len(self.plan.ports)]
+            await connect(self.plan, f"ws://127.0.0.1:{port}{self.path}{self.plan.query}", member)
             async with asyncio.timeout(CONNECT_SECONDS):
-                transport, _ = await ws_connect(
-                    lambda member=member: member,
-                    f"ws://127.0.0.1:{port}{self.path}",
-                    websocket_handshake_timeout=CONNECT_SECONDS,
-                    extra_headers=OFFER if self.plan.deflate else None,
-                )
                 await member.ready
-            if self.plan.deflate and EXTENSIONS not in transport.response.headers:
-                raise RuntimeError("the server does not accept deflate")
 
     async def wait_joined(self) -> None:
         """Send until a message reaches all: some servers accept before they join the room."""
@@ -176,11 +196,11 @@ class Room:
     def send(self, messages: int) -> None:
         """Send a number of messages."""
         self.idle.clear()
-        self.expected += len(self.members) * messages
+        self.expected += self.recipients * messages
         sender = self.members[0].transport
         for _ in range(messages):
             self.sent_at.append(time.perf_counter())
-            sender.send(WSMsgType.TEXT, self.message)
+            sender.send(WSMsgType.TEXT, next(self.messages))
 
     def complete(self) -> None:
         """Send again, or become idle, after the last delivery."""
@@ -190,13 +210,36 @@ class Room:
             self.idle.set()
 
 
+async def connect(plan: Plan, url: str, listener: WSListener) -> WSTransport:
+    """Connect a client.
+
+    Raises:
+        RuntimeError: The server does not accept the extension with its parameters.
+    """
+    transport, _ = await ws_connect(
+        lambda: listener,
+        url,
+        websocket_handshake_timeout=CONNECT_SECONDS,
+        extra_headers={EXTENSIONS: plan.offer} if plan.offer else None,
+    )
+    if plan.offer:
+        accepted = transport.response.headers.get(EXTENSIONS, "")
+        if missing := [each for each in plan.accepted if each not in accepted]:
+            raise RuntimeError(f"the server accepts {accepted!r}, which lacks {missing}")
+    return transport
+
+
 async def connect_rooms(plan: Plan) -> list[Room]:
     """Connect all rooms, and check their deliveries unless the plan is silent."""
-    rooms = [Room(plan, number) for number in range(plan.connections // plan.room_members)]
+    rooms = [Room(plan, number) for number in range(len(plan.rooms))]
     for first in range(0, len(rooms), CONNECTS_AT_ONCE):
         await asyncio.gather(*(room.connect() for room in rooms[first : first + CONNECTS_AT_ONCE]))
     if not plan.silent:
         await asyncio.gather(*(room.wait_joined() for room in rooms))
+    if plan.recent:
+        for room in rooms:
+            room.send(plan.recent)
+        await wait_idle(rooms, ARRIVE_SECONDS * 10)
     return rooms
 
 

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from .catalog import ROOT, Server, environment
+from .catalog import Server
 from .child import Child, python, start
-from .plan import Order, Outcome, Plan
-from .workloads import Workload
+from .cores import Cores
+from .install import ROOT, environment
+from .plan import RECENT_MESSAGES, Order, Outcome, Plan
+from .workload import Workload
 
 START_SECONDS = 30
-CONNECT_SECONDS = 90
+# Of six servers with 10,000 connections each.
+CONNECT_SECONDS = 400
 ANSWER_SECONDS = 60
 FILLER = "somebody says something, "
+# With compression the messages differ: a compressor that remembers the last ones would send a few bytes for the same one.
+VARIED_MESSAGES = 32
+WORDS = """
+    about after all and are as at back because before but by can come could day do even first for
+    from get give go good have he how if in into it its just know like look make me more most my
+    new no not now of on one only or other our out over people say see she so some take than that
+    the their them then there these they think this time to two up us use want was way we well
+    what when which who will with work would year you your
+""".split()  # noqa: SIM905 - a list of strings has a line for each
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,45 +40,64 @@ class Effort:
         starts: The number of starts of servers and clients.
         rounds: The number of measurements of each server per start.
         seconds: The duration of a measurement.
+        cores: Where processes run.
     """
 
     starts: int
     rounds: int
     seconds: float
+    cores: Cores
 
 
-# By server and round; rounds have the same index for all servers.
-Outcomes = dict[str, list[Outcome]]
+# By server and number of a round: ratios are taken between servers of the same round.
+Outcomes = dict[str, dict[int, Outcome]]
 
 
 def run_workload(workload: Workload, servers: Sequence[Server], effort: Effort) -> Outcomes:
     """Measure a workload on its servers."""
-    outcomes: Outcomes = {server.name: [] for server in servers}
+    outcomes: Outcomes = {server.name: {} for server in servers}
+    by_name = {server.name: server for server in servers}
+    numbers = itertools.count()
     for _ in range(effort.starts * workload.starts):
         if workload.kind in ("memory", "stall"):
+            number = next(numbers)
             for server in servers:
-                with clients(workload, [server]) as started:
-                    outcomes[server.name].append(measure(workload, started[server.name], effort))
+                with clients(workload, [server], effort.cores) as started:
+                    outcome = measure(workload, started[server.name], effort)
+                    outcomes[server.name][number] = outcome
             continue
-        with clients(workload, servers) as started:
-            for client in started.values():
-                warm_up = Order(action="burst", seconds=effort.seconds)
-                ask(client, warm_up)
-            for _ in range(effort.rounds):
-                for name, client in started.items():
-                    outcomes[name].append(measure(workload, client, effort))
+        for group in workload.groups(list(by_name)):
+            with clients(workload, [by_name[name] for name in group], effort.cores) as started:
+                # The first measurement of a process takes longer.
+                if workload.kind in ("cpu", "broadcast", "latency", "paced"):
+                    for client in started.values():
+                        ask(client, Order(action="burst", seconds=effort.seconds))
+                elif workload.kind == "connect":
+                    for client in started.values():
+                        ask(client, Order(action="connect"))
+                for number in itertools.islice(numbers, effort.rounds):
+                    for name, client in started.items():
+                        outcomes[name][number] = measure(workload, client, effort)
     return outcomes
 
 
 @contextmanager
-def clients(workload: Workload, servers: Sequence[Server]) -> Iterator[dict[str, Child]]:
+def clients(
+    workload: Workload, servers: Sequence[Server], cores: Cores
+) -> Iterator[dict[str, Child]]:
     """Start servers and connect a load client to each; equal commands share a server."""
     with ExitStack() as stack:
         processes: dict[tuple[str, ...], Child] = {}
         for server in servers:
             if server.command not in processes:
-                child = stack.enter_context(server.start(deflate=workload.deflate))
-                processes[server.command] = child
+                # A measurement without a load client has its own clients.
+                taken = cores.cluster if server.is_cluster else cores.server
+                child = server.start(
+                    deflate=bool(workload.offer),
+                    default_collector=workload.default_collector,
+                    cores=() if workload.kind == "trial" else taken,
+                )
+                processes[server.command] = stack.enter_context(child)
         lines = {
             key: json.loads(child.read_line(START_SECONDS)) for key, child in processes.items()
         }
@@ -80,8 +113,8 @@ def clients(workload: Workload, servers: Sequence[Server]) -> Iterator[dict[str,
             plan = dataclasses.asdict(plan_for(workload, server, **address))
             command = python("-m", "bench.load", json.dumps(plan))
             name = f"the load client of {server.name}"
-            client = stack.enter_context(start(name, command, ROOT, environment()))
-            started[server.name] = client
+            child = start(name, command, ROOT, environment(), cores.client)
+            started[server.name] = stack.enter_context(child)
         for client in started.values():
             client.read_line(CONNECT_SECONDS)
         yield started
@@ -91,35 +124,48 @@ def plan_for(
     workload: Workload, server: Server, ports: Sequence[int], pids: Sequence[int], redis_pid: int
 ) -> Plan:
     """Return the plan of the load client of a server."""
-    size = workload.text_bytes - len(server.message) + len("TEXT")
-    text = (FILLER * workload.text_bytes)[:size]
+    text_bytes = workload.text_bytes - len(server.message) + len("TEXT")
     return Plan(
+        name=server.name,
         ports=tuple(ports),
         pids=tuple(pids),
         redis_pid=redis_pid,
         path=workload.path or server.path,
         dialect=server.dialect,
-        message=server.message.replace("TEXT", text),
-        room_members=workload.room_members,
-        connections=workload.connections,
+        messages=tuple(
+            server.message.replace("TEXT", text)
+            for text in texts(text_bytes, varied=bool(workload.offer))
+        ),
+        rooms=workload.rooms(),
+        excludes_sender=server.excludes_sender,
+        query="?quiet=1" if workload.kind == "join" else "",
+        recent=RECENT_MESSAGES if workload.kind == "join" else 0,
+        visitors=workload.visitors,
         in_flight=workload.in_flight,
-        deflate=workload.deflate,
+        offer=workload.offer,
+        accepted=workload.accepted,
         silent=workload.kind == "memory",
     )
+
+
+def texts(size: int, *, varied: bool) -> list[str]:
+    """Return one text of this size, or several that differ, the same in each run."""
+    if not varied:
+        return [(FILLER * size)[:size]]
+    chance = random.Random(size)
+    return [" ".join(chance.choices(WORDS, k=size))[:size] for _ in range(VARIED_MESSAGES)]
 
 
 def measure(workload: Workload, client: Child, effort: Effort) -> Outcome:
     """Measure a server once."""
     seconds = effort.seconds * workload.seconds
-    if workload.kind == "cpu":
+    if workload.kind in ("cpu", "broadcast"):
         return ask(client, Order(action="burst", seconds=seconds))
-    if workload.kind == "trial":
-        return ask(client, Order(action="trial", seconds=seconds))
+    if workload.kind in ("connect", "join", "memory", "trial"):
+        return ask(client, Order(action=workload.kind, seconds=seconds))
     if workload.kind == "paced":
         pace = workload.messages_per_second
         return ask(client, Order(action="paced", seconds=seconds, messages_per_second=pace))
-    if workload.kind == "memory":
-        return ask(client, Order(action="memory"))
     if workload.kind == "latency":
         maximum = ask(client, Order(action="burst", seconds=effort.seconds))
         pace = maximum["deliveries_per_second"] / workload.room_members / 2

@@ -6,18 +6,36 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from .catalog import Server
-from .goals import GOALS, figures
+from .goals import GOALS, figures, pairs, quartiles
+from .noise import QUIET_SPREAD, floor_spread, noisy_workloads
 from .run import Outcomes
-from .workloads import Workload
+from .workload import Workload
 
 # The heading, the figure and the format of each column.
 COLUMNS = {
     "cpu": [
         ("CPU µs", "cpu_us", "{:.2f}"),
         ("Valkey µs", "redis_us", "{:.2f}"),
+        ("bytes", "bytes", "{:.0f}"),
         ("deliveries/s", "deliveries_per_second", "{:,.0f}"),
         ("server busy", "server_busy", "{:.0%}"),
         ("client busy", "client_busy", "{:.0%}"),
+    ],
+    "broadcast": [
+        ("CPU µs", "broadcast_us", "{:.0f}"),
+        ("Valkey µs", "redis_broadcast_us", "{:.0f}"),
+        ("server busy", "server_busy", "{:.0%}"),
+        ("client busy", "client_busy", "{:.0%}"),
+    ],
+    "connect": [
+        ("CPU µs", "cpu_us", "{:.0f}"),
+        ("connect", "connect_us", "{:.0f}"),
+        ("disconnect", "disconnect_us", "{:.0f}"),
+    ],
+    "join": [
+        (f"{action}, N={size}", f"{action}_{size}_us", "{:,.0f}")
+        for action in ("join", "leave")
+        for size in (10, 20, 100, 1_000, 2_000)
     ],
     "memory": [("KiB", "kib", "{:.1f}")],
     "latency": [
@@ -50,7 +68,13 @@ COLUMNS = {
     ],
 }
 # The figure that is compared with the reference.
-MAIN_FIGURE = {"cpu": "cpu_us", "memory": "kib", "latency": "p99_ms"}
+MAIN_FIGURE = {
+    "cpu": "cpu_us",
+    "broadcast": "broadcast_us",
+    "connect": "cpu_us",
+    "memory": "kib",
+    "latency": "p99_ms",
+}
 
 
 def ratios(workload: Workload, outcomes: Outcomes, server: str) -> list[float]:
@@ -58,16 +82,15 @@ def ratios(workload: Workload, outcomes: Outcomes, server: str) -> list[float]:
     figure = MAIN_FIGURE.get(workload.kind, "")
     if not figure:
         return []
-    own = figures(outcomes, server, figure)
-    others = figures(outcomes, workload.reference, figure)
-    return [a / b for a, b in zip(own, others, strict=False)]
+    own, others = (figures(outcomes, name, figure) for name in (server, workload.reference))
+    return [a / b for a, b in pairs(own, others)]
 
 
 def workload_table(
     workload: Workload, outcomes: Outcomes, servers: Sequence[Server]
 ) -> Iterator[str]:
     """Yield a line for each server."""
-    known = {figure for rounds in outcomes.values() for outcome in rounds for figure in outcome}
+    known = {figure for rounds in outcomes.values() for each in rounds.values() for figure in each}
     columns = [column for column in COLUMNS[workload.kind] if column[1] in known]
     titles = {server.name: server.title for server in servers}
     compared = workload.kind in MAIN_FIGURE
@@ -75,7 +98,7 @@ def workload_table(
     for name, rounds in outcomes.items():
         row = [titles[name]]
         for _, figure, form in columns:
-            values = [outcome[figure] for outcome in rounds if figure in outcome]
+            values = [each[figure] for each in rounds.values() if figure in each]
             row.append(form.format(statistics.median(values)) if values else "")
         if compared:
             taken = ratios(workload, outcomes, name)
@@ -83,26 +106,31 @@ def workload_table(
         rows.append(row)
     yield f"{workload.name}: {workload.title}"
     yield from aligned(rows)
+    measured = floor_spread(outcomes)
+    if measured is not None:
+        noisy = ", so the machine was noisy" if measured > QUIET_SPREAD else ""
+        yield f"  The spread of a server that does not change was {measured:.0%}{noisy}."
 
 
-def spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float], form: str = "{:.2f}") -> str:
     """Return the median and the interquartile range."""
-    if len(values) < 2:
-        return f"{values[0]:.2f}"
-    low, middle, high = statistics.quantiles(values, method="inclusive")
-    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+    low, middle, high = (form.format(value) for value in quartiles(values))
+    return middle if len(values) < 2 else f"{middle} ({low} to {high})"
 
 
 def goals_table(results: Mapping[str, Outcomes]) -> Iterator[str]:
     """Yield a line for each goal of the workloads."""
     rows = [["goal", "at most", "measured", ""]]
+    noisy = noisy_workloads(results)
     for goal in GOALS:
         if goal.workload not in results:
             continue
-        measured = goal.measured(results)
-        status = "" if measured is None else "met" if measured <= goal.at_most else "not met"
-        value = "not measured" if measured is None else f"{measured:.3f}"
-        rows.append([goal.title, f"{goal.at_most:.3f}", value, status])
+        values = goal.values(results)
+        measured = spread(values, "{:.3f}") if values else "not measured"
+        judgement = goal.judgement(values)
+        if judgement and goal.workload in noisy:
+            judgement += ", on a noisy machine"
+        rows.append([goal.title, f"{goal.at_most:.3f}", measured, judgement])
     yield from aligned(rows)
 
 

@@ -86,7 +86,6 @@ def main() -> None:
     """Serve with several processes over one Valkey; print the ports and process ids."""
     parser = argparse.ArgumentParser(prog="python -m bench.valkey", description=main.__doc__)
     parser.add_argument("nodes", type=int)
-    parser.add_argument("--deflate", action="store_true")
     options, command = parser.parse_known_args()
     with running_valkey() as valkey:
         nodes = [

@@ -1,71 +1,28 @@
-"""The workloads: connections, rooms and messages."""
+"""The workloads that are measured."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from .workload import Workload
 
-# The reference of ratios.
-REFERENCE = "bare"
+# What a browser offers.
+BROWSER_OFFER = "permessage-deflate; client_max_window_bits"
+# Parameters with which a message is compressed alone, with the window of uvicorn's default.
+ALONE = ("server_no_context_takeover", "client_no_context_takeover", "server_max_window_bits=12")
+ALONE_OFFER = f"permessage-deflate; {'; '.join(ALONE)}; client_max_window_bits=12"
 
-Kind = Literal["cpu", "memory", "latency", "paced", "stall", "trial"]
-
-
-# Servers that participate in workloads that name none.
-GENERAL = (
+FASTEST = ("push", "bare", "floor", "floor-uring", "bun", "socketify", "picows")
+WITH_ECHO = (
     "push",
     "bare",
     "portable",
-    "floor",
+    "bun",
+    "socketify",
+    "picows",
+    "websockets",
+    "aiohttp",
     "ws",
-    "starlette",
-    "litestar",
-    "socketio-node",
-    "socketio",
-    "chanx",
-    "channels",
+    "starlette-text",
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
-    """A workload.
-
-    Attributes:
-        name: The name on the command line.
-        title: The title in tables.
-        kind: The kind of measurement.
-        servers: The participating servers.
-        reference: The server that ratios refer to.
-        path: The path of all connections; empty for the server's rooms.
-        text_bytes: The size of a message.
-        room_members, connections, in_flight, deflate: See ``Plan``.
-        messages_per_second: A fixed rate; 0 for half of the server's maximum.
-        seconds: The duration of a measurement, in units of ``--seconds``.
-        starts: The number of starts, in units of ``--starts``.
-    """
-
-    name: str
-    title: str
-    kind: Kind = "cpu"
-    servers: tuple[str, ...] = GENERAL
-    reference: str = REFERENCE
-    path: str = ""
-    text_bytes: int = 110
-    room_members: int = 1
-    connections: int = 600
-    in_flight: int = 1
-    deflate: bool = False
-    messages_per_second: float = 0.0
-    seconds: float = 1.0
-    starts: int = 1
-
-    def participants(self, servers: Iterable[str]) -> list[str]:
-        """Return the servers that participate."""
-        return [server for server in servers if server in self.servers]
-
-
 OURS = ("push", "bare", "portable")
 
 WORKLOADS = (
@@ -76,6 +33,35 @@ WORKLOADS = (
         title="a room of 1,000",
         room_members=1_000,
         connections=1_000,
+    ),
+    Workload(
+        name="fan-out-5000",
+        title="a room of 5,000",
+        servers=FASTEST,
+        room_members=5_000,
+        connections=5_000,
+    ),
+    Workload(
+        name="connections-1000",
+        title="rooms of 100, 1,000 connections",
+        servers=FASTEST,
+        room_members=100,
+        connections=1_000,
+    ),
+    Workload(
+        name="connections-10000",
+        title="rooms of 100, 10,000 connections",
+        servers=FASTEST,
+        room_members=100,
+        connections=10_000,
+        seconds=3,
+    ),
+    Workload(
+        name="exclude-self",
+        title="rooms of 100, 600 connections, the sender gets nothing",
+        servers=("push", "push-others"),
+        reference="push",
+        room_members=100,
     ),
     Workload(
         name="several-rooms",
@@ -94,23 +80,66 @@ WORKLOADS = (
     Workload(
         name="in-flight",
         title="rooms of 100, 600 connections, 8 messages in flight per room",
-        servers=OURS,
+        servers=(*OURS, "floor", "bun", "socketify"),
         room_members=100,
         in_flight=8,
     ),
     Workload(
         name="deflate",
-        title="rooms of 100, 600 connections, deflate negotiated",
-        servers=OURS,
+        title="rooms of 100, 600 connections, deflate as a browser offers it",
+        servers=(*OURS, "ws", "bun"),
         room_members=100,
-        deflate=True,
+        offer=BROWSER_OFFER,
+    ),
+    Workload(
+        name="deflate-200",
+        title="rooms of 100, 200 bytes, deflate with the same parameters, each message alone",
+        servers=(*OURS, "ws"),
+        room_members=100,
+        text_bytes=200,
+        offer=ALONE_OFFER,
+        accepted=ALONE,
+    ),
+    Workload(
+        name="deflate-1000",
+        title="the same with 1,000 bytes",
+        servers=(*OURS, "ws"),
+        room_members=100,
+        text_bytes=1_000,
+        offer=ALONE_OFFER,
+        accepted=ALONE,
     ),
     Workload(
         name="echo",
         title="echo, 100 connections",
-        servers=OURS,
+        servers=WITH_ECHO,
         path="/echo",
         connections=100,
+    ),
+    Workload(
+        name="connect",
+        title="500 clients connect and leave",
+        kind="connect",
+        servers=WITH_ECHO,
+        path="/echo",
+        visitors=500,
+    ),
+    Workload(
+        name="connect-default",
+        title="the same, with Python's own settings of the collector",
+        kind="connect",
+        servers=OURS,
+        path="/echo",
+        visitors=500,
+        default_collector=True,
+    ),
+    Workload(
+        name="join",
+        title="20 clients join a room of N and leave it, CPU per client",
+        kind="join",
+        servers=("push", "bare", "chat", "recent"),
+        sizes=(10, 100, 1_000, 2_000),
+        visitors=20,
     ),
     Workload(
         name="memory",
@@ -138,7 +167,6 @@ WORKLOADS = (
         text_bytes=4_000,
         messages_per_second=200,
         seconds=10,
-        starts=2,
     ),
     Workload(
         name="two-processes",
@@ -152,6 +180,15 @@ WORKLOADS = (
         ),
         reference="push",
         room_members=100,
+    ),
+    Workload(
+        name="redis-broadcast",
+        title="rooms of 2, 100 connections, CPU per broadcast",
+        kind="broadcast",
+        servers=("push", "push-one-node", "push-two-nodes"),
+        reference="push",
+        room_members=2,
+        connections=100,
     ),
     Workload(
         name="redis-latency",

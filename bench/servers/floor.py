@@ -1,4 +1,4 @@
-"""The floor: ``send(2)`` in a C loop over the room, behind a minimal WebSocket server.
+"""The floor: a loop in C over the room, with ``send(2)`` or io_uring, behind a minimal WebSocket server.
 
 Python reads each incoming frame, once per broadcast. Only complete text frames below 64 KiB are
 supported, as the load client sends them.
@@ -12,6 +12,8 @@ import selectors
 import socket
 import sys
 from dataclasses import dataclass, field
+
+from ..collector import set_collector
 
 # RFC 6455 section 1.3
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -103,4 +105,5 @@ def serve(listener: socket.socket, library: ctypes.CDLL) -> None:
 if __name__ == "__main__":
     with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
         print(listener.getsockname()[1], flush=True)
+        set_collector()
         serve(listener, ctypes.CDLL(sys.argv[1]))

@@ -49,6 +49,14 @@ class RoomResource(WebSocketResource):
         await self.broadcast_to_room(self.room, Said(text=payload.text))
 
 
+class OthersResource(RoomResource):
+    """A room in which the sender does not get its own messages."""
+
+    @handles_message("post")
+    async def post(self, ws: WebSocketLike, payload: Post) -> None:
+        await self.broadcast_to_room(self.room, Said(text=payload.text), exclude_self=True)
+
+
 class KeptRoomResource(RoomResource):
     history = History(messages=200, seconds=60.0)
 
@@ -68,5 +76,6 @@ app = install(
 )
 app.add_websocket_route("/room/{room}", RoomResource)
 app.add_rooms_route("/ws", "/room/{room}")
+app.add_websocket_route("/others/{room}", OthersResource)
 app.add_websocket_route("/kept/{room}", KeptRoomResource)
 app.add_websocket_route("/echo", EchoResource)
