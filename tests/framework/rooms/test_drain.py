@@ -202,7 +202,7 @@ async def test_connections_are_closed_when_their_time_comes(
             await asyncio.sleep(0)
             assert sum(not each.closed for each in connections) == left
         assert drain.advance(9.0) is False
-    assert "draining: 10 connections in 10 s" in caplog.text
+    assert "draining: 10 connections within 10 s" in caplog.text
     assert "APP_DRAIN_CONNECTIONS_PER_SECOND" not in caplog.text
 
 

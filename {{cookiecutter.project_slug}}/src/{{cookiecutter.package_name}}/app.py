@@ -167,13 +167,6 @@ def create_app(settings: Settings) -> App:
 
     workers = WorkerController(manager=manager)
 
-    if settings.environment == "development":
-
-        @app.lifespan
-        async def name_blocking_handlers(_: App) -> AsyncIterator[None]:
-            async with watch_loop():
-                yield
-
     @app.lifespan
     async def open_store(_: App) -> AsyncIterator[None]:
         if manager.backend.single:
@@ -187,6 +180,13 @@ def create_app(settings: Settings) -> App:
         async with aclosing(store):
             await store.open()
             yield
+
+    if settings.environment == "development":
+
+        @app.lifespan
+        async def name_blocking_handlers(_: App) -> AsyncIterator[None]:
+            async with watch_loop():
+                yield
 
     @app.lifespan
     async def run_workers(_: App) -> AsyncIterator[None]:

@@ -50,7 +50,7 @@ class Drain:
         count = len(self.registry.connections)
         if not count or not policy.seconds:
             return
-        logger.info("draining: %d connections in %g s", count, policy.seconds)
+        logger.info("draining: %d connections within %g s", count, policy.seconds)
         rate = count / policy.seconds
         if rate > policy.connections_per_second:
             logger.warning(
