@@ -119,7 +119,7 @@ async def test_several_nodes_with_sqlite_start_with_a_warning(
     with running_valkey() as valkey:
         output = serve(APP_BACKEND_URL=valkey.url).output()
         assert output.count("but messages are stored in SQLite") == 1
-        assert "set APP_DATABASE_URL to a PostgreSQL" in output
+        assert "set APP_DATABASE_URL to one PostgreSQL" in output
         assert "SQLite" not in serve(APP_BACKEND_URL=valkey.url, APP_DATABASE_URL="none").output()
 
 
