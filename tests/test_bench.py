@@ -76,7 +76,7 @@ def test_small_run_writes_table_record_and_chart(
     # The framework does not compress, and every message differs.
     servers = record["workloads"]["deflate"]["servers"]
     assert servers["push"]["medians"]["bytes"] == 110
-    assert 20 < servers["bare"]["medians"]["bytes"] < 80
+    assert servers["bare"]["medians"]["bytes"] < 80
     measured = [goal for goal in record["goals"] if goal["measured"] is not None]
     assert [goal["title"] for goal in measured] == [
         "memory per idle connection over bare ASGI, KiB, 5,000 connections, push",

@@ -678,7 +678,9 @@ def tasks_of_a_visit(resource: type[WebSocketResource]) -> list[str]:
     return found
 
 
-def test_an_on_disconnect_of_the_base_class_takes_no_task() -> None:
+def test_an_on_disconnect_of_the_base_class_takes_no_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Quiet(WebSocketResource):
         async def on_connect(
             self, req: falcon.asgi.Request, ws: WebSocketLike, name: str, **params: Any
@@ -699,6 +701,9 @@ def test_an_on_disconnect_of_the_base_class_takes_no_task() -> None:
         assert sorted(tasks_of_a_visit(resource)) == sorted(
             [*tasks_of_a_visit(Quiet), "_on_disconnect"]
         )
+    # A tracer that replaces the method of the base class is called.
+    monkeypatch.setattr(WebSocketResource, "on_disconnect", Loud.on_disconnect)
+    assert "_on_disconnect" in tasks_of_a_visit(Quiet)
 
 
 async def test_stalled_client_blocks_its_handler_for_a_bounded_time(

@@ -13,6 +13,7 @@ from falcon_pachinko.connection.rate_limit import (
     TokenBucket,
     TokenBuckets,
     address_of,
+    key_of,
 )
 
 
@@ -154,6 +155,13 @@ def test_an_address_is_counted_as_one_ipv4_address_or_one_ipv6_network(
 
 def test_scope_without_a_client_has_no_address() -> None:
     assert address_of({}) is None
+
+
+def test_a_long_host_of_a_proxy_is_not_kept() -> None:
+    kept = key_of.cache_info().currsize
+    host = "x" * 30_000
+    assert address_of({"client": (host, 0)}) == host[:64]
+    assert key_of.cache_info().currsize == kept
 
 
 LIMITS = Limits(messages_per_second=1.0, message_burst=2)

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import falcon.asgi
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from falcon_pachinko import App, ServerLimits, WebSocketLike, WebSocketResource, install
 from falcon_pachinko.testing import Served, connect, serve
@@ -14,6 +16,7 @@ from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol
 from falcon_pachinko.uvicorn.handshake import UVICORN_ATTRIBUTES, HandshakeProtocol, shorten_head
 from falcon_pachinko.uvicorn.protocol import PushSansIOProtocol
 
+from ..stress.handshake_fuzz import Transport
 from ..support.backends import wait_until
 
 WAIT_SECONDS = 15
@@ -198,6 +201,49 @@ async def test_a_plain_handshake_leaves_no_objects_of_websockets(accelerated: bo
         assert (protocol.response is None) == accelerated
         assert protocol.accept_key is None
         assert "accept" not in vars(protocol.conn)
+
+
+async def test_a_task_that_starts_at_once_sees_all_headers(accelerated: bool) -> None:
+    """A task factory may start a task within ``create_task``, as that of ``asyncio.eager_task_factory`` does."""
+    loop = asyncio.get_running_loop()
+
+    def start_at_once(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+        with suppress(StopIteration):
+            coroutine.send(None)
+        coroutine.close()
+        return loop.create_future()
+
+    scopes: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(dict(scope))
+
+    config = uvicorn.Config(app, log_config=None, interface="asgi3", lifespan="off")
+    config.load()
+    request = b"GET / HTTP/1.1\r\n" + b"".join(
+        name + b": " + value + b"\r\n"
+        for name, value in (
+            (b"host", b"a"),
+            (b"origin", b"https://b"),
+            (b"upgrade", b"websocket"),
+            (b"connection", b"Upgrade"),
+            (b"sec-websocket-version", b"13"),
+            (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ=="),
+        )
+    )
+    for factory in (start_at_once, None):
+        transport: Any = Transport()
+        protocol = PushSansIOProtocol(config, ServerState(), {})
+        protocol.connection_made(transport)
+        loop.set_task_factory(factory)
+        try:
+            protocol.receive_handshake(request + b"\r\n", False)
+        finally:
+            loop.set_task_factory(None)
+        assert (protocol.accept_key is not None) == (accelerated and factory is None)
+        await asyncio.sleep(0)
+        assert (b"origin", b"https://b") in scopes.pop()["headers"]
+        protocol.connection_lost(None)
 
 
 def test_the_attributes_of_uvicorn_are_in_slots() -> None:

@@ -31,6 +31,11 @@ def test_the_installed_releases_are_known(caplog: pytest.LogCaptureFixture) -> N
     assert caplog.records == []
 
 
+def test_variables_of_other_programs_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "auto")
+    assert knows_handshake(HandshakeProtocol)
+
+
 class OtherAccept(websockets.server.ServerProtocol):
     def accept(self, request: Any) -> Any:
         response = super().accept(request)

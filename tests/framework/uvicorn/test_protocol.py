@@ -97,3 +97,9 @@ def test_a_client_that_is_lost_right_before_the_accept_is_not_an_error_of_the_ap
     assert loop.failures == []
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
     assert len(app.ws_connection_manager) == 0
+
+
+def test_the_event_that_connections_share_cannot_be_cleared() -> None:
+    assert protocol.WRITABLE.is_set()
+    with pytest.raises(RuntimeError, match="shared"):
+        protocol.WRITABLE.clear()

@@ -57,7 +57,7 @@ def serve(settings: Settings, *, reload: bool = False) -> None:
     Raises:
         SystemExit: A setting does not fit to the application, such as an APP_ROOT_PATH that is a route.
     """
-    set_up_process(settings)
+    set_up_logging(settings.log_level, format_of(settings))
     sockets = inherited_sockets()
     if not sockets:
         check_port(settings.host, settings.port)
@@ -72,6 +72,7 @@ def serve(settings: Settings, *, reload: bool = False) -> None:
         app = f"{PACKAGE}.__main__:make_app" if several else create_app(settings)
     except ConfigurationError as error:
         sys.exit(f"Invalid settings:\n  {error}")
+    freeze_startup_objects()
     run(
         app,
         drain=settings.drain,
@@ -108,14 +109,10 @@ def reload_options() -> dict[str, Any]:
 def make_app() -> App:
     """Create the application in a process that another one has started."""
     settings = load_settings()
-    set_up_process(settings)
-    return create_app(settings)
-
-
-def set_up_process(settings: Settings) -> None:
-    """Configure logging, and exempt start-up objects from garbage collection."""
-    freeze_startup_objects()
     set_up_logging(settings.log_level, format_of(settings))
+    app = create_app(settings)
+    freeze_startup_objects()
+    return app
 
 
 def migrate_schema(settings: Settings, revision: str | None) -> None:

@@ -257,7 +257,10 @@ def address_of(scope: Mapping[str, Any]) -> str | None:
     """
     client = scope.get("client")
     host = client[0] if client else None
-    return key_of(host) if host and isinstance(host, str) else None
+    if not host or not isinstance(host, str):
+        return None
+    # SECURITY: the cache keeps its keys, and a proxy may report any text of a client.
+    return key_of(host) if len(host) <= MAX_HOST_LENGTH else host[:MAX_HOST_LENGTH]
 
 
 # PERF: the key is needed several times for each connection.

@@ -34,8 +34,8 @@ MASKED = 0x80
 LENGTH_16_BITS = 126
 
 # The code of websockets' generators: the one that reads frames waits in the other one before each frame.
-PARSE = Parser.parse.__code__
-AT_EOF = StreamReader.at_eof.__code__
+PARSE = getattr(Parser.parse, "__code__", None)
+AT_EOF = getattr(StreamReader.at_eof, "__code__", None)
 
 
 class Feed(Protocol):

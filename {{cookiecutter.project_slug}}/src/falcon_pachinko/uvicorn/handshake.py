@@ -119,6 +119,9 @@ class HandshakeProtocol(WebSocketsSansIOProtocol):
         """Process a plain handshake without websockets' parser; return whether it is one."""
         if self.conn.debug:  # websockets logs what it parses
             return False
+        # SECURITY: a task that starts at once would see the scope before its headers, so without an Origin.
+        if self.loop.get_task_factory() is not None:
+            return False
         plain = read_plain_handshake(data, extensions=self.config.ws_per_message_deflate)
         if plain is None:
             return False

@@ -39,6 +39,8 @@ class _Silent:
     def call_later(self, *_: object) -> _Silent:
         return self
 
+    def get_task_factory(self) -> None: ...
+
     def get_extra_info(self, name: str, default: object = None) -> object:
         return default
 
@@ -55,10 +57,10 @@ def knows_handshake(protocol_class: Any) -> bool:
     Args:
         protocol_class: The class with both ways, :class:`.handshake.HandshakeProtocol`.
     """
-    config = uvicorn.Config(
-        no_application, log_config=None, http=asyncio.Protocol, ws=protocol_class
-    )
     try:
+        config = uvicorn.Config(
+            no_application, log_config=None, http=asyncio.Protocol, ws=protocol_class, workers=1
+        )
         config.load()
         known = _try(protocol_class, config, "receive_plain") == _try(
             protocol_class, config, "receive_any"

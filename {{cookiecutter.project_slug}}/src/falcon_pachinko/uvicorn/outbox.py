@@ -260,16 +260,17 @@ class PushGroup:
             for outbox in self.outboxes:
                 outbox.put(messages, data, excluded)
             return
-        rest, skipped = iter(self.writers), None
+        writers = self.writers
+        rest, skipped = iter(writers), None
         if excluded:
             not_called = [o.write_now for o in excluded if isinstance(o, PushOutbox)]
             if len(not_called) == 1:
                 (skipped,) = not_called
             else:
-                rest = filterfalse(set(not_called).__contains__, self.writers)
+                rest = filterfalse(set(not_called).__contains__, writers)
         # PERF: each object that this loop touches is a cache miss per delivery, because the kernel runs
         #   between two writes; the outboxes would be two of four.
-        write_now = self.writers[0]
+        write_now = writers[0]
         while True:
             try:
                 if skipped is None:
@@ -282,4 +283,4 @@ class PushGroup:
                             write_now(data)
                 return
             except Exception as error:
-                self.outboxes[self.writers.index(write_now)].on_failure(error)
+                self.outboxes[writers.index(write_now)].on_failure(error)

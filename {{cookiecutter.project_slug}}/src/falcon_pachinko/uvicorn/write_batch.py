@@ -33,6 +33,7 @@ class Target(Protocol):
 
 
 BatchItem = tuple[Target, Publication, Collection[Any]]
+Write = tuple[Target, list[Publication], Collection[Any]]
 
 
 class WriteBatch:
@@ -93,16 +94,18 @@ def write_joined(items: list[BatchItem]) -> None:
         for outbox in apart_of[target]:
             if outbox not in excluded:
                 messages_apart.setdefault(outbox, []).append(publication)
-    joined: dict[tuple[int, ...], bytes] = {}
+    writes: dict[tuple[int, ...], list[Write]] = {}
     for target, messages in messages_of.items():
         if len(apart_of[target]) < len(target.outboxes):
-            joined[tuple(map(id, messages))] = data = join_frames(messages)
-            target.put(messages, data, apart_of[target])
+            write = (target, messages, apart_of[target])
+            writes.setdefault(tuple(map(id, messages)), []).append(write)
     for outbox, messages in messages_apart.items():
-        ids = tuple(map(id, messages))
-        if ids not in joined:
-            joined[ids] = join_frames(messages)
-        outbox.put(messages, joined[ids])
+        writes.setdefault(tuple(map(id, messages)), []).append((outbox, messages, ()))
+    # NOTE: the bytes of one combination at a time: every sender may have a combination of its own.
+    for same in writes.values():
+        data = join_frames(same[0][1])
+        for target, messages, excluded in same:
+            target.put(messages, data, excluded)
 
 
 def find_apart(items: list[BatchItem], targets: list[Target]) -> set[Target]:
