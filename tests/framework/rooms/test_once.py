@@ -44,7 +44,7 @@ class Order(Payload, frozen=True):
 class Shop(WebSocketResource):
     """Counts the executions of its handlers; the text of an order selects what happens."""
 
-    limits = Limits(handler_seconds=1.0, close_seconds=0.5)
+    limits = Limits(handler_seconds=2 * TIMING.answer_seconds, close_seconds=0.5)
     runs: ClassVar[list[tuple[str, RequestKey | None]]]
     gate: ClassVar[asyncio.Event]
     allowed: ClassVar[bool]
