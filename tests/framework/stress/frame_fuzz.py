@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import uvicorn
 from uvicorn.server import ServerState
 from websockets.utils import apply_mask
 
@@ -24,6 +23,7 @@ from falcon_pachinko import Limits
 from falcon_pachinko.uvicorn.frames import SLICE_BYTES
 from falcon_pachinko.uvicorn.protocol import PushSansIOProtocol
 
+from ..support.servers import load_config
 from ..support.stranger import BINARY, CLOSE, CONTINUATION, HANDSHAKE, PING, PONG, TEXT
 
 MAX_BYTES = 66_000
@@ -135,19 +135,10 @@ class Arena:
     def __init__(self) -> None:
         self.events: list[Any] = []
         self.clients = 0
-        self.configs: dict[bool, uvicorn.Config] = {}
-        for deflate in (False, True):
-            self.configs[deflate] = uvicorn.Config(
-                self.app,
-                ws_max_size=MAX_BYTES,
-                ws_per_message_deflate=deflate,
-                ws_ping_interval=None,
-                log_config=None,
-                interface="asgi3",
-                proxy_headers=False,
-                lifespan="off",
-            )
-            self.configs[deflate].load()
+        self.configs = {
+            deflate: load_config(self.app, ws_max_size=MAX_BYTES, ws_per_message_deflate=deflate)
+            for deflate in (False, True)
+        }
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
         await receive()

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import uvicorn
 from uvicorn.server import ServerState
 
 from falcon_pachinko.uvicorn.handshake import HandshakeProtocol
 from falcon_pachinko.uvicorn.handshake_check import knows_handshake
 from falcon_pachinko.uvicorn.plain_handshake import read_plain_handshake
 from falcon_pachinko.uvicorn.protocol import PushSansIOProtocol
+
+from ..support.servers import ParsingSansIOProtocol, load_config
 
 ITERATIONS = 12
 # How many changes a request has.
@@ -91,12 +92,6 @@ class Transport:
         return default
 
 
-class Parsing(PushSansIOProtocol):
-    """The protocol, all of whose requests are parsed by websockets."""
-
-    accelerated = False
-
-
 class Arena(logging.Handler):
     """Servers for one client each, in the running event loop."""
 
@@ -106,18 +101,10 @@ class Arena(logging.Handler):
         self.events: list[Any] = []
         self.logged: list[str] = []
         self.answers: tuple[dict[str, Any], ...] = ()
-        self.configs: dict[bool, uvicorn.Config] = {}
-        for deflate in (False, True):
-            self.configs[deflate] = uvicorn.Config(
-                self.app,
-                ws_per_message_deflate=deflate,
-                ws_ping_interval=None,
-                log_config=None,
-                interface="asgi3",
-                proxy_headers=False,
-                lifespan="off",
-            )
-            self.configs[deflate].load()
+        self.configs = {
+            deflate: load_config(self.app, ws_per_message_deflate=deflate)
+            for deflate in (False, True)
+        }
 
     def emit(self, record: logging.LogRecord) -> None:
         self.logged.append(record.getMessage())
@@ -183,7 +170,7 @@ class Arena(logging.Handler):
         """
         self.answers = answers
         fast = await self.run(PushSansIOProtocol, head, early, deflate, tail)
-        parsed = await self.run(Parsing, head, early, deflate, tail)
+        parsed = await self.run(ParsingSansIOProtocol, head, early, deflate, tail)
         assert fast == parsed, (head, answers, early, deflate)
         return fast
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import hypercorn.asyncio
 import hypercorn.config
+import uvicorn
 from granian.constants import Interfaces
 from granian.server.embed import Server as GranianServer
 
@@ -34,6 +35,21 @@ class Endpoint:
     def ws_url(self, path: str) -> str:
         """Return the WebSocket URL of a path."""
         return f"ws://127.0.0.1:{self.port}{path}"
+
+
+def load_config(app: Any, **options: Any) -> uvicorn.Config:
+    """Return loaded options of uvicorn for protocols without a server: no pings, and no proxy."""
+    config = uvicorn.Config(
+        app,
+        ws_ping_interval=None,
+        log_config=None,
+        interface="asgi3",
+        proxy_headers=False,
+        lifespan="off",
+        **options,
+    )
+    config.load()
+    return config
 
 
 @asynccontextmanager

@@ -15,11 +15,7 @@ from ..server.missing_bounds import warn_of_missing_bounds
 from . import protocol as push
 from .frames import is_supported
 from .handshake import HandshakeProtocol
-from .handshake_check import knows_handshake
-
-
-async def no_application(scope: Any, receive: Any, send: Any) -> None:
-    """Stand for an application that is never called."""
+from .handshake_check import knows_handshake, no_application
 
 
 def check_options(
