@@ -88,10 +88,12 @@ class Service:
 
 
 @asynccontextmanager
-async def running(folder: Path, **options: Any) -> AsyncIterator[Service]:
+async def running(
+    folder: Path, *, processes: int | None = None, **options: Any
+) -> AsyncIterator[Service]:
     service = Service(folder, **options)
     try:
-        await service.wait_serving(options.get("workers", 1))
+        await service.wait_serving(options.get("workers", 1) if processes is None else processes)
         yield service
     finally:
         if service.process.poll() is None:
@@ -236,6 +238,13 @@ def with_backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with running_redis() as server:
         monkeypatch.setenv("BACKEND_URL", server.url)
         yield
+
+
+@pytest.mark.redis
+async def test_a_client_waits_while_the_processes_start(tmp_path: Path, with_backend: None) -> None:
+    async with running(tmp_path, processes=0, drain={}, workers=2) as service:
+        assert "Application startup complete" not in service.output()
+        assert await service.ready() == 200
 
 
 @pytest.mark.redis

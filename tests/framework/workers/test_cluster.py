@@ -56,9 +56,11 @@ async def test_a_worker_that_cannot_renew_its_lease_is_replaced_and_cancelled(
     two_nodes: ChatCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running: list[int] = []
+    starts: list[int] = []
 
     async def work(number: int) -> None:
         running.append(number)
+        starts.append(number)
         try:
             await asyncio.Event().wait()
         finally:
@@ -74,6 +76,7 @@ async def test_a_worker_that_cannot_renew_its_lease_is_replaced_and_cancelled(
         await controllers[1].start(work, once_per_cluster=True, number=1)
         monkeypatch.setattr(two_nodes.manager(0).backend, "renew", fail)
         await wait_until(lambda: running == [1])
+        assert starts == [0, 1], "the node that cannot renew leaves the lease to the other one"
     finally:
         for controller in controllers:
             await controller.stop()

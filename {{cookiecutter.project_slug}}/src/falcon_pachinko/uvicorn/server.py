@@ -240,14 +240,15 @@ def run(
     config = Config(app, **options)
     server = DrainingServer(config, drain)
     try:
-        if config.should_reload:
+        if config.should_reload or config.workers > 1:
             listening = [*sockets] or [config.bind_socket()]
-            # NOTE: clients wait while the process starts, and are not refused.
+            # NOTE: clients wait while the processes start, and are not refused.
             for each in listening:
                 each.listen(config.backlog)
-            ChangeReload(config, target=server.run, sockets=listening).run()
-        elif config.workers > 1:
-            Supervisor(config, [*sockets] or [config.bind_socket()], drain).run()
+            if config.should_reload:
+                ChangeReload(config, target=server.run, sockets=listening).run()
+            else:
+                Supervisor(config, listening, drain).run()
         else:
             server.run([*sockets] or None)
     except KeyboardInterrupt:

@@ -109,3 +109,5 @@ async def run_once_per_cluster(
         finally:
             await backend.release(lease)
         logger.warning("worker %s: lease lost; another process may run it", name)
+        # NOTE: this process would be the first to acquire the lease that it has failed to renew.
+        await asyncio.sleep(pause_seconds)
