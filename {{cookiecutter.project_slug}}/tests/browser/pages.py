@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from playwright.sync_api import BrowserContext, Locator, Page, ViewportSize, expect
+from playwright.sync_api import BrowserContext, Locator, Page, TimeoutError, ViewportSize, expect
 
 from {{ cookiecutter.package_name }} import app
 
 # The timeout of every wait in the browser, far above the usual time even on a busy machine.
 WAIT_SECONDS = 20.0
+
+# The timeout of a click on what a message that arrives may move away.
+CLICK_MS = 2000.0
 
 # What Chromium logs when a page has lost its connection and connects again.
 LOST_CONNECTION = (
@@ -115,11 +119,20 @@ def message(page: Page, text: str) -> Locator:
 
 def act(page: Page, text: str, action: str) -> None:
     """Choose an action on the message with this text."""
-    # The bar of another message may cover a part of it.
-    message(page, text).locator(".bubble").hover(position={"x": 4, "y": 4})
-    page.get_by_role("group", name="Actions for this message").get_by_role(
-        "button", name=action, exact=True
-    ).click()
+    bubble = message(page, text).locator(".bubble")
+    bar = page.get_by_role("group", name="Actions for this message")
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        # The bar of another message may cover a part of it.
+        bubble.hover(position={"x": 4, "y": 4})
+        try:
+            bar.get_by_role("button", name=action, exact=True).click(timeout=CLICK_MS)
+        except TimeoutError:
+            # NOTE: a message that arrives scrolls the log, and the bar follows the pointer to another message.
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return
 
 
 def hide(page: Page, is_hidden: bool = True) -> None:

@@ -230,6 +230,7 @@ def test_changes_during_an_outage_are_loaded(
         bob.get_by_role("button", name="Yes").click()
         expect_messages(bob, "ONE", "three")
         send_message(bob, "four")
+        expect_messages(bob, "ONE", "three", "four")
         relay.restore()
         expect_connected(alice)
         expect_messages(alice, "ONE", "three", "four")

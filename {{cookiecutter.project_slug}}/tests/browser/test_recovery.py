@@ -263,6 +263,7 @@ def test_a_user_who_left_rejoins_after_reconnecting(
         relay.cut()
         expect_notes(bob, welcome("Bob", room), "Alice left")
         send_message(bob, "missed")
+        expect_messages(bob, "before", "missed")
         relay.restore()
         expect_connected(alice)
         expect_messages(alice, "before", "missed")
