@@ -132,7 +132,8 @@ async def wait_available(*nodes: RecordingNode) -> None:
 def running_redis_cluster() -> Iterator[str]:
     """Run a cluster of three servers and return its URL."""
     with contextlib.ExitStack() as stack:
-        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port")
+        # NOTE: a server that a busy machine stops for two seconds has not failed.
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "10000", "--cluster-port")
         buses = [free_port() for _ in range(3)]
         servers = [stack.enter_context(running_redis(VALKEY, *options, str(bus))) for bus in buses]
         slots = 16_384
