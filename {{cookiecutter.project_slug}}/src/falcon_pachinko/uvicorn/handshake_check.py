@@ -96,6 +96,8 @@ def _try(protocol_class: Any, config: uvicorn.Config, receive: str) -> tuple[obj
         protocol.send({"type": "websocket.accept"}).send(None)
     conn.receive_data(FRAME)
     flags = protocol.handshake_initiated, protocol.handshake_complete, protocol.close_sent
+    # NOTE: the set refers to the protocol and the protocol to it: a cycle that only the garbage collector would end.
+    protocol.connections.clear()
     return protocol.scope, early, _state_of(conn), conn.reader.buffer, flags, silent.written
 
 
