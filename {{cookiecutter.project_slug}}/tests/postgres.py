@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from .valkey import free_port
@@ -53,6 +52,8 @@ class Postgres:
 
     def new_database(self, *options: str) -> str:
         """Create a database, and return its URL."""
+        import psycopg
+
         name = f"test_{uuid.uuid4().hex}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(" ".join((f'CREATE DATABASE "{name}"', *options)).encode())
@@ -60,6 +61,9 @@ class Postgres:
 
     def start(self) -> None:
         """Start the process and wait until it accepts connections."""
+        # PERF: the quick tests need no PostgreSQL, and import this module.
+        import psycopg
+
         settings = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",

@@ -385,6 +385,45 @@ def test_a_pattern_needs_an_example() -> None:
         document_of(("/", Codes))
 
 
+def of_one_name(kind: type) -> type[WebSocketResource]:
+    """Return a resource whose classes have the same names for each kind of the field."""
+
+    class Enter(msgspec.Struct):
+        value: kind  # type: ignore[valid-type]
+
+    class Entered(Message, frozen=True):
+        value: kind  # type: ignore[valid-type]
+
+    class Hall(WebSocketResource):
+        sends = (Entered,)
+
+        @handles_message("enter")
+        async def enter(self, ws: WebSocketLike, payload: Enter) -> None: ...
+
+    return Hall
+
+
+def test_applications_with_classes_of_the_same_name_have_their_own_documents() -> None:
+    for kind, name, example in ((int, "integer", 1), (str, "string", "text"), (int, "integer", 1)):
+        components = document_of(("/", of_one_name(kind)))["components"]
+        for message in ("enter", "entered"):
+            [given] = components["messages"][message]["examples"]
+            assert given["payload"]["payload"] == {"value": example}
+        for message in ("Enter", "Entered"):
+            assert components["schemas"][message]["properties"]["value"] == {"type": name}
+
+
+def test_a_changed_document_does_not_change_the_next_one() -> None:
+    document = document_of(("/{room}/{number}", Room))
+    before = as_json(document)
+    for each in document["components"]["schemas"].values():
+        each.clear()
+    for each in document["components"]["messages"].values():
+        each.get("payload", {}).get("properties", {}).clear()
+        each.pop("examples", [{}])[0].clear()
+    assert document_of(("/{room}/{number}", Room)) == before
+
+
 def test_the_rate_of_a_message_type_is_part_of_its_summary() -> None:
     class Bounded(WebSocketResource):
         @handles_message("ping", per_second=0.5, burst=3)

@@ -4,7 +4,9 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import gc
 import uuid
+import weakref
 from typing import Annotated, Any, NamedTuple, TypedDict
 
 import msgspec
@@ -106,3 +108,25 @@ def test_an_example_is_a_default_value_within_the_bounds(payload_type: Any, exam
 def test_an_example_that_does_not_match_is_refused(payload_type: Any) -> None:
     with pytest.raises(ValueError, match="does not match: Expected"):
         example_of(payload_type)
+
+
+def test_a_changed_example_does_not_change_the_next_one() -> None:
+    example_of(Given)["text"] = "changed"
+    example_of(Row).append("changed")
+    assert example_of(Given) == {"text": "hello", "shown": 7}
+    assert example_of(Row) == ["row", 1]
+
+
+def test_classes_of_the_same_name_have_their_own_examples() -> None:
+    kinds = [int, str, int]
+    same = [msgspec.defstruct("Same", [("x", kind)], module="tests") for kind in kinds]
+    assert [example_of(each) for each in same] == [{"x": 1}, {"x": "text"}, {"x": 1}]
+
+
+def test_an_example_is_forgotten_with_its_class() -> None:
+    struct = msgspec.defstruct("Temporary", [("x", int)], module="tests")
+    assert example_of(struct) == {"x": 1}
+    forgotten = weakref.ref(struct)
+    del struct
+    gc.collect()
+    assert forgotten() is None

@@ -1,5 +1,6 @@
 """JSON Schemas of payload types: references, and the conversion to draft 07."""
 
+import copy
 import enum
 from typing import Annotated, Any
 
@@ -82,3 +83,30 @@ def test_two_classes_with_one_qualified_name_are_a_type_error() -> None:
     same = [msgspec.defstruct("Same", [("x", int)], module="tests") for _ in range(2)]
     with pytest.raises(TypeError, match=r"two classes share the module and name .*Same"):
         schemas_of(same)
+
+
+def test_a_changed_result_does_not_change_the_next_one() -> None:
+    struct = msgspec.defstruct(
+        "Changed",
+        [
+            ("words", Annotated[list[str], msgspec.Meta(examples=[["a"]])]),
+            ("pair", tuple[int, str], (1, "c")),
+        ],
+        module="tests",
+    )
+    schemas, shared = schemas_of([struct, list[Leaf]])
+    before = copy.deepcopy((schemas, shared))
+    fields = shared["Changed"]["properties"]
+    fields["words"]["examples"][0].append("x")
+    fields["words"]["items"]["type"] = "x"
+    fields["pair"]["items"].clear()
+    schemas[0].clear()
+    shared["Leaf"]["description"] = "x"
+    assert schemas_of([struct, list[Leaf]]) != (schemas, shared)
+    assert schemas_of([struct, list[Leaf]]) == before
+
+
+def test_other_classes_of_the_same_name_have_their_own_schemas() -> None:
+    one, other = (msgspec.defstruct("Same", [("x", kind)], module="tests") for kind in (int, str))
+    assert schemas_of([one])[1]["Same"]["properties"]["x"] == {"type": "integer"}
+    assert schemas_of([other])[1]["Same"]["properties"]["x"] == {"type": "string"}

@@ -22,6 +22,9 @@ def count_siblings() -> int:
     """
     try:
         own_sockets = bound_sockets()
+        # PERF: uvicorn with one process binds after this, so most services read no other process.
+        if not own_sockets:
+            return 0
         parent, started = read_stat(os.getpid())
         processes = [int(path.name) for path in PROCESSES.iterdir() if path.name.isdecimal()]
     except OSError:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-import yaml
 
 from falcon_pachinko.handlers import HandlerTable
 
@@ -36,7 +35,7 @@ ADDED = {
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load(contract_files.DOCUMENT.read_text(encoding="utf-8"))
+    loaded: dict[str, Any] = contract_files.published()
     return loaded
 
 

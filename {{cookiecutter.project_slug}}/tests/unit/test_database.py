@@ -15,9 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, TextClause, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -81,6 +78,10 @@ def table_names(connection: Connection) -> set[str]:
 
 def differences(connection: Connection) -> list[Any]:
     """Return what a new migration would have to change, according to Alembic."""
+    # PERF: the quick tests need no Alembic, and import this module.
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
     return list(compare_metadata(MigrationContext.configure(connection), tables.metadata))
 
 
@@ -97,6 +98,8 @@ def starting(url: str) -> subprocess.Popen[str]:
 
 
 def test_the_version_in_the_code_is_that_of_the_newest_migration() -> None:
+    from alembic.script import ScriptDirectory
+
     script = ScriptDirectory(str(database.MIGRATIONS))
     revisions = [each.revision for each in script.walk_revisions()]
     assert revisions[0] == SCHEMA_VERSION

@@ -110,3 +110,12 @@ def test_a_sibling_has_the_same_parent_and_was_started_together_with_this_proces
 
 def test_without_proc_there_are_no_siblings(processes: Path) -> None:
     assert siblings.count_siblings() == 0
+
+
+def test_without_a_bound_socket_no_process_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(process: int) -> tuple[int, float]:
+        raise AssertionError(process)
+
+    monkeypatch.setattr(siblings, "bound_sockets", set)
+    monkeypatch.setattr(siblings, "read_stat", fail)
+    assert siblings.count_siblings() == 0

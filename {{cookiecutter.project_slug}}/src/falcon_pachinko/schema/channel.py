@@ -28,6 +28,8 @@ from ..messages import (
 from ..routing.route import WebSocketRoute
 from .operations import all_replies, unique_name
 
+# One object, so that the schemas of the same messages are made once.
+PING_PAYLOAD = dict[str, Any]
 # Messages that are never about a room.
 OF_CONNECTION = frozenset({ServerPong, ServerSessionExpiring, ServerSessionRefreshed})
 INVALID_IN_KEY = re.compile(r"[^\w.-]", re.ASCII)
@@ -125,7 +127,7 @@ def received_messages(contract: Contract, *, has_room: bool = False) -> Iterator
             tag = str(request.__struct_config__.tag)
             yield ChannelMessage(tag, payload, True, first_paragraph(request), has_ref=True)
     summary = first_paragraph(ClientPing)
-    yield ChannelMessage(CLIENT_PING, dict[str, Any], False, summary, has_ref=True)
+    yield ChannelMessage(CLIENT_PING, PING_PAYLOAD, False, summary, has_ref=True)
     yield ChannelMessage(
         CLIENT_REPLY,
         ReplyPayload,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import decimal
 import uuid
+import weakref
 from typing import Any
 
 import msgspec
@@ -26,14 +28,33 @@ DEFAULT_EXAMPLES: dict[type[inspect.Type], Any] = {
     inspect.DecimalType: decimal.Decimal(1),
 }
 
+# PERF: routes share classes. By identity, so that another class of the same name has its own example.
+EXAMPLES: weakref.WeakKeyDictionary[type, Any] = weakref.WeakKeyDictionary()
+
 
 def example_of(payload_type: Any) -> Any:
     """Return a JSON value of the type, from the examples of its fields or else default values.
+
+    That of a ``msgspec.Struct`` is made once; each caller gets a copy.
 
     Optional fields without an example (``msgspec.Meta(examples=[...])``) are omitted.
 
     Raises:
         ValueError: The result does not match the type: a field has a pattern and no example.
+    """
+    # NOTE: an alias such as list[int] may be another object in the next application.
+    if not isinstance(payload_type, type(msgspec.Struct)):
+        return make_example(payload_type)
+    if payload_type not in EXAMPLES:
+        EXAMPLES[payload_type] = make_example(payload_type)
+    return copy.deepcopy(EXAMPLES[payload_type])
+
+
+def make_example(payload_type: Any) -> Any:
+    """Return a JSON value of the type.
+
+    Raises:
+        ValueError: The result does not match the type.
     """
     example = msgspec.to_builtins(value_of(inspect.type_info(payload_type), ()), str_keys=True)
     try:
