@@ -9,11 +9,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import falcon.asgi
 import pytest
 import uvicorn
+from msgspec import UNSET
 
 from falcon_pachinko import History, WebSocketLike, WebSocketResource, handles_message, install
 from falcon_pachinko.backends.memory import MemoryBackend
@@ -25,6 +26,7 @@ from falcon_pachinko.rooms.announcements import (
     MIN_SECONDS,
     SECONDS_PER_MEMBER,
 )
+from falcon_pachinko.rooms.recovery import send_position
 from falcon_pachinko.uvicorn import PushProtocol
 
 from ..support.chat_cluster import ChatCluster
@@ -37,6 +39,7 @@ SMALL = round(MIN_SECONDS / SECONDS_PER_MEMBER) - 2
 
 class Hall(WebSocketResource):
     history = History(messages=500, seconds=60.0)
+    go_on: ClassVar[asyncio.Event | None] = None
 
     async def on_connect(
         self, req: falcon.asgi.Request, ws: WebSocketLike, *args: Any, name: str, **params: Any
@@ -45,6 +48,9 @@ class Hall(WebSocketResource):
         self.connection.user = name = "walker" if name in ("red", "blue") else name
         joined = {"type": "joined", "payload": name}
         await self.join_room("hall", join_message=joined, leave_message=f"{name} left")
+        if req.get_param("wait"):
+            assert Hall.go_on is not None
+            await Hall.go_on.wait()
         if req.get_param("list"):
             await self.send_list(ws, {})
         return True
@@ -307,6 +313,7 @@ def test_a_message_to_a_user_or_to_all_comes_after_the_joins(is_for_all: bool) -
         await site.enter("alice")
         if is_for_all:
             await site.manager.broadcast_to_all("hello")
+            assert not site.registry.announcements
         else:
             await site.manager.send_to_user("member0", "hello")
         await site.loop.run_until_idle()
@@ -327,6 +334,50 @@ def test_a_list_and_the_joins_after_it_name_each_user_once() -> None:
         await site.enter("carol")
         await site.pass_time()
         assert bob.texts == [f"listed {MEMBERS + 1}", "joined carol"]
+
+    play(scenario)
+
+
+def test_a_join_between_the_entry_of_a_client_and_its_list_is_on_the_list_only() -> None:
+    async def scenario(site: Site) -> None:
+        await site.fill()
+        Hall.go_on = asyncio.Event()
+        bob = site.connect("bob?wait=1&list=1")
+        await site.loop.run_until_idle()
+        await site.enter("alice")
+        Hall.go_on.set()
+        await site.enter("carol")
+        await site.pass_time()
+        assert bob.texts == [f"listed {MEMBERS + 1}", "joined carol"]
+
+    play(scenario)
+
+
+def test_the_position_of_the_room_comes_after_the_joins_that_it_contains() -> None:
+    async def scenario(site: Site) -> None:
+        first, *_ = await site.fill()
+        await site.enter("alice")
+        await site.enter("bob")
+        (connection,) = site.manager._registry.users.connections_of("member0")
+        position = site.manager.backend.position("hall")
+        assert position is not None
+        send_position(connection, position, recovered=UNSET)
+        await site.loop.run_until_idle()
+        await site.pass_time()
+        assert first.offsets == [position.offset - 1, position.offset, position.offset]
+
+    play(scenario)
+
+
+def test_a_connection_that_has_left_is_sent_nothing_that_waits() -> None:
+    async def scenario(site: Site) -> None:
+        first, *_ = await site.fill()
+        first.send("leave")
+        await site.enter("alice")
+        (connection,) = site.manager._registry.users.connections_of("member0")
+        site.registry.announcements.catch_up_in("hall", connection)
+        await site.pass_time()
+        assert first.texts == ["gone you"]
 
     play(scenario)
 

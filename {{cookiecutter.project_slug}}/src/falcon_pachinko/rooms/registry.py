@@ -191,7 +191,6 @@ class ConnectionRegistry(Delivery):
 
     def on_history_lost(self, room: str) -> None:
         """Send the room's position and ``recovered: false`` to its members: messages are missing before it."""
-        self.announcements.flush(room)
         position = self.backend.position(room)
         if position is not None:
             logger.warning("room %r: messages are missing; its clients are notified", room)
