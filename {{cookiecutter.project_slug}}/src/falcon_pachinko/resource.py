@@ -181,6 +181,7 @@ class WebSocketResource(HookMethods):
         """
         page = await self.manager.members(room, after=after, limit=limit)
         if self.connection._transaction is not None:
+            self.manager._registry.announcements.catch_up_in(room, self.connection)
             self.connection._transaction.prepare_list(room)
         return page
 

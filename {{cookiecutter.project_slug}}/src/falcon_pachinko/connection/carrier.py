@@ -6,6 +6,8 @@ from collections.abc import Collection, Hashable, Iterator, Mapping
 from typing import Any, Protocol
 from weakref import ref
 
+from ..limits import Limits
+from ..route_config import DEFAULT_ROUTE_CONFIG
 from .identity import Identity
 from .log_context import CURRENT, Life
 from .requests import ClientRequests
@@ -43,10 +45,30 @@ class Channels(Protocol):
         ...
 
 
+class Announcements(Protocol):
+    """What a client is about to be sent of its rooms, and is sent before any other message."""
+
+    def __len__(self) -> int:
+        """Return the number of rooms in which anything waits; zero most of the time."""
+        ...
+
+    def catch_up(self, connection: Any) -> None:
+        """Send it to a client now."""
+        ...
+
+
 class Carrier(Identity):
     """The part of a connection that other objects depend on."""
 
-    __slots__ = ("__weakref__", "_channels", "_life", "_requests", "_route")
+    __slots__ = (
+        "__weakref__",
+        "_announcements",
+        "_channels",
+        "_config",
+        "_life",
+        "_requests",
+        "_route",
+    )
 
     id: str
 
@@ -56,6 +78,13 @@ class Carrier(Identity):
         self._channels: Channels | None = None  # None for a connection of one resource
         self._life: Life | None = None  # its life cycle, until the end
         self._route: str | None = None  # the URI template
+        self._announcements: Announcements | None = None  # None until the connection is accepted
+        self._config = DEFAULT_ROUTE_CONFIG
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds in force."""
+        return self._config.limits
 
     def _log_from_here(self) -> None:
         """Let log records of the calling task have the fields of this connection."""

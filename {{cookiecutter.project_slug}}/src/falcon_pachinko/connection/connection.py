@@ -14,9 +14,8 @@ from falcon import WebSocketDisconnected
 from .. import close_codes
 from ..errors import OutboxFull
 from ..history import Position
-from ..limits import Limits
 from ..publication import Publication
-from ..route_config import DEFAULT_ROUTE_CONFIG, RouteConfig
+from ..route_config import RouteConfig
 from .carrier import Carrier
 from .events import publication_of
 from .extension import PushExtension
@@ -49,7 +48,6 @@ class Connection(Carrier):
     __slots__ = (
         "_accept_options",
         "_before_close",
-        "_config",
         "_inbox",
         "_on_resync",
         "_outbox",
@@ -73,7 +71,6 @@ class Connection(Carrier):
         self.opened_at = time.monotonic()
         self._before_close: Callable[[int], Awaitable[None]] | None = None
         self._on_resync: Callable[[Connection, str], Awaitable[None]] | None = None
-        self._config = DEFAULT_ROUTE_CONFIG
         self._previous_ids: frozenset[str] = frozenset()  # of a reconnecting client
         self._since: tuple[Position, ...] = ()  # a reconnecting client's last position in each room
         self._accept_options: tuple[str | None, tuple[tuple[str, str], ...]] = (None, ())
@@ -96,11 +93,6 @@ class Connection(Carrier):
     def closed(self) -> bool:
         """Whether either side has closed the connection."""
         return self.state is CLOSING or self.state is CLOSED
-
-    @property
-    def limits(self) -> Limits:
-        """The bounds in force."""
-        return self._config.limits
 
     # PERF: these three return the coroutine of _send() instead of awaiting it in another one.
     def send_media(self, media: object) -> Coroutine[Any, Any, None]:
@@ -194,6 +186,8 @@ class Connection(Carrier):
     async def _send(self, publication: Publication) -> None:
         """Send a message of this connection's own handlers: see :meth:`send_media`."""
         if self.state is OPEN:
+            if self._announcements:
+                self._announcements.catch_up(self)
             self._outbox.write(publication)
             if self._outbox.waiting:
                 # NOTE: messages of rooms are queued as well, so a client that takes one message after
@@ -210,6 +204,8 @@ class Connection(Carrier):
     def _deliver(self, publication: Publication) -> None:
         """Send a message of a room or of another connection: never waits, never raises."""
         if self.state is OPEN:
+            if self._announcements:
+                self._announcements.catch_up(self)
             self._outbox.write(publication)
         elif self._transaction is not None:
             try:
@@ -264,6 +260,8 @@ class Connection(Carrier):
     async def _close_with(self, event: Event) -> None:
         """Send a close event after pending messages, once, and wait for them."""
         if not self.closed:
+            if self._announcements:
+                self._announcements.catch_up(self)
             self._start_closing(event)
             await self._outbox.wait_drained(self.limits.close_seconds)
 

@@ -43,7 +43,7 @@ class FanOut:
         """Deliver a message to each connection that is neither excluded nor closed."""
         self.sent.sent += 1
         self.sent.sent_bytes += publication.size_bytes
-        excluded = [connection._outbox for connection in exclude] if exclude else ()
+        excluded = {connection._outbox for connection in exclude} if exclude else ()
         for group in self.groups:
             group.write(publication, excluded)
         for connection in self.connecting:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection
 
 from falcon import WebSocketDisconnected
 
@@ -19,24 +18,19 @@ from ..connection.rate_limit import MessageRates
 from ..errors import BackendUnavailable, RegistrationError
 from ..history import History
 from ..limits import DEFAULT_SERVER_LIMITS, ServerLimits
-from ..publication import DEFAULT_HEADER, Publication
 from ..support.tasks import TaskSet
 from .activity import Activities
 from .commands import CloseCommands
-from .composition import Composition
+from .delivery import Delivery
 from .enforcement import Enforcement
-from .exclusions import Exclusions
-from .heartbeat import Heartbeats
 from .membership import Membership
 from .recovery import check_history, local_past_of, past_of, send_position
 from .resync import Resyncs
-from .traffic import Traffic, count_direct
-from .users import UserIndex
 
 logger = logging.getLogger(__name__)
 
 
-class ConnectionRegistry(Composition):
+class ConnectionRegistry(Delivery):
     """The connections of one process: a ``Node`` of the backend (:class:`..backends.base.Node`).
 
     Attributes:
@@ -47,6 +41,7 @@ class ConnectionRegistry(Composition):
         unsynced: Those of connections that joined during an outage, and get missed messages first.
         rates: The rates of messages by user and by address.
         fanouts: The fan-out to the members of a room, built once per change of membership.
+        announcements: The joins and leaves that the members of a room are about to be sent.
         histories: The history that a route of this process has declared for a room.
         counters: The numbers of events.
 
@@ -56,20 +51,10 @@ class ConnectionRegistry(Composition):
     """
 
     def __init__(self, backend: Backend, limits: ServerLimits = DEFAULT_SERVER_LIMITS) -> None:
-        self.backend = backend
-        self.counters = backend.counters
-        self.connections: dict[str, Connection] = {}
-        self.channels: dict[str, Connection] = {}
-        self.pending: dict[str, Connection] = {}
-        self.users = UserIndex(limits.connections_per_user, backend)
-        self.exclusions = Exclusions(self.connections, self.channels, self.pending, self.users)
+        super().__init__(backend, limits)
         self.rates = MessageRates(limits.users_per_address)
-        self.synced: Membership[Connection, Presence] = Membership()
         self.unsynced: Membership[Connection, Presence] = Membership()
-        self.traffic = Traffic(self.synced, self.is_visible)
-        self.fanouts = self.make_fanouts()
         self.histories: dict[str, History] = {}
-        self.heartbeats = Heartbeats(self.connections, self.synced, self.fanouts, backend)
         self.tasks = TaskSet()
         memberships = (self.synced, self.unsynced)
         self.commands = CloseCommands(self.connections, self.pending, memberships, self.tasks)
@@ -97,6 +82,7 @@ class ConnectionRegistry(Composition):
             self.users.add(connection)
         else:
             self.channels[connection.id] = connection
+        connection._announcements = self.announcements
         for room in self.synced.rooms_of(connection):
             self.fanouts.pop(room, None)
             self.traffic.enter(connection, room)
@@ -136,6 +122,7 @@ class ConnectionRegistry(Composition):
 
     async def wait_empty(self) -> None:
         """Wait until every connection has ended, as long as their limits allow."""
+        self.announcements.flush_all()
         limits = [connection.limits for connection in self.connections.values()]
         seconds = [each.on_disconnect_seconds + each.close_seconds for each in limits]
         if seconds:
@@ -149,14 +136,6 @@ class ConnectionRegistry(Composition):
             self.fanouts.pop(room, None)
 
     # Called by the manager.
-
-    def find(self, connection_id: str) -> Connection | None:
-        """Return an accepted connection or channel; ``None`` if it has ended or is another process's."""
-        return self.connections.get(connection_id) or self.channels.get(connection_id)
-
-    def is_visible(self, connection: Connection) -> bool:
-        """Return whether a connection or channel has been accepted and has not ended."""
-        return connection.id in self.connections or connection.id in self.channels
 
     async def join(self, connection: Connection, room: str, presence: Presence) -> bool:
         """Add a connection to a room: see :meth:`.manager.WebSocketConnectionManager.join_room`."""
@@ -199,6 +178,7 @@ class ConnectionRegistry(Composition):
         """Remove a connection from a room; return whether its user was visible there and has left."""
         if self.presence_of(connection, room) is None:
             return False
+        self.announcements.catch_up_in(room, connection)
         self.traffic.leave(connection, room)
         presence = self._take_out(connection, room)
         left = self.is_visible(connection) and self.backend.leave_nowait(
@@ -208,37 +188,6 @@ class ConnectionRegistry(Composition):
         return left is not False and await left
 
     # Called by the backend.
-
-    def deliver(self, room: str, publication: Publication) -> None:
-        """Deliver a message to the members of a room in this process."""
-        fanout = self.fanouts.get(room)
-        if fanout is None:
-            if room not in self.synced.members_by_room:
-                return
-            members, sent = self.synced.members_by_room[room], self.traffic.rooms[room]
-            fanout = self.fanouts[room] = self.make_fanout(members, sent)
-        header = publication.header
-        if header is DEFAULT_HEADER:
-            fanout.sent_at = self.heartbeats.now
-            fanout.send(publication)
-        else:
-            excluded = self.exclusions.of(header)
-            fanout.send(publication, excluded)
-            self.traffic.exclude(room, publication, excluded)
-            self.heartbeats.on_partial_delivery(room, publication.position)
-
-    def deliver_direct(self, publication: Publication) -> None:
-        """Deliver a message to the connections that its header names, or to all."""
-        header = publication.header
-        named: Collection[Connection] = self.connections.values()
-        if header.connection is not None:
-            named = tuple(filter(None, [self.find(header.connection)]))
-        elif header.user is not None:
-            named = self.users.connections_of(header.user)
-        excluded = self.exclusions.of(header)
-        excluded += [each._carrier for each in excluded]
-        self.make_fanout(named).send(publication, excluded)
-        self.counters.messages_out += count_direct(publication, named, excluded)
 
     def on_history_lost(self, room: str) -> None:
         """Send the room's position and ``recovered: false`` to its members: messages are missing before it."""
@@ -279,6 +228,7 @@ class ConnectionRegistry(Composition):
     def _put_in(self, connection: Connection, room: str, presence: Presence, synced: bool) -> None:
         (self.synced if synced else self.unsynced).join(connection, room, presence)
         self.traffic.enter(connection, room)
+        self.announcements.skip(connection, room)
         self.fanouts.pop(room, None)
         if connection._config.history is not None:
             self.histories[room] = connection._config.history
