@@ -107,9 +107,11 @@ class RingMembers:
         """Return the members with unsent data, or with a transport that closes."""
         # SECURITY: another connection may get the descriptor of a transport that closes, never that of another one.
         # PERF: nearly always there are none, and two plain loops take the least.
-        if any([size() for size in self.sizes]) or any([closes() for closes in self.closing]):
-            states = enumerate(zip(self.sizes, self.closing, strict=True))
-            return [index for index, (size, closes) in states if size() or closes()]
+        sizes = [size() for size in self.sizes]
+        closing = [is_closing() for is_closing in self.closing]
+        if any(sizes) or any(closing):
+            states = enumerate(zip(sizes, closing, strict=True))
+            return [index for index, (size, is_closing) in states if size or is_closing]
         return []
 
 
