@@ -14,6 +14,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.asgi", description=__doc__)
     parser.add_argument("app", help="import path, such as bench.servers.bare:app")
     parser.add_argument("--push", action="store_true", help="serve with PushProtocol")
+    parser.add_argument("--io-uring", action="store_true", help="and write to rooms by io_uring")
     parser.add_argument("--deflate", action="store_true", help="accept permessage-deflate")
     parser.add_argument(DEFAULT_COLLECTOR, action="store_true", help="keep Python's own settings")
     parser.add_argument(
@@ -44,7 +45,12 @@ def main() -> None:
             loaded = uvicorn.Config(options.app, **config)
             loaded.load()
             set_collector()
-            uvicorn.Server(loaded).run([listener])
+            server = uvicorn.Server(loaded)
+            if options.io_uring:
+                from falcon_pachinko.uvicorn.server import DrainingServer
+
+                server = DrainingServer(loaded, io_uring=True)
+            server.run([listener])
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from .install import (
     Unavailable,
     check_bun,
     check_package,
+    check_ring,
     compile_loop,
     compiled,
     environment,
@@ -36,6 +37,7 @@ class Server:
         command: The command that starts it and prints its port.
         needs: The required package, of Python or npm.
         loop: The loop in C that it needs, a file of ``bench/servers``.
+        io_uring: Whether it needs io_uring.
         dialect: The protocol on WebSocket.
         message: The text message of a sender, with ``TEXT`` for its text and ``ROOM`` for the name of its room.
         path: The path of a room, with ``{room}`` for its name.
@@ -47,6 +49,7 @@ class Server:
     command: tuple[str, ...]
     needs: str = ""
     loop: str = ""
+    io_uring: bool = False
     dialect: Dialect = "plain"
     message: str = PLAIN
     path: str = "/room/{room}"
@@ -60,6 +63,8 @@ class Server:
         """
         if self.loop:
             compile_loop(self.loop)
+        if self.io_uring:
+            check_ring()
         if self.is_on_node:
             install_node_packages()
             if not (BUILD / "node_modules" / self.needs).is_dir():
@@ -124,6 +129,12 @@ def socket_io(name: str, title: str, command: Sequence[str], needs: str) -> Serv
 
 SERVERS = (
     Server(name="push", title="ours, push", command=on_uvicorn("ours", "--push")),
+    Server(
+        name="batched",
+        title="ours, push, through io_uring",
+        command=on_uvicorn("ours", "--push", "--io-uring"),
+        io_uring=True,
+    ),
     Server(name="bare", title="bare ASGI loop", command=on_uvicorn("bare")),
     Server(name="portable", title="ours, portable", command=on_uvicorn("ours")),
     Server(

@@ -80,14 +80,24 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     return low, middle, high
 
 
-def fan_out(title: str, workload: str, against: str, at_most: float) -> Goal:
+def fan_out(title: str, workload: str, against: str, at_most: float, server: str = "push") -> Goal:
     """Return a goal for the CPU time per delivery, with PushProtocol, against another server."""
-    return Goal(title=title, workload=workload, against=against, at_most=at_most)
+    return Goal(title=title, workload=workload, server=server, against=against, at_most=at_most)
 
 
 GOALS = (
     fan_out("fan-out to 100, push, against send(2) in a C loop", "fan-out-100", "floor", 1.15),
     fan_out("fan-out to 1,000, the same", "fan-out-1000", "floor", 1.2),
+    fan_out(
+        "fan-out to 100, push through io_uring, against the C loop",
+        *("fan-out-100", "floor", 1.0, "batched"),
+    ),
+    fan_out("fan-out to 1,000, the same", "fan-out-1000", "floor", 0.9, "batched"),
+    fan_out(
+        "fan-out to 100, push through io_uring, against Bun publish",
+        *("fan-out-100", "bun", 0.95, "batched"),
+    ),
+    fan_out("fan-out to 1,000, the same", "fan-out-1000", "bun", 0.8, "batched"),
     fan_out("fan-out to 10, push, against Bun publish", "fan-out-10", "bun", 1.15),
     fan_out("fan-out to 100, the same", "fan-out-100", "bun", 1.1),
     fan_out("fan-out to 1,000, the same", "fan-out-1000", "bun", 1.1),

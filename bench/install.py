@@ -21,6 +21,7 @@ NODE_PACKAGES = {"bun": "1", "socket.io": "4", "ws": "8"}
 BUN = BUILD / "node_modules" / ".bin" / "bun"
 BUILD_SECONDS = 180
 VERSION_SECONDS = 10
+NO_RING = "the kernel, or a container's profile, does not permit io_uring"
 
 
 class Unavailable(Exception):
@@ -53,7 +54,7 @@ def compile_loop(name: str) -> None:
     new.replace(compiled(name))
     library = ctypes.CDLL(str(compiled(name)))
     if hasattr(library, "prepare") and not library.prepare():
-        raise Unavailable("the kernel, or a container's profile, does not permit io_uring")
+        raise Unavailable(NO_RING)
 
 
 @functools.cache
@@ -70,6 +71,21 @@ def check_package(name: str) -> None:
     if finished.returncode != 0:
         *_, reason = finished.stderr.strip().splitlines() or ["no message"]
         raise Unavailable(f"{name} cannot be imported here: {reason}")
+
+
+@functools.cache
+def check_ring() -> None:
+    """Check that the framework can use io_uring.
+
+    Raises:
+        Unavailable: The kernel, or a container's profile, does not permit it.
+    """
+    command = python("-c", "from falcon_pachinko.uvicorn.ring import Ring; Ring().close()")
+    finished = subprocess.run(
+        command, capture_output=True, timeout=BUILD_SECONDS, env=environment()
+    )
+    if finished.returncode != 0:
+        raise Unavailable(NO_RING)
 
 
 @functools.cache

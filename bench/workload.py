@@ -17,6 +17,7 @@ Kind = Literal[
 # Servers that participate in workloads that name none.
 GENERAL = (
     "push",
+    "batched",
     "bare",
     "floor",
     "floor-uring",

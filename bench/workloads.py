@@ -10,7 +10,7 @@ BROWSER_OFFER = "permessage-deflate; client_max_window_bits"
 ALONE = ("server_no_context_takeover", "client_no_context_takeover", "server_max_window_bits=12")
 ALONE_OFFER = f"permessage-deflate; {'; '.join(ALONE)}; client_max_window_bits=12"
 
-FASTEST = ("push", "bare", "floor", "floor-uring", "bun", "socketify", "picows")
+FASTEST = ("push", "batched", "bare", "floor", "floor-uring", "bun", "socketify", "picows")
 WITH_ECHO = (
     "push",
     "bare",
@@ -80,7 +80,7 @@ WORKLOADS = (
     Workload(
         name="in-flight",
         title="rooms of 100, 600 connections, 8 messages in flight per room",
-        servers=(*OURS, "floor", "bun", "socketify"),
+        servers=(*OURS, "batched", "floor", "bun", "socketify"),
         room_members=100,
         in_flight=8,
     ),

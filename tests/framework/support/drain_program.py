@@ -66,4 +66,5 @@ if __name__ == "__main__":
         timeout_graceful_shutdown=5,
         timeout_worker_healthcheck=30,
         drain=DrainPolicy(**given["drain"]),
+        io_uring=given.get("io_uring", False),
     )

@@ -17,6 +17,8 @@ from falcon_pachinko.testing import serve
 from falcon_pachinko.uvicorn import PushProtocol
 from falcon_pachinko.uvicorn.protocol import PushSansIOProtocol
 
+from .rings import AVAILABLE, ring_for_small_rooms
+
 WAIT_SECONDS = 15.0
 
 
@@ -80,6 +82,14 @@ def serve_by_push(app: Any, **options: Any) -> AbstractAsyncContextManager[Endpo
     return serve_by_uvicorn(app, **options)
 
 
+@asynccontextmanager
+async def serve_by_ring(app: Any, **options: Any) -> AsyncIterator[Endpoint]:
+    """Serve with the protocol, and write to all rooms through io_uring."""
+    with ring_for_small_rooms(asyncio.get_running_loop()):
+        async with serve_by_push(app, **options) as endpoint:
+            yield endpoint
+
+
 def serve_by_parsing_push(app: Any, **options: Any) -> AbstractAsyncContextManager[Endpoint]:
     """Serve with the protocol that parses all frames, those that are compressed too."""
     return serve_by_uvicorn(app, ws=ParsingProtocol, **options)
@@ -114,6 +124,8 @@ SERVERS: dict[str, Callable[..., AbstractAsyncContextManager[Endpoint]]] = {
     "hypercorn": serve_by_hypercorn,
     "granian": serve_by_granian,
 }
+if AVAILABLE:
+    SERVERS["push by io_uring"] = serve_by_ring
 # For the tests of what servers receive.
 RECEIVING_SERVERS = {**SERVERS, "push by parser": serve_by_parsing_push}
 

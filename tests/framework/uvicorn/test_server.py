@@ -14,13 +14,20 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import falcon.asgi
 import httpx
 import pytest
+import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 
 import falcon_pachinko
+from falcon_pachinko import install
+from falcon_pachinko.uvicorn import PushProtocol
+from falcon_pachinko.uvicorn.server import DrainingServer
+from falcon_pachinko.uvicorn.write_batch import WRITE_BATCHES
 
 from ..support.redis_servers import running_redis
+from ..support.rings import AVAILABLE, needs_ring
 from ..support.servers import free_port
 
 PROGRAM = Path(__file__).parents[1] / "support" / "drain_program.py"
@@ -318,3 +325,34 @@ async def test_a_stop_does_not_wait_for_the_restart_of_one_process_after_the_oth
         await service.wait_ended()
     before_the_first_end = service.output().partition("Finished server process")[0]
     assert before_the_first_end.count("draining:") == 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_each_process_opens_a_ring_on_request(tmp_path: Path, workers: int) -> None:
+    options = {"workers": workers, "io_uring": True}
+    async with running(tmp_path, drain={}, **options) as service:
+        client = await service.join("room")
+        await client.close()
+        service.process.send_signal(signal.SIGTERM)
+        await service.wait_ended()
+    line = "io_uring writes to rooms" if AVAILABLE else "io_uring is not available"
+    assert service.output().count(line) == workers
+
+
+@needs_ring
+async def test_the_ring_of_a_server_is_closed_with_it() -> None:
+    app = install(falcon.asgi.App())
+    config = uvicorn.Config(app, port=0, log_config=None, ws=PushProtocol)
+    server = DrainingServer(config, io_uring=True)
+    batch = WRITE_BATCHES.of(asyncio.get_running_loop())
+    task = asyncio.ensure_future(server.serve())
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not server.started:  # noqa: ASYNC110 - no event announces the change
+            await asyncio.sleep(0.01)
+        ring = batch.ring
+        assert ring is not None
+        assert ring is server.ring
+        assert ring.is_open
+        server.should_exit = True
+        await task
+    assert not ring.is_open

@@ -77,6 +77,7 @@ def serve(settings: Settings, *, reload: bool = False) -> None:
         app,
         drain=settings.drain,
         sockets=sockets,
+        io_uring=settings.io_uring,
         factory=several,
         host=settings.host,
         port=settings.port,

@@ -94,6 +94,7 @@ class Settings(StopSettings):
     workers: int = Field(
         default=1, gt=0, validation_alias=AliasChoices("app_workers", "web_concurrency")
     )
+    io_uring: bool = False
     backend_url: SecretStr = SecretStr("")
     backend_prefix: str = Field(default=PACKAGE, pattern=r"^[\w.-]{1,200}\Z")
     max_connections: int = Field(default=10_000, gt=0)

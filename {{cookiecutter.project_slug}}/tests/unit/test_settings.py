@@ -78,6 +78,7 @@ def test_every_setting_has_a_default_except_the_secret(secret: str) -> None:
         "metrics_token": SecretStr(""),
         "graceful_shutdown_seconds": 20,
         "workers": 1,
+        "io_uring": False,
         "backend_url": SecretStr(""),
         "backend_prefix": settings.__name__.partition(".")[0],
         "max_connections": 10_000,

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable
 from itertools import filterfalse
 from operator import attrgetter
+from typing import TYPE_CHECKING
 
 from ..connection.counts import Sent
 from ..connection.eager import Suspended, run_eagerly
@@ -15,6 +16,9 @@ from ..limits import DEFAULT_LIMITS
 from ..publication import EVENT, Publication
 from ..support.tasks import ignore
 from .write_batch import MAX_JOINED_BYTES, WRITE_BATCHES, WriteBatch, join_frames
+
+if TYPE_CHECKING:
+    from .ring_members import RingMembers
 
 WRITE_NOW = attrgetter("write_now")
 
@@ -209,9 +213,8 @@ class PushOutbox(Sent):
         return bool(done)
 
     def discard(self) -> None:
-        """Drop pending messages."""
-        if not self.closed:
-            self.batch.flush()
+        """Drop pending messages, and accept no more."""
+        self.close()
         self.backlog.clear()
 
     def abort(self) -> None:
@@ -235,11 +238,12 @@ class PushOutbox(Sent):
 class PushGroup:
     """Clients that receive the same messages."""
 
-    __slots__ = ("batch", "changes", "outboxes", "writers")
+    __slots__ = ("batch", "changes", "members", "outboxes", "writers")
 
     def __init__(self, outboxes: tuple[PushOutbox, ...]) -> None:
         self.batch: WriteBatch = outboxes[0].batch
         self.outboxes = outboxes
+        self.members: RingMembers | None = None
         self.changes = -1
         self.writers: tuple[Callable[[bytes], None], ...] = ()
         """The write functions of all outboxes; empty if one of them has to wait."""
@@ -252,6 +256,14 @@ class PushGroup:
         self, messages: list[Publication], data: bytes, excluded: Collection[Outbox] = ()
     ) -> None:
         """Write messages to all outboxes that are not excluded."""
+        ring = self.batch.ring
+        if ring is not None and ring.takes(len(self.outboxes), data):
+            if self.members is None:
+                from .ring_members import RingMembers
+
+                self.members = RingMembers(ring, self.outboxes)
+            self.members.put(messages, data, excluded, self.batch.changes)
+            return
         if self.changes != self.batch.changes:
             writers = tuple(map(WRITE_NOW, self.outboxes))
             self.writers = () if None in writers else writers

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE, Config
@@ -20,6 +20,10 @@ from uvicorn.server import HANDLED_SIGNALS
 from uvicorn.supervisors import ChangeReload, multiprocess
 
 from ..server.drain import DRAIN_STATE, DrainExtension, DrainPolicy
+from .write_batch import WRITE_BATCHES
+
+if TYPE_CHECKING:
+    from .ring import Ring
 
 logger = logging.getLogger(__name__)
 
@@ -41,13 +45,21 @@ class DrainingServer(uvicorn.Server):
         policy: How to drain.
         supervised: Whether a supervisor decides which signal is the second one: a worker gets the signals of a
             terminal or of systemd from both.
+        io_uring: Whether rooms are written through io_uring, where the system permits it.
     """
 
     def __init__(
-        self, config: Config, policy: DrainPolicy = AT_ONCE, *, supervised: bool = False
+        self,
+        config: Config,
+        policy: DrainPolicy = AT_ONCE,
+        *,
+        supervised: bool = False,
+        io_uring: bool = False,
     ) -> None:
         super().__init__(config)
         self.policy = policy
+        self.io_uring = io_uring
+        self.ring: Ring | None = None
         self.supervised = supervised
         self.drain: DrainExtension | None = None
         self.has_drained = policy.delay_seconds == policy.seconds == 0
@@ -56,6 +68,10 @@ class DrainingServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, and take what it offers for a drain."""
+        if self.io_uring:
+            from .ring import open_ring
+
+            self.ring = WRITE_BATCHES.of(asyncio.get_running_loop()).ring = open_ring()
         await super().startup(sockets)
         # NOTE: removed, because each connection gets a copy of the state.
         self.drain = self.lifespan.state.pop(DRAIN_STATE, None)
@@ -84,7 +100,11 @@ class DrainingServer(uvicorn.Server):
             if not self.has_drained:
                 await self._drain(self.drain, sockets or ())
         self.has_drained = True
-        await super().shutdown(sockets)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            if self.ring is not None:
+                self.ring.close()
 
     async def _drain(self, drain: DrainExtension, sockets: Sequence[socket.socket]) -> None:
         now, delay_seconds = asyncio.get_running_loop().time, self.policy.delay_seconds
@@ -124,11 +144,19 @@ class WorkerProcess(multiprocess.Process):
         config: uvicorn's configuration.
         sockets: The listening sockets.
         policy: How to drain.
+        io_uring: Whether rooms are written through io_uring.
     """
 
-    def __init__(self, config: Config, sockets: list[socket.socket], policy: DrainPolicy) -> None:
+    def __init__(
+        self,
+        config: Config,
+        sockets: list[socket.socket],
+        policy: DrainPolicy,
+        io_uring: bool = False,
+    ) -> None:
         super().__init__(config, sockets)
         self.policy = policy
+        self.io_uring = io_uring
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
         """Run in the process."""
@@ -139,7 +167,9 @@ class WorkerProcess(multiprocess.Process):
     def server(self) -> DrainingServer:
         """The server, in the process."""
         if self._server is None:
-            self._server = DrainingServer(self.config, self.policy, supervised=True)
+            self._server = DrainingServer(
+                self.config, self.policy, supervised=True, io_uring=self.io_uring
+            )
         assert isinstance(self._server, DrainingServer)
         return self._server
 
@@ -178,13 +208,21 @@ class Supervisor(multiprocess.Multiprocess):
         config: uvicorn's configuration.
         sockets: The listening sockets.
         policy: How to drain.
+        io_uring: Whether rooms are written through io_uring.
     """
 
     processes: list[WorkerProcess]  # type: ignore[assignment]  # they are made by the factory of run()
 
-    def __init__(self, config: Config, sockets: list[socket.socket], policy: DrainPolicy) -> None:
+    def __init__(
+        self,
+        config: Config,
+        sockets: list[socket.socket],
+        policy: DrainPolicy,
+        io_uring: bool = False,
+    ) -> None:
         super().__init__(config, sockets)
         self.policy = policy
+        self.io_uring = io_uring
         self.should_exit: Any = StopFlag()
         # NOTE: uvicorn's supervisor looks for signals twice a second, and not while it waits for a process.
         for each in HANDLED_SIGNALS:
@@ -194,7 +232,7 @@ class Supervisor(multiprocess.Multiprocess):
         """Run the processes until a signal."""
         # NOTE: uvicorn's supervisor has no parameter for the class of its processes.
         original: Any = multiprocess.Process
-        factory: Any = functools.partial(WorkerProcess, policy=self.policy)
+        factory: Any = functools.partial(WorkerProcess, policy=self.policy, io_uring=self.io_uring)
         multiprocess.Process = factory  # type: ignore[misc]
         try:
             super().run()
@@ -224,6 +262,7 @@ def run(
     *,
     drain: DrainPolicy = AT_ONCE,
     sockets: Sequence[socket.socket] = (),
+    io_uring: bool = False,
     **options: Any,
 ) -> None:
     """Serve an application like ``uvicorn.run``, with a drain at its end.
@@ -232,13 +271,15 @@ def run(
         app: The application, made by ``install``; with several ``workers`` its import string.
         drain: How to drain.
         sockets: Listening sockets, such as those of systemd; by default one is bound to ``host`` and ``port``.
+        io_uring: Whether one system call writes to all members of a room, where the system permits io_uring; otherwise
+            a line is logged (see :mod:`.ring`).
         options: Options of ``uvicorn.Config``.
 
     Raises:
         SystemExit: The server has not started.
     """
     config = Config(app, **options)
-    server = DrainingServer(config, drain)
+    server = DrainingServer(config, drain, io_uring=io_uring)
     try:
         if config.should_reload or config.workers > 1:
             listening = [*sockets] or [config.bind_socket()]
@@ -248,7 +289,7 @@ def run(
             if config.should_reload:
                 ChangeReload(config, target=server.run, sockets=listening).run()
             else:
-                Supervisor(config, listening, drain).run()
+                Supervisor(config, listening, drain, io_uring).run()
         else:
             server.run([*sockets] or None)
     except KeyboardInterrupt:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..publication import Publication
 from ..support.loop_local import PerLoop
+
+if TYPE_CHECKING:
+    from .ring import Ring
 
 # PERF: data of this size gains nothing by being joined with more.
 MAX_JOINED_BYTES = 65_536
@@ -44,10 +47,12 @@ class WriteBatch:
 
     Attributes:
         changes: Counts how often an outbox has started or stopped writing to its transport directly.
+        ring: What writes to large rooms; ``None`` for the transports.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.ring: Ring | None = None
         self.items: list[BatchItem] = []
         self.size_bytes = 0
         self.changes = 0
