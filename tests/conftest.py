@@ -57,7 +57,12 @@ collect_ignore = ["overlay"]
 OWN_PREFIXES = ("APP_", "COOKIECUTTER", "MAKE")
 
 # Skips that CI allows: the system refuses the operation, and no program can be installed to change it.
-ALLOWED_SKIPS = ("PID namespace", "namespace of processes", "in memory is not lost")
+ALLOWED_SKIPS = (
+    "PID namespace",
+    "namespace of processes",
+    "in memory is not lost",
+    "io_uring is not available",
+)
 
 
 @pytest.hookimpl(trylast=True)

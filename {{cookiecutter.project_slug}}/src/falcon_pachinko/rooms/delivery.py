@@ -56,9 +56,8 @@ class Delivery(Composition):
         if publication.header is not DEFAULT_HEADER:
             excluded = self.exclusions.of(publication.header)
             self.heartbeats.on_partial_delivery(room, publication.position)
-        if publication.change is not None:
-            if self.announcements.hold(room, publication, excluded):
-                return
+        if publication.change and self.announcements.hold(room, publication, excluded):
+            return
         if self.announcements:
             self.announcements.flush(room)
         self._fan_out(room, publication, excluded)
