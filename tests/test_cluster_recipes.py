@@ -138,6 +138,13 @@ def voyages(plain_project: RecipeProject, root: Path, tmp_path: Path) -> RecipeP
     return project
 
 
+def assert_from_one_worker(received: list[int]) -> None:
+    """Check positions: two workers would send each of them twice."""
+    assert received == sorted(received)
+    # NOTE: a successor makes up for missed ticks by one, which may be in the same mile as the next tick.
+    assert len(set(received)) >= len(received) - 1
+
+
 @pytest.mark.timeout(BOUND_SECONDS)
 async def test_the_worker_of_the_tutorial_runs_once_and_survives_an_outage(
     voyages: RecipeProject, tmp_path: Path, valkey_url: str
@@ -156,15 +163,12 @@ async def test_the_worker_of_the_tutorial_runs_once_and_survives_an_outage(
     ):
         async with second.connect(path, "Bo") as bo:
             async with first.connect(path, "Ada") as ada:
-                # Two workers would send each position twice.
                 for passenger in (ada, bo):
-                    received = await miles(passenger, 6)
-                    assert received == sorted(set(received))
+                    assert_from_one_worker(await miles(passenger, 6))
                 with redis.Redis.from_url(valkey_url) as administrator:
                     administrator.execute_command("CLIENT PAUSE", OUTAGE_MS, "ALL")
                 [before] = await miles(bo, 1)
                 while (await miles(bo, 1))[0] < before + 2 * OUTAGE_MS // 500:
                     pass
             first.process.kill()
-            received = await miles(bo, 12)
-            assert received == sorted(set(received))
+            assert_from_one_worker(await miles(bo, 12))

@@ -8,6 +8,7 @@ from typing import Any
 import falcon
 import falcon.asgi
 import pytest
+from falcon import WebSocketDisconnected
 
 from falcon_pachinko import (
     App,
@@ -19,6 +20,7 @@ from falcon_pachinko import (
     handles_message,
     install,
 )
+from falcon_pachinko.connection.state import OPEN
 from falcon_pachinko.publication import Publication
 from falcon_pachinko.testing import connect
 
@@ -247,6 +249,30 @@ async def test_slow_but_steady_reader_is_not_closed() -> None:
     assert own.done()
     await asyncio.wait_for(connection.close(), WAIT_SECONDS)
     await connection.aclose()
+
+
+async def test_a_slow_reader_is_closed_once_if_what_waits_for_it_is_too_much() -> None:
+    sent: list[Event] = []
+
+    async def send(event: Event) -> None:
+        sent.append(event)
+
+    class TooMuch:
+        def __len__(self) -> int:
+            return 1
+
+        def catch_up(self, connection: Connection) -> None:
+            connection.abort(4008, "reads too slowly")
+
+    connection = Connection(asyncio.Queue[Event]().get, send)
+    connection._set_state(OPEN, None)
+    connection._announcements = TooMuch()
+    await connection.close(1000)
+    assert connection.close_code == 4008
+    with pytest.raises(WebSocketDisconnected):
+        await connection.send_text("later")
+    await asyncio.wait_for(connection.aclose(), WAIT_SECONDS)
+    assert [event.get("code") for event in sent] == [4008]
 
 
 @pytest.mark.parametrize("server", ["push", "uvicorn"])

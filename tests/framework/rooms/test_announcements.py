@@ -35,6 +35,8 @@ from ..support.virtual_transport import PushClient, SteppedLoop
 # A room in which announcements wait, and one in which the next user is the first to wait.
 MEMBERS = 30
 SMALL = round(MIN_SECONDS / SECONDS_PER_MEMBER) - 2
+# More rooms than Python permits calls within each other.
+MANY_ROOMS = 400
 
 
 class Hall(WebSocketResource):
@@ -68,6 +70,12 @@ class Hall(WebSocketResource):
     async def leave(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
         await self.leave_room("hall")
         await ws.send_media({"type": "gone", "payload": "you"})
+
+    @handles_message("enterAll")
+    async def enter_all(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+        for number in range(MANY_ROOMS):
+            joined = {"type": "joined", "payload": f"room {number}"}
+            await self.join_room(f"room {number}", join_message=joined)
 
     @handles_message("enter")
     async def enter(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
@@ -452,6 +460,66 @@ def test_at_most_a_number_of_joins_wait() -> None:
         await site.enter("last")
         assert len(first.texts) == MAX_ANNOUNCEMENTS
         assert first.writes == 1
+
+    play(scenario)
+
+
+def test_many_members_that_are_ahead_end_the_wait() -> None:
+    async def scenario(site: Site) -> None:
+        members = await site.fill(MAX_ANNOUNCEMENTS + 2)
+        await site.enter("alice")  # the first one that is ahead
+        for member in members[1:MAX_ANNOUNCEMENTS]:
+            member.send("list")
+            await site.loop.run_until_idle()
+        assert members[0].texts == []
+        for member in members[MAX_ANNOUNCEMENTS:]:
+            member.send("list")
+            await site.loop.run_until_idle()
+        assert not site.registry.announcements
+        await site.pass_time()
+        assert members[0].texts == ["joined alice"]
+        for member in members[1:]:
+            assert member.texts == ["joined alice", f"listed {len(members) + 1}"]
+
+    play(scenario)
+
+
+def test_a_client_that_connects_during_a_loss_of_history_gets_no_earlier_message_after_it() -> None:
+    async def scenario(site: Site) -> None:
+        await site.fill()
+        Hall.go_on = asyncio.Event()
+        bob = site.connect("bob?wait=1")
+        await site.loop.run_until_idle()
+        await site.enter("alice")
+        site.registry.on_history_lost("hall")
+        Hall.go_on.set()
+        await site.pass_time()
+        joined = [message["type"] == "joined" for message in bob.messages]
+        lost = ['"recovered":false' in text for text in bob.received]
+        assert joined.count(True) == 1
+        assert joined.index(True) < lost.index(True)
+
+    play(scenario)
+
+
+@pytest.mark.usefixtures("any_room_waits")
+def test_a_client_in_very_many_rooms_is_sent_what_waits_in_all_of_them() -> None:
+    async def scenario(site: Site) -> None:
+        alice, bob = await site.enter("alice"), await site.enter("bob")
+        for client in (alice, bob):
+            client.send("enterAll")
+            await site.pass_time()
+        assert len(set(alice.texts) - {"joined bob"}) == MANY_ROOMS
+        carol = await site.enter("carol")
+        alice.forget()
+        carol.send("enterAll")
+        await site.loop.run_until_idle()
+        alice.send("list")
+        await site.loop.run_until_idle()
+        assert len(alice.texts) == MANY_ROOMS + 2
+        assert alice.texts[-1] == "listed 3"
+        await site.pass_time()
+        assert alice.texts[-1] == "listed 3"
 
     play(scenario)
 

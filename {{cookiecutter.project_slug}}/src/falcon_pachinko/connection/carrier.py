@@ -86,6 +86,11 @@ class Carrier(Identity):
         """The bounds in force."""
         return self._config.limits
 
+    def _catch_up(self) -> None:
+        """Send what waits in the client's rooms, before a message of its own; that may close the connection."""
+        if self._announcements:
+            self._announcements.catch_up(self)
+
     def _log_from_here(self) -> None:
         """Let log records of the calling task have the fields of this connection."""
         CURRENT.set(ref(self))

@@ -130,11 +130,11 @@ class ChannelGroup:
         for field, group in self.groups:
             carriers: Collection[Outbox] = ()
             if excluded:
-                carriers = [
+                carriers = {
                     each.carrier
                     for each in excluded
                     if isinstance(each, ChannelOutbox) and each.room_field == field
-                ]
+                }
             group.write(publication.for_room(field), carriers)
 
 

@@ -185,9 +185,9 @@ class Connection(Carrier):
 
     async def _send(self, publication: Publication) -> None:
         """Send a message of this connection's own handlers: see :meth:`send_media`."""
+        if self._announcements:
+            self._announcements.catch_up(self)
         if self.state is OPEN:
-            if self._announcements:
-                self._announcements.catch_up(self)
             self._outbox.write(publication)
             if self._outbox.waiting:
                 # NOTE: messages of rooms are queued as well, so a client that takes one message after
@@ -203,9 +203,12 @@ class Connection(Carrier):
 
     def _deliver(self, publication: Publication) -> None:
         """Send a message of a room or of another connection: never waits, never raises."""
+        self._catch_up()
+        self._receive(publication)
+
+    def _receive(self, publication: Publication) -> None:
+        """Send a message of a room at its place in the room: never waits, never raises."""
         if self.state is OPEN:
-            if self._announcements:
-                self._announcements.catch_up(self)
             self._outbox.write(publication)
         elif self._transaction is not None:
             try:
@@ -234,6 +237,7 @@ class Connection(Carrier):
                 await self._before_close(event["code"])
             await self._close_with(event)
             return
+        self._catch_up()
         if self.closed:
             raise WebSocketDisconnected(self.close_code)
         self._outbox.write(publication_of(event))
@@ -259,9 +263,8 @@ class Connection(Carrier):
 
     async def _close_with(self, event: Event) -> None:
         """Send a close event after pending messages, once, and wait for them."""
+        self._catch_up()
         if not self.closed:
-            if self._announcements:
-                self._announcements.catch_up(self)
             self._start_closing(event)
             await self._outbox.wait_drained(self.limits.close_seconds)
 

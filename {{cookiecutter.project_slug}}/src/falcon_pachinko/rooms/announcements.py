@@ -19,7 +19,8 @@ from .membership import Membership
 SECONDS_PER_MEMBER = 0.0001
 MIN_SECONDS = 0.002
 MAX_SECONDS = 0.05
-# So many announcements do not wait longer, whatever the time.
+# So many announcements do not wait longer, whatever the time, nor those of a room in which more members are ahead: each
+# message is delivered to all but these.
 MAX_ANNOUNCEMENTS = 100
 
 ANNOUNCED = (ChangeKind.JOINED, ChangeKind.LEFT)
@@ -50,7 +51,7 @@ class HeldAnnouncements:
         first, self.passed[connection] = self.passed.get(connection, 0), len(self.messages)
         for publication, excluded in self.messages[first:]:
             if connection not in excluded:
-                connection._deliver(publication)
+                connection._receive(publication)
 
 
 class Announcements(dict[str, HeldAnnouncements]):
@@ -111,11 +112,14 @@ class Announcements(dict[str, HeldAnnouncements]):
         held = self.get(room)
         if held is not None:
             held.passed[connection] = len(held.messages)
+            if len(held.passed) > MAX_ANNOUNCEMENTS:
+                self.flush(room)
 
     def catch_up(self, connection: Connection) -> None:
         """Send a client what waits in all of its rooms, before another message or its close."""
         for member in tuple(carried((connection._carrier,))):
-            for room in tuple(self.members.rooms_by_member.get(member, ())):
+            rooms = self.members.rooms_by_member.get(member)
+            for room in self.keys() & rooms.keys() if rooms else ():
                 self.catch_up_in(room, member)
 
     def catch_up_in(self, room: str, member: Connection) -> None:
@@ -123,3 +127,5 @@ class Announcements(dict[str, HeldAnnouncements]):
         held = self.get(room)
         if held is not None and self.members.has(member, room):
             held.catch_up(member)
+            if len(held.passed) > MAX_ANNOUNCEMENTS:
+                self.flush(room)

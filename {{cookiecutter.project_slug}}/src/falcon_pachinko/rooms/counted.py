@@ -176,11 +176,11 @@ def counted_class(kind: type[Connection], counters: Counters) -> type[Connection
                 counters.messages_out += 1
             return kind._send(self, publication)
 
-        def _deliver(self, publication: Publication) -> None:
+        def _receive(self, publication: Publication) -> None:
             # NOTE: what is delivered before the accept is delivered once more after it.
             if self.state is OPEN:
                 counters.messages_out += 1
-            kind._deliver(self, publication)
+            kind._receive(self, publication)
 
     Counted.__name__, Counted.__qualname__ = kind.__name__, kind.__qualname__
     return Counted

@@ -129,6 +129,8 @@ class ConnectionRegistry(Delivery):
             self.emptied = asyncio.Event()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.emptied.wait(), max(seconds))
+        # NOTE: the timers of the last leaves end with the event loop; the next one would wait for them.
+        self.announcements.flush_all()
 
     def on_channel_closed(self, channel: Connection) -> None:
         """Deliver nothing more to a channel: its connection goes on."""
@@ -191,6 +193,7 @@ class ConnectionRegistry(Delivery):
 
     def on_history_lost(self, room: str) -> None:
         """Send the room's position and ``recovered: false`` to its members: messages are missing before it."""
+        self.announcements.flush(room)
         position = self.backend.position(room)
         if position is not None:
             logger.warning("room %r: messages are missing; its clients are notified", room)
@@ -205,6 +208,7 @@ class ConnectionRegistry(Delivery):
 
     def on_resync(self, room: str) -> None:
         """Send missed messages and the position to connections that joined during an outage."""
+        self.announcements.flush(room)
         for connection in self.unsynced.members(room):
             presence = self.unsynced.leave(connection, room)
             past = local_past_of(self.backend, connection, room, presence.recent)

@@ -207,6 +207,7 @@ class RoomChannels:
 
     def reply(self, message: Message, room: str, ref: Ref) -> None:
         """Send a message about a room to the client."""
+        self.connection._catch_up()
         if not self.connection.closed:
             self.connection._outbox.write(reply_in_room(message, ref, room_field(room)))
 

@@ -258,7 +258,7 @@ class PushGroup:
         """Write messages to all outboxes that are not excluded."""
         ring = self.batch.ring
         if ring is not None and ring.takes(len(self.outboxes), data):
-            if self.members is None:
+            if self.members is None or self.members.ring is not ring:
                 from .ring_members import RingMembers
 
                 self.members = RingMembers(ring, self.outboxes)

@@ -21,8 +21,8 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-# The machines of the kernel's common table of system calls, with 64 bits.
-MACHINES = {"aarch64", "loongarch64", "ppc64le", "riscv64", "s390x", "x86_64"}
+# The machines of the kernel's common table of system calls with 64 bits, the lower ones first.
+MACHINES = {"aarch64", "loongarch64", "ppc64le", "riscv64", "x86_64"}
 SETUP, ENTER = 425, 426
 DISABLED_BY = Path("/proc/sys/kernel/io_uring_disabled")
 # <linux/io_uring.h>: the size and the parts of io_uring_params, the places of the mappings, a feature.
