@@ -13,6 +13,8 @@ from falcon_pachinko.testing.fixtures import *  # noqa: F403
 from falcon_pachinko.uvicorn.ring import Ring
 from falcon_pachinko.uvicorn.write_batch import WRITE_BATCHES, WriteBatch
 
+from .support.rings import open_ring_for_small_rooms
+
 # The time of an example says nothing on a busy machine.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
@@ -44,8 +46,7 @@ def rings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     def make(loop: asyncio.AbstractEventLoop) -> WriteBatch:
         batch = WriteBatch(loop)
-        batch.ring = Ring()
-        batch.ring.fewest_members = 1
+        batch.ring = open_ring_for_small_rooms()
         opened.append(batch.ring)
         return batch
 

@@ -23,11 +23,17 @@ AVAILABLE = is_available()
 needs_ring = pytest.mark.skipif(not AVAILABLE, reason="io_uring is not available here")
 
 
+def open_ring_for_small_rooms() -> Ring:
+    """Open a ring that writes to rooms of any size."""
+    ring = Ring()
+    ring.fewest_members = 1
+    return ring
+
+
 @contextmanager
 def ring_for_small_rooms(loop: asyncio.AbstractEventLoop) -> Iterator[Ring]:
     """Write to all rooms of an event loop through a ring, also to those of one member."""
-    ring, batch = Ring(), WRITE_BATCHES.of(loop)
-    ring.fewest_members = 1
+    ring, batch = open_ring_for_small_rooms(), WRITE_BATCHES.of(loop)
     replaced, batch.ring = batch.ring, ring
     try:
         yield ring

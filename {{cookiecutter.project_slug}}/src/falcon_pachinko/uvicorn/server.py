@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -137,26 +137,24 @@ class DrainingServer(uvicorn.Server):
         await self.on_tick(self.ticks)
 
 
+# A picklable function: other processes call it, with the configuration.
+MakeServer = Callable[..., DrainingServer]
+
+
 class WorkerProcess(multiprocess.Process):
     """One of several processes, with a draining server.
 
     Args:
         config: uvicorn's configuration.
         sockets: The listening sockets.
-        policy: How to drain.
-        io_uring: Whether rooms are written through io_uring.
+        make_server: Creates the server, in the process.
     """
 
     def __init__(
-        self,
-        config: Config,
-        sockets: list[socket.socket],
-        policy: DrainPolicy,
-        io_uring: bool = False,
+        self, config: Config, sockets: list[socket.socket], make_server: MakeServer
     ) -> None:
         super().__init__(config, sockets)
-        self.policy = policy
-        self.io_uring = io_uring
+        self.make_server = make_server
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
         """Run in the process."""
@@ -167,9 +165,7 @@ class WorkerProcess(multiprocess.Process):
     def server(self) -> DrainingServer:
         """The server, in the process."""
         if self._server is None:
-            self._server = DrainingServer(
-                self.config, self.policy, supervised=True, io_uring=self.io_uring
-            )
+            self._server = self.make_server(self.config, supervised=True)
         assert isinstance(self._server, DrainingServer)
         return self._server
 
@@ -207,22 +203,16 @@ class Supervisor(multiprocess.Multiprocess):
     Args:
         config: uvicorn's configuration.
         sockets: The listening sockets.
-        policy: How to drain.
-        io_uring: Whether rooms are written through io_uring.
+        make_server: Creates the server of a process.
     """
 
     processes: list[WorkerProcess]  # type: ignore[assignment]  # they are made by the factory of run()
 
     def __init__(
-        self,
-        config: Config,
-        sockets: list[socket.socket],
-        policy: DrainPolicy,
-        io_uring: bool = False,
+        self, config: Config, sockets: list[socket.socket], make_server: MakeServer
     ) -> None:
         super().__init__(config, sockets)
-        self.policy = policy
-        self.io_uring = io_uring
+        self.make_server = make_server
         self.should_exit: Any = StopFlag()
         # NOTE: uvicorn's supervisor looks for signals twice a second, and not while it waits for a process.
         for each in HANDLED_SIGNALS:
@@ -232,7 +222,7 @@ class Supervisor(multiprocess.Multiprocess):
         """Run the processes until a signal."""
         # NOTE: uvicorn's supervisor has no parameter for the class of its processes.
         original: Any = multiprocess.Process
-        factory: Any = functools.partial(WorkerProcess, policy=self.policy, io_uring=self.io_uring)
+        factory: Any = functools.partial(WorkerProcess, make_server=self.make_server)
         multiprocess.Process = factory  # type: ignore[misc]
         try:
             super().run()
@@ -279,7 +269,8 @@ def run(
         SystemExit: The server has not started.
     """
     config = Config(app, **options)
-    server = DrainingServer(config, drain, io_uring=io_uring)
+    make_server = functools.partial(DrainingServer, policy=drain, io_uring=io_uring)
+    server = make_server(config)
     try:
         if config.should_reload or config.workers > 1:
             listening = [*sockets] or [config.bind_socket()]
@@ -289,7 +280,7 @@ def run(
             if config.should_reload:
                 ChangeReload(config, target=server.run, sockets=listening).run()
             else:
-                Supervisor(config, listening, drain, io_uring).run()
+                Supervisor(config, listening, make_server).run()
         else:
             server.run([*sockets] or None)
     except KeyboardInterrupt:
