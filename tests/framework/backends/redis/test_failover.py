@@ -1,5 +1,6 @@
 """The numbering and the presence of rooms after a failover to a replica that lags, or a restart from old data."""
 
+import asyncio
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -24,7 +25,7 @@ from ...support.backends import (
 )
 from ...support.redis_servers import PROGRAMS, RedisServer, find_program, running_redis
 from .faults import lose_reply
-from .room import join, marked, subscribe
+from .room import MACHINE_SECONDS, join, marked, subscribe
 from .test_script import TERMS, execute, publish, sync_room
 
 pytestmark = pytest.mark.redis
@@ -177,8 +178,8 @@ async def test_a_call_of_each_kind_doubts_the_presence_after_a_restart_from_old_
     calls: tuple[Operation[Any], ...] = (
         again,
         operations.claim("{room}", TERMS, in_doubt=False, known=""),
-        operations.page("{room}", TERMS, None, 10, in_doubt=False),
-        operations.expire_nodes("{room}", TERMS, in_doubt=False),
+        operations.page("{room}", TERMS, None, 10, node=TERMS.node, in_doubt=False),
+        operations.expire_nodes("{room}", TERMS, node=TERMS.node, in_doubt=False),
     )
     for call in calls:
         redis_server.restart(from_snapshot=True)
@@ -264,3 +265,20 @@ async def test_p2_a_leave_whose_reply_is_lost_with_the_data_is_published_once(
         await wait_for_result(partial(node.backend.members, "room"), ["bob", "carol"])
     await marked(a, b)
     assert a.texts("room").count("alice left") == b.texts("room").count("alice left") == 1
+
+
+async def test_a_node_that_reads_the_list_does_not_keep_the_users_who_have_left_it(
+    redis_server: RedisServer, nodes: Nodes
+) -> None:
+    a, b = [await nodes.start() for _ in range(2)]
+    await subscribe(a, b)
+    await join(a, "alice", "alice")
+    bob = await join(b, "bob", "bob")
+    save(redis_server)
+    await b.backend.leave_nowait("room", bob, grace=False)
+    redis_server.restart(from_snapshot=True)
+    # NOTE: each call comes long before the other node's next renewal.
+    timing = nodes.timing
+    bound = timing.expiry_seconds + 2 * timing.renewal_seconds + MACHINE_SECONDS
+    async with asyncio.timeout(bound):
+        await wait_for_result(partial(b.backend.members, "room"), ["alice"])

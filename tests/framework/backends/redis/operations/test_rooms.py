@@ -90,7 +90,7 @@ def test_an_update_has_the_version_of_the_record_and_returns_a_position() -> Non
 
 
 def test_a_page_is_decoded_or_has_to_be_read_again() -> None:
-    operation = operations.page("{room}", TERMS, "alice", 2, in_doubt=False)
+    operation = operations.page("{room}", TERMS, "alice", 2, node="n", in_doubt=False)
     flat = [b"ubob", b"11", b"ucarol", b"12"]
     page = Page(5, Position("epoch", 7), [(11, "bob"), (12, "carol")], more=True)
     assert operation.decode([5, b"epoch", b"7", flat, 1, [], 0]) == page
@@ -104,5 +104,8 @@ def test_a_page_is_decoded_or_has_to_be_read_again() -> None:
 
 
 def test_the_key_of_a_user_is_not_a_place() -> None:
-    assert operations.page("{room}", TERMS, "7", 2, in_doubt=False).request[-2:] == ("u7", 2)
-    assert operations.page("{room}", TERMS, 7, 2, in_doubt=False).request[-2:] == (7, 2)
+    assert operations.page("{room}", TERMS, "7", 2, node="n", in_doubt=False).request[-2:] == (
+        "u7",
+        2,
+    )
+    assert operations.page("{room}", TERMS, 7, 2, node="n", in_doubt=False).request[-2:] == (7, 2)

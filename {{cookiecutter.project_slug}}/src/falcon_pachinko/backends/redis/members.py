@@ -225,8 +225,14 @@ class MemberLists:
             after = page.users[-1][0]
 
     async def _read_page(self, room: str, after: int | str | None, size: int) -> Page:
-        in_doubt = self.in_doubt()
-        operation = operations.page(hash_tag(room), self.terms, after, size, in_doubt=in_doubt)
+        operation = operations.page(
+            hash_tag(room),
+            self.terms,
+            after,
+            size,
+            node=self.presence.node_in(room),
+            in_doubt=self.in_doubt(),
+        )
         try:
             while (page := await self.pipeline.call(operation)) is None:
                 pass

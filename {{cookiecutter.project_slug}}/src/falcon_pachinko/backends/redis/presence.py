@@ -203,11 +203,6 @@ class PresenceTable(RoomLeases):
         state = self.rooms.get(room)
         return () if state is None else state.connections.values()
 
-    def node_in(self, room: str) -> str | None:
-        """Return the node's name if it has a lease in a room, or has asked for it."""
-        state = self.rooms.get(room)
-        return self.terms.node if state is not None and state.claimed else None
-
     def send_leaves(self) -> None:
         """Submit the leaves of an outage, and those whose outcome it has made unknown."""
         for room, state in list(self.rooms.items()):

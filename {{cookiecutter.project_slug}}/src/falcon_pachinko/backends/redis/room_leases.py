@@ -60,6 +60,11 @@ class RoomLeases:
         self.tasks = TaskSet()
         pipeline.on_fenced = self.on_fenced
 
+    def node_in(self, room: str) -> str | None:
+        """Return the node's name if it has a lease in a room, or has asked for it."""
+        state = self.rooms.get(room)
+        return self.terms.node if state is not None and state.claimed else None
+
     def on_fenced(self, tag: str) -> None:
         """Handle the refusal of an operation: the lease has expired or is lost."""
         self.start_listing(room_of(tag))
@@ -219,7 +224,9 @@ class RoomLeases:
 
     async def expire_others(self, room: str) -> None:
         """Remove the users of expired nodes from a room."""
-        operation = operations.expire_nodes(hash_tag(room), self.terms, in_doubt=self.in_doubt())
+        operation = operations.expire_nodes(
+            hash_tag(room), self.terms, node=self.node_in(room), in_doubt=self.in_doubt()
+        )
         try:
             while await self.pipeline.call(operation):
                 pass

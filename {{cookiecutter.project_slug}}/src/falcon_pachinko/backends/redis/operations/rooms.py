@@ -132,9 +132,17 @@ def renew_room(
     return Operation(("renew_room", tag, node, *details), decode)
 
 
-def expire_nodes(tag: str, terms: Terms, *, in_doubt: bool) -> Operation[bool]:
-    """Remove a slice of the users of expired nodes; returns whether others follow."""
-    request = ("expire_nodes", tag, terms.node, terms.times, in_doubt)
+def expire_nodes(tag: str, terms: Terms, *, node: str | None, in_doubt: bool) -> Operation[bool]:
+    """Remove a slice of the users of expired nodes; returns whether others follow.
+
+    Args:
+        tag: The hash tag of the room.
+        terms: The durations.
+        node: The caller's name if it has a lease in the room: if that has expired, others may have been unable to
+            renew theirs, too. A lease of a node that has left the room only ends.
+        in_doubt: Whether other nodes may have been unable to renew their leases.
+    """
+    request = ("expire_nodes", tag, node, terms.times, in_doubt)
     return Operation(request, bool, cost=SLICE_COST)
 
 
@@ -271,11 +279,18 @@ def present(tag: str, key: str) -> Operation[bool]:
 
 
 def page(
-    tag: str, terms: Terms, after: int | str | None, limit: int, *, in_doubt: bool
+    tag: str,
+    terms: Terms,
+    after: int | str | None,
+    limit: int,
+    *,
+    node: str | None,
+    in_doubt: bool,
 ) -> Operation[Page | None]:
     """Read a page of the users in a room; ``None`` while expired nodes have to be removed first.
 
-    The reply raises LookupError if ``after`` is a user that is not in the room.
+    ``node`` and ``in_doubt`` are those of :func:`expire_nodes`. The reply raises LookupError if ``after`` is a user
+    that is not in the room.
     """
 
     def decode(reply: Any) -> Page | None:
@@ -296,5 +311,5 @@ def page(
         return Page(total, position, users, bool(more), records, int(recovery))
 
     key = f"u{after}" if isinstance(after, str) else after
-    request = ("page", tag, terms.node, terms.times, in_doubt, key, limit)
+    request = ("page", tag, node, terms.times, in_doubt, key, limit)
     return Operation(request, decode, cost=1 + limit // USERS_PER_COST)
