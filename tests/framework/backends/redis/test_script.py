@@ -17,7 +17,9 @@ from falcon_pachinko.backends.redis.client import RedisClient
 from falcon_pachinko.backends.redis.fetched import Fetched
 from falcon_pachinko.backends.redis.operations import Departure, Operation, Terms
 from falcon_pachinko.backends.redis.script import (
+    CONSTANTS,
     ENTRY_OVERHEAD_BYTES,
+    LUA,
     NODES,
     PROTOCOL,
     ROOM_TTL_MS,
@@ -32,6 +34,9 @@ from falcon_pachinko.history import History, Position
 
 from ...support.backends import announced, text
 from ...support.redis_servers import PROGRAMS, RedisServer, find_program, running_redis
+
+# Names in capitals of Lua itself.
+GLOBALS = {"KEYS", "ARGV"}
 
 
 @pytest.fixture(params=PROGRAMS)
@@ -49,6 +54,12 @@ def test_a_hash_tag_is_unique_and_can_be_decoded(room: str) -> None:
     assert tag != NODES
     assert (tag[0], tag[-1]) == ("{", "}")
     assert not set("{}") & set(tag[1:-1])
+
+
+def test_the_script_has_values_in_the_place_of_constants() -> None:
+    code = re.sub(r"--[^\n]*|'[^'\n]*'", "", LUA)
+    assert set(re.findall(r"\b[A-Z][A-Z_]+\b", code)) <= GLOBALS
+    assert not [name for name in CONSTANTS if re.search(rf"\b{name}\b", LUA)]
 
 
 @given(st.binary(max_size=300))

@@ -78,6 +78,7 @@ functions of earlier ones; ``leases.lua`` is the last.
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import msgspec
@@ -227,6 +228,7 @@ CONSTANTS = {
 FILES = (
     "start",
     "history",
+    "creation",
     "publish",
     "records",
     "presence",
@@ -240,8 +242,17 @@ FILES = (
     "once",
     "leases",
 )
-LUA = f"local {', '.join(CONSTANTS)} = {', '.join(map(str, CONSTANTS.values()))}\n" + "\n".join(
-    Path(__file__).with_name("lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
-    for name in FILES
-)
+
+
+def join_files() -> str:
+    """Return the files as one script, with the values of the constants.
+
+    PERF: each constant as a local of the script would cost its functions an upvalue when they are created, in each call.
+    """
+    folder = Path(__file__).with_name("lua")
+    text = "\n".join(folder.joinpath(f"{name}.lua").read_text(encoding="utf-8") for name in FILES)
+    return re.sub(r"\b[A-Z_]{3,}\b", lambda found: str(CONSTANTS.get(found[0], found[0])), text)
+
+
+LUA = join_files()
 SHA = hashlib.sha1(LUA.encode(), usedforsecurity=False).hexdigest()

@@ -77,4 +77,4 @@ function operations.tick(base, name, holder, token, schedule, interval, known)
   return {last, last + interval - now, taken and 1 or 0}
 end
 
-return execute(function(name) return operations[name] end)
+return execute(operations)

@@ -1,8 +1,6 @@
 -- The users in a room. A node has a lease in each room where it has members; after its expiry the room refuses what
 -- the node sends, and its users leave, until it has renewed the lease and sent the list of its connections.
 
-local operations = {publish = publish}
-
 -- The connections that this call has added.
 local entered = 0
 
@@ -105,7 +103,7 @@ end
 local function create_presence(base, recovery)
   local meta = base .. ':m'
   local suspicious = redis.call('HGET', meta, 'y')
-  local number = next_number(meta)
+  local number = creation.next_number(meta)
   local generation = string.format('%013.0f-', number) .. new_name(base)
   redis.call('HSET', base .. ':p', 'g', generation, 'w', suspicious or 0, 'u', server_id())
   redis.call('ZADD', base .. ':o', 0, '')
@@ -274,4 +272,4 @@ function operations.expire(base, node, key, grace, is_last, is_repeated)
 end
 
 -- PERF: joins and leaves are the other frequent calls.
-if has_only(operations) then return execute(function(name) return operations[name] end) end
+if has_only(operations) then return execute(operations) end

@@ -134,7 +134,7 @@ function operations.renew_room(base, node, terms, in_doubt, generation, digest, 
     status = more and 'expire' or 'ok'
   end
   local ends = tonumber(found[3] or 0)
-  return {status, epoch, offset, is_suspicion(ends) and 0 or math.max(0, ends - now), found[4] or ''}
+  return {status, epoch, offset, creation.is_suspicion(ends) and 0 or math.max(0, ends - now), found[4] or ''}
 end
 
 -- Removes the next slice of the users of expired nodes. Returns whether others follow.

@@ -59,7 +59,7 @@ local function open_room(base, known_epoch, known_offset, recovery, lease)
     record_server(meta, stored[4])
     return stored
   end
-  stored = {create_room(base, 1), '0', '0'}
+  stored = {creation.create_room(base, 1), '0', '0'}
   if is_lost then doubt_presence(base, lease, recovery) end
   return stored
 end
