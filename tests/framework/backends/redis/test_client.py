@@ -16,6 +16,7 @@ from falcon_pachinko.backends.redis.url import make_client
 
 from ...support.backends import (
     HISTORY,
+    WAIT_SECONDS,
     Nodes,
     RecordingNode,
     announced,
@@ -61,6 +62,28 @@ async def test_a_call_ends_at_its_deadline_though_the_cancellation_is_swallowed(
     with pytest.raises(TimeoutError, match="after their deadline"):
         async with asyncio.timeout_at(deadline):
             await client.execute_until(deadline, "room", [request])
+
+
+async def test_a_call_ends_at_its_own_deadline_not_at_that_of_an_earlier_one(
+    redis_server: RedisServer,
+) -> None:
+    client = make_client(redis_server.url, "test", 0.4)
+    loop, request = asyncio.get_running_loop(), operations.live_nodes().request
+    try:
+        await client.execute([request])
+        await asyncio.sleep(0.2)
+        for _ in range(2):
+            redis_server.pause()
+            start = loop.time()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(WAIT_SECONDS):
+                    await client.execute([request])
+            assert start + 0.4 <= loop.time() < start + WAIT_SECONDS
+            redis_server.resume()
+            await client.execute([request])
+    finally:
+        redis_server.resume()
+        await client.aclose()
 
 
 async def test_a_flushed_script_is_loaded_again(
