@@ -1,6 +1,9 @@
 """The protocol for uvicorn: the fallback, the events for Falcon, the release of ended connections."""
 
+import asyncio
 import inspect
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import falcon.asgi
@@ -12,8 +15,12 @@ from falcon_pachinko import App, WebSocketLike, WebSocketResource, handles_messa
 from falcon_pachinko.connection.outbox import ASGIOutbox
 from falcon_pachinko.testing import connect, serve
 from falcon_pachinko.uvicorn import PushProtocol, protocol
+from falcon_pachinko.uvicorn.ring_outbox import RingOutbox
 
+from ..support.rings import needs_ring, ring_for_small_rooms
 from ..support.virtual_transport import PushClient, SteppedLoop
+
+WAIT_SECONDS = 30
 
 
 class Burst(WebSocketResource):
@@ -103,3 +110,63 @@ def test_the_event_that_connections_share_cannot_be_cleared() -> None:
     assert protocol.WRITABLE.is_set()
     with pytest.raises(RuntimeError, match="shared"):
         protocol.WRITABLE.clear()
+
+
+@asynccontextmanager
+async def connection_with_ring() -> AsyncIterator[tuple[protocol.PushSansIOProtocol, RingOutbox]]:
+    """Connect to a server with a ring; yield its protocol and its outbox."""
+    app = install(falcon.asgi.App())
+    app.add_websocket_route("/lobby", Burst)
+    with ring_for_small_rooms(asyncio.get_running_loop()):
+        async with serve(app, ws=PushProtocol) as served, connect(served.ws_url("/lobby")) as bob:
+            await bob.send("burst")
+            await bob.receive()
+            (connection,) = app.ws_connection_manager
+            outbox = connection._outbox
+            assert isinstance(outbox, RingOutbox)
+            found = outbox.noting.plain.get_protocol()
+            assert isinstance(found, protocol.PushSansIOProtocol)
+            yield found, outbox
+
+
+@needs_ring
+async def test_with_a_ring_all_that_uvicorn_writes_or_closes_is_noted() -> None:
+    async with connection_with_ring() as (push, outbox):
+        assert push.transport is outbox.transport
+        assert outbox.noting not in outbox.batch.unsent
+        push.transport.close()
+        assert outbox.noting in outbox.batch.unsent
+
+
+@needs_ring
+async def test_a_ring_does_not_write_behind_the_end_of_what_a_client_sends() -> None:
+    async with connection_with_ring() as (push, outbox):
+        push.eof_received()  # the transport closes itself afterwards
+        assert outbox.noting in outbox.batch.unsent
+        assert outbox.transport.is_closing()
+
+
+@needs_ring
+async def test_an_outbox_is_told_of_its_lost_connection_where_uvicorn_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(protocol: object, exc: object) -> None:
+        lost.set()
+        raise RuntimeError("a bug")
+
+    lost = asyncio.Event()
+    failures: list[dict[str, Any]] = []
+    async with connection_with_ring() as (push, outbox):
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: failures.append(context))
+        monkeypatch.setattr(WebSocketsSansIOProtocol, "connection_lost", fail)
+        push.transport.abort()
+        async with asyncio.timeout(WAIT_SECONDS):
+            await lost.wait()
+        assert outbox.write_now is None
+        assert outbox.closed
+        assert not outbox.batch.unsent
+        loop.set_exception_handler(None)
+        monkeypatch.undo()
+        WebSocketsSansIOProtocol.connection_lost(push, None)  # or the server would wait for it
+    assert [str(context["exception"]) for context in failures] == ["a bug"]

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable
 from itertools import filterfalse
 from operator import attrgetter
-from typing import TYPE_CHECKING
 
 from ..connection.counts import Sent
 from ..connection.eager import Suspended, run_eagerly
@@ -16,9 +15,6 @@ from ..limits import DEFAULT_LIMITS
 from ..publication import EVENT, Publication
 from ..support.tasks import ignore
 from .write_batch import MAX_JOINED_BYTES, WRITE_BATCHES, WriteBatch, join_frames
-
-if TYPE_CHECKING:
-    from .ring_members import RingMembers
 
 WRITE_NOW = attrgetter("write_now")
 
@@ -238,12 +234,11 @@ class PushOutbox(Sent):
 class PushGroup:
     """Clients that receive the same messages."""
 
-    __slots__ = ("batch", "changes", "members", "outboxes", "writers")
+    __slots__ = ("batch", "changes", "outboxes", "writers")
 
     def __init__(self, outboxes: tuple[PushOutbox, ...]) -> None:
         self.batch: WriteBatch = outboxes[0].batch
         self.outboxes = outboxes
-        self.members: RingMembers | None = None
         self.changes = -1
         self.writers: tuple[Callable[[bytes], None], ...] = ()
         """The write functions of all outboxes; empty if one of them has to wait."""
@@ -256,14 +251,6 @@ class PushGroup:
         self, messages: list[Publication], data: bytes, excluded: Collection[Outbox] = ()
     ) -> None:
         """Write messages to all outboxes that are not excluded."""
-        ring = self.batch.ring
-        if ring is not None and ring.takes(len(self.outboxes), data):
-            if self.members is None or self.members.ring is not ring:
-                from .ring_members import RingMembers
-
-                self.members = RingMembers(ring, self.outboxes)
-            self.members.put(messages, data, excluded, self.batch.changes)
-            return
         if self.changes != self.batch.changes:
             writers = tuple(map(WRITE_NOW, self.outboxes))
             self.writers = () if None in writers else writers
@@ -283,16 +270,18 @@ class PushGroup:
         # PERF: each object that this loop touches is a cache miss per delivery, because the kernel runs
         #   between two writes; the outboxes would be two of four.
         write_now = writers[0]
-        while True:
-            try:
-                if skipped is None:
-                    for write_now in rest:
+        try:
+            if skipped is None:
+                for write_now in rest:
+                    write_now(data)
+            else:
+                # PERF: nearly always one is excluded, the sender; an identity test costs the least.
+                for write_now in rest:
+                    if write_now is not skipped:
                         write_now(data)
-                else:
-                    # PERF: nearly always one is excluded, the sender; an identity test costs the least.
-                    for write_now in rest:
-                        if write_now is not skipped:
-                            write_now(data)
-                return
-            except Exception as error:
-                self.outboxes[writers.index(write_now)].on_failure(error)
+        except Exception as error:
+            failed = writers.index(write_now)
+            self.outboxes[failed].on_failure(error)
+            # NOTE: that may have changed how others are written.
+            for outbox in self.outboxes[failed + 1 :]:
+                outbox.put(messages, data, excluded)

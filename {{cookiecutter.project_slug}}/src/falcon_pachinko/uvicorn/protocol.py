@@ -23,35 +23,16 @@ from .handshake_queue import PendingHandshake
 from .input import ENDING, INBOX_FULL, OUTBOX_FULL, BoundedInput, PushInbox
 from .outbox import PushOutbox
 from .sweep import SWEEPS
+from .write_batch import WRITE_BATCHES
 
 # The attributes of uvicorn's class that this one depends on (uvicorn 0.54).
-REQUIRED_ATTRIBUTES = (
-    "close_sent",
-    "close_timeout",
-    "close_timer",
-    "conn",
-    "curr_msg_data_type",
-    "disconnected",
-    "frames",
-    "handle_close",
-    "handle_cont",
-    "handle_events",
-    "handle_parser_exception",
-    "handle_ping",
-    "handle_pong",
-    "handshake_complete",
-    "keepalive_timeout",
-    "loop",
-    "on_task_complete",
-    "pending_ping_payload",
-    "ping_timeout",
-    "pong_timer",
-    "queue",
-    "schedule_ping",
-    "send_receive_event_to_app",
-    "transport",
-    "writable",
-)
+NAMES = """
+    close_sent close_timeout close_timer conn curr_msg_data_type disconnected frames handle_close handle_cont
+    handle_events handle_parser_exception handle_ping handle_pong handshake_complete keepalive_timeout loop
+    on_task_complete pending_ping_payload ping_timeout pong_timer queue schedule_ping send_receive_event_to_app
+    transport writable
+"""
+REQUIRED_ATTRIBUTES = tuple(NAMES.split())
 
 
 class AlwaysSet(asyncio.Event):
@@ -131,8 +112,21 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
                 self.handshake_complete = True
             on_failure(error)
 
-        self.outbox = PushOutbox(self.loop, self.transport, send_now, fail)
+        outbox_class = PushOutbox
+        if WRITE_BATCHES.of(self.loop).ring is not None:
+            from .ring_outbox import RingOutbox
+
+            outbox_class = RingOutbox
+        self.outbox = outbox_class(self.loop, self.transport, send_now, fail)
+        self.transport = self.outbox.transport
         return self.outbox
+
+    def eof_received(self) -> None:
+        """Handle the end of what the client sends."""
+        super().eof_received()
+        if self.outbox is not None and self.outbox.batch.ring is not None:
+            # NOTE: the transport closes itself after this call, which a ring has to know.
+            self.transport.close()
 
     def handle_parser_exception(self) -> None:
         """End the connection after a protocol error; before the accept there is nothing to close."""
@@ -270,13 +264,16 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release everything that waits for the client, which is lost without a close frame (RFC 6455 section 7.1.5)."""
-        if self.handshake_complete and self.conn.close_rcvd is None:
-            self.queue.put_nowait({"type": "websocket.disconnect", "code": ABNORMAL_CLOSURE})
-        super().connection_lost(exc)
-        SWEEPS.of(self.loop).discard(self)
-        if self.outbox is not None:
-            self.outbox.on_connection_lost()
-        self._release()
+        try:
+            if self.handshake_complete and self.conn.close_rcvd is None:
+                self.queue.put_nowait({"type": "websocket.disconnect", "code": ABNORMAL_CLOSURE})
+            super().connection_lost(exc)
+        finally:
+            # SECURITY: a ring must not write to the descriptor any more, which another connection may get.
+            SWEEPS.of(self.loop).discard(self)
+            if self.outbox is not None:
+                self.outbox.on_connection_lost()
+            self._release()
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         """Note that the application has finished."""

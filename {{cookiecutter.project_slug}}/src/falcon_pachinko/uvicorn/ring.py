@@ -30,7 +30,7 @@ PARAMETERS_BYTES, SQ_OFFSETS_AT, CQ_OFFSETS_AT = 120, 40, 80
 SINGLE_MMAP, ENTRIES_OFFSET = 1, 0x10000000
 # An entry: opcode, flags, priority, descriptor, offset, address, length, flags of the message, user data.
 ENTRY = struct.Struct("=BBHiQQIIQ24x")
-ENTRY_WORDS, LENGTH_WORD, INDEX_WORD = ENTRY.size // 4, 6, 8
+ENTRY_WORDS, DESCRIPTOR_WORD, LENGTH_WORD, INDEX_WORD = ENTRY.size // 4, 1, 6, 8
 # A completion: user data, result, flags.
 COMPLETION_WORDS, RESULT_WORD = 4, 2
 OP_SEND = 26
@@ -127,11 +127,14 @@ class Ring:
 
     def make_entries(self, descriptors: list[int]) -> memoryview[int]:
         """Return an entry for each member."""
-        packed = [
-            ENTRY.pack(OP_SEND, 0, 0, descriptor, 0, self.address, 0, SEND_FLAGS, index)
-            for index, descriptor in enumerate(descriptors)
-        ]
-        return memoryview(bytearray(b"".join(packed))).cast("I")
+        count = len(descriptors)
+        entry = ENTRY.pack(OP_SEND, 0, 0, 0, 0, self.address, 0, SEND_FLAGS, 0)
+        entries = memoryview(bytearray(entry * count)).cast("I")
+        entries[DESCRIPTOR_WORD::ENTRY_WORDS] = memoryview(
+            struct.pack(f"={count}i", *descriptors)
+        ).cast("I")
+        entries[INDEX_WORD::ENTRY_WORDS] = array("I", range(count))
+        return entries
 
     @staticmethod
     def without(entries: memoryview[int], omitted: list[int]) -> memoryview[int]:
@@ -202,13 +205,15 @@ class Ring:
         done = (words[self.cq_tail_at] - head) & 0xFFFFFFFF
         first, last = self.cq_at, self.cq_at + self.cq_entries * COMPLETION_WORDS
         at = first + head % self.cq_entries * COMPLETION_WORDS
-        read = words[at : min(at + done * COMPLETION_WORDS, last)].tolist()
-        read += words[first : first + done * COMPLETION_WORDS - len(read)].tolist()
+        end = at + done * COMPLETION_WORDS
+        read, wrapped = words[at : min(end, last)], words[first : first + max(end - last, 0)]
         words[self.cq_head_at] = (head + done) & 0xFFFFFFFF
-        results = read[RESULT_WORD::COMPLETION_WORDS]
+        results = read[RESULT_WORD::COMPLETION_WORDS].tolist()
+        results += wrapped[RESULT_WORD::COMPLETION_WORDS].tolist()
         if done == results.count(size) == count:
             return
-        by_index = dict(zip(read[::COMPLETION_WORDS], results, strict=True))
+        completed = read[::COMPLETION_WORDS].tolist() + wrapped[::COMPLETION_WORDS].tolist()
+        by_index = dict(zip(completed, results, strict=True))
         for index in indices(part):
             # NOTE: the number of an error is negative, and read as a large one.
             sent = by_index.get(index)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Collection, Sequence
+from itertools import islice
+from typing import Any, Protocol
 
+from ..publication import Publication
+from .outbox import WRITE_NOW, PushOutbox
 from .ring import UNKNOWN, Ring
-
-if TYPE_CHECKING:
-    from ..publication import Publication
-
-# The modules of the transports whose descriptors take the plain data.
-TRANSPORTS = {"asyncio.selector_events", "uvloop.loop"}
+from .write_batch import WriteBatch
 
 
 class Member(Protocol):
@@ -21,6 +19,10 @@ class Member(Protocol):
     transport: asyncio.Transport
     write_now: Any
     on_failure: Any
+
+    def join_ring(self) -> int:
+        """Prepare for writes by a ring; return the descriptor, or -1 if a ring must not write to it."""
+        ...
 
     def put(self, messages: list[Publication], data: bytes, excluded: Collection[Any] = ()) -> None:
         """Write messages, whose frames are joined in ``data``, or queue them."""
@@ -35,58 +37,53 @@ class RingMembers:
 
     Args:
         ring: The ring.
+        batch: The write batch of the event loop.
         outboxes: The outboxes of all members.
     """
 
     __slots__ = (
+        "batch",
         "changes",
-        "closing",
         "descriptors",
         "entries",
+        "indices",
         "outboxes",
         "ring",
-        "sizes",
         "waiting",
     )
 
-    def __init__(self, ring: Ring, outboxes: tuple[Member, ...]) -> None:
+    def __init__(self, ring: Ring, batch: WriteBatch, outboxes: Sequence[Member]) -> None:
         self.ring = ring
+        self.batch = batch
         self.outboxes = outboxes
-        transports = [outbox.transport for outbox in outboxes]
-        self.descriptors = [descriptor_of(transport) for transport in transports]
+        self.descriptors = [outbox.join_ring() for outbox in outboxes]
         self.entries = ring.make_entries(self.descriptors)
-        self.sizes = [transport.get_write_buffer_size for transport in transports]
-        self.closing = [transport.is_closing for transport in transports]
+        self.indices: dict[object, int] = {}
+        """The index of each member's transport, made when it is needed."""
         self.changes = -1
         self.waiting: list[int] = []
         """The indices of the members that accept no data now, or never take it from a ring."""
 
-    def put(
-        self, messages: list[Publication], data: bytes, excluded: Collection[Any], changes: int
-    ) -> None:
+    def put(self, messages: list[Publication], data: bytes, excluded: Collection[Any]) -> None:
         """Write messages whose frames are joined in ``data`` to all members that are not excluded.
 
         Args:
             messages: The messages.
             data: Their frames.
             excluded: Outboxes that do not receive them.
-            changes: The count of the write batch, see :attr:`.write_batch.WriteBatch.changes`.
         """
         outboxes = self.outboxes
-        if changes != self.changes:
-            pairs = zip(outboxes, self.descriptors, strict=True)
-            self.waiting = [
-                i for i, (each, fd) in enumerate(pairs) if each.write_now is None or fd < 0
-            ]
-            self.changes = changes
-        by_transport = self._find_busy()
-        if self.waiting:
-            by_transport = sorted({*by_transport, *self.waiting})
-        entries = self.entries
-        if by_transport or excluded:
-            among = set(excluded)
-            omitted = [index for index, outbox in enumerate(outboxes) if outbox in among]
-            entries = self.ring.without(entries, sorted({*by_transport, *omitted}))
+        if self.changes != self.batch.changes:
+            self.waiting = self._find_waiting()
+            self.changes = self.batch.changes
+        by_transport = self.waiting
+        if self.batch.unsent and (unsent := self._find_unsent()):
+            by_transport = sorted({*by_transport, *unsent})
+        omitted = by_transport
+        if excluded:
+            transports = [each.transport for each in excluded if isinstance(each, PushOutbox)]
+            omitted = sorted({*omitted, *self._indices_of(transports)})
+        entries = self.ring.without(self.entries, omitted) if omitted else self.entries
         failures: list[tuple[Member, Exception]] = []
         # NOTE: the rest of a frame precedes all that a callback may write.
         for index, sent in self.ring.send(entries, data):
@@ -103,23 +100,27 @@ class RingMembers:
         for outbox, problem in failures:
             outbox.on_failure(problem)
 
-    def _find_busy(self) -> list[int]:
-        """Return the members with unsent data, or with a transport that closes."""
+    def _find_waiting(self) -> list[int]:
+        if min(self.descriptors) >= 0 and None not in map(WRITE_NOW, self.outboxes):
+            return []
+        pairs = zip(self.outboxes, self.descriptors, strict=True)
+        return [i for i, (outbox, fd) in enumerate(pairs) if outbox.write_now is None or fd < 0]
+
+    def _find_unsent(self) -> list[int]:
+        """Return the members whose transports have unsent data, or close, and end the notes of others."""
         # SECURITY: another connection may get the descriptor of a transport that closes, never that of another one.
-        # PERF: nearly always there are none, and two plain loops take the least.
-        sizes = [size() for size in self.sizes]
-        closing = [is_closing() for is_closing in self.closing]
-        if any(sizes) or any(closing):
-            states = enumerate(zip(sizes, closing, strict=True))
-            return [index for index, (size, is_closing) in states if size or is_closing]
-        return []
+        unsent = self.batch.unsent
+        # NOTE: those of other rooms are checked as well, or the notes would grow, but no more than this room has
+        #   members: clients that do not read must not slow down every room. The oldest notes are checked first.
+        for transport in tuple(islice(unsent, len(self.outboxes))):
+            del unsent[transport]
+            if not transport.is_passable():
+                unsent[transport] = None
+        return self._indices_of(unsent.keys()) if unsent else []
 
-
-def descriptor_of(transport: asyncio.Transport) -> int:
-    """Return the descriptor of an open transport of asyncio or uvloop without TLS; -1 for any other."""
-    if transport.is_closing() or type(transport).__module__ not in TRANSPORTS:
-        return -1
-    if transport.get_extra_info("sslcontext") is not None:
-        return -1
-    descriptor: int = transport.get_extra_info("socket").fileno()
-    return descriptor
+    def _indices_of(self, transports: Collection[object]) -> list[int]:
+        """Return the indices of the members with these transports; others are ignored."""
+        if not self.indices:
+            numbered = enumerate(self.outboxes)
+            self.indices = {outbox.transport: index for index, outbox in numbered}
+        return [self.indices[transport] for transport in self.indices.keys() & transports]

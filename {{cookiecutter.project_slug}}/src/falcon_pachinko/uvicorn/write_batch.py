@@ -10,6 +10,7 @@ from ..publication import Publication
 from ..support.loop_local import PerLoop
 
 if TYPE_CHECKING:
+    from .noting_transport import NotingTransport
     from .ring import Ring
 
 # PERF: data of this size gains nothing by being joined with more.
@@ -48,6 +49,8 @@ class WriteBatch:
     Attributes:
         changes: Counts how often an outbox has started or stopped writing to its transport directly.
         ring: What writes to large rooms; ``None`` for the transports.
+        unsent: The transports that a ring must not overtake, because they may have unsent data or close; those that
+            are noted first come first.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -56,6 +59,7 @@ class WriteBatch:
         self.items: list[BatchItem] = []
         self.size_bytes = 0
         self.changes = 0
+        self.unsent: dict[NotingTransport, None] = {}
 
     def add(self, target: Target, publication: Publication, excluded: Collection[Any] = ()) -> None:
         """Write a message at the end of this iteration.
