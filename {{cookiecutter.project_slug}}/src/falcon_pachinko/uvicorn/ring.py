@@ -41,7 +41,7 @@ ALLOW = "allow io_uring_setup and io_uring_enter there"
 #   while Python code runs. Larger ones are not faster: the entries leave the processor's first cache.
 ENTRIES = 256
 STAGED_BYTES = 65_536
-# PERF: with fewer members a ring costs more than it saves.
+# PERF: with fewer members, a group that is written once costs more than with transports.
 FEWEST_MEMBERS = 16
 # The kernel has accepted nothing more for now; the ring itself works.
 TRANSIENT = {errno.EAGAIN, errno.EBUSY, errno.EINTR}
