@@ -238,3 +238,21 @@ async def test_p4_a_list_that_is_read_during_a_recovery_is_read_again(
     await b.backend.members("room")
     await wait_until(lambda: b.outdated == ["room"])
     assert await b.backend.members("room") == ["alice"]
+
+
+@pytest.mark.parametrize("grace", [True, False])
+async def test_p2_a_node_whose_leave_is_on_its_way_removes_nobody_after_all_leases_have_expired(
+    redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode, *, grace: bool
+) -> None:
+    await subscribe(a, b)
+    alice = await join(a, "alice", "alice")
+    await join(b, "bob", "bob")
+    # NOTE: as after Redis and all nodes have stood still: no await follows before the calls.
+    leases = f"{nodes.prefix}:{{room}}:n"
+    for node in (a, b):
+        redis_server.command("ZADD", leases, 1, node.redis.node_id)
+    a.backend.leave_nowait("room", alice, grace=grace)
+    assert "bob" in await a.backend.members("room")
+    await wait_for_result(lambda: b.backend.members("room"), ["bob"])
+    await marked(a, b)
+    assert "bob left" not in (*a.texts("room"), *b.texts("room"))

@@ -230,7 +230,7 @@ class MemberLists:
             self.terms,
             after,
             size,
-            node=self.presence.node_in(room),
+            node=self.presence.witness_in(room),
             in_doubt=self.in_doubt(),
         )
         try:

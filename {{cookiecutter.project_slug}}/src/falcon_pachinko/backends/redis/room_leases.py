@@ -65,6 +65,10 @@ class RoomLeases:
         state = self.rooms.get(room)
         return self.terms.node if state is not None and state.claimed else None
 
+    def witness_in(self, room: str) -> str | None:
+        """Return the node's name unless it has nothing in a room any more: see :func:`.operations.expire_nodes`."""
+        return self.terms.node if room in self.rooms else None
+
     def on_fenced(self, tag: str) -> None:
         """Handle the refusal of an operation: the lease has expired or is lost."""
         self.start_listing(room_of(tag))
@@ -224,8 +228,9 @@ class RoomLeases:
 
     async def expire_others(self, room: str) -> None:
         """Remove the users of expired nodes from a room."""
+        witness, in_doubt = self.witness_in(room), self.in_doubt()
         operation = operations.expire_nodes(
-            hash_tag(room), self.terms, node=self.node_in(room), in_doubt=self.in_doubt()
+            hash_tag(room), self.terms, node=witness, in_doubt=in_doubt
         )
         try:
             while await self.pipeline.call(operation):

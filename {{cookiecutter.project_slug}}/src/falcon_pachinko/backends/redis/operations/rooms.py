@@ -138,8 +138,8 @@ def expire_nodes(tag: str, terms: Terms, *, node: str | None, in_doubt: bool) ->
     Args:
         tag: The hash tag of the room.
         terms: The durations.
-        node: The caller's name if it has a lease in the room: if that has expired, others may have been unable to
-            renew theirs, too. A lease of a node that has left the room only ends.
+        node: The caller's name if it has something in the room: if its lease has expired, others may have been
+            unable to renew theirs, too. A lease of a node that has left the room only ends.
         in_doubt: Whether other nodes may have been unable to renew their leases.
     """
     request = ("expire_nodes", tag, node, terms.times, in_doubt)
