@@ -1,4 +1,4 @@
-"""The operations on a room: requests, and replies as values."""
+"""The operations on the presence in a room: requests, and replies as values."""
 
 import pytest
 
@@ -19,14 +19,6 @@ from falcon_pachinko.backends.redis.script import raw
 from falcon_pachinko.history import Position
 
 TERMS = Terms(node="node", lease=900, period=300, grace=200, recovery=200)
-
-
-def test_the_position_of_a_publication_is_decoded() -> None:
-    operation = operations.publish("{room}", b"\nhello", ephemeral=False)
-    assert operation.tag == "{room}"
-    assert not operation.needs_lease
-    assert operation.decode(b"epoch:7") == Position("epoch", 7)
-    assert operations.publish("{room}", b"\nhello", ephemeral=True, node="node").needs_lease
 
 
 def test_the_reply_to_a_renewal_is_decoded() -> None:
@@ -104,8 +96,7 @@ def test_a_page_is_decoded_or_has_to_be_read_again() -> None:
 
 
 def test_the_key_of_a_user_is_not_a_place() -> None:
-    assert operations.page("{room}", TERMS, "7", 2, node="n", in_doubt=False).request[-2:] == (
-        "u7",
-        2,
-    )
-    assert operations.page("{room}", TERMS, 7, 2, node="n", in_doubt=False).request[-2:] == (7, 2)
+    after: str | int
+    for after, sent in (("7", "u7"), (7, 7)):
+        operation = operations.page("{room}", TERMS, after, 2, node="n", in_doubt=False)
+        assert operation.request[-2:] == (sent, 2)

@@ -66,6 +66,18 @@ from .once import (
 from .once import (
     release_request as release_request,
 )
+from .publications import (
+    past as past,
+)
+from .publications import (
+    publish as publish,
+)
+from .publications import (
+    release_room as release_room,
+)
+from .publications import (
+    sync_room as sync_room,
+)
 from .replies import (
     FENCED as FENCED,
 )
@@ -178,13 +190,7 @@ from .rooms import (
     page as page,
 )
 from .rooms import (
-    past as past,
-)
-from .rooms import (
     present as present,
-)
-from .rooms import (
-    publish as publish,
 )
 from .rooms import (
     record_of as record_of,
@@ -193,16 +199,10 @@ from .rooms import (
     release_lease as release_lease,
 )
 from .rooms import (
-    release_room as release_room,
-)
-from .rooms import (
     renew_room as renew_room,
 )
 from .rooms import (
     stop_node as stop_node,
-)
-from .rooms import (
-    sync_room as sync_room,
 )
 from .rooms import (
     update as update,
