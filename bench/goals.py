@@ -37,9 +37,10 @@ GOALS = (
         at_most=1.05,
     ),
     Goal(
-        title="memory per connection with 20,000 connections, push, against 1,000",
+        title="memory per connection with 20,000 connections, push, against 1,000, and the same of bare",
         workload="scale",
         figure="kib_growth",
+        against="bare",
         at_most=1.05,
     ),
     fan_out("fan-out to 100, push, against Node ws", "fan-out-100", "ws", 0.85),
