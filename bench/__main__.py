@@ -83,7 +83,13 @@ def possible(workloads: Sequence[Workload]) -> list[Workload]:
     # Child processes inherit it: programs that do not raise it themselves, such as socketify, get it too.
     resource.setrlimit(resource.RLIMIT_NOFILE, (maximum, maximum))
     ready = []
-    for workload in workloads:
+    for wanted in workloads:
+        workload = wanted.fitted(maximum - OTHER_FILES)
+        if workload != wanted:
+            print(
+                f"{workload.name} has {workload.connections:,} connections instead of"
+                f" {wanted.connections:,}: a process may have {maximum:,} open files (ulimit -n)"
+            )
         if workload.open_files() + OTHER_FILES <= maximum:
             ready.append(workload)
         else:

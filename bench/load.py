@@ -1,44 +1,56 @@
 """The load client: a process that loads one server and measures it.
 
 Its argument is a plan. It prints a line when all clients are connected, then responds to each order
-on its standard input with a line.
+on its standard input with a line. With more processes, it starts the others, which are the same program
+with a share of the rooms: they connect and send when it orders them to, and only it measures the server.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import json
 import resource
 import sys
 import time
 from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import uvloop
 
+from .child import Child, python, start
+from .install import ROOT, environment
 from .measure import cpu_seconds, memory_bytes, resident_bytes
-from .plan import Order, Outcome, Plan
+from .plan import ANSWER_SECONDS, Order, Outcome, Plan, ask
 from .rooms import Room, connect_rooms, connect_stalled, wait_idle
 from .visitors import visit
 
 ARRIVE_SECONDS = 30
 # Longer than the time for which announcements of a room wait for each other.
 SETTLED_SECONDS = 0.3
-# The load of an idle server, from its timers.
-IDLE_BUSY = 0.05
+# The load of an idle server: its timers, and the pings and checks of a connection.
+IDLE_BUSY, IDLE_BUSY_PER_CONNECTION = 0.05, 20e-6
 
 
 class Client:
     """The load on one server.
 
     Attributes:
+        plan: The share of this process.
+        others: The other processes of the load client.
         empty_bytes: The server's memory without connections.
+        rooms: The connected rooms of this process.
+        connections: The connections of all processes.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, others: Sequence[Child]) -> None:
         self.plan = plan
+        self.others = others
         self.empty_bytes = sum(memory_bytes(pid) for pid in plan.pids)
         self.rooms: list[Room] = []
+        self.connections = 0
 
     def server_seconds(self) -> float:
         """Return the CPU time of all processes of the server."""
@@ -48,15 +60,49 @@ class Client:
         """Return the CPU time of the Valkey of the server, if it has one."""
         return cpu_seconds(self.plan.redis_pid) if self.plan.redis_pid else 0.0
 
-    async def burst(self, order: Order) -> Outcome:
-        """Measure the CPU time per delivery while each room sends as fast as its members receive.
+    async def everywhere(self, orders: Sequence[Order]) -> Outcome:
+        """Execute an order in each process, in this one first; return the sums of their figures."""
+        first, *rest = orders
+        outcomes = await asyncio.gather(
+            getattr(self, first.action)(first),
+            *(
+                asyncio.to_thread(ask, other, order)
+                for other, order in zip(self.others, rest, strict=True)
+            ),
+        )
+        return {name: sum(each[name] for each in outcomes) for name in outcomes[0]}
+
+    async def fill(self, order: Order) -> Outcome:
+        """Connect rooms of this process until there are as many as ordered; return the number of connections."""
+        connected = await connect_rooms(self.plan, range(len(self.rooms), order.rooms))
+        self.rooms += connected
+        return {"connections": sum(len(room.members) for room in connected)}
+
+    async def grow(self, order: Order) -> Outcome:
+        """Connect rooms until there are as many as ordered in all processes.
+
+        Measure the CPU time per client that connects and, unless the plan is silent, gets a first message.
+        """
+        processes = 1 + len(self.others)
+        servers = self.server_seconds()
+        filled = await self.everywhere(
+            [
+                Order(action="fill", rooms=len(range(number, order.rooms, processes)))
+                for number in range(processes)
+            ]
+        )
+        servers = self.server_seconds() - servers
+        self.connections += int(filled["connections"])
+        return {"connect_us": servers / max(1, filled["connections"]) * 1e6}
+
+    async def drive(self, order: Order) -> Outcome:
+        """Let each room of this process send as fast as its members receive; return the deliveries.
 
         No message is in transit at the beginning and at the end.
         """
         delivered = -sum(room.received for room in self.rooms)
         payload_bytes = -sum(room.payload_bytes for room in self.rooms)
-        started, own, servers = time.perf_counter(), time.process_time(), self.server_seconds()
-        redis = self.redis_seconds()
+        own = time.process_time()
         for room in self.rooms:
             room.repeats = True
             room.complete()
@@ -64,10 +110,22 @@ class Client:
         for room in self.rooms:
             room.repeats = False
         await wait_idle(self.rooms, ARRIVE_SECONDS)
-        servers, own = self.server_seconds() - servers, time.process_time() - own
+        return {
+            "deliveries": delivered + sum(room.received for room in self.rooms),
+            "payload_bytes": payload_bytes + sum(room.payload_bytes for room in self.rooms),
+            "client_seconds": time.process_time() - own,
+        }
+
+    async def burst(self, order: Order) -> Outcome:
+        """Measure the CPU time per delivery while all rooms send as fast as their members receive."""
+        started, servers = time.perf_counter(), self.server_seconds()
+        redis = self.redis_seconds()
+        each = dataclasses.replace(order, action="drive")
+        driven = await self.everywhere([each] * (1 + len(self.others)))
+        servers = self.server_seconds() - servers
         redis = self.redis_seconds() - redis
         seconds = time.perf_counter() - started
-        delivered += sum(room.received for room in self.rooms)
+        delivered = driven["deliveries"]
         broadcasts = delivered / self.rooms[0].recipients
         outcome = {
             "cpu_us": servers / delivered * 1e6,
@@ -75,21 +133,20 @@ class Client:
             "broadcast_us": servers / broadcasts * 1e6,
             "deliveries_per_second": delivered / seconds,
             "server_busy": servers / seconds,
-            "client_busy": own / seconds,
+            "client_busy": driven["client_seconds"] / seconds,
         }
         if self.plan.redis_pid:
             outcome["redis_us"] = redis / delivered * 1e6
             outcome["redis_broadcast_us"] = redis / broadcasts * 1e6
         if self.plan.offer:
-            payload_bytes += sum(room.payload_bytes for room in self.rooms)
-            outcome["bytes"] = payload_bytes / delivered
+            outcome["bytes"] = driven["payload_bytes"] / delivered
         return outcome
 
     async def settle(self) -> tuple[float, float]:
         """Wait until the server is idle; return its CPU time, and the share of a core that it takes when idle."""
         async with asyncio.timeout(ARRIVE_SECONDS):
             before, started, busy = self.server_seconds(), time.perf_counter(), 1.0
-            while busy > IDLE_BUSY:
+            while busy > IDLE_BUSY + IDLE_BUSY_PER_CONNECTION * self.connections:
                 await asyncio.sleep(SETTLED_SECONDS)
                 used, now = self.server_seconds(), time.perf_counter()
                 busy = (used - before) / (now - started)
@@ -113,7 +170,7 @@ class Client:
         """Measure the memory per connection of the idle server."""
         await self.settle()
         held = sum(memory_bytes(pid) for pid in self.plan.pids) - self.empty_bytes
-        return {"kib": held / sum(self.plan.rooms) / 1024}
+        return {"kib": held / self.connections / 1024}
 
     async def paced(self, order: Order) -> Outcome:
         """Measure the delay of deliveries at a fixed rate, independent of the deliveries."""
@@ -168,13 +225,28 @@ class Client:
         }
 
 
-async def run_plan(plan: Plan) -> None:
+@contextmanager
+def other_processes(plans: Sequence[Plan]) -> Iterator[list[Child]]:
+    """Start the other processes of the load client, on its cores, and wait until they take orders."""
+    with ExitStack() as stack:
+        others = []
+        for plan in plans:
+            command = python("-m", "bench.load", json.dumps(dataclasses.asdict(plan)))
+            child = start(f"the process {plan.name}", command, ROOT, environment())
+            others.append(stack.enter_context(child))
+        for other in others:
+            other.read_line(ANSWER_SECONDS)
+        yield others
+
+
+async def run_plan(plan: Plan, others: Sequence[Child]) -> None:
     """Connect all clients, then execute orders."""
     loop = asyncio.get_running_loop()
     orders = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
-    client = Client(plan)
-    client.rooms = await connect_rooms(plan)
+    client = Client(plan.shares()[0], others)
+    if not plan.gradual:
+        await client.grow(Order(action="grow", rooms=len(plan.rooms)))
     print("{}", flush=True)
     while line := await orders.readline():
         order = Order(**json.loads(line))
@@ -188,7 +260,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (maximum, maximum))
     # NOTE: a garbage collection would count as a delay of the server.
     gc.disable()
-    uvloop.run(run_plan(Plan(**json.loads(sys.argv[1]))))
+    plan = Plan(**json.loads(sys.argv[1]))
+    with other_processes(plan.shares()[1:]) as others:
+        uvloop.run(run_plan(plan, others))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from .catalog import Server
-from .goals import GOALS, Goal, quartiles
+from .goal import Goal, quartiles
+from .goals import GOALS
 from .install import BUILD, BUN, NODE_PACKAGES, program_version
 from .measure import CPU_SOURCE
 from .noise import QUIET_SHARE, QUIET_SPREAD, floor_spread, noisy_workloads

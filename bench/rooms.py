@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
@@ -26,6 +26,8 @@ QUIET_SECONDS = 0.3
 # loopback the server's kernel would buffer megabytes.
 STALLED_BUFFER_BYTES, STALLED_SEGMENT_BYTES = 4_096, 1_460
 EXTENSIONS = "Sec-WebSocket-Extensions"
+# ip(7); Python names it from 3.12 on.
+IP_BIND_ADDRESS_NO_PORT = 24
 
 # The start of a message of a room with a history that is not sent by a member.
 POSITION = b'{"type":"serverPosition"'
@@ -221,6 +223,7 @@ async def connect(plan: Plan, url: str, listener: WSListener) -> WSTransport:
         url,
         websocket_handshake_timeout=CONNECT_SECONDS,
         extra_headers={EXTENSIONS: plan.offer} if plan.offer else None,
+        socket_factory=lambda _: socket_from(plan.address),
     )
     if plan.offer:
         accepted = transport.response.headers.get(EXTENSIONS, "")
@@ -229,9 +232,18 @@ async def connect(plan: Plan, url: str, listener: WSListener) -> WSTransport:
     return transport
 
 
-async def connect_rooms(plan: Plan) -> list[Room]:
-    """Connect all rooms, and check their deliveries unless the plan is silent."""
-    rooms = [Room(plan, number) for number in range(len(plan.rooms))]
+def socket_from(address: str) -> socket.socket:
+    """Return a socket for a connection from an address; its port is chosen when it connects."""
+    client = socket.socket()
+    client.setblocking(False)
+    client.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+    client.bind((address, 0))
+    return client
+
+
+async def connect_rooms(plan: Plan, numbers: Iterable[int]) -> list[Room]:
+    """Connect rooms of the plan, and check their deliveries unless the plan is silent."""
+    rooms = [Room(plan, number) for number in numbers]
     for first in range(0, len(rooms), CONNECTS_AT_ONCE):
         await asyncio.gather(*(room.connect() for room in rooms[first : first + CONNECTS_AT_ONCE]))
     if not plan.silent:

@@ -6,20 +6,17 @@ import dataclasses
 import itertools
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from .catalog import Server
 from .child import Child, python, start
 from .cores import Cores
 from .install import ROOT, environment
-from .plan import RECENT_MESSAGES, Order, Outcome, Plan
+from .plan import CONNECT_SECONDS, RECENT_MESSAGES, Order, Outcome, Plan, ask
 from .workload import Workload
 
 START_SECONDS = 30
-# Of six servers with 10,000 connections each.
-CONNECT_SECONDS = 400
-ANSWER_SECONDS = 60
 FILLER = "somebody says something, "
 # With compression the messages differ: a compressor that remembers the last ones would send a few bytes for the same one.
 VARIED_MESSAGES = 32
@@ -51,6 +48,8 @@ class Effort:
 
 # By server and number of a round: ratios are taken between servers of the same round.
 Outcomes = dict[str, dict[int, Outcome]]
+# The names of figures at a number of connections.
+OF_STAGE = {"cpu_us": "cpu_{}_us", "kib": "kib_{}", "connect_us": "connect_{}_us"}
 
 
 def run_workload(workload: Workload, servers: Sequence[Server], effort: Effort) -> Outcomes:
@@ -75,7 +74,12 @@ def run_workload(workload: Workload, servers: Sequence[Server], effort: Effort) 
                 elif workload.kind == "connect":
                     for client in started.values():
                         ask(client, Order(action="connect"))
-                for number in itertools.islice(numbers, effort.rounds):
+                rounds = list(itertools.islice(numbers, effort.rounds))
+                if workload.kind == "scale":
+                    for name, each in measure_stages(workload, started, rounds, effort).items():
+                        outcomes[name] |= each
+                    continue
+                for number in rounds:
                     for name, client in started.items():
                         outcomes[name][number] = measure(workload, client, effort)
     return outcomes
@@ -128,6 +132,7 @@ def plan_for(
     return Plan(
         name=server.name,
         ports=tuple(ports),
+        address="127.0.0.1",
         pids=tuple(pids),
         redis_pid=redis_pid,
         path=workload.path or server.path,
@@ -145,6 +150,8 @@ def plan_for(
         offer=workload.offer,
         accepted=workload.accepted,
         silent=workload.kind == "memory",
+        gradual=workload.kind == "scale",
+        processes=workload.processes,
     )
 
 
@@ -154,6 +161,47 @@ def texts(size: int, *, varied: bool) -> list[str]:
         return [(FILLER * size)[:size]]
     chance = random.Random(size)
     return [" ".join(chance.choices(WORDS, k=size))[:size] for _ in range(VARIED_MESSAGES)]
+
+
+def measure_stages(
+    workload: Workload, started: Mapping[str, Child], numbers: Sequence[int], effort: Effort
+) -> Outcomes:
+    """Measure all servers at each number of connections, and the growth of the figures from the first to the last.
+
+    A server is the same process at all of them, so the growth does not depend on its memory layout.
+    """
+    outcomes: Outcomes = {name: {number: {} for number in numbers} for name in started}
+    burst = Order(action="burst", seconds=effort.seconds * workload.seconds)
+    for stage in workload.stages:
+        grow = Order(action="grow", rooms=stage // workload.room_members)
+        for name, client in started.items():
+            connect_us = ask(client, grow)["connect_us"]
+            kib = ask(client, Order(action="memory"))["kib"]
+            for outcome in outcomes[name].values():
+                outcome |= {"connect_us": connect_us, "kib": kib}
+            # The first measurement takes longer.
+            ask(client, burst)
+        for number in numbers:
+            for name, client in started.items():
+                outcome = outcomes[name][number]
+                outcome |= ask(client, burst)
+                outcome |= {form.format(stage): outcome[each] for each, form in OF_STAGE.items()}
+    first, last = workload.stages[0], workload.stages[-1]
+    for outcome in itertools.chain.from_iterable(rounds.values() for rounds in outcomes.values()):
+        outcome["cpu_growth"] = outcome[f"cpu_{last}_us"] / outcome[f"cpu_{first}_us"]
+        outcome["kib_growth"] = outcome[f"kib_{last}"] / outcome[f"kib_{first}"]
+    return outcomes
+
+
+def at_stage(outcomes: Outcomes, stage: int) -> Outcomes:
+    """Return the figures at a number of connections, under the names that they have in other workloads."""
+    return {
+        server: {
+            number: {name: outcome[of_stage.format(stage)] for name, of_stage in OF_STAGE.items()}
+            for number, outcome in rounds.items()
+        }
+        for server, rounds in outcomes.items()
+    }
 
 
 def measure(workload: Workload, client: Child, effort: Effort) -> Outcome:
@@ -177,10 +225,3 @@ def measure(workload: Workload, client: Child, effort: Effort) -> Outcome:
         "p99_alone_ms": alone["p99_ms"],
         "p99_ratio": beside["p99_ms"] / alone["p99_ms"],
     }
-
-
-def ask(client: Child, order: Order) -> Outcome:
-    """Send an order to a load client and wait for its outcome."""
-    client.write_line(json.dumps(dataclasses.asdict(order)))
-    outcome: Outcome = json.loads(client.read_line(order.seconds + ANSWER_SECONDS))
-    return outcome

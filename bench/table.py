@@ -6,9 +6,10 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from .catalog import Server
-from .goals import GOALS, figures, pairs, quartiles
+from .goal import figures, pairs, quartiles
+from .goals import GOALS
 from .noise import QUIET_SPREAD, floor_spread, noisy_workloads
-from .run import Outcomes
+from .run import Outcomes, at_stage
 from .workload import Workload
 
 # The heading, the figure and the format of each column.
@@ -58,6 +59,11 @@ COLUMNS = {
         ("complete", "complete", "{:.1%}"),
         ("seconds", "seconds", "{:.2f}"),
     ],
+    "scale": [
+        ("CPU µs", "cpu_us", "{:.2f}"),
+        ("KiB", "kib", "{:.1f}"),
+        ("connect µs", "connect_us", "{:.0f}"),
+    ],
     "stall": [
         ("p99 ms alone", "p99_alone_ms", "{:.2f}"),
         ("p99 ms stalled", "p99_ms", "{:.2f}"),
@@ -74,6 +80,7 @@ MAIN_FIGURE = {
     "connect": "cpu_us",
     "memory": "kib",
     "latency": "p99_ms",
+    "scale": "cpu_us",
 }
 
 
@@ -89,21 +96,23 @@ def ratios(workload: Workload, outcomes: Outcomes, server: str) -> list[float]:
 def workload_table(
     workload: Workload, outcomes: Outcomes, servers: Sequence[Server]
 ) -> Iterator[str]:
-    """Yield a line for each server."""
+    """Yield a line for each server, or for each server with each number of connections."""
     known = {figure for rounds in outcomes.values() for each in rounds.values() for figure in each}
     columns = [column for column in COLUMNS[workload.kind] if column[1] in known]
     titles = {server.name: server.title for server in servers}
     compared = workload.kind in MAIN_FIGURE
     rows = [["", *(head for head, _, _ in columns), *["of the reference"] * compared]]
-    for name, rounds in outcomes.items():
-        row = [titles[name]]
-        for _, figure, form in columns:
-            values = [each[figure] for each in rounds.values() if figure in each]
-            row.append(form.format(statistics.median(values)) if values else "")
-        if compared:
-            taken = ratios(workload, outcomes, name)
-            row.append(spread(taken) if taken else "")
-        rows.append(row)
+    parts = [(f", {stage:,}", at_stage(outcomes, stage)) for stage in workload.stages]
+    for suffix, part in parts or [("", outcomes)]:
+        for name, rounds in part.items():
+            row = [titles[name] + suffix]
+            for _, figure, form in columns:
+                values = [each[figure] for each in rounds.values() if figure in each]
+                row.append(form.format(statistics.median(values)) if values else "")
+            if compared:
+                taken = ratios(workload, part, name)
+                row.append(spread(taken) if taken else "")
+            rows.append(row)
     yield f"{workload.name}: {workload.title}"
     yield from aligned(rows)
     measured = floor_spread(outcomes)

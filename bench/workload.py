@@ -11,7 +11,7 @@ from typing import Literal
 REFERENCE = "bare"
 
 Kind = Literal[
-    "cpu", "broadcast", "connect", "join", "memory", "latency", "paced", "stall", "trial"
+    "cpu", "broadcast", "connect", "join", "memory", "latency", "paced", "scale", "stall", "trial"
 ]
 
 # Servers that participate in workloads that name none.
@@ -38,6 +38,8 @@ GENERAL = (
 )
 # Servers that run at once. More of them would share the caches, and all pages of the kernel's buffers.
 AT_ONCE = 6
+# The share of its connections with which a workload with stages runs, where open files are too few for all.
+FITTING = 0.95
 # In each group of servers that run at once, if they participate.
 ANCHORS = ("push", "bare", "floor")
 
@@ -56,6 +58,8 @@ class Workload:
         text_bytes: The size of a message.
         room_members, connections: The size of each room, and of all together.
         sizes: The sizes of the rooms that clients join.
+        stages: The numbers of connections at which a server is measured, one after the other, up to all.
+        processes: The number of processes of a load client, each with a share of the rooms.
         visitors, in_flight, offer, accepted: See ``Plan``.
         default_collector: Whether servers in Python keep Python's own settings of the collector.
         messages_per_second: A fixed rate; 0 for half of the server's maximum.
@@ -73,6 +77,8 @@ class Workload:
     room_members: int = 1
     connections: int = 600
     sizes: tuple[int, ...] = ()
+    stages: tuple[int, ...] = ()
+    processes: int = 1
     visitors: int = 0
     in_flight: int = 1
     offer: str = ""
@@ -99,12 +105,20 @@ class Workload:
             connections=min(self.connections, connections),
             room_members=min(self.room_members, connections),
             sizes=tuple(dict.fromkeys(min(size, connections) for size in self.sizes)),
+            stages=tuple(dict.fromkeys(min(stage, connections) for stage in self.stages)),
             visitors=min(self.visitors, connections),
         )
 
     def open_files(self) -> int:
         """Return the number of connections of a process."""
         return sum(self.rooms()) + self.visitors
+
+    def fitted(self, connections: int) -> Workload:
+        """Return the workload with whole rooms of at most so many connections, if it may have a few less than all."""
+        fitting = connections // self.room_members * self.room_members
+        if self.stages and fitting < self.connections and fitting >= FITTING * self.connections:
+            return self.limited(fitting)
+        return self
 
     def groups(self, servers: Sequence[str]) -> Iterator[list[str]]:
         """Yield the servers that run at once: a few, among them those that others are compared with."""

@@ -57,6 +57,17 @@ WORKLOADS = (
         seconds=3,
     ),
     Workload(
+        name="scale",
+        title="rooms of 100, up to 20,000 connections",
+        kind="scale",
+        servers=("push", "bare", "floor"),
+        room_members=100,
+        connections=20_000,
+        stages=(1_000, 5_000, 10_000, 20_000),
+        processes=4,
+        seconds=5,
+    ),
+    Workload(
         name="exclude-self",
         title="rooms of 100, 600 connections, the sender gets nothing",
         servers=("push", "push-others"),

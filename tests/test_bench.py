@@ -1,7 +1,9 @@
 """The benchmarks measure, compare and report; their processes end with them."""
 
 import contextlib
+import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
@@ -11,8 +13,13 @@ from xml.etree import ElementTree
 import pytest
 
 from bench.__main__ import check_noise
-from bench.goals import GOALS, Goal
+from bench.catalog import SERVERS
+from bench.cores import Cores
+from bench.goal import Goal
+from bench.goals import GOALS
 from bench.noise import busy_share, noisy_workloads
+from bench.run import Effort, plan_for, run_workload
+from bench.workload import Workload
 from bench.workloads import WORKLOADS
 
 BOUND_SECONDS = 180
@@ -44,6 +51,14 @@ def processes_with(mark: str) -> list[int]:
             if mark.encode() in path.read_bytes().split(b"\0"):
                 found.append(int(path.parent.name))
     return found
+
+
+def wait_ended(mark: str) -> None:
+    """Wait until no process has this variable in its environment."""
+    deadline = time.monotonic() + BOUND_SECONDS
+    while left := [pid for pid in processes_with(mark) if pid != os.getpid()]:
+        assert time.monotonic() < deadline, f"still running: {left}"
+        time.sleep(0.05)
 
 
 @pytest.mark.timeout(150)
@@ -121,6 +136,64 @@ def test_connects_joins_and_broadcasts_are_measured(
         for server in workloads[name]["servers"].values():
             assert server["medians"][figure] > 0, name
     assert workloads["redis-broadcast"]["servers"]["push-two-nodes"]["medians"]["redis_us"] > 0
+
+
+@pytest.mark.timeout(150)
+def test_growing_numbers_of_connections_are_measured_with_several_load_processes(
+    root: Path, tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = bench(
+        root,
+        environment,
+        *("--only", "scale", "--servers", "push,bare", "--connections", "20"),
+        *("--starts", "1", "--rounds", "1", "--seconds", "0.01", "--out", str(tmp_path)),
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "ours, push, 20  " in finished.stdout
+    servers = json.loads((tmp_path / "latest.json").read_text("utf-8"))["workloads"]["scale"]
+    for name in ("push", "bare"):
+        medians = servers["servers"][name]["medians"]
+        assert medians["cpu_20_us"] == medians["cpu_us"] > 0
+        assert medians["kib_20"] == medians["kib"]
+        assert medians["connect_20_us"] > 0
+
+    workload = Workload(
+        name="small", title="", kind="scale", room_members=2, connections=12, stages=(4, 12)
+    )
+    monkeypatch.setenv("BENCH_MARK", mark := str(tmp_path))
+    [push] = [server for server in SERVERS if server.name == "push"]
+    for processes in (1, 3):
+        # The last process gets its first room with the second number.
+        shared = dataclasses.replace(workload, processes=processes)
+        outcomes = run_workload(shared, [push], Effort(1, 2, 0.02, Cores()))["push"]
+        assert list(outcomes) == [0, 1]
+        for outcome in outcomes.values():
+            assert all(outcome[name] > 0 for name in ("cpu_4_us", "cpu_12_us", "connect_12_us"))
+            assert outcome["cpu_growth"] == outcome["cpu_12_us"] / outcome["cpu_4_us"]
+    wait_ended(f"BENCH_MARK={mark}")
+
+
+def test_processes_of_a_load_client_share_the_rooms_of_a_plan_on_addresses_of_their_own() -> None:
+    workload = Workload(name="", title="", room_members=3, connections=15, processes=2)
+    [push] = [server for server in SERVERS if server.name == "push"]
+    plan = plan_for(workload, push, ports=[1], pids=[2], redis_pid=0)
+    first, second = plan.shares()
+    assert (first.rooms, second.rooms) == ((3, 3, 3), (3, 3))
+    assert (first.address, second.address) == ("127.0.0.1", "127.0.0.2")
+    # Rooms have the name of the plan and a number.
+    assert first.name != second.name
+    assert first.shares() == [first]
+
+
+def test_a_workload_that_grows_takes_the_connections_that_fit_if_they_are_almost_all() -> None:
+    [workload] = [each for each in WORKLOADS if each.name == "scale"]
+    assert workload.fitted(20_000) is workload
+    fitted = workload.fitted(19_899)
+    assert fitted.open_files() == fitted.connections == fitted.stages[-1] == 19_800
+    assert fitted.stages[:-1] == workload.stages[:-1]
+    assert workload.fitted(15_000) is workload
+    [fixed] = [each for each in WORKLOADS if each.name == "connections-10000"]
+    assert fixed.fitted(9_900) is fixed
 
 
 def test_a_busy_machine_is_refused_on_request_and_noted_otherwise(
@@ -251,10 +324,7 @@ def test_workloads_with_redis_and_in_a_shared_process_are_measured(
             assert medians.get("p99_ms", medians.get("bare_us", medians.get("cpu_us", 0))) > 0
     for name in ("recovery", "drain"):
         assert workloads[name]["servers"][name]["medians"]["complete"] == 1.0
-    deadline = time.monotonic() + BOUND_SECONDS
-    while left := processes_with(mark):
-        assert time.monotonic() < deadline, f"still running: {left}"
-        time.sleep(0.05)
+    wait_ended(mark)
 
 
 def test_unavailable_server_is_skipped_with_a_message(

@@ -243,8 +243,8 @@ class PushInbox(Received):
     @property
     def size_bytes(self) -> int:
         """The size of all data that waits for a handler, with that of incomplete messages."""
-        unread = (self.protocol.unparsed, *self.protocol.frames)
-        return sum(map(len, unread)) + size_of(self.events)
+        size_bytes = len(self.protocol.unparsed) + size_of(self.events)
+        return size_bytes + sum(map(len, self.protocol.frames))
 
     def pause(self) -> None:
         """Read nothing more from the client until :meth:`resume`."""
