@@ -177,9 +177,9 @@ async def test_a_call_of_each_kind_doubts_the_presence_after_a_restart_from_old_
     again = operations.enter("{room}", TERMS, announced("c2", "bob"), claims=False)
     calls: tuple[Operation[Any], ...] = (
         again,
-        operations.claim("{room}", TERMS, in_doubt=False, known=""),
-        operations.page("{room}", TERMS, None, 10, node=TERMS.node, in_doubt=False),
-        operations.expire_nodes("{room}", TERMS, node=TERMS.node, in_doubt=False),
+        operations.claim("{room}", TERMS, known=""),
+        operations.page("{room}", TERMS, None, 10, node=TERMS.node),
+        operations.expire_nodes("{room}", TERMS, node=TERMS.node),
     )
     for call in calls:
         redis_server.restart(from_snapshot=True)
@@ -195,7 +195,7 @@ async def test_a_renewal_returns_the_rest_of_a_recovery_and_not_that_of_a_suspic
     redis_server: RedisServer,
 ) -> None:
     renew = operations.renew_room(
-        "{room}", TERMS, in_doubt=False, generation="", digest=0, known=None, extend=False
+        "{room}", TERMS, generation="", digest=0, known=None, extend=False
     )
     enter = operations.enter("{room}", TERMS, announced("c1", "alice"), claims=True)
     await execute(redis_server, enter)

@@ -149,7 +149,7 @@ async def test_operations_without_a_lease_are_held_in_order_until_the_release(
     assert fenced == ["{room}"]
     assert not any(waiting.done() for waiting in (first, second, third))
     terms = Terms("node", 60_000, 20_000, 200, 200)
-    await pipeline.call(operations.claim("{room}", terms, in_doubt=False, known=""))
+    await pipeline.call(operations.claim("{room}", terms, known=""))
     pipeline.release("{room}")
     offsets = [position.offset for position in await asyncio.gather(first, second, third)]
     assert offsets == [2, 3, 4]

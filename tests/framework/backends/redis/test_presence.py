@@ -208,7 +208,7 @@ async def test_p2_a_user_whose_connection_is_not_in_the_list_any_more_leaves_wit
     alice = announced("c1", "alice")
     entered = await call(operations.enter(tag, terms, alice, claims=True))
     known = entered.generation
-    await call(operations.claim(tag, terms, in_doubt=False, known=known))
+    await call(operations.claim(tag, terms, known=known))
     # NOTE: as the list of a node on which the user is in the grace period.
     await call(operations.compare(tag, terms, "", "", [[alice.key]]))
     if ending != "expire":

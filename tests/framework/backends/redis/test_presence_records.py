@@ -66,7 +66,6 @@ async def assert_complete(*nodes: RecordingNode) -> None:
         operation = operations.renew_room(
             "{room}",
             node.redis.terms,
-            in_doubt=False,
             generation=state.generation,
             digest=state.digest,
             known=node.backend.position("room"),

@@ -5,6 +5,7 @@ still are present are not announced again.
 """
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -256,3 +257,32 @@ async def test_p2_a_node_whose_leave_is_on_its_way_removes_nobody_after_all_leas
     await wait_for_result(lambda: b.backend.members("room"), ["bob"])
     await marked(a, b)
     assert "bob left" not in (*a.texts("room"), *b.texts("room"))
+
+
+async def test_p2_a_node_without_members_removes_nobody_after_all_have_stood_still(
+    nodes: Nodes, a: RecordingNode, b: RecordingNode
+) -> None:
+    c = await nodes.start()
+    await subscribe(a, b, c)
+    await join(a, "alice", "alice")
+    await join(b, "bob", "bob")
+    time.sleep(nodes.timing.expiry_seconds + 0.1)  # noqa: ASYNC251 - no node can renew
+    assert await c.backend.members("room") == ["alice", "bob"]
+    await marked(a, b, c)
+    assert not [each for each in c.texts("room") if each.endswith("left")]
+
+
+async def test_p2_a_read_that_finds_a_jump_of_the_clock_removes_nobody(
+    redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode
+) -> None:
+    await subscribe(a, b)
+    await join(a, "alice", "alice")
+    # NOTE: to the client it looks as if the clock had jumped; the lease has expired with it.
+    client = b.redis.client
+    for known in (client.clock_offsets_ms, client.max_offsets_ms):
+        for server in known:
+            known[server] -= 30_000
+    redis_server.command("ZADD", f"{nodes.prefix}:{{room}}:n", 1, a.redis.node_id)
+    assert await b.backend.members("room") == ["alice"]
+    await marked(a, b)
+    assert "alice left" not in b.texts("room")

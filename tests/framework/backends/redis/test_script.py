@@ -216,7 +216,7 @@ async def test_a_presence_that_has_ended_is_not_lost_after_the_clock_was_set_bac
     assert entered.generation < again.generation
     lost = f"{int(later_ms) + 3_600_000}-0"
     for known, is_lost in ((entered.generation, False), (lost, True)):
-        claim = operations.claim("{room}", TERMS, in_doubt=False, known=known)
+        claim = operations.claim("{room}", TERMS, known=known)
         (claimed,) = await execute(redis_server, claim)
         assert claimed.is_lost == is_lost
 

@@ -25,7 +25,6 @@ def test_the_reply_to_a_renewal_is_decoded() -> None:
     operation = operations.renew_room(
         "{room}",
         TERMS,
-        in_doubt=False,
         generation="g",
         digest=1,
         known=Position("epoch", 6),
@@ -39,14 +38,14 @@ def test_the_reply_to_a_renewal_is_decoded() -> None:
 
 def test_a_node_without_a_list_renews_no_lease() -> None:
     operation = operations.renew_room(
-        "{room}", TERMS, in_doubt=False, generation="", digest=None, known=None, extend=True
+        "{room}", TERMS, generation="", digest=None, known=None, extend=True
     )
     assert operation.request[:3] == ("renew_room", "{room}", None)
     assert operation.decode([b"ok", b"epoch", b"7", 0, b""]).version is None
 
 
 def test_the_replies_about_a_list_are_decoded() -> None:
-    claim = operations.claim("{room}", TERMS, in_doubt=False, known="g")
+    claim = operations.claim("{room}", TERMS, known="g")
     assert claim.decode([b"g", 1, 0]) == Claimed("g", kept=True, is_lost=False)
     compare = operations.compare("{room}", TERMS, "", "", [["ualice", "c1", 1, 0]])
     compared = Compared(["c1", "c2"], more=True, waiting=["ubob"])
@@ -82,7 +81,7 @@ def test_an_update_has_the_version_of_the_record_and_returns_a_position() -> Non
 
 
 def test_a_page_is_decoded_or_has_to_be_read_again() -> None:
-    operation = operations.page("{room}", TERMS, "alice", 2, node="n", in_doubt=False)
+    operation = operations.page("{room}", TERMS, "alice", 2, node="n")
     flat = [b"ubob", b"11", b"ucarol", b"12"]
     page = Page(5, Position("epoch", 7), [(11, "bob"), (12, "carol")], more=True)
     assert operation.decode([5, b"epoch", b"7", flat, 1, [], 0]) == page
@@ -98,5 +97,5 @@ def test_a_page_is_decoded_or_has_to_be_read_again() -> None:
 def test_the_key_of_a_user_is_not_a_place() -> None:
     after: str | int
     for after, sent in (("7", "u7"), (7, 7)):
-        operation = operations.page("{room}", TERMS, after, 2, node="n", in_doubt=False)
+        operation = operations.page("{room}", TERMS, after, 2, node="n")
         assert operation.request[-2:] == (sent, 2)

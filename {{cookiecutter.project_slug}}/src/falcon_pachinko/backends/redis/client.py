@@ -43,6 +43,8 @@ class RedisClient(ABC):
         max_offsets_ms: Likewise, at most: the reply may have been on its way for long.
         on_clock_jump: Called with the milliseconds by which a server's clock has jumped ahead; see
             :data:`JUMP_MS`.
+        in_doubt: Returns whether nodes may have been unable to renew their leases. Each call asks it when it is sent,
+            also again after such a jump.
 
     Args:
         prefix: Prefix of all keys and channels.
@@ -63,6 +65,7 @@ class RedisClient(ABC):
         self.clock_offsets_ms: dict[str, float] = {}
         self.max_offsets_ms: dict[str, float] = {}
         self.on_clock_jump: Callable[[float], object] = ignore
+        self.in_doubt: Callable[[], bool] = lambda: False
 
     @functools.cached_property
     def channel_prefix(self) -> str:
@@ -235,7 +238,8 @@ class SingleClient(RedisClient):
     async def run_script(self, tag: str, packed: bytes, deadline_ms: int) -> list[Any]:
         """Run the script; load it first if the server does not have it."""
         prefixes = (self.prefix, self.channel_prefix)
-        arguments = (0, *prefixes, "0", packed, deadline_ms, self.history_bytes)
+        doubt = int(self.in_doubt())
+        arguments = (0, *prefixes, "0", packed, deadline_ms, self.history_bytes, doubt)
         reply = await self.send("EVALSHA", SHA, *arguments)
         if isinstance(reply, Exception) and str(reply).startswith("NOSCRIPT"):
             reply = await self.send("EVAL", LUA, *arguments)

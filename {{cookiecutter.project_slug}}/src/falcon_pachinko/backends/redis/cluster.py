@@ -73,7 +73,8 @@ class ClusterClient(RedisClient):
         # NOTE: a server whose slot is being migrated redirects by the keys that a command names.
         keys = [f"{self.prefix}:{tag}:{key}" for key in ("m", "s", "p", "n", "o", "k")]
         prefixes = (self.prefix, self.channel_prefix)
-        arguments: tuple[Any, ...] = (len(keys), *keys, *prefixes, "1", packed, deadline_ms, 0)
+        options = (*prefixes, "1", packed, deadline_ms, 0, int(self.in_doubt()))
+        arguments: tuple[Any, ...] = (len(keys), *keys, *options)
         cluster = self.cluster
         try:
             try:

@@ -111,7 +111,6 @@ class MemberLists:
         terms: The node.
         streams: The streams of the rooms to which the node has subscribed.
         presence: The connections of this node, which are the list during an outage.
-        in_doubt: Returns whether other nodes may have been unable to renew their leases.
     """
 
     def __init__(
@@ -120,13 +119,11 @@ class MemberLists:
         terms: Terms,
         streams: dict[str, RoomStream],
         presence: PresenceTable,
-        in_doubt: Callable[[], bool],
     ) -> None:
         self.pipeline = pipeline
         self.terms = terms
         self.streams = streams
         self.presence = presence
-        self.in_doubt = in_doubt
         self.outdated: set[str] = set()
         self.reads: dict[tuple[str, int | str | None, int | None], SharedRead] = {}
 
@@ -231,7 +228,6 @@ class MemberLists:
             after,
             size,
             node=self.presence.witness_in(room),
-            in_doubt=self.in_doubt(),
         )
         try:
             while (page := await self.pipeline.call(operation)) is None:

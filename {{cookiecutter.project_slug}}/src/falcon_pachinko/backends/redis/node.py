@@ -93,7 +93,7 @@ class RedisNode(BackendNumbers):
             self.shared_restrictions,
             self.user_counts,
         )
-        self.presence.in_doubt = self.user_counts.in_doubt = lambda: self.renewals.in_doubt
+        self.user_counts.in_doubt = lambda: self.renewals.in_doubt
         self.presence.on_listed = self.renewals.renew_room_later
         self.subscriptions.on_control = self.renewals.on_control
         self.member_lists = MemberLists(
@@ -101,7 +101,6 @@ class RedisNode(BackendNumbers):
             self.terms,
             self.subscriptions.streams,
             self.presence,
-            self.presence.in_doubt,
         )
         self.recovery = Recovery(self.subscriptions)
         self.leases = RedisLeases(self.pipeline, self.timing.expiry_seconds)

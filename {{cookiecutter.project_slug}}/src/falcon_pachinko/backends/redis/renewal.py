@@ -31,6 +31,7 @@ class Renewals:
         has_started: Whether the node has agreed with Redis once.
         is_stopping: Whether the node gives its leases up.
         doubt_until: Until this time on the event loop's clock other nodes may have been unable to renew.
+        renewed_at: The start of the last complete renewal, likewise.
 
     Args:
         pipeline: Executes operations.
@@ -62,15 +63,21 @@ class Renewals:
         self.commands = commands
         self.restrictions = restrictions
         self.user_counts = user_counts
-        self.doubt_until = self.extended_at = 0.0
+        self.doubt_until = self.extended_at = self.renewed_at = 0.0
         self.has_started = False
         self.is_stopping = False
         pipeline.client.on_clock_jump = self.on_clock_jump
+        pipeline.client.in_doubt = lambda: self.in_doubt
 
     @property
     def in_doubt(self) -> bool:
-        """Whether other nodes may have been unable to renew their leases until a moment ago."""
-        return asyncio.get_running_loop().time() < self.doubt_until
+        """Whether other nodes may have been unable to renew their leases until a moment ago.
+
+        So they may if this node has been: all may have stood still.
+        """
+        now = asyncio.get_running_loop().time()
+        is_late = self.has_started and now - self.renewed_at > self.terms.lease / 1000
+        return is_late or now < self.doubt_until
 
     def begin_doubt(self) -> None:
         """Give other nodes one period in which they can renew, after Redis was unavailable."""
@@ -114,6 +121,7 @@ class Renewals:
             # NOTE: other operations are executed in between.
             await wait_all([self.renew_room_nowait(room, extend=extend) for room in chunk])
         await self.user_counts.renew(beat.nodes)
+        self.renewed_at = now
         self.pipeline.call_ignoring_outcome(operations.trim_histories())
         self.subscriptions.expire_buffers()
 
@@ -146,7 +154,6 @@ class Renewals:
         operation = operations.renew_room(
             hash_tag(room),
             self.terms,
-            in_doubt=self.in_doubt,
             generation="" if state is None else state.generation,
             digest=None if state is None or state.is_listing else state.digest,
             known=None if stream is None else stream.position,

@@ -31,7 +31,6 @@ class RoomLeases:
     Attributes:
         rooms: The rooms with connections of this node.
         recovering: The rooms of which other nodes may not have sent their lists yet after a loss, and until when.
-        in_doubt: Returns whether other nodes may have been unable to renew their leases.
         on_listed: Called with a room after the list was sent.
         on_recovered: Called with a room whose presence was lost, when it is complete again.
 
@@ -53,7 +52,6 @@ class RoomLeases:
         self.terms = terms
         self.index = index
         self.rooms = rooms
-        self.in_doubt: Callable[[], bool]
         self.on_listed: Callable[[str], None]
         self.on_recovered: Callable[[str], None]
         self.recovering: dict[str, float] = {}
@@ -149,7 +147,7 @@ class RoomLeases:
         users who were announced before are not.
         """
         tag, known = hash_tag(room), state.generation
-        claim = operations.claim(tag, self.terms, in_doubt=self.in_doubt(), known=known)
+        claim = operations.claim(tag, self.terms, known=known)
         claimed = await self.pipeline.call(claim)
         has_left = not (claimed.kept or claimed.is_lost)
         if claimed.is_lost:
@@ -228,10 +226,8 @@ class RoomLeases:
 
     async def expire_others(self, room: str) -> None:
         """Remove the users of expired nodes from a room."""
-        witness, in_doubt = self.witness_in(room), self.in_doubt()
-        operation = operations.expire_nodes(
-            hash_tag(room), self.terms, node=witness, in_doubt=in_doubt
-        )
+        witness = self.witness_in(room)
+        operation = operations.expire_nodes(hash_tag(room), self.terms, node=witness)
         try:
             while await self.pipeline.call(operation):
                 pass

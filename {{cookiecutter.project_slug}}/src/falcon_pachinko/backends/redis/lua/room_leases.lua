@@ -62,17 +62,18 @@ end
 -- Fences the expired nodes, and removes a slice of their users. Returns whether others follow. If no node could renew,
 -- because Redis was frozen or its clock has jumped, then none is removed before it could have renewed: the caller
 -- reports an outage, or its own lease has expired and no other node has noticed.
-local function expire_nodes(base, node, period, in_doubt)
+local function expire_nodes(base, node, period)
   local leases = base .. ':n'
   local expired = redis.call('ZRANGEBYSCORE', leases, '-inf', text(now), 'WITHSCORES')
   if #expired == 0 then return false end
+  local spares = in_doubt
   for i = 1, #expired, 2 do
-    in_doubt = in_doubt or (expired[i] == node and tonumber(expired[i + 1]) > 0)
+    spares = spares or (expired[i] == node and tonumber(expired[i + 1]) > 0)
   end
   local slice_of
   for i = 1, #expired, 2 do
     local name, expires = expired[i], tonumber(expired[i + 1])
-    if expires > 0 and in_doubt then
+    if expires > 0 and spares then
       redis.call('ZADD', leases, text(now + period), name)
     else
       if expires > 0 then
@@ -111,7 +112,7 @@ end
 -- Renews the lease of a node whose list is complete. Returns what the node has to do: 'ok'; 'list': send the list of
 -- its connections; 'expire': another node has expired; the room's epoch and offset; the milliseconds until all nodes
 -- have sent their lists after a loss; and the version of the list, which changes with it and without announcements.
-function operations.renew_room(base, node, terms, in_doubt, generation, digest, known_epoch, known_offset, extend)
+function operations.renew_room(base, node, terms, generation, digest, known_epoch, known_offset, extend)
   local lease, period, recovery = unpack(terms)
   -- Only a node that has subscribed creates the room: the last user may have left, and the room been deleted, since the
   -- call was submitted.
@@ -125,7 +126,7 @@ function operations.renew_room(base, node, terms, in_doubt, generation, digest, 
   if not node then return {'ok', epoch, offset, 0, ''} end
   local leases, has_expired = read_leases(base, lease, recovery)
   find_node(base, node, period, leases)
-  local more = has_expired and expire_nodes(base, node, period, in_doubt)
+  local more = has_expired and expire_nodes(base, node, period)
   if has_expired then leases = read_leases(base, lease, recovery) end
   local found = redis.call('HMGET', base .. ':p', 'g', 'd' .. node, 'w', 'v')
   local status = 'list'
@@ -138,17 +139,17 @@ function operations.renew_room(base, node, terms, in_doubt, generation, digest, 
 end
 
 -- Removes the next slice of the users of expired nodes. Returns whether others follow.
-function operations.expire_nodes(base, node, terms, in_doubt)
+function operations.expire_nodes(base, node, terms)
   local lease, period, recovery = unpack(terms)
   check_server(base, lease, recovery)
-  return expire_nodes(base, node, period, in_doubt) and 1 or 0
+  return expire_nodes(base, node, period) and 1 or 0
 end
 
 -- Gives a node the lease of a room, before it sends the list of its connections. Returns the generation of the
 -- presence, whether the node had a lease of it until now, and whether the generation that it knows was lost.
-function operations.claim(base, node, lease, period, in_doubt, known, recovery)
+function operations.claim(base, node, lease, period, known, recovery)
   read_leases(base, lease, recovery)
-  if current_generation(base) then expire_nodes(base, node, period, in_doubt) end
+  if current_generation(base) then expire_nodes(base, node, period) end
   local expires = redis.call('ZSCORE', base .. ':n', node)
   if not redis.call('HGET', base .. ':p', 'g') then create_presence(base, recovery) end
   set_lease(base, node, lease)
@@ -249,10 +250,10 @@ end
 -- Returns a page of the users, after the users of expired nodes have left: the number of users, the room's epoch and
 -- offset, the users with their places, whether others follow, and the records if the room has any; 'expire' if slices
 -- of expired nodes have to be removed first; 'unknown' if the user after which the page begins is not here.
-function operations.page(base, node, terms, in_doubt, after, limit)
+function operations.page(base, node, terms, after, limit)
   local lease, period, recovery = unpack(terms)
   check_server(base, lease, recovery)
-  if expire_nodes(base, node, period, in_doubt) then return 'expire' end
+  if expire_nodes(base, node, period) then return 'expire' end
   local generation = current_generation(base)
   local order = base .. ':o'
   if type(after) == 'string' then

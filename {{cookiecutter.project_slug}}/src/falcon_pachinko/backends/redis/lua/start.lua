@@ -3,6 +3,8 @@
 
 local prefix, channel_prefix, sharded = ARGV[1] .. ':', ARGV[2] .. ':', ARGV[3] == '1'
 local history_bytes = tonumber(ARGV[6])
+-- Whether nodes may have been unable to renew their leases.
+local in_doubt = ARGV[7] == '1'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 

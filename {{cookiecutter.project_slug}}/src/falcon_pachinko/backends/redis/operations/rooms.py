@@ -37,7 +37,6 @@ def renew_room(
     tag: str,
     terms: Terms,
     *,
-    in_doubt: bool,
     generation: str,
     digest: int | None,
     known: Position | None,
@@ -48,7 +47,6 @@ def renew_room(
     Args:
         tag: The hash tag of the room.
         terms: The node.
-        in_doubt: Whether other nodes may have been unable to renew their leases.
         generation: The generation of the presence that the node knows.
         digest: The digest of the node's list.
         known: The position of the last publication delivered on the node.
@@ -63,11 +61,11 @@ def renew_room(
 
     node = None if digest is None else terms.node
     epoch, offset = (None, None) if known is None else (known.epoch, known.offset)
-    details = (terms.times, in_doubt, generation, str(digest), epoch, offset, extend)
+    details = (terms.times, generation, str(digest), epoch, offset, extend)
     return Operation(("renew_room", tag, node, *details), decode)
 
 
-def expire_nodes(tag: str, terms: Terms, *, node: str | None, in_doubt: bool) -> Operation[bool]:
+def expire_nodes(tag: str, terms: Terms, *, node: str | None) -> Operation[bool]:
     """Remove a slice of the users of expired nodes; returns whether others follow.
 
     Args:
@@ -75,20 +73,19 @@ def expire_nodes(tag: str, terms: Terms, *, node: str | None, in_doubt: bool) ->
         terms: The durations.
         node: The caller's name if it has something in the room: if its lease has expired, others may have been
             unable to renew theirs, too. A lease of a node that has left the room only ends.
-        in_doubt: Whether other nodes may have been unable to renew their leases.
     """
-    request = ("expire_nodes", tag, node, terms.times, in_doubt)
+    request = ("expire_nodes", tag, node, terms.times)
     return Operation(request, bool, cost=SLICE_COST)
 
 
-def claim(tag: str, terms: Terms, *, in_doubt: bool, known: str) -> Operation[Claimed]:
+def claim(tag: str, terms: Terms, *, known: str) -> Operation[Claimed]:
     """Acquire the node's lease in a room before the list of its connections is compared."""
 
     def decode(reply: Any) -> Claimed:
         generation, kept, is_lost = reply
         return Claimed(generation.decode(), bool(kept), bool(is_lost))
 
-    details = (terms.lease, terms.period, in_doubt, known, terms.recovery)
+    details = (terms.lease, terms.period, known, terms.recovery)
     return Operation(("claim", tag, terms.node, *details), decode)
 
 
@@ -220,12 +217,10 @@ def page(
     limit: int,
     *,
     node: str | None,
-    in_doubt: bool,
 ) -> Operation[Page | None]:
     """Read a page of the users in a room; ``None`` while expired nodes have to be removed first.
 
-    ``node`` and ``in_doubt`` are those of :func:`expire_nodes`. The reply raises LookupError if ``after`` is a user
-    that is not in the room.
+    ``node`` is that of :func:`expire_nodes`. The reply raises LookupError if ``after`` is a user that is not in the room.
     """
 
     def decode(reply: Any) -> Page | None:
@@ -246,5 +241,5 @@ def page(
         return Page(total, position, users, bool(more), records, int(recovery))
 
     key = f"u{after}" if isinstance(after, str) else after
-    request = ("page", tag, node, terms.times, in_doubt, key, limit)
+    request = ("page", tag, node, terms.times, key, limit)
     return Operation(request, decode, cost=1 + limit // USERS_PER_COST)
