@@ -28,7 +28,7 @@ class NotingTransport:
 
     def is_passable(self) -> bool:
         """Return whether other data may be written to the socket: nothing is unsent, and it is not closed soon."""
-        return not (self.plain.get_write_buffer_size() or self.plain.is_closing())
+        return not (self.plain.is_closing() or self.plain.get_write_buffer_size())
 
     def note(self) -> None:
         """Let no ring write before the next check."""
@@ -46,7 +46,7 @@ class NotingTransport:
         plain = self.plain
         plain.write(data)
         # PERF: both event loops write at once, so nearly always there is nothing to note.
-        if plain.get_write_buffer_size() or plain.is_closing():
+        if plain.is_closing() or plain.get_write_buffer_size():
             self.note()
 
     def writelines(self, parts: list[bytes]) -> None:

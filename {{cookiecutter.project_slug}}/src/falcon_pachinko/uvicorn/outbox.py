@@ -19,6 +19,16 @@ from .write_batch import MAX_JOINED_BYTES, WRITE_BATCHES, WriteBatch, join_frame
 WRITE_NOW = attrgetter("write_now")
 
 
+def unsent_bytes(transport: asyncio.WriteTransport) -> int:
+    """Return the size of a transport's buffer; 0 for one with TLS that was closed twice."""
+    try:
+        return transport.get_write_buffer_size()
+    except AttributeError:
+        # NOTE: asyncio's transport has given up its TLS protocol then (close() of _SSLProtocolTransport, sslproto.py of
+        #   Python 3.11 to 3.14), which goes on by itself until the client has answered.
+        return 0
+
+
 class PushOutbox(Sent):
     """An outbox that writes frames to the transport: the promises of :class:`..connection.outbox.Outbox`.
 
@@ -83,7 +93,7 @@ class PushOutbox(Sent):
     @property
     def size_bytes(self) -> int:
         """The size of all data that the client has not been sent."""
-        return self.backlog.size_bytes + self.transport.get_write_buffer_size()
+        return self.backlog.size_bytes + unsent_bytes(self.transport)
 
     def write(self, publication: Publication) -> None:
         """Write a message at the end of this iteration of the loop, or behind pending ones."""
@@ -220,14 +230,14 @@ class PushOutbox(Sent):
         self.on_failure = ignore
         if self.waiting:
             self.transport.abort()
-        elif self.transport.get_write_buffer_size():
+        elif unsent_bytes(self.transport):
             self.loop.call_later(self.limits.close_seconds, self._abort_unsent)
         if self.send_task is not None:
             self.send_task.cancel()
 
     def _abort_unsent(self) -> None:
         """Abort the connection of a client that has not read the transport's buffer."""
-        if self.transport.get_write_buffer_size():
+        if unsent_bytes(self.transport):
             self.transport.abort()
 
 

@@ -21,7 +21,7 @@ from ..errors import OutboxFull
 from .handshake import HandshakeProtocol
 from .handshake_queue import PendingHandshake
 from .input import ENDING, INBOX_FULL, OUTBOX_FULL, BoundedInput, PushInbox
-from .outbox import PushOutbox
+from .outbox import PushOutbox, unsent_bytes
 from .sweep import SWEEPS
 from .write_batch import WRITE_BATCHES
 
@@ -119,6 +119,8 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
             outbox_class = RingOutbox
         self.outbox = outbox_class(self.loop, self.transport, send_now, fail)
         self.transport = self.outbox.transport
+        if self.disconnected:
+            self.outbox.on_connection_lost()
         return self.outbox
 
     def eof_received(self) -> None:
@@ -199,7 +201,7 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
     def outbox_progress(self) -> tuple[int, int]:
         """The number of messages that have left the outbox, and the size of the transport's buffer."""
         taken = 0 if self.outbox is None else self.outbox.backlog.taken
-        return taken, self.transport.get_write_buffer_size()
+        return taken, unsent_bytes(self.transport)
 
     def _check_progress(self, now: float) -> None:
         progress = self.outbox_progress
@@ -219,7 +221,7 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
             self.schedule_ping()
             return
         super().keepalive_timeout()
-        if self.transport.get_write_buffer_size():
+        if unsent_bytes(self.transport):
             # NOTE: the close would wait forever for a client that does not read.
             self.transport.abort()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -59,7 +60,8 @@ class WriteBatch:
         self.items: list[BatchItem] = []
         self.size_bytes = 0
         self.changes = 0
-        self.unsent: dict[NotingTransport, None] = {}
+        # PERF: the oldest entry of a dict lies behind the places of all that were deleted since it last grew.
+        self.unsent: OrderedDict[NotingTransport, None] = OrderedDict()
 
     def add(self, target: Target, publication: Publication, excluded: Collection[Any] = ()) -> None:
         """Write a message at the end of this iteration.

@@ -43,8 +43,7 @@ class RedisClient(ABC):
         max_offsets_ms: Likewise, at most: the reply may have been on its way for long.
         on_clock_jump: Called with the milliseconds by which a server's clock has jumped ahead; see
             :data:`JUMP_MS`.
-        in_doubt: Returns whether nodes may have been unable to renew their leases. Each call asks it when it is sent,
-            also again after such a jump.
+        in_doubt: Returns, for each call that is sent, whether nodes may have been unable to renew their leases.
 
     Args:
         prefix: Prefix of all keys and channels.
@@ -216,8 +215,7 @@ class SingleClient(RedisClient):
     def check_deadline(self) -> None:
         """End the call in progress if its deadline has passed.
 
-        PERF: the timer of one call serves those that follow until it is due: a timer, or ``asyncio.timeout``, for each
-        call is a tenth of what a node pays for one.
+        PERF: one timer serves successive calls; ``asyncio.timeout`` for each is a tenth of what a node pays for a call.
         """
         self.timer = None
         if self.reply is None or self.reply.done():
