@@ -74,6 +74,9 @@ NO_BROWSER = (
 AXE = Path(sys.prefix, "axe", "node_modules", "axe-core", "axe.min.js")
 NO_AXE = f"no axe-core in {AXE.parent}: `make browser` fetches it where npm is installed"
 
+# A page waits for a random part of up to 30 s before an attempt to reconnect: here for a tenth, less than a test waits.
+SHORT_DELAYS = "Math.random = () => 0.1;"
+
 # Chromium does not log every violation on the console.
 REPORT_VIOLATIONS = """
 addEventListener("securitypolicyviolation", (event) => {
@@ -242,7 +245,9 @@ def new_user(new_window: NewWindow, room: str) -> NewUser:
     """Open a window of a user who signs in and is connected to a room, by default the test's."""
 
     def new_user(name: str, room_name: str = room, **options: Any) -> Page:
-        page = new_window(**options).new_page()
+        window = new_window(**options)
+        window.add_init_script(SHORT_DELAYS)
+        page = window.new_page()
         open_room(page, room_name)
         sign_in(page, name)
         return page

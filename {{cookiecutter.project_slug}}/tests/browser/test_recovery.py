@@ -213,8 +213,6 @@ def test_pages_reconnect_after_the_service_has_lost_its_history(
         send_message(alice, "before")
         for page in (alice, bob):
             expect_messages(page, "before")
-            # Each page waits for a random time: here a tenth of the maximum.
-            page.evaluate("() => { Math.random = () => 0.1; }")
         with alice.expect_websocket() as of_alice, bob.expect_websocket() as of_bob:
             valkey.restart()  # Without persistence.
         for connection in (of_alice, of_bob):
