@@ -283,6 +283,7 @@ class SingleClient(RedisClient):
         """Close the connection and those to the Sentinels."""
         if self.timer is not None:
             self.timer.cancel()
+            self.timer = None
         await self.drop_connection()
         for sentinel in self.sentinels:
             await sentinel.aclose()
