@@ -93,7 +93,6 @@ class RedisNode(BackendNumbers):
             self.shared_restrictions,
             self.user_counts,
         )
-        self.user_counts.in_doubt = lambda: self.renewals.in_doubt
         self.presence.on_listed = self.renewals.renew_room_later
         self.subscriptions.on_control = self.renewals.on_control
         self.member_lists = MemberLists(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 from ...errors import BackendUnavailable, OperationRefused
 from ..user_counts import UserCounts
@@ -52,9 +52,6 @@ class UserCountTable(UserCounts):
     places of all requests that wait. Redis therefore has the true number after each reply, and a repetition changes
     nothing.
 
-    Attributes:
-        in_doubt: Returns whether other nodes may have been unable to renew their leases.
-
     Args:
         pipeline: Executes operations.
         terms: The node, and its durations.
@@ -64,7 +61,6 @@ class UserCountTable(UserCounts):
         self.pipeline = pipeline
         self.terms = terms
         self.users: dict[str, UserCount] = {}
-        self.in_doubt: Callable[[], bool]
         self.max_connections = 0
         self.live_nodes: Collection[str] = ()
         self.live_at = -math.inf
@@ -134,7 +130,7 @@ class UserCountTable(UserCounts):
     def _dead_nodes(self, names: Sequence[str]) -> list[str]:
         """Return which nodes have lost their place in the list of nodes, as far as this is certain."""
         age_seconds = asyncio.get_running_loop().time() - self.live_at
-        if age_seconds > self.terms.lease / 1000 or self.in_doubt():
+        if age_seconds > self.terms.lease / 1000 or self.pipeline.client.in_doubt():
             return []
         return [name for name in names if name not in self.live_nodes]
 
