@@ -100,5 +100,5 @@ def die_with_parent() -> None:
 
 
 def python(*arguments: str) -> list[str]:
-    """Return a command for this Python, without bytecode caches."""
-    return [sys.executable, "-B", *arguments]
+    """Return a command for this Python; :func:`~bench.install.environment` has the folder of its bytecode."""
+    return [sys.executable, *arguments]

@@ -147,5 +147,6 @@ def environment() -> dict[str, str]:
     return os.environ | {
         "NODE_PATH": str(BUILD / "node_modules"),
         "PYTHONPATH": str(FRAMEWORK),
-        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONPYCACHEPREFIX": str(BUILD / "pycache"),
     }
