@@ -125,6 +125,12 @@ def test_each_step_is_reported_and_done_once(small: Small) -> None:
     assert small.install() == ("", [])
 
 
+def test_the_folders_above_an_environment_are_created(small: Small) -> None:
+    """As those of `make bench` in a new clone."""
+    assert small.install("dev", "--venv", "build/bench/venv")[1] == ["venv", "pip"]
+    assert (small.folder / "build/bench/venv/bin/python").exists()
+
+
 def test_a_change_of_pyproject_installs_into_the_environment(small: Small) -> None:
     small.install("dev")
     own = small.packages / "mine.py"

@@ -186,7 +186,7 @@ def create(folder: Path, uv: str) -> Environment:
         command = [uv, "venv", *options, str(folder)]
     else:
         command = [sys.executable, "-m", "venv", str(folder)]
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / CREATED_HERE).touch()
     created = False
     try:
