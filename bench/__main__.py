@@ -142,18 +142,26 @@ def main() -> None:
         f"\nProcesses are {effort.cores.describe()}."
     )
     results: dict[str, Outcomes] = {}
+    failed: list[str] = []
     started = time.monotonic()
     for workload in workloads:
         selected_servers = [s for s in servers if s.name in workload.participants(names)]
         if not selected_servers:
             continue
-        results[workload.name] = run_workload(workload, selected_servers, effort)
+        try:
+            results[workload.name] = run_workload(workload, selected_servers, effort)
+        except RuntimeError as error:
+            failed.append(workload.name)
+            print(f"\n{workload.name} failed: {error}", flush=True)
+            continue
         lines = workload_table(workload, results[workload.name], servers)
         print("", *lines, sep="\n", flush=True)
     print("", *goals_table(results), sep="\n")
     print(f"\n{time.monotonic() - started:.0f} s")
     if options.out:
         write_results(record(results, workloads, servers, effort, busy), options.out)
+    if failed:
+        raise SystemExit(f"These workloads failed: {', '.join(failed)}.")
 
 
 def write_results(results: dict[str, Any], folder: Path) -> None:

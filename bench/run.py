@@ -17,6 +17,8 @@ from .plan import CONNECT_SECONDS, RECENT_MESSAGES, Order, Outcome, Plan, ask
 from .workload import Workload
 
 START_SECONDS = 30
+# A server that others have written may fail once in a run of an hour.
+ATTEMPTS = 3
 FILLER = "somebody says something, "
 # With compression the messages differ: a compressor that remembers the last ones would send a few bytes for the same one.
 VARIED_MESSAGES = 32
@@ -59,29 +61,56 @@ def run_workload(workload: Workload, servers: Sequence[Server], effort: Effort) 
     numbers = itertools.count()
     for _ in range(effort.starts * workload.starts):
         if workload.kind in ("memory", "stall"):
-            number = next(numbers)
+            rounds = [next(numbers)]
             for server in servers:
-                with clients(workload, [server], effort.cores) as started:
-                    outcome = measure(workload, started[server.name], effort)
-                    outcomes[server.name][number] = outcome
+                add(outcomes, start_and_measure(workload, [server], rounds, effort))
             continue
         for group in workload.groups(list(by_name)):
-            with clients(workload, [by_name[name] for name in group], effort.cores) as started:
-                # The first measurement of a process takes longer.
-                if workload.kind in ("cpu", "broadcast", "latency", "paced"):
-                    for client in started.values():
-                        ask(client, Order(action="burst", seconds=effort.seconds))
-                elif workload.kind == "connect":
-                    for client in started.values():
-                        ask(client, Order(action="connect"))
-                rounds = list(itertools.islice(numbers, effort.rounds))
-                if workload.kind == "scale":
-                    for name, each in measure_stages(workload, started, rounds, effort).items():
-                        outcomes[name] |= each
-                    continue
-                for number in rounds:
-                    for name, client in started.items():
-                        outcomes[name][number] = measure(workload, client, effort)
+            rounds = list(itertools.islice(numbers, effort.rounds))
+            group_servers = [by_name[name] for name in group]
+            add(outcomes, start_and_measure(workload, group_servers, rounds, effort))
+    return outcomes
+
+
+def add(outcomes: Outcomes, others: Outcomes) -> None:
+    """Add the rounds of a start."""
+    for name, rounds in others.items():
+        outcomes[name] |= rounds
+
+
+def start_and_measure(
+    workload: Workload, servers: Sequence[Server], rounds: Sequence[int], effort: Effort
+) -> Outcomes:
+    """Start servers and measure them in rounds; repeat all of it if one of the processes fails.
+
+    Raises:
+        RuntimeError: One has failed at each attempt.
+    """
+    for _ in range(ATTEMPTS - 1):
+        try:
+            with clients(workload, servers, effort.cores) as started:
+                return measure_rounds(workload, started, rounds, effort)
+        except RuntimeError as error:
+            print(f"A start of {workload.name} is repeated: {error}", flush=True)
+    with clients(workload, servers, effort.cores) as started:
+        return measure_rounds(workload, started, rounds, effort)
+
+
+def measure_rounds(
+    workload: Workload, started: Mapping[str, Child], rounds: Sequence[int], effort: Effort
+) -> Outcomes:
+    """Measure started servers in rounds, after the first measurement of a process, which takes longer."""
+    if workload.kind == "scale":
+        return measure_stages(workload, started, rounds, effort)
+    for client in started.values():
+        if workload.kind in ("cpu", "broadcast", "latency", "paced"):
+            ask(client, Order(action="burst", seconds=effort.seconds))
+        elif workload.kind == "connect":
+            ask(client, Order(action="connect"))
+    outcomes: Outcomes = {name: {} for name in started}
+    for number in rounds:
+        for name, client in started.items():
+            outcomes[name][number] = measure(workload, client, effort)
     return outcomes
 
 

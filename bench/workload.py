@@ -41,7 +41,7 @@ AT_ONCE = 6
 # The share of its connections with which a workload with stages runs, where open files are too few for all.
 FITTING = 0.95
 # In each group of servers that run at once, if they participate.
-ANCHORS = ("push", "bare", "floor")
+ANCHORS = ("push", "bare", "floor", "push-two-nodes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +65,7 @@ class Workload:
         messages_per_second: A fixed rate; 0 for half of the server's maximum.
         seconds: The duration of a measurement, in units of ``--seconds``.
         starts: The number of starts, in units of ``--starts``.
+        at_once: The number of servers that run at once.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Workload:
     messages_per_second: float = 0.0
     seconds: float = 1.0
     starts: int = 1
+    at_once: int = AT_ONCE
 
     def participants(self, servers: Iterable[str]) -> list[str]:
         """Return the servers that participate."""
@@ -124,9 +126,9 @@ class Workload:
         """Yield the servers that run at once: a few, among them those that others are compared with."""
         anchors = [name for name in servers if name in {*ANCHORS, self.reference}]
         others = [name for name in servers if name not in anchors]
-        if len(servers) <= AT_ONCE:
+        if len(servers) <= self.at_once:
             yield list(servers)
             return
-        size = AT_ONCE - len(anchors)
+        size = self.at_once - len(anchors)
         for first in range(0, len(others), size):
             yield anchors + others[first : first + size]

@@ -191,6 +191,8 @@ WORKLOADS = (
         ),
         reference="push",
         room_members=100,
+        # Each of them is two processes and a Valkey, on one core of two.
+        at_once=3,
     ),
     Workload(
         name="redis-broadcast",

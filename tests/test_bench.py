@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -21,6 +22,7 @@ from bench.noise import busy_share, noisy_workloads
 from bench.run import Effort, plan_for, run_workload
 from bench.workload import Workload
 from bench.workloads import WORKLOADS
+from bench.worst import worst_table
 
 BOUND_SECONDS = 180
 # The bounds of the work per message are those of Python 3.11; the bytecode of others differs.
@@ -224,6 +226,22 @@ def test_goals_are_judged_in_rounds_of_both_servers_and_with_the_spread() -> Non
     assert goal.judgement([0.5, 0.6, 0.7]) == "met"
     assert goal.judgement([0.5, 0.9, 2.0]) == "met, within the spread"
     assert goal.judgement([]) == ""
+
+
+def test_the_worst_run_of_each_goal_is_published(root: Path) -> None:
+    def record(measured: float | None, judgement: str) -> dict[str, Any]:
+        quartiles = [0.5, measured, 1234.5]
+        goal = {"title": "a", "at_most": 1 / 6, "measured": measured, "quartiles": quartiles}
+        return {"goals": [goal | {"judgement": judgement}]}
+
+    lines = list(worst_table([record(0.12345, "met"), record(None, ""), record(2.0, "not met")]))
+    assert lines[0] == "| goal | at most | worst run | other runs |  |"
+    assert lines[2:] == ["| a | 0.167 | 2 (0.5 to 1234) | 0.123 | not met |"]
+
+    files = sorted(root.glob("bench/results/*.json"))
+    assert len(files) == 3
+    published = "\n".join(worst_table([json.loads(path.read_text("utf-8")) for path in files]))
+    assert published in root.joinpath("docs", "performance.md").read_text("utf-8")
 
 
 def test_a_workload_is_noisy_if_a_server_that_does_not_change_varies() -> None:
