@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import resource
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,7 +18,6 @@ from falcon_pachinko.server.admission import (
     Place,
     Refusal,
     RepeatedLog,
-    raise_open_files,
 )
 from falcon_pachinko.testing import Refused, Served, connect, serve
 from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol
@@ -138,17 +136,6 @@ def test_the_bound_leaves_files_for_other_purposes(
     assert admission.connections == connections
     (line,) = caplog.messages
     assert line.startswith(f"this process takes {connections} connections")
-
-
-def test_the_soft_limit_of_open_files_is_raised_to_the_hard_one() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lower = min(soft, 512)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lower, hard))
-    try:
-        assert raise_open_files() == hard
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_the_first_refusal_is_logged_and_then_their_number(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 import struct
@@ -13,9 +14,11 @@ from typing import Any
 import falcon.asgi
 import pytest
 
-from falcon_pachinko import WebSocketResource, install
+from falcon_pachinko import Limits, RouteConfig, ServerLimits, WebSocketResource, install
+from falcon_pachinko.limits import DEFAULT_LIMITS
 from falcon_pachinko.testing import serve
-from falcon_pachinko.uvicorn import PushProtocol
+from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol
+from falcon_pachinko.uvicorn.sweep import SWEEPS
 from falcon_pachinko.uvicorn.write_batch import WRITE_BATCHES
 
 from ..support.backends import wait_until
@@ -41,9 +44,9 @@ class Lobby(WebSocketResource):
         """Exist: a resource without it has nothing to end."""
 
 
-def make_app() -> Any:
+def make_app(limits: Limits = DEFAULT_LIMITS) -> Any:
     app = install(falcon.asgi.App())
-    app.add_websocket_route("/lobby", Lobby)
+    app.add_websocket_route("/lobby", Lobby, route_config=RouteConfig(limits=limits))
     return app
 
 
@@ -60,16 +63,20 @@ def with_ring(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-def connect_over_tls(port: int) -> ssl.SSLSocket:
-    """Connect, and read the response to the handshake."""
+def receive_head(client: socket.socket) -> None:
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += client.recv(1000)
+
+
+def connect_over_tls(port: int, request: bytes = REQUEST) -> ssl.SSLSocket:
+    """Connect, and read the response to a request."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     client = context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=SECONDS))
-    client.sendall(REQUEST)
-    response = b""
-    while b"\r\n\r\n" not in response:
-        response += client.recv(1000)
+    client.sendall(request)
+    receive_head(client)
     return client
 
 
@@ -114,6 +121,85 @@ def test_a_client_that_closes_over_tls_costs_others_no_message(
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(run())
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize("new_loop", NEW_LOOP.values(), ids=NEW_LOOP)
+@pytest.mark.parametrize("loss", ["close frame", "server's close", "no pong"])
+def test_a_client_that_answers_nothing_over_tls_is_aborted(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+    loss: str,
+    certificate: tuple[Path, Path],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """After ``close_seconds``, not after the 30 s of TLS, and nothing is written to it meanwhile."""
+
+    async def run() -> None:
+        app = make_app(limits=Limits(close_seconds=0.1))
+        manager = app.ws_connection_manager
+        files: Any = {"ssl_certfile": str(certificate[0]), "ssl_keyfile": str(certificate[1])}
+        pings = {"ws_ping_interval": 0.05, "ws_ping_timeout": 0.05} if loss == "no pong" else {}
+        options: Any = {"http": BoundedHTTPProtocol, "ws": PushProtocol, **files, **pings}
+        async with serve(app, log_config=None, **options) as served:
+            client = await asyncio.to_thread(connect_over_tls, served.port)
+            with client:
+                if loss == "close frame":
+                    client.sendall(CLOSE)
+                elif loss == "server's close":
+                    await manager.close_room("lobby", 4000)
+                    client.sendall(CLOSE)
+                await wait_until(lambda: not len(manager))
+                for _ in range(10):
+                    await manager.broadcast_to_room("lobby", {"type": "hello"})
+                    await asyncio.sleep(0)
+                await wait_until(lambda: not served.server.server_state.connections)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(run())
+    # asyncio warns of writes to a connection that has ended.
+    assert not [each for each in caplog.records if each.name == "asyncio"]
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
+
+
+async def test_a_client_that_half_closes_and_does_not_read_is_aborted() -> None:
+    app = make_app(limits=Limits(close_seconds=0.1))
+    manager = app.ws_connection_manager
+    async with serve(app, ws=PushProtocol) as served:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", served.port))
+            client.sendall(REQUEST)
+            await asyncio.to_thread(receive_head, client)
+            await wait_until(lambda: len(manager) == 1)
+            protocol: Any
+            [protocol] = served.server.server_state.connections
+            while not protocol.transport.get_write_buffer_size():
+                await manager.broadcast_to_room("lobby", {"type": "hello", "text": "a" * 10_000})
+                await asyncio.sleep(0.001)
+            assert protocol.paused_by == 0
+            client.shutdown(socket.SHUT_WR)
+            await wait_until(lambda: not len(manager))
+            await wait_until(lambda: not served.server.server_state.connections)
+
+
+async def test_a_connection_with_tls_that_is_closed_twice_is_still_checked(
+    certificate: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """By its deadline, and by a shutdown, before the client has answered the end of TLS."""
+    app = install(falcon.asgi.App(), server_limits=ServerLimits(keep_alive_seconds=0.01))
+    files: Any = {"ssl_certfile": str(certificate[0]), "ssl_keyfile": str(certificate[1])}
+    request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with serve(app, http=BoundedHTTPProtocol, log_config=None, **files) as served:
+        client = await asyncio.to_thread(connect_over_tls, served.port, request)
+        with client:
+            connection: Any
+            [connection] = served.server.server_state.connections
+            await wait_until(connection.transport.is_closing)
+            connection.shutdown()
+            sweep = SWEEPS.of(asyncio.get_running_loop())
+            assert sweep.connections == {connection}
+            sweep._run()
+            assert sweep.connections == {connection}
     assert not [each for each in caplog.records if each.levelname == "ERROR"]
 
 

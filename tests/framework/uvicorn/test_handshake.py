@@ -1,6 +1,7 @@
 """Each WebSocket handshake is answered, and the application gets all headers, however long."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -18,6 +19,7 @@ from falcon_pachinko.uvicorn.protocol import PushSansIOProtocol
 
 from ..stress.handshake_fuzz import Transport
 from ..support.backends import wait_until
+from ..support.counted import counted_app, number
 
 WAIT_SECONDS = 15
 KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -119,6 +121,21 @@ async def serve_site(**options: Any) -> AsyncIterator[Site]:
 async def test_a_handshake_is_answered(lines: bytes, status: int) -> None:
     async with serve_site() as site:
         assert await site.status(lines) == status
+
+
+async def test_invalid_handshakes_are_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    app, metrics = counted_app()
+    invalid = (UPGRADE + VERSION, UPGRADE + KEY, VALID + b"Upgrade: websocket\r\n", VALID + KEY)
+    with caplog.at_level(logging.INFO, "falcon_pachinko"):
+        async with serve(app, ws=PushProtocol, http=BoundedHTTPProtocol) as served:
+            site = Site(app, served, [])
+            statuses = [await site.status(lines, b"/alice") for lines in invalid]
+            statuses.append(await site.status(VALID, b"/alice", version=b"1.0"))
+            assert statuses == [400, 400, 426, 400, 400]
+            assert await site.status(VALID, b"/alice") == 101
+    assert number(metrics, "refusals_total", "invalid") == len(statuses)
+    lines = [line for line in caplog.messages if "invalid handshake" in line]
+    assert lines == ["refused a request of 127.0.0.1: invalid handshake"]
 
 
 @pytest.mark.parametrize("url_bytes", [8_180, 8_192, 8_193, 9_000])

@@ -14,7 +14,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from falcon_pachinko import App, WebSocketLike, WebSocketResource, handles_message, install
 from falcon_pachinko.connection.outbox import ASGIOutbox
 from falcon_pachinko.testing import connect, serve
-from falcon_pachinko.uvicorn import PushProtocol, protocol
+from falcon_pachinko.uvicorn import PushProtocol, attributes, protocol
 from falcon_pachinko.uvicorn.ring_outbox import RingOutbox
 
 from ..support.rings import needs_ring, ring_for_small_rooms
@@ -33,7 +33,7 @@ class Burst(WebSocketResource):
 async def test_unknown_uvicorn_version_falls_back_to_the_portable_outbox(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(protocol, "REQUIRED_ATTRIBUTES", ("gone in a later version",))
+    monkeypatch.setattr(attributes, "REQUIRED_ATTRIBUTES", ("gone in a later version",))
     app = install(falcon.asgi.App())
     app.add_websocket_route("/lobby", Burst)
     async with (
@@ -46,7 +46,7 @@ async def test_unknown_uvicorn_version_falls_back_to_the_portable_outbox(
         assert isinstance(connection._outbox, ASGIOutbox)
 
 
-@pytest.mark.parametrize("name", protocol.REQUIRED_ATTRIBUTES)
+@pytest.mark.parametrize("name", attributes.REQUIRED_ATTRIBUTES)
 def test_the_installed_uvicorn_has_the_attribute(name: str) -> None:
     source = WebSocketsSansIOProtocol
     assert issubclass(protocol.PushSansIOProtocol, source)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from falcon_pachinko.server.missing_bounds import COMPRESSION, FRAMES, REQUESTS, WHOLE_MESSAGES
-from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol, protocol
+from falcon_pachinko.uvicorn import BoundedHTTPProtocol, PushProtocol, attributes
 from falcon_pachinko.uvicorn.start_check import check_options
 
 BOUNDED: dict[str, Any] = {
@@ -49,6 +49,8 @@ def test_an_unknown_release_of_uvicorn_is_reported(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PushProtocol behaves like uvicorn's class if that lacks an attribute."""
-    monkeypatch.setattr(protocol, "REQUIRED_ATTRIBUTES", (*protocol.REQUIRED_ATTRIBUTES, "gone"))
+    monkeypatch.setattr(
+        attributes, "REQUIRED_ATTRIBUTES", (*attributes.REQUIRED_ATTRIBUTES, "gone")
+    )
     check_options(BOUNDED)
     assert FRAMES in caplog.text

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from falcon_pachinko import ProviderUnavailable
 from falcon_pachinko.backends.doctor import Finding, Outcome, diagnose
-from falcon_pachinko.server.admission import RESERVED_FILES, raise_open_files
+from falcon_pachinko.server.admission import RESERVED_FILES
+from falcon_pachinko.support.open_files import raise_open_files
 
 from .checks import unknown_variables
 from .log_text import escape, redact

@@ -16,7 +16,15 @@ from ..connection.state import CONNECTING, OPEN
 from ..history import Position
 from ..limits import ServerLimits
 from ..publication import Publication
-from ..server.admission import ADDRESS_FULL, FULL, TOO_FAST, Admission, Place, Refusal
+from ..server.admission import (
+    ADDRESS_FULL,
+    FULL,
+    INVALID_HANDSHAKE,
+    TOO_FAST,
+    Admission,
+    Place,
+    Refusal,
+)
 from ..support.counters import Counters
 from .fanout import FanOut
 from .manager import WebSocketConnectionManager
@@ -45,7 +53,12 @@ KNOWN_CODES = {
     close_codes.TOO_MANY_MESSAGES,
 }
 # The reasons of refusals before the application.
-REFUSALS = {FULL: "full", ADDRESS_FULL: "address_full", TOO_FAST: "address_rate"}
+REFUSALS = {
+    FULL: "full",
+    ADDRESS_FULL: "address_full",
+    TOO_FAST: "address_rate",
+    INVALID_HANDSHAKE: "invalid",
+}
 ALL_REASONS = {*REASONS.values(), *REFUSALS.values(), "handler", "origin"}
 
 
@@ -195,6 +208,12 @@ class CountedAdmission(Admission):
         if isinstance(result, Refusal):
             self.counters.refusals[REFUSALS[result]] += 1
         return super()._check(result, address)
+
+    def refuse_request(self, refusal: Refusal, host: str) -> None:
+        """Count an invalid handshake, and log any refusal."""
+        if refusal == INVALID_HANDSHAKE:
+            self.counters.refusals[REFUSALS[refusal]] += 1
+        super().refuse_request(refusal, host)
 
 
 def count_events(manager: WebSocketConnectionManager, admission: Admission) -> Counters:

@@ -14,6 +14,7 @@ from ..connection.inbox import Receive
 from ..connection.outbox import Send
 from ..connection.rate_limit import TokenBuckets, address_of
 from ..limits import DEFAULT_SERVER_LIMITS, ServerLimits
+from ..support.open_files import raise_open_files
 from .forwarded import MAX_PROXIES
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class Refusal:
 FULL = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the server has too many connections", 10)
 ADDRESS_FULL = Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many connections from this address", 10)
 TOO_FAST = Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many handshakes from this address", 1)
+INVALID_HANDSHAKE = Refusal(HTTPStatus.BAD_REQUEST, "invalid handshake")
 
 
 class Place:
@@ -228,6 +230,10 @@ class Admission:
             return refusal
         return self._check(self.websockets.enter(address), address)
 
+    def refuse_request(self, refusal: Refusal, host: str) -> None:
+        """Log the refusal of a request that is invalid or exceeds a bound."""
+        self.refused_requests.add("refused a request of %s: %s", host, refusal.text)
+
     def charge_flood(self, scope: Mapping[str, Any], share: float) -> None:
         """Charge an address for a connection that has flooded the server; a part of a flood costs its share."""
         address = address_of(scope)
@@ -243,8 +249,7 @@ class Admission:
 
     def _check_forwarding(self, scope: Mapping[str, Any]) -> None:
         """Warn once of a proxy that is not trusted: all of its clients would count as one address."""
-        client = scope.get("client")
-        host = client[0] if client else ""
+        host, _ = scope.get("client") or ("", 0)
         forwarded = b",".join(
             value for name, value in scope["headers"] if name.lower() == b"x-forwarded-for"
         )
@@ -277,24 +282,3 @@ async def refuse_handshake(
     # NOTE: uvicorn logs an error if the application returns before the connection has ended.
     for _ in range(ITERATIONS_PER_CLOSE):
         await asyncio.sleep(0)
-
-
-def raise_open_files() -> int | None:
-    """Raise the soft limit of open files to the hard one.
-
-    Returns:
-        The soft limit in force; ``None`` if there is none, as on Windows.
-    """
-    try:
-        import resource  # not on Windows
-    except ImportError:
-        return None
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):  # macOS has a further limit
-            pass
-        else:
-            soft = hard
-    return None if soft == resource.RLIM_INFINITY else soft

@@ -12,7 +12,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.http11 import Request
 
 from ..limits import DEFAULT_LIMITS
-from ..server.admission import COUNTED_EXTENSION, Place
+from ..server.admission import COUNTED_EXTENSION, INVALID_HANDSHAKE, Place
 from .handshake_check import knows_handshake
 from .plain_handshake import (
     MAX_LINE_BYTES,
@@ -140,6 +140,9 @@ class HandshakeProtocol(WebSocketsSansIOProtocol):
         error: BaseException | None = self.conn.handshake_exc
         if error is None:
             return
+        if self.place is not None and self.place.counts is not None:
+            host = self.client[0] if self.client else "an unknown address"
+            self.place.counts.admission.refuse_request(INVALID_HANDSHAKE, host)
         # NOTE: the response of a client that reads nothing would keep the connection open.
         self.loop.call_later(DEFAULT_LIMITS.close_seconds, self.transport.abort)
         while error is not None:

@@ -12,9 +12,10 @@ from http import HTTPStatus
 
 import httptools
 
-from ..server.admission import Refusal
+from ..server.admission import INVALID_HANDSHAKE, Refusal
 from .handshake_queue import PendingHandshake, hand_over
 from .http_connection import INVALID, HTTPConnection
+from .outbox import unsent_bytes
 from .sweep import SWEEPS
 
 # The parser is given pieces of this size, so that a bound is exceeded by less than one of them.
@@ -26,7 +27,6 @@ CHUNKED_OVERHEAD = 8
 # Requests that wait for the response to an earlier one of the same connection.
 MAX_PIPELINED = 16
 
-INVALID_UPGRADE = Refusal(HTTPStatus.BAD_REQUEST, "invalid upgrade")
 HEAD_TOO_LARGE = Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the head is too large")
 TOO_MANY_LINES = Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too many header lines")
 URL_TOO_LONG = Refusal(HTTPStatus.REQUEST_URI_TOO_LONG, "the URL is too long")
@@ -138,10 +138,10 @@ class BoundedHTTPProtocol(HTTPConnection):
             self._stop(TOO_MANY_REQUESTS)
         if self.parser.should_upgrade() and self._should_upgrade():
             # NOTE: a response that is still being sent would become part of the WebSocket connection.
-            if waiting or self.transport.get_write_buffer_size():
-                self._stop(INVALID_UPGRADE)
+            if waiting or unsent_bytes(self.transport):
+                self._stop(INVALID_HANDSHAKE)
             if self.parser.get_http_version() != "1.1":  # RFC 6455 section 4.1
-                self._stop(INVALID_UPGRADE)
+                self._stop(INVALID_HANDSHAKE)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

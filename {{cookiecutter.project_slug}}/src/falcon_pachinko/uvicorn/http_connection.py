@@ -12,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from ..connection.rate_limit import address_of
 from ..limits import DEFAULT_LIMITS
 from ..server.admission import Admission, Place, Refusal
+from .outbox import unsent_bytes
 from .sweep import SWEEPS
 
 # What is read and dropped after a refusal, so that a client that is still sending gets the response
@@ -108,6 +109,9 @@ class HTTPConnection(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Close the connection after the response, for a shutdown of the server."""
+        # NOTE: asyncio's transport for TLS ignores abort() after a second close().
+        if self.transport.is_closing():
+            return
         if self.refused:
             self.transport.close()
         else:
@@ -130,7 +134,7 @@ class HTTPConnection(HttpToolsProtocol):
 
     def _reads_response(self, now: float) -> bool:
         """Return whether the client has read a part of what is buffered for it, within the bound."""
-        size = self.transport.get_write_buffer_size()
+        size = unsent_bytes(self.transport)
         if not size or not self.unread_bytes or size <= self.unread_bytes - PROGRESS_BYTES:
             self.unread_bytes, self.read_at = size, now
         return now - self.read_at < RESPONSE_SECONDS
@@ -155,8 +159,7 @@ class HTTPConnection(HttpToolsProtocol):
 
     def _refuse_request(self, refusal: Refusal) -> None:
         host = self.client[0] if self.client else "an unknown address"
-        log = self.admission.refused_requests
-        log.add("refused a request of %s: %d, %s", host, refusal.status, refusal.text)
+        self.admission.refuse_request(refusal, host)
         self._refuse(refusal)
 
     def _refuse(self, refusal: Refusal) -> None:
@@ -200,7 +203,8 @@ class HTTPConnection(HttpToolsProtocol):
         """Drop what a refused client still sends."""
         self.drained_bytes += size_bytes
         if self.place is None:  # the request of a refused socket
-            self.transport.close()
+            if not self.transport.is_closing():
+                self.transport.close()
         elif self.drained_bytes > DRAINED_BYTES:
             self.flow.pause_reading()
 

@@ -18,21 +18,13 @@ from ..connection.extension import HTTP_EXTENSION, PUSH_EXTENSION
 from ..connection.inbox import Event
 from ..connection.outbox import OnFailure, Send
 from ..errors import OutboxFull
+from .attributes import has_attributes
 from .handshake import HandshakeProtocol
 from .handshake_queue import PendingHandshake
 from .input import ENDING, INBOX_FULL, OUTBOX_FULL, BoundedInput, PushInbox
 from .outbox import PushOutbox, unsent_bytes
 from .sweep import SWEEPS
 from .write_batch import WRITE_BATCHES
-
-# The attributes of uvicorn's class that this one depends on (uvicorn 0.54).
-NAMES = """
-    close_sent close_timeout close_timer conn curr_msg_data_type disconnected frames handle_close handle_cont
-    handle_events handle_parser_exception handle_ping handle_pong handshake_complete keepalive_timeout loop
-    on_task_complete pending_ping_payload ping_timeout pong_timer queue schedule_ping send_receive_event_to_app
-    transport writable
-"""
-REQUIRED_ATTRIBUTES = tuple(NAMES.split())
 
 
 class AlwaysSet(asyncio.Event):
@@ -45,17 +37,6 @@ class AlwaysSet(asyncio.Event):
 # PERF: an event of its own would be 0.8 KiB of each connection.
 WRITABLE = AlwaysSet()
 WRITABLE.set()
-
-# Whether a class has all attributes of a list.
-_checked: dict[tuple[type, tuple[str, ...]], bool] = {}
-
-
-def has_attributes(protocol: object, names: tuple[str, ...]) -> bool:
-    """Check once for each class whether its objects have all attributes; some exist on objects only."""
-    key = (type(protocol), names)
-    if key not in _checked:
-        _checked[key] = all(hasattr(protocol, name) for name in names)
-    return _checked[key]
 
 
 class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
@@ -73,7 +54,7 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
 
     def handle_connect(self, event: Any) -> None:
         """Offer the extension; the application's task starts in a later iteration of the event loop."""
-        supported = has_attributes(self, REQUIRED_ATTRIBUTES)
+        supported = has_attributes(self)
         if supported:
             self.inbox = PushInbox(self)
             self.queue = self.inbox  # type: ignore[assignment]  # it has the methods that uvicorn calls
@@ -126,6 +107,7 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
     def eof_received(self) -> None:
         """Handle the end of what the client sends."""
         super().eof_received()
+        self._lose()
         if self.outbox is not None and self.outbox.batch.ring is not None:
             # NOTE: the transport closes itself after this call, which a ring has to know.
             self.transport.close()
@@ -184,6 +166,16 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
             self.ending_since = self.loop.time()
             SWEEPS.of(self.loop).add(self)
             self.resume_reading(INBOX_FULL)
+        if self.close_timer is None and not self.transport.can_write_eof():
+            # NOTE: without a timer uvicorn closes the transport once more when the application has ended, after which
+            #   asyncio's transport for TLS ignores abort().
+            self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+
+    def _lose(self) -> None:
+        """Report a client that is gone at once; the transport has ``close_seconds`` to send what it has buffered."""
+        if self.handshake_complete and not (self.close_sent or self.transport.is_closing()):
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": ABNORMAL_CLOSURE})
+            self._end()
 
     def check(self, now: float) -> None:
         """Abort a connection that does not end, and one whose client does not read for ``stall_seconds``."""
@@ -220,6 +212,7 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
             self.pending_ping_payload = None
             self.schedule_ping()
             return
+        self._lose()
         super().keepalive_timeout()
         if unsent_bytes(self.transport):
             # NOTE: the close would wait forever for a client that does not read.

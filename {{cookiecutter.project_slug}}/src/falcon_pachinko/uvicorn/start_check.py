@@ -13,6 +13,7 @@ from ..connection.extension import HTTP_EXTENSION, PUSH_EXTENSION
 from ..limits import DEFAULT_LIMITS
 from ..server.missing_bounds import warn_of_missing_bounds
 from . import protocol as push
+from .attributes import has_attributes
 from .frames import is_supported
 from .handshake import HandshakeProtocol
 from .handshake_check import knows_handshake, no_application
@@ -42,7 +43,7 @@ def check_options(
             protocol = protocol_class(config, ServerState(), {}, loop)
         finally:
             loop.close()
-        if push.has_attributes(protocol, push.REQUIRED_ATTRIBUTES):
+        if has_attributes(protocol):
             extensions[PUSH_EXTENSION] = protocol
         knows_handshake(HandshakeProtocol)  # it logs a line of its own
     if getattr(config.http_protocol_class, "bounds_requests", False):
