@@ -115,10 +115,12 @@ class Rooms:
         if self.sockets.get(socket.room) is socket:
             del self.sockets[socket.room]
         connection = self.machine.socket
-        is_open = connection is not None and connection.is_open
-        if socket.reference is not None and self.machine.state is State.OPEN and is_open:
+        if connection is None or not connection.is_open:
+            return
+        if socket.reference is not None and self.machine.state is State.OPEN:
             message = {"type": "clientLeave", "payload": {"room": socket.room}}
-            self.machine.write(ENCODER.encode(message).decode())
+            # NOTE: never queued: a loss leaves all rooms, and the room may be joined again first.
+            connection.send(ENCODER.encode(message).decode())
 
     def refuse_all(self, message: dict[str, Any]) -> bool:
         """End the rooms of a request to join that is refused as a whole; return whether a message is such a refusal.

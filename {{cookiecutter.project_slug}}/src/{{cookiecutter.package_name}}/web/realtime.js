@@ -670,7 +670,8 @@ export class RealtimeClient {
       leave: () => {
         if (this.#roomSockets.get(socket.room) === socket) this.#roomSockets.delete(socket.room);
         const isOpen = this.state === "open" && this.#socket?.readyState === SOCKET_OPEN;
-        if (socket.ref !== null && isOpen) this.#write(JSON.stringify({ type: LEAVE, payload: { room: socket.room } }));
+        // Never queued: a loss leaves all rooms, and the room may be joined again first.
+        if (socket.ref !== null && isOpen) this.#socket?.send(JSON.stringify({ type: LEAVE, payload: { room: socket.room } }));
       },
     };
   }
