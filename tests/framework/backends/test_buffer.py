@@ -160,6 +160,19 @@ def test_clients_that_reconnect_together_share_messages_within_a_bound() -> None
         assert kept_bytes <= MAX_RESTORED_BYTES
 
 
+@pytest.mark.parametrize("count", [1, 50, 4_000])
+def test_many_retracted_messages_are_skipped(count: int) -> None:
+    buffer = filled(200, History(messages=5_000, seconds=10_000.0))
+    for offset in range(201, 4_000):
+        publication = Publication.of_encoded(b"x", header=Header(retracts=(f"e:{offset - 1}",)))
+        publication.number(Position("e", offset), 7, shown=True)
+        buffer.add(publication, float(offset))
+    end = Position("e", 3_999)
+    found = buffer.before(end, count, 4_000.0)
+    expected = list(range(1, 200))[-count:]
+    assert [each.position for each in found] == [Position("e", offset) for offset in expected]
+
+
 def test_a_gap_drops_what_is_before_it() -> None:
     buffer = filled(3, History())
     publication = Publication.of_encoded(b"5")

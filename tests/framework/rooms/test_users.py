@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import defaultdict
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -128,6 +129,25 @@ async def test_a_connection_that_ends_early_withdraws_its_request(granted: bool 
     assert counts.requests[0].cancelled() == (granted is None)
     assert counts.released == (["alice"] if granted else [])
     assert (index.connections, index.user_of, index.requests) == ({}, {}, {})
+
+
+@pytest.mark.parametrize("granted", [True, False])
+async def test_rooms_that_are_joined_at_once_wait_for_the_place_of_their_user(
+    *, granted: bool
+) -> None:
+    counts = ScriptedCounts()
+    index, carrier = UserIndex(1, counts), connection_of(None)
+    index.add(carrier)
+    channel: Any = SimpleNamespace(_carrier=carrier, user="alice")
+    joins = [asyncio.create_task(index.wait_reserved(channel)) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert not any(join.done() for join in joins)
+    [request] = counts.requests
+    request.set_result(granted)
+    assert await asyncio.gather(*joins) == [granted, granted]
+    assert carrier.user == ("alice" if granted else None)
+    assert index.connections_of("alice") == ((carrier,) if granted else ())
+    assert (index.requests, counts.released) == ({}, [])
 
 
 async def test_a_user_that_changes_in_on_connect_has_one_place() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any, ClassVar
 
 import falcon.asgi
@@ -647,6 +647,25 @@ async def test_refused_rooms_use_up_the_rate_of_joins(events: Events) -> None:
         with pytest.raises(JoinRefused) as refusal:
             await ada.join("private")
         assert refusal.value.code == "tooManyMessages"
+
+
+@pytest.mark.parametrize("room", ["", "private", "r"])
+async def test_each_refusal_of_a_long_list_counts_as_a_message(events: Events, room: str) -> None:
+    app = install(falcon.asgi.App())
+    limits = Limits(messages_per_second=0.001, message_burst=100)
+    app.add_websocket_route("/room/{name}", Room, events, route_config=RouteConfig(limits=limits))
+    app.add_rooms_route("/ws", "/room/{name}")
+    rooms = {"payload": {"rooms": [{"room": room}] * 100}, "type": "clientJoin"}
+    async with run(app) as running, running.connect("/ws") as ada:
+        with suppress(Closed):
+            for _ in range(200):
+                await ada.send(rooms)
+        replies = 0
+        with suppress(Closed):
+            while replies < 1_000:
+                replies += (await ada.receive())["type"] == "serverError"
+        assert replies < 400
+        assert (await ada.wait_closed())[0] == 4029
 
 
 async def test_a_client_that_reads_nothing_is_closed_as_a_whole(events: Events) -> None:

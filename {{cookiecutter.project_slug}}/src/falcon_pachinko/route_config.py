@@ -83,6 +83,11 @@ class RouteConfig:
             return self
         return replace(self, limits=limits, history=history)
 
+    def for_channel(self) -> RouteConfig:
+        """Return the configuration of a room of a connection, to which heartbeats and the session belong."""
+        limits = replace(self.limits, heartbeat_seconds=math.inf)
+        return replace(self, authenticate=None, limits=limits)
+
 
 def is_origin(text: str) -> bool:
     """Return whether a text is an origin (RFC 6454 section 6.2): lower case, without a default port."""

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 
 import falcon.asgi
 import pytest
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from falcon_pachinko import (
     BackendUnavailable,
@@ -18,6 +18,7 @@ from falcon_pachinko import (
     install,
 )
 from falcon_pachinko.backends import backend_from_url
+from falcon_pachinko.backends.once import Claim, ClaimState
 from falcon_pachinko.backends.redis.client import Request
 from falcon_pachinko.errors import OperationRefused
 from falcon_pachinko.history import Position
@@ -37,6 +38,7 @@ from ...support.backends import (
     wait_for_result,
     wait_until,
 )
+from ...support.once import ACKNOWLEDGED, NEW, RUNNING, claim, run_of, state_of
 from ...support.redis_servers import PROGRAMS, RedisServer, find_program, running_redis
 
 pytestmark = pytest.mark.redis
@@ -128,6 +130,25 @@ async def test_at_maxmemory_users_join_and_leave_and_workers_run(
     await nodes.crash(a)
     await wait_until(lambda: b.got_last("room", "bob left"))
     assert await b.backend.members("room") == ["carol"]
+
+
+async def test_at_maxmemory_requests_are_handled_once(
+    redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode
+) -> None:
+    """Their replies take a bounded amount of memory, and are stored nevertheless."""
+    await a.backend.subscribe("room", HISTORY)
+    redis_server.command("CONFIG", "SET", "maxmemory", 1)
+    answered, published = run_of("answered"), run_of("published")
+    assert await claim(a, answered) == await claim(a, published) == NEW
+    assert await state_of(b, "answered") == await state_of(b, "published") == RUNNING
+    a.backend.finish_request(answered, b"reply")
+    await a.backend.publish_nowait("room", text("effect"), run=published)
+    a.backend.release_request(published, repeatable=True)
+    reply = Claim(ClaimState.DONE, b"reply")
+    await wait_for_result(lambda: state_of(b, "answered"), reply)
+    await wait_for_result(lambda: state_of(b, "published", repeatable=True), ACKNOWLEDGED)
+    with pytest.raises(OutOfMemoryError):
+        redis_server.command("SET", "any", "value")
 
 
 async def test_a_node_that_misses_a_message_at_maxmemory_is_notified(

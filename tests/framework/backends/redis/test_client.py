@@ -12,6 +12,7 @@ from falcon_pachinko import BackendUnavailable
 from falcon_pachinko.backends.presence import Presence
 from falcon_pachinko.backends.redis import operations
 from falcon_pachinko.backends.redis.client import SingleClient
+from falcon_pachinko.backends.redis.script import ENCODE
 from falcon_pachinko.backends.redis.url import make_client
 
 from ...support.backends import (
@@ -61,7 +62,7 @@ async def test_a_call_ends_at_its_deadline_though_the_cancellation_is_swallowed(
     request = operations.live_nodes().request
     with pytest.raises(TimeoutError, match="after their deadline"):
         async with asyncio.timeout_at(deadline):
-            await client.execute_until(deadline, "room", [request])
+            await client.execute_until(deadline, "room", ENCODE([request]))
 
 
 async def test_a_call_ends_at_its_own_deadline_not_at_that_of_an_earlier_one(
@@ -83,6 +84,35 @@ async def test_a_call_ends_at_its_own_deadline_not_at_that_of_an_earlier_one(
             await client.execute([request])
             # NOTE: a backend that is started again uses the same client.
             await client.aclose()
+    finally:
+        redis_server.resume()
+        await client.aclose()
+
+
+async def test_the_second_command_of_a_call_has_a_deadline_too(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the timer of an earlier call is due just when the first reply has arrived."""
+    client = make_client(redis_server.url, "test", 0.4)
+    assert isinstance(client, SingleClient)
+    request, errors = operations.live_nodes().request, list[Exception]()
+
+    def on_reply(reply: Any) -> None:
+        SingleClient.on_reply(client, reply)
+        if isinstance(reply, Exception):
+            errors.append(reply)
+        if len(errors) == 2:  # NOSCRIPT of a new server, and after the flush
+            client.check_deadline()
+            redis_server.pause()
+
+    monkeypatch.setattr(client, "on_reply", on_reply)
+    try:
+        await client.execute([request])
+        redis_server.command("SCRIPT", "FLUSH")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(WAIT_SECONDS):
+                await client.execute([request])
+        assert client.timer is None
     finally:
         redis_server.resume()
         await client.aclose()

@@ -47,6 +47,27 @@ async def test_invalid_utf_8_fails_only_the_operation_that_contains_it(
     assert a.backend.outage == ""
 
 
+@pytest.mark.parametrize("name", ["\ud800", 10**30])
+async def test_what_has_no_encoding_delays_no_other_operation(
+    pipeline: Pipeline, name: object
+) -> None:
+    """Which would wait for the next one, and its failure is reported to its owner."""
+    reported: list[BackendUnavailable] = []
+    invalid = Operation(("beat", "{%nodes}", name), int)
+    submitted = [
+        pipeline.submit(operations.live_nodes()),
+        pipeline.submit(invalid, None, reported.append),
+        pipeline.submit(invalid),
+        pipeline.submit(operations.live_nodes()),
+    ]
+    async with asyncio.timeout(WAIT_SECONDS):
+        outcomes = await asyncio.gather(*submitted, return_exceptions=True)
+    assert [isinstance(each, BaseException) for each in outcomes] == [False, False, True, False]
+    assert isinstance(outcomes[2], (UnicodeEncodeError, OverflowError))
+    assert [type(each) for each in reported] == [OperationRefused]
+    assert pipeline.availability.outage == ""
+
+
 def make_pipeline(server: RedisServer) -> Pipeline:
     availability = Availability()
     availability.recover()

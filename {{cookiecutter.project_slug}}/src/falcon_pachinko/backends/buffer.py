@@ -25,6 +25,9 @@ MAX_RESTORED_BYTES = 4 * 1024 * 1024
 RESTORED_COPIES = 4
 RESTORED_OVERHEAD_BYTES = 600
 
+# How many messages are read at least where others have been retracted.
+MIN_PIECE = 64
+
 # The classes of similar size: within 25 %.
 CLASSES_PER_DOUBLING = 4
 
@@ -147,15 +150,17 @@ class HistoryBuffer:
             return []
         first = self.last.offset - len(self.messages) + 1
         stop = min(self.last.offset + 1, end.offset) if end else self.last.offset + 1
-        start = max(first, stop - count)
-        kept = islice(self.messages, start - first, max(0, stop - first))
-        oldest = now - self.history.seconds
-        recent = list(dropwhile(lambda each: each[0] < oldest, kept))
-        found = self._restore(self.last.epoch, stop - len(recent), recent)
-        missing = count - len(found)  # some have been retracted, or there are no others
-        if missing and len(recent) == count:
-            found[:0] = self.before(Position(self.last.epoch, start), missing, now)
-        return found
+        oldest, size = now - self.history.seconds, count
+        found: list[Publication] = []
+        while len(found) < count and stop > first:
+            start = max(first, stop - size)
+            kept = islice(self.messages, start - first, stop - first)
+            recent = list(dropwhile(lambda each: each[0] < oldest, kept))
+            found[:0] = self._restore(self.last.epoch, stop - len(recent), recent)
+            if len(recent) < stop - start:
+                break
+            stop, size = start, max(count, MIN_PIECE)  # some have been retracted
+        return found[max(0, len(found) - count) :]
 
     def _restore(
         self, epoch: str, first: int, messages: list[tuple[float, int, bytes]]

@@ -73,7 +73,8 @@ class UserIndex:
     async def _wait_adopted(self, carrier: Connection, user: str | None) -> bool:
         """Make the user that a channel's ``on_connect`` has set the user of the connection, if it has none."""
         if user == carrier.user:
-            return True
+            # NOTE: another channel may have set the user, and still wait for the count.
+            return user is None or await self.wait_reserved(carrier)
         if carrier.user is not None:
             raise Reject(ACCESS_DENIED, "this connection is another user's")
         carrier.user = user

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import falcon.asgi
@@ -19,13 +18,13 @@ from ..connection.channel_inbox import Demultiplexer
 from ..connection.channel_outbox import reply_in_room, room_field
 from ..connection.connection import Connection
 from ..connection.joins import JoinPayload, JoinRoom
+from ..connection.rate_limit import MessageRate, address_of
 from ..connection.state import OPEN
 from ..errors import BackendUnavailable, Forbidden, InvalidRoomName, ProviderUnavailable, Reject
 from ..lifecycle import Lifecycle
 from ..messages import Message, ServerError
 from ..resource import WebSocketResource
 from ..rooms.authorization import JOIN, require
-from ..route_config import RouteConfig
 from .route import WebSocketRoute, set_past
 
 logger = logging.getLogger(__name__)
@@ -75,6 +74,7 @@ class RoomChannels:
         self.running: dict[Channel, asyncio.Task[None]] = {}
         self.resources: dict[Channel, WebSocketResource] = {}
         self.turns: set[Channel] = set()
+        self.rate: MessageRate | None = None
         self.joining = asyncio.Semaphore(JOINS_AT_ONCE)
         self.opening = asyncio.Lock()
 
@@ -85,7 +85,7 @@ class RoomChannels:
         """Return the open channels by the client's names of their rooms."""
         return {channel.room: channel for channel in self}
 
-    def join(self, payload: JoinPayload, ref: Ref) -> None:
+    async def join(self, payload: JoinPayload, ref: Ref) -> None:
         """Join rooms, each of which is answered by itself."""
         rooms = payload.all_rooms
         most = self.connection.limits.rooms_per_connection
@@ -94,24 +94,39 @@ class RoomChannels:
             self.refuse("tooManyRooms", error, payload.room, ref)
             return
         for each in rooms:
-            self._join(each, ref)
+            if not self.connection.closed:
+                await self._join(each, ref)
 
-    def _join(self, asked: JoinRoom, ref: Ref) -> None:
+    async def _join(self, asked: JoinRoom, ref: Ref) -> None:
         room, most = asked.room, self.connection.limits.rooms_per_connection
         try:
             parameters = self.parameters_of(room)
         except InvalidRoomName as error:
-            self.refuse("invalidRoom", error.reason, room, ref, error.code)
+            await self._refuse_join("invalidRoom", error.reason, room, ref, error.code)
             return
         known = self.by_room.get(room)
         if known is not None and not known.closed:
-            self.refuse("alreadyJoined", "You are in this room.", room, ref)
+            await self._refuse_join("alreadyJoined", "You are in this room.", room, ref)
         elif len(self.running) >= most:
-            self.refuse("tooManyRooms", f"A connection is in {most} rooms at most.", room, ref)
+            text = f"A connection is in {most} rooms at most."
+            await self._refuse_join("tooManyRooms", text, room, ref)
         elif not self._take_token():
-            self.refuse("tooManyMessages", "Too many rooms at once: try again later.", room, ref)
+            text = "Too many rooms at once: try again later."
+            await self._refuse_join("tooManyMessages", text, room, ref)
         else:
             self._start(asked, ref, parameters, known)
+
+    async def _refuse_join(
+        self, code: str, text: str, room: str, ref: Ref, close_code: int | UnsetType = UNSET
+    ) -> None:
+        """Refuse to join a room; SECURITY: the reply counts as a message of the client, of which 100 fit in one."""
+        now, connection = asyncio.get_running_loop().time(), self.connection
+        if self.rate is None:
+            address, rates = address_of(self.req.scope), self.registry.rates
+            self.rate = rates.hold(connection.limits, connection._rate_key, address, now)
+        if self.rate is not None and not self.rate.take(now) and self.rate.exhausted:
+            await connection.close(close_codes.TOO_MANY_MESSAGES, "too many messages")
+        self.refuse(code, text, room, ref, close_code)
 
     def _take_token(self) -> bool:
         """Return whether the user may join another room now: as many as all its connections may be in, at once."""
@@ -168,7 +183,7 @@ class RoomChannels:
             resource, config = self.route.make_resource(channel)
             self.resources[channel] = resource
             channel._route = self.route.uri_template
-            channel._configure(channel_config(config))
+            channel._configure(config.for_channel())
             if config.history is not None:
                 set_past(channel, asked.since, asked.connection)
             channel.take_identity()
@@ -246,6 +261,7 @@ class RoomChannels:
 
     async def aclose(self) -> None:
         """Wait until all channels have ended; the connection is closed."""
+        self.registry.rates.release(self.rate)
         while self.running:
             for channel in self.running:
                 channel._inbox.end()
@@ -280,9 +296,3 @@ class RoomChannels:
             channel.take_identity()
         for channel, text in refused.items():
             self.registry.tasks.create_task(channel.close(close_codes.ACCESS_DENIED, text))
-
-
-def channel_config(config: RouteConfig) -> RouteConfig:
-    """Return the configuration of a room: heartbeats and the session are those of the connection."""
-    limits = replace(config.limits, heartbeat_seconds=math.inf)
-    return replace(config, authenticate=None, limits=limits)

@@ -52,7 +52,7 @@ class RoomsResource(WebSocketResource):
             reason, field = explain(error)
             raise InvalidPayload(request.type, field, reason) from None
         if isinstance(asked, ClientJoin):
-            self.rooms.join(asked.payload, asked.ref)
+            await self.rooms.join(asked.payload, asked.ref)
         else:
             await self.rooms.leave(asked.payload.room, asked.ref)
 

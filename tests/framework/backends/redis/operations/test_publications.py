@@ -28,3 +28,6 @@ def test_a_worker_that_was_replaced_loses_its_lease() -> None:
 def test_the_offset_of_a_client_is_bounded() -> None:
     operation = operations.past("{room}", Position("epoch", 10**30), 5)
     assert operation.request[2:] == ("epoch", 2**53, 5)
+    for retracted, expected in ((f"e:{10**30}", None), ("e:7", [("e", 7)])):
+        publish = operations.publish("{room}", b"\nhello", ephemeral=False, retracts=[retracted])
+        assert publish.request[8:9] == ((expected,) if expected else ())

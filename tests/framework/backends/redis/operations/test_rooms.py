@@ -99,3 +99,14 @@ def test_the_key_of_a_user_is_not_a_place() -> None:
     for after, sent in (("7", "u7"), (7, 7)):
         operation = operations.page("{room}", TERMS, after, 2, node="n")
         assert operation.request[-2:] == (sent, 2)
+
+
+@pytest.mark.parametrize(
+    ("after", "key"),
+    [(None, None), ("alice", "ualice"), (7, 7), (10**30, 2**53), (-(10**30), -(2**53))],
+)
+def test_the_place_after_which_a_page_begins_is_bounded(
+    after: int | str | None, key: int | str | None
+) -> None:
+    operation = operations.page("{room}", TERMS, after, 5, node="node")
+    assert operation.request[4] == key

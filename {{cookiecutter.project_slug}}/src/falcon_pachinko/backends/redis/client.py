@@ -19,7 +19,7 @@ from redis.exceptions import (
 
 from ...support.tasks import ignore
 from .resp import RespConnection
-from .script import ENCODE, LUA, SHA
+from .script import ENCODE, LUA, NO_OPERATIONS, SHA
 
 # A server's clock that is further ahead than this, against the last reply, has jumped.
 JUMP_MS = 1_000
@@ -96,10 +96,8 @@ class RedisClient(ABC):
                 same holds for OSError and TimeoutError.
         """
 
-    async def execute_until(
-        self, deadline: float, tag: str, operations: Sequence[Request]
-    ) -> list[Any]:
-        """Execute operations on the server of a room, unless they reach it after a deadline.
+    async def execute_until(self, deadline: float, tag: str, packed: bytes) -> list[Any]:
+        """Execute encoded operations on the server of a room, unless they reach it after a deadline.
 
         A network or server that was frozen may deliver operations after the node has given them up,
         reconnected and sent newer ones. The deadline is in the server's time, known from its replies; for
@@ -110,7 +108,6 @@ class RedisClient(ABC):
             TimeoutError: The deadline has passed; nothing was executed.
         """
         loop = asyncio.get_running_loop()
-        packed = ENCODE(operations)
         while True:
             server = self.server_of(self.channel(tag))
             offset_ms = self.clock_offsets_ms.get(server)
@@ -122,7 +119,7 @@ class RedisClient(ABC):
             if offset_ms is not None and ahead_ms > JUMP_MS:
                 self.on_clock_jump(ahead_ms)
             self.clock_offsets_ms[server], self.max_offsets_ms[server] = least_ms, most_ms
-            if results or not operations:
+            if results or packed == NO_OPERATIONS:
                 return results
             # NOTE: before Python 3.12, asyncio.wait_for (used by redis-py) may swallow the cancellation at the deadline
             #   (https://github.com/python/cpython/issues/86296).
@@ -205,15 +202,13 @@ class SingleClient(RedisClient):
                 async with asyncio.timeout_at(deadline):
                     await self.reconnect()
             self.deadline = deadline
-            if self.timer is None:
-                self.timer = asyncio.get_running_loop().call_at(deadline, self.check_deadline)
-            return await self.execute_until(deadline, "", operations)
+            return await self.execute_until(deadline, "", ENCODE(operations))
         except BaseException:
             await self.drop_connection()
             raise
 
     def check_deadline(self) -> None:
-        """End the call in progress if its deadline has passed.
+        """End the command in progress if the deadline of its call has passed.
 
         PERF: one timer serves successive calls; ``asyncio.timeout`` for each is a tenth of what a node pays for a call.
         """
@@ -250,6 +245,8 @@ class SingleClient(RedisClient):
         """Write a command, and return the next reply."""
         assert self.connection is not None
         self.reply = asyncio.get_running_loop().create_future()
+        if self.timer is None:
+            self.timer = self.reply.get_loop().call_at(self.deadline, self.check_deadline)
         self.connection.send(*command)
         return await self.reply
 

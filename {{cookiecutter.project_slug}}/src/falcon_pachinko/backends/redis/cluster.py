@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
 
 from .client import CONNECTION_ERRORS, RedisClient, Request
-from .script import LUA, NODES, SHA
+from .script import ENCODE, LUA, NODES, SHA
 
 
 class ClusterClient(RedisClient):
@@ -53,12 +53,14 @@ class ClusterClient(RedisClient):
         for index, operation in enumerate(operations):
             tag: str = operation[1]
             by_tag.setdefault(NODES if tag.startswith(NODES) else tag, []).append(index)
+        # NOTE: all are encoded before the first call: what has no encoding fails before anything is executed.
+        packed = [
+            (tag, ENCODE([operations[index] for index in indexes]))
+            for tag, indexes in by_tag.items()
+        ]
         deadline = asyncio.get_running_loop().time() + self.answer_seconds
         async with asyncio.timeout_at(deadline):
-            calls = [
-                self.execute_until(deadline, tag, [operations[index] for index in indexes])
-                for tag, indexes in by_tag.items()
-            ]
+            calls = [self.execute_until(deadline, tag, data) for tag, data in packed]
             # NOTE: all calls end before a failure is raised; a late one could overtake the next call.
             replies = await asyncio.gather(*calls, return_exceptions=True)
         for indexes, reply in zip(by_tag.values(), replies, strict=True):

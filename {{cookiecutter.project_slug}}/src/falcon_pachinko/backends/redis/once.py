@@ -69,7 +69,9 @@ class RedisOnce:
         if node == self.node_id:
             has_ended = again = holder not in self.active
         else:
-            has_ended = node not in await self.pipeline.call(operations.live_nodes())
+            live_nodes = await self.pipeline.call(operations.live_nodes())
+            # NOTE: after a time in which no node could renew, another one may still handle the request.
+            has_ended = node not in live_nodes and not self.pipeline.client.in_doubt()
             again = repeatable
         if not has_ended:
             return ClaimState.RUNNING, b""

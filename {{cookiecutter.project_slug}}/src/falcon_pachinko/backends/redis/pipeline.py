@@ -15,7 +15,7 @@ from .availability import Availability
 from .client import CONNECTION_ERRORS, RedisClient
 from .operations import FENCED, Operation
 from .pending import OnFailure, OnResult, PendingOperation, is_outage_error
-from .script import ENCODE
+from .script import ENCODE, ENCODING_ERRORS
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +165,7 @@ class Pipeline:
                 batch = self.take_batch()
                 try:
                     results = await self.execute(batch)
-                except UnicodeEncodeError:
+                except ENCODING_ERRORS:
                     called, batch = batch, []
                     self.reject_invalid(called)
                 except Exception as error:
@@ -247,17 +247,20 @@ class Pipeline:
             pending.fail(error)
 
     def reject_invalid(self, batch: list[PendingOperation]) -> None:
-        """Raise the error of each operation that is not valid UTF-8, and submit the others again, first."""
+        """Fail each operation that has no encoding, and submit the others again, first."""
         valid = []
         for pending in batch:
             try:
                 ENCODE([pending.operation.request])
-            except UnicodeEncodeError as error:
-                if not pending.future.done():
+            except ENCODING_ERRORS as error:
+                if pending.on_failure is not None:
+                    pending.fail(OperationRefused(str(error)))
+                elif not pending.future.done():
                     pending.future.set_exception(error)
             else:
                 valid.append(pending)
         self.submitted[:0] = valid
+        self.is_due = True
 
 
 async def wait_all(calls: Iterable[Awaitable[Any]]) -> list[Any]:

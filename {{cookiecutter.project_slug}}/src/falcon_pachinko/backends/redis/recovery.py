@@ -116,7 +116,7 @@ class Recovery:
         start = stream.position
         assert start is not None
         recorded: list[tuple[float, Publication]] = []
-        stream.recorded = recorded
+        stream.recorded, stream.loading_failed = recorded, True
         try:
             before = Position(start.epoch, max(0, start.offset - history.messages))
             fetched = await self.subscriptions.fetcher.fetch_all(room, stream, before)
@@ -131,7 +131,6 @@ class Recovery:
             elif not is_same_epoch or fetched.until.offset < start.offset:
                 await self.subscriptions.sync(room, stream)
         except BackendUnavailable as error:
-            stream.loading_failed = True
             self.subscriptions.report_failure(room, error)
         finally:
             if stream.recorded is recorded:

@@ -88,6 +88,9 @@ from ..once import MAX_CLIENTS, MAX_REPLIES, MAX_REPLY_BYTES
 from ..restriction_entry import MAX_RESTRICTIONS, MAX_WITH_REVOCATIONS
 
 ENCODE = msgspec.msgpack.Encoder().encode
+# The errors of values that have no encoding: a surrogate in a text, an integer of more than 64 bits.
+ENCODING_ERRORS = (UnicodeEncodeError, OverflowError)
+NO_OPERATIONS = ENCODE([])
 
 # NOTE: not the tag or its beginning of any room, because hash_tag escapes %.
 NODES = "{%nodes}"

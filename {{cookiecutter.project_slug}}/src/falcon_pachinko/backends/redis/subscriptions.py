@@ -238,7 +238,8 @@ class Subscriptions:
         stream.verify(position)
         if self.pipeline.outage:
             return  # sync_all follows
-        if stream.has_gap or last is None or last.epoch != position.epoch:
+        is_known = last is not None and last.epoch == position.epoch
+        if stream.has_gap or stream.needs_resync or not is_known:
             stream.expect_gap()
             self.tasks.create_task(self._run(self.resync, room, stream))
         else:

@@ -29,7 +29,9 @@ def publish(
     ``node`` has members there. ``lease`` is that of the publishing worker: the reply raises LeaseLost if a newer one has
     published there. ``run`` is the execution of a request whose effect this is; not on a cluster.
     """
-    removed = [(each.epoch, each.offset) for each in map(Position.parse, retracts) if each]
+    # SECURITY: a client may have named them, and no offset is larger than a number of Lua.
+    positions = [each for each in map(Position.parse, retracts) if each and each.offset <= 2**53]
+    removed = [(each.epoch, each.offset) for each in positions]
     worker = (None, None) if lease is None else (lease.name, lease.token)
     request: tuple[Any, ...] = ("publish", tag, raw(data), ephemeral, node, *worker)
     if removed or run is not None:

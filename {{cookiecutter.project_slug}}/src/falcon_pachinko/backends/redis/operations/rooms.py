@@ -241,5 +241,8 @@ def page(
         return Page(total, position, users, bool(more), records, int(recovery))
 
     key = f"u{after}" if isinstance(after, str) else after
+    if isinstance(key, int):
+        # SECURITY: a client may have named the place, which may be larger than a number of Lua.
+        key = max(-(2**53), min(key, 2**53))
     request = ("page", tag, node, terms.times, key, limit)
     return Operation(request, decode, cost=1 + limit // USERS_PER_COST)
