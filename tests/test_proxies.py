@@ -207,6 +207,22 @@ def test_what_is_for_monitoring_is_not_public(either: RunProxy) -> None:
 
 
 @pytest.mark.timeout(BOUND_SECONDS)
+def test_the_log_of_nginx_has_no_codes(run_nginx: RunProxy, tmp_path: Path) -> None:
+    code = f"1999999999.{'c0de' * 5}zz"
+    with run_nginx() as proxy:
+        for path in (
+            f"/ws/chat/private-team~{code}?ticket=c0de",
+            f"/ws/chat/private-team%7E{code}",
+            "/login/callback?code=c0de&state=c0de",
+        ):
+            proxy.get(path, {"Referer": f"https://{HOST}{path}"})
+    log = (tmp_path / "access.log").read_text("utf-8")
+    assert "c0de" not in log
+    assert log.count('"GET /ws/chat/private-team~ HTTP/1.1" 200 ') == 2
+    assert '"GET /login/callback HTTP/1.1" 200 ' in log
+
+
+@pytest.mark.timeout(BOUND_SECONDS)
 def test_every_response_over_tls_has_one_hsts_header(either: RunProxy) -> None:
     with either() as proxy:
         for path, status in (("/", 200), ("/ready", 404)):

@@ -88,6 +88,7 @@ def documented_nginx(
     block = replace_all(
         code_block(project, "nginx", "docs/operations.md"),
         *changes,
+        ("/var/log/nginx/access.log", f"{folder}/access.log"),
         ("listen 80;", f"listen 127.0.0.1:{ports.plain};"),
         ("listen 80 default_server;", f"listen 127.0.0.1:{ports.plain} default_server;"),
         ("listen 443 ssl;", f"listen 127.0.0.1:{ports.secure} ssl;"),

@@ -29,6 +29,13 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 # Any number that no other program uses for an advisory lock in the same database.
 MIGRATION_LOCK = 7_255_116_103
 CONNECT_SECONDS = 5
+# A connection whose packets are dropped, by a firewall after a quiet night for example, is found within seconds (tcp(7)).
+KEEPALIVE = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": CONNECT_SECONDS * 1_000,
+}
 # How long a transaction of SQLite waits for that of another process.
 BUSY_SECONDS = 5.0
 # The interval of attempts where SQLite does not wait.
@@ -51,7 +58,7 @@ def open_engine(url: str, *, migrating: bool = False) -> AsyncEngine:
         # NOTE: a connection that PostgreSQL has closed, at its restart for example, is replaced unnoticed.
         return create_async_engine(
             make_url(url).set(drivername="postgresql+psycopg"),
-            connect_args={"connect_timeout": CONNECT_SECONDS},
+            connect_args={"connect_timeout": CONNECT_SECONDS, **KEEPALIVE},
             hide_parameters=True,
             pool_pre_ping=True,
         )
@@ -64,7 +71,8 @@ def open_engine(url: str, *, migrating: bool = False) -> AsyncEngine:
     @event.listens_for(engine.sync_engine, "connect")
     def configure(connection: Any, record: object) -> None:
         # FULL: a committed message survives a power cut (https://sqlite.org/pragma.html#pragma_synchronous).
-        for pragma in ("synchronous = FULL", "foreign_keys = ON"):
+        # OFF: a migration that replaces a table by its copy would delete all that refers to it.
+        for pragma in ("synchronous = FULL", f"foreign_keys = {'OFF' if migrating else 'ON'}"):
             connection.execute(f"PRAGMA {pragma}").close()
         if migrating:
             connection.isolation_level = None  # The driver begins no transaction by itself.

@@ -87,5 +87,6 @@ class SecurityHeadersMiddleware:
         if self.production and req.scheme == "https":
             resp.set_header("Strict-Transport-Security", STRICT_TRANSPORT_SECURITY)
         if resp.get_header("Cache-Control") is None:
-            is_session = req.path.split("/", 2)[1] in SESSION_PATHS
+            # NOTE: the target of a request may be "*" (RFC 9112 section 3.2.4).
+            is_session = req.path.lstrip("/").partition("/")[0] in SESSION_PATHS
             resp.set_header("Cache-Control", "no-store" if is_session else "no-cache")

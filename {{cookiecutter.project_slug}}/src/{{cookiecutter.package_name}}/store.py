@@ -169,17 +169,11 @@ class MessageStore(ReactionStore):
             return dict(iter(await connection.execute(query)))
 
     async def remove_older_than(self, sent_before_ms: int, limit: int = 1_000) -> int:
-        """Remove the oldest messages that were sent before a time, at most ``limit``; return their number.
-
-        With the last of them, the markers of users who have read nothing since are removed.
-        """
+        """Remove the oldest messages that were sent before a time, at most ``limit``; return their number."""
         old = sa.select(messages.c.id).where(messages.c.id < lowest_id(sent_before_ms))
         oldest = old.order_by(messages.c.id).limit(limit)
         async with self.transaction("write") as connection:
             removed = await connection.execute(sa.delete(messages).where(messages.c.id.in_(oldest)))
-            if removed.rowcount < limit:
-                outdated = read_markers.c.message_id < lowest_id(sent_before_ms)
-                await connection.execute(sa.delete(read_markers).where(outdated))
             return removed.rowcount
 
     async def change(

@@ -55,6 +55,7 @@ def attack(server: Server, name: str) -> None:
     foreign = "Origin: http://evil.example\x85INFO: forged\r\n"
     assert " 403" in send(server, HANDSHAKE.format(**values, more=foreign))
     assert " 101" in send(server, HANDSHAKE.format(**values, more=""))
+    assert " 404" in send(server, "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert " 404" in send(
         server, f"GET /{name}?password={PASSWORD} HTTP/1.1\r\nHost: localhost\r\n\r\n"
     )

@@ -127,6 +127,33 @@ async def test_migrations_lead_down_and_up_again(url: str) -> None:
     assert await run_sync(url, differences) == []
 
 
+async def test_a_migration_that_copies_a_table_keeps_what_refers_to_it(url: str) -> None:
+    from alembic.migration import MigrationContext
+    from alembic.operations import Operations
+
+    def insert(connection: Connection) -> None:
+        for table in (tables.messages, tables.reactions):
+            is_text = {each.name: isinstance(each.type, tables.ChatText) for each in table.c}
+            values = {name: "1" if text else 1 for name, text in is_text.items()}
+            connection.execute(table.insert().values(values))
+
+    def copy(connection: Connection) -> None:
+        operations = Operations(MigrationContext.configure(connection))
+        with operations.batch_alter_table("messages", recreate="auto") as batch:
+            batch.alter_column("text", nullable=False, server_default="")
+
+    def count(connection: Connection) -> int:
+        return len(connection.execute(tables.reactions.select()).all())
+
+    await prepare_schema(url)
+    await run_sync(url, insert)
+    engine = open_engine(url, migrating=True)
+    async with engine.begin() as connection:
+        await connection.run_sync(copy)
+    await engine.dispose()
+    assert await run_sync(url, count) == 1
+
+
 async def test_a_newer_schema_stays_as_it_is(url: str) -> None:
     await prepare_schema(url)
     newer = text("UPDATE alembic_version SET version_num = '9999'")

@@ -15,6 +15,7 @@ from falcon_pachinko import MessageError
 
 from {{ cookiecutter.package_name }} import (
     database,
+    tables,
     transactions,
 )
 from {{ cookiecutter.package_name }} import store as store_module
@@ -59,6 +60,8 @@ async def store(url: str) -> AsyncIterator[MessageStore]:
     async with asyncio.timeout(WAIT_SECONDS):
         await store.open()
         await store.remove_older_than(END_OF_TIME_MS)
+        async with store.transaction("write") as connection:
+            await connection.execute(tables.read_markers.delete())
         yield store
         await store.aclose()
 
@@ -313,8 +316,14 @@ async def test_the_markers_of_a_user_are_bounded(
         await store.mark_read(f"room {number}", "bob", stored.id)
         await store.mark_read(f"room {number}", "carol", stored.id)
     assert set(await store.unread("bob")) == {"room 2", "room 3", "room 4"}
-    await store.remove_older_than(END_OF_TIME_MS)
-    assert await store.unread("bob") == {}
+
+
+async def test_what_comes_after_the_removal_of_old_messages_is_unread(store: MessageStore) -> None:
+    await store.mark_read("chat_a", "bob", (await store.add(message("old"))).id)
+    assert await store.remove_older_than(END_OF_TIME_MS) == 1
+    assert await store.unread("bob") == {"chat_a": 0}
+    await store.add(message("new"))
+    assert await store.unread("bob") == {"chat_a": 1}
 
 
 async def test_old_messages_are_removed_in_bounded_batches(

@@ -59,6 +59,8 @@ class UncheckedToken:
             header, claims = parts.headers(), json.loads(parts.payload)
         except (JoseError, ValueError, RecursionError, TypeError) as error:
             raise InvalidToken(f"it is not a token: {type(error).__name__}") from None
+        if not isinstance(header, dict):
+            raise InvalidToken("it has no header")
         if not isinstance(claims, dict):
             raise InvalidToken("it has no claims")
         if header.get("alg") not in ALGORITHMS:

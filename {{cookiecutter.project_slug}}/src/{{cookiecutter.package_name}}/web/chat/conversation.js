@@ -28,8 +28,9 @@ export class Conversation {
   /** The id of the user and the room of the messages. */
   #userId = "";
   #room = "";
-  /** The number of unsent messages of a user who has signed out. */
+  /** The number of unsent messages of a user who has signed out, and whether some of them may have arrived. */
   #dropped = 0;
+  #isUncertain = false;
   #scroller;
   #list;
   #pending;
@@ -70,25 +71,28 @@ export class Conversation {
     if (this.#room !== "" && userId !== this.#userId) this.signOut();
     const lastRoom = this.#room;
     const lostMessages = this.#pending.unsent;
+    const outcome = this.#pending.isUncertain ? "may not have been sent" : "could not be sent";
     const isContinued = room === lastRoom;
     this.#userId = userId;
     if (!isContinued) this.#clear();
     this.#room = room;
     if (lostMessages > 0 && !isContinued) {
       const count = lostMessages === 1 ? "A message" : `${lostMessages} messages`;
-      this.addNote("system", count, " to '", shortNameNode(roomLabel(lastRoom)), "' could not be sent.");
+      this.addNote("system", count, " to '", shortNameNode(roomLabel(lastRoom)), `' ${outcome}.`);
     }
     if (this.#dropped > 0) {
-      const count = this.#dropped === 1 ? "1 message was" : `${this.#dropped} messages were`;
-      this.addNote("system", `${count} not sent: you signed out.`);
+      const [count, was] = this.#dropped === 1 ? ["1 message", "was"] : [`${this.#dropped} messages`, "were"];
+      this.addNote("system", `${count} ${this.#isUncertain ? "may not have been" : `${was} not`} sent: you signed out.`);
     }
     this.#dropped = 0;
+    this.#isUncertain = false;
     return isContinued;
   }
 
   /** Forget the conversation of a user who has signed out; the next one reports the messages that were not sent. */
   signOut() {
     this.#dropped += this.#pending.unsent;
+    this.#isUncertain ||= this.#pending.isUncertain;
     this.#clear();
   }
 

@@ -18,6 +18,8 @@ import { messageEntry, separate, setText } from "./entries.js";
  */
 
 const MAX_ENTRIES = 500;
+// While the user reads earlier messages.
+const MAX_ENTRIES_SCROLLED = 2_000;
 
 export class MessageList {
   #names;
@@ -120,11 +122,12 @@ export class MessageList {
     this.#list.append(entry);
     separate(last, entry);
     if (this.#scroller.isAtBottom) {
-      this.#trim();
+      this.#trim(MAX_ENTRIES);
       this.#scroller.toBottom();
-    } else if (!entry.matches(".system")) {
-      this.#scroller.addNewer(1);
+      return;
     }
+    this.#scroller.keepPlace(() => this.#trim(MAX_ENTRIES_SCROLLED));
+    if (!entry.matches(".system")) this.#scroller.addNewer(1);
   }
 
   /** Add messages of the past, the oldest first, where they belong; of those that are shown already the later state remains. @param {PastMessage[]} messages */
@@ -212,8 +215,9 @@ export class MessageList {
     for (const [index, entry] of entries.entries()) separate(entries[index - 1] ?? null, entry);
   }
 
-  #trim() {
-    const excess = this.#list.childElementCount - MAX_ENTRIES;
+  /** Remove the first entries. @param {number} limit The number of entries that remain. */
+  #trim(limit) {
+    const excess = this.#list.childElementCount - limit;
     if (excess <= 0) return;
     for (let count = 0; count < excess; count += 1) this.#list.firstElementChild?.remove();
     this.#list.firstElementChild?.classList.remove("continued");

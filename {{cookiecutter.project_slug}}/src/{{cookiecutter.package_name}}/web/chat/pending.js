@@ -16,7 +16,7 @@ import { button, byId } from "../page.js";
  * @typedef {{ type: keyof import("../realtime.js").ClientMessages, payload: any }} TextRequest
  */
 
-/** @typedef {{ text: string, request: TextRequest, state: PendingState, entry: HTMLLIElement }} PendingMessage */
+/** @typedef {{ text: string, request: TextRequest, state: PendingState, isAccepted: boolean, entry: HTMLLIElement }} PendingMessage */
 
 // The message itself usually arrives before the answer, and otherwise soon: from the room, or with the past.
 const SHOWN_WITHIN_MS = 5_000;
@@ -42,14 +42,23 @@ export class PendingMessages {
     return this.#messages.length;
   }
 
-  /** The number of messages that are lost with this page. */
+  /** The messages that the server has not accepted: they are lost with this page, unless they have arrived. */
+  get #unaccepted() {
+    return this.#messages.filter(({ isAccepted }) => !isAccepted);
+  }
+
   get unsent() {
-    return this.#messages.filter(({ state }) => state !== "sent").length;
+    return this.#unaccepted.length;
+  }
+
+  /** Whether some of those may have arrived. */
+  get isUncertain() {
+    return this.#unaccepted.some(({ state }) => state === "sent" || state === "unconfirmed");
   }
 
   /** @param {HTMLLIElement} entry @param {string} text @param {TextRequest} request @param {PendingState} state @returns {PendingMessage} */
   add(entry, text, request, state) {
-    const message = { text, request, state, entry };
+    const message = { text, request, state, isAccepted: false, entry };
     this.#messages.push(message);
     this.#list.append(entry);
     this.#setState(message, state);
@@ -58,6 +67,7 @@ export class PendingMessages {
 
   /** The server has accepted a message. @param {PendingMessage} message */
   accept(message) {
+    message.isAccepted = true;
     setTimeout(() => this.#drop(message), SHOWN_WITHIN_MS);
   }
 

@@ -7,7 +7,8 @@ import { plainName, roomLabel } from "./elements.js";
 /** @typedef {import("../realtime.js").RealtimeClient} RealtimeClient */
 
 const MARK_EVERY_MS = 2_000;
-const NOT_CONNECTED = ["disconnected", "notSent", "timeout"];
+// The errors after which the server has not marked the message.
+const RETRIED_ERRORS = ["disconnected", "notSent", "timeout", "tooManyMessages", "unavailable"];
 
 export class Unread {
   #list;
@@ -134,7 +135,7 @@ export class Unread {
     try {
       await client.request("clientMarkRead", { messageId: this.#marked });
     } catch (error) {
-      const isRetried = error instanceof RequestError && NOT_CONNECTED.includes(error.code);
+      const isRetried = error instanceof RequestError && RETRIED_ERRORS.includes(error.code);
       if (isRetried && client === this.#client) this.#marked = before;
     }
   }
