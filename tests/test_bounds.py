@@ -12,7 +12,7 @@ from pathlib import Path
 # the Python client, the protocol page and the conformance checks 3,500; locked versions with hashes 1,700; the page of the
 # live state 1,500; plain handshakes and frames without websockets' parser 600; joins that wait
 # together 250, io_uring 700.
-PROJECT_LINES = 79_900
+PROJECT_LINES = 80_000
 FRAMEWORK_TEST_LINES = 300
 FILE_LINES = 300
 PACKAGE_ENTRIES = 30

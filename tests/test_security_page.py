@@ -104,7 +104,7 @@ def test_attacks_that_are_not_covered_are_listed(page: str) -> None:
         "compromised",
         "over Redis",
         "Redis cluster",
-        "rooms of a connection",
+        "rooms that your own handlers join",
     ):
         assert attack in section
 

@@ -35,7 +35,7 @@ def running_nginx(
         ("listen 8080;", f"listen 127.0.0.1:{port};"),
         ("listen 8080 default_server;", f"listen 127.0.0.1:{port} default_server;"),
         (" /tmp/", f" {folder}/"),
-        (" /dev/stdout;", f" {folder}/access.log;"),
+        (" /dev/stdout paths;", f" {folder}/access.log paths;"),
     )
     configuration.write_text(text, "utf-8")
     # The same command as in the image.
