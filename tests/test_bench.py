@@ -228,7 +228,7 @@ def test_goals_are_judged_in_rounds_of_both_servers_and_with_the_spread() -> Non
     assert goal.judgement([]) == ""
 
 
-def test_the_worst_run_of_each_goal_is_published(root: Path) -> None:
+def test_of_several_runs_each_goal_is_judged_by_the_worst() -> None:
     def record(measured: float | None, judgement: str) -> dict[str, Any]:
         quartiles = [0.5, measured, 1234.5]
         goal = {"title": "a", "at_most": 1 / 6, "measured": measured, "quartiles": quartiles}
@@ -237,11 +237,6 @@ def test_the_worst_run_of_each_goal_is_published(root: Path) -> None:
     lines = list(worst_table([record(0.12345, "met"), record(None, ""), record(2.0, "not met")]))
     assert lines[0] == "| goal | at most | worst run | other runs |  |"
     assert lines[2:] == ["| a | 0.167 | 2 (0.5 to 1234) | 0.123 | not met |"]
-
-    files = sorted(root.glob("bench/results/*.json"))
-    assert len(files) == 3
-    published = "\n".join(worst_table([json.loads(path.read_text("utf-8")) for path in files]))
-    assert published in root.joinpath("docs", "performance.md").read_text("utf-8")
 
 
 def test_a_workload_is_noisy_if_a_server_that_does_not_change_varies() -> None:
