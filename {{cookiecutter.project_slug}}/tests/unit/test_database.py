@@ -127,7 +127,7 @@ async def test_migrations_lead_down_and_up_again(url: str) -> None:
     assert await run_sync(url, differences) == []
 
 
-async def test_a_migration_that_copies_a_table_keeps_what_refers_to_it(url: str) -> None:
+async def test_a_migration_that_copies_a_table_keeps_its_references(url: str) -> None:
     from alembic.migration import MigrationContext
     from alembic.operations import Operations
 

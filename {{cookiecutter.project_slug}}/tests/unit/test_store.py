@@ -318,7 +318,7 @@ async def test_the_markers_of_a_user_are_bounded(
     assert set(await store.unread("bob")) == {"room 2", "room 3", "room 4"}
 
 
-async def test_what_comes_after_the_removal_of_old_messages_is_unread(store: MessageStore) -> None:
+async def test_messages_after_the_removal_of_old_ones_are_unread(store: MessageStore) -> None:
     await store.mark_read("chat_a", "bob", (await store.add(message("old"))).id)
     assert await store.remove_older_than(END_OF_TIME_MS) == 1
     assert await store.unread("bob") == {"chat_a": 0}

@@ -48,10 +48,10 @@ async def test_invalid_utf_8_fails_only_the_operation_that_contains_it(
 
 
 @pytest.mark.parametrize("name", ["\ud800", 10**30])
-async def test_what_has_no_encoding_delays_no_other_operation(
+async def test_an_operation_without_an_encoding_delays_no_other_one(
     pipeline: Pipeline, name: object
 ) -> None:
-    """Which would wait for the next one, and its failure is reported to its owner."""
+    """They would wait for the next one; its own failure is reported."""
     reported: list[BackendUnavailable] = []
     invalid = Operation(("beat", "{%nodes}", name), int)
     submitted = [
