@@ -86,14 +86,16 @@ def start_and_measure(
     Raises:
         RuntimeError: One has failed at each attempt.
     """
-    for _ in range(ATTEMPTS - 1):
+    attempt = 1
+    while True:
         try:
             with clients(workload, servers, effort.cores) as started:
                 return measure_rounds(workload, started, rounds, effort)
         except RuntimeError as error:
+            if attempt == ATTEMPTS:
+                raise
             print(f"A start of {workload.name} is repeated: {error}", flush=True)
-    with clients(workload, servers, effort.cores) as started:
-        return measure_rounds(workload, started, rounds, effort)
+            attempt += 1
 
 
 def measure_rounds(

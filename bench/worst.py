@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def worst_table(records: Sequence[dict[str, Any]]) -> Iterator[str]:
         measured = [goal for goal in goals if goal["measured"] is not None]
         if not measured:
             continue
-        worst, *others = sorted(measured, key=lambda goal: -goal["measured"])
+        worst, *others = sorted(measured, key=itemgetter("measured"), reverse=True)
         low, _, high = worst["quartiles"]
         yield row(
             worst["title"],

@@ -209,11 +209,11 @@ class CountedAdmission(Admission):
             self.counters.refusals[REFUSALS[result]] += 1
         return super()._check(result, address)
 
-    def refuse_request(self, refusal: Refusal, host: str) -> None:
+    def refuse_request(self, refusal: Refusal, client: tuple[str, int] | None) -> None:
         """Count an invalid handshake, and log any refusal."""
         if refusal == INVALID_HANDSHAKE:
             self.counters.refusals[REFUSALS[refusal]] += 1
-        super().refuse_request(refusal, host)
+        super().refuse_request(refusal, client)
 
 
 def count_events(manager: WebSocketConnectionManager, admission: Admission) -> Counters:

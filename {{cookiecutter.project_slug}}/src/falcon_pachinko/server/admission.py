@@ -230,8 +230,9 @@ class Admission:
             return refusal
         return self._check(self.websockets.enter(address), address)
 
-    def refuse_request(self, refusal: Refusal, host: str) -> None:
+    def refuse_request(self, refusal: Refusal, client: tuple[str, int] | None) -> None:
         """Log the refusal of a request that is invalid or exceeds a bound."""
+        host = client[0] if client else "an unknown address"
         self.refused_requests.add("refused a request of %s: %s", host, refusal.text)
 
     def charge_flood(self, scope: Mapping[str, Any], share: float) -> None:

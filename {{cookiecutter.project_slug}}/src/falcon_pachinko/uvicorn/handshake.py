@@ -141,8 +141,7 @@ class HandshakeProtocol(WebSocketsSansIOProtocol):
         if error is None:
             return
         if self.place is not None and self.place.counts is not None:
-            host = self.client[0] if self.client else "an unknown address"
-            self.place.counts.admission.refuse_request(INVALID_HANDSHAKE, host)
+            self.place.counts.admission.refuse_request(INVALID_HANDSHAKE, self.client)
         # NOTE: the response of a client that reads nothing would keep the connection open.
         self.loop.call_later(DEFAULT_LIMITS.close_seconds, self.transport.abort)
         while error is not None:

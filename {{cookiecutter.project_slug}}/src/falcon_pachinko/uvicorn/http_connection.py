@@ -158,8 +158,7 @@ class HTTPConnection(HttpToolsProtocol):
         self._refuse_request(INVALID)
 
     def _refuse_request(self, refusal: Refusal) -> None:
-        host = self.client[0] if self.client else "an unknown address"
-        self.admission.refuse_request(refusal, host)
+        self.admission.refuse_request(refusal, self.client)
         self._refuse(refusal)
 
     def _refuse(self, refusal: Refusal) -> None:

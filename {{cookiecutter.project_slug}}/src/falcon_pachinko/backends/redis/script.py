@@ -91,6 +91,8 @@ ENCODE = msgspec.msgpack.Encoder().encode
 # The errors of values that have no encoding: a surrogate in a text, an integer of more than 64 bits.
 ENCODING_ERRORS = (UnicodeEncodeError, OverflowError)
 NO_OPERATIONS = ENCODE([])
+# SECURITY: the largest integer that is exact in Lua; a client may name a larger one, also of more than 64 bits.
+MAX_INTEGER = 2**53
 
 # NOTE: not the tag or its beginning of any room, because hash_tag escapes %.
 NODES = "{%nodes}"

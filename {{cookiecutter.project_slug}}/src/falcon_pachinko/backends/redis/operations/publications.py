@@ -9,7 +9,7 @@ from ....errors import LeaseLost
 from ....history import History, Position
 from ...lease import Lease
 from ...once import OnceRun
-from ..script import raw
+from ..script import MAX_INTEGER, raw
 from .once import place_of
 from .replies import Operation, Terms, decode_nothing, decode_position
 
@@ -29,9 +29,11 @@ def publish(
     ``node`` has members there. ``lease`` is that of the publishing worker: the reply raises LeaseLost if a newer one has
     published there. ``run`` is the execution of a request whose effect this is; not on a cluster.
     """
-    # SECURITY: a client may have named them, and no offset is larger than a number of Lua.
-    positions = [each for each in map(Position.parse, retracts) if each and each.offset <= 2**53]
-    removed = [(each.epoch, each.offset) for each in positions]
+    removed = [
+        (each.epoch, each.offset)
+        for each in map(Position.parse, retracts)
+        if each and each.offset <= MAX_INTEGER
+    ]
     worker = (None, None) if lease is None else (lease.name, lease.token)
     request: tuple[Any, ...] = ("publish", tag, raw(data), ephemeral, node, *worker)
     if removed or run is not None:
@@ -67,8 +69,7 @@ def sync_room(
 
 def past(tag: str, before: Position | None, count: int) -> Operation[Sequence[Any]]:
     """Read the last publications before a position, or of all; see ``fetched.Fetched``."""
-    # SECURITY: a client names the position, and its number may be larger than one of Lua.
-    end = (None, None) if before is None else (before.epoch, min(before.offset, 2**53))
+    end = (None, None) if before is None else (before.epoch, min(before.offset, MAX_INTEGER))
     return Operation(("past", tag, *end, count), tuple)
 
 

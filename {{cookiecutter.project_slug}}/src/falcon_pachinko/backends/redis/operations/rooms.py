@@ -9,7 +9,7 @@ import msgspec
 
 from ....history import Position
 from ...presence import Presence
-from ..script import raw
+from ..script import MAX_INTEGER, raw
 from .replies import (
     Announced,
     Claimed,
@@ -242,7 +242,6 @@ def page(
 
     key = f"u{after}" if isinstance(after, str) else after
     if isinstance(key, int):
-        # SECURITY: a client may have named the place, which may be larger than a number of Lua.
-        key = max(-(2**53), min(key, 2**53))
+        key = max(-MAX_INTEGER, min(key, MAX_INTEGER))
     request = ("page", tag, node, terms.times, key, limit)
     return Operation(request, decode, cost=1 + limit // USERS_PER_COST)
