@@ -10,7 +10,7 @@ import pytest
 from falcon_pachinko.backends.lease import Lease
 from falcon_pachinko.backends.redis import operations
 from falcon_pachinko.backends.redis.operations import Operation
-from falcon_pachinko.backends.redis.script import SUSPICION_MS
+from falcon_pachinko.backends.redis.script import ENTRIES_PER_SLICE, SUSPICION_MS
 from falcon_pachinko.errors import LeaseLost
 from falcon_pachinko.history import Position
 from falcon_pachinko.publisher import AsyncPublisher
@@ -189,6 +189,32 @@ async def test_a_call_of_each_kind_doubts_the_presence_after_a_restart_from_old_
         assert before[0] != after[0]
         assert (before[1], before[2]) == ("0", None)
         assert float(after[2]) - float(after[1]) == 2 * TERMS.lease - TERMS.recovery
+
+
+@pytest.mark.parametrize("end", ["removed", "returned"])
+async def test_p4_nodes_read_the_list_again_if_the_first_slices_were_removed_in_silence(
+    redis_server: RedisServer, end: str
+) -> None:
+    gone = TERMS._replace(node="gone")
+    users = [announced(f"c{number}", f"user {number}") for number in range(ENTRIES_PER_SLICE + 8)]
+    enters = [operations.enter("{room}", gone, user, claims=True) for user in users]
+    witness = operations.enter("{room}", TERMS, announced("c", "witness"), claims=True)
+    await execute(redis_server, sync_room(), witness, *enters)
+    # NOTE: as after a failover, for the first slice only.
+    seconds, _ = redis_server.command("TIME")
+    redis_server.command("HSET", "script:{room}:p", "z", (seconds + 60) * 1000)
+    redis_server.command("ZADD", "script:{room}:n", 1, gone.node)
+    expire = operations.expire_nodes("{room}", TERMS, node=TERMS.node)
+    assert await execute(redis_server, expire) == [True]
+    assert redis_server.command("HGET", "script:{room}:p", "v") is None
+    redis_server.command("HDEL", "script:{room}:p", "z")
+    if end == "removed":
+        assert await execute(redis_server, expire) == [False]
+        assert redis_server.command("HGET", META, "o") == str(1 + len(users) + 8)
+    else:
+        await execute(redis_server, operations.claim("{room}", gone, known=""))
+    assert redis_server.command("HGET", "script:{room}:p", "v") is not None
+    assert redis_server.command("HGET", "script:{room}:p", f"s{gone.node}") is None
 
 
 async def test_a_renewal_returns_the_rest_of_a_recovery_and_not_that_of_a_suspicion(

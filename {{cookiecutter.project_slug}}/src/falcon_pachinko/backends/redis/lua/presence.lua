@@ -125,7 +125,7 @@ end
 -- Releases the lease of a node without members, and deletes the presence with the last one.
 local function release_lease(base, node)
   redis.call('ZREM', base .. ':n', node)
-  redis.call('HDEL', base .. ':p', 'd' .. node, 'l' .. node)
+  redis.call('HDEL', base .. ':p', 'd' .. node, 'l' .. node, 's' .. node)
   if redis.call('EXISTS', base .. ':n') == 0 and redis.call('ZCARD', base .. ':k') <= 1 then
     redis.call('DEL', base .. ':p', base .. ':o', base .. ':k')
     redis.call('HDEL', base .. ':m', 'p')

@@ -31,18 +31,23 @@ local function remove_member(base, node, member, is_silent)
 end
 
 -- Removes a slice of the entries of an expired node; all slices of a call have one bound. Returns whether others follow.
--- After a loss of changes it may be known that the users have left: then the nodes are asked to read the list instead.
+-- After a loss of changes it may be known that the users have left: then the nodes are asked to read the list instead,
+-- at the end, also if the slices after the first ones are announced because the time for this is over.
 local function remove_slice(base, node)
-  local silent = tonumber(redis.call('HGET', base .. ':p', 'z') or 0) > now
+  local found = redis.call('HMGET', base .. ':p', 'z', 's' .. node)
+  local silent, was_silent = tonumber(found[1] or 0) > now, found[2]
   local count = ENTRIES_PER_SLICE - removed
   if count == 0 then return true end
   local from, to = range_of(node)
-  local found = redis.call('ZRANGEBYLEX', base .. ':k', from, to, 'LIMIT', 0, count)
-  removed = removed + #found
-  for _, member in ipairs(found) do remove_member(base, node, member, silent) end
-  if #found == count then return true end
+  local members = redis.call('ZRANGEBYLEX', base .. ':k', from, to, 'LIMIT', 0, count)
+  removed = removed + #members
+  for _, member in ipairs(members) do remove_member(base, node, member, silent) end
+  if #members == count then
+    if silent then redis.call('HSET', base .. ':p', 's' .. node, 1) end
+    return true
+  end
   release_lease(base, node)
-  if silent then send_changed(base) end
+  if silent or was_silent then send_changed(base) end
   return false
 end
 
@@ -150,6 +155,8 @@ end
 function operations.claim(base, node, lease, period, known, recovery)
   read_leases(base, lease, recovery)
   if current_generation(base) then expire_nodes(base, node, period) end
+  -- The node has come back before all of its users were removed.
+  if redis.call('HDEL', base .. ':p', 's' .. node) == 1 then send_changed(base) end
   local expires = redis.call('ZSCORE', base .. ':n', node)
   if not redis.call('HGET', base .. ':p', 'g') then create_presence(base, recovery) end
   set_lease(base, node, lease)
