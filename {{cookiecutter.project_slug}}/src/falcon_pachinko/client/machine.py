@@ -121,6 +121,15 @@ class Machine(Core):
         self.queue.append(text)
         return True
 
+    def requeue(self, text: str) -> None:
+        """Queue a message that a lost connection has not written, before those that were sent after it.
+
+        There may be more of them than the bound of the queue; their size has the bound of a connection. A request that
+        has failed meanwhile is dropped.
+        """
+        if self.state is not State.CLOSED and self.requests.is_wanted(text):
+            self.queue.insert(0, text)
+
     def send_queues(self) -> None:
         """Send what has been queued, in all rooms."""
         for machine in (self, *self.rooms.machines.values()):
