@@ -124,7 +124,15 @@ def test_ci_checks_and_tests_on_every_supported_python(repository: Path) -> None
     assert versions == [f"3.{minor}" for minor in range(int(declared[1]), 15)]
     commands = [step["run"] for step in job["steps"] if "run" in step]
     assert commands in ([".ci/run"], ["make check", "make test", "make browser"])
-    assert job["timeout-minutes"] <= 30
+
+
+def test_each_job_of_a_workflow_has_a_bound(repository: Path, root: Path) -> None:
+    workflows = list((repository / ".github/workflows").glob("*.yml"))
+    assert len(workflows) >= 2
+    most = 120 if repository == root else 45
+    for path in workflows:
+        for name, job in load(path)["jobs"].items():
+            assert 0 < job.get("timeout-minutes", 0) <= most, f"{path.name}: {name}"
 
 
 def test_dependabot_covers_every_ecosystem(repository: Path) -> None:
