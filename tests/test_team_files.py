@@ -143,6 +143,15 @@ def test_dependabot_covers_every_ecosystem(repository: Path) -> None:
     assert {update["package-ecosystem"] for update in updates} == expected
 
 
+def test_dependabot_leaves_major_releases_of_postgresql_to_people(project: Path) -> None:
+    updates = load(project / ".github/dependabot.yml")["updates"]
+    ignored = {each["package-ecosystem"]: each["ignore"] for each in updates if "ignore" in each}
+    majors = ["version-update:semver-major"]
+    assert ignored == {"docker-compose": [{"dependency-name": "postgres", "update-types": majors}]}
+    image = load(project / "compose.yaml")["services"]["postgres"]["image"]
+    assert image.startswith("postgres:")
+
+
 @pytest.mark.parametrize("answers", [{}, {"package_name": "zzz_late", "python_version": "3.13"}])
 def test_dockerfile_passes_hadolint(baked: Callable[..., Path], answers: dict[str, str]) -> None:
     project = baked(**answers)
