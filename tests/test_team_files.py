@@ -4,6 +4,7 @@ import inspect
 import ipaddress
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -133,6 +134,71 @@ def test_each_job_of_a_workflow_has_a_bound(repository: Path, root: Path) -> Non
     for path in workflows:
         for name, job in load(path)["jobs"].items():
             assert 0 < job.get("timeout-minutes", 0) <= most, f"{path.name}: {name}"
+
+
+class Machine:
+    """A machine of which ``.ci/run`` sees these programs only; they log their calls."""
+
+    def __init__(self, root: Path, folder: Path, node: str, *logging: str) -> None:
+        self.root, self.folder, self.log = root, folder, folder / "log"
+        for name in ("cat", "dirname", "env", "sort"):
+            found = shutil.which(name)
+            assert found is not None
+            (folder / name).symlink_to(found)
+        self.add("node", f"echo {node}")
+        self.add("sudo", 'shift && exec "$@"')
+        self.add("git", "exit 1")
+        for name in logging:
+            self.add(name, f'echo "{name} $*" >> "{self.log}"')
+        self.add("tee", f'cat > "{folder}/written" && echo "tee $*" >> "{self.log}"')
+
+    def add(self, name: str, script: str) -> None:
+        program = self.folder / name
+        program.write_text(f"#!/bin/sh\n{script}\n", "utf-8")
+        program.chmod(0o755)
+
+    def run(self) -> tuple[int, str, list[str]]:
+        """Run the script; return its status, its errors, and the calls of programs."""
+        bash = shutil.which("bash")
+        assert bash is not None
+        finished = subprocess.run(
+            [bash, str(self.root / ".ci/run")],
+            env={"PATH": str(self.folder)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        calls = self.log.read_text("utf-8").splitlines() if self.log.exists() else []
+        return finished.returncode, finished.stderr, calls
+
+
+@pytest.mark.parametrize("node", ["v18.19.1", "v20.9.0"])
+def test_ci_refuses_an_old_node_at_its_start(root: Path, tmp_path: Path, node: str) -> None:
+    status, errors, calls = Machine(root, tmp_path, node, "make").run()
+    assert (status, calls) == (1, [])
+    assert f"ERROR: Node v20.10 or newer is needed, and this is {node}: " in errors
+
+
+@pytest.mark.parametrize("node", ["v20.10.0", "v22.3.0"])
+def test_ci_checks_and_tests_with_a_newer_node(root: Path, tmp_path: Path, node: str) -> None:
+    status, _, calls = Machine(root, tmp_path, node, "make").run()
+    assert (status, calls) == (0, ["make check", "make test"])
+
+
+def test_ci_starts_no_service_of_a_package(root: Path, tmp_path: Path) -> None:
+    programs = ("make", "apt-get", "chmod", "rm")
+    status, _, calls = Machine(root, tmp_path, "v22.3.0", *programs).run()
+    installed = [number for number, call in enumerate(calls) if call.startswith("apt-get install")]
+    assert (status, len(installed) > 0) == (0, True)
+    policy = Path("/usr/sbin/policy-rc.d")
+    if policy.exists():
+        assert not [call for call in calls if policy.name in call], "that of the machine stays"
+        return
+    for number in installed:
+        assert calls[number - 2 : number] == [f"tee {policy}", f"chmod 755 {policy}"]
+        assert calls[number + 1] == f"rm -f {policy}"
+    assert (tmp_path / "written").read_text("utf-8") == "#!/bin/sh\nexit 101\n"
 
 
 def test_dependabot_covers_every_ecosystem(repository: Path) -> None:
