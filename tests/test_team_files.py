@@ -328,7 +328,7 @@ def test_nginx_balances_exactly_the_nodes_of_compose(project: Path) -> None:
     assert named == [(address, app_port) for address in addresses]
     port = int(number(r"listen (\d+);", configuration))
     assert services["nginx"]["ports"] == [f"127.0.0.1:${{CLUSTER_PORT:-8080}}:{port}"]
-    assert "./deploy/nginx.conf:/etc/nginx/nginx.conf:ro" in services["nginx"]["volumes"]
+    assert "./deploy/nginx.conf:/etc/nginx/nginx.conf:ro,z" in services["nginx"]["volumes"]
     for node in nodes:
         assert node["environment"] == services["app"]["environment"] | {
             "APP_BACKEND_URL": "redis://valkey:6379",
