@@ -364,6 +364,31 @@ def test_compose_and_the_documents_allow_for_the_longest_stop(
         assert value in operations
 
 
+def test_git_ignores_what_the_commands_of_the_readme_create(
+    project: Path, run: Callable[..., str]
+) -> None:
+    text = (project / "README.md").read_text("utf-8")
+    [venv] = re.findall(r"^python3 -m venv (\S+) ", text, re.MULTILINE)
+    (project / venv).mkdir(parents=True)
+    run(project, "git", "init", "--quiet")
+    assert run(project, "git", "check-ignore", venv).strip() == venv
+
+
+def test_the_documents_name_the_docker_that_the_files_need(project: Path, root: Path) -> None:
+    """The mounts of BuildKit, the builder since Engine 23.0, and ``required``, which came with Compose 2.24."""
+    assert "RUN --mount=type=cache" in (project / "Dockerfile").read_text("utf-8")
+    compose = load(project / "compose.yaml")
+    assert compose["x-app"]["env_file"] == [{"path": ".env", "required": False}]
+    for page, has_compose in (
+        (project / "README.md", True),
+        (project / "docs/operations.md", True),
+        (root / "docs/tutorial.md", False),
+    ):
+        text = " ".join(page.read_text("utf-8").split())
+        assert "Docker Engine 23.0" in text, page.name
+        assert ("Compose 2.24 or newer" in text) == has_compose, page.name
+
+
 def test_links_of_the_documents_resolve(repository: Path) -> None:
     for document in (*repository.glob("*.md"), *repository.glob("docs/**/*.md")):
         text = re.sub(r"```.*?```", "", document.read_text("utf-8"), flags=re.DOTALL)
