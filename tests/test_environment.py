@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -56,6 +56,14 @@ for name in ["small-0.1.0"] + ["iniconfig-2.3.0"] * ("dev" in sys.argv[-1]):
     (packages / (name + ".dist-info")).mkdir(exist_ok=True)
 """
 
+# Runs a program as Python 3.10 would, as far as the program asks.
+OLDER = (
+    sys.executable,
+    "-c",
+    "import runpy, sys; sys.version_info = (3, 10, 9); del sys.argv[0];"
+    ' runpy.run_path(sys.argv[0], run_name="__main__")',
+)
+
 Run = Callable[..., str]
 
 
@@ -77,11 +85,12 @@ class Small:
         *arguments: str,
         expected: int = 0,
         uv: bool = True,
+        python: Sequence[str] = (sys.executable,),
         variables: Mapping[str, str] = MappingProxyType({}),
     ) -> tuple[str, list[str]]:
         """Run the program, and return its output and the commands of uv."""
         self.log.write_text("", "utf-8")
-        command = [sys.executable, str(self.program), "--uv", str(self.uv) if uv else ""]
+        command = [*python, str(self.program), "--uv", str(self.uv) if uv else ""]
         finished = subprocess.run(
             [*command, *arguments],
             cwd=self.folder,
@@ -221,6 +230,18 @@ def test_an_environment_of_another_python_stays_unless_that_one_is_requested(sma
     printed, commands = small.install("--this-python")
     assert ".venv has Python 3.99, not 3." in printed
     assert commands == ["venv", "pip"]
+
+
+def test_where_python_is_too_old_that_of_the_environment_is_used(small: Small) -> None:
+    needed = "Python 3.11 or newer is needed, but "
+    assert needed in small.install("dev", expected=1, python=OLDER)[0]
+    assert not (small.folder / ".venv").exists()
+    small.install("dev")
+    assert small.install("dev", python=OLDER) == ("", [])
+    small.change("0.1.0", "0.2.0")
+    assert small.install("dev", python=OLDER)[1] == ["pip"]
+    printed, commands = small.install("dev", "--this-python", expected=1, python=OLDER)
+    assert (needed in printed, commands) == (True, [])
 
 
 def test_an_interrupted_replacement_is_undone(small: Small) -> None:

@@ -11,6 +11,8 @@ import pytest
 from cookiecutter.exceptions import FailedHookException
 from pytest_cookies.plugin import Result
 
+from .support.taken_names import free_names, locked_names, taken_distributions, taken_modules
+
 INVALID = {
     "project_name": ["", "  ", "two\nlines", "bell\a", "next\x85line", "line\u2028separator"],
     "project_slug": [
@@ -38,6 +40,8 @@ INVALID = {
         "Falcon",
         "pydantic_settings",
         "falcon-pachinko",
+        "pip-audit",
+        "colorama",
     ],
     "package_name": [
         "",
@@ -78,6 +82,8 @@ INVALID = {
         "redis",
         "sqlalchemy",
         "psycopg",
+        "xdist",
+        "cyclonedx",
         "nul",
     ],
     "description": ["two\nlines", "tab\tbed"],
@@ -179,14 +185,20 @@ def test_names_of_all_other_resources_are_rejected(root: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_names_of_all_dependencies_are_rejected(root: Path, project_python: Path) -> None:
-    program = "import importlib.metadata as m; print(*(d.name for d in m.distributions()))"
-    installed = subprocess.run(
-        [project_python, "-c", program], check=True, capture_output=True, text=True, timeout=60
-    )
-    names = {re.sub(r"[-_.]+", "-", name).lower() for name in installed.stdout.split()}
-    hook = (root / "hooks" / "pre_gen_project.py").read_text("utf-8")
-    [block] = re.findall(r'DISTRIBUTIONS = frozenset\(\s+"""(.*?)"""', hook, re.DOTALL)
-    assert names - set(block.split()) == set()
+    assert free_names(root, project_python) == set()
+
+
+@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-build.txt"])
+def test_names_of_all_locked_dependencies_are_rejected(root: Path, lock: str) -> None:
+    names = locked_names(root / "{{cookiecutter.project_slug}}" / lock)
+    assert {"falcon", "async-timeout", "hatchling"} & names
+    assert names - taken_distributions(root) == set()
+
+
+def test_names_of_the_tools_of_a_supply_chain_are_rejected(root: Path) -> None:
+    """The test that runs the tools compares the names of what they need."""
+    assert {"cyclonedx-bom", "pip-audit", "uv", "colorama"} <= taken_distributions(root)
+    assert {"cyclonedx", "cyclonedx_py", "pip_audit", "colorama"} <= taken_modules(root)
 
 
 @pytest.mark.parametrize(

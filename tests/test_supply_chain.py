@@ -16,6 +16,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from .support.taken_names import free_names
+
 LOCKS = ("requirements.txt", "requirements-build.txt")
 LOCKED = re.compile(r"^([a-z0-9-]+)==([^ ]+)(?: ; [^\\\n]+)? \\$", re.MULTILINE)
 HASH = re.compile(r"^    --hash=sha256:[0-9a-f]{64}(?: \\)?$")
@@ -176,7 +178,7 @@ def test_tools_of_the_supply_chain_have_exact_versions(project: Path) -> None:
 
 @pytest.mark.timeout(1200)
 def test_lock_and_sbom_work(
-    project: Path, run: Callable[..., str], environment: dict[str, str]
+    root: Path, project: Path, run: Callable[..., str], environment: dict[str, str]
 ) -> None:
     environment["UV_NO_PROGRESS"] = "1"
     before = {name: locked(project / name) for name in LOCKS}
@@ -195,3 +197,4 @@ def test_lock_and_sbom_work(
     versions = locked(project / "requirements.txt")
     assert {"falcon", "psycopg-binary", "redis", "uvicorn"} <= found.keys()
     assert found.items() <= versions.items()
+    assert free_names(root, project / ".venv/bin/python") == {"chat-service"}

@@ -4,6 +4,7 @@ import inspect
 import ipaddress
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -124,7 +125,80 @@ def test_ci_checks_and_tests_on_every_supported_python(repository: Path) -> None
     assert versions == [f"3.{minor}" for minor in range(int(declared[1]), 15)]
     commands = [step["run"] for step in job["steps"] if "run" in step]
     assert commands in ([".ci/run"], ["make check", "make test", "make browser"])
-    assert job["timeout-minutes"] <= 30
+
+
+def test_each_job_of_a_workflow_has_a_bound(repository: Path, root: Path) -> None:
+    workflows = list((repository / ".github/workflows").glob("*.yml"))
+    assert len(workflows) >= 2
+    most = 120 if repository == root else 45
+    for path in workflows:
+        for name, job in load(path)["jobs"].items():
+            assert 0 < job.get("timeout-minutes", 0) <= most, f"{path.name}: {name}"
+
+
+class Machine:
+    """A machine of which ``.ci/run`` sees these programs only; they log their calls."""
+
+    def __init__(self, root: Path, folder: Path, node: str, *logging: str) -> None:
+        self.root, self.folder, self.log = root, folder, folder / "log"
+        for name in ("cat", "dirname", "env", "sort"):
+            found = shutil.which(name)
+            assert found is not None
+            (folder / name).symlink_to(found)
+        self.add("node", f"echo {node}")
+        self.add("sudo", 'shift && exec "$@"')
+        self.add("git", "exit 1")
+        for name in logging:
+            self.add(name, f'echo "{name} $*" >> "{self.log}"')
+        self.add("tee", f'cat > "{folder}/written" && echo "tee $*" >> "{self.log}"')
+
+    def add(self, name: str, script: str) -> None:
+        program = self.folder / name
+        program.write_text(f"#!/bin/sh\n{script}\n", "utf-8")
+        program.chmod(0o755)
+
+    def run(self) -> tuple[int, str, list[str]]:
+        """Run the script; return its status, its errors, and the calls of programs."""
+        bash = shutil.which("bash")
+        assert bash is not None
+        finished = subprocess.run(
+            [bash, str(self.root / ".ci/run")],
+            env={"PATH": str(self.folder)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        calls = self.log.read_text("utf-8").splitlines() if self.log.exists() else []
+        return finished.returncode, finished.stderr, calls
+
+
+@pytest.mark.parametrize("node", ["v18.19.1", "v20.9.0"])
+def test_ci_refuses_an_old_node_at_its_start(root: Path, tmp_path: Path, node: str) -> None:
+    status, errors, calls = Machine(root, tmp_path, node, "make").run()
+    assert (status, calls) == (1, [])
+    assert f"ERROR: Node v20.10 or newer is needed, and this is {node}: " in errors
+
+
+@pytest.mark.parametrize("node", ["v20.10.0", "v22.3.0"])
+def test_ci_checks_and_tests_with_a_newer_node(root: Path, tmp_path: Path, node: str) -> None:
+    status, _, calls = Machine(root, tmp_path, node, "make").run()
+    assert (status, calls) == (0, ["make check", "make test"])
+
+
+def test_ci_starts_no_service_of_a_package(root: Path, tmp_path: Path) -> None:
+    programs = ("make", "apt-get", "chmod", "rm")
+    status, _, calls = Machine(root, tmp_path, "v22.3.0", *programs).run()
+    installed = [number for number, call in enumerate(calls) if call.startswith("apt-get install")]
+    assert (status, len(installed) > 0) == (0, True)
+    policy = Path("/usr/sbin/policy-rc.d")
+    if policy.exists():
+        assert not [call for call in calls if policy.name in call], "that of the machine stays"
+        return
+    for number in installed:
+        assert calls[number - 2 : number] == [f"tee {policy}", f"chmod 755 {policy}"]
+        assert calls[number + 1] == f"rm -f {policy}"
+    assert (tmp_path / "written").read_text("utf-8") == "#!/bin/sh\nexit 101\n"
 
 
 def test_dependabot_covers_every_ecosystem(repository: Path) -> None:
@@ -133,6 +207,15 @@ def test_dependabot_covers_every_ecosystem(repository: Path) -> None:
     if (repository / "Dockerfile").exists():
         expected |= {"docker", "docker-compose"}
     assert {update["package-ecosystem"] for update in updates} == expected
+
+
+def test_dependabot_leaves_major_releases_of_postgresql_to_people(project: Path) -> None:
+    updates = load(project / ".github/dependabot.yml")["updates"]
+    ignored = {each["package-ecosystem"]: each["ignore"] for each in updates if "ignore" in each}
+    majors = ["version-update:semver-major"]
+    assert ignored == {"docker-compose": [{"dependency-name": "postgres", "update-types": majors}]}
+    image = load(project / "compose.yaml")["services"]["postgres"]["image"]
+    assert image.startswith("postgres:")
 
 
 @pytest.mark.parametrize("answers", [{}, {"package_name": "zzz_late", "python_version": "3.13"}])
@@ -245,7 +328,7 @@ def test_nginx_balances_exactly_the_nodes_of_compose(project: Path) -> None:
     assert named == [(address, app_port) for address in addresses]
     port = int(number(r"listen (\d+);", configuration))
     assert services["nginx"]["ports"] == [f"127.0.0.1:${{CLUSTER_PORT:-8080}}:{port}"]
-    assert "./deploy/nginx.conf:/etc/nginx/nginx.conf:ro" in services["nginx"]["volumes"]
+    assert "./deploy/nginx.conf:/etc/nginx/nginx.conf:ro,z" in services["nginx"]["volumes"]
     for node in nodes:
         assert node["environment"] == services["app"]["environment"] | {
             "APP_BACKEND_URL": "redis://valkey:6379",
@@ -279,6 +362,31 @@ def test_compose_and_the_documents_allow_for_the_longest_stop(
         f"within {longest} s",
     ):
         assert value in operations
+
+
+def test_git_ignores_what_the_commands_of_the_readme_create(
+    project: Path, run: Callable[..., str]
+) -> None:
+    text = (project / "README.md").read_text("utf-8")
+    [venv] = re.findall(r"^python3 -m venv (\S+) ", text, re.MULTILINE)
+    (project / venv).mkdir(parents=True)
+    run(project, "git", "init", "--quiet")
+    assert run(project, "git", "check-ignore", venv).strip() == venv
+
+
+def test_the_documents_name_the_docker_that_the_files_need(project: Path, root: Path) -> None:
+    """The mounts of BuildKit, the builder since Engine 23.0, and ``required``, which came with Compose 2.24."""
+    assert "RUN --mount=type=cache" in (project / "Dockerfile").read_text("utf-8")
+    compose = load(project / "compose.yaml")
+    assert compose["x-app"]["env_file"] == [{"path": ".env", "required": False}]
+    for page, has_compose in (
+        (project / "README.md", True),
+        (project / "docs/operations.md", True),
+        (root / "docs/tutorial.md", False),
+    ):
+        text = " ".join(page.read_text("utf-8").split())
+        assert "Docker Engine 23.0" in text, page.name
+        assert ("Compose 2.24 or newer" in text) == has_compose, page.name
 
 
 def test_links_of_the_documents_resolve(repository: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,7 +71,9 @@ def put_previous(root: Path, folder: Path, run: Run) -> None:
         revision = "HEAD"  # a clone without history
     archive = folder.parent / "before.tar"
     run(root, "git", "archive", "-o", str(archive), revision)
-    shutil.unpack_archive(archive, folder, filter="data")
+    # Python 3.11.0 to 3.11.3 have no filters.
+    options = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+    shutil.unpack_archive(archive, folder, **options)
     project = folder / PROJECT
     for name, line in EARLIER.items():
         with (project / name).open("a", encoding="utf-8") as file:

@@ -10,7 +10,8 @@
   complete, and is restored if the installation fails.
 - An environment that another program has created is used, or refused with one sentence. It is never removed.
 
-The file runs with any Python 3.8 up to the check of its version.
+The file runs with any Python 3.8 up to the check of its version. Where that Python is too old, it goes on with that
+of ``.venv``.
 """
 
 from __future__ import annotations
@@ -40,20 +41,10 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def check_python(pyproject: str) -> tuple[int, int]:
-    """Return the oldest Python of ``requires-python``.
-
-    Raises:
-        SystemExit: This Python is older.
-    """
+def oldest_python(pyproject: str) -> tuple[int, int]:
+    """Return the oldest Python of ``requires-python``."""
     found = re.search(r'^requires-python = ">=(\d+)\.(\d+)', pyproject, re.MULTILINE)
-    oldest = (int(found[1]), int(found[2])) if found else (3, 0)
-    if sys.version_info[:2] < oldest:
-        sys.exit(
-            f"Python {dotted(oldest)} or newer is needed, but {sys.executable} is"
-            f" {dotted(sys.version_info)}: name a newer one, such as make PYTHON=python3.14 ..."
-        )
-    return oldest
+    return (int(found[1]), int(found[2])) if found else (3, 0)
 
 
 def dotted(version: Sequence[Any]) -> str:
@@ -251,6 +242,27 @@ def unusable(environment: Environment, oldest: tuple[int, int], *, this_python: 
     return ""
 
 
+def check_python(environment: Environment, oldest: tuple[int, int], reason: str) -> None:
+    """Run this program with the environment's Python if this one is too old.
+
+    Args:
+        environment: The environment.
+        oldest: The oldest Python of the project.
+        reason: Why the environment cannot be used; nothing if it can.
+
+    Raises:
+        SystemExit: This Python is too old: there is no other one, or that one has run this program.
+    """
+    if sys.version_info[:2] >= oldest:
+        return
+    if not reason:
+        sys.exit(subprocess.run([str(environment.python), *sys.argv]).returncode)
+    sys.exit(
+        f"Python {dotted(oldest)} or newer is needed, but {sys.executable} is"
+        f" {dotted(sys.version_info)}: name a newer one, such as make PYTHON=python3.14 ..."
+    )
+
+
 def with_extras_of(environment: Environment, wanted: Wanted) -> Wanted:
     """Return what is wanted with the extras that are installed: one resolution chooses all versions."""
     installed = set(environment.record().get("extras", ()))
@@ -283,12 +295,13 @@ def main() -> None:
     parser.add_argument("--this-python", action="store_true", help=purpose)
     given = parser.parse_args()
     pyproject = Path("pyproject.toml").read_text(encoding="utf-8")
-    oldest = check_python(pyproject)
+    oldest = oldest_python(pyproject)
     folder: Path = given.venv
     clean_up(folder)
     environment = Environment(folder)
-    wanted = Wanted(pyproject, set(given.extras))
     reason = unusable(environment, oldest, this_python=given.this_python)
+    check_python(environment, oldest, reason)
+    wanted = Wanted(pyproject, set(given.extras))
     if is_missing(folder):
         if not create(folder, given.uv).install(wanted, given.uv):
             sys.exit(f"The installation failed: {folder} is incomplete; the next run continues.")

@@ -124,3 +124,17 @@ async def test_a_send_goes_on_when_a_probe_was_answered() -> None:
     async with asyncio.timeout(5):
         await waiting
     assert len(socket.sent) == 3
+
+
+async def test_requests_with_once_that_are_cancelled_together_are_not_sent() -> None:
+    stream, simulation = make_stream()
+    waiting = [
+        asyncio.create_task(stream.request("clientSay", {"text": text}, once=True))
+        for text in "abc"
+    ]
+    await asyncio.sleep(0)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    simulation.settle()
+    assert (len(simulation.socket.sent), stream.queued_messages) == (1, 0)

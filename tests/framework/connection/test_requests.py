@@ -1,7 +1,9 @@
 """Requests of handlers to their own client: replies, bounds, and what happens without a reply."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import falcon.asgi
@@ -18,6 +20,7 @@ from falcon_pachinko import (
     handles_message,
     install,
 )
+from falcon_pachinko.connection.requests import ClientRequests
 from falcon_pachinko.errors import RequestError
 from falcon_pachinko.messages import ClientReply, ReplyPayload
 from falcon_pachinko.testing import Client, connect
@@ -198,6 +201,29 @@ async def test_a_client_that_has_filled_its_inbox_is_not_waited_for_longer_than_
     assert (await client.receive())["payload"] in (TIMED_OUT, {"name": "behind"})
     for number in range(8):
         assert (await client.receive())["payload"] == {"name": str(number)}
+
+
+class Lost:
+    """A connection that ends while a request is sent."""
+
+    def __init__(self, requests: ClientRequests) -> None:
+        self.requests = requests
+
+    async def send_text(self, text: str) -> None:
+        self.requests.fail(1006)
+        raise WebSocketDisconnected(1006)
+
+
+async def test_the_end_of_a_request_that_nothing_waits_for_is_not_logged() -> None:
+    inbox: Any = SimpleNamespace(expect_reply=lambda take: None)
+    requests, reported = ClientRequests(inbox), list[dict[str, Any]]()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: reported.append(context))
+    lost: Any = Lost(requests)
+    with pytest.raises(WebSocketDisconnected):
+        await requests.ask(lost, "serverAskName", {}, 5.0)
+    gc.collect()
+    assert (reported, requests.waiting) == ([], {})
 
 
 class Early(WebSocketResource):

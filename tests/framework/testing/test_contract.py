@@ -1,10 +1,12 @@
 """``check_contract``: undeclared messages and close codes fail the client that receives them."""
 
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar
 
 import falcon.asgi
+import falcon.routing
 import msgspec
 import pytest
 
@@ -202,6 +204,22 @@ async def test_a_path_without_a_route_has_no_declaration(app: App) -> None:
     found = find_declaration("/parrots/7?user=Alice")
     assert found is not None
     assert found.contract.name == "Parrot"
+
+
+async def test_paths_match_by_the_converters_of_the_application() -> None:
+    class Even(falcon.routing.BaseConverter):
+        def convert(self, value: str) -> int | None:
+            return int(value) if value.isdecimal() and int(value) % 2 == 0 else None
+
+    app = install(falcon.asgi.App())
+    app.router_options.converters["even"] = Even
+    app.add_websocket_route("/parrots/{number:even}", Parrot)
+    app.add_websocket_route("/eggs/{id:uuid}", Parrot)
+    find_declaration = declarations(app)
+    assert find_declaration("/parrots/4") is not None
+    assert find_declaration("/parrots/5") is None
+    assert find_declaration(f"/eggs/{uuid.uuid4()}") is not None
+    assert find_declaration("/eggs/4") is None
 
 
 async def test_an_application_without_routes_cannot_be_checked() -> None:

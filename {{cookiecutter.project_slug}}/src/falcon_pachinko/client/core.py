@@ -71,6 +71,10 @@ class Core(abc.ABC):
         """Send or queue a message; return whether it was accepted."""
 
     @abc.abstractmethod
+    def requeue(self, text: str) -> None:
+        """Queue a message that a lost connection has not written, before those that were sent after it."""
+
+    @abc.abstractmethod
     def send_queues(self) -> None:
         """Send what has been queued, in all rooms."""
 
@@ -110,14 +114,6 @@ class Core(abc.ABC):
             queued, self.queue = self.queue, []
             for text in queued:
                 socket.send(text, partial(self.requeue, text))
-
-    def requeue(self, text: str) -> None:
-        """Queue a message that a lost connection has not written, before those that were sent after it.
-
-        There may be more of them than the bound of the queue; their size has the bound of a connection.
-        """
-        if self.state is not State.CLOSED:
-            self.queue.insert(0, text)
 
     def reset_if_stable(self) -> None:
         """Forget the failures before a connection that has lasted long enough."""

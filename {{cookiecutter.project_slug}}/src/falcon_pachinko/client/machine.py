@@ -121,6 +121,15 @@ class Machine(Core):
         self.queue.append(text)
         return True
 
+    def requeue(self, text: str) -> None:
+        """Queue a message that a lost connection has not written, before those that were sent after it.
+
+        There may be more of them than the bound of the queue; their size has the bound of a connection. A request that
+        has failed meanwhile is dropped.
+        """
+        if self.state is not State.CLOSED and self.requests.is_wanted(text):
+            self.queue.insert(0, text)
+
     def send_queues(self) -> None:
         """Send what has been queued, in all rooms."""
         for machine in (self, *self.rooms.machines.values()):
@@ -183,26 +192,25 @@ class Machine(Core):
         if message is None:
             logger.warning("ignored a message from the server: it is not a JSON object with a type")
             return
-        payload = message["payload"]
-        if message["type"] is None:
-            # It has a position, even if no application can receive it.
-            self.positions.advance(message.get("id"), None, payload)
-            logger.warning("ignored a message from the server: it has no type")
-        elif self.connection is self and self.rooms.refuse_all(message):
+        if self.connection is self and self.rooms.refuse_all(message):
             pass
         elif isinstance(message.get("room"), str) and self.connection is self:
             self.rooms.receive(message)
+        elif message["type"] is None:
+            # It has a position, even if no application can receive it.
+            self.positions.advance(message.get("id"), None, message["payload"])
+            logger.warning("ignored a message from the server: it has no type")
         else:
             self.receive(socket, message)
 
     def receive(self, socket: Socket, message: dict[str, Any]) -> None:
         """Receive a valid message of this connection, or of this room."""
         message_type, payload = message["type"], message["payload"]
-        is_position = message_type == "serverPosition"
-        if is_position and payload.get("rooms"):
-            self.rooms.receive_positions(payload["rooms"])
-        if is_position:
+        if message_type == "serverPosition":
+            # First: a room that finds a gap replaces the connection, which ends this expectation.
             self.liveness.expect(socket, payload.get("heartbeatSeconds"))
+            if payload.get("rooms"):
+                self.rooms.receive_positions(payload["rooms"])
         progress = self.positions.advance(message.get("id"), message_type, payload)
         if progress is Progress.GAP:
             self.recover(socket)

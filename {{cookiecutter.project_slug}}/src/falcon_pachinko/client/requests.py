@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import RequestFailed
 from .core import Core
+from .envelope import decode
 from .platform import Timer
 from .status import State
 
@@ -62,6 +63,12 @@ class Requests:
     def waiting(self) -> int:
         """The number of requests that wait for the reply to an earlier one."""
         return sum(not request.is_written for request in self.once)
+
+    def is_wanted(self, text: str) -> bool:
+        """Return whether a message is still to be sent: it is not a request, or one without a result."""
+        message = decode(text)
+        reference = None if message is None else message.get("ref")
+        return reference is None or reference in self.pending
 
     def start(
         self, reference: str, text: str, timeout_seconds: float, settle: Settle, *, is_once: bool
@@ -138,7 +145,8 @@ class Requests:
             is_first = request is self.once[0]
             self.once.remove(request)
             if is_first:
-                self.send_once()
+                # Not at once: the next one may fail together with this one, and is not sent then.
+                self.machine.platform.call_soon(self.send_once)
         request.settle(error, message_type, payload or {})
 
     def add_once(self, request: Request) -> bool:
@@ -174,6 +182,8 @@ class Requests:
         first = self.once[0] if self.once else None
         if first is None or first.text in self.machine.queue:
             return
+        if not first.is_written and not first.failures:
+            return  # Its turn has just come: it is queued by the call that is due.
         if first.repetition is not None:
             first.repetition.cancel()
         first.is_written = first.was_sent = True

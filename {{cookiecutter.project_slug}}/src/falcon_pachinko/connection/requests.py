@@ -83,6 +83,8 @@ class ClientRequests:
         for future in self.waiting.values():
             if not future.done():
                 future.set_exception(WebSocketDisconnected(close_code))
+                # Its handler may have ended meanwhile: asyncio would log an exception that nothing has retrieved.
+                future.exception()
 
 
 def result_of(reply: ReplyPayload, message_type: str, result_type: Any) -> Any:

@@ -95,6 +95,7 @@ def declarations(app: Any) -> FindDeclaration:
             f"{app!r} has no contract to check: pass the result of falcon_pachinko.install()"
         )
     router = CompiledRouter()
+    router.options.converters.update(app.router_options.converters)
     for route in app.ws_routes:
         router.add_route(route.uri_template, Declaration(route.contract))
 

@@ -597,22 +597,25 @@ export class RealtimeClient {
       for (const room of this.#rooms.values()) if (room.#socket) room.#sendQueue(room.#socket);
       this.#watch(socket);
     }
-    let message = null;
+    let message = /** @type {any} */ ({});
     try {
-      message = typeof data === "string" ? JSON.parse(data) : this.#carrier && data; // A room's are decoded.
+      message = (typeof data === "string" ? JSON.parse(data) : this.#carrier && data) ?? {}; // A room's are decoded.
     } catch {
       // Reported below, together with JSON that is not a message.
-    }
-    if (typeof message?.type !== "string") {
-      this.#advance(socket, message?.id, "", {}); // It has a position, even if no listener can receive it.
-      console.warn("Ignored a message from the server: it is not a JSON object with a type.");
-      return;
     }
     const payload = message.payload ?? {};
     if (this.#refuseAll(message, payload)) return;
     if (typeof message.room === "string" && !this.#carrier) return this.#receiveInRoom(message, payload);
-    if (message.type === "serverPosition" && payload.rooms) this.#receivePositions(payload.rooms);
-    if (message.type === "serverPosition") this.#expectHeartbeats(socket, payload.heartbeatSeconds);
+    if (typeof message.type !== "string") {
+      this.#advance(socket, message.id, "", {}); // It has a position, even if no listener can receive it.
+      console.warn("Ignored a message from the server: it is not a JSON object with a type.");
+      return;
+    }
+    if (message.type === "serverPosition") {
+      // First: a room that finds a gap replaces the connection, which ends this expectation.
+      this.#expectHeartbeats(socket, payload.heartbeatSeconds);
+      if (payload.rooms) this.#receivePositions(payload.rooms);
+    }
     if (!this.#advance(socket, message.id, message.type, payload)) return;
     if (String(message.ref).startsWith(SERVER_REF)) return void this.#reply(socket, message.ref, message.type, payload);
     if (message.ref !== undefined) return this.#settle(message.ref, message.type, payload);
