@@ -201,3 +201,7 @@ def test_a_user_can_retry_at_once(
     expect(composer(alice)).to_be_focused()
     stop_service(server, signal.SIGKILL)
     expect(alice.locator("#connection-text")).to_have_text("Connection lost.")
+    # The focus does not vanish with the button when the page tries by itself.
+    alice.get_by_role("button", name="Try now").focus()
+    alice.evaluate("() => { dispatchEvent(new Event('online')); }")
+    expect(alice.get_by_role("region", name="Conversation")).to_be_focused()

@@ -1,6 +1,6 @@
 /** The scrolling of the conversation: at the bottom it follows the newest entry, elsewhere it keeps what is read in place. */
 
-import { byId } from "../page.js";
+import { byId, setShown } from "../page.js";
 
 /**
  * @typedef {object} ScrollerEvents
@@ -70,6 +70,6 @@ export class Scroller {
   #showNewer(count) {
     this.#newerMessages = count;
     this.#newerCount.textContent = `${count.toLocaleString()} new ${count === 1 ? "message" : "messages"}`;
-    this.#newer.hidden = count === 0;
+    setShown(this.#newer, count > 0, this.#frame);
   }
 }
