@@ -17,7 +17,8 @@ import { Scroller } from "./scroller.js";
  * @property {() => void} onDiscarded
  * @property {() => void} onCaughtUp The user has asked for the newest messages.
  * @property {() => void} onTrimmed The first messages are not shown any more.
- * @property {(entry: HTMLElement) => void} onAdded There is a new last entry.
+ * @property {() => boolean} hasEarlier Returns whether there are messages before the first one that is shown.
+ * @property {(entry: HTMLElement) => void} onAdded There is a new entry, usually the last one.
  * @property {() => void} onScroll
  */
 
@@ -122,8 +123,11 @@ export class Conversation {
   /** @param {ServerMessages["serverNewMessage"]} message @param {number} [atMs] When it was sent, as in `Date.now()`: by default now. */
   addMessage(message, atMs = Date.now()) {
     const { userId, text, messageId } = message;
+    const { oldestId } = this.#list;
     if (messageId !== undefined && this.#list.find(messageId)) return;
     if (userId === this.#userId) this.#pending.confirm(text, ["queued", "sent", "unconfirmed", "refused"]);
+    // A request that was sent again: its message is one of those that are loaded while the user scrolls up.
+    if (messageId !== undefined && oldestId !== undefined && messageId < oldestId && this.#events.hasEarlier()) return;
     const entry = this.#list.entryOf(message, atMs);
     if (entry) this.#add(entry, atMs);
   }
@@ -170,7 +174,7 @@ export class Conversation {
 
   /** @param {HTMLLIElement} entry @param {number} [atMs] */
   #add(entry, atMs = Date.now()) {
-    this.#list.append(entry, atMs);
+    this.#list.add(entry, atMs);
     this.#events.onAdded(entry);
   }
 }

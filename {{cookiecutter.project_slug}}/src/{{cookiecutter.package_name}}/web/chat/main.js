@@ -60,6 +60,7 @@ const conversation = new Conversation(session, names, {
   },
   onCaughtUp: () => composer.focus(),
   onTrimmed: () => past.offer(),
+  hasEarlier: () => past.hasMore,
   onAdded: (entry) => unread.add(entry),
   onScroll: () => unread.update(),
 });
