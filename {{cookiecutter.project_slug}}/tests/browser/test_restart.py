@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 # Below the ephemeral ports of all systems: a port from here is still free after a restart.
 PORTS = range(20_000, 30_000)
 
+# `ONCE_MS` in `chat/main.js`.
+ONCE_MS = 300_000
+
 
 @pytest.fixture
 def port() -> int:
@@ -131,6 +134,33 @@ def test_messages_that_may_have_arrived_are_reported_when_the_room_changes(
         expect(notes(alice).filter(has_text=lost)).to_have_count(1)
     finally:
         server.process.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize(
+    ("variables", "state"),
+    [({}, "Sending…"), ({"APP_DATABASE_URL": "none"}, "Possibly not delivered")],
+    ids=["with a store", "without a store"],
+)
+def test_a_message_is_under_way_as_long_as_the_service_would_recognise_it(
+    new_user: NewUser, serve: Callable[..., Server], variables: dict[str, str], state: str
+) -> None:
+    server = serve(**variables)
+    alice = new_user("Alice", at=server)
+    send_message(alice, "before")
+    expect_messages(alice, "before")
+    alice.clock.install()
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        send_message(alice, "one")
+        pending = alice.locator("#pending")
+        expect(pending).to_contain_text("Sending…")
+        alice.clock.fast_forward(ONCE_MS)
+        expect(pending).to_contain_text(state)
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    # It was delivered all the same.
+    expect_messages(alice, "before", "one")
+    expect(pending).to_be_hidden()
 
 
 def publish_from_outside(url: str, room: str, *published: Message) -> None:
