@@ -316,6 +316,20 @@ def test_loading_the_document_can_be_retried(
     expect(page.get_by_role("button", name="Try again")).to_be_hidden()
 
 
+def test_a_document_that_cannot_be_shown_can_be_loaded_again(new_window: NewWindow) -> None:
+    page = new_window().new_page()
+    broken = {"channels": {"a": None}}
+    page.route("**/asyncapi.json", lambda route: route.fulfill(json=broken), times=1)
+    page.goto("/docs#100%")
+    expect(page.get_by_text("The messages could not be loaded: ")).to_be_visible()
+    expect(page.locator("#document")).to_be_empty()
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("main")).to_be_focused()
+    expect(card(page, "clientSendMessage")).to_be_visible()
+    expect(page.locator("#notice")).to_be_empty()
+    expect(page.get_by_role("button", name="Try again")).to_be_hidden()
+
+
 def test_markup_in_the_document_stays_text(docs: Page) -> None:
     title = docs.title()
     show(docs, UNUSUAL)

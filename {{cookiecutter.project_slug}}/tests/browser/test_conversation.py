@@ -233,6 +233,15 @@ def test_new_messages_are_counted_while_older_ones_are_read(new_user: NewUser) -
     alice.get_by_role("region", name="Conversation").press("End")
     expect(newer).to_have_count(0)
 
+    conversation = alice.get_by_role("region", name="Conversation")
+    conversation.press("Home")
+    expect(first).to_be_in_viewport()
+    send_message(bob, "after the last one")
+    newer.focus()
+    conversation.evaluate("(frame) => frame.scrollTo(0, frame.scrollHeight)")
+    expect(newer).to_have_count(0)
+    expect(conversation).to_be_focused()
+
 
 # --- an empty room
 
@@ -252,6 +261,7 @@ def test_an_empty_room_offers_its_link(new_user: NewUser, room: str) -> None:
     sign_in(bob, "Bob")
     for page in (alice, bob):
         expect(page.locator("#invite")).to_be_hidden()
+    expect(alice.get_by_role("region", name="Conversation")).to_be_focused()
     bob.close()
     expect(hint).to_be_visible()
     expect(hint.get_by_role("status")).to_be_empty()
@@ -554,6 +564,7 @@ def test_a_line_separates_messages_of_different_days(new_window: NewWindow, room
     send_message(page, "from the server's today")
     expect_messages(page, "from the server's today")
     expect(days).to_have_count(1)
+    expect(days).to_have_attribute("aria-live", "off")
     send_message(page, "of the same day")
     expect_messages(page, "from the server's today", "of the same day")
     expect(days).to_have_count(1)

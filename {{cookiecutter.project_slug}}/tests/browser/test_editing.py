@@ -145,6 +145,18 @@ def test_actions_are_reached_by_keyboard(new_user: NewUser) -> None:
     expect(message(alice, "three")).to_be_focused()
 
 
+def test_tab_reaches_a_message_after_the_last_one_is_deleted(new_user: NewUser) -> None:
+    alice, bob = new_user("Alice"), new_user("Bob")
+    for text in ("one", "two"):
+        send_message(bob, text)
+    expect_messages(alice, "one", "two")
+    act(bob, "two", "Delete")
+    bob.get_by_role("button", name="Yes").click()
+    expect_messages(alice, "one")
+    alice.get_by_role("region", name="Conversation").press("Tab")
+    expect(message(alice, "one")).to_be_focused()
+
+
 def test_a_deletion_does_not_move_what_is_read(new_user: NewUser) -> None:
     alice, bob = new_user("Alice"), new_user("Bob")
     for number in range(50):

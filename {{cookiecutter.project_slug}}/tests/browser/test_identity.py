@@ -66,6 +66,19 @@ def test_users_with_one_name_are_told_apart(
         expect(sam.locator("#own-name")).to_have_text("Sam")
         expect(sam.get_by_role("log").locator(".message.own .author")).to_have_text("You")
 
+    # A screen reader would announce a name that is written again.
+    messages(alice).locator(".author bdi").first.evaluate(
+        """(name) => {
+          globalThis.writes = 0;
+          new MutationObserver(() => { writes += 1; }).observe(name, { childList: true });
+        }"""
+    )
+    window = new_window()
+    add_session(window, "idp|four-77aa", "Sam")
+    enter(window.new_page(), room)
+    expect(people(alice).filter(has_text="Sam (77aa)")).to_have_count(1)
+    assert alice.evaluate("() => writes") == 0
+
 
 @pytest.mark.parametrize("name", ["You", "SYSTEM", "Ａnnouncement"])
 def test_a_name_that_reads_as_the_pages_own_word_has_a_part_of_the_id(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, WebSocketRoute, expect
 
 from {{ cookiecutter.package_name }} import app
 from {{ cookiecutter.package_name }}.message_ids import time_ms
@@ -21,10 +23,12 @@ from .pages import (
     WAIT_SECONDS,
     expect_connected,
     expect_messages,
+    message,
     messages,
     notes,
     open_room,
     send_message,
+    sign_in,
     texts,
 )
 from .relay import relay_to
@@ -33,7 +37,7 @@ from .test_restart import expect_waiting
 
 if TYPE_CHECKING:
     from ..conftest import Server
-    from .conftest import NewUser, PageErrors
+    from .conftest import NewUser, NewWindow, PageErrors
 
 STORED = 120
 
@@ -49,13 +53,13 @@ def stored_server(serve: Callable[..., Server], url: str) -> Server:
     return serve(APP_DATABASE_URL=url)
 
 
-def fill(url: str, room: str, count: int = STORED) -> list[str]:
+def fill(url: str, room: str, count: int = STORED, word: str = "number") -> list[str]:
     """Store messages in a room, as if they had been sent, and return their texts."""
 
     async def add() -> list[str]:
         store = MessageStore(url)
         await store.open()
-        found = [f"number {number}" for number in range(count)]
+        found = [f"{word} {number}" for number in range(count)]
         for text in found:
             where = app.ROOM_PREFIX + room
             await store.add(NewMessage(room=where, user_id="c", user_name="Carol", text=text))
@@ -157,7 +161,7 @@ def test_earlier_messages_are_loaded_after_a_lost_connection(
         expect(alice.locator("#earlier")).to_be_hidden()
 
 
-def test_a_long_gap_is_filled_without_a_break(
+def test_what_is_before_a_long_gap_is_loaded_again_without_a_break(
     new_user: NewUser, stored_server: Server, url: str, page_errors: PageErrors, room: str
 ) -> None:
     page_errors.allow(LOST_CONNECTION)
@@ -175,7 +179,39 @@ def test_a_long_gap_is_filled_without_a_break(
         relay.restore()
         expect_connected(alice)
         live = [f"live {number}" for number in range(101)]
+        expect(texts(alice)).to_have_text(live[-50:])
+        expect(texts(alice).last).to_be_in_viewport()
+        for count in (100, 150, 200, 222):
+            scroll_to_top(alice)
+            expect(texts(alice)).to_have_count(count)
         expect_messages(alice, "before", *stored, *live)
+        expect(notes(alice).filter(has_text=MISSING)).to_have_count(0)
+
+
+def test_a_gap_below_what_is_read_is_filled(
+    new_user: NewUser, serve: Callable[..., Server], url: str, page_errors: PageErrors, room: str
+) -> None:
+    page_errors.allow(LOST_CONNECTION)
+    server = serve(APP_DATABASE_URL=url, APP_HISTORY_MESSAGES="1")
+    stored = fill(url, room, 60)
+    with relay_to(server.url) as relay:
+        alice = new_user("Alice", at=relay)
+        expect(texts(alice)).to_have_text(stored[-50:])
+        read = message(alice, "number 35")
+        read.evaluate("(entry) => entry.scrollIntoView({ block: 'center' })")
+        expect(messages(alice).last).not_to_be_in_viewport()
+        relay.cut()
+        expect_waiting(alice)
+        missed = fill(url, room, 60, "missed")
+        bob = new_user("Bob", at=server)
+        for text in ("one", "two"):
+            send_message(bob, text)
+        expect(texts(bob).last).to_have_text("two")
+        relay.restore()
+        expect_connected(alice)
+        expect(texts(alice)).to_have_text([*stored[-50:], *missed, "one", "two"])
+        expect(read).to_be_in_viewport()
+        expect(alice.locator("#newer-count")).to_have_text("62 new messages")
         expect(notes(alice).filter(has_text=MISSING)).to_have_count(0)
 
 
@@ -198,6 +234,42 @@ def test_a_loss_of_the_rooms_buffer_is_filled_from_the_store(
         expect_connected(alice)
         expect_messages(alice, "before", *missed)
         expect(notes(alice).filter(has_text=MISSING)).to_have_count(0)
+
+
+def test_a_message_that_arrives_late_is_shown_in_its_place(
+    new_window: NewWindow, new_user: NewUser, stored_server: Server, url: str, room: str
+) -> None:
+    stored = fill(url, room)
+    held: list[dict[str, Any]] = []
+    sockets: list[WebSocketRoute] = []
+
+    def hold_late(browser: WebSocketRoute) -> None:
+        def receive(text: str | bytes) -> None:
+            if '"text":"late"' in str(text):
+                held.append(json.loads(text))
+            else:
+                browser.send(text)
+
+        browser.connect_to_server().on_message(receive)
+        sockets.append(browser)
+
+    alice = new_window(at=stored_server).new_page()
+    alice.route_web_socket(re.compile("^ws"), hold_late)
+    open_room(alice, room)
+    sign_in(alice, "Alice")
+    expect(texts(alice)).to_have_text(stored[-50:])
+    bob = new_user("Bob", at=stored_server)
+    for text in ("one", "late", "two"):
+        send_message(bob, text)
+    expect(texts(alice)).to_have_text([*stored[-50:], "one", "two"])
+    [late] = held
+    del late["id"]  # By its position in the room the client would drop it.
+    # The page has not loaded the messages between this one and the first one that it shows.
+    early = late | {"payload": late["payload"] | {"text": "early", "messageId": "0" * 28}}
+    for each in (early, late):
+        sockets[-1].send(json.dumps(each))
+    expect(texts(alice)).to_have_text([*stored[-50:], "one", "late", "two"])
+    expect(texts(alice).last).to_be_in_viewport()
 
 
 def test_a_message_of_yesterday_is_below_its_day(

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 # Below the ephemeral ports of all systems: a port from here is still free after a restart.
 PORTS = range(20_000, 30_000)
 
+# `ONCE_MS` in `chat/main.js`.
+ONCE_MS = 300_000
+
 
 @pytest.fixture
 def port() -> int:
@@ -133,6 +136,33 @@ def test_messages_that_may_have_arrived_are_reported_when_the_room_changes(
         server.process.send_signal(signal.SIGCONT)
 
 
+@pytest.mark.parametrize(
+    ("variables", "state"),
+    [({}, "Sending…"), ({"APP_DATABASE_URL": "none"}, "Possibly not delivered")],
+    ids=["with a store", "without a store"],
+)
+def test_a_message_is_under_way_as_long_as_the_service_would_recognise_it(
+    new_user: NewUser, serve: Callable[..., Server], variables: dict[str, str], state: str
+) -> None:
+    server = serve(**variables)
+    alice = new_user("Alice", at=server)
+    send_message(alice, "before")
+    expect_messages(alice, "before")
+    alice.clock.install()
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        send_message(alice, "one")
+        pending = alice.locator("#pending")
+        expect(pending).to_contain_text("Sending…")
+        alice.clock.fast_forward(ONCE_MS)
+        expect(pending).to_contain_text(state)
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    # It was delivered all the same.
+    expect_messages(alice, "before", "one")
+    expect(pending).to_be_hidden()
+
+
 def publish_from_outside(url: str, room: str, *published: Message) -> None:
     """Publish messages to a room through Redis, without the service."""
 
@@ -201,3 +231,7 @@ def test_a_user_can_retry_at_once(
     expect(composer(alice)).to_be_focused()
     stop_service(server, signal.SIGKILL)
     expect(alice.locator("#connection-text")).to_have_text("Connection lost.")
+    # The focus does not vanish with the button when the page tries by itself.
+    alice.get_by_role("button", name="Try now").focus()
+    alice.evaluate("() => { dispatchEvent(new Event('online')); }")
+    expect(alice.get_by_role("region", name="Conversation")).to_be_focused()

@@ -17,10 +17,12 @@ from .pages import (
     enter,
     expect_connected,
     expect_messages,
+    hide,
     notes,
     open_room,
     own_id,
     people,
+    second_tab,
     send_message,
     sign_in,
     texts,
@@ -200,6 +202,52 @@ def test_a_draft_belongs_to_a_room_and_a_user(new_user: NewUser, room: str) -> N
     sign_out(alice)
     sign_in(alice, "Bob")
     expect(composer(alice)).to_have_value("")
+
+
+def test_a_draft_is_kept_when_the_page_is_hidden(new_user: NewUser) -> None:
+    alice = new_user("Alice")
+    composer(alice).fill("not finished")
+    hide(alice)
+    # A tab that a page opens begins with a copy of its storage.
+    expect(composer(second_tab(alice))).to_have_value("not finished")
+
+
+# --- messages under way
+
+
+def test_messages_under_way_are_named_once_after_a_reload(
+    new_window: NewWindow, room: str, page_errors: PageErrors
+) -> None:
+    page_errors.allow(LOST_CONNECTION)
+    page = new_window().new_page()
+    gate = Gate(page)
+    open_room(page, room)
+    sign_in(page, "Alice")
+    send_message(page, "arrived")
+    expect_messages(page, "arrived")
+    gate.shut()
+    expect(page.locator("#connection")).to_have_attribute("data-state", "waiting")
+    send_message(page, "one")
+    send_message(page, "two")
+    expect(page.locator("#pending .message")).to_have_count(2)
+    page.reload()
+    expect_connected(page)
+    lost = f"2 messages to '{room}' may not have been sent: 'one', 'two'."
+    expect(notes(page).filter(has_text=lost)).to_have_count(1)
+    expect_messages(page, "arrived")
+    page.reload()
+    expect_connected(page)
+    expect(notes(page).filter(has_text="may not have been sent")).to_have_count(0)
+
+
+def test_a_page_without_storage_sends_messages(new_window: NewWindow, room: str) -> None:
+    page = new_window().new_page()
+    forbid = "{ get() { throw new DOMException('forbidden', 'SecurityError'); } }"
+    page.add_init_script(f"Object.defineProperty(globalThis, 'sessionStorage', {forbid});")
+    open_room(page, room)
+    sign_in(page, "Alice")
+    send_message(page, "one")
+    expect_messages(page, "one")
 
 
 # --- expiry

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from playwright.sync_api import Locator, Page, expect
 
 from .pages import (
+    LOST_CONNECTION,
     enter,
     expect_connected,
     expect_messages,
@@ -18,9 +19,12 @@ from .pages import (
     second_tab,
     send_message,
 )
+from .relay import relay_to
+from .test_restart import expect_waiting
 
 if TYPE_CHECKING:
-    from .conftest import NewUser, NewWindow, SignIn
+    from ..conftest import Server
+    from .conftest import NewUser, NewWindow, PageErrors, SignIn
 
 LINE = ".unread-line"
 
@@ -132,6 +136,23 @@ def test_reading_in_another_tab_clears_the_line(new_user: NewUser) -> None:
     expect(line_before(tab, "one")).to_be_visible()
 
 
+def test_an_own_message_of_another_tab_is_not_below_the_line(new_user: NewUser) -> None:
+    alice, bob = new_user("Alice"), new_user("Bob")
+    send_message(bob, "read")
+    expect_messages(alice, "read")
+    tab = second_tab(alice)
+    expect_messages(tab, "read")
+    for page in (alice, tab):
+        hide(page)
+    send_message(tab, "mine")
+    expect_messages(alice, "read", "mine")
+    expect(alice.locator(LINE)).to_have_count(0)
+    send_message(bob, "one")
+    for page in (alice, tab):
+        expect_messages(page, "read", "mine", "one")
+        expect(line_before(page, "one")).to_be_visible()
+
+
 def test_marks_are_sent_once_in_two_seconds(new_user: NewUser) -> None:
     alice, bob = new_user("Alice"), new_user("Bob")
     marked(alice)
@@ -143,6 +164,27 @@ def test_marks_are_sent_once_in_two_seconds(new_user: NewUser) -> None:
     alice.wait_for_function("() => marks.length >= 2")
     [first, second, *_] = alice.evaluate("() => marks")
     assert second - first >= 1900
+
+
+def test_what_is_read_without_a_connection_is_marked_over_the_next_one(
+    new_user: NewUser, server: Server, page_errors: PageErrors
+) -> None:
+    page_errors.allow(LOST_CONNECTION)
+    with relay_to(server.url) as relay:
+        alice, bob = new_user("Alice", at=relay), new_user("Bob")
+        marked(alice)
+        alice.reload()
+        expect_connected(alice)
+        hide(alice)
+        send_message(bob, "one")
+        expect_messages(alice, "one")
+        relay.cut()
+        expect_waiting(alice)
+        hide(alice, False)
+        assert alice.evaluate("() => marks") == []
+        relay.restore()
+        expect_connected(alice)
+        alice.wait_for_function("() => marks.length > 0")
 
 
 def test_the_rooms_of_the_service_are_listed(

@@ -4,7 +4,7 @@
  * SECURITY: the document's text reaches the page as text nodes only, never as markup.
  */
 
-import { button, byId, element, paragraph, prose, urlOf } from "./page.js";
+import { button, byId, element, paragraph, prose, setShown, urlOf } from "./page.js";
 import { Schemas } from "./schema.js";
 
 /**
@@ -32,6 +32,7 @@ import { Schemas } from "./schema.js";
  */
 
 const page = {
+  main: byId("contract", HTMLElement),
   contents: byId("contents", HTMLElement),
   search: byId("search", HTMLInputElement),
   found: byId("found", HTMLElement),
@@ -52,20 +53,20 @@ const known = new Map();
 let searched = [];
 
 async function start() {
-  page.retry.hidden = true;
+  setShown(page.retry, false, page.main);
   page.notice.textContent = "Loading the messages…";
   try {
     const response = await fetch(urlOf("asyncapi.json"));
     if (!response.ok) throw new Error(`the service answered ${response.status}`);
     contract = await response.json();
+    schemas = new Schemas(contract);
+    page.notice.textContent = "";
+    await show();
   } catch (error) {
+    page.document.replaceChildren();
     page.notice.textContent = `The messages could not be loaded: ${error instanceof Error ? error.message : error}.`;
     page.retry.hidden = false;
-    return;
   }
-  schemas = new Schemas(contract);
-  page.notice.textContent = "";
-  await show();
 }
 
 async function show() {
@@ -86,8 +87,16 @@ async function show() {
   }
   page.contents.hidden = false;
   search();
-  // The element that the hash names did not exist when the browser looked for it.
-  document.getElementById(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();
+  scrollToHash();
+}
+
+/** The element that the hash names did not exist when the browser looked for it. */
+function scrollToHash() {
+  try {
+    document.getElementById(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();
+  } catch {
+    // A stray % sign.
+  }
 }
 
 // --- Reading the document -------------------------------------------------------------------------

@@ -43,6 +43,12 @@ export function button(label, className, onClick) {
   return node;
 }
 
+/** Show or hide an element; from one that is hidden the focus moves on. @param {HTMLElement} node @param {boolean} isShown @param {HTMLElement} next It gets the focus. */
+export function setShown(node, isShown, next) {
+  if (!isShown && node.contains(document.activeElement)) next.focus();
+  node.hidden = !isShown;
+}
+
 /** Return text in which `code` between backticks is marked up. @param {string} text */
 export function prose(text) {
   return text.split("`").map((part, index) => (index % 2 === 0 ? part : element("code", "", part)));

@@ -39,6 +39,7 @@ export class MessageActions {
       if (isLater && document.activeElement !== this.#reachable) this.#makeReachable(entry);
     });
     const node = byId("messages", HTMLElement);
+    new MutationObserver(() => this.#replaceReachable()).observe(node, { childList: true });
     node.addEventListener("pointerover", ({ pointerType, target }) => {
       if (pointerType === "mouse" && this.#choice === null) this.#show(entryOf(target));
     });
@@ -107,6 +108,12 @@ export class MessageActions {
     if (this.#reachable) this.#reachable.tabIndex = -1;
     this.#reachable = entry;
     entry.tabIndex = 0;
+  }
+
+  /** Where the message that Tab reaches is not shown any more, it reaches the last one. */
+  #replaceReachable() {
+    const last = this.#reachable?.isConnected ? undefined : this.#list.stored.at(-1);
+    if (last) this.#makeReachable(last);
   }
 
   /** @param {KeyboardEvent} event */

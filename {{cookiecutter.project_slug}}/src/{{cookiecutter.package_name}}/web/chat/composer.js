@@ -35,6 +35,8 @@ export class Composer {
     });
     this.#field.addEventListener("blur", events.onStop);
     addEventListener("pagehide", () => this.#keepDraft());
+    // A phone ends a page in the background without another event.
+    document.addEventListener("visibilitychange", () => document.hidden && this.#keepDraft());
     this.#field.addEventListener("keydown", (event) => {
       // While an input method composes, Enter chooses a character.
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;

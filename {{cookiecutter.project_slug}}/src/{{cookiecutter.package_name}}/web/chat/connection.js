@@ -1,6 +1,6 @@
 /** The connection to the current room: its client, its status line, and recovery after a loss. */
 
-import { byId, urlOf } from "../page.js";
+import { byId, setShown, urlOf } from "../page.js";
 import { connect } from "../realtime.js";
 
 /** @typedef {import("../realtime.js").RealtimeClient} RealtimeClient */
@@ -41,6 +41,7 @@ export class Connection {
   #text = byId("connection-text", HTMLElement);
   #countdown = byId("countdown", HTMLElement);
   #tryNow = byId("try-now", HTMLButtonElement);
+  #conversation = byId("conversation", HTMLElement);
 
   /** @param {import("./session.js").Session} session @param {ConnectionEvents} events */
   constructor(session, events) {
@@ -95,7 +96,7 @@ export class Connection {
   #showStatus({ state, nextTryAtMs, code, reason }) {
     this.#line.dataset.state = state;
     this.#text.textContent = statusText(state, code);
-    this.#tryNow.hidden = state === "connecting" || state === "open";
+    setShown(this.#tryNow, state === "waiting" || state === "closed", this.#conversation);
     this.#tryNow.textContent = state === "closed" ? "Connect again" : "Try now";
     clearTimeout(this.#banTimer);
     if (state === "closed") this.#waitForBan(reason);
@@ -116,7 +117,7 @@ export class Connection {
   #waitForBan(reason) {
     const leftMs = Date.parse(BANNED.exec(reason)?.[1] ?? "") - Date.now();
     if (!(leftMs > 0)) return;
-    this.#tryNow.hidden = true;
+    setShown(this.#tryNow, false, this.#conversation);
     this.#banTimer = setTimeout(() => (this.#tryNow.hidden = false), Math.min(leftMs, MAX_TIMER_MS));
   }
 

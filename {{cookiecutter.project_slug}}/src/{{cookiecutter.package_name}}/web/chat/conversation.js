@@ -1,8 +1,9 @@
 /** The conversation in the room: messages received, those of this user that are pending, and the page's own notes. */
 
 import { element } from "../page.js";
-import { roomLabel, shortNameNode, timeNode } from "./elements.js";
+import { nameNode, roomLabel, shortNameNode, timeNode } from "./elements.js";
 import { messageEntry } from "./entries.js";
+import { LostMessages } from "./lost-messages.js";
 import { MessageList } from "./message-list.js";
 import { PendingMessages } from "./pending.js";
 import { PresenceNote } from "./presence.js";
@@ -17,7 +18,8 @@ import { Scroller } from "./scroller.js";
  * @property {() => void} onDiscarded
  * @property {() => void} onCaughtUp The user has asked for the newest messages.
  * @property {() => void} onTrimmed The first messages are not shown any more.
- * @property {(entry: HTMLElement) => void} onAdded There is a new last entry.
+ * @property {() => boolean} hasEarlier Returns whether there are messages before the first one that is shown.
+ * @property {(entry: HTMLElement) => void} onAdded There is a new entry, usually the last one.
  * @property {() => void} onScroll
  */
 
@@ -33,6 +35,7 @@ export class Conversation {
   #isUncertain = false;
   #scroller;
   #list;
+  #lost = new LostMessages();
   #pending;
   #presence;
 
@@ -48,7 +51,7 @@ export class Conversation {
     this.#scroller = new Scroller(events);
     this.#list = new MessageList(names, this.#scroller, events.onTrimmed);
     this.#presence = new PresenceNote(names);
-    this.#pending = new PendingMessages(events);
+    this.#pending = new PendingMessages(events, (texts) => this.#lost.keep(this.#userId, this.#room, texts));
   }
 
   /** The messages and notes that are shown. */
@@ -73,13 +76,12 @@ export class Conversation {
     const lostMessages = this.#pending.unsent;
     const outcome = this.#pending.isUncertain ? "may not have been sent" : "could not be sent";
     const isContinued = room === lastRoom;
+    const left = this.#lost.take(userId);
     this.#userId = userId;
     if (!isContinued) this.#clear();
     this.#room = room;
-    if (lostMessages > 0 && !isContinued) {
-      const count = lostMessages === 1 ? "A message" : `${lostMessages} messages`;
-      this.addNote("system", count, " to '", shortNameNode(roomLabel(lastRoom)), `' ${outcome}.`);
-    }
+    if (left) this.#reportLost(left.count, left.room, "may not have been sent", left.texts);
+    if (lostMessages > 0 && !isContinued) this.#reportLost(lostMessages, lastRoom, outcome);
     if (this.#dropped > 0) {
       const [count, was] = this.#dropped === 1 ? ["1 message", "was"] : [`${this.#dropped} messages`, "were"];
       this.addNote("system", `${count} ${this.#isUncertain ? "may not have been" : `${was} not`} sent: you signed out.`);
@@ -87,6 +89,14 @@ export class Conversation {
     this.#dropped = 0;
     this.#isUncertain = false;
     return isContinued;
+  }
+
+  /** @param {number} count @param {string} room @param {string} outcome @param {string[]} [texts] Of the first ones. */
+  #reportLost(count, room, outcome, texts = []) {
+    const messages = count === 1 ? "A message" : `${count} messages`;
+    const quoted = texts.flatMap((text, index) => [index === 0 ? ": '" : ", '", nameNode(text), "'"]);
+    const end = texts.length > 0 && texts.length < count ? ", …" : ".";
+    this.addNote("system", messages, " to '", shortNameNode(roomLabel(room)), `' ${outcome}`, ...quoted, end);
   }
 
   /** Forget the conversation of a user who has signed out; the next one reports the messages that were not sent. */
@@ -122,8 +132,11 @@ export class Conversation {
   /** @param {ServerMessages["serverNewMessage"]} message @param {number} [atMs] When it was sent, as in `Date.now()`: by default now. */
   addMessage(message, atMs = Date.now()) {
     const { userId, text, messageId } = message;
+    const { oldestId } = this.#list;
     if (messageId !== undefined && this.#list.find(messageId)) return;
     if (userId === this.#userId) this.#pending.confirm(text, ["queued", "sent", "unconfirmed", "refused"]);
+    // A request that was sent again: its message is one of those that are loaded while the user scrolls up.
+    if (messageId !== undefined && oldestId !== undefined && messageId < oldestId && this.#events.hasEarlier()) return;
     const entry = this.#list.entryOf(message, atMs);
     if (entry) this.#add(entry, atMs);
   }
@@ -170,7 +183,7 @@ export class Conversation {
 
   /** @param {HTMLLIElement} entry @param {number} [atMs] */
   #add(entry, atMs = Date.now()) {
-    this.#list.append(entry, atMs);
+    this.#list.add(entry, atMs);
     this.#events.onAdded(entry);
   }
 }

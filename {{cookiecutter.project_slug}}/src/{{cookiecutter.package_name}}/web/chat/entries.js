@@ -38,7 +38,11 @@ export function separate(last, entry) {
   const [lastData, { userId, atMs }] = [last instanceof HTMLElement ? last.dataset : null, entry.dataset];
   const [lastAt, at] = [lastData ? new Date(Number(lastData.atMs)) : new Date(), new Date(Number(atMs))];
   const isOtherDay = at.toDateString() !== lastAt.toDateString();
-  if (isOtherDay) entry.before(element("li", "day", dayNode(at.getTime())));
+  if (isOtherDay) {
+    const line = element("li", "day", dayNode(at.getTime()));
+    line.ariaLive = "off"; // A screen reader reads out the message only.
+    entry.before(line);
+  }
   const isContinued = userId !== undefined && userId === lastData?.userId && at.getTime() - lastAt.getTime() < GROUP_WITHIN_MS;
   entry.classList.toggle("continued", isContinued && !isOtherDay);
 }

@@ -1,6 +1,6 @@
 /** The hint in a room where nobody else is and nothing has been said: the link of the room can be copied. */
 
-import { byId } from "../page.js";
+import { byId, setShown } from "../page.js";
 
 export class InviteHint {
   #hint = byId("invite", HTMLElement);
@@ -13,7 +13,7 @@ export class InviteHint {
   /** @param {boolean} isShown */
   show(isShown) {
     if (this.#hint.hidden !== isShown) return;
-    this.#hint.hidden = !isShown;
+    setShown(this.#hint, isShown, byId("conversation", HTMLElement));
     this.#outcome.textContent = "";
   }
 

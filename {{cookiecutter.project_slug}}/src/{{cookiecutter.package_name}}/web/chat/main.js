@@ -29,6 +29,9 @@ import { Unread } from "./unread.js";
 
 const SIGNED_OUT = 4401;
 const MAX_QUEUED_MESSAGES = 100;
+// For so long a service without a store knows which requests it has handled (`Limits.once_seconds`): a message that is sent
+// again later would appear twice.
+const ONCE_MS = 300_000;
 
 const session = new Session({
   onEnter: enterSelectedRoom,
@@ -60,6 +63,7 @@ const conversation = new Conversation(session, names, {
   },
   onCaughtUp: () => composer.focus(),
   onTrimmed: () => past.offer(),
+  hasEarlier: () => past.hasMore,
   onAdded: (entry) => unread.add(entry),
   onScroll: () => unread.update(),
 });
@@ -223,12 +227,12 @@ function sendMessage(text, request = { type: "clientSendMessage", payload: { tex
 /** @param {RealtimeClient} client @param {import("./pending.js").TextRequest} request @param {import("./pending.js").PendingMessage} message */
 async function submit(client, { type, payload }, message) {
   try {
-    // It waits for a connection as long as the page is open: the store of the service knows it at any time.
-    await client.request(type, payload, { once: true, timeoutMs: Infinity });
+    // A store knows the request at any time: with one, it waits for a connection as long as the page is open.
+    await client.request(type, payload, { once: true, timeoutMs: past.isStored ? Infinity : ONCE_MS });
     conversation.acceptPending(message);
   } catch (error) {
     if (!(error instanceof RequestError)) throw error;
-    const isUnknown = error.code === "disconnected" || error.code === "interrupted";
+    const isUnknown = ["disconnected", "interrupted", "timeout"].includes(error.code);
     conversation.failPending(message, isUnknown ? "unconfirmed" : "refused");
     if (client === connection.client && client.state !== "closed") composer.showError(withLocalTimes(error.message));
   }

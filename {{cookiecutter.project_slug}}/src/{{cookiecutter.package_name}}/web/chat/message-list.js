@@ -115,19 +115,23 @@ export class MessageList {
     return entry;
   }
 
-  /** Add an entry at the end. @param {HTMLElement} entry @param {number} atMs */
-  append(entry, atMs) {
-    const last = this.#list.lastElementChild;
+  /** Add an entry: a stored message where its id belongs, any other one at the end. @param {HTMLElement} entry @param {number} atMs */
+  add(entry, atMs) {
+    const { messageId = "" } = entry.dataset;
+    const next = messageId === "" ? undefined : this.stored.find((other) => String(other.dataset.messageId) > messageId);
     entry.dataset.atMs = String(atMs);
-    this.#list.append(entry);
-    separate(last, entry);
-    if (this.#scroller.isAtBottom) {
-      this.#trim(MAX_ENTRIES);
-      this.#scroller.toBottom();
-      return;
-    }
-    this.#scroller.keepPlace(() => this.#trim(MAX_ENTRIES_SCROLLED));
-    if (!entry.matches(".system")) this.#scroller.addNewer(1);
+    this.#scroller.keepPlace(() => {
+      if (next) {
+        next.before(entry);
+        this.#separateAll();
+      } else {
+        const last = this.#list.lastElementChild;
+        this.#list.append(entry);
+        separate(last, entry);
+      }
+      this.#trim();
+    });
+    if (!this.#scroller.isAtBottom && !entry.matches(".system")) this.#scroller.addNewer(1);
   }
 
   /** Add messages of the past, the oldest first, where they belong; of those that are shown already the later state remains. @param {PastMessage[]} messages */
@@ -187,9 +191,13 @@ export class MessageList {
 
   /** Show nothing before a message. @param {string} messageId */
   dropBefore(messageId) {
-    const first = this.find(messageId);
-    while (first && this.#list.firstElementChild !== first) this.#list.firstElementChild?.remove();
-    this.#separateAll();
+    const entries = [...this.#list.children];
+    // The message itself may have been deleted.
+    const first = this.stored.find((entry) => String(entry.dataset.messageId) >= messageId);
+    this.#scroller.keepPlace(() => {
+      this.#removeFirst(first ? entries.slice(0, entries.indexOf(first)) : entries);
+      this.#separateAll();
+    });
   }
 
   /** @param {HTMLElement} entry @param {PastMessage} message */
@@ -215,12 +223,22 @@ export class MessageList {
     for (const [index, entry] of entries.entries()) separate(entries[index - 1] ?? null, entry);
   }
 
-  /** Remove the first entries. @param {number} limit The number of entries that remain. */
-  #trim(limit) {
-    const excess = this.#list.childElementCount - limit;
+  /** Remove the first entries above the bound; while the user reads earlier messages, only those that are far above. */
+  #trim() {
+    const { isAtBottom } = this.#scroller;
+    const excess = this.#list.childElementCount - (isAtBottom ? MAX_ENTRIES : MAX_ENTRIES_SCROLLED);
     if (excess <= 0) return;
-    for (let count = 0; count < excess; count += 1) this.#list.firstElementChild?.remove();
-    this.#list.firstElementChild?.classList.remove("continued");
+    const first = [...this.#list.children].slice(0, excess);
+    const removed = isAtBottom ? first : first.filter((entry) => this.#scroller.isFarAbove(entry));
+    if (removed.length === 0) return;
+    this.#removeFirst(removed);
     this.#onTrimmed();
+  }
+
+  /** Remove the first entries; the focus moves from them to the conversation. @param {Element[]} entries */
+  #removeFirst(entries) {
+    if (entries.some((entry) => entry.contains(document.activeElement))) byId("conversation", HTMLElement).focus();
+    for (const entry of entries) entry.remove();
+    this.#list.firstElementChild?.classList.remove("continued");
   }
 }

@@ -49,7 +49,9 @@ export class Names {
     for (const node of document.querySelectorAll("bdi[data-user-id]")) {
       if (!(node instanceof HTMLElement)) continue;
       const { user = "", userId = "", short } = node.dataset;
-      if (shared.has(comparable(user))) node.textContent = this.#label({ user, userId }, short === "true");
+      if (!shared.has(comparable(user))) continue;
+      const label = this.#label({ user, userId }, short === "true");
+      if (node.textContent !== label) node.textContent = label; // A screen reader reads out what is written again.
     }
   }
 

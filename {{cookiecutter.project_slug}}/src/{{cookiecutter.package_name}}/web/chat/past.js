@@ -1,9 +1,10 @@
 /** The past of the room: pages of messages from the server's store, joined to those that arrive. */
 
-import { byId } from "../page.js";
+import { byId, setShown } from "../page.js";
 import { RequestError } from "../realtime.js";
 
 /** @typedef {import("../realtime.js").RealtimeClient} RealtimeClient */
+/** @typedef {import("./message-list.js").PastMessage} PastMessage */
 
 /**
  * @typedef {object} PastEvents
@@ -15,7 +16,7 @@ import { RequestError } from "../realtime.js";
 const LOAD_ABOVE_PX = 300;
 const NOT_STORED = "notStored";
 const NOT_CONNECTED = ["disconnected", "notSent"];
-// A longer gap is not filled: the messages before it are loaded again while the user scrolls up.
+// A longer gap is not filled while the user reads the messages before it: these are loaded again while the user scrolls up.
 const MAX_GAP_PAGES = 10;
 
 export class Past {
@@ -23,6 +24,8 @@ export class Past {
   #events;
   /** @type {RealtimeClient | null} */
   #client = null;
+  /** Whether the server is known to store messages. */
+  #isStored = false;
   #isLoading = false;
   #hasFailed = false;
   /** Whether the last messages of the room have been loaded. */
@@ -47,11 +50,20 @@ export class Past {
     this.#frame.addEventListener("scroll", () => this.#fill());
   }
 
+  get isStored() {
+    return this.#isStored;
+  }
+
+  get hasMore() {
+    return this.#hasMore;
+  }
+
   /** The page shows a room. @param {RealtimeClient} client @param {boolean} isContinued Whether it shows its messages already. */
   open(client, isContinued) {
     if (!isContinued) {
       this.#isLoaded = this.#hasMore = false;
       this.#gapNote = null;
+      this.#lastBeforeGap = undefined;
     }
     this.#client = client;
     this.#isLoading = this.#hasFailed = false;
@@ -126,6 +138,7 @@ export class Past {
     const code = error instanceof RequestError ? error.code : "";
     if (code === NOT_STORED) {
       if (this.#gapNote !== null) this.#events.onLost(this.#gapNote);
+      this.#isStored = false;
       this.#isLoaded = true;
       this.#gapNote = null;
     } else {
@@ -133,30 +146,39 @@ export class Past {
     }
   }
 
-  /** @param {RealtimeClient} client */
+  /**
+   * Load the last messages, and show none before a gap as if they joined: at the bottom all before the loaded ones are
+   * forgotten. While the user reads earlier ones, pages are loaded until they join those, and shown then.
+   *
+   * @param {RealtimeClient} client
+   */
   async #loadLast(client) {
-    const [gapNote, last] = [this.#gapNote, this.#lastBeforeGap];
-    let before;
-    for (let page = 0; page < MAX_GAP_PAGES; page += 1) {
-      const shown = this.#conversation.list.stored.map((entry) => String(entry.dataset.messageId));
-      const { messages, hasMore, readTo = null } = await this.#request(client, before);
-      if (client !== this.#client) return false;
-      this.#conversation.addPast(messages);
-      this.#conversation.list.remove(missing(shown, messages, hasMore, before));
-      if (before === undefined) this.#events.onLast(readTo, !this.#isLoaded);
-      before = messages[0]?.messageId;
-      const isJoined = !hasMore || before === undefined || (last !== undefined && before <= last);
-      if (isJoined || !this.#isLoaded) {
-        if (!this.#isLoaded) this.#hasMore = hasMore;
-        this.#isLoaded = true;
-        if (this.#gapNote === gapNote) this.#gapNote = null;
-        return messages.length > 0;
-      }
+    const gapNote = this.#gapNote;
+    const { list, scroller } = this.#conversation;
+    const shown = list.stored.map((entry) => String(entry.dataset.messageId));
+    const last = await this.#request(client, undefined);
+    let { messages, hasMore } = last;
+    for (let pages = 1; hasMore && pages < MAX_GAP_PAGES && this.#isApart(messages); pages += 1) {
+      const earlier = await this.#request(client, messages[0]?.messageId);
+      messages = [...earlier.messages, ...messages];
+      hasMore = earlier.hasMore;
     }
-    this.#conversation.list.dropBefore(String(before));
-    this.#hasMore = true;
-    this.#gapNote = null;
-    return false;
+    if (client !== this.#client) return false;
+    const isCut = hasMore && (!this.#isLoaded || scroller.isAtBottom || this.#isApart(messages));
+    this.#conversation.addPast(messages);
+    list.remove(missing(shown, messages, hasMore));
+    if (isCut) list.dropBefore(String(messages[0]?.messageId));
+    this.#hasMore = hasMore && (isCut || this.#hasMore);
+    this.#events.onLast(last.readTo ?? null, !this.#isLoaded);
+    this.#isLoaded = this.#isStored = true;
+    if (this.#gapNote === gapNote) this.#gapNote = null;
+    return messages.length > 0;
+  }
+
+  /** Whether the user reads messages before the gap, which the last messages do not join. @param {PastMessage[]} messages The last ones. */
+  #isApart([first]) {
+    const last = this.#lastBeforeGap;
+    return !this.#conversation.scroller.isAtBottom && last !== undefined && first !== undefined && first.messageId > last;
   }
 
   /** @param {RealtimeClient} client */
@@ -175,16 +197,14 @@ export class Past {
   }
 
   #show() {
-    const isHidden = this.#client === null || !(this.#hasMore || this.#hasFailed);
-    if (isHidden && document.activeElement === this.#earlier) this.#frame.focus();
-    this.#earlier.hidden = isHidden;
+    setShown(this.#earlier, this.#client !== null && (this.#hasMore || this.#hasFailed), this.#frame);
     this.#earlier.textContent = this.#hasFailed ? "Earlier messages could not be loaded. Try again" : "Load earlier messages";
   }
 }
 
-/** Return the messages that are not in a page where they would be: they have been deleted. @param {string[]} shown @param {{ messageId: string }[]} page @param {boolean} hasMore @param {string} [before] */
-function missing(shown, page, hasMore, before) {
-  const found = new Set(page.map(({ messageId }) => messageId));
-  const first = hasMore ? (page[0]?.messageId ?? "") : "";
-  return shown.filter((id) => id >= first && (before === undefined || id < before) && !found.has(id));
+/** Return the messages that are not among the last ones where they would be: they have been deleted. @param {string[]} shown @param {PastMessage[]} messages @param {boolean} hasMore */
+function missing(shown, messages, hasMore) {
+  const found = new Set(messages.map(({ messageId }) => messageId));
+  const first = hasMore ? (messages[0]?.messageId ?? "") : "";
+  return shown.filter((id) => id >= first && !found.has(id));
 }

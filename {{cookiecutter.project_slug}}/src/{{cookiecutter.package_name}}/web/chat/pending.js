@@ -29,13 +29,18 @@ const STATE_TEXTS = {
 
 export class PendingMessages {
   #events;
+  #onChange;
   /** @type {PendingMessage[]} */
   #messages = [];
   #list = byId("pending", HTMLElement);
 
-  /** @param {{ onSendAgain: (text: string, request: TextRequest) => boolean, onDiscarded: () => void }} events `onSendAgain` returns whether the message was accepted. */
-  constructor(events) {
+  /**
+   * @param {{ onSendAgain: (text: string, request: TextRequest) => boolean, onDiscarded: () => void }} events `onSendAgain` returns whether the message was accepted.
+   * @param {(unaccepted: string[]) => void} onChange Called with the texts that the server has not accepted.
+   */
+  constructor(events, onChange) {
     this.#events = events;
+    this.#onChange = onChange;
   }
 
   get count() {
@@ -62,12 +67,14 @@ export class PendingMessages {
     this.#messages.push(message);
     this.#list.append(entry);
     this.#setState(message, state);
+    this.#report();
     return message;
   }
 
   /** The server has accepted a message. @param {PendingMessage} message */
   accept(message) {
     message.isAccepted = true;
+    this.#report();
     setTimeout(() => this.#drop(message), SHOWN_WITHIN_MS);
   }
 
@@ -90,6 +97,11 @@ export class PendingMessages {
     this.#messages = [];
     this.#list.replaceChildren();
     this.#list.hidden = true;
+    this.#report();
+  }
+
+  #report() {
+    this.#onChange(this.#unaccepted.map(({ text }) => text));
   }
 
   /** @param {PendingMessage} message @param {PendingState} state */
@@ -111,8 +123,10 @@ export class PendingMessages {
 
   /** @param {PendingMessage | undefined} message */
   #drop(message) {
+    if (message?.entry.contains(document.activeElement)) byId("conversation", HTMLElement).focus();
     this.#messages = this.#messages.filter((other) => other !== message);
     message?.entry.remove();
     this.#list.hidden = this.#messages.length === 0;
+    this.#report();
   }
 }

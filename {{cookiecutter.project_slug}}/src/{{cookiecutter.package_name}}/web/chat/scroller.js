@@ -1,6 +1,6 @@
 /** The scrolling of the conversation: at the bottom it follows the newest entry, elsewhere it keeps what is read in place. */
 
-import { byId } from "../page.js";
+import { byId, setShown } from "../page.js";
 
 /**
  * @typedef {object} ScrollerEvents
@@ -9,6 +9,8 @@ import { byId } from "../page.js";
  */
 
 const AT_BOTTOM_PX = 48;
+// Above `LOAD_ABOVE_PX` in `past.js`: what is removed there is not loaded again at once.
+const FAR_PX = 2_000;
 
 export class Scroller {
   #isAtBottom = true;
@@ -37,6 +39,11 @@ export class Scroller {
 
   get isAtBottom() {
     return this.#isAtBottom;
+  }
+
+  /** Whether an entry is so far above the visible part that the user does not miss it. @param {Element} entry */
+  isFarAbove(entry) {
+    return entry.getBoundingClientRect().bottom < this.#frame.getBoundingClientRect().top - FAR_PX;
   }
 
   toBottom() {
@@ -70,6 +77,6 @@ export class Scroller {
   #showNewer(count) {
     this.#newerMessages = count;
     this.#newerCount.textContent = `${count.toLocaleString()} new ${count === 1 ? "message" : "messages"}`;
-    this.#newer.hidden = count === 0;
+    setShown(this.#newer, count > 0, this.#frame);
   }
 }

@@ -50,6 +50,10 @@ export class Unread {
     this.#client = client;
     this.#room = room;
     client.on("serverReadMarker", (marker) => marker.room === roomLabel(room) && this.#receiveMarker(marker.messageId));
+    // What was read, or marked, while the connection was lost.
+    client.onStatus(({ state }) => {
+      if (state === "open" && client === this.#client) this.#mark();
+    });
     this.#showTitle();
   }
 
@@ -66,21 +70,23 @@ export class Unread {
 
   /** The last messages have been loaded. @param {string | null} readTo The last one that the user has read. @param {boolean} isFirst Whether none was shown before. */
   load(readTo, isFirst) {
-    if (readTo !== null && (isFirst || !isAttentive())) this.#lineAfter = readTo;
     this.#read = later(this.#read, readTo ?? "");
+    if (readTo !== null && (isFirst || !isAttentive())) this.#lineAfter = this.#read;
     this.update();
   }
 
-  /** There is a new last entry. @param {HTMLElement} entry */
+  /** There is a new entry. @param {HTMLElement} entry */
   add(entry) {
     const isOwn = entry.matches(".own");
     if (document.hidden && !isOwn && !entry.matches(".system")) {
       this.#count += 1;
       this.#showTitle();
     }
-    const before = this.#list.stored.at(-2)?.dataset.messageId ?? "";
+    const { messageId = "" } = entry.dataset;
+    // Another page may have marked the message already. Where the user has read nothing, a line would separate nothing.
+    const isUnread = this.#read !== "" && messageId > this.#read;
     if (isOwn) this.#lineAfter = null;
-    else if (entry.dataset.messageId && !isAttentive() && before <= this.#read) this.#lineAfter = before;
+    else if (isUnread && !isAttentive()) this.#lineAfter = later(this.#lineAfter ?? "", this.#read);
     this.update();
   }
 
