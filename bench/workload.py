@@ -91,8 +91,9 @@ class Workload:
     at_once: int = AT_ONCE
 
     def participants(self, servers: Iterable[str]) -> list[str]:
-        """Return the servers that participate."""
-        return [server for server in servers if server in self.servers]
+        """Return the servers that participate, in their order in the workload: those that are compared run at once."""
+        chosen = set(servers)
+        return [server for server in self.servers if server in chosen]
 
     def rooms(self) -> tuple[int, ...]:
         """Return the size of each room; none if clients only connect."""

@@ -22,7 +22,7 @@ from bench.noise import busy_share, noisy_workloads
 from bench.run import Effort, plan_for, run_workload
 from bench.workload import Workload
 from bench.workloads import WORKLOADS
-from bench.worst import worst_table
+from bench.worst import servers_table, worst_table
 
 BOUND_SECONDS = 180
 # The bounds of the work per message are those of Python 3.11; the bytecode of others differs.
@@ -237,6 +237,20 @@ def test_of_several_runs_each_goal_is_judged_by_the_worst() -> None:
     lines = list(worst_table([record(0.12345, "met"), record(None, ""), record(2.0, "not met")]))
     assert lines[0] == "| goal | at most | worst run | other runs |  |"
     assert lines[2:] == ["| a | 0.167 | 2 (0.5 to 1234) | 0.123 | not met |"]
+
+
+def test_the_servers_of_several_runs_are_listed_with_the_ratios_of_each() -> None:
+    def server(title: str, figure: float, ratio: float) -> dict[str, Any]:
+        return {"title": title, "of_reference": ratio, "medians": {"cpu_us": figure}}
+
+    def record(**servers: dict[str, Any]) -> dict[str, Any]:
+        return {"workloads": {"fan-out-100": {"servers": servers}}}
+
+    first = record(bare=server("bare", 18.0, 1.0), push=server("ours", 11.7, 0.65))
+    second = record(bare=server("bare", 16.0, 1.0), push=server("ours", 9.5, 0.615))
+    lines = list(servers_table([first, second]))
+    assert lines[0] == "| server | CPU per delivery, µs | of the bare loop, in each run |"
+    assert lines[2:] == ["| ours | 10.6 | 0.65, 0.615 |", "| bare | 17 | 1, 1 |"]
 
 
 def test_a_workload_is_noisy_if_a_server_that_does_not_change_varies() -> None:
