@@ -7,6 +7,7 @@ import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,7 +73,7 @@ def put_previous(root: Path, folder: Path, run: Run) -> None:
     archive = folder.parent / "before.tar"
     run(root, "git", "archive", "-o", str(archive), revision)
     # Python 3.11.0 to 3.11.3 have no filters.
-    options = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+    options: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
     shutil.unpack_archive(archive, folder, **options)
     project = folder / PROJECT
     for name, line in EARLIER.items():

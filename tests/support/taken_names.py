@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 # One that begins with an underscore is a private part of a distribution with a name of its own.
-MODULE = re.compile(r"[a-z][a-z0-9_]*")
+MODULE = re.compile(r"(?!.*__mypyc$)[a-z][a-z0-9_]*")
 INSTALLED = """
 import importlib.metadata
 print(*(each.name for each in importlib.metadata.distributions()))

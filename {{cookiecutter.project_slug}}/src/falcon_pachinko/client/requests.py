@@ -146,7 +146,7 @@ class Requests:
             self.once.remove(request)
             if is_first:
                 # Not at once: the next one may fail together with this one, and is not sent then.
-                self.machine.platform.call_soon(self.send_once)
+                self.machine.platform.call_soon(self.send_next)
         request.settle(error, message_type, payload or {})
 
     def add_once(self, request: Request) -> bool:
@@ -159,6 +159,11 @@ class Requests:
         if len(self.once) == 1:
             self.send_once()
         return True
+
+    def send_next(self) -> None:
+        """Send the first request with ``once``, unless it waits for its repetition."""
+        if self.once and not self.once[0].failures:
+            self.send_once()
 
     def send_once(self) -> None:
         """Send or queue the first request with ``once``, unless that has been done."""

@@ -20,6 +20,8 @@ export class LostMessages {
   #key = `${urlOf("").pathname}.unconfirmed`;
   /** What an earlier page has left. @type {LostOfRoom | null} */
   #left = null;
+  /** @type {LostOfRoom | null} */
+  #current = null;
 
   constructor() {
     try {
@@ -28,6 +30,9 @@ export class LostMessages {
     } catch {
       // Storage is forbidden here, or holds something else.
     }
+    // A new tab gets a copy of the storage of a visible one, whose messages are not lost.
+    addEventListener("pagehide", () => this.#store(this.#current));
+    document.addEventListener("visibilitychange", () => this.#store(document.hidden ? this.#current : null));
   }
 
   /** Return what an earlier page has left of a user, once. @param {string} userId @returns {LostOfRoom | null} */
@@ -39,9 +44,15 @@ export class LostMessages {
 
   /** Keep the messages that are under way, in place of earlier ones. @param {string} userId @param {string} room @param {string[]} texts */
   keep(userId, room, texts) {
+    this.#current = texts.length > 0 ? { userId, room, count: texts.length, texts: bounded(texts) } : null;
+    if (document.hidden) this.#store(this.#current);
+  }
+
+  /** @param {LostOfRoom | null} messages */
+  #store(messages) {
     try {
-      if (texts.length === 0) sessionStorage.removeItem(this.#key);
-      else sessionStorage.setItem(this.#key, JSON.stringify({ userId, room, count: texts.length, texts: bounded(texts) }));
+      if (messages === null) sessionStorage.removeItem(this.#key);
+      else sessionStorage.setItem(this.#key, JSON.stringify(messages));
     } catch {
       // Storage is forbidden or full: the next page names none.
     }

@@ -229,7 +229,8 @@ export class MessageList {
     const excess = this.#list.childElementCount - (isAtBottom ? MAX_ENTRIES : MAX_ENTRIES_SCROLLED);
     if (excess <= 0) return;
     const first = [...this.#list.children].slice(0, excess);
-    const removed = isAtBottom ? first : first.filter((entry) => this.#scroller.isFarAbove(entry));
+    const near = isAtBottom ? -1 : first.findIndex((entry) => !this.#scroller.isFarAbove(entry));
+    const removed = near === -1 ? first : first.slice(0, near);
     if (removed.length === 0) return;
     this.#removeFirst(removed);
     this.#onTrimmed();

@@ -164,7 +164,8 @@ export class Past {
       hasMore = earlier.hasMore;
     }
     if (client !== this.#client) return false;
-    const isCut = hasMore && (!this.#isLoaded || scroller.isAtBottom || this.#isApart(messages));
+    const isUnjoined = !this.#isLoaded || this.#lastBeforeGap === undefined || this.#isApart(messages);
+    const isCut = hasMore && (isUnjoined || scroller.isAtBottom);
     this.#conversation.addPast(messages);
     list.remove(missing(shown, messages, hasMore));
     if (isCut) list.dropBefore(String(messages[0]?.messageId));

@@ -67,7 +67,6 @@ export class PendingMessages {
     this.#messages.push(message);
     this.#list.append(entry);
     this.#setState(message, state);
-    this.#report();
     return message;
   }
 
@@ -101,7 +100,7 @@ export class PendingMessages {
   }
 
   #report() {
-    this.#onChange(this.#unaccepted.map(({ text }) => text));
+    this.#onChange(this.#unaccepted.filter(({ state }) => state !== "refused").map(({ text }) => text));
   }
 
   /** @param {PendingMessage} message @param {PendingState} state */
@@ -119,6 +118,7 @@ export class PendingMessages {
       );
     }
     this.#list.hidden = false;
+    this.#report();
   }
 
   /** @param {PendingMessage | undefined} message */

@@ -71,7 +71,7 @@ export class Unread {
   /** The last messages have been loaded. @param {string | null} readTo The last one that the user has read. @param {boolean} isFirst Whether none was shown before. */
   load(readTo, isFirst) {
     this.#read = later(this.#read, readTo ?? "");
-    if (readTo !== null && (isFirst || !isAttentive())) this.#lineAfter = this.#read;
+    if (readTo !== null && (isFirst || !isAttentive())) this.#lineAfter = isFirst ? readTo : this.#read;
     this.update();
   }
 
