@@ -12,7 +12,7 @@ import uvloop
 from falcon_pachinko.publication import Publication
 from falcon_pachinko.uvicorn.outbox import PushGroup
 from falcon_pachinko.uvicorn.ring import Ring
-from falcon_pachinko.uvicorn.ring_outbox import RingOutbox
+from falcon_pachinko.uvicorn.ring_outbox import RingGroup, RingOutbox
 from falcon_pachinko.uvicorn.write_batch import WRITE_BATCHES
 
 from .rings import ring_for_small_rooms
@@ -87,7 +87,7 @@ class Members:
 
     def group(self, *members: Member) -> PushGroup:
         """Return a group of some members; without any, of all."""
-        return RingOutbox.group(member.outbox for member in members or self.all)
+        return RingGroup(tuple(member.outbox for member in members or self.all))
 
     def broadcast(self, group: PushGroup, text: str, *excluded: Member) -> None:
         publication = Publication.of_text(text)

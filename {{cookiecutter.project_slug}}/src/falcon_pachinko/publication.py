@@ -76,6 +76,7 @@ class Publication:
         traceparent: That of the header with which another process has encoded it; not set without one.
         variant: The fields, the body and the result of the last :meth:`for_room`; not set before.
         change: How a live message changes the members of a room; ``None`` for most of them.
+        compressed: The body and the result of :func:`.uvicorn.deflate.compressed`; not set before.
 
     Raises:
         TypeError: JSON cannot represent the message.
@@ -86,6 +87,7 @@ class Publication:
         "asgi_event",
         "body",
         "change",
+        "compressed",
         "data",
         "frame",
         "header",
@@ -97,6 +99,7 @@ class Publication:
         "traceparent",
         "variant",
     )
+    compressed: tuple[bytes, Publication]
     traceparent: str
 
     def __init__(self, message: object) -> None:
@@ -126,13 +129,10 @@ class Publication:
         self.opcode = opcode
         self.data = self.body = data
         self.size_bytes = len(data)
-        self.frame = None
-        self.asgi_event = None
+        self.frame = self.asgi_event = self.change = None
         self.header = header
-        self.position = None
-        self.published_ms = None
+        self.position = self.published_ms = None
         self.shows_position = False
-        self.change = None
         return self
 
     @classmethod

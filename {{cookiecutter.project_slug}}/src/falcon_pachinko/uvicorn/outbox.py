@@ -9,7 +9,7 @@ from operator import attrgetter
 
 from ..connection.counts import Sent
 from ..connection.eager import Suspended, run_eagerly
-from ..connection.outbox import Backlog, OnFailure, Outbox, Send
+from ..connection.outbox import Backlog, OnFailure, Outbox, OutboxGroup, Send
 from ..errors import OutboxFull
 from ..limits import DEFAULT_LIMITS
 from ..publication import EVENT, Publication
@@ -81,7 +81,7 @@ class PushOutbox(Sent):
         """The transport's ``write``; ``None`` while messages have to wait."""
 
     @classmethod
-    def group(cls, outboxes: Iterable[PushOutbox]) -> PushGroup:
+    def group(cls, outboxes: Iterable[PushOutbox]) -> OutboxGroup:
         """Make a group of outboxes of this class."""
         return PushGroup(tuple(outboxes))
 

@@ -59,6 +59,10 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
             self.inbox = PushInbox(self)
             self.queue = self.inbox  # type: ignore[assignment]  # it has the methods that uvicorn calls
             self.writable = WRITABLE
+            if self.config.ws_per_message_deflate:
+                from .deflate import agree_to_single_messages
+
+                agree_to_single_messages(self.conn)
         super().handle_connect(event)
         if self.close_sent:  # refused: no application will release it
             self.inbox, self.queue = None, asyncio.Queue()
@@ -98,6 +102,10 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
             from .ring_outbox import RingOutbox
 
             outbox_class = RingOutbox
+        if self.conn.extensions:
+            from .deflate import with_compression
+
+            outbox_class = with_compression(outbox_class, self.conn)
         self.outbox = outbox_class(self.loop, self.transport, send_now, fail)
         self.transport = self.outbox.transport
         if self.disconnected:

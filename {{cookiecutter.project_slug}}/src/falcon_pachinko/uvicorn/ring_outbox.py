@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable
 from typing import cast
 
-from ..connection.outbox import OnFailure, Outbox, Send
+from ..connection.outbox import OnFailure, Outbox, OutboxGroup, Send
 from ..publication import Publication
 from .noting_transport import NotingTransport, descriptor_of
 from .outbox import PushGroup, PushOutbox
@@ -41,7 +41,7 @@ class RingOutbox(PushOutbox):
         self.write_now = transport.write
 
     @classmethod
-    def group(cls, outboxes: Iterable[PushOutbox]) -> PushGroup:
+    def group(cls, outboxes: Iterable[PushOutbox]) -> OutboxGroup:
         """Make a group of outboxes of this class."""
         return RingGroup(tuple(cast(Iterable[RingOutbox], outboxes)))
 

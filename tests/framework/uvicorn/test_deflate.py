@@ -1,0 +1,197 @@
+"""Compressed messages: one frame for all clients that take it, and none for those that do not."""
+
+import asyncio
+import contextlib
+import os
+import zlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import falcon.asgi
+import pytest
+import websockets
+
+from falcon_pachinko import App, WebSocketLike, WebSocketResource, handles_message, install
+from falcon_pachinko.history import Position
+from falcon_pachinko.publication import EVENT, Publication
+from falcon_pachinko.testing import Served, serve
+from falcon_pachinko.uvicorn import PushProtocol, deflate
+from falcon_pachinko.uvicorn.deflate import MIN_BYTES, compressed
+
+from ..support.rings import AVAILABLE, ring_for_small_rooms
+
+WAIT_SECONDS = 15
+BROWSER = "permessage-deflate; client_max_window_bits"
+AGREED = (
+    "permessage-deflate; server_no_context_takeover; client_no_context_takeover;"
+    " server_max_window_bits=12; client_max_window_bits=12"
+)
+SMALL_WINDOW = "permessage-deflate; server_no_context_takeover; server_max_window_bits=9"
+LONG = "a text that repeats itself, " * 20
+
+
+class Room(WebSocketResource):
+    async def on_connect(self, req: falcon.asgi.Request, ws: WebSocketLike, **params: Any) -> bool:
+        await self.join_room("room")
+        return True
+
+    @handles_message("say")
+    async def say(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+        await self.broadcast_to_room("room", {"type": "said", "payload": payload})
+
+    @handles_message("echo")
+    async def echo(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+        await ws.send_media({"type": "echoed", "payload": payload})
+
+
+@pytest.fixture
+def app() -> App:
+    app = install(falcon.asgi.App())
+    app.add_websocket_route("/", Room)
+    return app
+
+
+@pytest.fixture(params=["transports", "ring"])
+async def served(app: App, request: pytest.FixtureRequest) -> AsyncIterator[Served]:
+    with contextlib.ExitStack() as stack:
+        if request.param == "ring":
+            if not AVAILABLE:
+                pytest.skip("io_uring is not available here")
+            stack.enter_context(ring_for_small_rooms(asyncio.get_running_loop()))
+        async with serve(app, ws=PushProtocol, ws_per_message_deflate=True) as served:
+            yield served
+
+
+@pytest.fixture
+def compressions(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One entry for each compressor that is made here."""
+    made: list[None] = []
+
+    class Counted:
+        Z_SYNC_FLUSH = zlib.Z_SYNC_FLUSH
+
+        @staticmethod
+        def compressobj(**options: Any) -> Any:
+            made.append(None)
+            return zlib.compressobj(**options)
+
+    monkeypatch.setattr(deflate, "zlib", Counted)
+    return made
+
+
+@dataclass
+class RawClient:
+    """A client that shows the bytes of each frame.
+
+    Attributes:
+        agreed: The header with the extensions of the response; empty without one.
+    """
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    agreed: str
+
+    def send(self, text: str) -> None:
+        """Send a short text, uncompressed, with a mask of zeros."""
+        data = text.encode()
+        size = bytes((0x80 | 126,)) + len(data).to_bytes(2, "big")
+        self.writer.write(b"\x81" + size + bytes(4) + data)
+
+    async def receive(self) -> tuple[int, bytes]:
+        """Return the first byte and the payload of the next frame."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            first, size = await self.reader.readexactly(2)
+            if size == 126:
+                size = int.from_bytes(await self.reader.readexactly(2), "big")
+            return first, await self.reader.readexactly(size)
+
+
+@contextlib.asynccontextmanager
+async def raw_client(served: Served, offer: str = "") -> AsyncIterator[RawClient]:
+    """Connect with an offer of extensions."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    try:
+        offered = f"Sec-WebSocket-Extensions: {offer}\r\n" if offer else ""
+        writer.write(
+            "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n{offered}\r\n".encode()
+        )
+        async with asyncio.timeout(WAIT_SECONDS):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        lines = dict(line.partition(": ")[::2] for line in head.lower().split("\r\n"))
+        assert head.startswith("HTTP/1.1 101 ")
+        yield RawClient(reader, writer, lines.get("sec-websocket-extensions", ""))
+    finally:
+        writer.close()
+
+
+def inflated(data: bytes) -> bytes:
+    """Return a compressed message, which needs no other one."""
+    return zlib.decompressobj(wbits=-12).decompress(data + b"\x00\x00\xff\xff")
+
+
+async def test_all_members_share_a_message_that_is_compressed_once(
+    served: Served, compressions: list[None]
+) -> None:
+    async with (
+        raw_client(served, BROWSER) as first,
+        raw_client(served, BROWSER) as second,
+        raw_client(served, SMALL_WINDOW) as small,
+        raw_client(served) as plain,
+    ):
+        assert (first.agreed, plain.agreed) == (AGREED, "")
+        assert "server_max_window_bits=9" in small.agreed
+        plain.send(f'{{"type":"say","payload":{{"text":"{LONG}"}}}}')
+        frames = [await client.receive() for client in (first, second, small, plain)]
+    whole = f'{{"type":"said","payload":{{"text":"{LONG}"}}}}'.encode()
+    assert frames[0] == frames[1]
+    assert frames[0][0] == 0xC1
+    assert inflated(frames[0][1]) == whole
+    assert len(frames[0][1]) < len(whole) / 4
+    assert frames[2:] == [(0x81, whole), (0x81, whole)]
+    assert len(compressions) == 1
+
+
+async def test_short_messages_and_replies_have_their_own_form(
+    served: Served, compressions: list[None]
+) -> None:
+    async with raw_client(served, BROWSER) as client:
+        for text in ("short", LONG):
+            client.send(f'{{"type":"echo","payload":{{"text":"{text}"}}}}')
+        replies = [await client.receive(), await client.receive()]
+    assert replies[0] == (0x81, b'{"type":"echoed","payload":{"text":"short"}}')
+    assert replies[1][0] == 0xC1
+    assert LONG.encode() in inflated(replies[1][1])
+    assert len(compressions) == 1
+
+
+async def test_a_client_that_compresses_understands_and_is_understood(served: Served) -> None:
+    async with websockets.connect(served.ws_url("/"), compression="deflate") as client:
+        for number in range(3):
+            await client.send(f'{{"type":"say","payload":{{"text":"{LONG}{number}"}}}}')
+            async with asyncio.timeout(WAIT_SECONDS):
+                assert f"{LONG}{number}" in str(await client.recv())
+
+
+def test_a_message_that_gains_nothing_is_not_compressed() -> None:
+    short, long = Publication.of_text("a" * (MIN_BYTES - 1)), Publication.of_text("a" * MIN_BYTES)
+    random = Publication.of_bytes(os.urandom(1_000))
+    event = Publication.of_event({"type": "websocket.close"})
+    assert compressed(short) is short
+    assert compressed(random) is random
+    assert compressed(event).opcode == EVENT
+    found = compressed(long)
+    assert found is not long
+    assert found.size_bytes == MIN_BYTES
+    assert len(found.frame or b"") < 20
+
+
+def test_a_message_that_is_numbered_is_compressed_again() -> None:
+    publication = Publication({"type": "a", "payload": {"text": LONG}})
+    before = compressed(publication)
+    assert compressed(publication) is before
+    publication.number(Position("epoch", 7), 1_000, shown=True)
+    after = compressed(publication)
+    assert after is not before
+    assert inflated((after.frame or b"")[4 if len(after.data) >= 126 else 2 :]) == publication.body
