@@ -11,6 +11,7 @@ from typing import Any
 import falcon.asgi
 import pytest
 import websockets
+from websockets.frames import CloseCode
 
 from falcon_pachinko import App, WebSocketLike, WebSocketResource, handles_message, install
 from falcon_pachinko.history import Position
@@ -18,6 +19,7 @@ from falcon_pachinko.publication import EVENT, Publication
 from falcon_pachinko.testing import Served, serve
 from falcon_pachinko.uvicorn import PushProtocol, deflate
 from falcon_pachinko.uvicorn.deflate import MIN_BYTES, compressed
+from falcon_pachinko.uvicorn.frames import COMPRESSED_SLICE_BYTES
 
 from ..support.rings import AVAILABLE, ring_for_small_rooms
 
@@ -31,6 +33,10 @@ SMALL_WINDOW = "permessage-deflate; server_no_context_takeover; server_max_windo
 LONG = "a text that repeats itself, " * 20
 
 
+# The connections whose handler never ends.
+waiting: list[Any] = []
+
+
 class Room(WebSocketResource):
     async def on_connect(self, req: falcon.asgi.Request, ws: WebSocketLike, **params: Any) -> bool:
         await self.join_room("room")
@@ -39,6 +45,11 @@ class Room(WebSocketResource):
     @handles_message("say")
     async def say(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
         await self.broadcast_to_room("room", {"type": "said", "payload": payload})
+
+    @handles_message("wait")
+    async def wait(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
+        waiting.append(self.connection)
+        await asyncio.Event().wait()
 
     @handles_message("echo")
     async def echo(self, ws: WebSocketLike, payload: dict[str, Any]) -> None:
@@ -80,6 +91,21 @@ def compressions(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     return made
 
 
+def frame(first: int, data: bytes) -> bytes:
+    """Return a frame of a client with a first byte, and a mask of zeros."""
+    if len(data) < 126:
+        size = bytes((0x80 | len(data),))
+    else:
+        size = bytes((0x80 | 126,)) + len(data).to_bytes(2, "big")
+    return bytes((first,)) + size + bytes(4) + data
+
+
+def deflated(data: bytes, flush: int = zlib.Z_SYNC_FLUSH) -> bytes:
+    """Return a compressed message."""
+    compressor = zlib.compressobj(wbits=-12)
+    return (compressor.compress(data) + compressor.flush(flush)).removesuffix(b"\x00\x00\xff\xff")
+
+
 @dataclass
 class RawClient:
     """A client that shows the bytes of each frame.
@@ -93,10 +119,8 @@ class RawClient:
     agreed: str
 
     def send(self, text: str) -> None:
-        """Send a short text, uncompressed, with a mask of zeros."""
-        data = text.encode()
-        size = bytes((0x80 | 126,)) + len(data).to_bytes(2, "big")
-        self.writer.write(b"\x81" + size + bytes(4) + data)
+        """Send a text, uncompressed."""
+        self.writer.write(frame(0x81, text.encode()))
 
     async def receive(self) -> tuple[int, bytes]:
         """Return the first byte and the payload of the next frame."""
@@ -174,12 +198,37 @@ async def test_a_client_that_compresses_understands_and_is_understood(served: Se
                 assert f"{LONG}{number}" in str(await client.recv())
 
 
+async def test_data_behind_the_end_of_a_compressed_message_closes_the_connection(
+    served: Served,
+) -> None:
+    async with raw_client(served, BROWSER) as client:
+        begin, rest = frame(0x41, deflated(b"x", zlib.Z_FINISH)), frame(0x00, bytes(1_000))
+        client.writer.write(begin + rest)
+        first, reason = await client.receive()
+    assert (first, int.from_bytes(reason[:2], "big")) == (0x88, CloseCode.PROTOCOL_ERROR)
+
+
+async def test_messages_that_inflate_fill_the_inbox_no_more_than_others(served: Served) -> None:
+    waiting.clear()
+    bomb = frame(0xC1, deflated(b"x" * 65_000))
+    async with raw_client(served, BROWSER) as client:
+        client.writer.write(frame(0x81, b'{"type":"wait","payload":{}}') + bomb * 50)
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not (waiting and waiting[0]._inbox.protocol.paused_by):  # noqa: ASYNC110 (a pause sets no event)
+                await asyncio.sleep(0.01)
+        inbox = waiting[0]._inbox
+        assert (
+            inbox.size_bytes <= inbox.limits.inbox_bytes + COMPRESSED_SLICE_BYTES * 1_032 + 65_536
+        )
+
+
 def test_a_message_that_gains_nothing_is_not_compressed() -> None:
     short, long = Publication.of_text("a" * (MIN_BYTES - 1)), Publication.of_text("a" * MIN_BYTES)
     random = Publication.of_bytes(os.urandom(1_000))
     event = Publication.of_event({"type": "websocket.close"})
     assert compressed(short) is short
-    assert compressed(random) is random
+    assert compressed(random) is compressed(random) is random
+    assert random.compressed[1] is None
     assert compressed(event).opcode == EVENT
     found = compressed(long)
     assert found is not long
@@ -194,4 +243,5 @@ def test_a_message_that_is_numbered_is_compressed_again() -> None:
     publication.number(Position("epoch", 7), 1_000, shown=True)
     after = compressed(publication)
     assert after is not before
-    assert inflated((after.frame or b"")[4 if len(after.data) >= 126 else 2 :]) == publication.body
+    assert after.frame is not None
+    assert inflated(after.frame[4 if after.frame[1] == 126 else 2 :]) == publication.body

@@ -76,7 +76,7 @@ class Publication:
         traceparent: That of the header with which another process has encoded it; not set without one.
         variant: The fields, the body and the result of the last :meth:`for_room`; not set before.
         change: How a live message changes the members of a room; ``None`` for most of them.
-        compressed: The body and the result of :func:`.uvicorn.deflate.compressed`; not set before.
+        compressed: The body and what :func:`.uvicorn.deflate.compressed` has made of it; not set before.
 
     Raises:
         TypeError: JSON cannot represent the message.
@@ -99,7 +99,7 @@ class Publication:
         "traceparent",
         "variant",
     )
-    compressed: tuple[bytes, Publication]
+    compressed: tuple[bytes, Publication | None]
     traceparent: str
 
     def __init__(self, message: object) -> None:

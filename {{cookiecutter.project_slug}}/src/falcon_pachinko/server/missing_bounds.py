@@ -47,7 +47,7 @@ def missing_bounds(
         missing += [FRAMES, PENDING]
     if push is None or getattr(config, "ws_max_size", 0) > max_message_bytes:
         missing.append(WHOLE_MESSAGES)
-    if push is None:
+    if push is None or getattr(config, "ws_per_message_deflate", False):
         missing.append(COMPRESSION)
     if HTTP_EXTENSION not in extensions:
         missing.append(REQUESTS)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+from websockets.exceptions import ProtocolError
+from websockets.extensions import Extension
 from websockets.extensions.permessage_deflate import (
     PerMessageDeflate,
     ServerPerMessageDeflateFactory,
 )
+from websockets.frames import Frame
+from websockets.typing import ExtensionParameter
 
 from ..connection.outbox import Outbox, OutboxGroup
 from ..publication import Publication
@@ -28,14 +32,44 @@ EMPTY_BLOCK = b"\x00\x00\xff\xff"
 CLASSES: dict[type[PushOutbox], type[PushOutbox]] = {}
 
 
-def agree_to_single_messages(conn: Any) -> None:
-    """Let a connection agree to compress each message alone, also where a client has not asked for it.
+class BoundedDeflate(PerMessageDeflate):
+    """The extension of websockets, which refuses data behind the end of what is compressed."""
+
+    def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
+        """Decode a frame of a client."""
+        decoded = super().decode(frame, max_size=max_size)
+        # SECURITY: zlib keeps such data until the last fragment, and no bound counts it.
+        if getattr(getattr(self, "decoder", None), "unused_data", b""):
+            raise ProtocolError("data after the end of a compressed message")
+        return decoded
+
+
+class SingleMessages(ServerPerMessageDeflateFactory):
+    """Agrees to compress each message alone, also where a client has not asked for it.
 
     All clients can get the same frame then, and neither side keeps a dictionary (RFC 7692 section 7.1.1).
     """
-    for factory in conn.available_extensions or ():
-        if isinstance(factory, ServerPerMessageDeflateFactory):
-            factory.server_no_context_takeover = factory.client_no_context_takeover = True
+
+    def __init__(self) -> None:
+        super().__init__(
+            server_no_context_takeover=True,
+            client_no_context_takeover=True,
+            server_max_window_bits=WINDOW_BITS,
+            client_max_window_bits=WINDOW_BITS,
+        )
+
+    def process_request_params(
+        self, params: Sequence[ExtensionParameter], accepted_extensions: Sequence[Extension]
+    ) -> tuple[list[ExtensionParameter], PerMessageDeflate]:
+        """Return the parameters of the response, and the extension."""
+        agreed, extension = super().process_request_params(params, accepted_extensions)
+        bounded = BoundedDeflate(
+            extension.remote_no_context_takeover,
+            extension.local_no_context_takeover,
+            extension.remote_max_window_bits,
+            extension.local_max_window_bits,
+        )
+        return agreed, bounded
 
 
 def takes_shared_frames(conn: Any) -> bool:
@@ -53,21 +87,24 @@ def compressed(publication: Publication) -> Publication:
     if publication.size_bytes < MIN_BYTES:
         return publication
     # NOTE: a message gets another body when it is numbered.
-    known: tuple[bytes, Publication] | None = getattr(publication, "compressed", None)
+    known: tuple[bytes, Publication | None] | None = getattr(publication, "compressed", None)
     if known is not None and known[0] is publication.body:
-        return known[1]
+        return known[1] or publication
     compressor = zlib.compressobj(wbits=-WINDOW_BITS, memLevel=MEMORY_LEVEL)
     data = compressor.compress(publication.body) + compressor.flush(zlib.Z_SYNC_FLUSH)
     data = data.removesuffix(EMPTY_BLOCK)
-    found = publication
+    # NOTE: not the message itself: a cycle, which only the garbage collector would end.
+    found: Publication | None = None
     if len(data) < publication.size_bytes:
         found = Publication.of_encoded(data, publication.opcode)
         frame = found.make_frame()
         found.frame = bytes((frame[0] | COMPRESSED,)) + frame[1:]
+        # PERF: an outbox needs the frame only.
+        found.data = found.body = b""
         # The bounds and the counts of an outbox are those of messages.
         found.size_bytes = publication.size_bytes
     publication.compressed = (publication.body, found)
-    return found
+    return found or publication
 
 
 class CompressedGroup:
@@ -111,7 +148,7 @@ def compressing(outbox_class: type[PushOutbox]) -> type[PushOutbox]:
 def with_compression(outbox_class: type[PushOutbox], conn: Any) -> type[PushOutbox]:
     """Return the class of the outbox of a client that has agreed to an extension.
 
-    A client with other parameters than those of :func:`agree_to_single_messages` gets its messages uncompressed, which
+    A client with other parameters than those of :func:`SingleMessages` gets its messages uncompressed, which
     is always allowed (RFC 7692 section 6).
     """
     return compressing(outbox_class) if takes_shared_frames(conn) else outbox_class

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 # SECURITY: all frames that begin in a slice are handled, by websockets 12 µs each, before any of them can be counted.
 SLICE_BYTES = 4_096
+# Where data is compressed: one byte becomes 1,032 at most, so a slice 256 KiB and the rest of a message.
+COMPRESSED_SLICE_BYTES = 256
 
 # The first byte: FIN, no reserved bit, the opcode of text (RFC 6455 section 5.2).
 PLAIN_TEXT = 0x81

@@ -14,7 +14,7 @@ from ..connection.inbox import Event, Message, is_full, poll_disconnect, size_of
 from ..limits import DEFAULT_LIMITS, Limits
 from ..support.tasks import ignore
 from .frame_rate import FrameRate
-from .frames import SLICE_BYTES, is_supported, read_text_frames
+from .frames import COMPRESSED_SLICE_BYTES, SLICE_BYTES, is_supported, read_text_frames
 
 # Why nothing is read: messages wait for a handler, the process buffers too much, the client does not read, the end.
 INBOX_FULL, BUDGET_EXCEEDED, OUTBOX_FULL, ENDING = 1, 2, 4, 8
@@ -75,7 +75,7 @@ class BoundedInput(WebSocketsSansIOProtocol):
                 return
             end = read_text_frames(self.conn, inbox, data, start) if self.accelerated else start
             if end == start:
-                end += SLICE_BYTES
+                end += COMPRESSED_SLICE_BYTES if self.conn.extensions else SLICE_BYTES
                 self.conn.receive_data(data[start:end])
                 if self.conn.parser_exc is not None:
                     self.handle_parser_exception()

@@ -60,9 +60,9 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
             self.queue = self.inbox  # type: ignore[assignment]  # it has the methods that uvicorn calls
             self.writable = WRITABLE
             if self.config.ws_per_message_deflate:
-                from .deflate import agree_to_single_messages
+                from .deflate import SingleMessages
 
-                agree_to_single_messages(self.conn)
+                self.conn.available_extensions = [SingleMessages()]
         super().handle_connect(event)
         if self.close_sent:  # refused: no application will release it
             self.inbox, self.queue = None, asyncio.Queue()
