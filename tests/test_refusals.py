@@ -11,7 +11,8 @@ import pytest
 from cookiecutter.exceptions import FailedHookException
 from pytest_cookies.plugin import Result
 
-from .support.taken_names import free_names, locked_names, taken_distributions, taken_modules
+from .support.taken_names import free_names, taken_distributions, taken_modules
+from .test_supply_chain import LOCKS, locked
 
 INVALID = {
     "project_name": ["", "  ", "two\nlines", "bell\a", "next\x85line", "line\u2028separator"],
@@ -188,9 +189,9 @@ def test_names_of_all_dependencies_are_rejected(root: Path, project_python: Path
     assert free_names(root, project_python) == set()
 
 
-@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-build.txt"])
+@pytest.mark.parametrize("lock", LOCKS)
 def test_names_of_all_locked_dependencies_are_rejected(root: Path, lock: str) -> None:
-    names = locked_names(root / "{{cookiecutter.project_slug}}" / lock)
+    names = locked(root / "{{cookiecutter.project_slug}}" / lock).keys()
     assert {"falcon", "async-timeout", "hatchling"} & names
     assert names - taken_distributions(root) == set()
 

@@ -7,7 +7,6 @@ import logging
 import math
 import random
 import struct
-import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -38,7 +37,9 @@ from .support.stranger import (
     TEXT,
     Stranger,
     arriving,
+    deflate,
     frame,
+    offering,
     stranger,
 )
 
@@ -294,16 +295,8 @@ async def test_protocol_violation_closes_with_its_code(
         assert await client.close_code() == code
 
 
-COMPRESSED = HANDSHAKE.replace(
-    b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
-)
+COMPRESSED = offering("permessage-deflate")
 RSV1 = 4
-
-
-def deflate(data: bytes) -> bytes:
-    """Compress a message (RFC 7692 section 7.2.1)."""
-    compressor = zlib.compressobj(wbits=-12)
-    return (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
 @pytest.mark.parametrize(

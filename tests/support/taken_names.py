@@ -1,9 +1,11 @@
-"""The names that no project may take, as the hook lists them, and those of an environment or a lock file."""
+"""The names that no project may take, as the hook lists them, and those of an environment."""
 
 import ast
 import re
 import subprocess
 from pathlib import Path
+
+from packaging.utils import canonicalize_name
 
 # One that begins with an underscore is a private part of a distribution with a name of its own.
 MODULE = re.compile(r"(?!.*__mypyc$)[a-z][a-z0-9_]*")
@@ -35,18 +37,6 @@ def free_names(root: Path, python: Path) -> set[str]:
         [python, "-c", INSTALLED], check=True, capture_output=True, text=True, timeout=60
     ).stdout
     distributions, modules = printed.splitlines()
-    names = {normalized(name) for name in distributions.split()}
+    names: set[str] = {canonicalize_name(name) for name in distributions.split()}
     known = {name for name in modules.split() if MODULE.fullmatch(name)}
     return (names - taken_distributions(root)) | (known - taken_modules(root))
-
-
-def locked_names(lock: Path) -> set[str]:
-    """Return the distributions of a lock file, with those for other systems and releases of Python."""
-    return {
-        normalized(name)
-        for name in re.findall(r"^([\w.-]+)==", lock.read_text("utf-8"), re.MULTILINE)
-    }
-
-
-def normalized(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()

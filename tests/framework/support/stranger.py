@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import struct
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
@@ -34,8 +35,20 @@ def frame(
     return header + (bytes(4) if masked else b"") + data
 
 
+def deflate(data: bytes, flush: int = zlib.Z_SYNC_FLUSH) -> bytes:
+    """Compress a message (RFC 7692 section 7.2.1)."""
+    compressor = zlib.compressobj(wbits=-12)
+    return (compressor.compress(data) + compressor.flush(flush)).removesuffix(b"\x00\x00\xff\xff")
+
+
 class Stranger:
-    """A client that sends arbitrary bytes."""
+    """A client that sends arbitrary bytes.
+
+    Attributes:
+        response: The head of the response to its handshake; empty before.
+    """
+
+    response = b""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -56,13 +69,18 @@ class Stranger:
 
     async def receive(self) -> tuple[int, bytes]:
         """Return the opcode and the data of the server's next frame."""
+        first, data = await self.receive_frame()
+        return first & 0x0F, data
+
+    async def receive_frame(self) -> tuple[int, bytes]:
+        """Return the first byte and the data of the server's next frame."""
         async with asyncio.timeout(WAIT_SECONDS):
             first, size = await self.reader.readexactly(2)
             if size == 126:
                 (size,) = struct.unpack("!H", await self.reader.readexactly(2))
             elif size == 127:
                 (size,) = struct.unpack("!Q", await self.reader.readexactly(8))
-            return first & 0x0F, await self.reader.readexactly(size)
+            return first, await self.reader.readexactly(size)
 
     async def answer(self) -> Any:
         """Return the server's next message, decoded."""
@@ -83,6 +101,12 @@ HANDSHAKE = (
 )
 
 
+def offering(extensions: str) -> bytes:
+    """Return a handshake with an offer of extensions."""
+    header = f"\r\nSec-WebSocket-Extensions: {extensions}\r\n\r\n"
+    return HANDSHAKE.replace(b"\r\n\r\n", header.encode())
+
+
 @asynccontextmanager
 async def arriving(served: HasPort, handshake: bytes) -> AsyncIterator[Stranger]:
     """Connect a client that has sent a handshake."""
@@ -99,6 +123,6 @@ async def stranger(served: HasPort, handshake: bytes = HANDSHAKE) -> AsyncIterat
     """Connect a client that has been accepted and is in the room."""
     async with arriving(served, handshake) as client:
         async with asyncio.timeout(WAIT_SECONDS):
-            answer = await client.reader.readuntil(b"\r\n\r\n")
-        assert answer.startswith(b"HTTP/1.1 101 "), answer
+            client.response = await client.reader.readuntil(b"\r\n\r\n")
+        assert client.response.startswith(b"HTTP/1.1 101 "), client.response
         yield client

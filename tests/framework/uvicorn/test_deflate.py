@@ -5,7 +5,6 @@ import contextlib
 import os
 import zlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any
 
 import falcon.asgi
@@ -17,13 +16,16 @@ from falcon_pachinko import App, WebSocketLike, WebSocketResource, handles_messa
 from falcon_pachinko.history import Position
 from falcon_pachinko.publication import EVENT, Publication
 from falcon_pachinko.testing import Served, serve
-from falcon_pachinko.uvicorn import PushProtocol, deflate
+from falcon_pachinko.uvicorn import PushProtocol
+from falcon_pachinko.uvicorn import deflate as compression
 from falcon_pachinko.uvicorn.deflate import MIN_BYTES, compressed
 from falcon_pachinko.uvicorn.frames import COMPRESSED_SLICE_BYTES
 
 from ..support.rings import AVAILABLE, ring_for_small_rooms
+from ..support.stranger import CONTINUATION, TEXT, deflate, frame, offering, stranger
 
 WAIT_SECONDS = 15
+RSV1 = 4
 BROWSER = "permessage-deflate; client_max_window_bits"
 AGREED = (
     "permessage-deflate; server_no_context_takeover; client_no_context_takeover;"
@@ -59,7 +61,7 @@ class Room(WebSocketResource):
 @pytest.fixture
 def app() -> App:
     app = install(falcon.asgi.App())
-    app.add_websocket_route("/", Room)
+    app.add_websocket_route("/room", Room)
     return app
 
 
@@ -87,67 +89,13 @@ def compressions(monkeypatch: pytest.MonkeyPatch) -> list[None]:
             made.append(None)
             return zlib.compressobj(**options)
 
-    monkeypatch.setattr(deflate, "zlib", Counted)
+    monkeypatch.setattr(compression, "zlib", Counted)
     return made
 
 
-def frame(first: int, data: bytes) -> bytes:
-    """Return a frame of a client with a first byte, and a mask of zeros."""
-    if len(data) < 126:
-        size = bytes((0x80 | len(data),))
-    else:
-        size = bytes((0x80 | 126,)) + len(data).to_bytes(2, "big")
-    return bytes((first,)) + size + bytes(4) + data
-
-
-def deflated(data: bytes, flush: int = zlib.Z_SYNC_FLUSH) -> bytes:
-    """Return a compressed message."""
-    compressor = zlib.compressobj(wbits=-12)
-    return (compressor.compress(data) + compressor.flush(flush)).removesuffix(b"\x00\x00\xff\xff")
-
-
-@dataclass
-class RawClient:
-    """A client that shows the bytes of each frame.
-
-    Attributes:
-        agreed: The header with the extensions of the response; empty without one.
-    """
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    agreed: str
-
-    def send(self, text: str) -> None:
-        """Send a text, uncompressed."""
-        self.writer.write(frame(0x81, text.encode()))
-
-    async def receive(self) -> tuple[int, bytes]:
-        """Return the first byte and the payload of the next frame."""
-        async with asyncio.timeout(WAIT_SECONDS):
-            first, size = await self.reader.readexactly(2)
-            if size == 126:
-                size = int.from_bytes(await self.reader.readexactly(2), "big")
-            return first, await self.reader.readexactly(size)
-
-
-@contextlib.asynccontextmanager
-async def raw_client(served: Served, offer: str = "") -> AsyncIterator[RawClient]:
-    """Connect with an offer of extensions."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
-    try:
-        offered = f"Sec-WebSocket-Extensions: {offer}\r\n" if offer else ""
-        writer.write(
-            "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n{offered}\r\n".encode()
-        )
-        async with asyncio.timeout(WAIT_SECONDS):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        lines = dict(line.partition(": ")[::2] for line in head.lower().split("\r\n"))
-        assert head.startswith("HTTP/1.1 101 ")
-        yield RawClient(reader, writer, lines.get("sec-websocket-extensions", ""))
-    finally:
-        writer.close()
+def text_frame(kind: str, text: str) -> bytes:
+    """Return a message of a client with a text, uncompressed."""
+    return frame(TEXT, f'{{"type":"{kind}","payload":{{"text":"{text}"}}}}'.encode())
 
 
 def inflated(data: bytes) -> bytes:
@@ -159,15 +107,16 @@ async def test_all_members_share_a_message_that_is_compressed_once(
     served: Served, compressions: list[None]
 ) -> None:
     async with (
-        raw_client(served, BROWSER) as first,
-        raw_client(served, BROWSER) as second,
-        raw_client(served, SMALL_WINDOW) as small,
-        raw_client(served) as plain,
+        stranger(served, offering(BROWSER)) as first,
+        stranger(served, offering(BROWSER)) as second,
+        stranger(served, offering(SMALL_WINDOW)) as small,
+        stranger(served) as plain,
     ):
-        assert (first.agreed, plain.agreed) == (AGREED, "")
-        assert "server_max_window_bits=9" in small.agreed
-        plain.send(f'{{"type":"say","payload":{{"text":"{LONG}"}}}}')
-        frames = [await client.receive() for client in (first, second, small, plain)]
+        assert f"\r\nSec-WebSocket-Extensions: {AGREED}\r\n".encode() in first.response
+        assert b"permessage-deflate" not in plain.response
+        assert b"server_max_window_bits=9" in small.response
+        await plain.send(text_frame("say", LONG))
+        frames = [await client.receive_frame() for client in (first, second, small, plain)]
     whole = f'{{"type":"said","payload":{{"text":"{LONG}"}}}}'.encode()
     assert frames[0] == frames[1]
     assert frames[0][0] == 0xC1
@@ -180,10 +129,10 @@ async def test_all_members_share_a_message_that_is_compressed_once(
 async def test_short_messages_and_replies_have_their_own_form(
     served: Served, compressions: list[None]
 ) -> None:
-    async with raw_client(served, BROWSER) as client:
+    async with stranger(served, offering(BROWSER)) as client:
         for text in ("short", LONG):
-            client.send(f'{{"type":"echo","payload":{{"text":"{text}"}}}}')
-        replies = [await client.receive(), await client.receive()]
+            await client.send(text_frame("echo", text))
+        replies = [await client.receive_frame(), await client.receive_frame()]
     assert replies[0] == (0x81, b'{"type":"echoed","payload":{"text":"short"}}')
     assert replies[1][0] == 0xC1
     assert LONG.encode() in inflated(replies[1][1])
@@ -191,7 +140,7 @@ async def test_short_messages_and_replies_have_their_own_form(
 
 
 async def test_a_client_that_compresses_understands_and_is_understood(served: Served) -> None:
-    async with websockets.connect(served.ws_url("/"), compression="deflate") as client:
+    async with websockets.connect(served.ws_url("/room"), compression="deflate") as client:
         for number in range(3):
             await client.send(f'{{"type":"say","payload":{{"text":"{LONG}{number}"}}}}')
             async with asyncio.timeout(WAIT_SECONDS):
@@ -201,18 +150,17 @@ async def test_a_client_that_compresses_understands_and_is_understood(served: Se
 async def test_data_behind_the_end_of_a_compressed_message_closes_the_connection(
     served: Served,
 ) -> None:
-    async with raw_client(served, BROWSER) as client:
-        begin, rest = frame(0x41, deflated(b"x", zlib.Z_FINISH)), frame(0x00, bytes(1_000))
-        client.writer.write(begin + rest)
-        first, reason = await client.receive()
-    assert (first, int.from_bytes(reason[:2], "big")) == (0x88, CloseCode.PROTOCOL_ERROR)
+    async with stranger(served, offering(BROWSER)) as client:
+        begin = frame(TEXT, deflate(b"x", zlib.Z_FINISH), fin=False, rsv=RSV1)
+        await client.send(begin + frame(CONTINUATION, bytes(1_000), fin=False))
+        assert await client.close_code() == CloseCode.PROTOCOL_ERROR
 
 
 async def test_messages_that_inflate_fill_the_inbox_no_more_than_others(served: Served) -> None:
     waiting.clear()
-    bomb = frame(0xC1, deflated(b"x" * 65_000))
-    async with raw_client(served, BROWSER) as client:
-        client.writer.write(frame(0x81, b'{"type":"wait","payload":{}}') + bomb * 50)
+    bomb = frame(TEXT, deflate(b"x" * 65_000), rsv=RSV1)
+    async with stranger(served, offering(BROWSER)) as client:
+        await client.send(text_frame("wait", "") + bomb * 50)
         async with asyncio.timeout(WAIT_SECONDS):
             while not (waiting and waiting[0]._inbox.protocol.paused_by):  # noqa: ASYNC110 (a pause sets no event)
                 await asyncio.sleep(0.01)

@@ -118,14 +118,20 @@ def test_a_message_is_read_only_when_it_is_visible_in_a_focused_window(
     expect(line_before(alice, "not seen")).to_be_visible()
 
 
-def test_reading_in_another_tab_clears_the_line(new_user: NewUser) -> None:
+def two_hidden_tabs(new_user: NewUser) -> tuple[Page, Page, Page]:
+    """Return two tabs of Alice, which have read a message and are hidden now, and Bob's page."""
     alice, bob = new_user("Alice"), new_user("Bob")
     send_message(bob, "read")
     expect_messages(alice, "read")
     tab = second_tab(alice)
     expect_messages(tab, "read")
-    hide(alice)
-    hide(tab)
+    for page in (alice, tab):
+        hide(page)
+    return alice, tab, bob
+
+
+def test_reading_in_another_tab_clears_the_line(new_user: NewUser) -> None:
+    alice, tab, bob = two_hidden_tabs(new_user)
     send_message(bob, "one")
     for page in (alice, tab):
         expect(line_before(page, "one")).to_be_visible()
@@ -137,13 +143,7 @@ def test_reading_in_another_tab_clears_the_line(new_user: NewUser) -> None:
 
 
 def test_an_own_message_of_another_tab_is_not_below_the_line(new_user: NewUser) -> None:
-    alice, bob = new_user("Alice"), new_user("Bob")
-    send_message(bob, "read")
-    expect_messages(alice, "read")
-    tab = second_tab(alice)
-    expect_messages(tab, "read")
-    for page in (alice, tab):
-        hide(page)
+    alice, tab, bob = two_hidden_tabs(new_user)
     send_message(tab, "mine")
     expect_messages(alice, "read", "mine")
     expect(alice.locator(LINE)).to_have_count(0)

@@ -33,7 +33,7 @@ CLASSES: dict[type[PushOutbox], type[PushOutbox]] = {}
 
 
 class BoundedDeflate(PerMessageDeflate):
-    """The extension of websockets, which refuses data behind the end of what is compressed."""
+    """The extension of :class:`SingleMessages`, which refuses data behind the end of what is compressed."""
 
     def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
         """Decode a frame of a client."""
@@ -73,11 +73,9 @@ class SingleMessages(ServerPerMessageDeflateFactory):
 
 
 def takes_shared_frames(conn: Any) -> bool:
-    """Return whether a client has agreed to messages that are compressed alone, with this window."""
+    """Return whether a client has agreed to this window."""
     return any(
-        isinstance(extension, PerMessageDeflate)
-        and extension.local_no_context_takeover
-        and extension.local_max_window_bits >= WINDOW_BITS
+        isinstance(extension, BoundedDeflate) and extension.local_max_window_bits >= WINDOW_BITS
         for extension in conn.extensions
     )
 
@@ -148,7 +146,6 @@ def compressing(outbox_class: type[PushOutbox]) -> type[PushOutbox]:
 def with_compression(outbox_class: type[PushOutbox], conn: Any) -> type[PushOutbox]:
     """Return the class of the outbox of a client that has agreed to an extension.
 
-    A client with other parameters than those of :func:`SingleMessages` gets its messages uncompressed, which
-    is always allowed (RFC 7692 section 6).
+    A client with a smaller window gets its messages uncompressed, which is always allowed (RFC 7692 section 6).
     """
     return compressing(outbox_class) if takes_shared_frames(conn) else outbox_class

@@ -28,7 +28,8 @@ are in one slot of a cluster:
   of the list, another one after each change without an announcement;
   ``z`` the time until which expired nodes are removed without announcements, after a loss of
   the last changes, and ``s<node>`` after that has begun for a node; ``l<node>`` while a node whose users have left
-  sends its list; ``u`` the replication id of the server: under another one, which may have lost some changes, all nodes send their lists;
+  sends its list; ``u`` the replication id of the server: under another one, which may have lost some changes, all
+  nodes send their lists;
 - ``<prefix>:{<room>}:o``, a sorted set of the users by their places, and the empty name;
 - ``<prefix>:{<room>}:k``, a sorted set of the entries of each node, and the empty name.
 
