@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -309,6 +310,30 @@ async def test_sighup_replaces_the_processes_one_after_the_other_each_with_a_dra
         again = await service.join("room")
         service.process.send_signal(signal.SIGTERM)
         assert (await end_of(again))[1] == SERVICE_RESTART
+        await service.wait_ended()
+
+
+@pytest.mark.redis
+async def test_a_process_that_has_not_answered_yet_is_not_killed_by_a_stop(
+    tmp_path: Path, with_backend: None
+) -> None:
+    async with running(tmp_path, drain={"seconds": 0.5}, workers=2) as service:
+        clients = [await service.join("room") for _ in range(8)]
+        pids = [
+            int(each) for each in re.findall(r"Started server process \[(\d+)\]", service.output())
+        ]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        # The supervisor asks its processes twice a second, and waits 5 s for an answer.
+        await asyncio.sleep(1.5)
+        service.process.send_signal(signal.SIGTERM)
+        await service.wait_for(lambda: service.output().count("Terminated child process") >= 2)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        assert all(
+            wait_in(reason) <= LONGEST
+            for _, _, reason in await asyncio.gather(*map(end_of, clients))
+        )
         await service.wait_ended()
 
 

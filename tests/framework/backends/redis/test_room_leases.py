@@ -6,6 +6,7 @@ still are present are not announced again.
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from falcon_pachinko.backends.presence import Presence
 from falcon_pachinko.backends.redis import operations
 from falcon_pachinko.backends.redis.operations import Operation
 from falcon_pachinko.errors import OperationRefused
+from falcon_pachinko.history import Position
 
 from ...support.backends import (
     HISTORY,
@@ -257,6 +259,23 @@ async def test_p2_a_node_whose_leave_is_on_its_way_removes_nobody_after_all_leas
     await wait_for_result(lambda: b.backend.members("room"), ["bob"])
     await marked(a, b)
     assert "bob left" not in (*a.texts("room"), *b.texts("room"))
+
+
+@pytest.mark.parametrize("grace", [True, False])
+async def test_messages_are_published_while_the_last_leave_acquires_an_expired_lease_again(
+    redis_server: RedisServer, nodes: Nodes, a: RecordingNode, b: RecordingNode, *, grace: bool
+) -> None:
+    await subscribe(a, b)
+    alice = await join(a, "alice", "alice")
+    redis_server.command("ZADD", f"{nodes.prefix}:{{room}}:n", 1, a.redis.node_id)
+    left = asyncio.ensure_future(a.backend.leave_nowait("room", alice, grace=grace))
+    published: list[Awaitable[Position | None]] = []
+    while not left.done():
+        published.append(a.backend.publish_nowait("room", text(str(len(published)))))
+        await asyncio.sleep(0)
+    await asyncio.gather(*published)
+    await marked(a, b)
+    assert len(published) == sum(each.isdecimal() for each in b.texts("room"))
 
 
 async def test_p2_a_node_without_members_removes_nobody_after_all_have_stood_still(

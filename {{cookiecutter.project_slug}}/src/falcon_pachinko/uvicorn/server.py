@@ -148,13 +148,14 @@ class WorkerProcess(multiprocess.Process):
         config: uvicorn's configuration.
         sockets: The listening sockets.
         make_server: Creates the server, in the process.
+        stop: Set in the supervisor's process when all processes stop.
     """
 
     def __init__(
-        self, config: Config, sockets: list[socket.socket], make_server: MakeServer
+        self, config: Config, sockets: list[socket.socket], make_server: MakeServer, stop: StopFlag
     ) -> None:
         super().__init__(config, sockets)
-        self.make_server = make_server
+        self.make_server, self.stop = make_server, stop
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
         """Run in the process."""
@@ -168,6 +169,14 @@ class WorkerProcess(multiprocess.Process):
             self._server = self.make_server(self.config, supervised=True)
         assert isinstance(self._server, DrainingServer)
         return self._server
+
+    def kill(self) -> None:
+        """Kill a process that does not answer or start; let it drain if all processes stop."""
+        # NOTE: a signal to stop ends the supervisor's wait for an answer, which looks like no answer.
+        if self.stop.is_set():
+            self.terminate()
+        else:
+            super().kill()
 
     def hurry(self) -> None:
         """End the drain."""
@@ -222,7 +231,9 @@ class Supervisor(multiprocess.Multiprocess):
         """Run the processes until a signal."""
         # NOTE: uvicorn's supervisor has no parameter for the class of its processes.
         original: Any = multiprocess.Process
-        factory: Any = functools.partial(WorkerProcess, make_server=self.make_server)
+        factory: Any = functools.partial(
+            WorkerProcess, make_server=self.make_server, stop=self.should_exit
+        )
         multiprocess.Process = factory  # type: ignore[misc]
         try:
             super().run()

@@ -152,7 +152,8 @@ class RoomLeases:
         has_left = not (claimed.kept or claimed.is_lost)
         if claimed.is_lost:
             self.begin_recovery(room, self.terms.recovery)
-        state.generation, state.claimed = claimed.generation, True
+        # NOTE: a leave that has been refused releases the lease after this; what follows it needs none.
+        state.generation, state.claimed = claimed.generation, not state.is_ending
         missing = await self._compare(tag, state)
         calls: list[Awaitable[object]] = []
         for connection in missing:
