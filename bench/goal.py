@@ -50,15 +50,16 @@ class Goal:
             return None
         return max(values) if self.worst else statistics.median(values)
 
-    def judgement(self, values: Sequence[float]) -> str:
-        """Return whether the goal is met, and whether its bound is within the spread; empty without values."""
+    def judgement(self, values: Sequence[float], *, noisy: bool = False) -> str:
+        """Return whether the goal is met, within the spread, and on a noisy machine; empty without values."""
         measured = self.measured(values)
         if measured is None:
             return ""
         met = "met" if measured <= self.at_most else "not met"
         low, _, high = quartiles(values)
         # Another run may say the opposite.
-        return f"{met}, within the spread" if low < self.at_most < high else met
+        within = ", within the spread" if low < self.at_most < high else ""
+        return met + within + ", on a noisy machine" * noisy
 
 
 def figures(outcomes: Outcomes, server: str, figure: str) -> dict[int, float]:

@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ def record(
 ) -> dict[str, Any]:
     """Return the record of a run, as an object for JSON; ``busy`` is the share of other programs before it."""
     titles = {server.name: server.title for server in servers}
+    noisy = noisy_workloads(results)
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(),
@@ -62,9 +63,7 @@ def record(
             "busy_share_before": short(busy),
             "quiet_share": QUIET_SHARE,
             "quiet_spread": QUIET_SPREAD,
-            "noisy_workloads": {
-                name: short(spread) for name, spread in noisy_workloads(results).items()
-            },
+            "noisy_workloads": {name: short(spread) for name, spread in noisy.items()},
         },
         "workloads": {
             workload.name: dataclasses.asdict(workload)
@@ -75,7 +74,7 @@ def record(
             for workload in workloads
             if workload.name in results
         },
-        "goals": [judged(each, results) for each in GOALS],
+        "goals": [judged(each, results, noisy) for each in GOALS],
     }
 
 
@@ -104,8 +103,8 @@ def short(figure: float) -> float:
     return float(f"{figure:.5g}")
 
 
-def judged(goal: Goal, results: Mapping[str, Outcomes]) -> dict[str, Any]:
-    """Return a goal with its result and spread; ``None`` if it was not measured."""
+def judged(goal: Goal, results: Mapping[str, Outcomes], noisy: Collection[str]) -> dict[str, Any]:
+    """Return a goal with its result and spread, ``None`` if it was not measured; ``noisy`` are workloads."""
     values = goal.values(results)
     measured = goal.measured(values)
     return {
@@ -114,7 +113,7 @@ def judged(goal: Goal, results: Mapping[str, Outcomes]) -> dict[str, Any]:
         "measured": None if measured is None else short(measured),
         "quartiles": [short(each) for each in quartiles(values)] if values else None,
         "met": None if measured is None else measured <= goal.at_most,
-        "judgement": goal.judgement(values),
+        "judgement": goal.judgement(values, noisy=goal.workload in noisy),
     }
 
 

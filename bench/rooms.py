@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
@@ -212,8 +212,10 @@ class Room:
             self.idle.set()
 
 
-async def connect(plan: Plan, url: str, listener: WSListener) -> WSTransport:
-    """Connect a client.
+async def connect(
+    plan: Plan, url: str, listener: WSListener, headers: Mapping[str, str] | None = None
+) -> WSTransport:
+    """Connect a client, with more headers if any are given.
 
     Raises:
         RuntimeError: The server does not accept the extension with its parameters.
@@ -222,7 +224,7 @@ async def connect(plan: Plan, url: str, listener: WSListener) -> WSTransport:
         lambda: listener,
         url,
         websocket_handshake_timeout=CONNECT_SECONDS,
-        extra_headers={EXTENSIONS: plan.offer} if plan.offer else None,
+        extra_headers={EXTENSIONS: plan.offer} if plan.offer else headers,
         socket_factory=lambda _: socket_from(plan.address),
     )
     if plan.offer:

@@ -136,9 +136,7 @@ def goals_table(results: Mapping[str, Outcomes]) -> Iterator[str]:
             continue
         values = goal.values(results)
         measured = spread(values, "{:.3f}") if values else "not measured"
-        judgement = goal.judgement(values)
-        if judgement and goal.workload in noisy:
-            judgement += ", on a noisy machine"
+        judgement = goal.judgement(values, noisy=goal.workload in noisy)
         rows.append([goal.title, f"{goal.at_most:.3f}", measured, judgement])
     yield from aligned(rows)
 

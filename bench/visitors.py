@@ -9,10 +9,21 @@ from collections.abc import Awaitable, Callable
 from picows import WSListener
 
 from .plan import Outcome, Plan
-from .rooms import connect
+from .rooms import EXTENSIONS, connect
+from .workloads import BROWSER_OFFER
 
 # The clients that are in their handshake at once.
 AT_ONCE = 20
+# What Chromium sends, besides the headers of any handshake: compression is always offered.
+BROWSER_HEADERS = {
+    "Pragma": "no-cache",
+    "Cache-Control": "no-cache",
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"
+    " Chrome/142.0.0.0 Safari/537.36",
+    "Accept-Encoding": "gzip, deflate, br, zstd",
+    "Accept-Language": "en-US,en;q=0.9",
+    EXTENSIONS: BROWSER_OFFER,
+}
 
 
 async def visit(
@@ -32,7 +43,7 @@ async def visit(
 
     async def take_turns() -> None:
         for url in urls:
-            transports.append(await connect(plan, url, WSListener()))
+            transports.append(await connect(plan, url, WSListener(), BROWSER_HEADERS))
 
     before, idle = await settle()
     started = time.perf_counter()

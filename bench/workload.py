@@ -21,10 +21,10 @@ GENERAL = (
     "bare",
     "floor",
     "bun",
-    "floor-uring",
-    "portable",
     "socketify",
     "picows",
+    "floor-uring",
+    "portable",
     "websockets",
     "aiohttp",
     "ws",
@@ -37,7 +37,7 @@ GENERAL = (
     "channels",
 )
 # Servers that run at once. More of them would share the caches, and all pages of the kernel's buffers.
-AT_ONCE = 6
+AT_ONCE = 7
 # The share of its connections with which a workload with stages runs, where open files are too few for all.
 FITTING = 0.95
 # In each group of servers that run at once, if they participate.

@@ -10,7 +10,7 @@ BROWSER_OFFER = "permessage-deflate; client_max_window_bits"
 ALONE = ("server_no_context_takeover", "client_no_context_takeover", "server_max_window_bits=12")
 ALONE_OFFER = f"permessage-deflate; {'; '.join(ALONE)}; client_max_window_bits=12"
 
-FASTEST = ("push", "batched", "bare", "floor", "bun", "floor-uring", "socketify", "picows")
+FASTEST = ("push", "batched", "bare", "floor", "bun", "socketify", "picows", "floor-uring")
 WITH_ECHO = (
     "push",
     "bare",
@@ -129,7 +129,7 @@ WORKLOADS = (
     ),
     Workload(
         name="connect",
-        title="500 clients connect and leave",
+        title="500 clients connect as a browser does, and leave",
         kind="connect",
         servers=WITH_ECHO,
         path="/echo",

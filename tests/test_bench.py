@@ -90,14 +90,14 @@ def test_small_run_writes_table_record_and_chart(
             for figures in server["rounds"].values():
                 assert len(figures) == (1 if workload["kind"] == "memory" else 2)
         assert workload["servers"]["bare"]["of_reference"] == 1.0
-    # The framework does not compress, and every message differs.
+    # The framework does not compress so short a message, and every message differs.
     servers = record["workloads"]["deflate"]["servers"]
     assert servers["push"]["medians"]["bytes"] == 110
     assert servers["bare"]["medians"]["bytes"] < 80
     measured = [goal for goal in record["goals"] if goal["measured"] is not None]
     assert [goal["title"] for goal in measured] == [
         "memory per idle connection over bare ASGI, KiB, 5,000 connections, push",
-        "the same, portable",
+        "memory per idle connection over bare ASGI, KiB, 5,000 connections, portable",
     ]
     assert all(goal["judgement"] and len(goal["quartiles"]) == 3 for goal in measured)
     assert 0 <= record["noise"]["busy_share_before"] <= 1
@@ -268,7 +268,7 @@ def test_few_servers_run_at_once_with_those_that_others_are_compared_with() -> N
     groups = list(workload.groups(workload.servers))
     assert {name for group in groups for name in group} == set(workload.servers)
     for group in groups:
-        assert len(group) <= 6
+        assert len(group) <= 7
         assert group[:3] == ["push", "bare", "floor"]
     # Both are measured in the same rounds, so a ratio exists.
     for goal in GOALS:

@@ -12,6 +12,8 @@ from falcon_pachinko import (
     History,
     Limits,
     Message,
+    PresenceBatch,
+    RouteConfig,
     ServerLimits,
     WebSocketLike,
     WebSocketResource,
@@ -121,7 +123,11 @@ backend = backend_from_url(
 app = install(falcon.asgi.App(), backend=backend, server_limits=ServerLimits(**SERVER_BOUNDS))
 app.add_websocket_route("/bare", BareResource)
 app.add_websocket_route("/rooms/{room}", VisitResource)
-app.add_websocket_route("/chat/{room}", ChatResource)
+app.add_websocket_route(
+    "/chat/{room}",
+    ChatResource,
+    route_config=RouteConfig(presence_batch=PresenceBatch(above=LISTED)),
+)
 app.add_websocket_route("/recent/{room}", RecentResource)
 
 
