@@ -49,7 +49,7 @@ chaos: install ## inject faults into three nodes and Redis for SECONDS=180 from 
 model: install ## compare backends with a model under EXAMPLES=200 random schedules of steps and faults
 	@MODEL_EXAMPLES=$(or $(EXAMPLES),200) $(RUN) pytest tests/framework/stress/test_model.py -k random
 
-soak: install ## fuzz the reader of frames, then connect and disconnect clients, for MINUTES=10 each
+soak: install ## fuzz the readers of frames and of handshakes, then connect and disconnect clients, for MINUTES=10 each
 	@$(FRAMEWORK) $(RUN) tests.framework.stress.frame_fuzz --minutes $(or $(MINUTES),10)
 	@$(FRAMEWORK) $(RUN) tests.framework.stress.soak --minutes $(or $(MINUTES),10)
 

@@ -52,6 +52,12 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def in_order(workload: Workload, servers: Sequence[Server]) -> list[Server]:
+    """Return the servers that participate, in their order in the workload: it decides which of them run at once."""
+    by_name = {server.name: server for server in servers}
+    return [by_name[name] for name in workload.participants(by_name)]
+
+
 def select(names: str | None, known: Sequence[str]) -> list[str]:
     """Return the names in a list from the command line, checked."""
     selected = names.split(",") if names else list(known)
@@ -145,7 +151,7 @@ def main() -> None:
     failed: list[str] = []
     started = time.monotonic()
     for workload in workloads:
-        selected_servers = [s for s in servers if s.name in workload.participants(names)]
+        selected_servers = in_order(workload, servers)
         if not selected_servers:
             continue
         try:

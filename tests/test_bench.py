@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench.__main__ import check_noise
+from bench.__main__ import check_noise, in_order
 from bench.catalog import SERVERS
 from bench.cores import Cores
 from bench.goal import Goal
@@ -265,6 +265,7 @@ def test_a_workload_is_noisy_if_a_server_that_does_not_change_varies() -> None:
 def test_few_servers_run_at_once_with_those_that_others_are_compared_with() -> None:
     known = {workload.name: workload for workload in WORKLOADS}
     workload = known["fan-out-100"]
+    assert tuple(server.name for server in in_order(workload, SERVERS)) == workload.servers
     groups = list(workload.groups(workload.servers))
     assert {name for group in groups for name in group} == set(workload.servers)
     for group in groups:

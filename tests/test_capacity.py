@@ -45,6 +45,8 @@ def test_calculation_uses_the_figures_of_the_documents(
         (operations, r"one of 100 members of a room \| ([\d.]+) µs", MEASURED.delivery_us),
         (operations, r"a client that is answered \| ([\d.]+) µs", MEASURED.receive_us),
         (operations, r"an idle connection \| ([\d.]+) KiB", MEASURED.connection_kib),
+        (document, r"\| 19,800 \|[^|]+\|[^|]+\| ([\d.]+) ", MEASURED.delivery_growth),
+        (document, r"idle connection takes about ([\d.]+) µs", MEASURED.idle_us),
         (document, r"hands a message to Redis \|[^|]+\| ([\d.]+) µs", MEASURED.publish_us),
         (document, r"takes a message from Redis \|[^|]+\| ([\d.]+) µs", MEASURED.arrival_us),
         (document, r"publishes a message \|[^|]+\| ([\d.]+) µs", MEASURED.redis_publish_us),

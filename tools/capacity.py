@@ -3,7 +3,7 @@
     python -m tools.capacity    # the output in docs/scaling.md of a project
 
 The result is calculated, not measured. `MEASURED` was measured value by value at small scale on one
-machine: by `make bench` (delivery, receive and connection) and `make sizing`. `ASSUMED` was not
+machine: by `make bench` (delivery, receive, idle and connection) and `make sizing`. `ASSUMED` was not
 measured. The calculation excludes limits and delays of networks, proxies, load balancers, TLS,
 databases, and effects that occur only at a larger scale than measured.
 """
@@ -22,7 +22,11 @@ class Measured(NamedTuple):
     """CPU time in microseconds, and memory."""
 
     delivery_us: float
-    """A node: a message to one member."""
+    """A node: a message to one member, with 600 connections."""
+    delivery_growth: float
+    """A node: a message to one member with 19,800 connections, of one with 1,000."""
+    idle_us: float
+    """A node: an idle connection, each second: its pings and checks."""
     receive_us: float
     """A node: a message from a client, read, decoded, validated and handled."""
     publish_us: float
@@ -38,7 +42,7 @@ class Measured(NamedTuple):
     redis_join_us: float
     """Redis: the visit of a client."""
     connection_kib: float
-    """A node: an idle connection, with 19,800 of them in rooms of 100."""
+    """A node: an idle connection."""
     redis_room_bytes: float
     """Redis: a room with members."""
     redis_member_bytes: float
@@ -94,7 +98,7 @@ class Plan(NamedTuple):
     redis_gbit: float
     shares: dict[str, float]
     """The cores of the nodes by kind of work, without the reserve: deliveries to clients, messages
-    of clients, copies of messages from Redis, visits of clients."""
+    of clients, copies of messages from Redis, visits of clients, idle connections."""
     redis_cores: float
     nodes_by: str
     """The limiting resource of the nodes: CPU or memory."""
@@ -113,6 +117,8 @@ class Plan(NamedTuple):
 # With many messages in transit at once between nodes and Redis, as under load.
 MEASURED = Measured(
     delivery_us=10,
+    delivery_growth=1.2,
+    idle_us=10,
     receive_us=30,
     publish_us=24,
     arrival_us=14,
@@ -172,10 +178,11 @@ def plan(load: Load, measured: Measured = MEASURED, assumed: Assumed = ASSUMED) 
     while True:
         spread = 1.0 if load.room_affinity else nodes_of_a_room(nodes, load.room_members)
         shares = {
-            "deliveries": deliveries * measured.delivery_us / SECOND_US,
+            "deliveries": deliveries * measured.delivery_us * measured.delivery_growth / SECOND_US,
             "messages": messages * (measured.receive_us + measured.publish_us) / SECOND_US,
             "copies": published * spread * measured.arrival_us / SECOND_US,
             "visits": joins * measured.join_us / SECOND_US,
+            "idle": load.connections * measured.idle_us / SECOND_US,
         }
         by_cpu = sum(shares.values()) / assumed.busy
         required = math.ceil(max(by_memory, by_cpu))

@@ -3,10 +3,12 @@
 It prints a line for each connection that has ended. ``GET /ready`` is 503 while the process is about to stop.
 """
 
+import asyncio
 import json
 import logging
 import os
 import sys
+from collections.abc import AsyncIterator
 
 import falcon.asgi
 
@@ -43,6 +45,11 @@ class Ready:
             resp.status = falcon.HTTP_503
 
 
+async def wait_for_ever(app: App) -> AsyncIterator[None]:
+    await asyncio.Event().wait()
+    yield
+
+
 def make_app() -> App:
     """Create the application of a process."""
     logging.basicConfig(level=logging.INFO)
@@ -50,6 +57,8 @@ def make_app() -> App:
     app = install(falcon.asgi.App(), backend=backend)
     app.add_route("/ready", Ready(app))
     app.add_websocket_route("/rooms/{room}", Room)
+    if os.environ.get("STUCK_START"):
+        app.lifespan(wait_for_ever)
     return app
 
 

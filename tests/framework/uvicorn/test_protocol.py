@@ -9,7 +9,9 @@ from typing import Any
 import falcon.asgi
 import pytest
 import uvicorn
+import websockets
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame, Opcode
 
 from falcon_pachinko import App, WebSocketLike, WebSocketResource, handles_message, install
 from falcon_pachinko.connection.outbox import ASGIOutbox
@@ -18,6 +20,7 @@ from falcon_pachinko.uvicorn import PushProtocol, attributes, protocol
 from falcon_pachinko.uvicorn.ring_outbox import RingOutbox
 
 from ..support.rings import needs_ring, ring_for_small_rooms
+from ..support.servers import serve_by_push
 from ..support.virtual_transport import PushClient, SteppedLoop
 
 WAIT_SECONDS = 30
@@ -104,6 +107,33 @@ def test_a_client_that_is_lost_right_before_the_accept_is_not_an_error_of_the_ap
     assert loop.failures == []
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
     assert len(app.ws_connection_manager) == 0
+
+
+async def test_a_faulty_frame_behind_a_message_is_not_an_error_of_a_plain_application(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ended = asyncio.Event()
+
+    async def echo(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        try:
+            while (event := await receive())["type"] == "websocket.receive":
+                await send({"type": "websocket.send", "text": event["text"]})
+        finally:
+            ended.set()
+
+    async with (
+        asyncio.timeout(WAIT_SECONDS),
+        serve_by_push(echo, lifespan="off") as served,
+        websockets.connect(served.ws_url("/"), proxy=None) as client,
+    ):
+        text = Frame(Opcode.TEXT, b"hello").serialize(mask=True)
+        client.transport.write(text + b"\x83\x80\0\0\0\0")  # an opcode without a meaning
+        await client.wait_closed()
+        assert client.close_code == 1002
+        await ended.wait()
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_the_event_that_connections_share_cannot_be_cleared() -> None:

@@ -51,6 +51,21 @@ async def test_a_leave_without_a_reply_takes_effect_once(
     assert b.texts("room") == ["alice joined", "alice left", "marker"]
 
 
+async def test_a_user_who_leaves_joins_and_leaves_at_once_leaves_after_the_grace_period(
+    a: RecordingNode, b: RecordingNode
+) -> None:
+    await subscribe(a, b)
+    alice = await join(a, "c1", "alice")
+    operations_at_once = [
+        a.backend.leave_nowait("room", alice, grace=False),
+        a.backend.enter_nowait("room", announced("c1", "alice")),
+        a.backend.leave_nowait("room", alice, grace=True),
+    ]
+    assert await asyncio.gather(*operations_at_once) == [True, True, False]
+    await wait_until(lambda: b.texts("room").count("alice left") == 2)
+    assert await b.backend.members("room") == []
+
+
 async def test_a_user_who_left_during_an_outage_leaves_with_the_node(
     nodes: Nodes, a: RecordingNode, b: RecordingNode
 ) -> None:

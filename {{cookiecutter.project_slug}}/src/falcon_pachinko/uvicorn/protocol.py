@@ -162,8 +162,8 @@ class PushSansIOProtocol(BoundedInput, HandshakeProtocol):
 
     async def send(self, message: Any) -> None:
         """Handle an event of the application."""
-        if self.conn.eof_sent and not self.handshake_complete:
-            raise ClientDisconnected  # uvicorn's method would raise an AssertionError
+        if self.failed or (self.conn.eof_sent and not self.handshake_complete):
+            raise ClientDisconnected  # uvicorn's method would raise another error, and log it
         await super().send(message)
         if self.close_sent:
             self._end()

@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import os
-import signal
 import socket
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE, Config
-from uvicorn.server import HANDLED_SIGNALS
-from uvicorn.supervisors import ChangeReload, multiprocess
+from uvicorn.supervisors import ChangeReload
 
 from ..server.drain import DRAIN_STATE, DrainExtension, DrainPolicy
+from .processes import Supervisor
 from .write_batch import WRITE_BATCHES
 
 if TYPE_CHECKING:
@@ -29,8 +26,6 @@ logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.05
 AT_ONCE = DrainPolicy()
-# The signal by which the supervisor passes on that it has received a second one; Windows has only one that ends a process.
-HURRY_SIGNAL = getattr(signal, "SIGUSR2", signal.SIGTERM)
 
 
 class DrainingServer(uvicorn.Server):
@@ -135,127 +130,6 @@ class DrainingServer(uvicorn.Server):
         await asyncio.sleep(TICK_SECONDS)
         self.ticks += 1
         await self.on_tick(self.ticks)
-
-
-# A picklable function: other processes call it, with the configuration.
-MakeServer = Callable[..., DrainingServer]
-
-
-class WorkerProcess(multiprocess.Process):
-    """One of several processes, with a draining server.
-
-    Args:
-        config: uvicorn's configuration.
-        sockets: The listening sockets.
-        make_server: Creates the server, in the process.
-        stop: Set in the supervisor's process when all processes stop.
-    """
-
-    def __init__(
-        self, config: Config, sockets: list[socket.socket], make_server: MakeServer, stop: StopFlag
-    ) -> None:
-        super().__init__(config, sockets)
-        self.make_server, self.stop = make_server, stop
-
-    def target(self, sockets: list[socket.socket] | None = None) -> None:
-        """Run in the process."""
-        signal.signal(HURRY_SIGNAL, lambda *_: self.server.hurry())
-        super().target(sockets)
-
-    @property
-    def server(self) -> DrainingServer:
-        """The server, in the process."""
-        if self._server is None:
-            self._server = self.make_server(self.config, supervised=True)
-        assert isinstance(self._server, DrainingServer)
-        return self._server
-
-    def kill(self) -> None:
-        """Kill a process that does not answer or start; let it drain if all processes stop."""
-        # NOTE: a signal to stop ends the supervisor's wait for an answer, which looks like no answer.
-        if self.stop.is_set():
-            self.terminate()
-        else:
-            super().kill()
-
-    def hurry(self) -> None:
-        """End the drain."""
-        if self.pid is not None and self.process.is_alive():
-            os.kill(self.pid, HURRY_SIGNAL)
-
-
-class StopFlag:
-    """A ``threading.Event`` without a lock, which a signal handler may set while its thread waits for it."""
-
-    def __init__(self) -> None:
-        self.flag = False
-
-    def is_set(self) -> bool:
-        """Return whether it has been set."""
-        return self.flag
-
-    def set(self) -> None:
-        """Set it."""
-        self.flag = True
-
-    def wait(self, timeout: float) -> bool:
-        """Wait until it is set, or for so many seconds; return whether it is."""
-        end = time.monotonic() + timeout
-        while not self.flag and time.monotonic() < end:
-            time.sleep(TICK_SECONDS)
-        return self.flag
-
-
-class Supervisor(multiprocess.Multiprocess):
-    """uvicorn's supervisor of several processes, which drain; a second signal ends their drains.
-
-    Args:
-        config: uvicorn's configuration.
-        sockets: The listening sockets.
-        make_server: Creates the server of a process.
-    """
-
-    processes: list[WorkerProcess]  # type: ignore[assignment]  # they are made by the factory of run()
-
-    def __init__(
-        self, config: Config, sockets: list[socket.socket], make_server: MakeServer
-    ) -> None:
-        super().__init__(config, sockets)
-        self.make_server = make_server
-        self.should_exit: Any = StopFlag()
-        # NOTE: uvicorn's supervisor looks for signals twice a second, and not while it waits for a process.
-        for each in HANDLED_SIGNALS:
-            signal.signal(each, self.on_signal)
-
-    def run(self) -> None:
-        """Run the processes until a signal."""
-        # NOTE: uvicorn's supervisor has no parameter for the class of its processes.
-        original: Any = multiprocess.Process
-        factory: Any = functools.partial(
-            WorkerProcess, make_server=self.make_server, stop=self.should_exit
-        )
-        multiprocess.Process = factory  # type: ignore[misc]
-        try:
-            super().run()
-        finally:
-            multiprocess.Process = original  # type: ignore[misc]
-
-    def terminate_all(self) -> None:
-        """Let all processes stop."""
-        # NOTE: clients that connect when the last process has closed its copy would wait in the queue of this one.
-        for each in self.sockets:
-            each.close()
-        super().terminate_all()
-
-    def on_signal(self, sig: int, frame: FrameType | None) -> None:
-        """Let all processes stop, also while a restart waits for one of them; a second signal ends their drains."""
-        is_first = not self.should_exit.is_set()
-        self.should_exit.set()
-        for each in self.processes:
-            if is_first:
-                each.terminate()
-            else:
-                each.hurry()
 
 
 def run(

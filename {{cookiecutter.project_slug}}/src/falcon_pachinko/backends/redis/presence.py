@@ -111,8 +111,13 @@ class PresenceTable(RoomLeases):
         if is_last:
             state.claimed = False
 
+        def forget() -> None:
+            # NOTE: the connection may have joined again since, and left again.
+            if state.leaving.get(presence.connection) is leaving:
+                del state.leaving[presence.connection]
+
         def on_reply(departure: Departure) -> bool:
-            state.leaving.pop(presence.connection, None)
+            forget()
             if is_last and departure is not Departure.GRACE:
                 state.generation = ""
             if departure is Departure.GRACE:
@@ -125,9 +130,9 @@ class PresenceTable(RoomLeases):
 
         def on_failure(error: BackendUnavailable) -> bool:
             if isinstance(error, OperationRefused):
-                state.leaving.pop(presence.connection, None)
+                forget()
                 self._discard_if_empty(room, state)
-            elif not ms:
+            elif not ms and state.leaving.get(presence.connection) is leaving:
                 state.leaving[presence.connection] = leaving._replace(is_uncertain=True)
             return not grace and state.is_only(presence)
 
