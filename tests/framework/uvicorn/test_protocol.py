@@ -11,7 +11,6 @@ import pytest
 import uvicorn
 import websockets
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import Frame, Opcode
 
 from falcon_pachinko import App, WebSocketLike, WebSocketResource, handles_message, install
 from falcon_pachinko.connection.outbox import ASGIOutbox
@@ -110,30 +109,42 @@ def test_a_client_that_is_lost_right_before_the_accept_is_not_an_error_of_the_ap
 
 
 async def test_a_faulty_frame_behind_a_message_is_not_an_error_of_a_plain_application(
-    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ended = asyncio.Event()
+    received, failed = asyncio.Event(), asyncio.Event()
+    raised: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+    fail = protocol.PushSansIOProtocol.handle_parser_exception
+
+    def fail_and_note(connection: protocol.PushSansIOProtocol) -> None:
+        fail(connection)
+        failed.set()
+
+    monkeypatch.setattr(protocol.PushSansIOProtocol, "handle_parser_exception", fail_and_note)
 
     async def echo(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "websocket.accept"})
+        event = await receive()
+        received.set()
+        await failed.wait()
         try:
-            while (event := await receive())["type"] == "websocket.receive":
-                await send({"type": "websocket.send", "text": event["text"]})
-        finally:
-            ended.set()
+            await send({"type": "websocket.send", "text": event["text"]})
+        except BaseException as error:
+            raised.set_result(error)
+            raise
 
     async with (
         asyncio.timeout(WAIT_SECONDS),
         serve_by_push(echo, lifespan="off") as served,
         websockets.connect(served.ws_url("/"), proxy=None) as client,
     ):
-        text = Frame(Opcode.TEXT, b"hello").serialize(mask=True)
-        client.transport.write(text + b"\x83\x80\0\0\0\0")  # an opcode without a meaning
+        await client.send("hello")
+        await received.wait()
+        client.transport.write(b"\x83\x80\0\0\0\0")  # an opcode without a meaning
         await client.wait_closed()
         assert client.close_code == 1002
-        await ended.wait()
-    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+        # As the ASGI specification says; uvicorn logs other exceptions as faults of the application.
+        assert isinstance(await raised, OSError)
 
 
 def test_the_event_that_connections_share_cannot_be_cleared() -> None:
