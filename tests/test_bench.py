@@ -253,6 +253,15 @@ def test_the_servers_of_several_runs_are_listed_with_the_ratios_of_each() -> Non
     assert lines[2:] == ["| ours | 10.6 | 0.65, 0.615 |", "| bare | 17 | 1, 1 |"]
 
 
+def test_the_published_tables_are_those_of_the_records(root: Path) -> None:
+    paths = sorted((root / "bench/results").glob("*.json"))
+    assert len(paths) >= 3
+    records = [json.loads(path.read_text("utf-8")) for path in paths]
+    text = (root / "docs/performance.md").read_text("utf-8")
+    for table in (servers_table(records), worst_table(records)):
+        assert "\n".join(table) in text
+
+
 def test_a_workload_is_noisy_if_a_server_that_does_not_change_varies() -> None:
     def outcomes(*figures: float) -> dict[str, dict[int, dict[str, float]]]:
         return {"floor": {number: {"cpu_us": figure} for number, figure in enumerate(figures)}}

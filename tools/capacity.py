@@ -116,17 +116,17 @@ class Plan(NamedTuple):
 
 # With many messages in transit at once between nodes and Redis, as under load.
 MEASURED = Measured(
-    delivery_us=10,
-    delivery_growth=1.2,
+    delivery_us=8,
+    delivery_growth=1.46,
     idle_us=10,
-    receive_us=30,
+    receive_us=20,
     publish_us=24,
     arrival_us=14,
     join_us=1_453,
     redis_publish_us=26,
     redis_copy_us=1.6,
     redis_join_us=526,
-    connection_kib=19,
+    connection_kib=17,
     redis_room_bytes=408,
     redis_member_bytes=259,
     redis_message_bytes=226,
