@@ -141,7 +141,7 @@ class LargeRoom:
         return [with_names(each) if each.startswith("{") else each for each in texts]
 
     async def next_batch(self) -> list[Any]:
-        """Wait until no change waits for a batch; return what was published."""
+        """Wait until no change waits for a batch; return the publications."""
         await wait_until(lambda: self.backend.rooms_by_name["room"].changes is None)
         return self.published()
 

@@ -114,7 +114,7 @@ class Simulation:
         return self.sockets[-1]
 
     def settle(self) -> None:
-        """Run what was to be called soon."""
+        """Run the calls that are due."""
         while self.soon:
             self.soon.pop(0)()
 
@@ -232,12 +232,12 @@ class Run:
         machine.requests.start(reference, text, seconds, settle, is_once=is_once)
 
     def expect(self, watched: Watched, expected: Mapping[str, Any]) -> None:
-        """Compare what is the case with what a vector expects."""
+        """Compare the state with the one that a vector expects."""
         found = {name: self.fact(watched, name) for name in expected}
         assert found == expected
 
     def fact(self, watched: Watched, name: str) -> Any:
-        """Return what is the case."""
+        """Return the state."""
         machine, simulation = watched.machine, self.simulation
         socket, status = simulation.socket, machine.status
         query = parse_qs(urlsplit(socket.url).query)

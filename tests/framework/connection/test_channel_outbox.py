@@ -15,7 +15,7 @@ class Note(Message, frozen=True):
 
 
 class Wire:
-    """Records what an outbox sends."""
+    """Records the messages that an outbox sends."""
 
     def __init__(self) -> None:
         self.sent: list[Any] = []

@@ -32,7 +32,7 @@ def app() -> App:
 
 
 async def texts_of(tail: Tail) -> list[tuple[str | None, str]]:
-    """Return the rooms and the texts of what a tail has."""
+    """Return the rooms and the texts of a tail."""
     return [(each.room, each.text) for each in await tail.take(0)]
 
 

@@ -291,7 +291,7 @@ async def serve_sockets(
 
 
 async def exchange(port: int, request: bytes) -> bytes:
-    """Send a request and return what the server sends until it closes."""
+    """Send a request and return the server's output until it closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     try:

@@ -47,7 +47,7 @@ def repeated_announcements(record: Record) -> Iterator[str]:
 
 
 def false_announcements(record: Record) -> Iterator[str]:
-    """Yield joins of users who were present already, and leaves of users who stayed."""
+    """Yield joins of present users, and leaves of users that stayed."""
     stays = {(stay.room, stay.connection): stay for stay in record.stays}
     known: dict[tuple[str, str], float] = {}
     for each in announcements(record):

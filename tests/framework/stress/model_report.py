@@ -9,7 +9,7 @@ from .schedule import Step
 
 
 def timeline(record: Record, steps: list[tuple[float, Step]]) -> list[str]:
-    """Return what happened, in the order of time, one line each."""
+    """Return the events, in the order of time, one line each."""
     events = [*((at, f"step {step!r}") for at, step in steps), *events_of(record)]
     if not events:
         return []

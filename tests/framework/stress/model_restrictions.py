@@ -70,7 +70,7 @@ class ModelRestrictions:
         return outcomes if certain else outcomes | {False}
 
     def violations(self, nodes: list[ModelNode]) -> list[str]:
-        """Return what is wrong on the live nodes at present."""
+        """Return the present faults of the live nodes."""
         found = []
         entries = [node.backend.restrictions.entries for node in nodes]
         if any(each != entries[0] for each in entries):

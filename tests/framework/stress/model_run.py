@@ -76,7 +76,7 @@ class ModelRun:
         return self.violations
 
     def report(self) -> str:
-        """Return the violations, the schedule as code, and what happened."""
+        """Return the violations, the schedule as code, and the events."""
         lines = ["", *self.violations, "", "The schedule:", repr(self.schedule), "", "The record:"]
         return "\n".join([*lines, *timeline(self.record, self.steps)])
 
@@ -195,7 +195,7 @@ class ModelRun:
         ]
 
     async def converge(self, minimum_seconds: float = 0.0) -> list[str]:
-        """Wait until nothing is wrong, and at least for a time; return what is still wrong at the bound.
+        """Wait until nothing is wrong, and at least for a time; return the faults that remain at the bound.
 
         The bound is one expiry and one renewal period, the grace period and some slack, after the last
         outage of a node.
@@ -215,7 +215,7 @@ class ModelRun:
             await asyncio.sleep(POLL_SECONDS)
 
     async def problems(self) -> list[str]:
-        """Return what is wrong at present."""
+        """Return the present faults."""
         truth: dict[str, set[str]] = {room: set() for room in ROOMS}
         for client in self.cluster.clients:
             truth[client.stay.room].add(client.stay.user)

@@ -239,7 +239,7 @@ async def test_each_waiting_request_gets_the_disconnect_of_its_client() -> None:
 
 
 async def read_all(port: int, request: bytes) -> bytes:
-    """Send a request and return what the server sends until it closes."""
+    """Send a request and return the server's output until it closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     try:

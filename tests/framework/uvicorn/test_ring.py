@@ -30,7 +30,7 @@ MEMBERS = 40
 
 
 class Pairs:
-    """Connected sockets: what is sent to a near one is received by its far one."""
+    """Connected sockets: data sent to a near one is received by its far one."""
 
     def __init__(self, count: int) -> None:
         self.pairs = [socket.socketpair() for _ in range(count)]
