@@ -10,7 +10,7 @@ import pytest
 
 from falcon_pachinko import Limits, WebSocketLike, handles_message
 
-from .support.servers import SERVERS
+from .support.servers import RECEIVING_SERVERS
 from .support.signed_in import Hall, signed_in, user
 
 tenant: ContextVar[str] = ContextVar("tenant")
@@ -52,7 +52,7 @@ class Tenant(Hall):
         self.released.set()
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", RECEIVING_SERVERS)
 @pytest.mark.parametrize(("ending", "code"), [("close", 1001), ("crash", 1011)])
 async def test_methods_of_a_resource_share_one_context(server: str, ending: str, code: int) -> None:
     async with signed_in(Tenant, server=server, t=user()) as world:
@@ -110,7 +110,7 @@ async def fail(req: Any, resp: Any, error: Any, params: Any, ws: Any = None) -> 
     raise KeyError("in the error handler")
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", RECEIVING_SERVERS)
 @pytest.mark.parametrize(
     ("handler", "code"),
     [(close_with_4123, 4123), (raise_conflict, 3409)],

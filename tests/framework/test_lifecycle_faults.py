@@ -10,7 +10,7 @@ import pytest
 from falcon_pachinko import App, WebSocketLike, WebSocketResource, handles_message, install
 from falcon_pachinko.testing import connect
 
-from .support.servers import SERVERS
+from .support.servers import RECEIVING_SERVERS
 
 WAIT_SECONDS = 5.0
 
@@ -63,12 +63,15 @@ class World:
         assert await self.manager.members("room") == list(names)
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", RECEIVING_SERVERS)
 async def test_crashes_in_handler_and_on_disconnect_do_not_affect_others(
     server: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = World()
-    async with SERVERS[server](world.app) as served, connect(served.ws_url("/alice")) as alice:
+    async with (
+        RECEIVING_SERVERS[server](world.app) as served,
+        connect(served.ws_url("/alice")) as alice,
+    ):
         assert await alice.receive_raw() == "welcome"
         async with connect(served.ws_url("/crashing")) as crashing:
             assert await crashing.receive_raw() == "welcome"

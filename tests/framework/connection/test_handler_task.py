@@ -25,7 +25,7 @@ from falcon_pachinko import (
 from falcon_pachinko.connection.shield import timed_out_tasks
 from falcon_pachinko.testing import Client, connect
 
-from ..support.servers import SERVERS, Endpoint
+from ..support.servers import RECEIVING_SERVERS, Endpoint
 
 WAIT_SECONDS = 5.0
 HANDLER_SECONDS = 0.2
@@ -206,12 +206,12 @@ class World:
         assert not registry.pending
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=RECEIVING_SERVERS)
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """A served application, on each server in turn; nothing of it is left behind."""
     world = World()
     world.server = request.param
-    async with SERVERS[world.server](world.app) as world.served:
+    async with RECEIVING_SERVERS[world.server](world.app) as world.served:
         async with world.stack:
             yield world
         world.stopped.set()
@@ -369,7 +369,7 @@ async def test_handler_that_waits_for_its_own_client_has_the_time_of_a_stalled_c
     world.app.add_websocket_route("/talk/{name}", Talker, world.events, world.stopped)
     caplog.set_level(logging.INFO)
     async with (
-        SERVERS["push"](world.app) as served,
+        RECEIVING_SERVERS["push"](world.app) as served,
         connect(served.ws_url("/talk/alice"), small_buffer=True) as alice,
     ):
         await alice.receive_until("welcome")
@@ -385,7 +385,7 @@ async def test_handler_that_waits_for_its_own_client_has_the_time_of_a_stalled_c
 async def test_cancelled_server_task_ends_within_close_seconds(ending: str) -> None:
     world = World()
     world.app.add_websocket_route("/room/{name}", Room, world.events, world.stopped)
-    async with SERVERS["push"](world.app) as world.served, world.stack:
+    async with RECEIVING_SERVERS["push"](world.app) as world.served, world.stack:
         alice = await world.join("alice")
         await alice.send("do", {"how": ending})
         await world.wait_event(f"alice {ending}")

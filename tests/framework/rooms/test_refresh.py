@@ -10,7 +10,7 @@ import pytest
 from falcon_pachinko import Limits, ProviderUnavailable, WebSocketLike
 from falcon_pachinko.rooms.refresh import is_same_user
 
-from ..support.servers import SERVERS
+from ..support.servers import RECEIVING_SERVERS
 from ..support.signed_in import Hall, NamedUser, User, signed_in, user
 
 REFRESH = "clientRefreshSession"
@@ -21,7 +21,7 @@ def refreshed(seconds: int | None) -> dict[str, Any]:
     return {"type": "serverSessionRefreshed", "payload": {"expiresInSeconds": seconds}}
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", RECEIVING_SERVERS)
 async def test_refresh_replaces_the_session_and_keeps_the_connection(server: str) -> None:
     async with signed_in(
         server=server, t=user(seconds=120, sid="one"), next=user(seconds=3600, sid="two")

@@ -50,6 +50,11 @@ async def wait_for_ever(app: App) -> AsyncIterator[None]:
     yield
 
 
+async def fail(app: App) -> AsyncIterator[None]:
+    raise RuntimeError("the start fails")
+    yield
+
+
 def make_app() -> App:
     """Create the application of a process."""
     logging.basicConfig(level=logging.INFO)
@@ -57,8 +62,9 @@ def make_app() -> App:
     app = install(falcon.asgi.App(), backend=backend)
     app.add_route("/ready", Ready(app))
     app.add_websocket_route("/rooms/{room}", Room)
-    if os.environ.get("STUCK_START"):
-        app.lifespan(wait_for_ever)
+    start = os.environ.get("DRAIN_PROGRAM_START")
+    if start is not None:
+        app.lifespan({"waits": wait_for_ever, "fails": fail}[start])
     return app
 
 

@@ -15,7 +15,7 @@ from falcon_pachinko import App, Connection, WebSocketLike, WebSocketResource, i
 from falcon_pachinko import handles_message as handles
 from falcon_pachinko.testing import Client, connect
 
-from .servers import SERVERS, Endpoint
+from .servers import RECEIVING_SERVERS, Endpoint
 
 WAIT_SECONDS = 5.0
 
@@ -136,5 +136,5 @@ async def signed_in(
     )
     events: list[Any] = []
     app.add_websocket_route("/hall", resource, events)
-    async with SERVERS[server](app) as endpoint, AsyncExitStack() as stack:
+    async with RECEIVING_SERVERS[server](app) as endpoint, AsyncExitStack() as stack:
         yield SignedIn(app, endpoint, stack, known, events)

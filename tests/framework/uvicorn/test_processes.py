@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from uvicorn.config import STARTUP_FAILURE
 
 from ..support.drain_service import LONGEST, SERVICE_RESTART, end_of, running, wait_in
 from ..support.redis_servers import running_redis
@@ -152,7 +153,7 @@ async def test_a_stop_during_the_start_waits_for_no_answer(
 async def test_a_second_signal_ends_processes_that_are_still_starting(
     tmp_path: Path, with_backend: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STUCK_START", "1")
+    monkeypatch.setenv("DRAIN_PROGRAM_START", "waits")
     async with running(tmp_path, processes=0, drain={}, workers=2) as service:
         await service.wait_for(
             lambda: service.output().count("Waiting for application startup") == 2
@@ -161,3 +162,11 @@ async def test_a_second_signal_ends_processes_that_are_still_starting(
         await asyncio.sleep(0.5)
         service.process.send_signal(signal.SIGTERM)
         await service.wait_ended()
+
+
+async def test_processes_that_fail_to_start_end_the_supervisor_with_a_status(
+    tmp_path: Path, with_backend: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRAIN_PROGRAM_START", "fails")
+    async with running(tmp_path, processes=0, drain={}, workers=2) as service:
+        assert await service.wait_ended() == STARTUP_FAILURE

@@ -139,6 +139,7 @@ class Supervisor(multiprocess.Multiprocess):
     """uvicorn's supervisor of several processes, which drain; a second signal ends their drains.
 
     Attributes:
+        has_signal: Whether a signal has ended it, and not the failed start of a process.
         started: All processes that may run, those included that uvicorn's supervisor is about to add or to remove.
 
     Args:

@@ -165,7 +165,10 @@ def run(
             if config.should_reload:
                 ChangeReload(config, target=server.run, sockets=listening).run()
             else:
-                Supervisor(config, listening, make_server).run()
+                supervisor = Supervisor(config, listening, make_server)
+                supervisor.run()
+                if not supervisor.has_signal:  # a process has failed to start
+                    sys.exit(STARTUP_FAILURE)
         else:
             server.run([*sockets] or None)
     except KeyboardInterrupt:
