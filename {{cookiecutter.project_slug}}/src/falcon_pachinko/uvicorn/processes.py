@@ -10,14 +10,11 @@ import sys
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from uvicorn.config import STARTUP_FAILURE, Config
 from uvicorn.server import HANDLED_SIGNALS
 from uvicorn.supervisors import multiprocess
-
-if TYPE_CHECKING:
-    from .server import DrainingServer
 
 TICK_SECONDS = 0.05
 # As in uvicorn: Windows has no SIGTERM for other processes.
@@ -25,8 +22,8 @@ STOP_SIGNAL = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)
 # The signal by which the supervisor passes on that it has received a second one; Windows has only one that ends a process.
 HURRY_SIGNAL = getattr(signal, "SIGUSR2", signal.SIGTERM)
 
-# A picklable function: other processes call it, with the configuration.
-MakeServer = Callable[..., "DrainingServer"]
+# A picklable function: other processes call it, with the configuration. It makes a server with a method hurry().
+MakeServer = Callable[..., Any]
 
 
 class StopFlag:
@@ -86,11 +83,11 @@ class WorkerProcess(multiprocess.Process):
         self.server.hurry()
 
     @property
-    def server(self) -> DrainingServer:
+    def server(self) -> Any:
         """The server, in the process."""
         if self._server is None:
             self._server = self.make_server(self.config, supervised=True)
-        return cast("DrainingServer", self._server)
+        return self._server
 
     # In the supervisor's process.
 
