@@ -69,7 +69,7 @@ class WorkerProcess(multiprocess.Process):
     def target(self, sockets: list[socket.socket] | None = None) -> None:
         """Run in the process."""
         # NOTE: made before uvicorn's thread that answers the supervisor asks for it.
-        self._server = self.server
+        self._server = self.make_server(self.config, supervised=True)
         signal.signal(HURRY_SIGNAL, self.on_hurry)
         if sys.platform != "win32":
             # The supervisor restarts the processes; its signal may reach all of its group.
@@ -78,16 +78,10 @@ class WorkerProcess(multiprocess.Process):
 
     def on_hurry(self, sig: int, frame: FrameType | None) -> None:
         """Handle the signal of the supervisor: end the drain, or a start, which has no clients yet."""
-        if not self.server.started:
+        server: Any = self.server
+        if not server.started:
             os._exit(STARTUP_FAILURE)
-        self.server.hurry()
-
-    @property
-    def server(self) -> Any:
-        """The server, in the process."""
-        if self._server is None:
-            self._server = self.make_server(self.config, supervised=True)
-        return self._server
+        server.hurry()
 
     # In the supervisor's process.
 
